@@ -1,0 +1,316 @@
+/*
+ * libweir: rate limits, decided.
+ *
+ * A program describes limits ("10 per minute; 100 per hour"), names who is asking (a key: any bytes)
+ * and asks weir_decide() whether the request may go on. Counters live in one table that a single
+ * process, all processes of a host, or a file may hold.
+ *
+ *     struct weir_table *table;
+ *     struct weir_limit limit;
+ *     struct weir_verdict verdict;
+ *     struct weir_error error;
+ *
+ *     weir_table_open("shm://shop", &table, &error);
+ *     weir_limit_parse("10 per minute", 13, &limit, &error);
+ *
+ *     struct weir_check check = {.limit = &limit, .key = "10.1.2.3", .key_len = 8, .cost = 1};
+ *     if (weir_decide(table, &check, 1, now_ns, WEIR_HIT, &verdict, NULL) == 0 && !verdict.allowed)
+ *         refuse(verdict.retry_after_ns);
+ *
+ * Caveats first
+ * -------------
+ *  - Time is an argument, in nanoseconds since the Unix epoch, from 0 to WEIR_NOW_MAX. libweir reads no
+ *    clock to decide. All processes of one table should read the same clock.
+ *  - A clock that steps back neither grants quota twice nor blocks a key for longer than its period. A
+ *    clock that steps forward looks like time that passed.
+ *  - "Denied" is a verdict, never an error. A negative result means that nothing was decided and nothing
+ *    charged.
+ *  - A table holds a fixed number of keys. When the neighbourhood of a new key is full, the cell that
+ *    loses least is evicted: that key's counter starts anew. weir_table_info() counts evictions.
+ *  - A process that is killed at any instruction leaves a table that the next caller repairs. A process
+ *    that is *stopped* (SIGSTOP, a debugger) while it holds a lock makes others wait; they give up with
+ *    WEIR_EBUSY after one second.
+ *  - A shared or file table relies on process ids: do not share one between PID namespaces.
+ *  - A file table survives the death of every process. It is not flushed at each decision, so it does
+ *    not promise to survive a power cut.
+ *  - fork() is safe at any time. The child of a process with a memory:// table has its own copy from
+ *    then on; shm:// and file:// tables stay shared.
+ *  - Every function may be called by several threads at once, except that weir_table_close() must be
+ *    the last call with its handle.
+ *
+ * Results are 0 or a negative WEIR_E... value. Functions that take `struct weir_error *` accept NULL.
+ * Nothing is written to standard streams and nothing aborts. The path of a decision allocates nothing.
+ */
+#ifndef WEIR_WEIR_H
+#define WEIR_WEIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define WEIR_API __attribute__((visibility("default")))
+#else
+#define WEIR_API
+#endif
+
+#define WEIR_VERSION_MAJOR 0
+#define WEIR_VERSION_MINOR 1
+#define WEIR_VERSION_PATCH 0
+
+/* Bounds. Input outside of them is refused with an error that names the bound. */
+#define WEIR_CHECKS_MAX 32                        /* limits in one decision, and in one limit string */
+#define WEIR_TEXT_MAX 4096                        /* bytes of a limit string */
+#define WEIR_KEY_MAX ((size_t)16 << 20)           /* bytes of a key */
+#define WEIR_NOW_MAX INT64_C(4611686018427387904) /* 2^62 ns: the year 2116 */
+#define WEIR_PERIOD_MAX_NS INT64_C(3110400000000000000) /* 100 years of 360 days */
+#define WEIR_NAME_MAX 200                         /* bytes of a table's name in shm://name */
+#define WEIR_KEYS_MAX (UINT64_C(1) << 28)         /* keys of a table */
+#define WEIR_HITS_MAX (UINT64_C(1) << 29)         /* moving-window hits of a table */
+
+/* A retry_after_ns that says: this request can never pass (its cost exceeds what the limit can hold). */
+#define WEIR_NEVER INT64_MAX
+
+/* Errors: name, value, text. */
+#define WEIR_ERRORS(X)                                                                               \
+    X(EINVAL, -1, "an argument is out of its range")                                                 \
+    X(ESYNTAX, -2, "a limit string or URI cannot be read")                                           \
+    X(ENOMEM, -3, "out of memory")                                                                   \
+    X(ENOSPC, -4, "not enough space to reserve the table")                                           \
+    X(EACCES, -5, "no permission, or owned by another user")                                         \
+    X(ENOENT, -6, "no such table")                                                                   \
+    X(EFORMAT, -7, "not a weir table, or damaged")                                                   \
+    X(EVERSION, -8, "a table of another version or machine layout")                                  \
+    X(EMISMATCH, -9, "the table exists with another size")                                           \
+    X(EFULL, -10, "the table's pool of moving-window hits is full")                                  \
+    X(EBUSY, -11, "a stopped process holds the table's lock")                                        \
+    X(ESYSTEM, -12, "a system call failed")                                                          \
+    X(ETOOMANY, -13, "too many limits in one string or decision")                                    \
+    X(ECORRUPT, -14, "the table's invariants do not hold")
+
+enum weir_result {
+    WEIR_OK = 0,
+#define WEIR_ERROR_ENUM(name, value, text) WEIR_##name = value,
+    WEIR_ERRORS(WEIR_ERROR_ENUM)
+#undef WEIR_ERROR_ENUM
+};
+
+/* What went wrong, for a person to read. `message` is always NUL-terminated. */
+struct weir_error {
+    int code;          /* the WEIR_E... value that was returned */
+    int column;        /* limit strings and URIs: 1-based column of the first wrong byte; 0: none */
+    char message[256]; /* one sentence, no newline; bytes of the input are escaped */
+};
+
+/* The text of a result, e.g. "out of memory". Static storage; never NULL. */
+WEIR_API const char *weir_strerror(int result);
+
+/* "0.1.0". Static storage. */
+WEIR_API const char *weir_version(void);
+
+/* ---------------------------------------------------------------------------------------- limits */
+
+enum weir_unit {
+    WEIR_SECOND,
+    WEIR_MINUTE,
+    WEIR_HOUR,
+    WEIR_DAY,
+    WEIR_MONTH, /* 30 days */
+    WEIR_YEAR,  /* 360 days */
+};
+
+enum weir_strategy {
+    WEIR_FIXED_WINDOW,
+    WEIR_MOVING_WINDOW,
+    WEIR_SLIDING_WINDOW_COUNTER,
+    WEIR_TOKEN_BUCKET,
+    WEIR_LEAKY_BUCKET,
+};
+
+/*
+ * One limit: `amount` hits per `multiples` units. Fill it by weir_limit_parse() or weir_limit_init(),
+ * then set `strategy`, `burst` and `max_delay_ns` as needed; every other member is read-only. A plain
+ * value: copy it freely, it owns nothing.
+ */
+struct weir_limit {
+    int64_t amount;       /* hits per period, 0 to 2^63-1; 0 denies every hit */
+    int64_t period_ns;    /* multiples x unit, 1 s to WEIR_PERIOD_MAX_NS */
+    int64_t burst;        /* token bucket: its size in tokens, 1 to 2^63-1; 0: as `amount` */
+    int64_t max_delay_ns; /* leaky bucket: longest wait of an admitted request, 0 to period_ns */
+    int64_t multiples;    /* units per period, at least 1 */
+    int32_t unit;         /* enum weir_unit */
+    int32_t strategy;     /* enum weir_strategy */
+};
+
+/* Default of max_delay_ns: half a second. */
+#define WEIR_MAX_DELAY_DEFAULT_NS INT64_C(500000000)
+
+/*
+ * Fills `*limit` with `amount` per `multiples` units, fixed window, no burst, the default max delay.
+ * Errors: WEIR_EINVAL (a value out of its range; the message says which).
+ */
+WEIR_API int weir_limit_init(struct weir_limit *limit, int64_t amount, int64_t multiples, int unit,
+                             struct weir_error *error);
+
+/*
+ * Reads exactly one limit from `text` (`len` bytes, need not be NUL-terminated):
+ *
+ *     limit = count ("per" | "/") [multiples] unit ["s"] ["burst" count]
+ *     unit  = "second" | "minute" | "hour" | "day" | "month" | "year"
+ *
+ * Case does not matter, blanks may stand between words. Strategy: fixed window, unless there is a burst,
+ * which makes it a token bucket.
+ * Errors: WEIR_ESYNTAX (message and column name the place), WEIR_ETOOMANY (more than one limit).
+ */
+WEIR_API int weir_limit_parse(const char *text, size_t len, struct weir_limit *limit,
+                              struct weir_error *error);
+
+/*
+ * Reads one or more limits joined by ";", "," or "|" into `limits[0..*count)`. `*count` holds the room
+ * on entry and the number read on success; on failure nothing is promised about either.
+ * Errors: WEIR_ESYNTAX; WEIR_ETOOMANY (more than the room, or than WEIR_CHECKS_MAX).
+ */
+WEIR_API int weir_limit_parse_many(const char *text, size_t len, struct weir_limit *limits,
+                                   size_t *count, struct weir_error *error);
+
+/*
+ * Writes "10 per 1 minute" (and " burst 20") into `buffer`, always NUL-terminated when `size` > 0.
+ * Returns the length that the whole text has, as snprintf does; 96 bytes are always enough. What it
+ * prints, weir_limit_parse() reads back.
+ */
+WEIR_API int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size);
+
+/*
+ * Checks every member of a limit, e.g. after setting `strategy` by hand.
+ * Errors: WEIR_EINVAL (the message says which member and its range; also a burst on anything but a
+ * token bucket).
+ */
+WEIR_API int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error);
+
+/* "fixed-window", …; NULL if there is no such strategy. Static storage. */
+WEIR_API const char *weir_strategy_name(int strategy);
+
+/* The strategy of that name, or WEIR_EINVAL. */
+WEIR_API int weir_strategy_parse(const char *name, size_t len);
+
+/* ------------------------------------------------------------------------------------- decisions */
+
+enum weir_mode {
+    WEIR_HIT,    /* charge all limits, or none if any denies */
+    WEIR_TEST,   /* charge nothing, change nothing */
+    WEIR_EACH,   /* charge every limit that has room, even if another denies */
+    WEIR_REFUND, /* give `cost` back to each limit, never above full; always allowed */
+};
+
+/* One limit to ask: who (`key`), which limit, how much. Borrowed for the call only. */
+struct weir_check {
+    const struct weir_limit *limit;
+    const void *key; /* any bytes; may be NULL if key_len is 0 */
+    size_t key_len;  /* 0 to WEIR_KEY_MAX */
+    int64_t cost;    /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
+};
+
+/* What one limit said. */
+struct weir_verdict {
+    int32_t allowed;        /* 1 or 0, of this limit alone */
+    int32_t reserved;       /* 0 */
+    int64_t limit;          /* the limit's amount (token bucket: its burst) */
+    int64_t remaining;      /* hits of cost 1 that would still pass now, after this request */
+    int64_t reset_at_ns;    /* fixed window: its end; moving window: when its oldest hit leaves; sliding
+                               counter: when `remaining` next grows; buckets: when full again; `now`
+                               when nothing is used */
+    int64_t retry_after_ns; /* from `now` to the earliest moment at which the same request could pass;
+                               0 when allowed; WEIR_NEVER when it cannot */
+    int64_t delay_ns;       /* leaky bucket: how long the admitted request must wait; else 0 */
+};
+
+/* What all limits together said. */
+struct weir_decision {
+    int32_t allowed;  /* 1 if no limit denied */
+    int32_t deciding; /* index of the check to tell the client of: of those that denied, the one with the
+                         furthest retry_after_ns; else the one with the shortest period */
+};
+
+/*
+ * Decides `n` checks at once on `table`, at the time `now_ns`, all or nothing.
+ *
+ * checks: n of them, 1 to WEIR_CHECKS_MAX. Two checks of the same key and limit are charged one after
+ * the other. now_ns: 0 to WEIR_NOW_MAX. verdicts: room for n. decision: may be NULL.
+ * Errors, after which nothing was charged: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_EFULL, WEIR_EBUSY,
+ * WEIR_ECORRUPT.
+ */
+WEIR_API int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n,
+                         int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
+                         struct weir_decision *decision);
+
+/*
+ * Forgets the counter of each check (its cost is ignored). Forgetting what is not there is no error.
+ * Errors: as weir_decide().
+ */
+WEIR_API int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n);
+
+/* ----------------------------------------------------------------------------------------- tables */
+
+struct weir_table;
+
+/*
+ * Opens, creating it if need be, the table at `uri`:
+ *
+ *     memory://              private to this process
+ *     shm://name             shared by this host's processes of one user (/dev/shm/weir.name)
+ *     file:///path           a file mapped by every process that opens it
+ *
+ * and after a "?", joined by "&":
+ *
+ *     keys=N   cells, default 262144 (16 MiB), at least 8; rounded up to a multiple of 8
+ *     hits=N   room for about N moving-window hits over all keys, default 4 x keys
+ *
+ * Space is reserved here, so that a full file system is an error now and no SIGBUS later. An existing
+ * table keeps its size; asking for another size is an error. `*table` is owned by the caller, who
+ * passes it to weir_table_close(); the counters of shm:// and file:// tables stay.
+ * Errors: WEIR_ESYNTAX, WEIR_EINVAL, WEIR_ENOMEM, WEIR_ENOSPC, WEIR_EACCES, WEIR_EFORMAT,
+ * WEIR_EVERSION, WEIR_EMISMATCH, WEIR_ESYSTEM; the message names the table.
+ */
+WEIR_API int weir_table_open(const char *uri, struct weir_table **table, struct weir_error *error);
+
+/* Unmaps the table and frees the handle. NULL is ignored. */
+WEIR_API void weir_table_close(struct weir_table *table);
+
+/*
+ * Removes the name of a shm:// or file:// table. Processes that have it open keep it until they close it;
+ * the next open makes a new one. Errors: WEIR_ENOENT, WEIR_ESYNTAX, WEIR_EACCES, WEIR_ESYSTEM.
+ */
+WEIR_API int weir_table_unlink(const char *uri, struct weir_error *error);
+
+/* Forgets every counter. Not one instant over the whole table: stripe after stripe. */
+WEIR_API int weir_table_reset(struct weir_table *table);
+
+struct weir_table_info {
+    uint64_t keys_max;   /* cells */
+    uint64_t keys;       /* cells in use whose counter has not expired at `now_ns` */
+    uint64_t evictions;  /* live counters evicted since creation */
+    uint64_t lines_max;  /* 64-byte lines of the pool of moving-window hits */
+    uint64_t lines_used; /* of them, in use */
+    uint64_t recoveries; /* locks taken over from a dead process since creation */
+    uint64_t bytes;      /* size of the mapping */
+    uint32_t stripes;    /* locks */
+    uint32_t huge_pages; /* 1 if the kernel was asked for huge pages and agreed */
+};
+
+/* Counts what the table holds at `now_ns`; reads every cell, a few ms per million. Errors: WEIR_EBUSY. */
+WEIR_API int weir_table_info(struct weir_table *table, int64_t now_ns, struct weir_table_info *info);
+
+/*
+ * Verifies every invariant of the table: each line of the pool in exactly one log or on the free list, no
+ * cycle, every count equal to what its log holds, no key twice, every cell where its fingerprint says.
+ * Locks the whole table. Errors: WEIR_ECORRUPT (message: the first that fails), WEIR_EBUSY, WEIR_ENOMEM.
+ */
+WEIR_API int weir_table_check(struct weir_table *table, struct weir_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,68 @@
+/*
+ * Fixed window: count the hits of a window that opens with a key's first hit and lasts one period.
+ *
+ *     hit     hit hit          | hit
+ *     |-------- period --------|-------- period --------|
+ *     opens                    ends, opens again with the next hit
+ *
+ * word[0]     charged hits, 1 to amount (0: no window is open)
+ * expires_ns  the window's end
+ *
+ * Two windows may touch, so any one period may hold up to 2 x amount hits. A clock that steps back to
+ * before the window's opening moves the window with it: its end is never further away than one period.
+ */
+#include "strategy/strategy.h"
+
+static void settle(struct weir_state *state, const struct weir_step *step) {
+    if (state->expires_ns <= step->now_ns) {
+        state->expires_ns = 0;
+        state->word[0] = 0;
+    } else if (state->expires_ns - step->now_ns > step->limit->period_ns) {
+        state->expires_ns = step->now_ns + step->limit->period_ns;
+    }
+}
+
+static void report(const struct weir_state *state, const struct weir_step *step,
+                   struct weir_verdict *verdict) {
+    verdict->limit = step->limit->amount;
+    verdict->remaining = step->limit->amount - state->word[0];
+    verdict->reset_at_ns = state->word[0] ? state->expires_ns : step->now_ns;
+    verdict->delay_ns = 0;
+}
+
+static int step_fixed(struct weir_state *state, const struct weir_step *step,
+                      struct weir_verdict *verdict) {
+    settle(state, step);
+    int64_t room = step->limit->amount - state->word[0];
+    verdict->allowed = step->cost <= room;
+    verdict->retry_after_ns = 0;
+    if (!verdict->allowed) {
+        verdict->retry_after_ns = step->cost > step->limit->amount ? WEIR_NEVER
+                                                                   : state->expires_ns - step->now_ns;
+    } else if (step->charge && step->cost > 0) {
+        if (state->word[0] == 0)
+            state->expires_ns = step->now_ns + step->limit->period_ns;
+        state->word[0] += step->cost;
+    }
+    report(state, step, verdict);
+    return 0;
+}
+
+static int refund_fixed(struct weir_state *state, const struct weir_step *step,
+                        struct weir_verdict *verdict) {
+    settle(state, step);
+    state->word[0] -= step->cost < state->word[0] ? step->cost : state->word[0];
+    if (state->word[0] == 0)
+        state->expires_ns = 0;
+    verdict->allowed = 1;
+    verdict->retry_after_ns = 0;
+    report(state, step, verdict);
+    return 0;
+}
+
+const struct weir_strategy_ops weir_fixed_window = {
+    .name = "fixed-window",
+    .tag = "fw",
+    .step = step_fixed,
+    .refund = refund_fixed,
+};
