@@ -213,6 +213,8 @@ struct weir_check {
     int64_t cost;    /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
 };
 
+struct weir_table;
+
 /* What one limit said. */
 struct weir_verdict {
     int32_t allowed;        /* 1 or 0, of this limit alone */
@@ -253,8 +255,6 @@ WEIR_API int weir_decide(struct weir_table *table, const struct weir_check *chec
 WEIR_API int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n);
 
 /* ----------------------------------------------------------------------------------------- tables */
-
-struct weir_table;
 
 /*
  * Opens, creating it if need be, the table at `uri`:
