@@ -27,9 +27,11 @@ int weir_lines_take(struct weir_lines *lines, uint32_t *line) {
         return rc;
     if (lines->free_head == WEIR_LINE_NONE)
         return WEIR_EFULL;
+    if (lines->free_head >= lines->total)
+        return WEIR_ECORRUPT;
     *line = lines->free_head;
     /* Not weir_lines_next(): a pending link of a taken line is not yet in the free list. */
-    lines->free_head = lines->line[*line].next;
+    lines->free_head = lines->line[*line].next & WEIR_LINE_MASK;
     lines->free_count--;
     lines->changed = true;
     return 0;

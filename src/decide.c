@@ -1,0 +1,331 @@
+/*
+ * Several limits, all or nothing, against one table.
+ *
+ *   1. fingerprint every check                 no lock
+ *   2. take the stripes they need, ascending
+ *   3. step a copy of each key's state         the strategies
+ *   4. all allowed: write the copies back      commit.c
+ *      one denied:  forget them, charge none; what merely healed or expired is written
+ *   5. let go, choose the deciding check
+ *
+ * When the pool of lines is empty, everything is let go, lines are reclaimed, and the decision starts over.
+ *
+ * Cost, hot key: one memo look-up (else SipHash), one lock, one cache line.
+ */
+#include <string.h>
+
+#include "layout.h"
+
+#define RETRIES 4
+#define HEAT 15
+
+/* One key of the decision. Two checks of the same key and limit share one. */
+struct slot {
+    uint64_t fingerprint[2];
+    uint32_t cell; /* WEIR_CELL_NONE: a new key */
+    struct weir_state was, state;
+};
+
+struct decision {
+    struct weir_table *table;
+    const struct weir_check *checks;
+    uint32_t n;
+    int64_t now_ns;
+    enum weir_mode mode;
+    struct weir_verdict *verdicts;
+    uint32_t slots;
+    bool denied;
+    uint8_t slot_of[WEIR_CHECKS_MAX];
+    struct slot slot[WEIR_CHECKS_MAX];
+    struct weir_transaction txn;
+};
+
+static bool valid(const struct weir_check *check) {
+    const struct weir_limit *limit = check->limit;
+    if (!limit || check->cost < 0 || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len))
+        return false;
+    return limit->amount >= 0 && limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
+           limit->burst >= 0 && limit->max_delay_ns >= 0 && limit->max_delay_ns <= limit->period_ns &&
+           (uint32_t)limit->strategy < WEIR_STRATEGIES;
+}
+
+static int validate(const struct weir_table *table, const struct weir_check *checks, size_t n) {
+    if (!table || !checks || n == 0)
+        return WEIR_EINVAL;
+    if (n > WEIR_CHECKS_MAX)
+        return WEIR_ETOOMANY;
+    for (size_t i = 0; i < n; i++)
+        if (!valid(&checks[i]))
+            return WEIR_EINVAL;
+    return 0;
+}
+
+static void name_slots(struct decision *d) {
+    d->slots = 0;
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct slot *slot = &d->slot[d->slots];
+        const struct weir_check *check = &d->checks[i];
+        weir_fingerprint(d->table, check->key, check->key_len, check->limit, slot->fingerprint);
+        uint32_t same = 0;
+        while (same < d->slots && (d->slot[same].fingerprint[0] != slot->fingerprint[0] ||
+                                   d->slot[same].fingerprint[1] != slot->fingerprint[1]))
+            same++;
+        d->slot_of[i] = (uint8_t)same;
+        if (same == d->slots)
+            d->slots++;
+    }
+}
+
+/* Takes the stripes of all slots in ascending order, each once. */
+static int take_locks(struct decision *d) {
+    struct weir_transaction *txn = &d->txn;
+    uint16_t wanted[WEIR_CHECKS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < d->slots; i++) {
+        uint16_t stripe = (uint16_t)weir_cell_stripe(d->table, d->slot[i].fingerprint);
+        uint32_t at = count;
+        while (at > 0 && wanted[at - 1] >= stripe)
+            at--;
+        if (at < count && wanted[at] == stripe)
+            continue;
+        memmove(&wanted[at + 1], &wanted[at], (count - at) * sizeof wanted[0]);
+        wanted[at] = stripe;
+        count++;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int rc = weir_lock_take(d->table, wanted[i]);
+        if (rc < 0)
+            return rc;
+        txn->lock[txn->locks++] = wanted[i];
+    }
+    return 0;
+}
+
+static void read_states(struct decision *d) {
+    for (uint32_t i = 0; i < d->slots; i++) {
+        struct slot *slot = &d->slot[i];
+        slot->cell = weir_cell_find(d->table, slot->fingerprint);
+        if (slot->cell == WEIR_CELL_NONE)
+            memset(&slot->was, 0, sizeof slot->was);
+        else
+            slot->was = d->table->cell[slot->cell].state;
+        slot->state = slot->was;
+    }
+}
+
+/* A test charges nothing, so the second check of a key asks for what the first would have taken, too. */
+static int64_t summed_cost(const struct decision *d, uint32_t i) {
+    int64_t cost = d->checks[i].cost;
+    for (uint32_t j = 0; j < i; j++)
+        if (d->slot_of[j] == d->slot_of[i] && d->verdicts[j].allowed &&
+            __builtin_add_overflow(cost, d->checks[j].cost, &cost))
+            return INT64_MAX;
+    return cost;
+}
+
+static int step(struct decision *d, uint32_t i, bool charge, struct weir_verdict *verdict) {
+    const struct weir_check *check = &d->checks[i];
+    const struct weir_strategy_ops *strategy = weir_strategies[check->limit->strategy];
+    struct weir_step step = {
+        .limit = check->limit,
+        .now_ns = d->now_ns,
+        .cost = d->mode == WEIR_TEST ? summed_cost(d, i) : check->cost,
+        .charge = charge,
+        .lines = &d->txn.lines,
+    };
+    verdict->reserved = 0;
+    return (d->mode == WEIR_REFUND ? strategy->refund : strategy->step)(
+        &d->slot[d->slot_of[i]].state, &step, verdict);
+}
+
+/* A denial takes back what the others were charged: their verdicts then describe uncharged counters. */
+static int uncharge(struct decision *d) {
+    weir_transaction_rewind(&d->txn);
+    for (uint32_t i = 0; i < d->slots; i++)
+        d->slot[i].state = d->slot[i].was;
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct weir_verdict uncharged;
+        int rc = step(d, i, false, &uncharged);
+        if (rc < 0)
+            return rc;
+        struct weir_verdict *verdict = &d->verdicts[i];
+        verdict->remaining = uncharged.remaining;
+        verdict->reset_at_ns = uncharged.reset_at_ns;
+    }
+    return 0;
+}
+
+static int evaluate(struct decision *d) {
+    d->denied = false;
+    for (uint32_t i = 0; i < d->n; i++) {
+        int rc = step(d, i, d->mode != WEIR_TEST, &d->verdicts[i]);
+        if (rc < 0)
+            return rc;
+        d->denied |= !d->verdicts[i].allowed;
+    }
+    return d->denied && d->mode == WEIR_HIT && d->n > 1 ? uncharge(d) : 0;
+}
+
+/* The used part of the limit, 0 to 255. */
+static uint8_t share(const struct weir_verdict *verdict) {
+    uint64_t limit = (uint64_t)verdict->limit, used = limit - (uint64_t)verdict->remaining;
+    if (used > limit)
+        used = 0; /* a refund or a leaky bucket may leave more than the limit */
+    int bits = limit ? 64 - __builtin_clzll(limit) : 0;
+    int shift = bits > 23 ? bits - 23 : 0;
+    uint32_t whole = (uint32_t)(limit >> shift), part = (uint32_t)(used >> shift);
+    return whole ? (uint8_t)(part * 255u / whole) : 255;
+}
+
+static bool same_state(const struct weir_state *a, const struct weir_state *b) {
+    return a->expires_ns == b->expires_ns && a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+           a->word[2] == b->word[2] && a->line[0] == b->line[0] && a->line[1] == b->line[1] &&
+           a->line[2] == b->line[2];
+}
+
+static int write_back(struct decision *d) {
+    struct weir_transaction *txn = &d->txn;
+    for (uint32_t i = 0; i < d->slots; i++) {
+        struct slot *slot = &d->slot[i];
+        bool empty = slot->state.expires_ns == 0;
+        if (same_state(&slot->state, &slot->was) || (slot->cell == WEIR_CELL_NONE && empty))
+            continue;
+        struct weir_change *change = &txn->change[txn->changes];
+        change->partial = slot->cell != WEIR_CELL_NONE && !empty;
+        if (slot->cell == WEIR_CELL_NONE) {
+            int rc = weir_cell_place(txn, slot->fingerprint, d->now_ns, &slot->cell);
+            if (rc < 0)
+                return rc;
+        }
+        change->cell = slot->cell;
+        if (empty) {
+            memset(&change->to, 0, sizeof change->to);
+        } else {
+            change->to.fingerprint[0] = slot->fingerprint[0];
+            change->to.fingerprint[1] = slot->fingerprint[1];
+            change->to.state = slot->state;
+        }
+        txn->changes++;
+        slot->was = slot->state; /* not to be written again; `cell` tells mark() where it is */
+    }
+    return 0;
+}
+
+/* Sets what eviction goes by: shares of what was charged, heat of what was denied. */
+static void mark(struct decision *d) {
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct slot *slot = &d->slot[d->slot_of[i]];
+        slot->state.strategy = (uint8_t)d->checks[i].limit->strategy;
+        slot->state.share = share(&d->verdicts[i]);
+        if (!d->verdicts[i].allowed) {
+            slot->state.heat = HEAT;
+            if (slot->cell != WEIR_CELL_NONE)
+                d->table->cell[slot->cell].state.heat = HEAT;
+        }
+    }
+}
+
+static int attempt(struct decision *d) {
+    weir_transaction_begin(&d->txn, d->table);
+    int rc = take_locks(d);
+    if (rc == 0) {
+        read_states(d);
+        rc = evaluate(d);
+    }
+    if (rc == 0 && d->mode != WEIR_TEST) {
+        mark(d);
+        rc = write_back(d);
+        if (rc == 0)
+            weir_transaction_commit(&d->txn);
+    }
+    weir_transaction_end(&d->txn);
+    return rc;
+}
+
+static void choose(const struct decision *d, struct weir_decision *decision) {
+    int32_t deciding = 0;
+    for (uint32_t i = 1; i < d->n; i++) {
+        const struct weir_verdict *a = &d->verdicts[i], *b = &d->verdicts[deciding];
+        if (a->allowed != b->allowed ? !a->allowed
+            : a->allowed ? d->checks[i].limit->period_ns < d->checks[deciding].limit->period_ns
+                         : a->retry_after_ns > b->retry_after_ns)
+            deciding = (int32_t)i;
+    }
+    decision->allowed = !d->denied;
+    decision->deciding = deciding;
+}
+
+int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
+                enum weir_mode mode, struct weir_verdict *verdicts, struct weir_decision *decision) {
+    int rc = validate(table, checks, n);
+    if (rc == 0 && (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND))
+        rc = WEIR_EINVAL;
+    if (rc == 0 && table->home == WEIR_HOME_MEMORY)
+        rc = weir_after_fork(table);
+    if (rc < 0)
+        return rc;
+    struct decision d;
+    d.table = table;
+    d.checks = checks;
+    d.n = (uint32_t)n;
+    d.now_ns = now_ns;
+    d.mode = mode;
+    d.verdicts = verdicts;
+    name_slots(&d);
+    rc = attempt(&d);
+    for (int i = 0; i < RETRIES && rc == WEIR_EFULL; i++) {
+        rc = weir_table_reclaim(table, now_ns);
+        if (rc == 0)
+            rc = attempt(&d);
+    }
+    if (rc == 0 && decision)
+        choose(&d, decision);
+    return rc;
+}
+
+int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {
+    int rc = validate(table, checks, n);
+    if (rc == 0 && table->home == WEIR_HOME_MEMORY)
+        rc = weir_after_fork(table);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        struct weir_transaction txn;
+        uint32_t lines = 0;
+        uint64_t fingerprint[2];
+        weir_fingerprint(table, checks[i].key, checks[i].key_len, checks[i].limit, fingerprint);
+        uint16_t stripe = (uint16_t)weir_cell_stripe(table, fingerprint);
+        rc = weir_lock_take(table, stripe);
+        if (rc < 0)
+            break;
+        weir_transaction_begin(&txn, table);
+        txn.lock[txn.locks++] = stripe;
+        uint32_t cell = weir_cell_find(table, fingerprint);
+        if (cell != WEIR_CELL_NONE)
+            rc = weir_cell_forget(&txn, cell, &lines);
+        weir_transaction_end(&txn);
+    }
+    return rc;
+}
+
+int weir_table_reset(struct weir_table *table) {
+    if (!table)
+        return WEIR_EINVAL;
+    int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+    for (uint32_t stripe = 0; stripe <= table->stripe_mask && rc == 0; stripe++) {
+        struct weir_transaction txn;
+        uint32_t lines = 0;
+        rc = weir_lock_take(table, stripe);
+        if (rc < 0)
+            break;
+        weir_transaction_begin(&txn, table);
+        txn.lock[txn.locks++] = (uint16_t)stripe;
+        for (uint64_t bucket = stripe; bucket < table->buckets && rc == 0;
+             bucket += (uint64_t)table->stripe_mask + 1) {
+            uint32_t cell = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
+            for (uint32_t i = 0; i < WEIR_BUCKET_CELLS && rc == 0; i++, cell++)
+                if (table->cell[cell].fingerprint[0] | table->cell[cell].fingerprint[1])
+                    rc = weir_cell_forget(&txn, cell, &lines);
+        }
+        weir_transaction_end(&txn);
+    }
+    return rc;
+}

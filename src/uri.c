@@ -1,0 +1,135 @@
+/*
+ * memory://  shm://name  file:///path, each with ?keys=N&hits=N. Pure text: nothing is opened here.
+ */
+#include "uri.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+
+static int fail(const char *text, const char *at, struct weir_error *error, const char *why) {
+    char quoted[WEIR_QUOTE_SIZE(48)];
+    size_t len = strnlen(text, 4096);
+    weir_quote(quoted, sizeof quoted, text, len < 48 ? len : 48);
+    return weir_fail(error, WEIR_ESYNTAX, (int)(at - text) + 1, "%s: %s", quoted, why);
+}
+
+static int hex(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* file:///path up to "?", with %XX for bytes that a URI reserves. */
+static int read_path(const char *text, const char *from, const char *end, struct weir_uri *uri,
+                     struct weir_error *error) {
+    size_t len = 0;
+    if (from == end || *from != '/')
+        return fail(text, from, error, "file:// needs an absolute path, as in file:///var/lib/app/limits");
+    for (const char *c = from; c < end; c++) {
+        char byte = *c;
+        if (byte == '%') {
+            int high = end - c > 2 ? hex(c[1]) : -1;
+            int low = end - c > 2 ? hex(c[2]) : -1;
+            if (high < 0 || low < 0 || (high | low) == 0)
+                return fail(text, c, error, "% must be followed by two hexadecimal digits, not 00");
+            byte = (char)(high << 4 | low);
+            c += 2;
+        }
+        if (len + 1 >= sizeof uri->path - 32) /* room for the suffix of a temporary name */
+            return fail(text, from, error, "the path is too long");
+        uri->path[len++] = byte;
+    }
+    uri->path[len] = '\0';
+    if (len == 1)
+        return fail(text, from, error, "the path names no file");
+    return 0;
+}
+
+static int read_name(const char *text, const char *from, const char *end, struct weir_uri *uri,
+                     struct weir_error *error) {
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t len = (size_t)(end - from);
+    if (len == 0)
+        return fail(text, from, error, "shm:// needs a name, as in shm://shop");
+    if (len > WEIR_NAME_MAX)
+        return fail(text, from, error, "the name is longer than 200 bytes");
+    for (const char *c = from; c < end; c++)
+        if (!strchr(letters, *c))
+            return fail(text, c, error, "a name may hold letters, digits, \".\", \"_\" and \"-\" only");
+    snprintf(uri->path, sizeof uri->path, "/dev/shm/weir.%.*s", (int)len, from);
+    return 0;
+}
+
+static int read_number(const char *text, const char **at, uint64_t *number,
+                       struct weir_error *error) {
+    const char *from = *at;
+    uint64_t value = 0;
+    while (**at >= '0' && **at <= '9') {
+        if (value > UINT64_MAX / 10 - 10)
+            return fail(text, from, error, "the number is too large");
+        value = value * 10 + (uint64_t)(*(*at)++ - '0');
+    }
+    if (*at == from || (**at != '\0' && **at != '&'))
+        return fail(text, *at, error, "expected a whole number");
+    *number = value;
+    return 0;
+}
+
+static int read_options(const char *text, const char *at, struct weir_uri *uri,
+                        struct weir_error *error) {
+    while (*at) {
+        const char *from = at;
+        uint64_t *number = !strncmp(at, "keys=", 5)   ? &uri->keys
+                           : !strncmp(at, "hits=", 5) ? &uri->hits
+                                                      : NULL;
+        if (!number)
+            return fail(text, from, error, "unknown option; there are keys=N and hits=N");
+        at += 5;
+        int rc = read_number(text, &at, number, error);
+        if (rc < 0)
+            return rc;
+        if (number == &uri->keys && (uri->keys < WEIR_BUCKET_CELLS || uri->keys > WEIR_KEYS_MAX))
+            return weir_fail(error, WEIR_EINVAL, (int)(from - text) + 1,
+                             "keys must be from 8 to 268435456");
+        if (number == &uri->hits && uri->hits > WEIR_HITS_MAX)
+            return weir_fail(error, WEIR_EINVAL, (int)(from - text) + 1,
+                             "hits must be from 0 to 536870912");
+        if (*at == '&')
+            at++;
+    }
+    return 0;
+}
+
+int weir_uri_parse(const char *text, struct weir_uri *uri, struct weir_error *error) {
+    static const struct {
+        const char *prefix;
+        enum weir_home home;
+    } schemes[] = {
+        {"memory://", WEIR_HOME_MEMORY}, {"shm://", WEIR_HOME_SHM}, {"file://", WEIR_HOME_FILE}};
+    if (!text)
+        return weir_fail(error, WEIR_EINVAL, 0, "the URI is NULL");
+    uri->path[0] = '\0';
+    uri->keys = 0;
+    uri->hits = UINT64_MAX;
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        size_t len = strlen(schemes[i].prefix);
+        if (strncmp(text, schemes[i].prefix, len) != 0)
+            continue;
+        const char *from = text + len;
+        const char *end = from + strcspn(from, "?");
+        uri->home = schemes[i].home;
+        int rc = 0;
+        if (uri->home == WEIR_HOME_SHM)
+            rc = read_name(text, from, end, uri, error);
+        else if (uri->home == WEIR_HOME_FILE)
+            rc = read_path(text, from, end, uri, error);
+        else if (end != from)
+            rc = fail(text, from, error, "memory:// takes no name; to share a table, use shm://name");
+        return rc < 0 || *end == '\0' ? rc : read_options(text, end + 1, uri, error);
+    }
+    return fail(text, text, error, "unknown scheme; there are memory://, shm://name and file:///path");
+}

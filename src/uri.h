@@ -1,0 +1,19 @@
+/* A table's URI, taken apart. */
+#ifndef WEIR_URI_H
+#define WEIR_URI_H
+
+#include "layout.h"
+
+#define WEIR_PATH_MAX 4096
+
+struct weir_uri {
+    enum weir_home home;
+    char path[WEIR_PATH_MAX]; /* shm: /dev/shm/weir.NAME; file: as given; memory: empty */
+    uint64_t keys;            /* 0: not said */
+    uint64_t hits;            /* UINT64_MAX: not said */
+};
+
+/* Errors: WEIR_ESYNTAX (message and column), WEIR_EINVAL (a number out of its range). */
+int weir_uri_parse(const char *text, struct weir_uri *uri, struct weir_error *error);
+
+#endif
