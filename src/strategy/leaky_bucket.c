@@ -1,19 +1,88 @@
-/* leaky-bucket: still the fixed window's counting; the real one replaces this file. */
+/*
+ * Leaky bucket: requests leave evenly spaced, `amount` per period; one whose turn comes within `max_delay`
+ * is admitted with `delay` set, another is denied. The level (strategy/level.h) is what has to drain
+ * before the next request may leave:
+ *
+ *     arrivals   |||     |          |
+ *     departures |  |  |  |         |      next free departure = now + level / amount
+ *                0  d  2d            0     delay
+ *
+ * A request passes when level <= max_delay x amount, and adds cost x period: the one after a request of
+ * cost 3 waits three turns. max_delay 0 is strict spacing. A request of cost 0 takes no turn and
+ * waits for none.
+ *
+ * A clock that steps back: the next free departure is never further than max_delay + period away, which is
+ * what the largest admitted cost can reach.
+ */
+#include "strategy/level.h"
 #include "strategy/strategy.h"
 
-static int step_stub(struct weir_state *state, const struct weir_step *step,
-                     struct weir_verdict *verdict) {
-    return weir_fixed_window.step(state, step, verdict);
+struct queue {
+    weir_u128 level;   /* at now */
+    weir_u128 longest; /* the level at which the wait is max_delay */
+};
+
+static struct queue look(const struct weir_state *state, const struct weir_step *step) {
+    const struct weir_limit *limit = step->limit;
+    struct queue queue = {.longest = weir_mul(limit->max_delay_ns, limit->amount)};
+    if (limit->amount > 0)
+        queue.level = weir_level_at(state, step,
+                                    queue.longest + weir_mul(limit->amount, limit->period_ns));
+    return queue;
 }
 
-static int refund_stub(struct weir_state *state, const struct weir_step *step,
-                       struct weir_verdict *verdict) {
-    return weir_fixed_window.refund(state, step, verdict);
+/* Hits of cost 1 that would be admitted now: one at the present level and one for each turn up to the
+ * longest wait, but `amount` at most. */
+static int64_t room(const struct queue *queue, const struct weir_limit *limit) {
+    if (queue->level > queue->longest || limit->amount == 0)
+        return 0;
+    int64_t turns = weir_div_down(queue->longest - queue->level, limit->period_ns);
+    return turns < limit->amount ? turns + 1 : limit->amount;
+}
+
+static void finish(struct weir_state *state, const struct weir_step *step, const struct queue *queue,
+                   struct weir_verdict *verdict) {
+    verdict->limit = step->limit->amount;
+    verdict->remaining = room(queue, step->limit);
+    verdict->reset_at_ns = weir_level_empty_ns(queue->level, step);
+    weir_level_keep(state, step, queue->level, verdict->reset_at_ns);
+}
+
+static int step_leaky(struct weir_state *state, const struct weir_step *step,
+                      struct weir_verdict *verdict) {
+    const struct weir_limit *limit = step->limit;
+    struct queue queue = look(state, step);
+    verdict->allowed = step->cost == 0 || (step->cost <= limit->amount && queue.level <= queue.longest);
+    verdict->retry_after_ns = 0;
+    verdict->delay_ns = 0;
+    if (!verdict->allowed) {
+        verdict->retry_after_ns = step->cost > limit->amount
+                                      ? WEIR_NEVER
+                                      : weir_div_up(queue.level - queue.longest, limit->amount);
+    } else if (step->cost > 0) {
+        verdict->delay_ns = weir_div_up(queue.level, limit->amount);
+        if (step->charge)
+            queue.level += weir_mul(step->cost, limit->period_ns);
+    }
+    finish(state, step, &queue, verdict);
+    return 0;
+}
+
+static int refund_leaky(struct weir_state *state, const struct weir_step *step,
+                        struct weir_verdict *verdict) {
+    struct queue queue = look(state, step);
+    weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
+    queue.level -= queue.level < back ? queue.level : back;
+    verdict->allowed = 1;
+    verdict->retry_after_ns = 0;
+    verdict->delay_ns = 0;
+    finish(state, step, &queue, verdict);
+    return 0;
 }
 
 const struct weir_strategy_ops weir_leaky_bucket = {
     .name = "leaky-bucket",
     .tag = "lb",
-    .step = step_stub,
-    .refund = refund_stub,
+    .step = step_leaky,
+    .refund = refund_leaky,
 };

@@ -1,19 +1,84 @@
-/* token-bucket: still the fixed window's counting; the real one replaces this file. */
+/*
+ * Token bucket: a bucket of `burst` tokens (default `amount`) that refills evenly at `amount` per period;
+ * a hit takes `cost` of them. Kept upside down, as the level of what was taken (strategy/level.h):
+ *
+ *     burst x period  ---------------------------   no token left
+ *                        |\  level
+ *                        | \       |\
+ *     0               ___|  \______| \__________   full
+ *                       hit       hit
+ *
+ * A hit passes when level + cost x period <= burst x period. Over any time t no more than
+ * burst + amount x t / period tokens pass: GCRA (ITU-T I.371), without its rounding.
+ *
+ * A clock that steps back finds a level further away than the bucket is deep. It is cut so that one token is
+ * there after one period at the latest:  TAT <= now + full drain + (period - time of one token). That
+ * leaves room for calls that arrive out of order, which stay exact.
+ */
+#include "strategy/level.h"
 #include "strategy/strategy.h"
 
-static int step_stub(struct weir_state *state, const struct weir_step *step,
-                     struct weir_verdict *verdict) {
-    return weir_fixed_window.step(state, step, verdict);
+struct bucket {
+    weir_u128 level; /* at now */
+    weir_u128 size;
+    int64_t tokens; /* size in tokens; 0 for a limit of amount 0, which never refills */
+};
+
+static struct bucket look(const struct weir_state *state, const struct weir_step *step) {
+    const struct weir_limit *limit = step->limit;
+    struct bucket bucket = {.tokens = limit->burst ? limit->burst : limit->amount};
+    if (limit->amount == 0) {
+        bucket.tokens = 0;
+        return bucket;
+    }
+    bucket.size = weir_mul(bucket.tokens, limit->period_ns);
+    weir_u128 slack = weir_mul(limit->amount - 1, limit->period_ns);
+    bucket.level = weir_level_at(state, step, bucket.size + slack);
+    return bucket;
 }
 
-static int refund_stub(struct weir_state *state, const struct weir_step *step,
-                       struct weir_verdict *verdict) {
-    return weir_fixed_window.refund(state, step, verdict);
+static void finish(struct weir_state *state, const struct weir_step *step, const struct bucket *bucket,
+                   struct weir_verdict *verdict) {
+    const struct weir_limit *limit = step->limit;
+    verdict->limit = limit->burst ? limit->burst : limit->amount;
+    verdict->remaining = bucket->level < bucket->size
+                             ? bucket->tokens - weir_div_up(bucket->level, limit->period_ns)
+                             : 0;
+    verdict->reset_at_ns = weir_level_empty_ns(bucket->level, step);
+    verdict->delay_ns = 0;
+    weir_level_keep(state, step, bucket->level, verdict->reset_at_ns);
+}
+
+static int step_token(struct weir_state *state, const struct weir_step *step,
+                      struct weir_verdict *verdict) {
+    struct bucket bucket = look(state, step);
+    weir_u128 after = bucket.level + weir_mul(step->cost, step->limit->period_ns);
+    verdict->allowed = step->cost == 0 || (step->cost <= bucket.tokens && after <= bucket.size);
+    verdict->retry_after_ns = 0;
+    if (!verdict->allowed)
+        verdict->retry_after_ns = step->cost > bucket.tokens
+                                      ? WEIR_NEVER
+                                      : weir_div_up(after - bucket.size, step->limit->amount);
+    else if (step->charge)
+        bucket.level = after;
+    finish(state, step, &bucket, verdict);
+    return 0;
+}
+
+static int refund_token(struct weir_state *state, const struct weir_step *step,
+                        struct weir_verdict *verdict) {
+    struct bucket bucket = look(state, step);
+    weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
+    bucket.level -= bucket.level < back ? bucket.level : back;
+    verdict->allowed = 1;
+    verdict->retry_after_ns = 0;
+    finish(state, step, &bucket, verdict);
+    return 0;
 }
 
 const struct weir_strategy_ops weir_token_bucket = {
     .name = "token-bucket",
     .tag = "tb",
-    .step = step_stub,
-    .refund = refund_stub,
+    .step = step_token,
+    .refund = refund_token,
 };

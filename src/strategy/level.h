@@ -1,0 +1,65 @@
+/*
+ * The level that both buckets share: how much of a bucket is in use, exactly.
+ *
+ *     level  = hits x period          one hit of cost 1 adds period_ns units
+ *     drains = amount units per ns    a whole period drains amount hits
+ *
+ *       units
+ *         |\                   GCRA (ITU-T I.371, virtual scheduling) keeps the *time* at which the level
+ *         | \      |\          reaches zero, its TAT. That moment is last + level / amount, a rational
+ *         |  \     | \         number: with 7 hits per second a token takes 142857142 and 6/7 ns, and a
+ *         |   \    |  \        TAT in whole ns would gain or lose quota with every hit. Level and time of
+ *         |    \___|   \       the last look say the same with integers alone: no rounding ever enters the
+ *         +--------------\--   state, and the verdict itself takes products, no quotient.
+ *                        TAT
+ *
+ * word[0]     level at last_ns, lower 64 bits
+ * word[1]     level, upper 64 bits: burst x period has up to 125
+ * word[2]     last_ns
+ * expires_ns  TAT, rounded up, at most INT64_MAX
+ *
+ * Invariants: the level is what the caller's `most` allows or less; a level of 0 is kept as all zero.
+ * Cost: a hit takes three or four products and two quotients, of 64 bits unless the level has more.
+ */
+#ifndef WEIR_LEVEL_H
+#define WEIR_LEVEL_H
+
+#include "strategy/exact.h"
+#include "strategy/strategy.h"
+
+/*
+ * The level of *state at step->now_ns, from 0 to `most` (below 2^126). A look from before last_ns finds
+ * what will have drained by then still there, so the TAT stays; `most` is what heals a clock that stepped
+ * back, and a damaged state.
+ */
+static inline weir_u128 weir_level_at(const struct weir_state *state, const struct weir_step *step,
+                                      weir_u128 most) {
+    weir_u128 level = (weir_u128)(uint64_t)state->word[1] << 64 | (uint64_t)state->word[0];
+    int64_t last_ns = state->word[2] < 0 ? 0 : state->word[2];
+    if (level > most)
+        level = most;
+    if (level == 0)
+        return 0;
+    if (last_ns <= step->now_ns) {
+        weir_u128 drained = weir_mul(step->limit->amount, step->now_ns - last_ns);
+        return level > drained ? level - drained : 0;
+    }
+    level += weir_mul(step->limit->amount, last_ns - step->now_ns);
+    return level > most ? most : level;
+}
+
+/* The moment the level reaches zero, rounded up; now_ns when it is zero. */
+static inline int64_t weir_level_empty_ns(weir_u128 level, const struct weir_step *step) {
+    return level ? weir_add(step->now_ns, weir_div_up(level, step->limit->amount)) : step->now_ns;
+}
+
+/* Writes `level` as that of step->now_ns. */
+static inline void weir_level_keep(struct weir_state *state, const struct weir_step *step,
+                                   weir_u128 level, int64_t empty_ns) {
+    state->word[0] = (int64_t)(uint64_t)level;
+    state->word[1] = (int64_t)(uint64_t)(level >> 64);
+    state->word[2] = level ? step->now_ns : 0;
+    state->expires_ns = level ? empty_ns : 0;
+}
+
+#endif
