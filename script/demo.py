@@ -1,0 +1,139 @@
+"""Asks the example app 15 times what it allows 10 times a minute (see script/demo)."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKERS = 4
+REQUESTS = 15
+LIMIT = 10
+ROUTE = "/limited"
+DEADLINE = 30.0  # seconds the server may take to answer first
+
+
+@contextmanager
+def server() -> Iterator[int]:
+    """Gunicorn with the example app; yields its port, and leaves no process behind."""
+    command = [sys.executable, "-m", "gunicorn", "-w", str(WORKERS), "--bind", "127.0.0.1:0"]
+    command += ["--chdir", str(ROOT / "examples" / "tutorial"), "app:app"]
+    with tempfile.TemporaryFile("w+") as log:
+        # A session of its own: what is left of it at the end can be ended as one group.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield wait_until_it_answers(process, Path(f"/proc/self/fd/{log.fileno()}"))
+        except Exception:
+            log.seek(0)
+            sys.stderr.write(log.read())
+            raise
+        finally:
+            stop(process)
+
+
+def wait_until_it_answers(process: subprocess.Popen[bytes], log: Path) -> int:
+    """The port that gunicorn was given, once the app's health route answers there."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"gunicorn ended with status {process.returncode}")
+        listening = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", log.read_text())
+        if listening and answers(int(listening[1])):
+            return int(listening[1])
+        time.sleep(0.05)
+    raise TimeoutError(f"no answer within {DEADLINE:.0f} seconds")
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends gunicorn politely, then whatever of its workers is still there."""
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nothing was left
+
+
+def visit(port: int) -> Iterator[http.client.HTTPResponse]:
+    """Sends the requests, each over a connection of its own.
+
+    The next visitor connects before the one before has asked, as on a busy site: a worker that waits
+    for a visitor's request cannot serve another, so that the turns go round the workers.
+    """
+    with ExitStack() as connections:
+
+        def connect() -> http.client.HTTPConnection:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connections.callback(connection.close)
+            connection.connect()
+            time.sleep(0.02)  # for an idle worker to take it
+            return connection
+
+        following = connect()
+        for number in range(1, REQUESTS + 1):
+            connection = following
+            if number < REQUESTS:
+                following = connect()
+            connection.request("GET", ROUTE, headers={"Connection": "close"})
+            response = connection.getresponse()
+            response.read()
+            yield response
+
+
+def main() -> int:
+    statuses: list[int] = []
+    workers: set[str] = set()
+    with server() as port:
+        print(f"{REQUESTS} requests to http://127.0.0.1:{port}{ROUTE}, limited to {LIMIT} per minute")
+        print(f"{'':>4}  status  remaining  retry-after  worker")
+        for number, response in enumerate(visit(port), 1):
+            remaining = response.getheader("X-RateLimit-Remaining", "-")
+            retry_after = response.getheader("Retry-After", "-") if response.status == 429 else ""
+            worker = response.getheader("X-Worker", "-")
+            print(f"{number:>4}  {response.status:>6}  {remaining:>9}  {retry_after:>11}  {worker}")
+            statuses.append(response.status)
+            workers.add(worker)
+
+    passed, refused = statuses.count(200), statuses.count(429)
+    print(f"{passed} x 200, {refused} x 429, from {len(workers)} workers")
+    right = passed == LIMIT and refused == REQUESTS - LIMIT and len(workers) > 1
+    if not right:
+        print(f"expected {LIMIT} x 200, {REQUESTS - LIMIT} x 429, from several workers")
+    return 0 if right else 1
+
+
+def on_signal(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, on_signal)
+    sys.exit(main())
