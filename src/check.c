@@ -51,7 +51,7 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
 static int check_free_list(struct weir_table *table, uint8_t *seen, struct weir_error *error) {
     uint32_t count = 0;
     for (uint32_t line = table->pool->free_head; line != WEIR_LINE_NONE && count < table->lines;
-         line = table->line[line].next, count++) {
+         line = table->line[line].next & WEIR_LINE_MASK, count++) {
         if (line >= table->lines)
             return corrupt(error, "the free list leaves the pool", line);
         if (seen[line / 8] & 1 << line % 8)
