@@ -20,14 +20,18 @@
 struct queue {
     weir_u128 level;   /* at now */
     weir_u128 longest; /* the level at which the wait is max_delay */
+    bool changed;
 };
 
 static struct queue look(const struct weir_state *state, const struct weir_step *step) {
     const struct weir_limit *limit = step->limit;
     struct queue queue = {.longest = weir_mul(limit->max_delay_ns, limit->amount)};
-    if (limit->amount > 0)
-        queue.level = weir_level_at(state, step,
-                                    queue.longest + weir_mul(limit->amount, limit->period_ns));
+    if (limit->amount > 0) {
+        weir_u128 most = queue.longest + weir_mul(limit->amount, limit->period_ns);
+        struct weir_level found = weir_level_at(state, step, most);
+        queue.level = found.level;
+        queue.changed = found.stale;
+    }
     return queue;
 }
 
@@ -45,7 +49,8 @@ static void finish(struct weir_state *state, const struct weir_step *step, const
     verdict->limit = step->limit->amount;
     verdict->remaining = room(queue, step->limit);
     verdict->reset_at_ns = weir_level_empty_ns(queue->level, step);
-    weir_level_keep(state, step, queue->level, verdict->reset_at_ns);
+    if (queue->changed)
+        weir_level_keep(state, step, queue->level, verdict->reset_at_ns);
 }
 
 static int step_leaky(struct weir_state *state, const struct weir_step *step,
@@ -61,8 +66,10 @@ static int step_leaky(struct weir_state *state, const struct weir_step *step,
                                       : weir_div_up(queue.level - queue.longest, limit->amount);
     } else if (step->cost > 0) {
         verdict->delay_ns = weir_div_up(queue.level, limit->amount);
-        if (step->charge)
+        if (step->charge) {
             queue.level += weir_mul(step->cost, limit->period_ns);
+            queue.changed = true;
+        }
     }
     finish(state, step, &queue, verdict);
     return 0;
@@ -73,6 +80,7 @@ static int refund_leaky(struct weir_state *state, const struct weir_step *step,
     struct queue queue = look(state, step);
     weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
     queue.level -= queue.level < back ? queue.level : back;
+    queue.changed = true;
     verdict->allowed = 1;
     verdict->retry_after_ns = 0;
     verdict->delay_ns = 0;

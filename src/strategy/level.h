@@ -13,12 +13,13 @@
  *         +--------------\--   state, and the verdict itself takes products, no quotient.
  *                        TAT
  *
- * word[0]     level at last_ns, lower 64 bits
- * word[1]     level, upper 64 bits: burst x period has up to 125
+ * word[0]     level at last_ns, lower 63 bits
+ * word[1]     level, the bits above: burst x period has up to 125
  * word[2]     last_ns
  * expires_ns  TAT, rounded up, at most INT64_MAX
  *
- * Invariants: the level is what the caller's `most` allows or less; a level of 0 is kept as all zero.
+ * Invariants: the level is what the caller's `most` allows or less; a level of 0 is kept as all zero; a
+ * request that charges nothing leaves the words alone unless they were wrong or have drained.
  * Cost: a hit takes three or four products and two quotients, of 64 bits unless the level has more.
  */
 #ifndef WEIR_LEVEL_H
@@ -27,25 +28,33 @@
 #include "strategy/exact.h"
 #include "strategy/strategy.h"
 
+/* A level as a request finds it. */
+struct weir_level {
+    weir_u128 level; /* at now */
+    bool stale;      /* the state says more than it should: the clock stepped back, or all has drained */
+};
+
 /*
  * The level of *state at step->now_ns, from 0 to `most` (below 2^126). A look from before last_ns finds
  * what will have drained by then still there, so the TAT stays; `most` is what heals a clock that stepped
  * back, and a damaged state.
  */
-static inline weir_u128 weir_level_at(const struct weir_state *state, const struct weir_step *step,
-                                      weir_u128 most) {
-    weir_u128 level = (weir_u128)(uint64_t)state->word[1] << 64 | (uint64_t)state->word[0];
-    int64_t last_ns = state->word[2] < 0 ? 0 : state->word[2];
+static inline struct weir_level weir_level_at(const struct weir_state *state,
+                                              const struct weir_step *step, weir_u128 most) {
+    weir_u128 level = ((weir_u128)(uint64_t)state->word[1] << 63) + (uint64_t)state->word[0];
+    int64_t last_ns = state->word[2];
+    bool some = level > 0, stale = level > most || last_ns < 0;
     if (level > most)
         level = most;
-    if (level == 0)
-        return 0;
     if (last_ns <= step->now_ns) {
-        weir_u128 drained = weir_mul(step->limit->amount, step->now_ns - last_ns);
-        return level > drained ? level - drained : 0;
+        weir_u128 drained = weir_mul(step->limit->amount, step->now_ns - (last_ns < 0 ? 0 : last_ns));
+        level = level > drained ? level - drained : 0;
+    } else if (some) {
+        level += weir_mul(step->limit->amount, last_ns - step->now_ns);
     }
-    level += weir_mul(step->limit->amount, last_ns - step->now_ns);
-    return level > most ? most : level;
+    if (level > most)
+        return (struct weir_level){most, true};
+    return (struct weir_level){level, stale || (some && level == 0)};
 }
 
 /* The moment the level reaches zero, rounded up; now_ns when it is zero. */
@@ -56,8 +65,8 @@ static inline int64_t weir_level_empty_ns(weir_u128 level, const struct weir_ste
 /* Writes `level` as that of step->now_ns. */
 static inline void weir_level_keep(struct weir_state *state, const struct weir_step *step,
                                    weir_u128 level, int64_t empty_ns) {
-    state->word[0] = (int64_t)(uint64_t)level;
-    state->word[1] = (int64_t)(uint64_t)(level >> 64);
+    state->word[0] = (int64_t)((uint64_t)level & INT64_MAX);
+    state->word[1] = (int64_t)(level >> 63);
     state->word[2] = level ? step->now_ns : 0;
     state->expires_ns = level ? empty_ns : 0;
 }

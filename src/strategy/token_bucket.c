@@ -21,6 +21,7 @@
 struct bucket {
     weir_u128 level; /* at now */
     weir_u128 size;
+    bool changed;
     int64_t tokens; /* size in tokens; 0 for a limit of amount 0, which never refills */
 };
 
@@ -33,7 +34,9 @@ static struct bucket look(const struct weir_state *state, const struct weir_step
     }
     bucket.size = weir_mul(bucket.tokens, limit->period_ns);
     weir_u128 slack = weir_mul(limit->amount - 1, limit->period_ns);
-    bucket.level = weir_level_at(state, step, bucket.size + slack);
+    struct weir_level found = weir_level_at(state, step, bucket.size + slack);
+    bucket.level = found.level;
+    bucket.changed = found.stale;
     return bucket;
 }
 
@@ -46,7 +49,8 @@ static void finish(struct weir_state *state, const struct weir_step *step, const
                              : 0;
     verdict->reset_at_ns = weir_level_empty_ns(bucket->level, step);
     verdict->delay_ns = 0;
-    weir_level_keep(state, step, bucket->level, verdict->reset_at_ns);
+    if (bucket->changed)
+        weir_level_keep(state, step, bucket->level, verdict->reset_at_ns);
 }
 
 static int step_token(struct weir_state *state, const struct weir_step *step,
@@ -59,8 +63,8 @@ static int step_token(struct weir_state *state, const struct weir_step *step,
         verdict->retry_after_ns = step->cost > bucket.tokens
                                       ? WEIR_NEVER
                                       : weir_div_up(after - bucket.size, step->limit->amount);
-    else if (step->charge)
-        bucket.level = after;
+    else if (step->charge && step->cost > 0)
+        bucket = (struct bucket){after, bucket.size, true, bucket.tokens};
     finish(state, step, &bucket, verdict);
     return 0;
 }
@@ -70,6 +74,7 @@ static int refund_token(struct weir_state *state, const struct weir_step *step,
     struct bucket bucket = look(state, step);
     weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
     bucket.level -= bucket.level < back ? bucket.level : back;
+    bucket.changed = true;
     verdict->allowed = 1;
     verdict->retry_after_ns = 0;
     finish(state, step, &bucket, verdict);
