@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -75,17 +75,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    try:
+    with suppress(ProcessLookupError):  # nothing is left, as a rule
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # nothing was left
 
 
 def visit(port: int) -> Iterator[http.client.HTTPResponse]:
     """Sends the requests, each over a connection of its own.
 
-    The next visitor connects before the one before has asked, as on a busy site: a worker that waits
-    for a visitor's request cannot serve another, so that the turns go round the workers.
+    The next visitor connects before the one before has asked, as on a busy site: a worker that
+    waits for a visitor's request cannot serve another, so that the turns go round the workers.
     """
     with ExitStack() as connections:
 
@@ -111,7 +109,8 @@ def main() -> int:
     statuses: list[int] = []
     workers: set[str] = set()
     with server() as port:
-        print(f"{REQUESTS} requests to http://127.0.0.1:{port}{ROUTE}, limited to {LIMIT} per minute")
+        url = f"http://127.0.0.1:{port}{ROUTE}"
+        print(f"{REQUESTS} requests to {url}, limited to {LIMIT} per minute")
         print(f"{'':>4}  status  remaining  retry-after  worker")
         for number, response in enumerate(visit(port), 1):
             remaining = response.getheader("X-RateLimit-Remaining", "-")

@@ -1,6 +1,7 @@
 """A small shop that keeps its visitors to their limits.
 
-Run it with several workers, ``gunicorn -w 4 app:app``: they count together, with no server beside them.
+Run it with several workers, ``gunicorn -w 4 app:app``: they count together, and no server is
+needed beside them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from weir.flask.util import get_remote_address
 
 app = Flask(__name__)
 
-# Who is asking is told by the address, unless a route says otherwise. Every route without limits of its
-# own gets these two, each route counted by itself.
+# Who is asking is told by the address, unless a route says otherwise. Every route without limits
+# of its own gets these two, each route counted by itself.
 limiter = Limiter(
     get_remote_address,
     app=app,
