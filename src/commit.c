@@ -59,27 +59,26 @@ static uint32_t stripe_of(const struct weir_table *table, uint32_t cell) {
 }
 
 /* Commits a change that touches one word only; false if it touches more. */
-static bool commit_word(struct weir_table *table, const struct weir_change *change) {
-    struct weir_cell *cell = &table->cell[change->cell];
-    const struct weir_state *from = &cell->state, *to = &change->to.state;
-    if (!change->partial || from->line[0] != to->line[0] || from->line[1] != to->line[1] ||
+bool weir_commit_word(struct weir_table *table, const struct weir_change *change) {
+    if (!change->same_key || !change->state)
+        return false;
+    struct weir_state *from = &table->cell[change->cell].state;
+    const struct weir_state *to = change->state;
+    int64_t *word = NULL;
+    int64_t value = 0;
+    int differ = 0;
+    if (from->expires_ns != to->expires_ns)
+        differ++, word = &from->expires_ns, value = to->expires_ns;
+    for (int i = 0; i < 3; i++)
+        if (from->word[i] != to->word[i])
+            differ++, word = &from->word[i], value = to->word[i];
+    if (differ > 1 || from->line[0] != to->line[0] || from->line[1] != to->line[1] ||
         from->line[2] != to->line[2])
         return false;
-    int differ = (from->expires_ns != to->expires_ns) + (from->word[0] != to->word[0]) +
-                 (from->word[1] != to->word[1]) + (from->word[2] != to->word[2]);
-    if (differ > 1)
-        return false;
-    cell->state.share = to->share; /* hints first: any mixture with the old word is safe */
-    cell->state.heat = to->heat;
+    from->share = to->share; /* a hint: true or not, it may stand beside the old word */
     STEP();
-    if (from->word[0] != to->word[0])
-        *(volatile int64_t *)&cell->state.word[0] = to->word[0];
-    else if (from->word[1] != to->word[1])
-        *(volatile int64_t *)&cell->state.word[1] = to->word[1];
-    else if (from->word[2] != to->word[2])
-        *(volatile int64_t *)&cell->state.word[2] = to->word[2];
-    else if (from->expires_ns != to->expires_ns)
-        *(volatile int64_t *)&cell->state.expires_ns = to->expires_ns;
+    if (word)
+        *(volatile int64_t *)word = value;
     return true;
 }
 
@@ -134,6 +133,17 @@ static void write_lines(struct weir_transaction *txn) {
     pool->free_count = lines->free_count + lines->given_count;
 }
 
+static void write_cell(struct weir_table *table, const struct weir_change *change) {
+    struct weir_cell *cell = &table->cell[change->cell];
+    if (!change->state) {
+        memset(cell, 0, sizeof *cell);
+        return;
+    }
+    cell->fingerprint[0] = change->fingerprint[0];
+    cell->fingerprint[1] = change->fingerprint[1];
+    cell->state = *change->state;
+}
+
 static void disarm(struct weir_transaction *txn) {
     struct weir_table *table = txn->table;
     for (uint32_t i = 0; i < txn->changes; i++)
@@ -147,7 +157,7 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     struct weir_lines *lines = &txn->lines;
     if (txn->changes == 0 && !lines->changed)
         return;
-    if (txn->changes == 1 && !lines->changed && commit_word(table, &txn->change[0]))
+    if (txn->changes == 1 && !lines->changed && weir_commit_word(table, &txn->change[0]))
         return;
 
     uint32_t lead = txn->lock[0];
@@ -164,7 +174,7 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     atomic_store_explicit(&leader->txn, seq, memory_order_release);
     STEP();
     for (uint32_t i = 0; i < txn->changes; i++)
-        table->cell[txn->change[i].cell] = txn->change[i].to;
+        write_cell(table, &txn->change[i]);
     if (lines->changed)
         write_lines(txn);
     STEP();

@@ -22,8 +22,9 @@
 /* One key of the decision. Two checks of the same key and limit share one. */
 struct slot {
     uint64_t fingerprint[2];
-    uint32_t cell; /* WEIR_CELL_NONE: a new key */
-    struct weir_state was, state;
+    uint32_t cell;                /* WEIR_CELL_NONE: a new key */
+    const struct weir_state *was; /* in the table, or all zero */
+    struct weir_state state;      /* as it shall be */
 };
 
 struct decision {
@@ -101,15 +102,14 @@ static int take_locks(struct decision *d) {
     return 0;
 }
 
+static const struct weir_state never_seen;
+
 static void read_states(struct decision *d) {
     for (uint32_t i = 0; i < d->slots; i++) {
         struct slot *slot = &d->slot[i];
         slot->cell = weir_cell_find(d->table, slot->fingerprint);
-        if (slot->cell == WEIR_CELL_NONE)
-            memset(&slot->was, 0, sizeof slot->was);
-        else
-            slot->was = d->table->cell[slot->cell].state;
-        slot->state = slot->was;
+        slot->was = slot->cell == WEIR_CELL_NONE ? &never_seen : &d->table->cell[slot->cell].state;
+        slot->state = *slot->was;
     }
 }
 
@@ -123,29 +123,31 @@ static int64_t summed_cost(const struct decision *d, uint32_t i) {
     return cost;
 }
 
-static int step(struct decision *d, uint32_t i, bool charge, struct weir_verdict *verdict) {
-    const struct weir_check *check = &d->checks[i];
+static int step(const struct weir_check *check, int64_t cost, int64_t now_ns, enum weir_mode mode,
+                bool charge, struct weir_lines *lines, struct weir_state *state,
+                struct weir_verdict *verdict) {
     const struct weir_strategy_ops *strategy = weir_strategies[check->limit->strategy];
-    struct weir_step step = {
-        .limit = check->limit,
-        .now_ns = d->now_ns,
-        .cost = d->mode == WEIR_TEST ? summed_cost(d, i) : check->cost,
-        .charge = charge,
-        .lines = &d->txn.lines,
-    };
+    const struct weir_step step = {
+        .limit = check->limit, .now_ns = now_ns, .cost = cost, .charge = charge, .lines = lines};
     verdict->reserved = 0;
-    return (d->mode == WEIR_REFUND ? strategy->refund : strategy->step)(
-        &d->slot[d->slot_of[i]].state, &step, verdict);
+    return mode == WEIR_REFUND ? strategy->refund(state, &step, verdict)
+                               : strategy->step(state, &step, verdict);
+}
+
+static int step_slot(struct decision *d, uint32_t i, bool charge, struct weir_verdict *verdict) {
+    int64_t cost = d->mode == WEIR_TEST ? summed_cost(d, i) : d->checks[i].cost;
+    return step(&d->checks[i], cost, d->now_ns, d->mode, charge, &d->txn.lines,
+                &d->slot[d->slot_of[i]].state, verdict);
 }
 
 /* A denial takes back what the others were charged: their verdicts then describe uncharged counters. */
 static int uncharge(struct decision *d) {
     weir_transaction_rewind(&d->txn);
     for (uint32_t i = 0; i < d->slots; i++)
-        d->slot[i].state = d->slot[i].was;
+        d->slot[i].state = *d->slot[i].was;
     for (uint32_t i = 0; i < d->n; i++) {
         struct weir_verdict uncharged;
-        int rc = step(d, i, false, &uncharged);
+        int rc = step_slot(d, i, false, &uncharged);
         if (rc < 0)
             return rc;
         struct weir_verdict *verdict = &d->verdicts[i];
@@ -158,7 +160,7 @@ static int uncharge(struct decision *d) {
 static int evaluate(struct decision *d) {
     d->denied = false;
     for (uint32_t i = 0; i < d->n; i++) {
-        int rc = step(d, i, d->mode != WEIR_TEST, &d->verdicts[i]);
+        int rc = step_slot(d, i, d->mode != WEIR_TEST, &d->verdicts[i]);
         if (rc < 0)
             return rc;
         d->denied |= !d->verdicts[i].allowed;
@@ -187,41 +189,40 @@ static int write_back(struct decision *d) {
     struct weir_transaction *txn = &d->txn;
     for (uint32_t i = 0; i < d->slots; i++) {
         struct slot *slot = &d->slot[i];
-        bool empty = slot->state.expires_ns == 0;
-        if (same_state(&slot->state, &slot->was) || (slot->cell == WEIR_CELL_NONE && empty))
+        bool fresh = slot->cell == WEIR_CELL_NONE, empty = slot->state.expires_ns == 0;
+        if (same_state(&slot->state, slot->was) || (fresh && empty))
             continue;
-        struct weir_change *change = &txn->change[txn->changes];
-        change->partial = slot->cell != WEIR_CELL_NONE && !empty;
-        if (slot->cell == WEIR_CELL_NONE) {
-            int rc = weir_cell_place(txn, slot->fingerprint, d->now_ns, &slot->cell);
+        uint32_t cell = slot->cell;
+        if (fresh) {
+            int rc = weir_cell_place(txn, slot->fingerprint, d->now_ns, &cell);
             if (rc < 0)
                 return rc;
         }
-        change->cell = slot->cell;
-        if (empty) {
-            memset(&change->to, 0, sizeof change->to);
-        } else {
-            change->to.fingerprint[0] = slot->fingerprint[0];
-            change->to.fingerprint[1] = slot->fingerprint[1];
-            change->to.state = slot->state;
-        }
-        txn->changes++;
-        slot->was = slot->state; /* not to be written again; `cell` tells mark() where it is */
+        txn->change[txn->changes++] = (struct weir_change){
+            .cell = cell,
+            .same_key = !fresh,
+            .fingerprint = slot->fingerprint,
+            .state = empty ? NULL : &slot->state,
+        };
     }
     return 0;
 }
 
 /* Sets what eviction goes by: shares of what was charged, heat of what was denied. */
-static void mark(struct decision *d) {
+static void mark(struct weir_state *state, const struct weir_check *check,
+                 const struct weir_verdict *verdict) {
+    state->strategy = (uint8_t)check->limit->strategy;
+    state->share = share(verdict);
+    if (!verdict->allowed)
+        state->heat = HEAT;
+}
+
+static void mark_all(struct decision *d) {
     for (uint32_t i = 0; i < d->n; i++) {
         struct slot *slot = &d->slot[d->slot_of[i]];
-        slot->state.strategy = (uint8_t)d->checks[i].limit->strategy;
-        slot->state.share = share(&d->verdicts[i]);
-        if (!d->verdicts[i].allowed) {
-            slot->state.heat = HEAT;
-            if (slot->cell != WEIR_CELL_NONE)
-                d->table->cell[slot->cell].state.heat = HEAT;
-        }
+        mark(&slot->state, &d->checks[i], &d->verdicts[i]);
+        if (!d->verdicts[i].allowed && slot->cell != WEIR_CELL_NONE)
+            d->table->cell[slot->cell].state.heat = HEAT;
     }
 }
 
@@ -233,7 +234,7 @@ static int attempt(struct decision *d) {
         rc = evaluate(d);
     }
     if (rc == 0 && d->mode != WEIR_TEST) {
-        mark(d);
+        mark_all(d);
         rc = write_back(d);
         if (rc == 0)
             weir_transaction_commit(&d->txn);
@@ -242,16 +243,88 @@ static int attempt(struct decision *d) {
     return rc;
 }
 
-static void choose(const struct decision *d, struct weir_decision *decision) {
+/*
+ * One check, the most common decision: the same steps in one go, without slots. Returns as attempt().
+ */
+static int attempt_one(struct weir_table *table, const struct weir_check *check,
+                       const uint64_t fingerprint[2], int64_t now_ns, enum weir_mode mode,
+                       struct weir_verdict *verdict) {
+    struct weir_transaction txn;
+    uint32_t stripe = weir_cell_stripe(table, fingerprint);
+    int rc = weir_lock_take(table, stripe);
+    if (rc < 0)
+        return rc;
+    weir_transaction_begin(&txn, table);
+    txn.lock[txn.locks++] = (uint16_t)stripe;
+    uint32_t cell = weir_cell_find(table, fingerprint);
+    bool fresh = cell == WEIR_CELL_NONE;
+    struct weir_state *was = fresh ? NULL : &table->cell[cell].state;
+    struct weir_state state = fresh ? never_seen : *was;
+    rc = step(check, check->cost, now_ns, mode, mode != WEIR_TEST, &txn.lines, &state, verdict);
+    if (rc < 0 || mode == WEIR_TEST)
+        goto out;
+    mark(&state, check, verdict);
+    if (!verdict->allowed && !fresh)
+        was->heat = HEAT;
+    bool empty = state.expires_ns == 0;
+    if (fresh ? empty : same_state(&state, was))
+        goto out;
+    if (fresh)
+        rc = weir_cell_place(&txn, fingerprint, now_ns, &cell);
+    if (rc < 0)
+        goto out;
+    txn.change[txn.changes++] = (struct weir_change){
+        .cell = cell, .same_key = !fresh, .fingerprint = fingerprint, .state = empty ? NULL : &state};
+    weir_transaction_commit(&txn);
+out:
+    weir_transaction_end(&txn);
+    return rc;
+}
+
+static int decide_one(struct weir_table *table, const struct weir_check *check, int64_t now_ns,
+                      enum weir_mode mode, struct weir_verdict *verdict) {
+    uint64_t fingerprint[2];
+    weir_fingerprint(table, check->key, check->key_len, check->limit, fingerprint);
+    int rc = attempt_one(table, check, fingerprint, now_ns, mode, verdict);
+    for (int i = 0; i < RETRIES && rc == WEIR_EFULL; i++) {
+        rc = weir_table_reclaim(table, now_ns);
+        if (rc == 0)
+            rc = attempt_one(table, check, fingerprint, now_ns, mode, verdict);
+    }
+    return rc;
+}
+
+static int decide_many(struct weir_table *table, const struct weir_check *checks, uint32_t n,
+                       int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts) {
+    struct decision d;
+    d.table = table;
+    d.checks = checks;
+    d.n = n;
+    d.now_ns = now_ns;
+    d.mode = mode;
+    d.verdicts = verdicts;
+    name_slots(&d);
+    int rc = attempt(&d);
+    for (int i = 0; i < RETRIES && rc == WEIR_EFULL; i++) {
+        rc = weir_table_reclaim(table, now_ns);
+        if (rc == 0)
+            rc = attempt(&d);
+    }
+    return rc;
+}
+
+/* Which verdict to tell the client: see struct weir_decision. */
+static void choose(const struct weir_check *checks, const struct weir_verdict *verdicts, uint32_t n,
+                   struct weir_decision *decision) {
     int32_t deciding = 0;
-    for (uint32_t i = 1; i < d->n; i++) {
-        const struct weir_verdict *a = &d->verdicts[i], *b = &d->verdicts[deciding];
+    for (uint32_t i = 1; i < n; i++) {
+        const struct weir_verdict *a = &verdicts[i], *b = &verdicts[deciding];
         if (a->allowed != b->allowed ? !a->allowed
-            : a->allowed ? d->checks[i].limit->period_ns < d->checks[deciding].limit->period_ns
+            : a->allowed ? checks[i].limit->period_ns < checks[deciding].limit->period_ns
                          : a->retry_after_ns > b->retry_after_ns)
             deciding = (int32_t)i;
     }
-    decision->allowed = !d->denied;
+    decision->allowed = verdicts[deciding].allowed;
     decision->deciding = deciding;
 }
 
@@ -264,22 +337,12 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         rc = weir_after_fork(table);
     if (rc < 0)
         return rc;
-    struct decision d;
-    d.table = table;
-    d.checks = checks;
-    d.n = (uint32_t)n;
-    d.now_ns = now_ns;
-    d.mode = mode;
-    d.verdicts = verdicts;
-    name_slots(&d);
-    rc = attempt(&d);
-    for (int i = 0; i < RETRIES && rc == WEIR_EFULL; i++) {
-        rc = weir_table_reclaim(table, now_ns);
-        if (rc == 0)
-            rc = attempt(&d);
-    }
+    if (n == 1)
+        rc = decide_one(table, checks, now_ns, mode, verdicts);
+    else
+        rc = decide_many(table, checks, (uint32_t)n, now_ns, mode, verdicts);
     if (rc == 0 && decision)
-        choose(&d, decision);
+        choose(checks, verdicts, (uint32_t)n, decision);
     return rc;
 }
 

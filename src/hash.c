@@ -54,29 +54,25 @@ static void remember(struct weir_memo *memo, const uint64_t *word, size_t key_le
 }
 
 /* `word` gets the key's bytes and zeroes behind them; returns a cheap hash to choose the memo entry by. */
-static uint64_t load_words(uint64_t word[WEIR_MEMO_WORDS], const void *key, size_t key_len) {
-    uint64_t cheap = key_len;
-    size_t whole = key_len / 8;
+static uint64_t load_words(uint64_t word[WEIR_MEMO_WORDS], const char *key, size_t key_len) {
+    uint64_t cheap = key_len, last = 0;
+    size_t whole = key_len / 8, rest = key_len % 8;
     for (size_t i = 0; i < whole; i++) {
-        memcpy(&word[i], (const char *)key + i * 8, 8);
-        cheap = (cheap ^ word[i]) * UINT64_C(0x9E3779B97F4A7C15);
+        memcpy(&word[i], key + i * 8, 8);
+        cheap = (cheap << 9 | cheap >> 55) ^ word[i];
     }
-    if (key_len % 8) {
-        uint64_t last = 0;
-        if (key_len >= 8) { /* the last 8 bytes, shifted: no copy of unknown length */
-            memcpy(&last, (const char *)key + key_len - 8, 8);
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-            last >>= (8 - key_len % 8) * 8;
-#else
-            last <<= (8 - key_len % 8) * 8;
-#endif
+    if (rest) {
+        if (whole && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) { /* the last 8 bytes, in one load */
+            memcpy(&last, key + key_len - 8, 8);
+            last >>= (8 - rest) * 8;
         } else {
-            memcpy(&last, key, key_len);
+            for (size_t i = 0; i < rest; i++)
+                last |= (uint64_t)(unsigned char)key[whole * 8 + i] << 8 * i;
         }
         word[whole] = last;
-        cheap = (cheap ^ last) * UINT64_C(0x9E3779B97F4A7C15);
+        cheap = (cheap << 9 | cheap >> 55) ^ last;
     }
-    return cheap >> 32;
+    return (cheap * UINT64_C(0x9E3779B97F4A7C15)) >> 32;
 }
 
 static void keyed_hash(struct weir_table *table, const void *key, size_t key_len, uint64_t hash[2]) {

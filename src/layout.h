@@ -163,15 +163,25 @@ static inline struct weir_lock *weir_lock_at(struct weir_table *table, uint32_t 
 
 /* lock.c */
 int weir_lock_init(struct weir_table *table, uint32_t index);
-int weir_lock_take(struct weir_table *table, uint32_t index); /* 0, WEIR_EBUSY, WEIR_ECORRUPT */
+int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc);
 int weir_lock_try(struct weir_table *table, uint32_t index);  /* 0, WEIR_EBUSY at once, WEIR_ECORRUPT */
-void weir_lock_release(struct weir_table *table, uint32_t index);
 int weir_lock_all(struct weir_table *table);
 void weir_release_all(struct weir_table *table);
 /* Makes locks usable after a crash of all openers, or in a forked child: only with no other user. */
 int weir_locks_repair(struct weir_table *table);
 int weir_after_fork(struct weir_table *table);
 void weir_fork_watch(struct weir_table *table);
+
+/* Takes a lock, repairing what a dead owner left. 0, WEIR_EBUSY, WEIR_ECORRUPT. */
+static inline int weir_lock_take(struct weir_table *table, uint32_t index) {
+    struct weir_lock *lock = weir_lock_at(table, index);
+    int rc = pthread_mutex_trylock(&lock->mutex);
+    return rc == 0 && lock->armed == 0 ? 0 : weir_lock_take_slow(table, index, rc);
+}
+
+static inline void weir_lock_release(struct weir_table *table, uint32_t index) {
+    pthread_mutex_unlock(&weir_lock_at(table, index)->mutex);
+}
 
 /* hash.c */
 void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
@@ -180,27 +190,55 @@ uint64_t weir_checksum(const struct weir_header *header);
 
 /* commit.c */
 struct weir_change {
-    uint32_t cell;   /* index; its stripe's lock is held */
-    bool partial;    /* only the state changes, and the key stays */
-    struct weir_cell to;
+    uint32_t cell;                  /* index; its stripe's lock is held */
+    bool same_key;                  /* the cell's fingerprint stays */
+    const uint64_t *fingerprint;    /* of the key to be; borrowed until the commit */
+    const struct weir_state *state; /* to be; NULL: the cell becomes free */
 };
 struct weir_transaction {
     struct weir_table *table;
     uint32_t changes;
     uint32_t locks;                           /* stripes held, ascending */
     uint16_t lock[WEIR_CHECKS_MAX];
-    struct weir_lines lines;
     struct weir_change change[WEIR_CHECKS_MAX];
+    struct weir_lines lines;
 };
 void weir_transaction_begin(struct weir_transaction *txn, struct weir_table *table);
 void weir_transaction_rewind(struct weir_transaction *txn); /* forget what lines it took and gave */
+/* Makes the changes, all or none, and counts as done even if the process dies the moment after. */
 void weir_transaction_commit(struct weir_transaction *txn);
+bool weir_commit_word(struct weir_table *table, const struct weir_change *change);
 void weir_transaction_end(struct weir_transaction *txn); /* releases all locks it holds */
 void weir_undo_apply(struct weir_table *table, uint32_t index);
 
 /* table.c: where a key's cell is, or would go */
-uint32_t weir_cell_find(const struct weir_table *table, const uint64_t fingerprint[2]);
-uint32_t weir_cell_stripe(const struct weir_table *table, const uint64_t fingerprint[2]);
+static inline uint64_t weir_first_bucket(const struct weir_table *table,
+                                         const uint64_t fingerprint[2]) {
+    return (uint64_t)((unsigned __int128)fingerprint[0] * table->buckets >> 64);
+}
+
+static inline uint32_t weir_cell_stripe(const struct weir_table *table,
+                                        const uint64_t fingerprint[2]) {
+    return (uint32_t)weir_first_bucket(table, fingerprint) & table->stripe_mask;
+}
+
+/* The cell of a bucket at which the search for a key starts. */
+static inline uint32_t weir_first_cell(const uint64_t fingerprint[2]) {
+    return (uint32_t)fingerprint[1] % WEIR_BUCKET_CELLS;
+}
+
+uint32_t weir_cell_search(const struct weir_table *table, const uint64_t fingerprint[2]);
+
+/* The key's cell, or WEIR_CELL_NONE. Most are where the search starts. */
+static inline uint32_t weir_cell_find(const struct weir_table *table,
+                                      const uint64_t fingerprint[2]) {
+    uint32_t cell = (uint32_t)(weir_first_bucket(table, fingerprint) * WEIR_BUCKET_CELLS) +
+                    weir_first_cell(fingerprint);
+    const uint64_t *there = table->cell[cell].fingerprint;
+    return there[0] == fingerprint[0] && there[1] == fingerprint[1]
+               ? cell
+               : weir_cell_search(table, fingerprint);
+}
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
                     uint32_t *cell);
 int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines);

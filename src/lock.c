@@ -126,17 +126,11 @@ static int wait_for(pthread_mutex_t *mutex) {
     return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
 }
 
-int weir_lock_take(struct weir_table *table, uint32_t index) {
-    pthread_mutex_t *mutex = &weir_lock_at(table, index)->mutex;
-    int rc = pthread_mutex_trylock(mutex);
+int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc) {
     if (rc == EBUSY)
-        rc = wait_for(mutex);
+        rc = wait_for(&weir_lock_at(table, index)->mutex);
     rc = acquired(table, index, rc);
     return rc == 0 ? finish_repair(table, index) : rc;
-}
-
-void weir_lock_release(struct weir_table *table, uint32_t index) {
-    pthread_mutex_unlock(&weir_lock_at(table, index)->mutex);
 }
 
 int weir_lock_all(struct weir_table *table) {

@@ -19,31 +19,24 @@
 #define RECLAIM_BUCKETS 4096u /* looked at by one reclaim: about a millisecond */
 #define RECLAIM_LINES 64u     /* enough for one reclaim */
 
+/* A random number below `range`. */
 static uint64_t scale(uint64_t random, uint64_t range) {
     return (uint64_t)((unsigned __int128)random * range >> 64);
 }
 
-uint32_t weir_cell_stripe(const struct weir_table *table, const uint64_t fingerprint[2]) {
-    return (uint32_t)scale(fingerprint[0], table->buckets) & table->stripe_mask;
-}
-
 void weir_buckets_of(const struct weir_table *table, const uint64_t fingerprint[2],
                      uint64_t bucket[2]) {
-    bucket[0] = scale(fingerprint[0], table->buckets);
+    bucket[0] = weir_first_bucket(table, fingerprint);
     uint64_t stripe = bucket[0] & table->stripe_mask;
     uint64_t stripes = (uint64_t)table->stripe_mask + 1;
     uint64_t of_stripe = (table->buckets - stripe + stripes - 1) / stripes;
     bucket[1] = stripe + scale(fingerprint[1], of_stripe) * stripes;
 }
 
-static uint32_t first_cell(const uint64_t fingerprint[2]) {
-    return (uint32_t)fingerprint[1] % WEIR_BUCKET_CELLS;
-}
-
 static uint32_t find_in(const struct weir_table *table, uint64_t bucket,
                         const uint64_t fingerprint[2]) {
     uint32_t base = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
-    uint32_t first = first_cell(fingerprint);
+    uint32_t first = weir_first_cell(fingerprint);
     for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
         uint32_t cell = base + (first + i) % WEIR_BUCKET_CELLS;
         const uint64_t *there = table->cell[cell].fingerprint;
@@ -53,7 +46,7 @@ static uint32_t find_in(const struct weir_table *table, uint64_t bucket,
     return WEIR_CELL_NONE;
 }
 
-uint32_t weir_cell_find(const struct weir_table *table, const uint64_t fingerprint[2]) {
+uint32_t weir_cell_search(const struct weir_table *table, const uint64_t fingerprint[2]) {
     uint64_t bucket[2];
     weir_buckets_of(table, fingerprint, bucket);
     uint32_t cell = find_in(table, bucket[0], fingerprint);
@@ -83,7 +76,7 @@ static uint32_t search(const struct weir_transaction *txn, uint64_t bucket,
                        const uint64_t fingerprint[2], int64_t now_ns, uint32_t *victim) {
     const struct weir_cell *cells = txn->table->cell;
     uint32_t base = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
-    uint32_t first = first_cell(fingerprint);
+    uint32_t first = weir_first_cell(fingerprint);
     for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
         uint32_t cell = base + (first + i) % WEIR_BUCKET_CELLS;
         if (taken_by(txn, cell))
@@ -139,7 +132,7 @@ int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2],
  */
 int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines) {
     struct weir_state was = txn->table->cell[cell].state;
-    txn->change[0] = (struct weir_change){.cell = cell};
+    txn->change[0] = (struct weir_change){.cell = cell, .state = NULL};
     int rc = weir_owns_lines(&was) ? weir_log_drop(&was, &txn->lines) : 0;
     if (rc == 0) {
         txn->changes = 1;
