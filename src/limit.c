@@ -318,8 +318,8 @@ static int read_burst(struct cursor *cursor, int64_t *burst) {
 
 /* One limit with the blanks around it; stops at a separator or the end. */
 static int read_limit(struct cursor *cursor, struct weir_limit *limit) {
-    int64_t amount, multiples, burst;
-    int unit;
+    int64_t amount = 0, multiples = 0, burst = 0;
+    int unit = 0;
 
     skip_blanks(cursor);
     if (at_end(cursor) || is_next(cursor, is_separator))
