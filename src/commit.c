@@ -12,8 +12,6 @@
 
 #include "layout.h"
 
-#define STEP() atomic_signal_fence(memory_order_seq_cst)
-
 static int lock_pool(struct weir_lines *lines) {
     struct weir_table *table = lines->owner;
     int rc = weir_lock_take(table, table->stripe_mask + 1);
@@ -56,30 +54,6 @@ void weir_transaction_rewind(struct weir_transaction *txn) {
 
 static uint32_t stripe_of(const struct weir_table *table, uint32_t cell) {
     return (cell / WEIR_BUCKET_CELLS) & table->stripe_mask;
-}
-
-/* Commits a change that touches one word only; false if it touches more. */
-bool weir_commit_word(struct weir_table *table, const struct weir_change *change) {
-    if (!change->same_key || !change->state)
-        return false;
-    struct weir_state *from = &table->cell[change->cell].state;
-    const struct weir_state *to = change->state;
-    int64_t *word = NULL;
-    int64_t value = 0;
-    int differ = 0;
-    if (from->expires_ns != to->expires_ns)
-        differ++, word = &from->expires_ns, value = to->expires_ns;
-    for (int i = 0; i < 3; i++)
-        if (from->word[i] != to->word[i])
-            differ++, word = &from->word[i], value = to->word[i];
-    if (differ > 1 || from->line[0] != to->line[0] || from->line[1] != to->line[1] ||
-        from->line[2] != to->line[2])
-        return false;
-    from->share = to->share; /* a hint: true or not, it may stand beside the old word */
-    STEP();
-    if (word)
-        *(volatile int64_t *)word = value;
-    return true;
 }
 
 static void arm(struct weir_transaction *txn, uint32_t index, uint32_t lead, uint64_t seq) {
@@ -157,7 +131,9 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     struct weir_lines *lines = &txn->lines;
     if (txn->changes == 0 && !lines->changed)
         return;
-    if (txn->changes == 1 && !lines->changed && weir_commit_word(table, &txn->change[0]))
+    const struct weir_change *only = &txn->change[0];
+    if (txn->changes == 1 && !lines->changed && only->same_key && only->state &&
+        weir_commit_word(&table->cell[only->cell].state, only->state))
         return;
 
     uint32_t lead = txn->lock[0];
@@ -170,16 +146,16 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     record_cells(txn, lead, seq);
     if (lines->changed)
         record_lines(txn, lead, seq);
-    STEP();
+    WEIR_ORDER();
     atomic_store_explicit(&leader->txn, seq, memory_order_release);
-    STEP();
+    WEIR_ORDER();
     for (uint32_t i = 0; i < txn->changes; i++)
         write_cell(table, &txn->change[i]);
     if (lines->changed)
         write_lines(txn);
-    STEP();
+    WEIR_ORDER();
     atomic_store_explicit(&leader->txn, 0, memory_order_release);
-    STEP();
+    WEIR_ORDER();
     disarm(txn);
 }
 

@@ -168,15 +168,17 @@ static int evaluate(struct decision *d) {
     return d->denied && d->mode == WEIR_HIT && d->n > 1 ? uncharge(d) : 0;
 }
 
-/* The used part of the limit, 0 to 255. */
+/* log2(number) in steps of an eighth, roughly; 0 for 0. */
+static uint32_t eighths(uint64_t number) {
+    uint32_t bits = 64 - (uint32_t)__builtin_clzll(number | 1);
+    return number ? bits << 3 | (uint32_t)(number << (64 - bits) >> 60 & 7) : 0;
+}
+
+/* How much of the limit is used: 255 all of it, 8 less for each halving. No division. */
 static uint8_t share(const struct weir_verdict *verdict) {
     uint64_t limit = (uint64_t)verdict->limit, used = limit - (uint64_t)verdict->remaining;
-    if (used > limit)
-        used = 0; /* a refund or a leaky bucket may leave more than the limit */
-    int bits = limit ? 64 - __builtin_clzll(limit) : 0;
-    int shift = bits > 23 ? bits - 23 : 0;
-    uint32_t whole = (uint32_t)(limit >> shift), part = (uint32_t)(used >> shift);
-    return whole ? (uint8_t)(part * 255u / whole) : 255;
+    uint32_t less = used > limit ? 255 : eighths(limit) - eighths(used);
+    return less < 255 ? (uint8_t)(255 - less) : 0;
 }
 
 static bool same_state(const struct weir_state *a, const struct weir_state *b) {
@@ -267,12 +269,15 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
     if (!verdict->allowed && !fresh)
         was->heat = HEAT;
     bool empty = state.expires_ns == 0;
-    if (fresh ? empty : same_state(&state, was))
-        goto out;
-    if (fresh)
+    if (fresh) {
+        if (empty)
+            goto out;
         rc = weir_cell_place(&txn, fingerprint, now_ns, &cell);
-    if (rc < 0)
+        if (rc < 0)
+            goto out;
+    } else if (!empty && !txn.lines.changed && weir_commit_word(was, &state)) {
         goto out;
+    }
     txn.change[txn.changes++] = (struct weir_change){
         .cell = cell, .same_key = !fresh, .fingerprint = fingerprint, .state = empty ? NULL : &state};
     weir_transaction_commit(&txn);

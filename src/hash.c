@@ -16,6 +16,7 @@
 #include "layout.h"
 
 #define MEMO_BYTES (WEIR_MEMO_WORDS * 8)
+#define relaxed memory_order_relaxed
 
 static void siphash(const struct weir_table *table, const void *key, size_t key_len,
                     uint64_t hash[2]) {
@@ -24,69 +25,80 @@ static void siphash(const struct weir_table *table, const void *key, size_t key_
                                 table->header->secret);
 }
 
-static bool recall(struct weir_memo *memo, const uint64_t *word, size_t key_len, uint64_t hash[2]) {
-    uint64_t version = atomic_load_explicit(&memo->version, memory_order_acquire);
-    if (version & 1 || atomic_load_explicit(&memo->key_len, memory_order_relaxed) != key_len + 1)
-        return false;
-    uint64_t differs = 0;
-    for (size_t i = 0; i * 8 < key_len; i++)
-        differs |= word[i] ^ atomic_load_explicit(&memo->key[i], memory_order_relaxed);
-    hash[0] = atomic_load_explicit(&memo->hash[0], memory_order_relaxed);
-    hash[1] = atomic_load_explicit(&memo->hash[1], memory_order_relaxed);
-    atomic_thread_fence(memory_order_acquire);
-    return !differs && atomic_load_explicit(&memo->version, memory_order_relaxed) == version;
+/* The last `rest` bytes of a key, 1 to 8 of them, as a number that no other such bytes make. */
+static uint64_t load_rest(const char *rest, size_t len) {
+    uint64_t word = 0;
+    if (len == 8) {
+        memcpy(&word, rest, 8);
+    } else {
+        for (size_t i = 0; i < len; i++)
+            word |= (uint64_t)(unsigned char)rest[i] << 8 * i;
+    }
+    return word;
 }
 
-static void remember(struct weir_memo *memo, const uint64_t *word, size_t key_len,
+/* Calls for a key of 1 to MEMO_BYTES: all whole words but the last, then the rest. */
+static bool recall(struct weir_memo *memo, const char *key, size_t key_len, uint64_t rest,
+                   uint64_t hash[2]) {
+    uint64_t version = atomic_load_explicit(&memo->version, memory_order_acquire);
+    uint64_t differs = (version & 1) | (atomic_load_explicit(&memo->key_len, relaxed) ^ key_len);
+    size_t words = (key_len - 1) / 8;
+    for (size_t i = 0; i < words; i++) {
+        uint64_t word;
+        memcpy(&word, key + i * 8, 8);
+        differs |= word ^ atomic_load_explicit(&memo->key[i], relaxed);
+    }
+    differs |= rest ^ atomic_load_explicit(&memo->key[words], relaxed);
+    hash[0] = atomic_load_explicit(&memo->hash[0], relaxed);
+    hash[1] = atomic_load_explicit(&memo->hash[1], relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    return !differs && atomic_load_explicit(&memo->version, relaxed) == version;
+}
+
+static void remember(struct weir_memo *memo, const char *key, size_t key_len, uint64_t rest,
                      const uint64_t hash[2]) {
-    uint64_t version = atomic_load_explicit(&memo->version, memory_order_relaxed);
-    if (version & 1 ||
-        !atomic_compare_exchange_strong_explicit(&memo->version, &version, version + 1,
-                                                 memory_order_acquire, memory_order_relaxed))
+    uint64_t version = atomic_load_explicit(&memo->version, relaxed);
+    if (version & 1 || !atomic_compare_exchange_strong_explicit(&memo->version, &version, version + 1,
+                                                                memory_order_acquire, relaxed))
         return;
     atomic_thread_fence(memory_order_release);
-    atomic_store_explicit(&memo->key_len, key_len + 1, memory_order_relaxed);
-    for (size_t i = 0; i * 8 < key_len; i++)
-        atomic_store_explicit(&memo->key[i], word[i], memory_order_relaxed);
-    atomic_store_explicit(&memo->hash[0], hash[0], memory_order_relaxed);
-    atomic_store_explicit(&memo->hash[1], hash[1], memory_order_relaxed);
+    atomic_store_explicit(&memo->key_len, key_len, relaxed);
+    size_t words = (key_len - 1) / 8;
+    for (size_t i = 0; i < words; i++) {
+        uint64_t word;
+        memcpy(&word, key + i * 8, 8);
+        atomic_store_explicit(&memo->key[i], word, relaxed);
+    }
+    atomic_store_explicit(&memo->key[words], rest, relaxed);
+    atomic_store_explicit(&memo->hash[0], hash[0], relaxed);
+    atomic_store_explicit(&memo->hash[1], hash[1], relaxed);
     atomic_store_explicit(&memo->version, version + 2, memory_order_release);
 }
 
-/* `word` gets the key's bytes and zeroes behind them; returns a cheap hash to choose the memo entry by. */
-static uint64_t load_words(uint64_t word[WEIR_MEMO_WORDS], const char *key, size_t key_len) {
-    uint64_t cheap = key_len, last = 0;
-    size_t whole = key_len / 8, rest = key_len % 8;
-    for (size_t i = 0; i < whole; i++) {
-        memcpy(&word[i], key + i * 8, 8);
-        cheap = (cheap << 9 | cheap >> 55) ^ word[i];
+/* Which entry a key goes to: any cheap function of it will do. */
+static size_t memo_index(const char *key, size_t key_len, uint64_t rest) {
+    uint64_t first = 0, last = rest;
+    if (key_len > 8) {
+        memcpy(&first, key, 8);
+        memcpy(&last, key + key_len - 8, 8);
     }
-    if (rest) {
-        if (whole && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) { /* the last 8 bytes, in one load */
-            memcpy(&last, key + key_len - 8, 8);
-            last >>= (8 - rest) * 8;
-        } else {
-            for (size_t i = 0; i < rest; i++)
-                last |= (uint64_t)(unsigned char)key[whole * 8 + i] << 8 * i;
-        }
-        word[whole] = last;
-        cheap = (cheap << 9 | cheap >> 55) ^ last;
-    }
-    return (cheap * UINT64_C(0x9E3779B97F4A7C15)) >> 32;
+    return (size_t)((first + (last << 21 | last >> 43) + key_len) * UINT64_C(0x9E3779B97F4A7C15) >>
+                    56) %
+           WEIR_MEMO_ENTRIES;
 }
 
-static void keyed_hash(struct weir_table *table, const void *key, size_t key_len, uint64_t hash[2]) {
-    if (key_len == 0 || key_len > MEMO_BYTES) {
+static void keyed_hash(struct weir_table *table, const char *key, size_t key_len, uint64_t hash[2]) {
+    if (key_len - 1 >= MEMO_BYTES) {
         siphash(table, key, key_len, hash);
         return;
     }
-    uint64_t word[WEIR_MEMO_WORDS];
-    uint64_t cheap = load_words(word, key, key_len);
-    struct weir_memo *memo = &table->memo[cheap % WEIR_MEMO_ENTRIES];
-    if (recall(memo, word, key_len, hash))
+    size_t words = (key_len - 1) / 8;
+    uint64_t rest = load_rest(key + words * 8, key_len - words * 8);
+    struct weir_memo *memo = &table->memo[memo_index(key, key_len, rest)];
+    if (recall(memo, key, key_len, rest, hash))
         return;
     siphash(table, key, key_len, hash);
-    remember(memo, word, key_len, hash);
+    remember(memo, key, key_len, rest, hash);
 }
 
 void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,

@@ -207,7 +207,23 @@ void weir_transaction_begin(struct weir_transaction *txn, struct weir_table *tab
 void weir_transaction_rewind(struct weir_transaction *txn); /* forget what lines it took and gave */
 /* Makes the changes, all or none, and counts as done even if the process dies the moment after. */
 void weir_transaction_commit(struct weir_transaction *txn);
-bool weir_commit_word(struct weir_table *table, const struct weir_change *change);
+
+/* What comes before it in the program is in the mapping before what comes after, should we be killed. */
+#define WEIR_ORDER() atomic_signal_fence(memory_order_seq_cst)
+
+/* Commits a change of a state that touches at most one word of it; false, with nothing done, if more. */
+static inline bool weir_commit_word(struct weir_state *from, const struct weir_state *to) {
+    bool expires = from->expires_ns != to->expires_ns, a = from->word[0] != to->word[0],
+         b = from->word[1] != to->word[1], c = from->word[2] != to->word[2];
+    if (expires + a + b + c > 1 || from->line[0] != to->line[0] || from->line[1] != to->line[1] ||
+        from->line[2] != to->line[2])
+        return false;
+    from->share = to->share; /* a hint: true or not, it may stand beside the old word */
+    WEIR_ORDER();
+    int64_t *word = expires ? &from->expires_ns : a ? &from->word[0] : b ? &from->word[1] : &from->word[2];
+    *(volatile int64_t *)word = expires ? to->expires_ns : a ? to->word[0] : b ? to->word[1] : to->word[2];
+    return true;
+}
 void weir_transaction_end(struct weir_transaction *txn); /* releases all locks it holds */
 void weir_undo_apply(struct weir_table *table, uint32_t index);
 
