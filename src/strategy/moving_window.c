@@ -26,7 +26,8 @@
 static int settle(struct weir_log *log, const struct weir_state *state, const struct weir_step *step,
                   bool dry, int64_t *at_ns) {
     int64_t period_ns = step->limit->period_ns;
-    int rc = weir_log_read(log, state, step->lines, state->expires_ns - period_ns, dry);
+    int64_t newest_ns = state->expires_ns < 0 ? -1 : state->expires_ns - period_ns;
+    int rc = weir_log_read(log, state, step->lines, newest_ns, dry);
     *at_ns = step->now_ns;
     if (rc < 0 || log->total == 0)
         return rc;
