@@ -21,6 +21,7 @@ REQUESTS = 15
 LIMIT = 10
 ROUTE = "/limited"
 DEADLINE = 30.0  # seconds the server may take to answer first
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -69,6 +70,8 @@ def answers(port: int) -> bool:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """Ends gunicorn politely, then whatever of its workers is still there."""
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it
     process.terminate()
     try:
         process.wait(timeout=10)
@@ -133,6 +136,6 @@ def on_signal(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ending in ENDINGS:
         signal.signal(ending, on_signal)
     sys.exit(main())
