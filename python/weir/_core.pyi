@@ -1,11 +1,18 @@
 """The C extension: Python objects over libweir's structs, nothing else.
 
-Times are seconds since the Unix epoch. Every call that decides reads ``time.time()`` through the ``time``
-module at that moment, so that freezegun, time-machine and hiro move Weir's clock.
+Times are seconds since the Unix epoch. Every call that decides reads ``time.time()`` through the
+``time`` module at that moment, so that freezegun, time-machine and hiro move Weir's clock. The
+reading is rounded to the nearest microsecond, moments and durations that are answered are rounded
+up to the next.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, overload
+from types import TracebackType
+from typing import Any, Final, NamedTuple, SupportsIndex, final, overload
+
+from typing_extensions import Self
+
+from .storage import StorageTypes
 
 VERSION: Final[str]
 CHECKS_MAX: Final[int]
@@ -26,15 +33,28 @@ class ParseError(WeirError, ValueError):
 
     column: int
 
-class TableError(WeirError, OSError):
+class StorageError(WeirError):
+    """A store that could not decide. ``storage_error`` is the cause, if any."""
+
+    storage_error: BaseException | None
+
+class TableError(StorageError, OSError):
     """A table that cannot be opened or used."""
 
+class Granularity(NamedTuple):
+    """A unit of time."""
+
+    seconds: int
+    name: str
+
 class Limit:
-    """One limit: ``amount`` hits per ``multiples`` units. Immutable, hashable, ordered by period.
+    """One limit: ``amount`` hits per ``multiples`` units. Immutable and hashable.
 
     ``strategy`` is ``None`` for a limit that has not been told; a limiter then uses its own.
-    Equality, order and hash follow ``limits``: amount, multiples and unit (and burst, strategy,
-    max_delay, namespace where given).
+    ``burst`` implies ``"token-bucket"`` and ``max_delay`` ``"leaky-bucket"``.
+
+    Equal limits are equal in every member. They are ordered by unit, as in ``limits``; then by
+    multiples, amount and the rest.
     """
 
     def __new__(
@@ -47,7 +67,7 @@ class Limit:
         strategy: str | None = None,
         max_delay: float | None = None,
         namespace: str = "LIMITER",
-    ) -> Limit: ...
+    ) -> Self: ...
     @property
     def amount(self) -> int: ...
     @property
@@ -62,10 +82,17 @@ class Limit:
     def max_delay(self) -> float | None: ...
     @property
     def namespace(self) -> str: ...
+    @property
+    def GRANULARITY(self) -> Granularity: ...  # noqa: N802
     def get_expiry(self) -> int:
         """The period in seconds."""
-    def key_for(self, *identifiers: str | int | float) -> str:
-        """``LIMITER/alice/10/1/minute``: namespace, identifiers and the limit, joined by ``/``."""
+    def key_for(self, *identifiers: str | bytes | float) -> str:
+        """``LIMITER/alice/10/1/minute``: namespace, identifiers and the limit, joined by ``/``.
+
+        ``/`` and ``%`` within an identifier are written ``%2F`` and ``%25``.
+        """
+    def full_key(self, key: str | bytes, /) -> str:
+        """:meth:`key_for` of a key whose identifiers are joined already: what stores are given."""
     def replace(
         self,
         *,
@@ -73,21 +100,32 @@ class Limit:
         strategy: str | None = ...,
         max_delay: float | None = ...,
         namespace: str = ...,
-    ) -> Limit:
+    ) -> Self:
         """A copy with these members changed."""
-    def __lt__(self, other: Limit) -> bool: ...
-    def __le__(self, other: Limit) -> bool: ...
-    def __gt__(self, other: Limit) -> bool: ...
-    def __ge__(self, other: Limit) -> bool: ...
+    def __lt__(self, other: Limit, /) -> bool: ...
+    def __le__(self, other: Limit, /) -> bool: ...
+    def __gt__(self, other: Limit, /) -> bool: ...
+    def __ge__(self, other: Limit, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any, /) -> Self: ...
 
 def parse(text: str, /) -> Limit:
     """Exactly one limit, else :class:`ParseError`."""
 
 def parse_many(text: str, /) -> list[Limit]:
-    """One or more limits joined by ``;``, ``,`` or ``|``."""
+    """One or more limits joined by ``;``, ``,`` or ``|``, else :class:`ParseError`."""
 
-class Verdict:
-    """What one limit said. A named tuple in C (``PyStructSequence``)."""
+def join_key(*identifiers: str | bytes | float) -> str:
+    """The identifiers as the key that stores are given.
+
+    Joined by ``/``, escaped so that different identifiers make different keys:
+    ``alice/view%2F1/7``. A str, the bytes of its UTF-8, and a number and its text are the same
+    identifier.
+    """
+
+class Verdict(NamedTuple):
+    """What one limit said."""
 
     allowed: bool
     limit: int
@@ -96,30 +134,51 @@ class Verdict:
     retry_after: float  # seconds; 0.0 when allowed, math.inf when never
     delay: float
 
-class Decision(Sequence[Verdict]):
-    """What all limits of one check said."""
+class WindowStats(NamedTuple):
+    """When the window is reset, in seconds since the epoch, and what is left of it."""
 
+    reset_time: float
+    remaining: int
+
+@final
+class Decision:
+    """What all limits of one check said: a sequence of :class:`Verdict`.
+
+    Stores of one's own make them.
+    """
+
+    def __new__(cls, verdicts: Sequence[Verdict], deciding: int, now: float) -> Self: ...
     @property
     def allowed(self) -> bool: ...
     @property
     def deciding(self) -> int:
         """Index of the limit to tell the client of."""
     @property
+    def verdict(self) -> Verdict:
+        """What that limit said."""
+    @property
     def now(self) -> float:
         """The moment of the decision."""
     def __len__(self) -> int: ...
     @overload
-    def __getitem__(self, index: int, /) -> Verdict: ...
+    def __getitem__(self, index: SupportsIndex, /) -> Verdict: ...
     @overload
-    def __getitem__(self, index: slice, /) -> Sequence[Verdict]: ...
+    def __getitem__(self, index: slice, /) -> tuple[Verdict, ...]: ...
     def __iter__(self) -> Iterator[Verdict]: ...
 
 class Table:
-    """A local store: ``memory://``, ``shm://name`` or ``file:///path`` (``?keys=N&hits=N``)."""
+    """A local store: ``memory://``, ``shm://name`` or ``file:///path`` (``?keys=N&hits=N``).
 
-    def __new__(cls, uri: str = "memory://", /, *, namespace: int = 0) -> Table: ...
+    Tables of one URI but different namespaces (0 to 2**63-1) share no counter.
+    """
+
+    def __new__(cls, uri: str = "memory://", /, *, namespace: int = 0) -> Self: ...
     @property
     def uri(self) -> str: ...
+    @property
+    def namespace(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
     def decide(
         self,
         limits: Sequence[Limit],
@@ -128,9 +187,12 @@ class Table:
         mode: int = ...,
         /,
     ) -> Decision:
-        """Decides all limits at once. Every limit must have a strategy (``None`` means fixed-window).
+        """Decides all limits at once. A limit without a strategy is a fixed window.
 
-        ``keys`` may be one str/bytes, used for every limit.
+        ``keys`` may be one str/bytes, used for every limit. A key is the identifiers of the
+        counter, joined as by :func:`join_key`; ``limiter.hit(limit, "a", "b")`` counts with
+        ``"a/b"``. It is counted apart for each limit, strategy, ``Limit.namespace`` and
+        ``Table.namespace``.
         """
     def clear(self, limits: Sequence[Limit], keys: Sequence[str | bytes], /) -> None: ...
     def reset(self) -> None: ...
@@ -139,8 +201,17 @@ class Table:
     def verify(self) -> None:
         """The full integrity check; raises :class:`TableError`."""
     def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
 
-def unlink(uri: str, /) -> None: ...
+def unlink(uri: str, /) -> None:
+    """Removes the name of a shm:// or file:// table; who has it open keeps it."""
 
 class RateLimiter:
     """One strategy over one store; ``limits.strategies`` in one C type.
@@ -148,19 +219,27 @@ class RateLimiter:
     ``storage`` is a :class:`Table` or any object with its ``decide`` and ``clear``.
     """
 
-    def __init__(self, storage: object, strategy: str = "fixed-window") -> None: ...
+    def __init__(self, storage: StorageTypes, strategy: str = "fixed-window") -> None: ...
     @property
-    def storage(self) -> object: ...
-    def hit(self, item: Limit, /, *identifiers: str | int | float, cost: int = 1) -> bool: ...
-    def test(self, item: Limit, /, *identifiers: str | int | float, cost: int = 1) -> bool: ...
-    def refund(self, item: Limit, /, *identifiers: str | int | float, cost: int = 1) -> None: ...
+    def storage(self) -> StorageTypes: ...
+    @property
+    def strategy(self) -> str: ...
+    def hit(self, item: Limit, /, *identifiers: str | bytes | float, cost: int = 1) -> bool:
+        """Takes ``cost`` off the limit and tells whether there was room for it."""
+    def test(self, item: Limit, /, *identifiers: str | bytes | float, cost: int = 1) -> bool:
+        """Tells whether there is room for ``cost``, and takes nothing."""
+    def refund(self, item: Limit, /, *identifiers: str | bytes | float, cost: int = 1) -> None:
+        """Gives ``cost`` back, never above full."""
+    def decide(
+        self,
+        item: Limit,
+        /,
+        *identifiers: str | bytes | float,
+        cost: int = 1,
+        mode: int = ...,
+    ) -> Verdict:
+        """:meth:`hit` that answers with the whole verdict."""
     def get_window_stats(
-        self, item: Limit, /, *identifiers: str | int | float
+        self, item: Limit, /, *identifiers: str | bytes | float
     ) -> WindowStats: ...
-    def clear(self, item: Limit, /, *identifiers: str | int | float) -> None: ...
-
-class WindowStats:
-    """``(reset_time, remaining)``: a named tuple."""
-
-    reset_time: float
-    remaining: int
+    def clear(self, item: Limit, /, *identifiers: str | bytes | float) -> None: ...

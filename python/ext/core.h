@@ -1,0 +1,210 @@
+/*
+ * weir._core: Python objects over libweir's structs, nothing else.
+ *
+ *     module.c       the module, its state, errors, the clock, parse(), unlink()
+ *     key.c          identifiers -> the bytes of a key
+ *     py_limit.c     Limit
+ *     py_decision.c  Decision, and the named tuples Verdict and WindowStats
+ *     py_table.c     Table
+ *     py_limiter.c   RateLimiter
+ *
+ * Everything lives in the module's state, so that each interpreter has its own. Objects whose methods
+ * need the state keep a pointer to it; their type keeps the module alive.
+ *
+ * Times cross this edge as floats, in seconds, and are whole microseconds inside: the reading of
+ * time.time() is rounded to the nearest one, and every moment or duration that is answered is rounded up
+ * to the next. Until 2106 a float of seconds comes back as the microsecond it was made of, so that "at
+ * reset_at it passes" holds for the very float a caller was given.
+ */
+#ifndef WEIR_CORE_H
+#define WEIR_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+
+#include "weir/weir.h"
+
+/* Python's type slots are functions kept as void *, which POSIX allows and ISO C does not. */
+#pragma GCC diagnostic ignored "-Wpedantic"
+
+struct core_state {
+    PyTypeObject *limit_type;
+    PyTypeObject *decision_type;
+    PyTypeObject *table_type;
+    PyTypeObject *limiter_type;
+    PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
+    PyTypeObject *stats_type;
+    PyTypeObject *granularity_type;
+    PyObject *error; /* WeirError and what derives from it */
+    PyObject *parse_error;
+    PyObject *storage_error;
+    PyObject *table_error;
+    PyObject *time_module;
+    PyObject *str_time, *str_cost, *str_mode, *str_decide, *str_clear, *str_allowed, *str_remaining,
+        *str_reset_at;
+    PyObject *default_namespace; /* "LIMITER" */
+};
+
+/* One limit. Immutable after creation. */
+struct core_limit {
+    PyObject_HEAD
+    struct weir_limit limit; /* ready for weir_decide(); fixed window when no strategy was given */
+    bool has_strategy;
+    bool has_max_delay;
+    PyObject *namespace; /* str */
+    PyObject *prefix;    /* bytes: the namespace as keys have it */
+    PyObject *weakrefs;
+    Py_hash_t hash; /* -1: not computed yet */
+};
+
+/* What weir_decide() said; the verdicts follow. */
+struct core_decision {
+    PyObject_VAR_HEAD
+    struct core_state *state;
+    struct weir_decision decision;
+    int64_t now_ns;
+    struct weir_verdict verdict[];
+};
+
+/* A table's handle. */
+struct core_table {
+    PyObject_HEAD
+    struct core_state *state;
+    struct weir_table *table;  /* what to decide on; NULL: closed */
+    struct weir_table *mapped; /* what to close: outlives `table` while there are users */
+    PyObject *uri;
+    PyObject *weakrefs;
+    unsigned long long namespace;
+    unsigned users; /* calls that run without the GIL; the last of them closes a closed table */
+};
+
+/* ------------------------------------------------------------------------------------- module.c */
+
+extern struct PyModuleDef core_module;
+
+/* The state behind a type of this module or a subclass of one; NULL with an exception set. */
+struct core_state *core_state_of(PyTypeObject *type);
+
+/* Raises the exception that a libweir result stands for; `error` may be NULL. Returns NULL. */
+PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error);
+
+/* Raises TableError: the table is closed. */
+void core_raise_closed(struct core_state *state);
+
+/* time.time() through the module, in nanoseconds; negative with an exception set. */
+int64_t core_now(struct core_state *state);
+
+/* A float, or an int that is no bool. -1.0 with an exception naming `what`. */
+double core_number(PyObject *object, const char *what);
+
+/* Seconds to nanoseconds, rounded to the microsecond. 0, or -1 with an exception naming `what`. */
+int core_seconds_to_ns(double seconds, const char *what, int64_t *ns);
+
+/* Nanoseconds to seconds, rounded up to the microsecond; WEIR_NEVER becomes infinity. */
+double core_ns_to_seconds(int64_t ns);
+
+/* An int that is no bool, 0 to 2^63-1. 0, or -1 with an exception naming `what`. */
+int core_count(PyObject *object, const char *what, int64_t *count);
+
+/* The UTF-8 of a str without NUL, or NULL with an exception naming `what`. Lives as long as the str. */
+const char *core_c_string(PyObject *text, const char *what);
+
+/* ---------------------------------------------------------------------------------------- key.c */
+
+/*
+ * A key being built: in `small` while it fits. core_key_init() first, core_key_free() last. Functions
+ * return 0, or -1 with an exception set.
+ */
+struct core_key {
+    char *data;
+    size_t len;
+    size_t room;
+    char small[480];
+};
+
+static inline void core_key_init(struct core_key *key) {
+    key->data = key->small;
+    key->len = 0;
+    key->room = sizeof key->small;
+}
+
+static inline void core_key_free(struct core_key *key) {
+    if (key->data != key->small)
+        PyMem_RawFree(key->data);
+}
+
+/* Makes room for `more` bytes. */
+int core_key_reserve(struct core_key *key, size_t more);
+
+/* Appends bytes as they are. */
+int core_key_append(struct core_key *key, const void *bytes, size_t len);
+
+/* Appends an identifier: str, bytes, int or float, escaped so that no "/" of its own is left. */
+int core_key_identifier(struct core_key *key, PyObject *identifier);
+
+/* Appends the limit's namespace, then "/" and the identifier for each of them. */
+int core_key_join(struct core_key *key, const struct core_limit *limit, PyObject *const *identifiers,
+                  Py_ssize_t count);
+
+/* Appends "/" and the identifiers joined by "/", without a namespace. */
+int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_ssize_t count);
+
+/* Appends a key that is already joined: str or bytes as they are. */
+int core_key_joined(struct core_key *key, PyObject *joined);
+
+/* Appends what sets the keys of one Table(namespace=…) apart from another's; nothing for 0. */
+int core_key_table(struct core_key *key, const struct core_table *table);
+
+/* 0 if a key may have this length, or -1 with an exception set. */
+int core_key_within_bounds(size_t len);
+
+/* ----------------------------------------------------------------------------------- py_limit.c */
+
+extern PyType_Spec core_limit_spec;
+
+static inline bool core_is_limit(const struct core_state *state, PyObject *object) {
+    return Py_TYPE(object) == state->limit_type || PyObject_TypeCheck(object, state->limit_type);
+}
+
+/* A new Limit from what the parser read; NULL with an exception set. */
+PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limit);
+
+/* The limit itself if it has a strategy, else a copy with this one. New reference. */
+PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy);
+
+/* Limit from the arguments of its constructor, all positional: what pickle calls. */
+PyObject *core_restore_limit(PyObject *module, PyObject *args);
+
+/* -------------------------------------------------------------------------------- py_decision.c */
+
+extern PyType_Spec core_decision_spec;
+
+/* An instance of a named tuple with room for `count` items, all to be set; NULL with an exception set. */
+PyObject *core_tuple_new(PyTypeObject *type, Py_ssize_t count);
+
+/* Makes the named tuples. 0, or -1 with an exception set. */
+int core_tuples_init(PyObject *module, struct core_state *state);
+
+/* A Decision with room for `count` verdicts; NULL with an exception set. */
+struct core_decision *core_decision_new(struct core_state *state, Py_ssize_t count);
+
+PyObject *core_verdict_new(struct core_state *state, const struct weir_verdict *verdict);
+PyObject *core_stats_new(struct core_state *state, double reset_time, int64_t remaining);
+
+/* ----------------------------------------------------------------------------------- py_table.c */
+
+extern PyType_Spec core_table_spec;
+
+/* The open table, or NULL with an exception set. Borrowed for as long as the GIL is held. */
+static inline struct weir_table *core_table_borrow(struct core_table *table) {
+    if (!table->table)
+        core_raise_closed(table->state);
+    return table->table;
+}
+
+/* --------------------------------------------------------------------------------- py_limiter.c */
+
+extern PyType_Spec core_limiter_spec;
+
+#endif

@@ -1,0 +1,208 @@
+/*
+ * From identifiers to the bytes of a key.
+ *
+ *     ("alice", "view/1", 7)  ->  LIMITER/alice/view%2F1/7
+ *
+ * limits joins identifiers by "/" as they are, so that ("a/b", "c") and ("a", "b/c") share a counter.
+ * Here "/" and "%" within an identifier become %2F and %25: different identifiers, different keys. Two
+ * special cases keep that true: an identifier that is not UTF-8 (bytes, or a str with lone surrogates)
+ * has all of its bytes above 127 written as %80 to %FF, which text never has; and a sole empty
+ * identifier is written "%", since nothing at all stands for no identifier.
+ *
+ * A str, the bytes of its UTF-8, and an int and its digits are the same key, as in limits.
+ */
+#include "core.h"
+
+#include <string.h>
+
+int core_key_within_bounds(size_t len) {
+    if (len <= WEIR_KEY_MAX)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "a key of %zu bytes is longer than %zu", len, WEIR_KEY_MAX);
+    return -1;
+}
+
+int core_key_reserve(struct core_key *key, size_t more) {
+    if (key->room - key->len >= more)
+        return 0;
+    if (more > WEIR_KEY_MAX * 3)
+        return core_key_within_bounds(more);
+    size_t room = (key->len + more) * 2;
+    bool on_stack = key->data == key->small;
+    char *data = PyMem_RawRealloc(on_stack ? NULL : key->data, room);
+    if (!data) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (on_stack)
+        memcpy(data, key->small, key->len);
+    key->data = data;
+    key->room = room;
+    return 0;
+}
+
+int core_key_append(struct core_key *key, const void *bytes, size_t len) {
+    if (core_key_reserve(key, len) < 0)
+        return -1;
+    memcpy(key->data + key->len, bytes, len);
+    key->len += len;
+    return 0;
+}
+
+/* Appends text with "/" and "%" escaped, and bytes above 127, too, if `all`. */
+static int append_escaping(struct core_key *key, const char *text, size_t len, bool all) {
+    static const char digits[] = "0123456789ABCDEF";
+    if (core_key_reserve(key, len * 3) < 0)
+        return -1;
+    char *out = key->data + key->len;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '/' || c == '%' || (all && c > 127)) {
+            *out++ = '%';
+            *out++ = digits[c >> 4];
+            *out++ = digits[c & 15];
+        } else {
+            *out++ = (char)c;
+        }
+    }
+    key->len = (size_t)(out - key->data);
+    return 0;
+}
+
+/* Appends text of which most has nothing to escape. */
+static int append_text(struct core_key *key, const char *text, size_t len) {
+    if (core_key_reserve(key, len) < 0)
+        return -1;
+    if (len > 64) {
+        if (memchr(text, '/', len) || memchr(text, '%', len))
+            return append_escaping(key, text, len, false);
+        memcpy(key->data + key->len, text, len);
+    } else {
+        char *out = key->data + key->len;
+        for (size_t i = 0; i < len; i++) {
+            char c = text[i];
+            if (c == '/' || c == '%')
+                return append_escaping(key, text, len, false);
+            out[i] = c;
+        }
+    }
+    key->len += len;
+    return 0;
+}
+
+/* A str with lone surrogates, which UTF-8 cannot say. */
+static int append_surrogates(struct core_key *key, PyObject *text) {
+    if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+        return -1;
+    PyErr_Clear();
+    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+    if (!bytes)
+        return -1;
+    int rc = append_escaping(key, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), true);
+    Py_DECREF(bytes);
+    return rc;
+}
+
+static int append_str(struct core_key *key, PyObject *text) {
+    Py_ssize_t len;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
+    return utf8 ? append_text(key, utf8, (size_t)len) : append_surrogates(key, text);
+}
+
+static int append_bytes(struct core_key *key, PyObject *bytes) {
+    const char *text = PyBytes_AS_STRING(bytes);
+    Py_ssize_t len = PyBytes_GET_SIZE(bytes);
+    PyObject *decoded = PyUnicode_DecodeUTF8(text, len, "strict");
+    if (!decoded && !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+        return -1;
+    bool utf8 = decoded != NULL;
+    Py_XDECREF(decoded);
+    PyErr_Clear();
+    return utf8 ? append_text(key, text, (size_t)len)
+                : append_escaping(key, text, (size_t)len, true);
+}
+
+static int append_int(struct core_key *key, PyObject *number) {
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
+    if (overflow || (value == -1 && PyErr_Occurred()))
+        return overflow ? 1 : -1;
+    char text[24];
+    char *at = text + sizeof text;
+    unsigned long long left = value < 0 ? 0 - (unsigned long long)value : (unsigned long long)value;
+    do
+        *--at = (char)('0' + left % 10);
+    while (left /= 10);
+    if (value < 0)
+        *--at = '-';
+    return core_key_append(key, at, (size_t)(text + sizeof text - at));
+}
+
+static int append_number(struct core_key *key, PyObject *number) {
+    int rc = PyLong_CheckExact(number) ? append_int(key, number) : 1;
+    if (rc <= 0)
+        return rc;
+    PyObject *text = PyObject_Str(number);
+    if (!text)
+        return -1;
+    rc = append_str(key, text);
+    Py_DECREF(text);
+    return rc;
+}
+
+int core_key_identifier(struct core_key *key, PyObject *identifier) {
+    if (PyUnicode_Check(identifier))
+        return append_str(key, identifier);
+    if (PyLong_Check(identifier) || PyFloat_Check(identifier))
+        return append_number(key, identifier);
+    if (PyBytes_Check(identifier))
+        return append_bytes(key, identifier);
+    PyErr_Format(PyExc_TypeError, "an identifier must be str, bytes, int or float, not %.100s",
+                 Py_TYPE(identifier)->tp_name);
+    return -1;
+}
+
+int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_ssize_t count) {
+    size_t start = key->len;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if ((i > 0 && core_key_append(key, "/", 1) < 0) ||
+            core_key_identifier(key, identifiers[i]) < 0)
+            return -1;
+    if (count == 1 && key->len == start)
+        return core_key_append(key, "%", 1);
+    return 0;
+}
+
+int core_key_join(struct core_key *key, const struct core_limit *limit, PyObject *const *identifiers,
+                  Py_ssize_t count) {
+    if (core_key_append(key, PyBytes_AS_STRING(limit->prefix),
+                        (size_t)PyBytes_GET_SIZE(limit->prefix)) < 0)
+        return -1;
+    if (count == 0)
+        return 0;
+    if (core_key_append(key, "/", 1) < 0)
+        return -1;
+    return core_key_identifiers(key, identifiers, count);
+}
+
+int core_key_joined(struct core_key *key, PyObject *joined) {
+    if (PyBytes_Check(joined))
+        return core_key_append(key, PyBytes_AS_STRING(joined), (size_t)PyBytes_GET_SIZE(joined));
+    if (!PyUnicode_Check(joined)) {
+        PyErr_Format(PyExc_TypeError, "a key must be str or bytes, not %.100s",
+                     Py_TYPE(joined)->tp_name);
+        return -1;
+    }
+    Py_ssize_t len;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(joined, &len);
+    return utf8 ? core_key_append(key, utf8, (size_t)len) : append_surrogates(key, joined);
+}
+
+int core_key_table(struct core_key *key, const struct core_table *table) {
+    if (table->namespace == 0)
+        return 0;
+    char mark[9] = {0}; /* NUL first: a limit's namespace never starts with one */
+    for (int i = 0; i < 8; i++)
+        mark[i + 1] = (char)(table->namespace >> (8 * i) & 0xFF);
+    return core_key_append(key, mark, sizeof mark);
+}

@@ -1,0 +1,417 @@
+/* The module: its state, errors, numbers and the clock, parse(), unlink(). */
+#include "core.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+/* -------------------------------------------------------------------------------------- errors */
+
+static const char *code_name(int result) {
+    switch (result) {
+#define CODE_NAME(name, value, text) case value: return #name;
+        WEIR_ERRORS(CODE_NAME)
+#undef CODE_NAME
+    default:
+        return "";
+    }
+}
+
+static int errno_of(int result) {
+    switch (result) {
+    case WEIR_EINVAL: return EINVAL;
+    case WEIR_ENOMEM: return ENOMEM;
+    case WEIR_ENOSPC: return ENOSPC;
+    case WEIR_EACCES: return EACCES;
+    case WEIR_ENOENT: return ENOENT;
+    case WEIR_EBUSY:  return EBUSY;
+    default:          return 0;
+    }
+}
+
+/* Sets an attribute to a value it takes over. */
+static int set_attribute(PyObject *object, const char *name, PyObject *value) {
+    int rc = value ? PyObject_SetAttrString(object, name, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
+static void raise_error(PyObject *type, int result, const char *message, int column) {
+    PyObject *text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "backslashreplace");
+    PyObject *error = text ? PyObject_CallOneArg(type, text) : NULL;
+    Py_XDECREF(text);
+    if (!error)
+        return;
+    int number = errno_of(result);
+    if (set_attribute(error, "code", PyUnicode_FromString(code_name(result))) == 0 &&
+        (column < 0 || set_attribute(error, "column", PyLong_FromLong(column)) == 0) &&
+        (column >= 0 || !number || set_attribute(error, "errno", PyLong_FromLong(number)) == 0))
+        PyErr_SetObject(type, error);
+    Py_DECREF(error);
+}
+
+PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error) {
+    const char *message = error && error->message[0] ? error->message : weir_strerror(result);
+    if (error && (result == WEIR_ESYNTAX || result == WEIR_EINVAL || result == WEIR_ETOOMANY))
+        raise_error(state->parse_error, result, message, error->column);
+    else
+        raise_error(state->table_error, result, message, -1);
+    return NULL;
+}
+
+void core_raise_closed(struct core_state *state) {
+    raise_error(state->table_error, WEIR_EINVAL, "the table is closed", -1);
+}
+
+/* ------------------------------------------------------------------------------------- numbers */
+
+int core_count(PyObject *object, const char *what, int64_t *count) {
+    if (!PyLong_Check(object) || PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be int, not %.100s", what, Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow || value < 0) {
+        PyErr_Format(PyExc_ValueError, "%s must be 0 to 2**63-1, not %R", what, object);
+        return -1;
+    }
+    *count = value;
+    return 0;
+}
+
+double core_number(PyObject *object, const char *what) {
+    if (PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object)))
+        return PyFloat_AsDouble(object);
+    PyErr_Format(PyExc_TypeError, "%s must be float or int, not %.100s", what,
+                 Py_TYPE(object)->tp_name);
+    return -1.0;
+}
+
+int core_seconds_to_ns(double seconds, const char *what, int64_t *ns) {
+    if (!(seconds >= 0.0 && seconds <= 9223372036.0)) {
+        PyObject *number = PyFloat_FromDouble(seconds);
+        if (number)
+            PyErr_Format(PyExc_ValueError, "%s must be 0 to 9223372036 seconds, not %R", what, number);
+        Py_XDECREF(number);
+        return -1;
+    }
+    *ns = (int64_t)(seconds * 1e6 + 0.5) * 1000;
+    return 0;
+}
+
+double core_ns_to_seconds(int64_t ns) {
+    if (ns == WEIR_NEVER)
+        return Py_HUGE_VAL;
+    return (double)(ns / 1000 + (ns % 1000 > 0)) / 1e6;
+}
+
+/* --------------------------------------------------------------------------------------- clock */
+
+static int64_t now_of(PyObject *reading) {
+    double seconds = core_number(reading, "the result of time.time()");
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    if (!(seconds >= 0.0 && seconds <= (double)(WEIR_NOW_MAX / 1000000000))) {
+        PyErr_Format(PyExc_ValueError,
+                     "time.time() returned %R: only moments from 1970 to 2116 can be decided", reading);
+        return -1;
+    }
+    return (int64_t)(seconds * 1e6 + 0.5) * 1000;
+}
+
+int64_t core_now(struct core_state *state) {
+    PyObject *clock = PyObject_GetAttr(state->time_module, state->str_time);
+    if (!clock)
+        return -1;
+    PyObject *reading = PyObject_Vectorcall(clock, NULL, 0, NULL);
+    Py_DECREF(clock);
+    if (!reading)
+        return -1;
+    int64_t now_ns = now_of(reading);
+    Py_DECREF(reading);
+    return now_ns;
+}
+
+/* ----------------------------------------------------------------------------------- functions */
+
+const char *core_c_string(PyObject *text, const char *what) {
+    Py_ssize_t len;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
+    if (utf8 && strlen(utf8) != (size_t)len) {
+        PyErr_Format(PyExc_ValueError, "%s cannot hold a NUL", what);
+        return NULL;
+    }
+    return utf8;
+}
+
+/* The bytes of a limit string; what UTF-8 cannot say becomes "?", which no limit string has. */
+static PyObject *limit_text(PyObject *text) {
+    if (PyUnicode_Check(text))
+        return PyUnicode_AsEncodedString(text, "utf-8", "replace");
+    PyErr_Format(PyExc_TypeError, "a limit string must be str, not %.100s", Py_TYPE(text)->tp_name);
+    return NULL;
+}
+
+static PyObject *module_parse(PyObject *module, PyObject *argument) {
+    struct core_state *state = PyModule_GetState(module);
+    PyObject *text = limit_text(argument);
+    if (!text)
+        return NULL;
+    struct weir_limit limit;
+    struct weir_error error;
+    int rc = weir_limit_parse(PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), &limit, &error);
+    Py_DECREF(text);
+    return rc < 0 ? core_raise(state, rc, &error) : core_limit_new(state, &limit);
+}
+
+static PyObject *module_parse_many(PyObject *module, PyObject *argument) {
+    struct core_state *state = PyModule_GetState(module);
+    PyObject *text = limit_text(argument);
+    if (!text)
+        return NULL;
+    struct weir_limit limit[WEIR_CHECKS_MAX];
+    size_t count = WEIR_CHECKS_MAX;
+    struct weir_error error;
+    int rc = weir_limit_parse_many(PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), limit,
+                                   &count, &error);
+    Py_DECREF(text);
+    if (rc < 0)
+        return core_raise(state, rc, &error);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list && i < count; i++) {
+        PyObject *item = core_limit_new(state, &limit[i]);
+        if (!item)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+static PyObject *module_join_key(PyObject *Py_UNUSED(module), PyObject *const *args,
+                                 Py_ssize_t nargs) {
+    struct core_key key;
+    core_key_init(&key);
+    PyObject *text = NULL;
+    if (core_key_identifiers(&key, args, nargs) == 0)
+        text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "strict");
+    core_key_free(&key);
+    return text;
+}
+
+static PyObject *module_unlink(PyObject *module, PyObject *argument) {
+    if (!PyUnicode_Check(argument)) {
+        PyErr_Format(PyExc_TypeError, "a URI must be str, not %.100s", Py_TYPE(argument)->tp_name);
+        return NULL;
+    }
+    const char *uri = core_c_string(argument, "a URI");
+    if (!uri)
+        return NULL;
+    struct weir_error error;
+    int rc = weir_table_unlink(uri, &error);
+    if (rc < 0)
+        return core_raise(PyModule_GetState(module), rc, &error);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"parse", module_parse, METH_O,
+     PyDoc_STR("parse($module, text, /)\n--\n\n"
+               "Reads exactly one limit, else raises ParseError.\n\n"
+               ">>> parse('10/minute')\n10 per 1 minute")},
+    {"parse_many", module_parse_many, METH_O,
+     PyDoc_STR("parse_many($module, text, /)\n--\n\n"
+               "Reads one or more limits joined by ';', ',' or '|', else raises ParseError.\n\n"
+               ">>> parse_many('5/second; 60 per minute')\n[5 per 1 second, 60 per 1 minute]")},
+    {"join_key", (PyCFunction)(void (*)(void))module_join_key, METH_FASTCALL,
+     PyDoc_STR("join_key($module, /, *identifiers)\n--\n\n"
+               "The identifiers as the key that stores are given: joined by '/', escaped so that\n"
+               "different identifiers make different keys.\n\n"
+               ">>> join_key('alice', 'view/1', 7)\n'alice/view%2F1/7'")},
+    {"unlink", module_unlink, METH_O,
+     PyDoc_STR("unlink($module, uri, /)\n--\n\n"
+               "Removes the name of a shm:// or file:// table; who has it open keeps it.")},
+    {"_restore_limit", core_restore_limit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* --------------------------------------------------------------------------------------- state */
+
+struct core_state *core_state_of(PyTypeObject *type) {
+#if PY_VERSION_HEX >= 0x030B0000
+    PyObject *module = PyType_GetModuleByDef(type, &core_module);
+    return module ? PyModule_GetState(module) : NULL;
+#else
+    PyObject *mro = type->tp_mro;
+    for (Py_ssize_t i = 0; mro && i < PyTuple_GET_SIZE(mro); i++) {
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        if (!PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE))
+            continue;
+        PyObject *module = ((PyHeapTypeObject *)base)->ht_module;
+        if (module && PyModule_GetDef(module) == &core_module)
+            return PyModule_GetState(module);
+    }
+    PyErr_SetString(PyExc_TypeError, "not a type of weir");
+    return NULL;
+#endif
+}
+
+/* A new exception class "weir.<name>" over one or two bases. */
+static PyObject *add_error(PyObject *module, const char *name, PyObject *base, PyObject *second,
+                           const char *attribute, PyObject *value, const char *doc) {
+    PyObject *bases = second ? PyTuple_Pack(2, base, second) : PyTuple_Pack(1, base);
+    PyObject *members = attribute ? Py_BuildValue("{s:O}", attribute, value) : PyDict_New();
+    PyObject *type = bases && members ? PyErr_NewExceptionWithDoc(name, doc, bases, members) : NULL;
+    if (type && PyModule_AddObjectRef(module, strchr(name, '.') + 1, type) < 0)
+        Py_CLEAR(type);
+    Py_XDECREF(bases);
+    Py_XDECREF(members);
+    return type;
+}
+
+static int add_errors(PyObject *module, struct core_state *state) {
+    PyObject *empty = PyUnicode_FromString("");
+    PyObject *zero = PyLong_FromLong(0);
+    if (empty && zero &&
+        (state->error = add_error(module, "weir.WeirError", PyExc_Exception, NULL, "code", empty,
+                                  "Base of all errors. `code` is libweir's, e.g. 'ENOSPC'.")) &&
+        (state->parse_error =
+             add_error(module, "weir.ParseError", state->error, PyExc_ValueError, "column", zero,
+                       "A limit string or URI that cannot be read. `column` is 1-based; 0: none.")) &&
+        (state->storage_error =
+             add_error(module, "weir.StorageError", state->error, NULL, "storage_error", Py_None,
+                       "A store that could not decide. `storage_error` is the cause, if any.")))
+        state->table_error =
+            add_error(module, "weir.TableError", state->storage_error, PyExc_OSError, NULL, NULL,
+                      "A table that cannot be opened or used.");
+    Py_XDECREF(empty);
+    Py_XDECREF(zero);
+    return state->table_error ? 0 : -1;
+}
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddType(module, (PyTypeObject *)type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+static int add_types(PyObject *module, struct core_state *state) {
+    return (state->limit_type = add_type(module, &core_limit_spec)) &&
+                   (state->decision_type = add_type(module, &core_decision_spec)) &&
+                   (state->table_type = add_type(module, &core_table_spec)) &&
+                   (state->limiter_type = add_type(module, &core_limiter_spec))
+               ? core_tuples_init(module, state)
+               : -1;
+}
+
+static int add_strings(struct core_state *state) {
+    const struct {
+        PyObject **place;
+        const char *text;
+    } strings[] = {
+        {&state->str_time, "time"},       {&state->str_cost, "cost"},
+        {&state->str_mode, "mode"},       {&state->str_decide, "decide"},
+        {&state->str_clear, "clear"},     {&state->str_allowed, "allowed"},
+        {&state->str_remaining, "remaining"}, {&state->str_reset_at, "reset_at"},
+        {&state->default_namespace, "LIMITER"},
+    };
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+        if (!(*strings[i].place = PyUnicode_InternFromString(strings[i].text)))
+            return -1;
+    return 0;
+}
+
+static int add_constants(PyObject *module) {
+    return PyModule_AddStringConstant(module, "VERSION", weir_version()) < 0 ||
+                   PyModule_AddIntConstant(module, "CHECKS_MAX", WEIR_CHECKS_MAX) < 0 ||
+                   PyModule_AddIntConstant(module, "HIT", WEIR_HIT) < 0 ||
+                   PyModule_AddIntConstant(module, "TEST", WEIR_TEST) < 0 ||
+                   PyModule_AddIntConstant(module, "EACH", WEIR_EACH) < 0 ||
+                   PyModule_AddIntConstant(module, "REFUND", WEIR_REFUND) < 0
+               ? -1
+               : 0;
+}
+
+static int module_exec(PyObject *module) {
+    struct core_state *state = PyModule_GetState(module);
+    state->time_module = PyImport_ImportModule("time");
+    if (!state->time_module || add_strings(state) < 0 || add_errors(module, state) < 0 ||
+        add_types(module, state) < 0 || add_constants(module) < 0)
+        return -1;
+    return 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    struct core_state *state = PyModule_GetState(module);
+    Py_VISIT(state->limit_type);
+    Py_VISIT(state->decision_type);
+    Py_VISIT(state->table_type);
+    Py_VISIT(state->limiter_type);
+    Py_VISIT(state->verdict_type);
+    Py_VISIT(state->stats_type);
+    Py_VISIT(state->granularity_type);
+    Py_VISIT(state->error);
+    Py_VISIT(state->parse_error);
+    Py_VISIT(state->storage_error);
+    Py_VISIT(state->table_error);
+    Py_VISIT(state->time_module);
+    return 0;
+}
+
+static int module_clear(PyObject *module) {
+    struct core_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->limit_type);
+    Py_CLEAR(state->decision_type);
+    Py_CLEAR(state->table_type);
+    Py_CLEAR(state->limiter_type);
+    Py_CLEAR(state->verdict_type);
+    Py_CLEAR(state->stats_type);
+    Py_CLEAR(state->granularity_type);
+    Py_CLEAR(state->error);
+    Py_CLEAR(state->parse_error);
+    Py_CLEAR(state->storage_error);
+    Py_CLEAR(state->table_error);
+    Py_CLEAR(state->time_module);
+    Py_CLEAR(state->str_time);
+    Py_CLEAR(state->str_cost);
+    Py_CLEAR(state->str_mode);
+    Py_CLEAR(state->str_decide);
+    Py_CLEAR(state->str_clear);
+    Py_CLEAR(state->str_allowed);
+    Py_CLEAR(state->str_remaining);
+    Py_CLEAR(state->str_reset_at);
+    Py_CLEAR(state->default_namespace);
+    return 0;
+}
+
+static void module_free(void *module) {
+    module_clear(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "weir._core",
+    .m_doc = PyDoc_STR("Python objects over libweir's structs."),
+    .m_size = sizeof(struct core_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC PyInit__core(void) {
+    return PyModuleDef_Init(&core_module);
+}

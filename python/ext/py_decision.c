@@ -1,0 +1,282 @@
+/*
+ * Decision: what all limits of one check said; and the named tuples Verdict, WindowStats, Granularity.
+ *
+ * A Decision keeps libweir's structs and makes Python objects of those that are asked for: most callers
+ * look at `allowed` alone.
+ */
+#include "core.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#define SELF(object) ((struct core_decision *)(object))
+
+/* ------------------------------------------------------------------------------- named tuples */
+
+PyObject *core_tuple_new(PyTypeObject *type, Py_ssize_t count) {
+    PyObject *tuple = type->tp_alloc(type, count);
+#if PY_VERSION_HEX >= 0x030E0000
+    if (tuple)
+        ((PyTupleObject *)tuple)->ob_hash = -1;
+#endif
+    return tuple;
+}
+
+static PyTypeObject *named_tuple(PyObject *module, PyObject *maker, const char *name,
+                                 const char *fields, const char *doc) {
+    PyObject *args = Py_BuildValue("(ss)", name, fields);
+    PyObject *kwargs = Py_BuildValue("{s:s}", "module", "weir");
+    PyObject *type = args && kwargs ? PyObject_Call(maker, args, kwargs) : NULL;
+    PyObject *text = type ? PyUnicode_FromString(doc) : NULL;
+    if (!text || PyObject_SetAttrString(type, "__doc__", text) < 0 ||
+        PyModule_AddObjectRef(module, name, type) < 0)
+        Py_CLEAR(type);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(text);
+    return (PyTypeObject *)type;
+}
+
+int core_tuples_init(PyObject *module, struct core_state *state) {
+    PyObject *collections = PyImport_ImportModule("collections");
+    PyObject *maker = collections ? PyObject_GetAttrString(collections, "namedtuple") : NULL;
+    if (maker) {
+        state->verdict_type =
+            named_tuple(module, maker, "Verdict", "allowed limit remaining reset_at retry_after delay",
+                        "What one limit said. Times in seconds: reset_at since the epoch, retry_after "
+                        "and delay from now; retry_after is math.inf when it can never pass.");
+        state->stats_type =
+            named_tuple(module, maker, "WindowStats", "reset_time remaining",
+                        "When the window is reset, in seconds since the epoch, and what is left of it.");
+        state->granularity_type =
+            named_tuple(module, maker, "Granularity", "seconds name", "A unit of time.");
+    }
+    Py_XDECREF(collections);
+    Py_XDECREF(maker);
+    return state->verdict_type && state->stats_type && state->granularity_type ? 0 : -1;
+}
+
+PyObject *core_verdict_new(struct core_state *state, const struct weir_verdict *verdict) {
+    PyObject *tuple = core_tuple_new(state->verdict_type, 6);
+    if (!tuple)
+        return NULL;
+    PyTuple_SET_ITEM(tuple, 0, PyBool_FromLong(verdict->allowed));
+    PyTuple_SET_ITEM(tuple, 1, PyLong_FromLongLong(verdict->limit));
+    PyTuple_SET_ITEM(tuple, 2, PyLong_FromLongLong(verdict->remaining));
+    PyTuple_SET_ITEM(tuple, 3, PyFloat_FromDouble(core_ns_to_seconds(verdict->reset_at_ns)));
+    PyTuple_SET_ITEM(tuple, 4, PyFloat_FromDouble(core_ns_to_seconds(verdict->retry_after_ns)));
+    PyTuple_SET_ITEM(tuple, 5, PyFloat_FromDouble(core_ns_to_seconds(verdict->delay_ns)));
+    for (Py_ssize_t i = 0; i < 6; i++)
+        if (!PyTuple_GET_ITEM(tuple, i)) {
+            Py_DECREF(tuple);
+            return NULL;
+        }
+    return tuple;
+}
+
+PyObject *core_stats_new(struct core_state *state, double reset_time, int64_t remaining) {
+    PyObject *tuple = core_tuple_new(state->stats_type, 2);
+    if (!tuple)
+        return NULL;
+    PyTuple_SET_ITEM(tuple, 0, PyFloat_FromDouble(reset_time));
+    PyTuple_SET_ITEM(tuple, 1, PyLong_FromLongLong(remaining));
+    if (!PyTuple_GET_ITEM(tuple, 0) || !PyTuple_GET_ITEM(tuple, 1))
+        Py_CLEAR(tuple);
+    return tuple;
+}
+
+/* ----------------------------------------------------------------------------------- Decision */
+
+struct core_decision *core_decision_new(struct core_state *state, Py_ssize_t count) {
+    PyTypeObject *type = state->decision_type;
+    struct core_decision *self = SELF(type->tp_alloc(type, count));
+    if (self)
+        self->state = state;
+    return self;
+}
+
+/* A float of seconds as nanoseconds; infinity is WEIR_NEVER if `never`. */
+static int read_seconds(PyObject *object, const char *what, bool never, int64_t *ns) {
+    double seconds = core_number(object, what);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    if (never && seconds > 1e18) {
+        *ns = WEIR_NEVER;
+        return 0;
+    }
+    return core_seconds_to_ns(seconds, what, ns);
+}
+
+/* A Verdict, or any sequence like it. */
+static int read_verdict(PyObject *object, struct weir_verdict *verdict) {
+    PyObject *items = PySequence_Fast(object, "a verdict must be a Verdict");
+    if (!items)
+        return -1;
+    int rc = -1;
+    if (PySequence_Fast_GET_SIZE(items) != 6) {
+        PyErr_SetString(PyExc_TypeError, "a verdict must have the six items of Verdict");
+        goto out;
+    }
+    PyObject **item = PySequence_Fast_ITEMS(items);
+    int allowed = PyObject_IsTrue(item[0]);
+    if (allowed < 0 || core_count(item[1], "limit", &verdict->limit) < 0 ||
+        core_count(item[2], "remaining", &verdict->remaining) < 0 ||
+        read_seconds(item[3], "reset_at", false, &verdict->reset_at_ns) < 0 ||
+        read_seconds(item[4], "retry_after", true, &verdict->retry_after_ns) < 0 ||
+        read_seconds(item[5], "delay", false, &verdict->delay_ns) < 0)
+        goto out;
+    verdict->allowed = allowed;
+    verdict->reserved = 0;
+    rc = 0;
+out:
+    Py_DECREF(items);
+    return rc;
+}
+
+static PyObject *decision_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"verdicts", "deciding", "now", NULL};
+    PyObject *verdicts;
+    int deciding;
+    double now;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oid:Decision", names, &verdicts, &deciding, &now))
+        return NULL;
+    struct core_state *state = core_state_of(type);
+    PyObject *items = state ? PySequence_Fast(verdicts, "verdicts must be a sequence") : NULL;
+    if (!items)
+        return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(items);
+    struct core_decision *self = NULL;
+    if (count < 1 || count > WEIR_CHECKS_MAX || deciding < 0 || deciding >= count) {
+        PyErr_Format(PyExc_ValueError, "1 to %d verdicts and the index of one of them are needed",
+                     WEIR_CHECKS_MAX);
+        goto out;
+    }
+    self = core_decision_new(state, count);
+    if (!self)
+        goto out;
+    self->decision.allowed = 1;
+    self->decision.deciding = deciding;
+    int rc = core_seconds_to_ns(now, "now", &self->now_ns);
+    for (Py_ssize_t i = 0; i < count && rc == 0; i++) {
+        rc = read_verdict(PySequence_Fast_GET_ITEM(items, i), &self->verdict[i]);
+        self->decision.allowed &= self->verdict[i].allowed;
+    }
+    if (rc < 0)
+        Py_CLEAR(self);
+out:
+    Py_DECREF(items);
+    return (PyObject *)self;
+}
+
+static int decision_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    return 0;
+}
+
+static void decision_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyObject *get_allowed(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(SELF(object)->decision.allowed);
+}
+
+static PyObject *get_deciding(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromLong(SELF(object)->decision.deciding);
+}
+
+static PyObject *get_now(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyFloat_FromDouble(core_ns_to_seconds(SELF(object)->now_ns));
+}
+
+static PyObject *get_verdict(PyObject *object, void *Py_UNUSED(closure)) {
+    struct core_decision *self = SELF(object);
+    return core_verdict_new(self->state, &self->verdict[self->decision.deciding]);
+}
+
+static Py_ssize_t decision_length(PyObject *object) {
+    return Py_SIZE(object);
+}
+
+static PyObject *decision_item(PyObject *object, Py_ssize_t index) {
+    if (index < 0 || index >= Py_SIZE(object)) {
+        PyErr_SetString(PyExc_IndexError, "decision index out of range");
+        return NULL;
+    }
+    return core_verdict_new(SELF(object)->state, &SELF(object)->verdict[index]);
+}
+
+static PyObject *decision_slice(PyObject *object, PyObject *slice) {
+    Py_ssize_t start, stop, step;
+    if (PySlice_Unpack(slice, &start, &stop, &step) < 0)
+        return NULL;
+    Py_ssize_t count = PySlice_AdjustIndices(Py_SIZE(object), &start, &stop, step);
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple && i < count; i++) {
+        PyObject *verdict = decision_item(object, start + i * step);
+        if (!verdict)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, i, verdict);
+    }
+    return tuple;
+}
+
+static PyObject *decision_subscript(PyObject *object, PyObject *index) {
+    if (PySlice_Check(index))
+        return decision_slice(object, index);
+    Py_ssize_t i = PyNumber_AsSsize_t(index, PyExc_IndexError);
+    if (i == -1 && PyErr_Occurred())
+        return NULL;
+    return decision_item(object, i < 0 ? i + Py_SIZE(object) : i);
+}
+
+static PyObject *decision_repr(PyObject *object) {
+    struct core_decision *self = SELF(object);
+    PyObject *verdict = get_verdict(object, NULL);
+    if (!verdict)
+        return NULL;
+    PyObject *text = PyUnicode_FromFormat("<Decision %s by %d of %zd: %R>",
+                                          self->decision.allowed ? "allowed" : "denied",
+                                          (int)self->decision.deciding, Py_SIZE(object), verdict);
+    Py_DECREF(verdict);
+    return text;
+}
+
+PyDoc_STRVAR(decision_doc,
+"Decision(verdicts, deciding, now)\n--\n\n"
+"What all limits of one check said: a sequence of Verdict. Stores of one's own make them.\n\n"
+"deciding: index of the limit to tell the client of. now: seconds since the epoch.");
+
+static PyGetSetDef decision_getset[] = {
+    {"allowed", get_allowed, NULL, PyDoc_STR("Whether no limit denied."), NULL},
+    {"deciding", get_deciding, NULL, PyDoc_STR("Index of the limit to tell the client of."), NULL},
+    {"verdict", get_verdict, NULL, PyDoc_STR("The Verdict of that limit."), NULL},
+    {"now", get_now, NULL, PyDoc_STR("The moment of the decision, seconds since the epoch."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot decision_slots[] = {
+    {Py_tp_doc, (void *)decision_doc},
+    {Py_tp_new, decision_new},
+    {Py_tp_dealloc, decision_dealloc},
+    {Py_tp_traverse, decision_traverse},
+    {Py_tp_repr, decision_repr},
+    {Py_tp_getset, decision_getset},
+    {Py_sq_length, decision_length},
+    {Py_sq_item, decision_item},
+    {Py_mp_length, decision_length},
+    {Py_mp_subscript, decision_subscript},
+    {0, NULL},
+};
+
+PyType_Spec core_decision_spec = {
+    .name = "weir.Decision",
+    .basicsize = offsetof(struct core_decision, verdict),
+    .itemsize = sizeof(struct weir_verdict),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = decision_slots,
+};

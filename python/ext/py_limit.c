@@ -1,0 +1,496 @@
+/* Limit: an immutable value over struct weir_limit. */
+#include "core.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+#define SELF(object) ((struct core_limit *)(object))
+
+static const char *const units[] = {"second", "minute", "hour", "day", "month", "year"};
+static const int64_t unit_seconds[] = {1, 60, 3600, 86400, 2592000, 31104000};
+
+/* "minute", "minutes", in any case. -1 with an exception set. */
+static int unit_of(PyObject *text) {
+    Py_ssize_t len;
+    const char *name = PyUnicode_AsUTF8AndSize(text, &len);
+    if (!name)
+        return -1;
+    for (int unit = WEIR_SECOND; unit <= WEIR_YEAR; unit++) {
+        size_t n = strlen(units[unit]);
+        bool plural = (size_t)len == n + 1 && (name[n] | 0x20) == 's';
+        if (((size_t)len == n || plural) && PyOS_strnicmp(name, units[unit], (Py_ssize_t)n) == 0)
+            return unit;
+    }
+    PyErr_Format(PyExc_ValueError,
+                 "unknown unit %R: one of second, minute, hour, day, month, year", text);
+    return -1;
+}
+
+static int strategy_of(PyObject *text) {
+    Py_ssize_t len;
+    const char *name = PyUnicode_AsUTF8AndSize(text, &len);
+    if (!name)
+        return -1;
+    int strategy = weir_strategy_parse(name, (size_t)len);
+    if (strategy < 0)
+        PyErr_Format(PyExc_ValueError,
+                     "unknown strategy %R: one of fixed-window, moving-window, "
+                     "sliding-window-counter, token-bucket, leaky-bucket",
+                     text);
+    return strategy;
+}
+
+/* The namespace as keys have it: escaped like an identifier, and a NUL, too. */
+static PyObject *prefix_of(PyObject *namespace) {
+    struct core_key key;
+    core_key_init(&key);
+    PyObject *prefix = NULL;
+    if (core_key_identifier(&key, namespace) == 0) {
+        if (key.len > 0 && key.data[0] == '\0') {
+            char *rest = key.data + 1;
+            struct core_key escaped;
+            core_key_init(&escaped);
+            if (core_key_append(&escaped, "%00", 3) == 0 &&
+                core_key_append(&escaped, rest, key.len - 1) == 0)
+                prefix = PyBytes_FromStringAndSize(escaped.data, (Py_ssize_t)escaped.len);
+            core_key_free(&escaped);
+        } else {
+            prefix = PyBytes_FromStringAndSize(key.data, (Py_ssize_t)key.len);
+        }
+    }
+    core_key_free(&key);
+    return prefix;
+}
+
+/* A Limit of this namespace with everything else still to be set. */
+static struct core_limit *allocate(PyTypeObject *type, PyObject *namespace) {
+    PyObject *prefix = prefix_of(namespace);
+    if (!prefix)
+        return NULL;
+    struct core_limit *self = SELF(type->tp_alloc(type, 0));
+    if (!self) {
+        Py_DECREF(prefix);
+        return NULL;
+    }
+    self->namespace = Py_NewRef(namespace);
+    self->prefix = prefix;
+    self->hash = -1;
+    return self;
+}
+
+PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limit) {
+    struct core_limit *self = allocate(state->limit_type, state->default_namespace);
+    if (!self)
+        return NULL;
+    self->limit = *limit;
+    self->has_strategy = limit->burst != 0; /* the string said "burst": a token bucket */
+    return (PyObject *)self;
+}
+
+PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy) {
+    if (SELF(limit)->has_strategy)
+        return Py_NewRef(limit);
+    struct core_limit *self = allocate(state->limit_type, SELF(limit)->namespace);
+    if (!self)
+        return NULL;
+    self->limit = SELF(limit)->limit;
+    self->limit.strategy = strategy;
+    self->has_strategy = true;
+    self->has_max_delay = SELF(limit)->has_max_delay;
+    return (PyObject *)self;
+}
+
+/* What replace() and the constructor have in common. NULL: not given; None: the default. */
+struct choices {
+    PyObject *burst;
+    PyObject *strategy;
+    PyObject *max_delay;
+};
+
+/* Sets burst, strategy and max_delay of *self. */
+static int choose(struct core_limit *self, const struct choices *choices) {
+    if (choices->burst) {
+        self->limit.burst = 0;
+        if (choices->burst != Py_None) {
+            if (core_count(choices->burst, "burst", &self->limit.burst) < 0)
+                return -1;
+            if (self->limit.burst == 0) {
+                PyErr_SetString(PyExc_ValueError, "burst must be at least 1");
+                return -1;
+            }
+        }
+    }
+    if (choices->max_delay) {
+        self->has_max_delay = choices->max_delay != Py_None;
+        self->limit.max_delay_ns = WEIR_MAX_DELAY_DEFAULT_NS;
+        if (self->has_max_delay) {
+            double seconds = core_number(choices->max_delay, "max_delay");
+            if ((seconds == -1.0 && PyErr_Occurred()) ||
+                core_seconds_to_ns(seconds, "max_delay", &self->limit.max_delay_ns) < 0)
+                return -1;
+        }
+    }
+    if (choices->strategy) {
+        if (choices->strategy != Py_None && !PyUnicode_Check(choices->strategy)) {
+            PyErr_Format(PyExc_TypeError, "strategy must be str or None, not %.100s",
+                         Py_TYPE(choices->strategy)->tp_name);
+            return -1;
+        }
+        self->has_strategy = choices->strategy != Py_None;
+        self->limit.strategy = WEIR_FIXED_WINDOW;
+        if (self->has_strategy && (self->limit.strategy = strategy_of(choices->strategy)) < 0)
+            return -1;
+    }
+    if (!self->has_strategy && (self->limit.burst || self->has_max_delay)) {
+        self->has_strategy = true;
+        self->limit.strategy = self->limit.burst ? WEIR_TOKEN_BUCKET : WEIR_LEAKY_BUCKET;
+    }
+    if (self->has_max_delay && self->limit.strategy != WEIR_LEAKY_BUCKET) {
+        PyErr_SetString(PyExc_ValueError, "max_delay is for leaky-bucket only");
+        return -1;
+    }
+    struct weir_error error;
+    if (weir_limit_validate(&self->limit, &error) < 0) {
+        PyErr_SetString(PyExc_ValueError, error.message);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *make(PyTypeObject *type, PyObject *amount, PyObject *multiples, PyObject *unit,
+                      const struct choices *choices, PyObject *namespace) {
+    int64_t hits, units_per_period = 1;
+    if (core_count(amount, "amount", &hits) < 0 ||
+        (multiples && core_count(multiples, "multiples", &units_per_period) < 0))
+        return NULL;
+    int unit_number = unit ? unit_of(unit) : WEIR_MINUTE;
+    if (unit_number < 0)
+        return NULL;
+    struct weir_limit limit;
+    struct weir_error error;
+    if (weir_limit_init(&limit, hits, units_per_period, unit_number, &error) < 0) {
+        PyErr_SetString(PyExc_ValueError, error.message);
+        return NULL;
+    }
+    struct core_limit *self = allocate(type, namespace);
+    if (!self)
+        return NULL;
+    self->limit = limit;
+    if (choose(self, choices) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static PyObject *limit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"amount", "multiples", "unit", "burst",
+                            "strategy", "max_delay", "namespace", NULL};
+    PyObject *amount, *multiples = NULL, *unit = NULL, *namespace = NULL;
+    struct choices choices = {Py_None, Py_None, Py_None};
+    struct core_state *state = core_state_of(type);
+    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOU:Limit", names, &amount,
+                                               &multiples, &unit, &choices.burst, &choices.strategy,
+                                               &choices.max_delay, &namespace))
+        return NULL;
+    return make(type, amount, multiples, unit, &choices,
+                namespace ? namespace : state->default_namespace);
+}
+
+PyObject *core_restore_limit(PyObject *module, PyObject *args) {
+    struct core_state *state = PyModule_GetState(module);
+    PyObject *amount, *multiples, *unit, *namespace;
+    struct choices choices;
+    if (!PyArg_ParseTuple(args, "OOUOOOU:_restore_limit", &amount, &multiples, &unit, &choices.burst,
+                          &choices.strategy, &choices.max_delay, &namespace))
+        return NULL;
+    return make(state->limit_type, amount, multiples, unit, &choices, namespace);
+}
+
+static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"burst", "strategy", "max_delay", "namespace", NULL};
+    struct choices choices = {0};
+    PyObject *namespace = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOU:replace", names, &choices.burst,
+                                     &choices.strategy, &choices.max_delay, &namespace))
+        return NULL;
+    const struct core_limit *from = SELF(object);
+    struct core_limit *self = allocate(Py_TYPE(object), namespace ? namespace : from->namespace);
+    if (!self)
+        return NULL;
+    self->limit = from->limit;
+    self->has_strategy = from->has_strategy;
+    self->has_max_delay = from->has_max_delay;
+    if (choose(self, &choices) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int limit_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(SELF(object)->namespace);
+    return 0;
+}
+
+static int limit_clear_refs(PyObject *object) {
+    Py_CLEAR(SELF(object)->namespace);
+    return 0;
+}
+
+static void limit_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (SELF(object)->weakrefs)
+        PyObject_ClearWeakRefs(object);
+    Py_CLEAR(SELF(object)->namespace);
+    Py_CLEAR(SELF(object)->prefix);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* ------------------------------------------------------------------------------------ members */
+
+static PyObject *get_amount(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromLongLong(SELF(object)->limit.amount);
+}
+
+static PyObject *get_multiples(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromLongLong(SELF(object)->limit.multiples);
+}
+
+static PyObject *get_unit(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyUnicode_FromString(units[SELF(object)->limit.unit]);
+}
+
+static PyObject *get_burst(PyObject *object, void *Py_UNUSED(closure)) {
+    if (SELF(object)->limit.burst == 0)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(SELF(object)->limit.burst);
+}
+
+static PyObject *get_strategy(PyObject *object, void *Py_UNUSED(closure)) {
+    if (!SELF(object)->has_strategy)
+        Py_RETURN_NONE;
+    return PyUnicode_FromString(weir_strategy_name(SELF(object)->limit.strategy));
+}
+
+static PyObject *get_max_delay(PyObject *object, void *Py_UNUSED(closure)) {
+    if (!SELF(object)->has_max_delay)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble(core_ns_to_seconds(SELF(object)->limit.max_delay_ns));
+}
+
+static PyObject *get_namespace(PyObject *object, void *Py_UNUSED(closure)) {
+    return Py_NewRef(SELF(object)->namespace);
+}
+
+static PyObject *limit_get_expiry(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    const struct weir_limit *limit = &SELF(object)->limit;
+    return PyLong_FromLongLong(limit->multiples * unit_seconds[limit->unit]);
+}
+
+static PyObject *get_granularity(PyObject *object, void *Py_UNUSED(closure)) {
+    struct core_state *state = core_state_of(Py_TYPE(object));
+    PyObject *granularity = state ? core_tuple_new(state->granularity_type, 2) : NULL;
+    if (!granularity)
+        return NULL;
+    int32_t unit = SELF(object)->limit.unit;
+    PyTuple_SET_ITEM(granularity, 0, PyLong_FromLongLong(unit_seconds[unit]));
+    PyTuple_SET_ITEM(granularity, 1, PyUnicode_FromString(units[unit]));
+    if (!PyTuple_GET_ITEM(granularity, 0) || !PyTuple_GET_ITEM(granularity, 1))
+        Py_CLEAR(granularity);
+    return granularity;
+}
+
+/* Appends "/10/1/minute", and "/burst/20". */
+static int append_tail(struct core_key *key, const struct weir_limit *limit) {
+    char tail[96];
+    int len = PyOS_snprintf(tail, sizeof tail, "/%lld/%lld/%s", (long long)limit->amount,
+                            (long long)limit->multiples, units[limit->unit]);
+    if (limit->burst)
+        len += PyOS_snprintf(tail + len, sizeof tail - (size_t)len, "/burst/%lld",
+                             (long long)limit->burst);
+    return core_key_append(key, tail, (size_t)len);
+}
+
+static PyObject *limit_key_for(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_key key;
+    core_key_init(&key);
+    PyObject *text = NULL;
+    if (core_key_join(&key, SELF(object), args, nargs) == 0 &&
+        append_tail(&key, &SELF(object)->limit) == 0)
+        text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "strict");
+    core_key_free(&key);
+    return text;
+}
+
+static PyObject *limit_full_key(PyObject *object, PyObject *joined) {
+    struct core_key key;
+    core_key_init(&key);
+    PyObject *text = NULL;
+    size_t start = 0;
+    if (core_key_join(&key, SELF(object), NULL, 0) == 0 && core_key_append(&key, "/", 1) == 0) {
+        start = key.len;
+        if (core_key_joined(&key, joined) == 0) {
+            if (key.len == start)
+                key.len--; /* no identifiers: no slash either */
+            if (append_tail(&key, &SELF(object)->limit) == 0)
+                text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "backslashreplace");
+        }
+    }
+    core_key_free(&key);
+    return text;
+}
+
+static PyObject *limit_repr(PyObject *object) {
+    char text[128];
+    weir_limit_print(&SELF(object)->limit, text, sizeof text);
+    return PyUnicode_FromString(text);
+}
+
+static PyObject *limit_itself(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    return Py_NewRef(object);
+}
+
+static PyObject *limit_reduce(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct core_state *state = core_state_of(Py_TYPE(object));
+    if (!state)
+        return NULL;
+    PyObject *module = PyType_GetModule(state->limit_type);
+    PyObject *restore = module ? PyObject_GetAttrString(module, "_restore_limit") : NULL;
+    if (!restore)
+        return NULL;
+    const struct weir_limit *limit = &SELF(object)->limit;
+    return Py_BuildValue("N(LLsNNNO)", restore, (long long)limit->amount,
+                         (long long)limit->multiples, units[limit->unit], get_burst(object, NULL),
+                         get_strategy(object, NULL), get_max_delay(object, NULL),
+                         SELF(object)->namespace);
+}
+
+/* ------------------------------------------------------------------------- order and equality */
+
+static int order(int64_t a, int64_t b) {
+    return (a > b) - (a < b);
+}
+
+/* By unit as in limits, then by what limits leaves open; 0 only for what is equal but the namespace. */
+static int compare(const struct core_limit *a, const struct core_limit *b) {
+    int rc = order(a->limit.unit, b->limit.unit);
+    rc = rc ? rc : order(a->limit.multiples, b->limit.multiples);
+    rc = rc ? rc : order(a->limit.amount, b->limit.amount);
+    rc = rc ? rc : order(a->limit.burst, b->limit.burst);
+    rc = rc ? rc : order(a->has_strategy, b->has_strategy);
+    rc = rc ? rc : order(a->limit.strategy, b->limit.strategy);
+    rc = rc ? rc : order(a->has_max_delay, b->has_max_delay);
+    return rc ? rc : order(a->limit.max_delay_ns, b->limit.max_delay_ns);
+}
+
+static PyObject *limit_compare(PyObject *object, PyObject *other, int op) {
+    struct core_state *state = core_state_of(Py_TYPE(object));
+    if (!state)
+        return NULL;
+    if (!core_is_limit(state, other))
+        Py_RETURN_NOTIMPLEMENTED;
+    int rc = compare(SELF(object), SELF(other));
+    if (rc == 0)
+        rc = PyUnicode_Compare(SELF(object)->namespace, SELF(other)->namespace);
+    if (rc == -1 && PyErr_Occurred())
+        return NULL;
+    Py_RETURN_RICHCOMPARE(rc, 0, op);
+}
+
+static Py_hash_t limit_hash(PyObject *object) {
+    struct core_limit *self = SELF(object);
+    if (self->hash != -1)
+        return self->hash;
+    Py_hash_t hash = PyObject_Hash(self->namespace);
+    if (hash == -1)
+        return -1;
+    const int64_t parts[] = {self->limit.amount,
+                             self->limit.multiples,
+                             self->limit.unit,
+                             self->limit.burst,
+                             self->has_strategy ? self->limit.strategy + 1 : 0,
+                             self->has_max_delay ? self->limit.max_delay_ns + 1 : 0};
+    uint64_t sum = (uint64_t)hash;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        sum = (sum ^ (uint64_t)parts[i]) * UINT64_C(0x9E3779B97F4A7C15);
+        sum ^= sum >> 32;
+    }
+    hash = (Py_hash_t)sum;
+    self->hash = hash == -1 ? -2 : hash;
+    return self->hash;
+}
+
+/* -------------------------------------------------------------------------------------- type */
+
+PyDoc_STRVAR(limit_doc,
+"Limit(amount, multiples=1, unit='minute', *, burst=None, strategy=None, max_delay=None,\n"
+"      namespace='LIMITER')\n--\n\n"
+"One limit: `amount` hits per `multiples` units. Immutable, hashable, ordered by unit.\n\n"
+">>> Limit(10, 1, 'minute')\n10 per 1 minute\n\n"
+"amount: 0 to 2**63-1; 0 denies every hit. unit: second, minute, hour, day, month (30 days), year\n"
+"(360 days). burst: a token bucket's size. max_delay: seconds that a leaky bucket may make a request\n"
+"wait. strategy: None leaves it to the limiter; burst and max_delay imply theirs.\n"
+"Raises TypeError or ValueError for what is out of range.");
+
+PyDoc_STRVAR(replace_doc,
+"replace($self, /, *, burst=..., strategy=..., max_delay=..., namespace=...)\n--\n\n"
+"A copy with these members changed.");
+
+static PyGetSetDef limit_getset[] = {
+    {"amount", get_amount, NULL, PyDoc_STR("Hits per period."), NULL},
+    {"multiples", get_multiples, NULL, PyDoc_STR("Units per period."), NULL},
+    {"unit", get_unit, NULL, PyDoc_STR("'second' to 'year'."), NULL},
+    {"burst", get_burst, NULL, PyDoc_STR("A token bucket's size, or None: as amount."), NULL},
+    {"strategy", get_strategy, NULL, PyDoc_STR("Its name, or None: the limiter's."), NULL},
+    {"max_delay", get_max_delay, NULL, PyDoc_STR("Seconds, or None: 0.5."), NULL},
+    {"namespace", get_namespace, NULL, PyDoc_STR("First part of every key."), NULL},
+    {"GRANULARITY", get_granularity, NULL, PyDoc_STR("(seconds, name) of the unit."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef limit_methods[] = {
+    {"get_expiry", limit_get_expiry, METH_NOARGS,
+     PyDoc_STR("get_expiry($self, /)\n--\n\nThe period in seconds.")},
+    {"key_for", (PyCFunction)(void (*)(void))limit_key_for, METH_FASTCALL,
+     PyDoc_STR("key_for($self, /, *identifiers)\n--\n\n"
+               "'LIMITER/alice/10/1/minute': namespace, identifiers and the limit, joined by '/'.\n"
+               "'/' and '%' within an identifier are written %2F and %25.")},
+    {"full_key", limit_full_key, METH_O,
+     PyDoc_STR("full_key($self, key, /)\n--\n\n"
+               "key_for() of a key whose identifiers are joined already: what stores are given.")},
+    {"replace", (PyCFunction)(void (*)(void))limit_replace, METH_VARARGS | METH_KEYWORDS, replace_doc},
+    {"__copy__", limit_itself, METH_NOARGS, NULL},
+    {"__deepcopy__", limit_itself, METH_O, NULL},
+    {"__reduce__", limit_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef limit_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct core_limit, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot limit_slots[] = {
+    {Py_tp_doc, (void *)limit_doc},
+    {Py_tp_new, limit_new},
+    {Py_tp_dealloc, limit_dealloc},
+    {Py_tp_traverse, limit_traverse},
+    {Py_tp_clear, limit_clear_refs},
+    {Py_tp_repr, limit_repr},
+    {Py_tp_richcompare, limit_compare},
+    {Py_tp_hash, limit_hash},
+    {Py_tp_methods, limit_methods},
+    {Py_tp_getset, limit_getset},
+    {Py_tp_members, limit_members},
+    {0, NULL},
+};
+
+PyType_Spec core_limit_spec = {
+    .name = "weir.Limit",
+    .basicsize = sizeof(struct core_limit),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = limit_slots,
+};

@@ -1,0 +1,458 @@
+/*
+ * RateLimiter: one strategy over one store.
+ *
+ * On a Table each call is one weir_decide() of one check, its key built on the stack: no Python object is
+ * made but the reading of the clock and the answer. On any other store it calls the store's decide() and
+ * clear() as weir.storage.Storage documents them.
+ */
+#include "core.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+#define SELF(object) ((struct core_limiter *)(object))
+
+struct core_limiter {
+    PyObject_HEAD
+    struct core_state *state;
+    PyObject *storage;
+    struct core_table *table; /* the storage again, if it is a Table that decides in C; borrowed */
+    int strategy;
+    PyObject *weakrefs;
+};
+
+/* ----------------------------------------------------------------------------------- creation */
+
+/* Whether the storage is a Table whose decide and clear no subclass has replaced. */
+static int decides_in_c(struct core_state *state, PyObject *storage) {
+    if (!PyObject_TypeCheck(storage, state->table_type))
+        return 0;
+    if (Py_TYPE(storage) == state->table_type)
+        return 1;
+    PyObject *names[] = {state->str_decide, state->str_clear};
+    for (int i = 0; i < 2; i++) {
+        PyObject *own = PyObject_GetAttr((PyObject *)Py_TYPE(storage), names[i]);
+        PyObject *table = PyObject_GetAttr((PyObject *)state->table_type, names[i]);
+        bool same = own && own == table;
+        Py_XDECREF(own);
+        Py_XDECREF(table);
+        if (!own || !table)
+            return -1;
+        if (!same)
+            return 0;
+    }
+    return 1;
+}
+
+static int require_methods(struct core_state *state, PyObject *storage) {
+    PyObject *names[] = {state->str_decide, state->str_clear};
+    for (int i = 0; i < 2; i++) {
+        PyObject *method = PyObject_GetAttr(storage, names[i]);
+        if (!method) {
+            if (PyErr_ExceptionMatches(PyExc_AttributeError))
+                PyErr_Format(PyExc_TypeError,
+                             "storage must be a Table or have decide() and clear(), not %.100s",
+                             Py_TYPE(storage)->tp_name);
+            return -1;
+        }
+        Py_DECREF(method);
+    }
+    return 0;
+}
+
+static PyObject *limiter_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+                             PyObject *Py_UNUSED(kwargs)) {
+    struct core_state *state = core_state_of(type);
+    struct core_limiter *self = state ? SELF(type->tp_alloc(type, 0)) : NULL;
+    if (self)
+        self->state = state;
+    return (PyObject *)self;
+}
+
+static int limiter_init(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"storage", "strategy", NULL};
+    struct core_limiter *self = SELF(object);
+    PyObject *storage;
+    const char *strategy = "fixed-window";
+    Py_ssize_t strategy_len = (Py_ssize_t)strlen(strategy);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s#:RateLimiter", names, &storage, &strategy,
+                                     &strategy_len))
+        return -1;
+    int number = weir_strategy_parse(strategy, (size_t)strategy_len);
+    if (number < 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "unknown strategy '%.100s': one of fixed-window, moving-window, "
+                     "sliding-window-counter, token-bucket, leaky-bucket",
+                     strategy);
+        return -1;
+    }
+    int in_c = decides_in_c(self->state, storage);
+    if (in_c < 0 || (!in_c && require_methods(self->state, storage) < 0))
+        return -1;
+    self->strategy = number;
+    self->table = in_c ? (struct core_table *)storage : NULL;
+    Py_XSETREF(self->storage, Py_NewRef(storage));
+    return 0;
+}
+
+static int limiter_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(SELF(object)->storage);
+    return 0;
+}
+
+static int limiter_clear_refs(PyObject *object) {
+    SELF(object)->table = NULL;
+    Py_CLEAR(SELF(object)->storage);
+    return 0;
+}
+
+static void limiter_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (SELF(object)->weakrefs)
+        PyObject_ClearWeakRefs(object);
+    limiter_clear_refs(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* ---------------------------------------------------------------------------------- arguments */
+
+/* What a call is about. */
+struct call {
+    struct core_limiter *self;
+    struct core_limit *item;
+    PyObject *const *identifiers;
+    Py_ssize_t count;
+    int64_t cost;
+};
+
+/* Reads `cost` and, where it is allowed, `mode`. */
+static int read_keywords(struct call *call, PyObject *const *values, PyObject *names, int64_t *mode) {
+    struct core_state *state = call->self->state;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        if (name == state->str_cost || PyUnicode_Compare(name, state->str_cost) == 0) {
+            if (core_count(values[i], "cost", &call->cost) < 0)
+                return -1;
+        } else if (mode && PyUnicode_Compare(name, state->str_mode) == 0) {
+            if (core_count(values[i], "mode", mode) < 0)
+                return -1;
+            if (*mode > WEIR_REFUND) {
+                PyErr_SetString(PyExc_ValueError, "mode must be HIT, TEST, EACH or REFUND");
+                return -1;
+            }
+        } else {
+            PyErr_Format(PyExc_TypeError, "unexpected keyword argument %R", name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int read_call(struct call *call, PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    call->self = SELF(object);
+    call->cost = 1;
+    if (nargs < 1 || !core_is_limit(call->self->state, args[0])) {
+        PyErr_Format(PyExc_TypeError, "the first argument must be a Limit, not %.100s",
+                     nargs < 1 ? "missing" : Py_TYPE(args[0])->tp_name);
+        return -1;
+    }
+    if (!call->self->storage) {
+        PyErr_SetString(PyExc_RuntimeError, "RateLimiter.__init__() was not called");
+        return -1;
+    }
+    call->item = (struct core_limit *)args[0];
+    call->identifiers = args + 1;
+    call->count = nargs - 1;
+    return 0;
+}
+
+/* ----------------------------------------------------------------------------------- on a Table */
+
+/* Builds the check of a call; `copy` gets the limit if it has to take the limiter's strategy. */
+static int make_check(const struct call *call, struct core_key *key, struct weir_limit *copy,
+                      struct weir_check *check) {
+    const struct core_limiter *self = call->self;
+    if (core_key_table(key, self->table) < 0 ||
+        core_key_join(key, call->item, call->identifiers, call->count) < 0 ||
+        core_key_within_bounds(key->len) < 0)
+        return -1;
+    check->limit = &call->item->limit;
+    if (!call->item->has_strategy && self->strategy != WEIR_FIXED_WINDOW) {
+        *copy = call->item->limit;
+        copy->strategy = self->strategy;
+        check->limit = copy;
+    }
+    check->key = key->data;
+    check->key_len = key->len;
+    check->cost = call->cost;
+    return 0;
+}
+
+static int decide_in_c(const struct call *call, enum weir_mode mode, struct weir_verdict *verdict) {
+    struct core_key key;
+    struct weir_check check;
+    struct weir_limit copy;
+    core_key_init(&key);
+    int rc = -1;
+    if (make_check(call, &key, &copy, &check) == 0) {
+        /* Reading the clock may run Python code that closes the table, so the table comes last. */
+        int64_t now_ns = core_now(call->self->state);
+        struct core_table *store = call->self->table;
+        struct weir_table *table = now_ns >= 0 && store ? core_table_borrow(store) : NULL;
+        if (table) {
+            rc = weir_decide(table, &check, 1, now_ns, mode, verdict, NULL);
+            if (rc < 0) {
+                core_raise(call->self->state, rc, NULL);
+                rc = -1;
+            }
+        }
+    }
+    core_key_free(&key);
+    return rc;
+}
+
+static int clear_in_c(const struct call *call) {
+    struct core_key key;
+    struct weir_check check;
+    struct weir_limit copy;
+    core_key_init(&key);
+    int rc = make_check(call, &key, &copy, &check);
+    struct weir_table *table = rc == 0 ? core_table_borrow(call->self->table) : NULL;
+    if (table) {
+        rc = weir_clear(table, &check, 1);
+        if (rc < 0)
+            core_raise(call->self->state, rc, NULL);
+    }
+    core_key_free(&key);
+    return table && rc == 0 ? 0 : -1;
+}
+
+/* --------------------------------------------------------------------------- on any other store */
+
+static PyObject *joined_identifiers(const struct call *call) {
+    struct core_key key;
+    core_key_init(&key);
+    PyObject *text = NULL;
+    if (core_key_identifiers(&key, call->identifiers, call->count) == 0)
+        text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "strict");
+    core_key_free(&key);
+    return text;
+}
+
+/* storage.decide([limit], [key], [cost], mode), or storage.clear([limit], [key]) if `mode` is negative. */
+static PyObject *ask_store(const struct call *call, int mode) {
+    const struct core_limiter *self = call->self;
+    PyObject *limit =
+        core_limit_with_strategy(self->state, (PyObject *)call->item, self->strategy);
+    PyObject *key = limit ? joined_identifiers(call) : NULL;
+    PyObject *answer = NULL;
+    if (key) {
+        if (mode < 0)
+            answer = PyObject_CallMethod(self->storage, "clear", "[O][O]", limit, key);
+        else
+            answer = PyObject_CallMethod(self->storage, "decide", "[O][O][L]i", limit, key,
+                                         (long long)call->cost, mode);
+    }
+    Py_XDECREF(limit);
+    Py_XDECREF(key);
+    return answer;
+}
+
+static int truth_of(PyObject *object, PyObject *name) {
+    PyObject *value = PyObject_GetAttr(object, name);
+    int truth = value ? PyObject_IsTrue(value) : -1;
+    Py_XDECREF(value);
+    return truth;
+}
+
+/* ------------------------------------------------------------------------------------- methods */
+
+/* Whether the call is allowed; -1 with an exception set. */
+static inline int allowed(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *kwnames, enum weir_mode mode) {
+    struct call call;
+    if (read_call(&call, object, args, nargs) < 0 ||
+        (kwnames && read_keywords(&call, args + nargs, kwnames, NULL) < 0))
+        return -1;
+    if (call.self->table) {
+        struct weir_verdict verdict;
+        return decide_in_c(&call, mode, &verdict) < 0 ? -1 : verdict.allowed;
+    }
+    PyObject *decision = ask_store(&call, (int)mode);
+    int truth = decision ? truth_of(decision, call.self->state->str_allowed) : -1;
+    Py_XDECREF(decision);
+    return truth;
+}
+
+static PyObject *limiter_hit(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames) {
+    int rc = allowed(object, args, nargs, kwnames, WEIR_HIT);
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
+
+static PyObject *limiter_test(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames) {
+    int rc = allowed(object, args, nargs, kwnames, WEIR_TEST);
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
+
+static PyObject *limiter_refund(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *kwnames) {
+    if (allowed(object, args, nargs, kwnames, WEIR_REFUND) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *limiter_decide(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *kwnames) {
+    struct call call;
+    int64_t mode = WEIR_HIT;
+    if (read_call(&call, object, args, nargs) < 0 ||
+        (kwnames && read_keywords(&call, args + nargs, kwnames, &mode) < 0))
+        return NULL;
+    if (call.self->table) {
+        struct weir_verdict verdict;
+        return decide_in_c(&call, (enum weir_mode)mode, &verdict) < 0
+                   ? NULL
+                   : core_verdict_new(call.self->state, &verdict);
+    }
+    PyObject *decision = ask_store(&call, (int)mode);
+    PyObject *verdict = decision ? PySequence_GetItem(decision, 0) : NULL;
+    Py_XDECREF(decision);
+    return verdict;
+}
+
+static PyObject *stats_of_store(const struct call *call) {
+    struct core_state *state = call->self->state;
+    PyObject *decision = ask_store(call, WEIR_TEST);
+    PyObject *verdict = decision ? PySequence_GetItem(decision, 0) : NULL;
+    PyObject *reset = verdict ? PyObject_GetAttr(verdict, state->str_reset_at) : NULL;
+    PyObject *left = reset ? PyObject_GetAttr(verdict, state->str_remaining) : NULL;
+    PyObject *stats = NULL;
+    int64_t remaining;
+    double seconds = left ? core_number(reset, "reset_at") : -1.0;
+    if (left && !(seconds == -1.0 && PyErr_Occurred()) &&
+        core_count(left, "remaining", &remaining) == 0)
+        stats = core_stats_new(state, seconds, remaining);
+    Py_XDECREF(decision);
+    Py_XDECREF(verdict);
+    Py_XDECREF(reset);
+    Py_XDECREF(left);
+    return stats;
+}
+
+static PyObject *limiter_get_window_stats(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct call call;
+    if (read_call(&call, object, args, nargs) < 0)
+        return NULL;
+    call.cost = 0;
+    if (!call.self->table)
+        return stats_of_store(&call);
+    struct weir_verdict verdict;
+    if (decide_in_c(&call, WEIR_TEST, &verdict) < 0)
+        return NULL;
+    return core_stats_new(call.self->state, core_ns_to_seconds(verdict.reset_at_ns),
+                          verdict.remaining);
+}
+
+static PyObject *limiter_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct call call;
+    if (read_call(&call, object, args, nargs) < 0)
+        return NULL;
+    if (!call.self->table) {
+        PyObject *answer = ask_store(&call, -1);
+        if (!answer)
+            return NULL;
+        Py_DECREF(answer);
+    } else if (clear_in_c(&call) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_storage(PyObject *object, void *Py_UNUSED(closure)) {
+    PyObject *storage = SELF(object)->storage;
+    return Py_NewRef(storage ? storage : Py_None);
+}
+
+static PyObject *get_strategy(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyUnicode_FromString(weir_strategy_name(SELF(object)->strategy));
+}
+
+static PyObject *limiter_repr(PyObject *object) {
+    PyObject *storage = get_storage(object, NULL);
+    PyObject *text = PyUnicode_FromFormat("<%s %s over %R>", Py_TYPE(object)->tp_name,
+                                          weir_strategy_name(SELF(object)->strategy), storage);
+    Py_DECREF(storage);
+    return text;
+}
+
+/* ---------------------------------------------------------------------------------------- type */
+
+PyDoc_STRVAR(limiter_doc,
+"RateLimiter(storage, strategy='fixed-window')\n--\n\n"
+"One strategy over one store.\n\n"
+"storage: a Table or any object with decide() and clear() as weir.storage.Storage has them.\n"
+"strategy: for limits that do not say theirs.\n\n"
+">>> limiter = RateLimiter(Table())\n>>> limiter.hit(parse('1/minute'), 'alice')\nTrue\n"
+">>> limiter.hit(parse('1/minute'), 'alice')\nFalse");
+
+#define WITH_KEYWORDS(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+
+static PyMethodDef limiter_methods[] = {
+    {"hit", WITH_KEYWORDS(limiter_hit),
+     PyDoc_STR("hit($self, item, /, *identifiers, cost=1)\n--\n\n"
+               "Takes `cost` off the limit and tells whether there was room for it.")},
+    {"test", WITH_KEYWORDS(limiter_test),
+     PyDoc_STR("test($self, item, /, *identifiers, cost=1)\n--\n\n"
+               "Tells whether there is room for `cost`, and takes nothing.")},
+    {"refund", WITH_KEYWORDS(limiter_refund),
+     PyDoc_STR("refund($self, item, /, *identifiers, cost=1)\n--\n\n"
+               "Gives `cost` back, never above full.")},
+    {"decide", WITH_KEYWORDS(limiter_decide),
+     PyDoc_STR("decide($self, item, /, *identifiers, cost=1, mode=HIT)\n--\n\n"
+               "hit() that answers with the whole Verdict.")},
+    {"get_window_stats", (PyCFunction)(void (*)(void))limiter_get_window_stats, METH_FASTCALL,
+     PyDoc_STR("get_window_stats($self, item, /, *identifiers)\n--\n\n"
+               "(reset_time, remaining): when the window is reset and what is left of it.")},
+    {"clear", (PyCFunction)(void (*)(void))limiter_clear, METH_FASTCALL,
+     PyDoc_STR("clear($self, item, /, *identifiers)\n--\n\nForgets this counter.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef limiter_getset[] = {
+    {"storage", get_storage, NULL, PyDoc_STR("As given."), NULL},
+    {"strategy", get_strategy, NULL, PyDoc_STR("Its name."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef limiter_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct core_limiter, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot limiter_slots[] = {
+    {Py_tp_doc, (void *)limiter_doc},
+    {Py_tp_new, limiter_new},
+    {Py_tp_init, limiter_init},
+    {Py_tp_dealloc, limiter_dealloc},
+    {Py_tp_traverse, limiter_traverse},
+    {Py_tp_clear, limiter_clear_refs},
+    {Py_tp_repr, limiter_repr},
+    {Py_tp_methods, limiter_methods},
+    {Py_tp_getset, limiter_getset},
+    {Py_tp_members, limiter_members},
+    {0, NULL},
+};
+
+PyType_Spec core_limiter_spec = {
+    .name = "weir.RateLimiter",
+    .basicsize = sizeof(struct core_limiter),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = limiter_slots,
+};

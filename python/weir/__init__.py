@@ -1,0 +1,89 @@
+"""Weir: rate limits, decided by a C core.
+
+>>> import weir
+>>> limiter = weir.RateLimiter(weir.Table("memory://"), "moving-window")
+>>> limit = weir.parse("2 per minute")
+>>> [limiter.hit(limit, "alice") for _ in range(3)]
+[True, True, False]
+
+The API follows the ``limits`` library: :mod:`weir.strategies`, :mod:`weir.storage`,
+:mod:`weir.util`. Flask applications want :mod:`weir.flask`.
+"""
+
+from __future__ import annotations
+
+from . import errors, storage, strategies
+from ._core import (
+    CHECKS_MAX,
+    EACH,
+    HIT,
+    REFUND,
+    TEST,
+    VERSION,
+    Decision,
+    Limit,
+    RateLimiter,
+    Table,
+    Verdict,
+    WindowStats,
+    join_key,
+    parse,
+    parse_many,
+    unlink,
+)
+from .errors import (
+    ConfigurationError,
+    ParseError,
+    StorageError,
+    TableError,
+    WeirError,
+    WeirWarning,
+)
+from .limits import (
+    Granularity,
+    RateLimitItem,
+    RateLimitItemPerDay,
+    RateLimitItemPerHour,
+    RateLimitItemPerMinute,
+    RateLimitItemPerMonth,
+    RateLimitItemPerSecond,
+    RateLimitItemPerYear,
+)
+
+__version__ = VERSION
+
+__all__ = [
+    "CHECKS_MAX",
+    "EACH",
+    "HIT",
+    "REFUND",
+    "TEST",
+    "ConfigurationError",
+    "Decision",
+    "Granularity",
+    "Limit",
+    "ParseError",
+    "RateLimitItem",
+    "RateLimitItemPerDay",
+    "RateLimitItemPerHour",
+    "RateLimitItemPerMinute",
+    "RateLimitItemPerMonth",
+    "RateLimitItemPerSecond",
+    "RateLimitItemPerYear",
+    "RateLimiter",
+    "StorageError",
+    "Table",
+    "TableError",
+    "Verdict",
+    "WeirError",
+    "WeirWarning",
+    "WindowStats",
+    "__version__",
+    "errors",
+    "join_key",
+    "parse",
+    "parse_many",
+    "storage",
+    "strategies",
+    "unlink",
+]
