@@ -1,0 +1,312 @@
+/*
+ * The five strategies, without a table: the timelines of tests/timelines.txt, random runs against the naive
+ * models of model.h, the promise of retry_after, and what the moving window's log costs.
+ *
+ * WEIR_SEED sets the seed of the random runs, WEIR_OPERATIONS their length per strategy.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "log.h"
+#include "model.h"
+#include "pool.h"
+#include "strategy/strategy.h"
+
+#define SECOND INT64_C(1000000000)
+#define POOL_LINES 4096
+
+static uint64_t seed;
+static uint64_t random_state;
+
+static uint64_t random_bits(void) { /* splitmix64 */
+    uint64_t z = random_state += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return z ^ z >> 31;
+}
+
+static int64_t below(int64_t bound) {
+    return bound <= 0 ? 0 : (int64_t)(random_bits() % (uint64_t)bound);
+}
+
+static bool one_in(int64_t n) {
+    return below(n) == 0;
+}
+
+/* ---------------------------------------------------------------------------------------- a key */
+
+enum op { HIT, TEST, REFUND, ABORTED };
+
+static const char *const op_names[] = {"hit", "test", "refund", "aborted hit"};
+
+struct key {
+    struct weir_limit limit;
+    struct weir_state state;
+    struct pool pool;
+};
+
+/* One request as a table would do it: on a copy, which is kept or thrown away. */
+static int ask(struct key *key, enum op op, int64_t now, int64_t cost, struct weir_verdict *verdict) {
+    const struct weir_strategy_ops *strategy = weir_strategies[key->limit.strategy];
+    struct weir_state copy = key->state;
+    struct weir_step step = {
+        .limit = &key->limit, .now_ns = now, .cost = cost, .charge = op != TEST, .lines = &key->pool.lines};
+    memset(verdict, 0, sizeof *verdict);
+    pool_begin(&key->pool);
+    int rc = op == REFUND ? strategy->refund(&copy, &step, verdict) : strategy->step(&copy, &step, verdict);
+    if (rc < 0 || op == TEST || op == ABORTED)
+        return rc;
+    key->state = copy;
+    pool_commit(&key->pool);
+    return 0;
+}
+
+static void print_verdict(const char *who, const struct weir_verdict *v) {
+    print_message("  %-8s allowed %d limit %lld remaining %lld reset_at %lld retry_after %lld delay %lld\n",
+                  who, v->allowed, (long long)v->limit, (long long)v->remaining,
+                  (long long)v->reset_at_ns, (long long)v->retry_after_ns, (long long)v->delay_ns);
+}
+
+static void print_request(const struct key *key, enum op op, int64_t now, int64_t cost) {
+    const struct weir_limit *l = &key->limit;
+    print_message("%s: %lld per %lld ns, burst %lld, max_delay %lld: %s of %lld at %lld\n",
+                  weir_strategies[l->strategy]->name, (long long)l->amount, (long long)l->period_ns,
+                  (long long)l->burst, (long long)l->max_delay_ns, op_names[op], (long long)cost,
+                  (long long)now);
+}
+
+/* Every line in the log or free, once, and the log sound. */
+static bool pool_is_whole(struct key *key) {
+    static uint8_t seen[1 << 20];
+    pool_begin(&key->pool); /* forget what an aborted request had in mind */
+    memset(seen, 0, key->pool.total / 8 + 1);
+    if (key->limit.strategy == WEIR_MOVING_WINDOW && key->state.word[0] &&
+        weir_log_verify(&key->state, &key->pool.lines, seen) < 0)
+        return false;
+    if (!pool_mark_free(&key->pool, seen))
+        return false;
+    for (uint32_t line = 1; line < key->pool.total; line++)
+        if (!(seen[line / 8] >> line % 8 & 1))
+            return false;
+    return true;
+}
+
+/* --------------------------------------------------------------------------------- random runs */
+
+struct run {
+    struct key key;
+    struct model model, scratch;
+    int64_t now;
+    int64_t pace; /* typical time between requests */
+    long operation;
+};
+
+static void fail_run(const struct run *run, enum op op, int64_t cost, const char *what,
+                     const struct weir_verdict *got, const struct weir_verdict *want) {
+    print_message("WEIR_SEED=%llu operation %ld: %s\n", (unsigned long long)seed, run->operation, what);
+    print_request(&run->key, op, run->now, cost);
+    print_verdict("got", got);
+    if (want)
+        print_verdict("expected", want);
+    fail();
+}
+
+/* The model as it is, or a copy that may be spoilt. */
+static struct model *model_for(struct run *run, bool spoilt) {
+    if (!spoilt)
+        return &run->model;
+    struct model_hit *hits = run->scratch.hit;
+    int live = run->model.count - run->model.first;
+    run->scratch = run->model;
+    run->scratch.hit = hits;
+    if (live > 0)
+        memcpy(hits, run->model.hit + run->model.first, (size_t)live * sizeof *hits);
+    run->scratch.first = 0;
+    run->scratch.count = live;
+    return &run->scratch;
+}
+
+/* A denied hit's retry_after: one ns earlier it is denied still, at that moment it passes. */
+static void check_promise(struct run *run, int64_t cost, const struct weir_verdict *denied) {
+    struct weir_verdict verdict;
+    if (denied->retry_after_ns > WEIR_NOW_MAX - run->now)
+        return;
+    ask(&run->key, TEST, run->now + denied->retry_after_ns - 1, cost, &verdict);
+    if (verdict.allowed)
+        fail_run(run, HIT, cost, "passes before retry_after", denied, &verdict);
+    ask(&run->key, TEST, run->now + denied->retry_after_ns, cost, &verdict);
+    if (!verdict.allowed)
+        fail_run(run, HIT, cost, "is denied at retry_after", denied, &verdict);
+}
+
+static void request(struct run *run, enum op op, int64_t cost) {
+    struct weir_verdict got, want;
+    int rc = ask(&run->key, op, run->now, cost, &got);
+    struct model *model = model_for(run, op == TEST || op == ABORTED);
+    if (op == REFUND)
+        model_refund(model, run->now, cost, &want);
+    else
+        model_step(model, run->now, cost, op != TEST, &want);
+    if (rc < 0)
+        fail_run(run, op, cost, weir_strerror(rc), &got, &want);
+    if (memcmp(&got, &want, sizeof got) != 0)
+        fail_run(run, op, cost, "the verdict differs", &got, &want);
+    if (op == HIT && !got.allowed)
+        check_promise(run, cost, &got);
+    if (run->key.state.expires_ns > 0 && run->key.state.expires_ns <= run->now)
+        if (op == HIT && cost > 0 && got.allowed)
+            fail_run(run, op, cost, "a charged state has expired", &got, NULL);
+}
+
+static const int64_t units[] = {1, 60, 3600, 86400, 2592000, 31104000};
+
+static int64_t some_amount(void) {
+    switch (below(8)) {
+    case 0: return below(3);
+    case 1: return INT64_MAX - below(3);
+    case 2: return (int64_t)(random_bits() >> (1 + below(60)));
+    case 3: return 1 + below(2000);
+    default: return 1 + below(60);
+    }
+}
+
+static void random_limit(struct weir_limit *limit, int strategy) {
+    memset(limit, 0, sizeof *limit);
+    limit->strategy = strategy;
+    limit->multiples = 1;
+    limit->amount = some_amount();
+    limit->period_ns = SECOND * units[below(6)] * (one_in(4) ? 1 + below(10) : 1);
+    if (one_in(10))
+        limit->period_ns = WEIR_PERIOD_MAX_NS;
+    if (strategy == WEIR_TOKEN_BUCKET && one_in(2))
+        limit->burst = 1 + (some_amount() - 1 < 0 ? 0 : some_amount() % INT64_MAX);
+    if (strategy == WEIR_LEAKY_BUCKET) {
+        int64_t delays[] = {0, WEIR_MAX_DELAY_DEFAULT_NS, limit->period_ns, below(limit->period_ns)};
+        limit->max_delay_ns = delays[below(4)];
+    }
+}
+
+static int64_t some_cost(const struct weir_limit *limit) {
+    int64_t full = limit->burst ? limit->burst : limit->amount;
+    switch (below(10)) {
+    case 0: return 0;
+    case 1: return full;
+    case 2: return full == INT64_MAX ? full : full + 1;
+    case 3: return below(full);
+    case 4: return INT64_MAX - below(2);
+    case 5: return 1 + below(full / 8 + 1);
+    default: return 1 + below(3);
+    }
+}
+
+/* Moves the clock: mostly a little forward, at times far, back, to an edge, or not at all. */
+static void tick(struct run *run) {
+    int64_t period = run->key.limit.period_ns, by = 0, edge = run->key.state.expires_ns;
+    switch (below(24)) {
+    case 0: break;
+    case 1: by = period - below(3) + 1; break;
+    case 2: by = below(period) / 2 * (1 + below(3)); break;
+    case 3: by = one_in(8) ? -below(period) : -below(MODEL_SKEW * 2); break;
+    case 4: by = -below(run->pace * 2 + 1); break;
+    case 5: by = one_in(20) ? -run->now : 0; break;
+    case 6: by = edge < WEIR_NOW_MAX && one_in(4) ? edge - run->now - below(2) : 1; break;
+    case 7: by = period - run->now % period - below(3) + 1 - (one_in(2) ? below(MODEL_SKEW + 2) : 0); break;
+    case 8: by = one_in(200) ? WEIR_NOW_MAX - run->now : 1; break;
+    case 9: by = -MODEL_SKEW + below(3) - 1; break;
+    default: by = below(run->pace * 2 + 1); break;
+    }
+    __extension__ __int128 now = (__int128)run->now + by;
+    run->now = now < 0 ? 0 : now > WEIR_NOW_MAX ? WEIR_NOW_MAX : (int64_t)now;
+}
+
+static void begin_key(struct run *run, int strategy) {
+    random_limit(&run->key.limit, strategy);
+    memset(&run->key.state, 0, sizeof run->key.state);
+    pool_free(&run->key.pool);
+    pool_init(&run->key.pool, POOL_LINES);
+    struct model fresh = {.limit = &run->key.limit, .hit = run->model.hit};
+    run->model = fresh;
+    run->now = one_in(8) ? WEIR_NOW_MAX - below(SECOND * SECOND) : below(INT64_C(1) << (30 + below(32)));
+    int64_t amount = run->key.limit.amount;
+    int64_t crowd = amount > 1000 ? 1000 : amount > 0 ? amount : 1;
+    run->pace = run->key.limit.period_ns / crowd / (1 + below(4)) + 1;
+    if (one_in(3))
+        run->pace = 1 + below(SECOND);
+}
+
+static long operations(void) {
+    const char *text = getenv("WEIR_OPERATIONS");
+    return text ? atol(text) : 1000000;
+}
+
+static void random_run(int strategy) {
+    struct run *run = calloc(1, sizeof *run);
+    run->model.hit = malloc(MODEL_HITS * sizeof *run->model.hit);
+    run->scratch.hit = malloc(MODEL_HITS * sizeof *run->scratch.hit);
+    random_state = seed + (uint64_t)strategy;
+    pool_init(&run->key.pool, POOL_LINES);
+    long rest = 0;
+    for (run->operation = 0; run->operation < operations(); run->operation++) {
+        if (rest-- == 0) {
+            begin_key(run, strategy);
+            rest = one_in(4) ? 20000 : 200 + below(2000);
+        }
+        tick(run);
+        int64_t cost = some_cost(&run->key.limit);
+        int64_t which = below(20);
+        request(run, which < 12 ? HIT : which < 16 ? TEST : which < 18 ? ABORTED : REFUND, cost);
+        if (rest % 64 == 0 && !pool_is_whole(&run->key))
+            fail_run(run, HIT, cost, "the pool is broken", &(struct weir_verdict){0}, NULL);
+    }
+    pool_free(&run->key.pool);
+    free(run->model.hit);
+    free(run->scratch.hit);
+    free(run);
+}
+
+static void test_fixed_window_equals_its_model(void **state) {
+    (void)state;
+    random_run(WEIR_FIXED_WINDOW);
+}
+
+static void test_moving_window_equals_its_model(void **state) {
+    (void)state;
+    random_run(WEIR_MOVING_WINDOW);
+}
+
+static void test_sliding_window_counter_equals_its_model(void **state) {
+    (void)state;
+    random_run(WEIR_SLIDING_WINDOW_COUNTER);
+}
+
+static void test_token_bucket_equals_its_model(void **state) {
+    (void)state;
+    random_run(WEIR_TOKEN_BUCKET);
+}
+
+static void test_leaky_bucket_equals_its_model(void **state) {
+    (void)state;
+    random_run(WEIR_LEAKY_BUCKET);
+}
+
+int main(void) {
+    const char *text = getenv("WEIR_SEED");
+    seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
+    print_message("WEIR_SEED=%llu\n", (unsigned long long)seed);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fixed_window_equals_its_model),
+        cmocka_unit_test(test_moving_window_equals_its_model),
+        cmocka_unit_test(test_sliding_window_counter_equals_its_model),
+        cmocka_unit_test(test_token_bucket_equals_its_model),
+        cmocka_unit_test(test_leaky_bucket_equals_its_model),
+    };
+    return cmocka_run_group_tests_name("strategies", tests, NULL, NULL);
+}
