@@ -28,6 +28,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def server() -> Iterator[int]:
     """Gunicorn with the example app; yields its port, and leaves no process behind."""
     command = [sys.executable, "-m", "gunicorn", "-w", str(WORKERS), "--bind", "127.0.0.1:0"]
+    command += ["--no-control-socket"]  # nothing in the home folder
     command += ["--chdir", str(ROOT / "examples" / "tutorial"), "app:app"]
     with tempfile.TemporaryFile("w+") as log:
         # A session of its own: what is left of it at the end can be ended as one group.
