@@ -172,7 +172,7 @@ static int load(const struct weir_log *log, struct place *place) {
         place->time_ns = log->newest_ns; /* a dry log's last record may not know it */
         place->hits = log->open;
         place->step_ns = INT64_MAX - place->time_ns;
-        return place->before == log->total - log->open ? 0 : WEIR_ECORRUPT;
+        return 0;
     }
     place->end = place->at;
     if (!get_record(log->lines->line[place->line].bytes, &place->end, place->fill, &place->hits,
@@ -344,6 +344,8 @@ static int find(const struct weir_log *log, struct goal goal, struct place *plac
                 rc = leap_to(log, place, &goal);
         }
     }
+    if (rc == 0 && at_open(log, place) && place->before != log->total - log->open)
+        return WEIR_ECORRUPT;
     return rc;
 }
 

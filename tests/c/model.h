@@ -28,6 +28,7 @@ struct model {
     const struct weir_limit *limit;
     struct model_hit *hit; /* oldest first */
     int first, count;      /* hit[first..count) */
+    int64_t live;          /* moving window: their sum */
     wide tat;              /* buckets: time x amount; below now: empty */
     int64_t end_ns, used;  /* fixed window */
     int64_t counter_index; /* sliding window counter: the current window */
@@ -67,7 +68,7 @@ static inline void model_fixed(struct model *m, int64_t now, int64_t cost, bool 
 static inline int64_t model_moving_settle(struct model *m, int64_t now) {
     int64_t at = now;
     if (m->first < m->count && m->hit[m->count - 1].time_ns + m->limit->period_ns <= now)
-        m->first = m->count;
+        m->first = m->count, m->live = 0;
     if (m->first < m->count && m->hit[m->count - 1].time_ns > now) {
         if (m->hit[m->count - 1].time_ns - now <= MODEL_SKEW)
             at = m->hit[m->count - 1].time_ns;
@@ -76,15 +77,8 @@ static inline int64_t model_moving_settle(struct model *m, int64_t now) {
                 m->hit[i].time_ns = now;
     }
     while (m->first < m->count && m->hit[m->first].time_ns + m->limit->period_ns <= at)
-        m->first++;
+        m->live -= m->hit[m->first++].hits;
     return at;
-}
-
-static inline int64_t model_moving_live(const struct model *m) {
-    int64_t live = 0;
-    for (int i = m->first; i < m->count; i++)
-        live += m->hit[i].hits;
-    return live;
 }
 
 static inline void model_push(struct model *m, int64_t time_ns, int64_t hits) {
@@ -99,8 +93,9 @@ static inline void model_push(struct model *m, int64_t time_ns, int64_t hits) {
 static inline void model_moving(struct model *m, int64_t now, int64_t cost, bool charge,
                                 struct weir_verdict *v) {
     int64_t amount = m->limit->amount, period = m->limit->period_ns;
-    int64_t at = model_moving_settle(m, now), live = model_moving_live(m);
-    v->allowed = cost == 0 || (wide)live + cost <= amount;
+    int64_t at = model_moving_settle(m, now);
+    wide live = m->live;
+    v->allowed = cost == 0 || live + cost <= amount;
     v->retry_after_ns = 0;
     if (!v->allowed) {
         wide left = live;
@@ -113,22 +108,25 @@ static inline void model_moving(struct model *m, int64_t now, int64_t cost, bool
         }
     } else if (charge && cost) {
         model_push(m, at, cost);
-        live += cost;
+        m->live += cost;
     }
     v->limit = amount;
-    v->remaining = amount - live;
-    v->reset_at_ns = live ? m->hit[m->first].time_ns + period : now;
+    v->remaining = amount - m->live;
+    v->reset_at_ns = m->live ? m->hit[m->first].time_ns + period : now;
 }
 
-static inline void model_take_newest(struct model *m, int64_t cost) {
+static inline int64_t model_take_newest(struct model *m, int64_t cost) {
+    int64_t taken = 0;
     while (cost > 0 && m->first < m->count) {
         struct model_hit *last = &m->hit[m->count - 1];
         int64_t part = last->hits < cost ? last->hits : cost;
         last->hits -= part;
+        taken += part;
         cost -= part;
         if (last->hits == 0)
             m->count--;
     }
+    return taken;
 }
 
 /* -------------------------------------------------------------------------- sliding window counter */
@@ -341,7 +339,7 @@ static inline void model_refund(struct model *m, int64_t now, int64_t cost, stru
         break;
     case WEIR_MOVING_WINDOW:
         model_moving_settle(m, now);
-        model_take_newest(m, cost);
+        m->live -= model_take_newest(m, cost);
         model_moving(m, now, 0, false, v);
         break;
     case WEIR_SLIDING_WINDOW_COUNTER:

@@ -106,6 +106,7 @@ struct run {
     struct model model, scratch;
     int64_t now;
     int64_t pace; /* typical time between requests */
+    bool calm;    /* long logs: small costs, few refunds, a clock that mostly goes on */
     long operation;
 };
 
@@ -194,8 +195,11 @@ static void random_limit(struct weir_limit *limit, int strategy) {
     }
 }
 
-static int64_t some_cost(const struct weir_limit *limit) {
+static int64_t some_cost(const struct run *run) {
+    const struct weir_limit *limit = &run->key.limit;
     int64_t full = limit->burst ? limit->burst : limit->amount;
+    if (run->calm && !one_in(100))
+        return one_in(10) ? below(4) : 1;
     switch (below(10)) {
     case 0: return 0;
     case 1: return full;
@@ -210,7 +214,10 @@ static int64_t some_cost(const struct weir_limit *limit) {
 /* Moves the clock: mostly a little forward, at times far, back, to an edge, or not at all. */
 static void tick(struct run *run) {
     int64_t period = run->key.limit.period_ns, by = 0, edge = run->key.state.expires_ns;
-    switch (below(24)) {
+    int64_t event = below(24);
+    if (run->calm && !one_in(200))
+        event = 24;
+    switch (event) {
     case 0: break;
     case 1: by = period - below(3) + 1; break;
     case 2: by = below(period) / 2 * (1 + below(3)); break;
@@ -240,6 +247,12 @@ static void begin_key(struct run *run, int strategy) {
     run->pace = run->key.limit.period_ns / crowd / (1 + below(4)) + 1;
     if (one_in(3))
         run->pace = 1 + below(SECOND);
+    run->calm = run->key.limit.strategy == WEIR_MOVING_WINDOW && one_in(2);
+    if (run->calm) {
+        int64_t crowded = 200 + below(12000); /* hits in a period */
+        run->key.limit.amount = crowded - below(crowded / 4);
+        run->pace = run->key.limit.period_ns / crowded;
+    }
 }
 
 static long operations(void) {
@@ -257,13 +270,15 @@ static void random_run(int strategy) {
     for (run->operation = 0; run->operation < operations(); run->operation++) {
         if (rest-- == 0) {
             begin_key(run, strategy);
-            rest = one_in(4) ? 20000 : 200 + below(2000);
+            rest = run->calm ? 40000 : one_in(4) ? 20000 : 200 + below(2000);
         }
         tick(run);
-        int64_t cost = some_cost(&run->key.limit);
+        int64_t cost = some_cost(run);
         int64_t which = below(20);
+        if (run->calm && which >= 16 && !one_in(50))
+            which = 0;
         request(run, which < 12 ? HIT : which < 16 ? TEST : which < 18 ? ABORTED : REFUND, cost);
-        if (rest % 64 == 0 && !pool_is_whole(&run->key))
+        if (rest % (run->calm ? 512 : 64) == 0 && !pool_is_whole(&run->key))
             fail_run(run, HIT, cost, "the pool is broken", &(struct weir_verdict){0}, NULL);
     }
     pool_free(&run->key.pool);
