@@ -211,6 +211,15 @@ static int64_t some_cost(const struct run *run) {
     }
 }
 
+/* The time of a hit in a moving window's log, more often of a new one. */
+static int64_t some_hit_ns(const struct run *run) {
+    const struct model *m = &run->model;
+    if (run->key.limit.strategy != WEIR_MOVING_WINDOW || m->first == m->count)
+        return run->now;
+    int64_t live = m->count - m->first;
+    return m->hit[m->count - 1 - below(one_in(4) ? live : live < 40 ? live : 40)].time_ns;
+}
+
 /* Moves the clock: mostly a little forward, at times far, back, to an edge, or not at all. */
 static void tick(struct run *run) {
     int64_t period = run->key.limit.period_ns, by = 0, edge = run->key.state.expires_ns;
@@ -228,17 +237,29 @@ static void tick(struct run *run) {
     case 7: by = period - run->now % period - below(3) + 1 - (one_in(2) ? below(MODEL_SKEW + 2) : 0); break;
     case 8: by = one_in(200) ? WEIR_NOW_MAX - run->now : 1; break;
     case 9: by = -MODEL_SKEW + below(3) - 1; break;
+    case 10: by = some_hit_ns(run) - run->now + below(3) - 1; break;
     default: by = below(run->pace * 2 + 1); break;
     }
     __extension__ __int128 now = (__int128)run->now + by;
     run->now = now < 0 ? 0 : now > WEIR_NOW_MAX ? WEIR_NOW_MAX : (int64_t)now;
 }
 
+/* What a store does with a key it forgets. */
+static void forget_key(struct run *run) {
+    struct key *key = &run->key;
+    bool owns = key->state.line[0] | key->state.line[1] | key->state.line[2];
+    pool_begin(&key->pool);
+    if (owns && weir_log_drop(&key->state, &key->pool.lines) < 0)
+        fail_run(run, HIT, 0, "the log cannot be dropped", &(struct weir_verdict){0}, NULL);
+    pool_commit(&key->pool);
+    memset(&key->state, 0, sizeof key->state);
+    if (!pool_is_whole(key))
+        fail_run(run, HIT, 0, "lines are lost with a log", &(struct weir_verdict){0}, NULL);
+}
+
 static void begin_key(struct run *run, int strategy) {
+    forget_key(run);
     random_limit(&run->key.limit, strategy);
-    memset(&run->key.state, 0, sizeof run->key.state);
-    pool_free(&run->key.pool);
-    pool_init(&run->key.pool, POOL_LINES);
     struct model fresh = {.limit = &run->key.limit, .hit = run->model.hit};
     run->model = fresh;
     run->now = one_in(8) ? WEIR_NOW_MAX - below(SECOND * SECOND) : below(INT64_C(1) << (30 + below(32)));
