@@ -1,0 +1,31 @@
+/*
+ * Included before everything else in the ThreadSanitizer build. The ThreadSanitizer of gcc 12 and clang 14
+ * does not know pthread_mutex_clocklock(): what it locks would look unlocked. Here, and only here, the
+ * same wait is by pthread_mutex_timedlock(), which it knows.
+ */
+#ifndef WEIR_TSAN_H
+#define WEIR_TSAN_H
+
+#include <pthread.h>
+#include <time.h>
+
+static inline int weir_tsan_clocklock(pthread_mutex_t *mutex, clockid_t clock,
+                                      const struct timespec *until) {
+    struct timespec now, real;
+    clock_gettime(clock, &now);
+    clock_gettime(CLOCK_REALTIME, &real);
+    real.tv_sec += until->tv_sec - now.tv_sec;
+    real.tv_nsec += until->tv_nsec - now.tv_nsec;
+    if (real.tv_nsec < 0) {
+        real.tv_sec--;
+        real.tv_nsec += 1000000000;
+    } else if (real.tv_nsec >= 1000000000) {
+        real.tv_sec++;
+        real.tv_nsec -= 1000000000;
+    }
+    return pthread_mutex_timedlock(mutex, &real);
+}
+
+#define pthread_mutex_clocklock weir_tsan_clocklock
+
+#endif
