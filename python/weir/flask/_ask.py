@@ -1,0 +1,338 @@
+"""A check with everything that limits can have, and the one place where the storage is asked.
+
+How a check goes:
+
+1. Meta limits are looked at. A client over one of them is refused, and nothing else is asked.
+2. For each limit that applies: who is it, in which scope, what does it cost.
+3. One decision about all of them. Limits with ``deduct_when`` are only looked at, since they count
+   once the response is known; with ``reserve`` they count now and are given back then. Shadow
+   limits are asked last and refuse nobody.
+4. If the request is refused: log, callbacks, the meta limits count it, and the 429.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from flask.wrappers import Response
+
+from weir._core import CHECKS_MAX, EACH, HIT, REFUND, TEST, Decision, Verdict, join_key
+
+from ._limits import RequestLimit
+from .errors import ConfigurationError, RateLimitExceeded
+
+if TYPE_CHECKING:
+    from ._plan import Check, Entry
+    from ._request import RequestState
+    from ._state import AppState
+
+
+class StoreFailedError(Exception):
+    """The storage raised ``error`` when asked by way of ``decide``."""
+
+    def __init__(self, error: Exception, decide: object) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.decide = decide
+
+
+class Asked:
+    """One limit that is asked in a request."""
+
+    __slots__ = ("cost", "entry", "key", "scope", "verdict", "who")
+
+    #: What it said; there once it was asked.
+    verdict: Verdict
+
+    def __init__(self, entry: Entry, who: str, scope: str, key: str, cost: int) -> None:
+        self.entry = entry
+        self.who = who
+        self.scope = scope
+        #: What the storage knows it by, together with the limit itself.
+        self.key = key
+        self.cost = cost
+
+
+def ask(state: AppState, group: Sequence[Asked], mode: int) -> bool:
+    """Decide these limits at once and keep their verdicts. True: none of them denied."""
+    decide = state.decide
+    try:
+        if len(group) > CHECKS_MAX:
+            return _ask_in_parts(state, group, mode)
+        decision = decide(
+            [asked.entry.bound for asked in group],
+            [asked.key for asked in group],
+            [asked.cost for asked in group],
+            mode,
+        )
+    except StoreFailedError:
+        raise
+    except Exception as error:
+        raise StoreFailedError(error, decide) from error
+    for asked, verdict in zip(group, decision, strict=True):
+        asked.verdict = verdict
+    return decision.allowed
+
+
+def _ask_in_parts(state: AppState, group: Sequence[Asked], mode: int) -> bool:
+    """More limits than fit into one decision: part after part, given back if a later one denies."""
+    parts = [group[i : i + CHECKS_MAX] for i in range(0, len(group), CHECKS_MAX)]
+    allowed = True
+    for n, part in enumerate(parts):
+        allowed = ask(state, part, mode if allowed or mode != HIT else TEST) and allowed
+        if not allowed and mode == HIT:
+            mode = TEST
+            for before in parts[:n]:
+                verdicts = [asked.verdict for asked in before]
+                ask(state, before, REFUND)
+                for asked, verdict in zip(before, verdicts, strict=True):
+                    asked.verdict = verdict
+    return allowed
+
+
+def as_text(key: object) -> str:
+    """What a key function returned, as text that can be written in UTF-8; "" for nothing."""
+    if not key:
+        return ""
+    if isinstance(key, bytes):
+        return key.decode(errors="backslashreplace")
+    return str(key).encode(errors="backslashreplace").decode()
+
+
+class FullCheck:
+    """One check of one request."""
+
+    def __init__(self, request: RequestState, check: Check) -> None:
+        self.request = request
+        self.state = request.state
+        self.check = check
+        self.each = check.mode == EACH
+        self.keys: dict[Callable[[], str], str] = {}
+        self.asked: list[Asked] = []
+        #: Whether no limit denied, that is whether everything was counted.
+        self.passed = True
+
+    def make(self) -> None:
+        """Decide the check."""
+        self.watch_metas()
+        self.asked = self.prepare_all(self.check.entries)
+        shadows = [] if self.state.shadow else [a for a in self.asked if a.entry.shadow]
+        firm = [a for a in self.asked if not a.entry.shadow] if shadows else self.asked
+        if firm:
+            self.ask(firm)
+        for asked in shadows:
+            ask(self.state, [asked], HIT if self.passed or self.each else TEST)
+        self.conclude(firm, shadows)
+
+    def refuse(self, who: str, decision: Decision) -> None:
+        """What :meth:`make` does with a denial, for a check that was decided without it."""
+        for entry, verdict in zip(self.check.entries, decision, strict=True):
+            asked = Asked(entry, who, entry.scope, "", entry.cost)
+            asked.verdict = verdict
+            self.asked.append(asked)
+        self.passed = False
+        self.conclude(self.asked, [])
+
+    # -- what to ask
+
+    def prepare_all(self, entries: Sequence[Entry]) -> list[Asked]:
+        return [asked for asked in map(self.prepare, entries) if asked is not None]
+
+    def prepare(self, entry: Entry) -> Asked | None:
+        """Who, in which scope, and how much; None if the limit does not apply to the request."""
+        if entry.exempt_when is not None and entry.exempt_when():
+            return None
+        key_func = entry.key_func
+        who = self.keys.get(key_func)
+        if who is None:
+            who = self.keys[key_func] = as_text(key_func())
+        scope = entry.scope
+        if entry.scope_of is not None:
+            scope = entry.limit.scope_for(entry.endpoint, entry.method)
+        if not who or not scope:
+            self.skip(entry, "scope" if who else "key")
+            return None
+        cost = entry.cost if entry.cost_of is None else entry.cost_of()
+        return Asked(entry, who, scope, f"{self.check.prefix}{join_key(who, scope)}", cost)
+
+    def skip(self, entry: Entry, what: str) -> None:
+        """A limit cannot be asked because there is nobody to count."""
+        self.state.counters["empty_key"] += 1
+        message = f"the {what} of {entry.bound} at endpoint {entry.endpoint!r} is empty"
+        if self.state.strict:
+            raise ConfigurationError("EEMPTY", message)
+        self.state.limiter.logger.error("EEMPTY: skipping a limit: %s", message)
+
+    def ask(self, firm: Sequence[Asked]) -> None:
+        """Ask the storage about all limits that can refuse."""
+        state = self.state
+        watched = [a for a in firm if a.entry.deduct_when and not a.entry.reserve]
+        if watched:
+            self.passed = ask(state, watched, TEST)
+            firm = [a for a in firm if a not in watched]
+        if firm:
+            mode = EACH if self.each else HIT if self.passed else TEST
+            self.passed = ask(state, firm, mode) and self.passed
+
+    # -- what comes of it
+
+    def conclude(self, firm: Sequence[Asked], shadows: Sequence[Asked]) -> None:
+        """Note what was said; raise the 429 if the request is refused."""
+        state = self.state
+        denied = [i for i, asked in enumerate(firm) if not asked.verdict.allowed]
+        self.expect_deductions(firm, denied)
+        if state.shadow:
+            firm, shadows, denied = [], firm, []
+        for asked in shadows:
+            if not asked.verdict.allowed:
+                self.report_shadow(asked)
+        request = self.request
+        if not denied:
+            request.show(firm, self.check.most_telling([asked.entry for asked in firm]))
+            if self.check.delays and firm:
+                request.wait_for([asked.verdict for asked in firm], time.time())
+            return
+
+        told = max(denied, key=lambda i: firm[i].verdict.retry_after)
+        request.show(firm, told)
+        state.counters["denied"] += 1
+        failed = denied if self.each else [told]
+        response = None
+        for i in failed:
+            asked = firm[i]
+            state.limiter.logger.info(
+                # The words are Flask-Limiter's: fail2ban filters look for them.
+                "ratelimit %s (%s) exceeded at endpoint: %s",
+                asked.entry.limit.limit,
+                asked.who,
+                asked.scope,
+            )
+        for i in failed:
+            callbacks = [state.on_breach, firm[i].entry.limit.on_breach]
+            response = self.call_back(callbacks, request.request_limit(i), "on_breach") or response
+        self.count_breach([firm[i].entry for i in failed])
+        self.exceed(firm[told].entry, told, response)
+
+    def expect_deductions(self, firm: Sequence[Asked], denied: Sequence[int]) -> None:
+        """Remember limits that count when the response is known.
+
+        Of a refused request those are asked again that would have been reached before the refusal.
+        """
+        for i, asked in enumerate(firm):
+            if asked.entry.deduct_when is None:
+                continue
+            if denied and not self.each and not self.state.shadow and i > denied[0]:
+                break
+            taken = asked.entry.reserve and (asked.verdict.allowed if self.each else self.passed)
+            if self.request.pending is None:
+                self.request.pending = []
+            self.request.pending.append((asked, taken))
+
+    def report_shadow(self, asked: Asked) -> None:
+        self.state.counters["shadow_denied"] += 1
+        self.state.limiter.logger.info(
+            "shadow ratelimit %s (%s) would have been exceeded at endpoint: %s",
+            asked.entry.limit.limit,
+            asked.who,
+            asked.scope,
+        )
+
+    def call_back(
+        self,
+        callbacks: Sequence[Callable[[RequestLimit], Response | None] | None],
+        limit: RequestLimit,
+        what: str,
+    ) -> Response | None:
+        """Call each of them once; the last response that one returns is sent."""
+        response = None
+        for callback in dict.fromkeys(callbacks):
+            if callback is None:
+                continue
+            try:
+                result = callback(limit)
+            except Exception as error:
+                if not self.state.swallow_errors:
+                    raise
+                self.state.limiter.logger.exception("%s failed: %s", what, error)
+            else:
+                if isinstance(result, Response):
+                    response = result
+        return response
+
+    def exceed(self, entry: Entry, told: int, response: Response | None) -> None:
+        """Raise the 429."""
+        request = self.request
+        raise RateLimitExceeded(
+            entry.limit,
+            response,
+            request_limit=request.request_limit(told),
+            headers=self.state.headers.describe(entry, request.verdicts[told]),
+            problem_json=self.state.problem_json,
+        )
+
+    # -- meta limits
+
+    def watch_metas(self) -> None:
+        """Refuse a client that was refused too often."""
+        metas = self.check.metas
+        asked = self.prepare_all(metas) if metas else []
+        if not asked or ask(self.state, asked, TEST):
+            return
+        denied = [a for a in asked if not a.verdict.allowed]
+        for a in denied:
+            if self.state.shadow or a.entry.shadow:
+                self.report_shadow(a)
+        denied = [a for a in denied if not (self.state.shadow or a.entry.shadow)]
+        if not denied:
+            return
+        told = max(denied, key=lambda a: a.verdict.retry_after)
+        self.request.show([told], 0)
+        self.state.counters["denied"] += 1
+        callback = told.entry.limit.on_breach or self.state.on_meta_breach
+        response = self.call_back([callback], self.request.request_limit(0), "on_meta_breach")
+        self.exceed(told.entry, 0, response)
+
+    def count_breach(self, failed: Sequence[Entry]) -> None:
+        """The meta limits count a refusal."""
+        entries = [*self.check.global_metas, *(meta for entry in failed for meta in entry.metas)]
+        asked = self.prepare_all(list(dict.fromkeys(entries)))
+        if not asked:
+            return
+        for a in asked:
+            a.cost = 1
+        try:
+            ask(self.state, asked, EACH)
+        except StoreFailedError:
+            self.state.limiter.logger.exception("a meta limit could not be counted")
+
+
+def count_pending(request: RequestState, response: Response) -> None:
+    """Count what depends on the response, or give it back."""
+    pending, request.pending = request.pending or [], None
+    state = request.state
+    count: list[Asked] = []
+    give_back: list[Asked] = []
+    for asked, taken in pending:
+        deduct_when = asked.entry.deduct_when
+        wanted = deduct_when is not None and deduct_when(response)
+        if wanted and not taken:
+            count.append(asked)
+        elif taken and not wanted:
+            give_back.append(asked)
+    for group, mode in ((count, EACH), (give_back, REFUND)):
+        if not group:
+            continue
+        try:
+            ask(state, group, mode)
+        except StoreFailedError as failure:
+            if state.on_store_error == "raise" and not state.swallow_errors:
+                raise failure.error from None
+            state.limiter.logger.exception("a limit could not be counted after the response")
+            continue
+        said = {asked.entry: asked.verdict for asked in group if asked.verdict.allowed}
+        request.verdicts = [
+            said.get(entry, verdict)
+            for entry, verdict in zip(request.entries, request.verdicts, strict=True)
+        ]

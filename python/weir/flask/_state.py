@@ -1,0 +1,367 @@
+"""One limiter on one application: its settings, its storage, and its plans."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from flask import Flask, Request
+from flask.wrappers import Response
+
+from weir.storage import StorageTypes, storage_from_string
+from weir.strategies import STRATEGIES, RateLimiter
+
+from ._headers import HeaderWriter
+from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
+from ._plan import PLANS_MAX, Plan, Resolver
+from .constants import MAX_BACKEND_CHECKS, ConfigVars
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ._limiter import Limiter
+
+T = TypeVar("T")
+L = TypeVar("L", bound=Limit)
+
+#: What to do while the storage is away: raise, let everybody in, let nobody in, or count here.
+ON_STORE_ERROR = ("raise", "open", "closed", "local")
+
+
+@dataclasses.dataclass
+class Options:
+    """The arguments of :class:`~weir.flask.Limiter`, as given: ``None`` means not given."""
+
+    default_limits: Sequence[str | Callable[[], str] | Limit] | None = None
+    default_limits_per_method: bool | None = None
+    default_limits_exempt_when: Callable[[], bool] | None = None
+    default_limits_deduct_when: Callable[[Response], bool] | None = None
+    default_limits_cost: int | Callable[[], int] | None = None
+    application_limits: Sequence[str | Callable[[], str] | ApplicationLimit] | None = None
+    application_limits_per_method: bool | None = None
+    application_limits_exempt_when: Callable[[], bool] | None = None
+    application_limits_deduct_when: Callable[[Response], bool] | None = None
+    application_limits_cost: int | Callable[[], int] | None = None
+    headers_enabled: bool | str | Sequence[str] | None = None
+    header_name_mapping: dict[Any, str] | None = None
+    strategy: str | None = None
+    storage_uri: str | None = None
+    storage_options: dict[str, Any] | None = None
+    swallow_errors: bool | None = None
+    fail_on_first_breach: bool | None = None
+    on_breach: Callable[[RequestLimit], Response | None] | None = None
+    meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None
+    on_meta_breach: Callable[[RequestLimit], Response | None] | None = None
+    in_memory_fallback: Sequence[str | Callable[[], str] | Limit] | None = None
+    in_memory_fallback_enabled: bool | None = None
+    retry_after: str | None = None
+    key_prefix: str = ""
+    request_identifier: Callable[..., str] | None = None
+    strict: bool | None = None
+    shadow: bool | None = None
+    problem_json: bool | None = None
+    on_store_error: str | None = None
+
+
+class AppState:
+    """Lives in ``app.extensions["weir"]`` and makes the limiter work there."""
+
+    def __init__(self, limiter: Limiter, app: Flask) -> None:
+        self.limiter = limiter
+        self.app = app
+        self.enabled = True
+        self.slot = limiter._slot
+        self.plans: dict[object, Plan] = {}
+        self.learned: dict[object, list[View]] = {}
+        self.lock = threading.Lock()
+        #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
+        self.counters: Counter[str] = Counter()
+        self.configure()
+
+    # -- settings
+
+    def configure(self) -> None:
+        """Read arguments and settings; the arguments win."""
+        options = self.limiter._options
+        config = self.app.config
+        self._report_unknown(config)
+
+        def flag(given: bool | None, name: str, default: bool = False) -> bool:
+            return bool(config.get(name, default)) if given is None else given
+
+        def value(given: T | None, name: str, default: Any = None) -> Any:
+            return given or config.get(name, default)
+
+        self.strict = flag(options.strict, ConfigVars.STRICT)
+        self.shadow = flag(options.shadow, ConfigVars.SHADOW)
+        self.problem_json = flag(options.problem_json, ConfigVars.PROBLEM_JSON)
+        self.swallow_errors = flag(options.swallow_errors, ConfigVars.SWALLOW_ERRORS)
+        self.fail_on_first_breach = flag(
+            options.fail_on_first_breach, ConfigVars.FAIL_ON_FIRST_BREACH, True
+        )
+        key_func: Callable[[], str] | None = self.limiter._key_func or config.get(
+            ConfigVars.KEY_FUNC
+        )
+        if key_func is None:
+            raise ConfigurationError("EOPTION", "Limiter() needs a key_func")
+        self.key_func = key_func
+        self.key_prefix: str = value(options.key_prefix, ConfigVars.KEY_PREFIX, "")
+        self.identify: Callable[..., str] | None = value(
+            options.request_identifier, ConfigVars.REQUEST_IDENTIFIER
+        )
+        self.on_breach: Callable[[RequestLimit], Response | None] | None = value(
+            options.on_breach, ConfigVars.ON_BREACH
+        )
+        self.on_meta_breach: Callable[[RequestLimit], Response | None] | None = value(
+            options.on_meta_breach, ConfigVars.ON_META_BREACH
+        )
+        self.headers = HeaderWriter(
+            config.get(ConfigVars.HEADERS_ENABLED, False)
+            if options.headers_enabled is None
+            else options.headers_enabled,
+            options.header_name_mapping or {},
+            config,
+            value(options.retry_after, ConfigVars.HEADER_RETRY_AFTER_VALUE),
+        )
+
+        self.strategy: str = options.strategy or config.setdefault(
+            ConfigVars.STRATEGY, "fixed-window"
+        )
+        if self.strategy not in STRATEGIES:
+            raise ConfigurationError(
+                "EOPTION", f"unknown strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
+            )
+        self.storage_uri: str = value(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")
+        self.storage_options = {
+            **(options.storage_options or {}),
+            **config.get(ConfigVars.STORAGE_OPTIONS, {}),
+        }
+        self.storage = storage_from_string(self.storage_uri, **self.storage_options)
+        self.decide = self.storage.decide
+
+        self._configure_limits(options, config)
+        self._configure_fallback(options, config)
+        self.forget_plans()
+
+    def _configure_limits(self, options: Options, config: Any) -> None:
+        per_method = options.default_limits_per_method
+        if per_method is None:
+            per_method = bool(config.get(ConfigVars.DEFAULT_LIMITS_PER_METHOD, False))
+        self.default_options: dict[str, Any] = {
+            "per_method": per_method,
+            "exempt_when": options.default_limits_exempt_when
+            or config.get(ConfigVars.DEFAULT_LIMITS_EXEMPT_WHEN),
+            "deduct_when": options.default_limits_deduct_when
+            or config.get(ConfigVars.DEFAULT_LIMITS_DEDUCT_WHEN),
+            "cost": options.default_limits_cost or config.get(ConfigVars.DEFAULT_LIMITS_COST, 1),
+        }
+        per_method = options.application_limits_per_method
+        if per_method is None:
+            per_method = bool(config.get(ConfigVars.APPLICATION_LIMITS_PER_METHOD, False))
+        self.application_options: dict[str, Any] = {
+            "per_method": per_method,
+            "exempt_when": options.application_limits_exempt_when
+            or config.get(ConfigVars.APPLICATION_LIMITS_EXEMPT_WHEN),
+            "deduct_when": options.application_limits_deduct_when
+            or config.get(ConfigVars.APPLICATION_LIMITS_DEDUCT_WHEN),
+            "cost": options.application_limits_cost
+            or config.get(ConfigVars.APPLICATION_LIMITS_COST, 1),
+        }
+        self.default_limits = self._groups(
+            Limit,
+            options.default_limits,
+            config.get(ConfigVars.DEFAULT_LIMITS),
+            self.default_options,
+        )
+        self.application_limits = self._groups(
+            ApplicationLimit,
+            options.application_limits,
+            config.get(ConfigVars.APPLICATION_LIMITS),
+            self.application_options,
+        )
+        self.meta_limits = self._groups(
+            MetaLimit, options.meta_limits, config.get(ConfigVars.META_LIMITS), {}
+        )
+        if self.strict:
+            # Anything wrong with them is told now instead of at the first request.
+            for group in [*self.default_limits, *self.application_limits, *self.meta_limits]:
+                if not callable(group.limit_provider):
+                    group.items(group.limit_provider)
+
+    def _groups(
+        self, kind: type[L], given: Any, configured: Any, options: dict[str, Any]
+    ) -> list[L]:
+        groups = []
+        for limit in as_list(given) or as_list(configured):
+            if not isinstance(limit, Limit):
+                groups.append(kind(limit, **options))
+            elif limit.finalized:
+                groups.append(cast(L, limit))
+            else:
+                groups.append(cast(L, dataclasses.replace(limit, **options, finalized=True)))
+        return groups
+
+    def _configure_fallback(self, options: Options, config: Any) -> None:
+        self.fallback_limits = self._groups(
+            Limit,
+            options.in_memory_fallback,
+            config.get(ConfigVars.IN_MEMORY_FALLBACK),
+            {},
+        )
+        enabled = (
+            options.in_memory_fallback_enabled
+            or config.get(ConfigVars.IN_MEMORY_FALLBACK_ENABLED, False)
+            or bool(self.fallback_limits)
+        )
+        policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)
+        if policy is None:
+            policy = "local" if enabled else "raise"
+        elif policy not in ON_STORE_ERROR:
+            raise ConfigurationError(
+                "EOPTION", f"on_store_error={policy!r}; there are {', '.join(ON_STORE_ERROR)}"
+            )
+        self.on_store_error: str = policy
+        #: Where counts go while the storage is away; None unless the policy is "local".
+        self.fallback: StorageTypes | None = (
+            storage_from_string("memory://") if policy == "local" else None
+        )
+        self.dead = False
+        self._probes = 0
+        self._next_probe = 0.0
+
+    def _report_unknown(self, config: Any) -> None:
+        known = ConfigVars.known()
+        for name in config:
+            if isinstance(name, str) and name.startswith("RATELIMIT_") and name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                message = f"there is no setting {name}" + (
+                    f"; did you mean {near[0]}?" if near else ""
+                )
+                if self.strict_setting(config):
+                    raise ConfigurationError("EOPTION", message)
+                self.limiter.logger.warning("EOPTION: %s", message)
+
+    def strict_setting(self, config: Any) -> bool:
+        strict = self.limiter._options.strict
+        return bool(config.get(ConfigVars.STRICT, False) if strict is None else strict)
+
+    # -- plans
+
+    def forget_plans(self) -> None:
+        """Something was registered: find out anew what applies."""
+        with self.lock:
+            self.plans = {}
+
+    def plan_for(self, request: Request) -> Plan:
+        """The plan for a request."""
+        if self.identify is None:
+            rule = request.url_rule
+            endpoint = rule.endpoint if rule is not None else ""
+            key: object = (endpoint, request.method)
+            dotted = endpoint.rpartition(".")[0] or None
+        else:
+            endpoint = self.identify() or ""
+            dotted = request.blueprint
+            key = (endpoint, request.method, dotted)
+        plans = self.plans
+        plan = plans.get(key)
+        function = self.app.view_functions.get(endpoint)
+        if plan is None or plan.function is not function:
+            plan = self.make_plan(key, endpoint, dotted, request.method, function)
+            if len(plans) >= PLANS_MAX:
+                plans.clear()
+            plans[key] = plan  # the dict of before: what is registered meanwhile discards it
+        return plan
+
+    def make_plan(
+        self, key: object, endpoint: str, dotted: str | None, method: str | None, function: Any
+    ) -> Plan:
+        resolver = self.resolve(endpoint, dotted, method, function, self.learned.get(key, ()))
+        return Plan(self, key, function, resolver)
+
+    def resolve(
+        self,
+        endpoint: str,
+        dotted: str | None,
+        method: str | None,
+        function: Any,
+        learned: Sequence[View] = (),
+    ) -> Resolver:
+        return Resolver(self, endpoint, dotted, method, function, learned)
+
+    def learn(self, plan: Plan, view: View) -> None:
+        """The endpoint of ``plan`` calls the limited function ``view``: the next plan will know."""
+        with self.lock:
+            learned = self.learned.setdefault(plan.key, [])
+            if not any(
+                known.name == view.name and known.overrides == view.overrides for known in learned
+            ):
+                learned.append(view)
+                self.plans.pop(plan.key, None)
+
+    # -- a storage that is away
+
+    def fail(self, error: Exception, decide: object) -> bool:
+        """The storage raised ``error`` when asked by way of ``decide``.
+
+        True: ask again, now locally. False: let the request pass. Otherwise raises what the request
+        gets.
+        """
+        self.counters["store_error"] += 1
+        if self.fallback is not None and decide != self.fallback.decide:
+            with self.lock:
+                if not self.dead:
+                    self.limiter.logger.warning(
+                        "the rate limit storage cannot be reached; counting in memory: %s",
+                        error,
+                    )
+                    self.decide = self.fallback.decide
+                    self.dead = True
+                    self._probes = 0
+                    self._next_probe = time.time() + 1
+            return True
+        if self.on_store_error == "open":
+            self.limiter.logger.exception("the rate limit storage failed; the request passes")
+            return False
+        if self.on_store_error == "closed":
+            from werkzeug.exceptions import ServiceUnavailable
+
+            self.limiter.logger.exception("the rate limit storage failed; the request is refused")
+            raise ServiceUnavailable(retry_after=1) from error
+        raise error
+
+    def probe(self) -> bool:
+        """Whether the storage is back, asking at most after 1, 2, 4, … 32 seconds."""
+        now = time.time()
+        with self.lock:
+            if now < self._next_probe <= now + 2**MAX_BACKEND_CHECKS:
+                return False
+            self._probes = min(self._probes + 1, MAX_BACKEND_CHECKS)
+            self._next_probe = now + 2**self._probes
+        try:
+            alive = self.storage.check()
+        except Exception:
+            alive = False
+        if alive:
+            self.limiter.logger.info("the rate limit storage can be reached again")
+            self.decide = self.storage.decide
+            self.dead = False
+        return alive
+
+    def rate_limiter(self) -> RateLimiter:
+        """The strategy over the storage in use."""
+        storage = self.fallback if self.dead and self.fallback is not None else self.storage
+        return STRATEGIES[self.strategy](storage)
+
+
+def as_list(value: Any) -> list[Any]:
+    """A single limit or several, as a list."""
+    if not value:
+        return []
+    if isinstance(value, str | Limit) or callable(value):
+        return [value]
+    return list(value)

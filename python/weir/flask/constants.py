@@ -1,0 +1,100 @@
+"""Names shared by the extension, its command line and its users."""
+
+from __future__ import annotations
+
+import enum
+
+
+class ConfigVars:
+    """The settings read from ``app.config``.
+
+    An argument of :class:`~weir.flask.Limiter` wins over the setting of the same meaning, with
+    three exceptions that Flask-Limiter has as well: ``RATELIMIT_ENABLED`` wins over ``enabled``,
+    entries of ``RATELIMIT_STORAGE_OPTIONS`` win over those of ``storage_options``, and a setting is
+    written back for ``RATELIMIT_ENABLED`` and ``RATELIMIT_STRATEGY``.
+    """
+
+    ENABLED = "RATELIMIT_ENABLED"
+    KEY_FUNC = "RATELIMIT_KEY_FUNC"
+    KEY_PREFIX = "RATELIMIT_KEY_PREFIX"
+    FAIL_ON_FIRST_BREACH = "RATELIMIT_FAIL_ON_FIRST_BREACH"
+    ON_BREACH = "RATELIMIT_ON_BREACH_CALLBACK"
+    SWALLOW_ERRORS = "RATELIMIT_SWALLOW_ERRORS"
+    APPLICATION_LIMITS = "RATELIMIT_APPLICATION"
+    APPLICATION_LIMITS_PER_METHOD = "RATELIMIT_APPLICATION_PER_METHOD"
+    APPLICATION_LIMITS_EXEMPT_WHEN = "RATELIMIT_APPLICATION_EXEMPT_WHEN"
+    APPLICATION_LIMITS_DEDUCT_WHEN = "RATELIMIT_APPLICATION_DEDUCT_WHEN"
+    APPLICATION_LIMITS_COST = "RATELIMIT_APPLICATION_COST"
+    DEFAULT_LIMITS = "RATELIMIT_DEFAULT"
+    DEFAULT_LIMITS_PER_METHOD = "RATELIMIT_DEFAULTS_PER_METHOD"
+    DEFAULT_LIMITS_EXEMPT_WHEN = "RATELIMIT_DEFAULTS_EXEMPT_WHEN"
+    DEFAULT_LIMITS_DEDUCT_WHEN = "RATELIMIT_DEFAULTS_DEDUCT_WHEN"
+    DEFAULT_LIMITS_COST = "RATELIMIT_DEFAULTS_COST"
+    REQUEST_IDENTIFIER = "RATELIMIT_REQUEST_IDENTIFIER"
+    STRATEGY = "RATELIMIT_STRATEGY"
+    STORAGE_URI = "RATELIMIT_STORAGE_URI"
+    STORAGE_OPTIONS = "RATELIMIT_STORAGE_OPTIONS"
+    HEADERS_ENABLED = "RATELIMIT_HEADERS_ENABLED"
+    HEADER_LIMIT = "RATELIMIT_HEADER_LIMIT"
+    HEADER_REMAINING = "RATELIMIT_HEADER_REMAINING"
+    HEADER_RESET = "RATELIMIT_HEADER_RESET"
+    HEADER_RETRY_AFTER = "RATELIMIT_HEADER_RETRY_AFTER"
+    HEADER_RETRY_AFTER_VALUE = "RATELIMIT_HEADER_RETRY_AFTER_VALUE"
+    IN_MEMORY_FALLBACK = "RATELIMIT_IN_MEMORY_FALLBACK"
+    IN_MEMORY_FALLBACK_ENABLED = "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED"
+    META_LIMITS = "RATELIMIT_META"
+    ON_META_BREACH = "RATELIMIT_ON_META_BREACH_CALLBACK"
+
+    # Weir's own.
+    STRICT = "RATELIMIT_STRICT"
+    SHADOW = "RATELIMIT_SHADOW"
+    PROBLEM_JSON = "RATELIMIT_PROBLEM_JSON"
+    ON_STORE_ERROR = "RATELIMIT_ON_STORE_ERROR"
+    IPV6_PREFIX = "RATELIMIT_IPV6_PREFIX"
+
+    @classmethod
+    def known(cls) -> frozenset[str]:
+        """Every setting there is."""
+        return frozenset(
+            value for name, value in vars(cls).items() if name.isupper() and isinstance(value, str)
+        )
+
+
+class HeaderNames(enum.Enum):
+    """The headers that can be renamed; the values are the names they have otherwise."""
+
+    #: When the limit resets, in seconds since the Unix epoch.
+    RESET = "X-RateLimit-Reset"
+    #: How many requests are left.
+    REMAINING = "X-RateLimit-Remaining"
+    #: How many requests the limit allows.
+    LIMIT = "X-RateLimit-Limit"
+    #: How long to wait, in seconds or as an HTTP date.
+    RETRY_AFTER = "Retry-After"
+
+
+#: The name of :class:`HeaderNames` in older versions of Flask-Limiter.
+HEADERS = HeaderNames
+
+
+class ExemptionScope(enum.Flag):
+    """What :meth:`~weir.flask.Limiter.exempt` exempts from."""
+
+    NONE = 0
+    #: From the limits of the application.
+    APPLICATION = enum.auto()
+    #: From being refused because of a meta limit.
+    META = enum.auto()
+    #: From the default limits.
+    DEFAULT = enum.auto()
+    #: Blueprints: the same for every blueprint nested below.
+    DESCENDENTS = enum.auto()
+    #: Blueprints: from the limits of the blueprints above.
+    ANCESTORS = enum.auto()
+
+
+#: What ``limiter.exempt(view)`` exempts from when nothing is said.
+EXEMPT_BY_DEFAULT = ExemptionScope.APPLICATION | ExemptionScope.DEFAULT | ExemptionScope.META
+
+#: A store that is away is asked again after 1, 2, 4, … 2 ** MAX_BACKEND_CHECKS seconds.
+MAX_BACKEND_CHECKS = 5

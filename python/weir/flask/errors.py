@@ -1,0 +1,108 @@
+"""What can be raised: 429 for a client over its limit, and errors for a developer's mistakes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import HTTPException, TooManyRequests
+
+from weir.errors import ConfigurationError as WeirConfigurationError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from flask.wrappers import Response
+
+    from ._limits import RequestLimit, RuntimeLimit
+
+
+class ConfigurationError(WeirConfigurationError):
+    """A mistake in how limits are set up. ``code`` is stable, the text is for a person.
+
+    ======== ======================================================================
+    EOPTION  an argument or setting that does not exist, or has an impossible value
+    ENOTVIEW a limit on something that is not a view function, blueprint or method
+    EKEYFUNC a key function that cannot be called without arguments
+    EEMPTY   a key function returned nothing, and the limiter is strict
+    ETWICE   two limits count each request twice into one counter
+    ESTORE   a storage that cannot be opened
+    EVALUE   a value that cannot be understood
+    ======== ======================================================================
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class UsageError(ConfigurationError, TypeError):
+    """A :class:`ConfigurationError` where Python itself would raise :class:`TypeError`."""
+
+
+class RateLimitExceeded(TooManyRequests):
+    """The 429 that a request over its limit gets; catch it with ``@app.errorhandler(429)``.
+
+    ``description`` is the limit (``10 per 1 minute``), or the limit's ``error_message``.
+    """
+
+    #: The limit that was exceeded.
+    limit: RuntimeLimit
+    #: The same with its state in this request; ``None`` for an exception raised by hand.
+    request_limit: RequestLimit | None
+
+    def __init__(
+        self,
+        limit: RuntimeLimit,
+        response: Response | None = None,
+        *,
+        request_limit: RequestLimit | None = None,
+        headers: dict[str, str] | None = None,
+        problem_json: bool = False,
+    ) -> None:
+        message = limit.error_message
+        description = (message() if callable(message) else message) or str(limit.limit)
+        super().__init__(description=description, response=response)
+        self.limit = limit
+        self.request_limit = request_limit
+        #: Seconds, rounded up, after which the same request can pass; ``None`` if it never can.
+        self.retry_after = request_limit.retry_after if request_limit else None
+        #: The headers that tell the client so, whether or not the limiter sends them by itself.
+        self.headers: dict[str, str] = headers or {}
+        self._problem_json = problem_json
+
+    @property
+    def reset_at(self) -> int | None:
+        """When the limit resets, in seconds since the Unix epoch, rounded up."""
+        return self.request_limit.reset_at if self.request_limit else None
+
+    @property
+    def remaining(self) -> int | None:
+        """How much of the limit is left: less than the request costs."""
+        return self.request_limit.remaining if self.request_limit else None
+
+    def get_headers(
+        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
+    ) -> list[tuple[str, str]]:
+        # Not TooManyRequests': it would add a Retry-After, and what is sent is the limiter's to
+        # say.
+        headers = HTTPException.get_headers(self, environ, scope)
+        if self._problem_json:
+            headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
+            headers.append(("Content-Type", "application/problem+json"))
+        return headers
+
+    def get_body(
+        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
+    ) -> str:
+        if not self._problem_json:
+            return super().get_body(environ, scope)
+        problem: dict[str, object] = {
+            "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "title": "Too Many Requests",
+            "status": 429,
+            "detail": self.description,
+            "violated-policies": [str(self.limit.limit)],
+        }
+        if self.retry_after is not None:
+            problem["retry-after"] = self.retry_after
+        return json.dumps(problem)

@@ -1,0 +1,163 @@
+"""Who is asking: key functions."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ._context import current_context
+from .constants import ConfigVars
+from .errors import ConfigurationError
+
+_MAPPED = "::ffff:"
+_IPV6_PREFIX = 64
+_log = logging.getLogger("flask-limiter")
+_warned = False
+
+
+def get_remote_address() -> str:
+    """Return the address of the client: an IPv4 address, or the network of an IPv6 address.
+
+    An IPv4 address mapped into IPv6 (``::ffff:192.0.2.1``) is returned as IPv4. Of any other IPv6
+    address the first 64 bits are returned (``2001:db8:1:2::/64``), because a single client owns
+    that many addresses; ``RATELIMIT_IPV6_PREFIX`` sets another length, 128 keeps addresses apart.
+    Without an address (a Unix socket) it is ``127.0.0.1``.
+    """
+    context = current_context()
+    request = context.request
+    if not _warned and "HTTP_X_FORWARDED_FOR" in request.environ:
+        _warn_of_proxy(request.environ)
+    address = request.remote_addr
+    if not address:
+        return "127.0.0.1"
+    if ":" in address:
+        return _mask(address, context.app.config.get(ConfigVars.IPV6_PREFIX, _IPV6_PREFIX))
+    return address
+
+
+def _mask(address: str, prefix: int) -> str:
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except OSError:
+        return address  # not an address; whatever it is, it still tells clients apart
+    if packed.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    if prefix >= 128:
+        return socket.inet_ntop(socket.AF_INET6, packed)
+    whole, rest = divmod(prefix, 8)
+    kept = packed[:whole]
+    if rest:
+        kept += bytes([packed[whole] & (0xFF00 >> rest) & 0xFF])
+    return f"{socket.inet_ntop(socket.AF_INET6, kept.ljust(16, bytes(1)))}/{prefix}"
+
+
+def _warn_of_proxy(environ: dict[str, Any]) -> None:
+    global _warned
+    if "werkzeug.proxy_fix.orig" in environ:
+        return
+    _warned = True
+    _log.warning(
+        "a request carries X-Forwarded-For, but no proxy is trusted: all clients behind the proxy"
+        " at %s count as one. If the proxy is yours, use"
+        " key_func=weir.flask.util.trusted_proxies(...) or werkzeug's ProxyFix",
+        environ.get("REMOTE_ADDR"),
+    )
+
+
+def trusted_proxies(*proxies: str, ipv6_prefix: int = _IPV6_PREFIX) -> Callable[[], str]:
+    """Return a key function that finds the client behind the named proxies.
+
+    ``proxies`` are addresses or networks, e.g. ``trusted_proxies("127.0.0.1", "10.0.0.0/8")``.
+    ``Forwarded`` (RFC 7239), or else ``X-Forwarded-For``, is read from the right, that is from our
+    own side: as long as a hop is one of ours, its word is taken for who asked it. The first hop
+    that is not ours is the client; what stands left of it may be invented and is ignored. A request
+    that does not come from a trusted proxy is its own client, whatever its headers say.
+    ``ipv6_prefix`` is as in
+    :func:`get_remote_address`.
+
+    :raises ConfigurationError: ``EVALUE``, for something that is no address or network.
+    """
+    networks = []
+    for proxy in proxies:
+        try:
+            networks.append(ipaddress.ip_network(proxy, strict=False))
+        except ValueError as error:
+            raise ConfigurationError("EVALUE", f"trusted_proxies({proxy!r}): {error}") from None
+    if not networks:
+        raise ConfigurationError(
+            "EVALUE", "trusted_proxies() needs at least one address or network"
+        )
+
+    def trusted(address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in networks)
+
+    def get_client_address() -> str:
+        request = current_context().request
+        client = _unmap(request.remote_addr or "127.0.0.1")
+        if trusted(client):
+            headers = request.headers
+            forwarded = headers.getlist("Forwarded")
+            hops = (
+                _forwarded_hops(forwarded)
+                if forwarded
+                else [
+                    hop.strip() for hop in ",".join(headers.getlist("X-Forwarded-For")).split(",")
+                ]
+            )
+            for hop in reversed(hops):
+                address = _hop_address(hop)
+                if address is None:
+                    break  # "unknown" or a made-up name: the proxy that wrote it is all we know
+                client = address
+                if not trusted(client):
+                    break
+        return _mask(client, ipv6_prefix) if ":" in client else client
+
+    return get_client_address
+
+
+def _unmap(address: str) -> str:
+    if address[:7].lower() == _MAPPED:
+        return _mask(address, 128)
+    return address
+
+
+def _hop_address(hop: str) -> str | None:
+    """``192.0.2.1``, ``192.0.2.1:80``, ``2001:db8::1`` or ``[2001:db8::1]:80``, less the port."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    try:
+        return _unmap(str(ipaddress.ip_address(hop)))
+    except ValueError:
+        return None
+
+
+def _forwarded_hops(values: list[str]) -> list[str]:
+    """The ``for=`` of each element of ``Forwarded``, "" where there is none."""
+    hops = []
+    for element in ",".join(values).split(","):
+        hop = ""
+        for pair in element.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name.lower() == "for":
+                hop = value.strip('"')
+        hops.append(hop)
+    return hops
+
+
+def get_qualified_name(function: Any) -> str:
+    """Return the name a function goes by in messages: ``module.name.qualname``."""
+    while not hasattr(function, "__name__") and hasattr(function, "func"):
+        function = function.func
+    module = getattr(function, "__module__", "?")
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{module}.{name}.{getattr(function, '__qualname__', name)}"
