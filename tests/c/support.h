@@ -1,0 +1,197 @@
+/*
+ * What the tests of the table share: limits in one call, one-check decisions, names that no other run
+ * uses, children that report by exit status, random numbers from a printed seed.
+ */
+#ifndef WEIR_TESTS_SUPPORT_H
+#define WEIR_TESTS_SUPPORT_H
+
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "weir/weir.h"
+
+#define SECOND INT64_C(1000000000)
+#define MINUTE (60 * SECOND)
+#define DAY (86400 * SECOND)
+#define NOW (INT64_C(1700000000) * SECOND) /* the moment at which most tests begin */
+
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+#ifndef UNDER_ASAN
+#define UNDER_ASAN 0
+#endif
+
+/* In a child, where cmocka's asserts would jump into the parent's copy of the test. */
+#define MUST(condition)                                                                              \
+    do {                                                                                             \
+        if (!(condition)) {                                                                          \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                          \
+            _exit(1);                                                                                \
+        }                                                                                            \
+    } while (0)
+
+/* Says why and skips the test. */
+#define SKIP(...)                                                                                    \
+    do {                                                                                             \
+        print_message("# skipped: " __VA_ARGS__);                                                    \
+        print_message("\n");                                                                         \
+        skip();                                                                                      \
+    } while (0)
+
+/* --------------------------------------------------------------------------------------- random */
+
+static uint64_t seed, random_state;
+
+static inline void seed_random(void) {
+    const char *given = getenv("WEIR_SEED");
+    seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 2654435761u + (uint64_t)getpid();
+    random_state = seed | 1;
+    print_message("# WEIR_SEED=%" PRIu64 "\n", seed);
+}
+
+/* xorshift64*; one stream per process. */
+static inline uint64_t next_random(void) {
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return random_state * UINT64_C(2685821657736338717);
+}
+
+static inline uint64_t random_below(uint64_t bound) {
+    return (uint64_t)((unsigned __int128)next_random() * bound >> 64);
+}
+
+/* ---------------------------------------------------------------------------------------- tables */
+
+/* A shm:// URI that no other process uses, with `options` ("?keys=64", or ""). Static storage. */
+static inline const char *fresh_shm(const char *options) {
+    static char uri[300];
+    static int count;
+    snprintf(uri, sizeof uri, "shm://test-%d-%d%s", (int)getpid(), ++count, options);
+    return uri;
+}
+
+static inline struct weir_table *open_table(const char *uri) {
+    struct weir_table *table;
+    struct weir_error error = {.message = "?"};
+    if (weir_table_open(uri, &table, &error) < 0)
+        fail_msg("%s", error.message);
+    return table;
+}
+
+static inline void check_sound(struct weir_table *table) {
+    struct weir_error error = {.message = "?"};
+    int rc = weir_table_check(table, &error);
+    if (rc < 0)
+        fail_msg("WEIR_SEED=%" PRIu64 ": %s: %s", seed, weir_strerror(rc), error.message);
+}
+
+static inline struct weir_table_info info_of(struct weir_table *table, int64_t now_ns) {
+    struct weir_table_info info;
+    assert_int_equal(weir_table_info(table, now_ns, &info), 0);
+    return info;
+}
+
+/* ---------------------------------------------------------------------------------------- checks */
+
+static inline struct weir_limit limit_of(int strategy, int64_t amount, int64_t period_ns) {
+    return (struct weir_limit){.amount = amount,
+                               .period_ns = period_ns,
+                               .multiples = period_ns / SECOND,
+                               .unit = WEIR_SECOND,
+                               .strategy = strategy};
+}
+
+static inline struct weir_check check_of(const struct weir_limit *limit, const char *key, int64_t cost) {
+    return (struct weir_check){.limit = limit, .key = key, .key_len = strlen(key), .cost = cost};
+}
+
+/* One check of cost 1, or `cost`; its verdict. */
+static inline struct weir_verdict decide_cost(struct weir_table *table, const struct weir_limit *limit,
+                                              const char *key, int64_t cost, int64_t now_ns,
+                                              enum weir_mode mode) {
+    struct weir_check check = check_of(limit, key, cost);
+    struct weir_verdict verdict;
+    int rc = weir_decide(table, &check, 1, now_ns, mode, &verdict, NULL);
+    if (rc < 0)
+        fail_msg("WEIR_SEED=%" PRIu64 ": \"%s\": %s", seed, key, weir_strerror(rc));
+    return verdict;
+}
+
+static inline bool hit(struct weir_table *table, const struct weir_limit *limit, const char *key,
+                       int64_t now_ns) {
+    return decide_cost(table, limit, key, 1, now_ns, WEIR_HIT).allowed;
+}
+
+static inline int64_t remaining(struct weir_table *table, const struct weir_limit *limit,
+                                const char *key, int64_t now_ns) {
+    return decide_cost(table, limit, key, 1, now_ns, WEIR_TEST).remaining;
+}
+
+/* -------------------------------------------------------------------------------------- processes */
+
+/* Runs `body` in a child that a watchdog ends after a minute; returns its pid. */
+static inline pid_t spawn(int (*body)(void *), void *argument) {
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        alarm(60);
+        _exit(body(argument));
+    }
+    return pid;
+}
+
+/* Waits for a child; fails unless it returned 0. */
+static inline void expect_success(pid_t pid) {
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFSIGNALED(status))
+        fail_msg("WEIR_SEED=%" PRIu64 ": child ended by signal %d", seed, WTERMSIG(status));
+    if (WEXITSTATUS(status) != 0)
+        fail_msg("WEIR_SEED=%" PRIu64 ": child failed (%d)", seed, WEXITSTATUS(status));
+}
+
+/* Memory that children share with the test; zeroed. */
+static inline void *shared_memory(size_t bytes) {
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(base != MAP_FAILED);
+    return base;
+}
+
+static inline int64_t clock_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+#endif
