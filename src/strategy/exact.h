@@ -1,7 +1,7 @@
 /*
- * Exact arithmetic for the strategies: 128-bit products, quotients that take the short division when the
- * number is short (nearly always: a full bucket of a million per hour is 2^62), and reports that stop at
- * INT64_MAX instead of wrapping.
+ * Exact arithmetic for the strategies: 128-bit products, quotients that take the short division
+ * when the number is short (nearly always: a full bucket of a million per hour is 2^62), and
+ * reports that stop at INT64_MAX instead of wrapping.
  */
 #ifndef WEIR_EXACT_H
 #define WEIR_EXACT_H
@@ -11,8 +11,9 @@
 
 __extension__ typedef unsigned __int128 weir_u128;
 
-/* Calls that processes make at nearly the same time may arrive in another order than their clocks say.
- * Up to here a `now` that lies before the state's own time is such a call; beyond, the clock stepped back. */
+/* Calls that processes make at nearly the same time may arrive in another order than their clocks
+ * say. Up to here a `now` that lies before the state's own time is such a call; beyond, the clock
+ * stepped back. */
 #define WEIR_SKEW_NS INT64_C(100000000)
 
 static inline weir_u128 weir_mul(int64_t a, int64_t b) {

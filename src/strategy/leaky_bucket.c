@@ -1,18 +1,18 @@
 /*
- * Leaky bucket: requests leave evenly spaced, `amount` per period; one whose turn comes within `max_delay`
- * is admitted with `delay` set, another is denied. The level (strategy/level.h) is what has to drain
- * before the next request may leave:
+ * Leaky bucket: requests leave evenly spaced, `amount` per period; one whose turn comes within
+ * `max_delay` is admitted with `delay` set, another is denied. The level (strategy/level.h) is what
+ * has to drain before the next request may leave:
  *
  *     arrivals   |||     |          |
  *     departures |  |  |  |         |      next free departure = now + level / amount
  *                0  d  2d            0     delay
  *
- * A request passes when level <= max_delay x amount, and adds cost x period: the one after a request of
- * cost 3 waits three turns. max_delay 0 is strict spacing. A request of cost 0 takes no turn and
- * waits for none.
+ * A request passes when level <= max_delay x amount, and adds cost x period: the one after a
+ * request of cost 3 waits three turns. max_delay 0 is strict spacing. A request of cost 0 takes no
+ * turn and waits for none.
  *
- * A clock that steps back: the next free departure is never further than max_delay + period away, which is
- * what the largest admitted cost can reach.
+ * A clock that steps back: the next free departure is never further than max_delay + period away,
+ * which is what the largest admitted cost can reach.
  */
 #include "strategy/level.h"
 #include "strategy/strategy.h"
@@ -35,8 +35,8 @@ static struct queue look(const struct weir_state *state, const struct weir_step 
     return queue;
 }
 
-/* Hits of cost 1 that would be admitted now: one at the present level and one for each turn up to the
- * longest wait, but `amount` at most. */
+/* Hits of cost 1 that would be admitted now: one at the present level and one for each turn up to
+ * the longest wait, but `amount` at most. */
 static int64_t room(const struct queue *queue, const struct weir_limit *limit) {
     if (queue->level > queue->longest || limit->amount == 0)
         return 0;
@@ -44,8 +44,8 @@ static int64_t room(const struct queue *queue, const struct weir_limit *limit) {
     return turns < limit->amount ? turns + 1 : limit->amount;
 }
 
-static void finish(struct weir_state *state, const struct weir_step *step, const struct queue *queue,
-                   struct weir_verdict *verdict) {
+static void finish(struct weir_state *state, const struct weir_step *step,
+                   const struct queue *queue, struct weir_verdict *verdict) {
     verdict->limit = step->limit->amount;
     verdict->remaining = room(queue, step->limit);
     verdict->reset_at_ns = weir_level_empty_ns(queue->level, step);
@@ -57,7 +57,8 @@ static int step_leaky(struct weir_state *state, const struct weir_step *step,
                       struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
     struct queue queue = look(state, step);
-    verdict->allowed = step->cost == 0 || (step->cost <= limit->amount && queue.level <= queue.longest);
+    verdict->allowed =
+        step->cost == 0 || (step->cost <= limit->amount && queue.level <= queue.longest);
     verdict->retry_after_ns = 0;
     verdict->delay_ns = 0;
     if (!verdict->allowed) {

@@ -5,11 +5,12 @@
  *     drains = amount units per ns    a whole period drains amount hits
  *
  *       units
- *         |\                   GCRA (ITU-T I.371, virtual scheduling) keeps the *time* at which the level
- *         | \      |\          reaches zero, its TAT. That moment is last + level / amount, a rational
- *         |  \     | \         number: with 7 hits per second a token takes 142857142 and 6/7 ns, and a
- *         |   \    |  \        TAT in whole ns would gain or lose quota with every hit. Level and time of
- *         |    \___|   \       the last look say the same with integers alone: no rounding ever enters the
+ *         |\                   GCRA (ITU-T I.371, virtual scheduling) keeps the *time* at which the
+ * level | \      |\          reaches zero, its TAT. That moment is last + level / amount, a
+ * rational |  \     | \         number: with 7 hits per second a token takes 142857142 and 6/7 ns,
+ * and a |   \    |  \        TAT in whole ns would gain or lose quota with every hit. Level and
+ * time of |    \___|   \       the last look say the same with integers alone: no rounding ever
+ * enters the
  *         +--------------\--   state, and the verdict itself takes products, no quotient.
  *                        TAT
  *
@@ -18,9 +19,10 @@
  * word[2]     last_ns
  * expires_ns  TAT, rounded up, at most INT64_MAX
  *
- * Invariants: the level is what the caller's `most` allows or less; a level of 0 is kept as all zero; a
- * request that charges nothing leaves the words alone unless they were wrong or have drained.
- * Cost: a hit takes three or four products and two quotients, of 64 bits unless the level has more.
+ * Invariants: the level is what the caller's `most` allows or less; a level of 0 is kept as all
+ * zero; a request that charges nothing leaves the words alone unless they were wrong or have
+ * drained. Cost: a hit takes three or four products and two quotients, of 64 bits unless the level
+ * has more.
  */
 #ifndef WEIR_LEVEL_H
 #define WEIR_LEVEL_H
@@ -31,13 +33,13 @@
 /* A level as a request finds it. */
 struct weir_level {
     weir_u128 level; /* at now */
-    bool stale;      /* the state says more than it should: the clock stepped back, or all has drained */
+    bool stale; /* the state says more than it should: the clock stepped back, or all has drained */
 };
 
 /*
- * The level of *state at step->now_ns, from 0 to `most` (below 2^126). A look from before last_ns finds
- * what will have drained by then still there, so the TAT stays; `most` is what heals a clock that stepped
- * back, and a damaged state.
+ * The level of *state at step->now_ns, from 0 to `most` (below 2^126). A look from before last_ns
+ * finds what will have drained by then still there, so the TAT stays; `most` is what heals a clock
+ * that stepped back, and a damaged state.
  */
 static inline struct weir_level weir_level_at(const struct weir_state *state,
                                               const struct weir_step *step, weir_u128 most) {
@@ -47,7 +49,8 @@ static inline struct weir_level weir_level_at(const struct weir_state *state,
     if (level > most)
         level = most;
     if (last_ns <= step->now_ns) {
-        weir_u128 drained = weir_mul(step->limit->amount, step->now_ns - (last_ns < 0 ? 0 : last_ns));
+        weir_u128 drained =
+            weir_mul(step->limit->amount, step->now_ns - (last_ns < 0 ? 0 : last_ns));
         level = level > drained ? level - drained : 0;
     } else if (some) {
         level += weir_mul(step->limit->amount, last_ns - step->now_ns);

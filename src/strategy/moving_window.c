@@ -1,30 +1,31 @@
 /*
- * Moving window: never more than `amount` hits in any half-open interval of one period. Every admitted
- * hit is kept until it is one period old.
+ * Moving window: never more than `amount` hits in any half-open interval of one period. Every
+ * admitted hit is kept until it is one period old.
  *
  *     hits  |  ||    |       | ||         |
  *              ^-------- period ----------now
  *              (first of them to leave: at its time + period)
  *
- * The log itself is src/log.c; the state's words and lines are its. expires_ns is the newest hit's time +
- * period, which is also how the newest hit's time is known.
+ * The log itself is src/log.c; the state's words and lines are its. expires_ns is the newest hit's
+ * time + period, which is also how the newest hit's time is known.
  *
- * Clock: a call from up to WEIR_SKEW_NS before the newest hit is counted at that hit's time, since times
- * never decrease in the log. From further back, every hit that lies in the future is brought to
- * now: none is forgotten, and none stays longer than a period.
+ * Clock: a call from up to WEIR_SKEW_NS before the newest hit is counted at that hit's time, since
+ * times never decrease in the log. From further back, every hit that lies in the future is brought
+ * to now: none is forgotten, and none stays longer than a period.
  *
- * A step that may not charge looks through the log without changing it or *state; what has expired is
- * then dropped by the next one that may. Refunds take the newest hits first.
+ * A step that may not charge looks through the log without changing it or *state; what has expired
+ * is then dropped by the next one that may. Refunds take the newest hits first.
  *
- * Cost: O(1) amortised; O(log n) to find where a denied cost above 1 would fit, or after a long pause.
+ * Cost: O(1) amortised; O(log n) to find where a denied cost above 1 would fit, or after a long
+ * pause.
  */
 #include "log.h"
 #include "strategy/exact.h"
 #include "strategy/strategy.h"
 
 /* Reads the log and brings it to now. *at_ns: the moment that counts, now or a little later. */
-static int settle(struct weir_log *log, const struct weir_state *state, const struct weir_step *step,
-                  bool dry, int64_t *at_ns) {
+static int settle(struct weir_log *log, const struct weir_state *state,
+                  const struct weir_step *step, bool dry, int64_t *at_ns) {
     int64_t period_ns = step->limit->period_ns;
     int64_t newest_ns = state->expires_ns < 0 ? -1 : state->expires_ns - period_ns;
     int rc = weir_log_read(log, state, step->lines, newest_ns, dry);
@@ -48,8 +49,10 @@ static void report(const struct weir_log *log, const struct weir_step *step,
 }
 
 /* From now to when enough of the oldest hits have left for `cost`. */
-static int wait_ns(const struct weir_log *log, const struct weir_step *step, int64_t *retry_after_ns) {
-    int64_t time_ns, beside = step->limit->amount - step->cost; /* hits that may be there beside it */
+static int wait_ns(const struct weir_log *log, const struct weir_step *step,
+                   int64_t *retry_after_ns) {
+    int64_t time_ns,
+        beside = step->limit->amount - step->cost; /* hits that may be there beside it */
     *retry_after_ns = WEIR_NEVER;
     if (beside < 0)
         return 0;
@@ -65,7 +68,8 @@ static int step_moving(struct weir_state *state, const struct weir_step *step,
     int rc = settle(&log, state, step, !step->charge, &at_ns);
     if (rc < 0)
         return rc;
-    verdict->allowed = step->cost == 0 || (step->cost <= amount && log.total <= amount - step->cost);
+    verdict->allowed =
+        step->cost == 0 || (step->cost <= amount && log.total <= amount - step->cost);
     verdict->retry_after_ns = 0;
     if (!verdict->allowed)
         rc = wait_ns(&log, step, &verdict->retry_after_ns);

@@ -1,6 +1,6 @@
 /*
- * Sliding window counter: windows stand still, aligned to the epoch; the count of the previous one weighs
- * as much as it still overlaps the period that ends now.
+ * Sliding window counter: windows stand still, aligned to the epoch; the count of the previous one
+ * weighs as much as it still overlaps the period that ends now.
  *
  *        previous            current
  *     |------------------|------------------|
@@ -10,15 +10,17 @@
  * word[0]     index of the current window: time / period
  * word[1]     hits charged in it
  * word[2]     hits charged in the window before
- * expires_ns  the end of the last window in which one of them still weighs; INT64_MAX if that is later
+ * expires_ns  the end of the last window in which one of them still weighs; INT64_MAX if that is
+ * later
  *
- * The use is an exact rational number and is rounded up, never down, so a window's first moments are no way
- * around the limit. cur and prev are each at most amount. Refunds take from cur first, then from prev.
+ * The use is an exact rational number and is rounded up, never down, so a window's first moments
+ * are no way around the limit. cur and prev are each at most amount. Refunds take from cur first,
+ * then from prev.
  *
- * Clock: a call from up to WEIR_SKEW_NS before the state's window is counted at that window's first moment.
- * From further back, all that is known moves to the present window: nothing is granted twice, and
- * nobody waits longer than from a full window. Cost: a product and a quotient, of 64 bits when prev x period
- * fits.
+ * Clock: a call from up to WEIR_SKEW_NS before the state's window is counted at that window's first
+ * moment. From further back, all that is known moves to the present window: nothing is granted
+ * twice, and nobody waits longer than from a full window. Cost: a product and a quotient, of 64
+ * bits when prev x period fits.
  */
 #include "strategy/exact.h"
 #include "strategy/strategy.h"
@@ -52,7 +54,8 @@ static struct window look(const struct weir_state *state, const struct weir_step
     return window;
 }
 
-/* Hits in use at at_ns, rounded up; may pass INT64_MAX, and amount when at_ns was brought forward. */
+/* Hits in use at at_ns, rounded up; may pass INT64_MAX, and amount when at_ns was brought forward.
+ */
 static uint64_t used(const struct window *window, int64_t period_ns) {
     int64_t left = period_ns - (int64_t)(window->at_ns - window->start_ns);
     int64_t share = window->prev ? weir_div_up(weir_mul(window->prev, left), period_ns) : 0;
@@ -60,8 +63,8 @@ static uint64_t used(const struct window *window, int64_t period_ns) {
 }
 
 /*
- * From when on do `hits`, of a window that lasts until end_ns and then slides out, weigh no more than
- * `room`? UINT64_MAX: not before all has slid out.
+ * From when on do `hits`, of a window that lasts until end_ns and then slides out, weigh no more
+ * than `room`? UINT64_MAX: not before all has slid out.
  */
 static uint64_t lighter_at(int64_t hits, int64_t room, uint64_t end_ns, int64_t period_ns) {
     if (hits <= room)
@@ -85,8 +88,8 @@ static uint64_t room_at(const struct window *window, const struct weir_limit *li
     return at > end_ns ? at : end_ns;
 }
 
-static void finish(struct weir_state *state, const struct weir_step *step, const struct window *window,
-                   struct weir_verdict *verdict) {
+static void finish(struct weir_state *state, const struct weir_step *step,
+                   const struct window *window, struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
     uint64_t period_ns = (uint64_t)limit->period_ns, use = used(window, limit->period_ns);
     bool any = window->cur || window->prev;

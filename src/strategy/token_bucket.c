@@ -1,6 +1,7 @@
 /*
- * Token bucket: a bucket of `burst` tokens (default `amount`) that refills evenly at `amount` per period;
- * a hit takes `cost` of them. Kept upside down, as the level of what was taken (strategy/level.h):
+ * Token bucket: a bucket of `burst` tokens (default `amount`) that refills evenly at `amount` per
+ * period; a hit takes `cost` of them. Kept upside down, as the level of what was taken
+ * (strategy/level.h):
  *
  *     burst x period  ---------------------------   no token left
  *                        |\  level
@@ -11,9 +12,9 @@
  * A hit passes when level + cost x period <= burst x period. Over any time t no more than
  * burst + amount x t / period tokens pass: GCRA (ITU-T I.371), without its rounding.
  *
- * A clock that steps back finds a level further away than the bucket is deep. It is cut so that one token is
- * there after one period at the latest:  TAT <= now + full drain + (period - time of one token). That
- * leaves room for calls that arrive out of order, which stay exact.
+ * A clock that steps back finds a level further away than the bucket is deep. It is cut so that one
+ * token is there after one period at the latest:  TAT <= now + full drain + (period - time of one
+ * token). That leaves room for calls that arrive out of order, which stay exact.
  */
 #include "strategy/level.h"
 #include "strategy/strategy.h"
@@ -40,8 +41,8 @@ static struct bucket look(const struct weir_state *state, const struct weir_step
     return bucket;
 }
 
-static void finish(struct weir_state *state, const struct weir_step *step, const struct bucket *bucket,
-                   struct weir_verdict *verdict) {
+static void finish(struct weir_state *state, const struct weir_step *step,
+                   const struct bucket *bucket, struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
     verdict->limit = limit->burst ? limit->burst : limit->amount;
     verdict->remaining = bucket->level < bucket->size

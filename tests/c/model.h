@@ -1,7 +1,8 @@
 /*
- * The strategies told naively, to be compared with the library's. They keep what happened, not what is
- * convenient: the windows a plain list of admitted hits, the buckets GCRA's TAT itself as a fraction over
- * `amount` in 128 bits. What a window will say later is asked of that later moment, not computed.
+ * The strategies told naively, to be compared with the library's. They keep what happened, not what
+ * is convenient: the windows a plain list of admitted hits, the buckets GCRA's TAT itself as a
+ * fraction over `amount` in 128 bits. What a window will say later is asked of that later moment,
+ * not computed.
  *
  * model_step() decides and, if asked to, charges; model_refund() gives back. Both fill the verdict.
  */
@@ -42,7 +43,7 @@ static inline wide model_ceil(wide n, wide d) {
     return n <= 0 ? 0 : (n - 1) / d + 1;
 }
 
-/* ------------------------------------------------------------------------------------ fixed window */
+/* --------------------------------------------------------------------------------- fixed window */
 
 static inline void model_fixed(struct model *m, int64_t now, int64_t cost, bool charge,
                                struct weir_verdict *v) {
@@ -62,7 +63,7 @@ static inline void model_fixed(struct model *m, int64_t now, int64_t cost, bool 
     v->reset_at_ns = m->used ? m->end_ns : now;
 }
 
-/* ----------------------------------------------------------------------------------- moving window */
+/* -------------------------------------------------------------------------------- moving window */
 
 /* Brings the list to now; the moment that counts. */
 static inline int64_t model_moving_settle(struct model *m, int64_t now) {
@@ -129,10 +130,10 @@ static inline int64_t model_take_newest(struct model *m, int64_t cost) {
     return taken;
 }
 
-/* -------------------------------------------------------------------------- sliding window counter */
+/* ----------------------------------------------------------------------- sliding window counter */
 
-/* The list holds (window, hits). The window that counts at `now`; times are wide: two periods from now
- * may lie behind INT64_MAX. */
+/* The list holds (window, hits). The window that counts at `now`; times are wide: two periods from
+ * now may lie behind INT64_MAX. */
 static inline int64_t model_window(const struct model *m, wide now, wide *at) {
     int64_t index = (int64_t)(now / m->limit->period_ns);
     int64_t newest = m->first < m->count ? m->counter_index : index;
@@ -152,7 +153,8 @@ static inline int64_t model_sum(const struct model *m, int64_t index) {
     return model_least(sum);
 }
 
-/* Whether `cost` would pass at `now`, as an exact comparison of fractions. No clock step asked for. */
+/* Whether `cost` would pass at `now`, as an exact comparison of fractions. No clock step asked for.
+ */
 static inline bool model_sliding_fits(const struct model *m, wide now, int64_t cost) {
     int64_t period = m->limit->period_ns;
     wide at;
@@ -207,9 +209,10 @@ static inline void model_sliding(struct model *m, int64_t now, int64_t cost, boo
                                  struct weir_verdict *v) {
     model_sliding_settle(m, now);
     v->allowed = cost == 0 || (cost <= m->limit->amount && model_sliding_fits(m, now, cost));
-    v->retry_after_ns = v->allowed                 ? 0
-                        : cost > m->limit->amount ? WEIR_NEVER
-                                                  : (int64_t)(model_sliding_when(m, now, cost) - now);
+    v->retry_after_ns = v->allowed ? 0
+                        : cost > m->limit->amount
+                            ? WEIR_NEVER
+                            : (int64_t)(model_sliding_when(m, now, cost) - now);
     if (v->allowed && charge && cost) {
         wide at;
         int64_t index = model_window(m, now, &at);
@@ -229,7 +232,7 @@ static inline void model_sliding_refund(struct model *m, int64_t now, int64_t co
     model_take_newest(m, cost); /* the current window, then the previous */
 }
 
-/* ------------------------------------------------------------------------------------------ buckets */
+/* -------------------------------------------------------------------------------------- buckets */
 
 /* How far the theoretical arrival time lies ahead, x amount. One that is past is forgotten. */
 static inline wide model_ahead(struct model *m, int64_t now, wide farthest) {
@@ -270,11 +273,12 @@ static inline void model_token(struct model *m, int64_t now, int64_t cost, bool 
         if (!v->allowed)
             v->retry_after_ns =
                 cost > burst ? WEIR_NEVER
-                             : model_least(model_ceil(ahead + (wide)cost * period - (wide)burst * period,
-                                                      amount));
+                             : model_least(model_ceil(
+                                   ahead + (wide)cost * period - (wide)burst * period, amount));
     }
     model_ahead_by(m, now, ahead);
-    v->remaining = ahead > (wide)burst * period ? 0 : (int64_t)(((wide)burst * period - ahead) / period);
+    v->remaining =
+        ahead > (wide)burst * period ? 0 : (int64_t)(((wide)burst * period - ahead) / period);
     v->reset_at_ns = model_least(now + model_ceil(ahead, amount));
 }
 
@@ -315,7 +319,7 @@ static inline void model_leaky(struct model *m, int64_t now, int64_t cost, bool 
     v->reset_at_ns = model_least(now + model_ceil(ahead, amount));
 }
 
-/* ---------------------------------------------------------------------------------------- any of them */
+/* ---------------------------------------------------------------------------------- any of them */
 
 static inline void model_step(struct model *m, int64_t now, int64_t cost, bool charge,
                               struct weir_verdict *v) {
@@ -329,7 +333,8 @@ static inline void model_step(struct model *m, int64_t now, int64_t cost, bool c
     }
 }
 
-static inline void model_refund(struct model *m, int64_t now, int64_t cost, struct weir_verdict *v) {
+static inline void model_refund(struct model *m, int64_t now, int64_t cost,
+                                struct weir_verdict *v) {
     *v = (struct weir_verdict){.reserved = 0};
     switch (m->limit->strategy) {
     case WEIR_FIXED_WINDOW:

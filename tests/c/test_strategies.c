@@ -1,6 +1,6 @@
 /*
- * The five strategies, without a table: the timelines of tests/timelines.txt, random runs against the naive
- * models of model.h, the promise of retry_after, and what the moving window's log costs.
+ * The five strategies, without a table: the timelines of tests/timelines.txt, random runs against
+ * the naive models of model.h, the promise of retry_after, and what the moving window's log costs.
  *
  * WEIR_SEED sets the seed of the random runs, WEIR_OPERATIONS their length per strategy.
  */
@@ -20,7 +20,7 @@
 #include "pool.h"
 #include "strategy/strategy.h"
 
-#define SECOND INT64_C(1000000000)
+#define SECOND     INT64_C(1000000000)
 #define POOL_LINES 4096
 
 static uint64_t seed;
@@ -54,14 +54,19 @@ struct key {
 };
 
 /* One request as a table would do it: on a copy, which is kept or thrown away. */
-static int ask(struct key *key, enum op op, int64_t now, int64_t cost, struct weir_verdict *verdict) {
+static int ask(struct key *key, enum op op, int64_t now, int64_t cost,
+               struct weir_verdict *verdict) {
     const struct weir_strategy_ops *strategy = weir_strategies[key->limit.strategy];
     struct weir_state copy = key->state;
-    struct weir_step step = {
-        .limit = &key->limit, .now_ns = now, .cost = cost, .charge = op != TEST, .lines = &key->pool.lines};
+    struct weir_step step = {.limit = &key->limit,
+                             .now_ns = now,
+                             .cost = cost,
+                             .charge = op != TEST,
+                             .lines = &key->pool.lines};
     memset(verdict, 0, sizeof *verdict);
     pool_begin(&key->pool);
-    int rc = op == REFUND ? strategy->refund(&copy, &step, verdict) : strategy->step(&copy, &step, verdict);
+    int rc = op == REFUND ? strategy->refund(&copy, &step, verdict)
+                          : strategy->step(&copy, &step, verdict);
     if (rc < 0 || op == TEST || op == ABORTED)
         return rc;
     key->state = copy;
@@ -70,9 +75,10 @@ static int ask(struct key *key, enum op op, int64_t now, int64_t cost, struct we
 }
 
 static void print_verdict(const char *who, const struct weir_verdict *v) {
-    print_message("  %-8s allowed %d limit %lld remaining %lld reset_at %lld retry_after %lld delay %lld\n",
-                  who, v->allowed, (long long)v->limit, (long long)v->remaining,
-                  (long long)v->reset_at_ns, (long long)v->retry_after_ns, (long long)v->delay_ns);
+    print_message(
+        "  %-8s allowed %d limit %lld remaining %lld reset_at %lld retry_after %lld delay %lld\n",
+        who, v->allowed, (long long)v->limit, (long long)v->remaining, (long long)v->reset_at_ns,
+        (long long)v->retry_after_ns, (long long)v->delay_ns);
 }
 
 static void print_request(const struct key *key, enum op op, int64_t now, int64_t cost) {
@@ -99,7 +105,7 @@ static bool pool_is_whole(struct key *key) {
     return true;
 }
 
-/* --------------------------------------------------------------------------------- random runs */
+/* ---------------------------------------------------------------------------------- random runs */
 
 struct run {
     struct key key;
@@ -112,7 +118,8 @@ struct run {
 
 static void fail_run(const struct run *run, enum op op, int64_t cost, const char *what,
                      const struct weir_verdict *got, const struct weir_verdict *want) {
-    print_message("WEIR_SEED=%llu operation %ld: %s\n", (unsigned long long)seed, run->operation, what);
+    print_message("WEIR_SEED=%llu operation %ld: %s\n", (unsigned long long)seed, run->operation,
+                  what);
     print_request(&run->key, op, run->now, cost);
     print_verdict("got", got);
     if (want)
@@ -190,7 +197,8 @@ static void random_limit(struct weir_limit *limit, int strategy) {
     if (strategy == WEIR_TOKEN_BUCKET && one_in(2))
         limit->burst = 1 + (some_amount() - 1 < 0 ? 0 : some_amount() % INT64_MAX);
     if (strategy == WEIR_LEAKY_BUCKET) {
-        int64_t delays[] = {0, WEIR_MAX_DELAY_DEFAULT_NS, limit->period_ns, below(limit->period_ns)};
+        int64_t delays[] = {0, WEIR_MAX_DELAY_DEFAULT_NS, limit->period_ns,
+                            below(limit->period_ns)};
         limit->max_delay_ns = delays[below(4)];
     }
 }
@@ -234,7 +242,9 @@ static void tick(struct run *run) {
     case 4: by = -below(run->pace * 2 + 1); break;
     case 5: by = one_in(20) ? -run->now : 0; break;
     case 6: by = edge < WEIR_NOW_MAX && one_in(4) ? edge - run->now - below(2) : 1; break;
-    case 7: by = period - run->now % period - below(3) + 1 - (one_in(2) ? below(MODEL_SKEW + 2) : 0); break;
+    case 7:
+        by = period - run->now % period - below(3) + 1 - (one_in(2) ? below(MODEL_SKEW + 2) : 0);
+        break;
     case 8: by = one_in(200) ? WEIR_NOW_MAX - run->now : 1; break;
     case 9: by = -MODEL_SKEW + below(3) - 1; break;
     case 10: by = some_hit_ns(run) - run->now + below(3) - 1; break;
@@ -262,7 +272,8 @@ static void begin_key(struct run *run, int strategy) {
     random_limit(&run->key.limit, strategy);
     struct model fresh = {.limit = &run->key.limit, .hit = run->model.hit};
     run->model = fresh;
-    run->now = one_in(8) ? WEIR_NOW_MAX - below(SECOND * SECOND) : below(INT64_C(1) << (30 + below(32)));
+    run->now =
+        one_in(8) ? WEIR_NOW_MAX - below(SECOND * SECOND) : below(INT64_C(1) << (30 + below(32)));
     int64_t amount = run->key.limit.amount;
     int64_t crowd = amount > 1000 ? 1000 : amount > 0 ? amount : 1;
     run->pace = run->key.limit.period_ns / crowd / (1 + below(4)) + 1;
@@ -344,8 +355,9 @@ struct timeline {
 
 static void begin_timeline(struct key *key, const char *line, struct timeline *timeline) {
     struct weir_error error;
-    assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %lld |", timeline->strategy, timeline->limit,
-                            &timeline->max_delay_ns), 3);
+    assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %lld |", timeline->strategy,
+                            timeline->limit, &timeline->max_delay_ns),
+                     3);
     size_t len = strlen(timeline->limit);
     while (len > 0 && timeline->limit[len - 1] == ' ')
         len--;
@@ -363,8 +375,9 @@ static void run_request(struct key *key, const char *line, int number) {
     struct weir_verdict got;
     long long now, cost, allowed, remaining, reset_at, retry_after, delay;
     char name[8];
-    assert_int_equal(sscanf(line, "%lld %7s %lld -> %lld %lld %lld %lld %lld", &now, name, &cost, &allowed,
-                            &remaining, &reset_at, &retry_after, &delay), 8);
+    assert_int_equal(sscanf(line, "%lld %7s %lld -> %lld %lld %lld %lld %lld", &now, name, &cost,
+                            &allowed, &remaining, &reset_at, &retry_after, &delay),
+                     8);
     enum op op = !strcmp(name, "hit") ? HIT : !strcmp(name, "test") ? TEST : REFUND;
     assert_int_equal(ask(key, op, now, cost, &got), 0);
     struct weir_verdict want = {.allowed = (int32_t)allowed,
@@ -408,11 +421,14 @@ static void test_timelines_answer_as_written(void **state) {
         assert_true(timelines[i] >= 25);
 }
 
-/* ------------------------------------------------------------------------------ the log by itself */
+/* ---------------------------------------------------------------------------- the log by itself */
 
-static void long_log(struct key *key, uint32_t lines, int64_t amount, int64_t period_ns, int64_t hits) {
+static void long_log(struct key *key, uint32_t lines, int64_t amount, int64_t period_ns,
+                     int64_t hits) {
     struct weir_verdict verdict;
-    *key = (struct key){.limit = {.amount = amount, .period_ns = period_ns, .multiples = 1,
+    *key = (struct key){.limit = {.amount = amount,
+                                  .period_ns = period_ns,
+                                  .multiples = 1,
                                   .strategy = WEIR_MOVING_WINDOW}};
     pool_init(&key->pool, lines);
     for (int64_t i = 0; i < hits; i++)
@@ -443,8 +459,11 @@ static void test_two_checks_of_one_key_in_one_decision(void **state) {
     struct key key;
     struct weir_verdict verdict;
     long_log(&key, 1024, 1000, 1000 * SECOND, 1000);
-    struct weir_step step = {
-        .limit = &key.limit, .now_ns = 1400 * SECOND, .cost = 1, .charge = true, .lines = &key.pool.lines};
+    struct weir_step step = {.limit = &key.limit,
+                             .now_ns = 1400 * SECOND,
+                             .cost = 1,
+                             .charge = true,
+                             .lines = &key.pool.lines};
     pool_begin(&key.pool);
     for (int i = 0; i < 20; i++) {
         assert_int_equal(weir_moving_window.step(&key.state, &step, &verdict), 0);
@@ -473,7 +492,8 @@ static void test_an_empty_pool_is_an_error_that_charges_nothing(void **state) {
     pool_free(&key.pool);
 }
 
-/* Any byte of the state or the pool wrong: an error or a wrong count, never a wild access or a hang. */
+/* Any byte of the state or the pool wrong: an error or a wrong count, never a wild access or a
+ * hang. */
 static void test_a_damaged_log_is_safe(void **state) {
     (void)state;
     struct key key, broken;
@@ -489,7 +509,8 @@ static void test_a_damaged_log_is_safe(void **state) {
         memcpy(broken.pool.line, whole, lines * sizeof *whole);
         for (int64_t flips = 1 + below(3); flips > 0; flips--) {
             uint8_t *bytes = one_in(2) ? (uint8_t *)&broken.state : (uint8_t *)broken.pool.line;
-            int64_t size = bytes == (uint8_t *)&broken.state ? 44 : (int64_t)(lines * sizeof *whole);
+            int64_t size =
+                bytes == (uint8_t *)&broken.state ? 44 : (int64_t)(lines * sizeof *whole);
             bytes[below(size)] = (uint8_t)(one_in(2) ? random_bits() : one_in(2) ? 0 : 255);
         }
         for (int64_t j = 0; j < 4; j++) {
@@ -555,15 +576,17 @@ static void measure(int64_t amount, struct costs *costs) {
     pool_free(&key.pool);
 }
 
-/* A linear search of a million would cost milliseconds; the bound is loose for sanitizers and neighbours. */
+/* A linear search of a million would cost milliseconds; the bound is loose for sanitizers and
+ * neighbours. */
 static void test_a_full_log_of_a_million_is_as_fast_as_one_of_ten(void **state) {
     (void)state;
     struct costs small, large;
     measure(10, &small);
     measure(1000000, &large);
-    print_message("log of        10: hit %4.0f ns, half expired %5.0f ns, denied cost %5.0f ns\n", small.hit,
-                  small.look, small.denied);
-    print_message("log of 1,000,000: hit %4.0f ns, half expired %5.0f ns, denied cost %5.0f ns, %.2f bytes a hit\n",
+    print_message("log of        10: hit %4.0f ns, half expired %5.0f ns, denied cost %5.0f ns\n",
+                  small.hit, small.look, small.denied);
+    print_message("log of 1,000,000: hit %4.0f ns, half expired %5.0f ns, denied cost %5.0f ns, "
+                  "%.2f bytes a hit\n",
                   large.hit, large.look, large.denied, large.bytes);
     assert_true(large.hit < 4 * small.hit + 100);
     assert_true(large.look < 100 * small.look + 2000);
