@@ -1,7 +1,8 @@
 /*
  * weir._core: Python objects over libweir's structs, nothing else.
  *
- *     module.c       the module, its state, errors, the clock, parse(), unlink()
+ *     module.c       the module, its state, errors, parse(), unlink()
+ *     clock.c        time.time()
  *     key.c          identifiers -> the bytes of a key
  *     py_limit.c     Limit
  *     py_decision.c  Decision, and the named tuples Verdict and WindowStats
@@ -28,7 +29,17 @@
 /* Python's type slots are functions kept as void *, which POSIX allows and ISO C does not. */
 #pragma GCC diagnostic ignored "-Wpedantic"
 
+/* The clock of clock.c. */
+struct core_clock {
+    PyObject *names;      /* the dict of module time */
+    PyObject *name;       /* "time" */
+    PyObject *builtin;    /* the interpreter's time.time; NULL if it was hidden when we were imported */
+    PyCFunction function; /* what it calls, unless someone changed it */
+    uint64_t version;     /* of `names` when `builtin` was last found there */
+};
+
 struct core_state {
+    struct core_clock clock;
     PyTypeObject *limit_type;
     PyTypeObject *decision_type;
     PyTypeObject *table_type;
@@ -40,8 +51,7 @@ struct core_state {
     PyObject *parse_error;
     PyObject *storage_error;
     PyObject *table_error;
-    PyObject *time_module;
-    PyObject *str_time, *str_cost, *str_mode, *str_decide, *str_clear, *str_allowed, *str_remaining,
+    PyObject *str_cost, *str_mode, *str_decide, *str_clear, *str_allowed, *str_remaining,
         *str_reset_at;
     PyObject *default_namespace; /* "LIMITER" */
 };
@@ -92,9 +102,6 @@ PyObject *core_raise(struct core_state *state, int result, const struct weir_err
 /* Raises TableError: the table is closed. */
 void core_raise_closed(struct core_state *state);
 
-/* time.time() through the module, in nanoseconds; negative with an exception set. */
-int64_t core_now(struct core_state *state);
-
 /* A float, or an int that is no bool. -1.0 with an exception naming `what`. */
 double core_number(PyObject *object, const char *what);
 
@@ -109,6 +116,15 @@ int core_count(PyObject *object, const char *what, int64_t *count);
 
 /* The UTF-8 of a str without NUL, or NULL with an exception naming `what`. Lives as long as the str. */
 const char *core_c_string(PyObject *text, const char *what);
+
+/* -------------------------------------------------------------------------------------- clock.c */
+
+int core_clock_init(struct core_clock *clock);
+int core_clock_traverse(struct core_clock *clock, visitproc visit, void *arg);
+void core_clock_clear(struct core_clock *clock);
+
+/* time.time(), in nanoseconds; negative with an exception set. May run Python code. */
+int64_t core_now(struct core_state *state);
 
 /* ---------------------------------------------------------------------------------------- key.c */
 

@@ -1,8 +1,7 @@
-/* The module: its state, errors, numbers and the clock, parse(), unlink(). */
+/* The module: its state, errors, numbers, parse(), unlink(). */
 #include "core.h"
 
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 
 /* -------------------------------------------------------------------------------------- errors */
@@ -104,33 +103,6 @@ double core_ns_to_seconds(int64_t ns) {
     if (ns == WEIR_NEVER)
         return Py_HUGE_VAL;
     return (double)(ns / 1000 + (ns % 1000 > 0)) / 1e6;
-}
-
-/* --------------------------------------------------------------------------------------- clock */
-
-static int64_t now_of(PyObject *reading) {
-    double seconds = core_number(reading, "the result of time.time()");
-    if (seconds == -1.0 && PyErr_Occurred())
-        return -1;
-    if (!(seconds >= 0.0 && seconds <= (double)(WEIR_NOW_MAX / 1000000000))) {
-        PyErr_Format(PyExc_ValueError,
-                     "time.time() returned %R: only moments from 1970 to 2116 can be decided", reading);
-        return -1;
-    }
-    return (int64_t)(seconds * 1e6 + 0.5) * 1000;
-}
-
-int64_t core_now(struct core_state *state) {
-    PyObject *clock = PyObject_GetAttr(state->time_module, state->str_time);
-    if (!clock)
-        return -1;
-    PyObject *reading = PyObject_Vectorcall(clock, NULL, 0, NULL);
-    Py_DECREF(clock);
-    if (!reading)
-        return -1;
-    int64_t now_ns = now_of(reading);
-    Py_DECREF(reading);
-    return now_ns;
 }
 
 /* ----------------------------------------------------------------------------------- functions */
@@ -311,10 +283,13 @@ static int add_strings(struct core_state *state) {
         PyObject **place;
         const char *text;
     } strings[] = {
-        {&state->str_time, "time"},       {&state->str_cost, "cost"},
-        {&state->str_mode, "mode"},       {&state->str_decide, "decide"},
-        {&state->str_clear, "clear"},     {&state->str_allowed, "allowed"},
-        {&state->str_remaining, "remaining"}, {&state->str_reset_at, "reset_at"},
+        {&state->str_cost, "cost"},
+        {&state->str_mode, "mode"},
+        {&state->str_decide, "decide"},
+        {&state->str_clear, "clear"},
+        {&state->str_allowed, "allowed"},
+        {&state->str_remaining, "remaining"},
+        {&state->str_reset_at, "reset_at"},
         {&state->default_namespace, "LIMITER"},
     };
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
@@ -336,11 +311,11 @@ static int add_constants(PyObject *module) {
 
 static int module_exec(PyObject *module) {
     struct core_state *state = PyModule_GetState(module);
-    state->time_module = PyImport_ImportModule("time");
-    if (!state->time_module || add_strings(state) < 0 || add_errors(module, state) < 0 ||
-        add_types(module, state) < 0 || add_constants(module) < 0)
-        return -1;
-    return 0;
+    return core_clock_init(&state->clock) < 0 || add_strings(state) < 0 ||
+                   add_errors(module, state) < 0 || add_types(module, state) < 0 ||
+                   add_constants(module) < 0
+               ? -1
+               : 0;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
@@ -356,8 +331,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->parse_error);
     Py_VISIT(state->storage_error);
     Py_VISIT(state->table_error);
-    Py_VISIT(state->time_module);
-    return 0;
+    return core_clock_traverse(&state->clock, visit, arg);
 }
 
 static int module_clear(PyObject *module) {
@@ -373,8 +347,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->parse_error);
     Py_CLEAR(state->storage_error);
     Py_CLEAR(state->table_error);
-    Py_CLEAR(state->time_module);
-    Py_CLEAR(state->str_time);
+    core_clock_clear(&state->clock);
     Py_CLEAR(state->str_cost);
     Py_CLEAR(state->str_mode);
     Py_CLEAR(state->str_decide);

@@ -145,7 +145,7 @@ class MemoryStorage(Table):
     """``memory://`` by the name that ``limits`` gives it."""
 
     def __new__(cls, uri: str | None = None, **options: Any) -> MemoryStorage:
-        return super().__new__(cls, _with_sizes(uri or "memory://", options))
+        return super().__new__(cls, with_sizes(uri or "memory://", options))
 
 
 Factory = Callable[..., StorageTypes]
@@ -157,7 +157,7 @@ SCHEMES: dict[str, Factory | str] = {
 }
 
 
-def _with_sizes(uri: str, options: dict[str, Any]) -> str:
+def with_sizes(uri: str, options: dict[str, Any]) -> str:
     """The URI with the options that tables know; others are ignored, as ``limits`` does."""
     sizes = {name: options[name] for name in ("keys", "hits") if options.get(name) is not None}
     if not sizes:
@@ -166,7 +166,7 @@ def _with_sizes(uri: str, options: dict[str, Any]) -> str:
 
 
 def _open_table(uri: str, **options: Any) -> Table:
-    return Table(_with_sizes(uri, options))
+    return Table(with_sizes(uri, options))
 
 
 SCHEMES["shm"] = _open_table
