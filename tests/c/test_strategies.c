@@ -529,6 +529,28 @@ static void test_a_damaged_log_is_safe(void **state) {
     pool_free(&key.pool);
 }
 
+/* The words of a counter may say anything in a damaged file: verdicts stay within their bounds. */
+static void test_a_damaged_counter_is_safe(void **state) {
+    (void)state;
+    struct key key = {.pool = {.line = NULL}};
+    struct weir_verdict verdict;
+    random_state = seed;
+    pool_init(&key.pool, 8);
+    for (int i = 0; i < 300000; i++) {
+        random_limit(&key.limit, WEIR_SLIDING_WINDOW_COUNTER + (int)below(3));
+        key.state = (struct weir_state){.expires_ns = (int64_t)random_bits()};
+        for (int j = 0; j < 3; j++)
+            key.state.word[j] = (int64_t)(one_in(4) ? random_bits() : random_bits() >> below(64));
+        int64_t now = below(WEIR_NOW_MAX);
+        int64_t cost = (int64_t)(random_bits() >> (1 + below(63)));
+        assert_int_equal(ask(&key, (enum op)below(3), now, cost, &verdict), 0);
+        assert_in_range(verdict.remaining, 0, verdict.limit);
+        assert_true(verdict.retry_after_ns >= 0 && verdict.delay_ns >= 0);
+        assert_true(verdict.reset_at_ns >= now);
+    }
+    pool_free(&key.pool);
+}
+
 static double seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -617,6 +639,7 @@ int main(void) {
         cmocka_unit_test(test_two_checks_of_one_key_in_one_decision),
         cmocka_unit_test(test_an_empty_pool_is_an_error_that_charges_nothing),
         cmocka_unit_test(test_a_damaged_log_is_safe),
+        cmocka_unit_test(test_a_damaged_counter_is_safe),
         cmocka_unit_test(test_a_full_log_of_a_million_is_as_fast_as_one_of_ten),
         cmocka_unit_test(test_a_log_of_100_hits_is_small),
     };
