@@ -60,6 +60,7 @@ static void arm(struct weir_transaction *txn, uint32_t index, uint32_t lead, uin
     struct weir_lock *lock = weir_lock_at(txn->table, index);
     lock->lead = lead;
     lock->seq = seq;
+    WEIR_ORDER(); /* an older seq beside a new record might still be its lead's */
     lock->armed = 1;
     if (index != lead) {
         struct weir_lock *leader = weir_lock_at(txn->table, lead);
@@ -124,6 +125,7 @@ static void disarm(struct weir_transaction *txn) {
         table->stripe[stripe_of(table, txn->change[i].cell)].lock.armed = 0;
     if (txn->lines.changed)
         table->pool->lock.armed = 0;
+    weir_lock_at(table, txn->lock[0])->armed = 0;
 }
 
 void weir_transaction_commit(struct weir_transaction *txn) {
@@ -140,6 +142,8 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     struct weir_lock *leader = weir_lock_at(table, lead);
     uint64_t seq = ++leader->last_seq;
     leader->members = 0;
+    WEIR_ORDER(); /* nobody arms anything with a number that may be given out again */
+    arm(txn, lead, lead, seq); /* with nothing to undo, maybe: who takes the lock on sees `armed` */
     if (lines->changed && lines->given_head != WEIR_LINE_NONE) /* given lines go before the free ones; */
         lines->link[lines->links++] =                          /* take() left room for this link */
             (struct weir_link){lines->given_tail, lines->free_head};
