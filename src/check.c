@@ -57,8 +57,6 @@ static int check_free_list(struct weir_table *table, uint8_t *seen, struct weir_
         if (seen[line / 8] & 1 << line % 8)
             return corrupt(error, "a line is twice in use or free", line);
         seen[line / 8] |= (uint8_t)(1 << line % 8);
-        if (count + 1 == table->pool->free_count)
-            return 0; /* the last one's `next` says nothing */
     }
     return count == table->pool->free_count ? 0
                                             : corrupt(error, "the free list has another length", count);
