@@ -254,10 +254,11 @@ static int judge(const struct weir_table *table, const struct weir_header *heade
         return refuse(table, WEIR_EVERSION, "made by another build or machine; remove it", error);
     if (header->checksum != weir_checksum(header))
         return refuse(table, WEIR_EFORMAT, "its header is damaged; remove it", error);
+    memset(&plan, 0, sizeof plan);
     lay_out(&plan, header->keys, header->hits);
     if (header->keys < WEIR_BUCKET_CELLS || header->keys > WEIR_KEYS_MAX ||
-        header->hits > WEIR_HITS_MAX || plan.bytes != header->bytes ||
-        plan.lines_at != header->lines_at || plan.stripes != header->stripes)
+        header->hits > WEIR_HITS_MAX ||
+        memcmp(&plan, header, offsetof(struct weir_header, secret)) != 0)
         return refuse(table, WEIR_EFORMAT, "its header is damaged; remove it", error);
     if (size != header->bytes)
         return weir_fail(error, WEIR_EFORMAT, 0,
@@ -323,6 +324,10 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri,
         rc = fail_errno(table, errno, "cannot lock it", error);
         goto out;
     }
+    if (fstat(fd, &st) == 0 && st.st_nlink == 0) { /* removed since we found it: not the one to share */
+        rc = 1;
+        goto out;
+    }
     base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) {
         rc = fail_errno(table, errno, "cannot map it", error);
@@ -367,7 +372,8 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
     snprintf(table->name, sizeof table->name, "%.*s", (int)strcspn(text, "?"), text);
     uint64_t keys = uri.keys ? uri.keys : KEYS_DEFAULT;
     memset(&plan, 0, sizeof plan);
-    lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : keys * HITS_PER_KEY);
+    uint64_t hits = keys * HITS_PER_KEY < WEIR_HITS_MAX ? keys * HITS_PER_KEY : WEIR_HITS_MAX;
+    lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits);
     if (uri.home == WEIR_HOME_MEMORY) {
         rc = open_memory(table, &plan, error);
     } else {
