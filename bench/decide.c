@@ -155,6 +155,7 @@ static double read_ns(struct chain *chain) {
     double start = seconds();
     for (int i = 0; i < N; i++)
         chain->at = chain->line[chain->at][0];
+    *(volatile uint64_t *)&chain->at = chain->at;
     return (seconds() - start) / N * 1e9;
 }
 

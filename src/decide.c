@@ -105,9 +105,16 @@ static int take_locks(struct decision *d) {
 static const struct weir_state never_seen;
 
 static void read_states(struct decision *d) {
+    bool moved = false;
+    for (uint32_t i = 0; i < d->slots; i++) {
+        d->slot[i].cell = weir_cell_find(d->table, d->slot[i].fingerprint);
+        if (d->slot[i].cell == WEIR_CELL_NONE && d->mode != WEIR_TEST)
+            moved |= weir_cell_make_room(&d->txn, d->slot[i].fingerprint, d->now_ns);
+    }
     for (uint32_t i = 0; i < d->slots; i++) {
         struct slot *slot = &d->slot[i];
-        slot->cell = weir_cell_find(d->table, slot->fingerprint);
+        if (moved)
+            slot->cell = weir_cell_find(d->table, slot->fingerprint);
         slot->was = slot->cell == WEIR_CELL_NONE ? &never_seen : &d->table->cell[slot->cell].state;
         slot->state = *slot->was;
     }
@@ -272,6 +279,7 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
     if (fresh) {
         if (empty)
             goto out;
+        weir_cell_make_room(&txn, fingerprint, now_ns);
         rc = weir_cell_place(&txn, fingerprint, now_ns, &cell);
         if (rc < 0)
             goto out;

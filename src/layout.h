@@ -255,6 +255,7 @@ static inline uint32_t weir_cell_find(const struct weir_table *table,
                ? cell
                : weir_cell_search(table, fingerprint);
 }
+bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns);
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
                     uint32_t *cell);
 int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines);

@@ -6,10 +6,12 @@
  *     bucket:  | cell | cell | cell | cell | cell | cell | cell | cell |   8 x 64 bytes
  *
  * Within a bucket the search starts at a cell of the key's own, so most lookups read one cache line.
- * The second bucket takes a key only when the first is full (two choices, Azar et al. 1994): the table
- * fills to some 98 % before anything is evicted.
+ * The second bucket takes a key only when the first is full (two choices, Azar et al. 1994). When that is
+ * full too, one of the sixteen moves to its own other bucket, if there is room (cuckoo hashing with
+ * buckets, Dietzfelbinger and Weidling 2007, one step deep): the table fills to some 97 % before anything
+ * is evicted.
  *
- * When both are full, the cell that loses least makes room: an expired one; else the smallest share of
+ * When nobody can move, the cell that loses least makes room: an expired one; else the smallest share of
  * its limit used, then the one not denied lately, then the soonest to expire. A key at its limit that is
  * still being hit therefore stays while others come and go.
  */
@@ -95,6 +97,53 @@ static void cool(struct weir_table *table, uint64_t bucket) {
     for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
         if (cell[i].state.heat > 0)
             cell[i].state.heat--;
+}
+
+static uint32_t free_in(const struct weir_table *table, uint64_t bucket, int64_t now_ns) {
+    uint32_t base = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
+    for (uint32_t cell = base; cell < base + WEIR_BUCKET_CELLS; cell++) {
+        const struct weir_state *state = &table->cell[cell].state;
+        if (state->expires_ns <= now_ns && !weir_owns_lines(state))
+            return cell;
+    }
+    return WEIR_CELL_NONE;
+}
+
+/* Moves the key in `from` to its other bucket, if that has room. */
+static bool move_out(struct weir_transaction *txn, uint32_t from, int64_t now_ns) {
+    struct weir_table *table = txn->table;
+    struct weir_cell moving = table->cell[from];
+    uint64_t bucket[2];
+    weir_buckets_of(table, moving.fingerprint, bucket);
+    uint32_t to = free_in(table, bucket[from / WEIR_BUCKET_CELLS == bucket[0]], now_ns);
+    if (to == WEIR_CELL_NONE)
+        return false;
+    txn->change[0] = (struct weir_change){
+        .cell = to, .fingerprint = moving.fingerprint, .state = &moving.state};
+    txn->change[1] = (struct weir_change){.cell = from, .state = NULL};
+    txn->changes = 2;
+    weir_transaction_commit(txn);
+    txn->changes = 0;
+    return true;
+}
+
+/*
+ * Makes room for a new key whose two buckets are full, by moving another: a transaction of its own, which
+ * changes no counter. `txn` holds the stripe and nothing else yet. Returns whether cells have moved.
+ */
+bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2],
+                         int64_t now_ns) {
+    uint64_t bucket[2];
+    weir_buckets_of(txn->table, fingerprint, bucket);
+    if (txn->lines.changed || bucket[0] == bucket[1] ||
+        free_in(txn->table, bucket[0], now_ns) != WEIR_CELL_NONE ||
+        free_in(txn->table, bucket[1], now_ns) != WEIR_CELL_NONE)
+        return false;
+    for (int b = 0; b < 2; b++)
+        for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
+            if (move_out(txn, (uint32_t)(bucket[b] * WEIR_BUCKET_CELLS) + i, now_ns))
+                return true;
+    return false;
 }
 
 /*
