@@ -1,0 +1,121 @@
+/*
+ * libweir on a Redis or Valkey server: what to send, and how to read what comes back. No sockets: the
+ * bytes travel by hiredis, or by whatever the program has.
+ *
+ *     struct weir_redis_request request = {.checks = checks, .n = 3, .mode = WEIR_HIT};
+ *     struct weir_redis_command command;
+ *     struct weir_redis_reply reply;
+ *
+ *     size_t room = weir_redis_room(&request);
+ *     char *buffer = malloc(room);
+ *     weir_redis_command(&request, buffer, room, &command);
+ *     write(fd, command.bytes, command.len);
+ *     …until weir_redis_read(bytes, len, &request, verdicts, &reply) is 1: read more…
+ *     if (reply.kind == WEIR_REDIS_NOSCRIPT)
+ *         once more with request.whole = 1
+ *     if (reply.kind == WEIR_REDIS_DECIDED && !reply.decision.allowed)
+ *         refuse(verdicts[reply.decision.deciding].retry_after_ns);
+ *
+ * With hiredis: redisAppendCommandArgv(context, command.argc, command.argv, command.argv_len), or
+ * redisAppendFormattedCommand(context, command.bytes, command.len).
+ *
+ * Caveats first
+ * -------------
+ *  - The script decides by the server's clock, in whole microseconds; what it answers is rounded up to the
+ *    next one. A max_delay is rounded down. Moments after the year 2255 and waits of more than 285 years
+ *    are said as INT64_MAX.
+ *  - A decision is atomic on one server. In a Cluster, all its keys must share a slot: see
+ *    weir_redis_slot().
+ *  - A moving window holds at most 2^24 hits that came at different moments.
+ *  - Needs Redis 5 or later, or Valkey.
+ *  - Nothing here allocates, and every function may be called by any thread.
+ */
+#ifndef WEIR_REDIS_H
+#define WEIR_REDIS_H
+
+#include "weir/weir.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WEIR_REDIS_ARGS_MAX (WEIR_CHECKS_MAX + 4)
+#define WEIR_REDIS_PREFIX_MAX 1024
+#define WEIR_REDIS_REPLY_MAX (1 << 16) /* bytes of one reply that are read; a decision has some 4000 */
+
+/* What to ask. Set what is needed, leave the rest 0. */
+struct weir_redis_request {
+    const struct weir_check *checks; /* borrowed until the reply is read */
+    size_t n;                        /* 1 to WEIR_CHECKS_MAX */
+    int32_t mode;                    /* enum weir_mode */
+    int32_t whole;                   /* 1: send the script itself, not its name: the answer to NOSCRIPT */
+    int32_t clear;                   /* 1: forget the counters; mode and costs are ignored */
+    int32_t clock_given;             /* for tests. 1: clock_ns is the time; 0: it is added to the server's */
+    int64_t clock_ns;                /* a multiple of 1000 */
+    const char *prefix;              /* the names' first part, without "{" and "}"; NULL: "weir" */
+    size_t prefix_len;               /* 0 to WEIR_REDIS_PREFIX_MAX */
+};
+
+/* What to send, both as bytes of the protocol and as arguments. Points into the caller's buffer. */
+struct weir_redis_command {
+    const char *bytes;
+    size_t len;
+    int32_t argc;
+    int32_t keys; /* names among the arguments; they begin at argv[key_at] */
+    int32_t key_at;
+    int32_t reserved;
+    const char *argv[WEIR_REDIS_ARGS_MAX];
+    size_t argv_len[WEIR_REDIS_ARGS_MAX];
+};
+
+enum weir_redis_kind {
+    WEIR_REDIS_DECIDED,  /* verdicts and decision are filled in */
+    WEIR_REDIS_CLEARED,  /* the answer to `clear` */
+    WEIR_REDIS_NOSCRIPT, /* the server does not know the script: nothing was decided */
+    WEIR_REDIS_ERROR,    /* `error` says why nothing was decided */
+};
+
+struct weir_redis_reply {
+    int32_t kind; /* enum weir_redis_kind */
+    int32_t reserved;
+    size_t used;        /* bytes of the input that were this reply, and messages pushed before it */
+    int64_t now_ns;     /* DECIDED: the time it was decided at */
+    const char *error;  /* ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …"; in the input */
+    size_t error_len;
+    struct weir_decision decision;
+};
+
+/* Bytes that weir_redis_command() needs at most. 0: too many, or the request is out of its range. */
+WEIR_API size_t weir_redis_room(const struct weir_redis_request *request);
+
+/*
+ * Writes the command into `buffer`, of `room` bytes.
+ * Errors: WEIR_EINVAL (a check, mode or prefix out of its range), WEIR_ETOOMANY, WEIR_ENOSPC (room).
+ */
+WEIR_API int weir_redis_command(const struct weir_redis_request *request, char *buffer, size_t room,
+                                struct weir_redis_command *command);
+
+/*
+ * Reads the reply to `request` from the first `len` bytes that came; verdicts: room for request->n.
+ * RESP2 and RESP3; messages pushed before the reply are passed over.
+ * Returns 1: it is complete; 0: more bytes are needed; WEIR_EFORMAT: this is no reply to such a request,
+ * or longer than WEIR_REDIS_REPLY_MAX. The connection is then of no further use.
+ */
+WEIR_API int weir_redis_read(const char *bytes, size_t len, const struct weir_redis_request *request,
+                             struct weir_verdict *verdicts, struct weir_redis_reply *reply);
+
+/*
+ * The Cluster slot of a check's counter, 0 to 16383, or WEIR_EINVAL. Names carry a hash tag, the key's first
+ * two parts: "weir:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute". So all limits of one client share a
+ * slot and can be decided together.
+ */
+WEIR_API int weir_redis_slot(const struct weir_redis_request *request, size_t index);
+
+/* The script and its SHA-1 in hex, for SCRIPT LOAD. Static storage. */
+WEIR_API const char *weir_redis_script(size_t *len);
+WEIR_API const char *weir_redis_sha1(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,38 @@
+/*
+ * What the codecs of all remote stores share: names of counters, which checks share one, and which verdict
+ * to tell the client.
+ */
+#ifndef WEIR_REMOTE_H
+#define WEIR_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "weir/weir.h"
+
+/* Everything a name has beside prefix and key. */
+#define WEIR_NAME_REST 128
+
+/* 0, WEIR_EINVAL or WEIR_ETOOMANY: whether a decision can be made of these. */
+int weir_remote_validate(const struct weir_check *checks, size_t n);
+
+/*
+ * Writes the name of a check's counter, `prefix:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute`, into `name`, which
+ * has room for prefix, key and WEIR_NAME_REST; not NUL-terminated. Returns its length.
+ *
+ * The braces enclose the key up to its second slash, all of it if there are fewer: namespace and first
+ * identifier, so that a client's limits share a slot of a Redis Cluster. Amount, multiples and unit
+ * (token bucket: and burst) are always the last parts, so that different counters have different names,
+ * whatever bytes are in the key.
+ */
+size_t weir_remote_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
+                        char *name);
+
+/* Whether two checks have the same name. */
+bool weir_remote_same(const struct weir_check *a, const struct weir_check *b);
+
+/* Which verdict decides: see struct weir_decision. */
+void weir_remote_choose(const struct weir_check *checks, const struct weir_verdict *verdicts, size_t n,
+                        struct weir_decision *decision);
+
+#endif
