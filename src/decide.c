@@ -194,12 +194,14 @@ static bool same_state(const struct weir_state *a, const struct weir_state *b) {
            a->line[2] == b->line[2];
 }
 
-static int write_back(struct decision *d) {
+/* Changes the slots whose keys are in the table already, or places those that are not. */
+static int write_slots(struct decision *d, bool fresh) {
     struct weir_transaction *txn = &d->txn;
     for (uint32_t i = 0; i < d->slots; i++) {
         struct slot *slot = &d->slot[i];
-        bool fresh = slot->cell == WEIR_CELL_NONE, empty = slot->state.expires_ns == 0;
-        if (same_state(&slot->state, slot->was) || (fresh && empty))
+        bool empty = slot->state.expires_ns == 0;
+        if ((slot->cell == WEIR_CELL_NONE) != fresh || same_state(&slot->state, slot->was) ||
+            (fresh && empty))
             continue;
         uint32_t cell = slot->cell;
         if (fresh) {
@@ -215,6 +217,12 @@ static int write_back(struct decision *d) {
         };
     }
     return 0;
+}
+
+/* Old keys first: a new one must not be placed where this very decision writes. */
+static int write_back(struct decision *d) {
+    int rc = write_slots(d, false);
+    return rc < 0 ? rc : write_slots(d, true);
 }
 
 /* Sets what eviction goes by: shares of what was charged, heat of what was denied. */

@@ -148,7 +148,7 @@ bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprin
 
 /*
  * Chooses a cell for a new key and gives back the lines of who was there. Returns 0, or an error of
- * the pool; WEIR_EFULL if this very decision has taken all cells there are to choose from.
+ * the pool; WEIR_ETOOMANY if this very decision has taken all cells there are to choose from.
  */
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
                     uint32_t *cell) {
@@ -163,7 +163,7 @@ int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2],
     if (evicts)
         *cell = victim;
     if (*cell == WEIR_CELL_NONE)
-        return WEIR_EFULL;
+        return WEIR_ETOOMANY;
     struct weir_state was = table->cell[*cell].state;
     int rc = weir_owns_lines(&was) ? weir_log_drop(&was, &txn->lines) : 0;
     if (rc == 0 && evicts) {
