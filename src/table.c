@@ -30,9 +30,12 @@ void weir_buckets_of(const struct weir_table *table, const uint64_t fingerprint[
                      uint64_t bucket[2]) {
     bucket[0] = weir_first_bucket(table, fingerprint);
     uint64_t stripe = bucket[0] & table->stripe_mask;
-    uint64_t stripes = (uint64_t)table->stripe_mask + 1;
-    uint64_t of_stripe = (table->buckets - stripe + stripes - 1) / stripes;
-    bucket[1] = stripe + scale(fingerprint[1], of_stripe) * stripes;
+    int shift = __builtin_ctz(table->stripe_mask + 1);
+    uint64_t of_stripe = ((table->buckets - 1 - stripe) >> shift) + 1;
+    uint64_t other = (bucket[0] >> shift) + (of_stripe > 1) + scale(fingerprint[1], of_stripe - 1);
+    if (other >= of_stripe)
+        other -= of_stripe;
+    bucket[1] = stripe + (other << shift);
 }
 
 static uint32_t find_in(const struct weir_table *table, uint64_t bucket,
