@@ -17,7 +17,7 @@
 #include "layout.h"
 
 #define RETRIES 4
-#define HEAT 15
+#define HEAT 16 /* what a denial adds; each eviction nearby takes 1 off */
 
 /* One key of the decision. Two checks of the same key and limit share one. */
 struct slot {
@@ -231,7 +231,7 @@ static void mark(struct weir_state *state, const struct weir_check *check,
     state->strategy = (uint8_t)check->limit->strategy;
     state->share = share(verdict);
     if (!verdict->allowed)
-        state->heat = HEAT;
+        state->heat = state->heat < UINT8_MAX - HEAT ? (uint8_t)(state->heat + HEAT) : UINT8_MAX;
 }
 
 static void mark_all(struct decision *d) {
@@ -239,7 +239,7 @@ static void mark_all(struct decision *d) {
         struct slot *slot = &d->slot[d->slot_of[i]];
         mark(&slot->state, &d->checks[i], &d->verdicts[i]);
         if (!d->verdicts[i].allowed && slot->cell != WEIR_CELL_NONE)
-            d->table->cell[slot->cell].state.heat = HEAT;
+            d->table->cell[slot->cell].state.heat = slot->state.heat;
     }
 }
 
@@ -282,7 +282,7 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
         goto out;
     mark(&state, check, verdict);
     if (!verdict->allowed && !fresh)
-        was->heat = HEAT;
+        was->heat = state.heat;
     bool empty = state.expires_ns == 0;
     if (fresh) {
         if (empty)

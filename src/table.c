@@ -12,8 +12,8 @@
  * is evicted.
  *
  * When nobody can move, the cell that loses least makes room: an expired one; else the smallest share of
- * its limit used, then the one not denied lately, then the soonest to expire. A key at its limit that is
- * still being hit therefore stays while others come and go.
+ * its limit used, then the one denied least lately, then the soonest to expire. A key at its limit that
+ * is still being hit therefore stays while others come and go, were they all at their limits, too.
  */
 #include "layout.h"
 #include "log.h"
