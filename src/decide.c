@@ -302,13 +302,28 @@ out:
     return rc;
 }
 
+/*
+ * The pool is empty: lines that a decision gives back are free only once it is committed. So what has
+ * expired in its own logs is dropped first, by hits of cost 0.
+ */
+static void shed(struct weir_table *table, const struct weir_check *check,
+                 const uint64_t fingerprint[2], int64_t now_ns) {
+    struct weir_check nothing = *check;
+    struct weir_verdict verdict;
+    nothing.cost = 0;
+    (void)attempt_one(table, &nothing, fingerprint, now_ns, WEIR_HIT, &verdict);
+}
+
 static int decide_one(struct weir_table *table, const struct weir_check *check, int64_t now_ns,
                       enum weir_mode mode, struct weir_verdict *verdict) {
     uint64_t fingerprint[2];
+    const uint64_t *keep = fingerprint;
     weir_fingerprint(table, check->key, check->key_len, check->limit, fingerprint);
     int rc = attempt_one(table, check, fingerprint, now_ns, mode, verdict);
-    for (int i = 0; i < RETRIES && rc == WEIR_EFULL; i++) {
-        rc = weir_table_reclaim(table, now_ns);
+    for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
+        if (i == 0)
+            shed(table, check, fingerprint, now_ns);
+        rc = i == 0 ? 0 : weir_table_reclaim(table, now_ns, &keep, 1);
         if (rc == 0)
             rc = attempt_one(table, check, fingerprint, now_ns, mode, verdict);
     }
@@ -326,8 +341,13 @@ static int decide_many(struct weir_table *table, const struct weir_check *checks
     d.verdicts = verdicts;
     name_slots(&d);
     int rc = attempt(&d);
-    for (int i = 0; i < RETRIES && rc == WEIR_EFULL; i++) {
-        rc = weir_table_reclaim(table, now_ns);
+    const uint64_t *keep[WEIR_CHECKS_MAX];
+    for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
+        for (uint32_t j = 0; j < n && i == 0; j++) {
+            keep[d.slot_of[j]] = d.slot[d.slot_of[j]].fingerprint;
+            shed(table, &checks[j], keep[d.slot_of[j]], now_ns);
+        }
+        rc = i == 0 ? 0 : weir_table_reclaim(table, now_ns, keep, d.slots);
         if (rc == 0)
             rc = attempt(&d);
     }

@@ -260,6 +260,7 @@ int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2],
                     uint32_t *cell);
 int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines);
 void weir_buckets_of(const struct weir_table *table, const uint64_t fingerprint[2], uint64_t bucket[2]);
-int weir_table_reclaim(struct weir_table *table, int64_t now_ns);
+int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
+                       uint32_t kept);
 
 #endif

@@ -15,6 +15,8 @@
  * its limit used, then the one denied least lately, then the soonest to expire. A key at its limit that
  * is still being hit therefore stays while others come and go, were they all at their limits, too.
  */
+#include <string.h>
+
 #include "layout.h"
 #include "log.h"
 
@@ -197,9 +199,27 @@ int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *line
 
 /* --------------------------------------------------------------------- when the pool has no line left */
 
+/* For whom lines are needed: not at the cost of the decision's own logs. */
+struct reclaim {
+    struct weir_table *table;
+    int64_t now_ns;
+    const uint64_t *const *keep; /* fingerprints */
+    uint32_t kept;
+    uint32_t lines; /* freed */
+};
+
+static bool may_evict(const struct reclaim *reclaim, const struct weir_cell *cell) {
+    if (!weir_owns_lines(&cell->state))
+        return false;
+    for (uint32_t i = 0; i < reclaim->kept; i++)
+        if (!memcmp(cell->fingerprint, reclaim->keep[i], sizeof cell->fingerprint))
+            return false;
+    return true;
+}
+
 /* Drops the expired logs of a bucket; with `evict`, if there is none, the one that loses least. */
-static int reclaim_bucket(struct weir_table *table, uint64_t bucket, int64_t now_ns, bool evict,
-                          uint32_t *lines) {
+static int reclaim_bucket(struct reclaim *reclaim, uint64_t bucket, bool evict) {
+    struct weir_table *table = reclaim->table;
     struct weir_transaction txn;
     uint32_t victim = WEIR_CELL_NONE;
     uint32_t stripe = (uint32_t)bucket & table->stripe_mask;
@@ -211,15 +231,14 @@ static int reclaim_bucket(struct weir_table *table, uint64_t bucket, int64_t now
     for (uint32_t i = 0; i < WEIR_BUCKET_CELLS && rc == 0; i++) {
         uint32_t cell = (uint32_t)(bucket * WEIR_BUCKET_CELLS) + i;
         const struct weir_state *state = &table->cell[cell].state;
-        if (!weir_owns_lines(state))
-            continue;
-        if (state->expires_ns <= now_ns)
-            rc = weir_cell_forget(&txn, cell, lines);
-        else if (victim == WEIR_CELL_NONE || loses_less(state, &table->cell[victim].state))
+        if (weir_owns_lines(state) && state->expires_ns <= reclaim->now_ns)
+            rc = weir_cell_forget(&txn, cell, &reclaim->lines);
+        else if (may_evict(reclaim, &table->cell[cell]) &&
+                 (victim == WEIR_CELL_NONE || loses_less(state, &table->cell[victim].state)))
             victim = cell;
     }
-    if (rc == 0 && evict && *lines == 0 && victim != WEIR_CELL_NONE) {
-        rc = weir_cell_forget(&txn, victim, lines);
+    if (rc == 0 && evict && reclaim->lines == 0 && victim != WEIR_CELL_NONE) {
+        rc = weir_cell_forget(&txn, victim, &reclaim->lines);
         table->stripe[stripe].evictions++;
     }
     weir_transaction_end(&txn);
@@ -233,35 +252,39 @@ struct cheapest {
     struct weir_state state;
 };
 
-static void consider(struct weir_table *table, uint64_t bucket, struct cheapest *best) {
+static void consider(const struct reclaim *reclaim, uint64_t bucket, struct cheapest *best) {
+    struct weir_table *table = reclaim->table;
     uint32_t stripe = (uint32_t)bucket & table->stripe_mask;
     if (weir_lock_try(table, stripe) < 0)
         return;
     for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
-        const struct weir_state *state = &table->cell[bucket * WEIR_BUCKET_CELLS + i].state;
-        if (!weir_owns_lines(state) || (best->found && !loses_less(state, &best->state)))
-            continue;
-        *best = (struct cheapest){true, bucket, *state};
+        const struct weir_cell *cell = &table->cell[bucket * WEIR_BUCKET_CELLS + i];
+        if (may_evict(reclaim, cell) && (!best->found || loses_less(&cell->state, &best->state)))
+            *best = (struct cheapest){true, bucket, cell->state};
     }
     weir_lock_release(table, stripe);
 }
 
 /*
- * Frees lines of expired logs; failing that, evicts the log that loses least among those looked at. Called with no lock held. Returns 0 if a line was freed, else WEIR_EFULL or another error.
+ * Frees lines of expired logs; failing that, evicts the log that loses least among those looked at, but
+ * none of the `kept` keys whose fingerprints are in keep[]: whoever needs a line must not get it by
+ * forgetting his own hits. Called with no lock held. Returns 0 if a line was freed, else WEIR_EFULL or
+ * another error.
  */
-int weir_table_reclaim(struct weir_table *table, int64_t now_ns) {
+int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
+                       uint32_t kept) {
+    struct reclaim reclaim = {.table = table, .now_ns = now_ns, .keep = keep, .kept = kept};
     uint64_t count = table->buckets < RECLAIM_BUCKETS ? table->buckets : RECLAIM_BUCKETS;
     uint64_t hand = atomic_fetch_add_explicit(&table->header->hand, count, memory_order_relaxed);
     struct cheapest best = {.found = false};
-    uint32_t lines = 0;
     int rc = 0;
-    for (uint64_t i = 0; i < count && lines < RECLAIM_LINES && rc == 0; i++) {
+    for (uint64_t i = 0; i < count && reclaim.lines < RECLAIM_LINES && rc == 0; i++) {
         uint64_t bucket = (hand + i) % table->buckets;
-        rc = reclaim_bucket(table, bucket, now_ns, false, &lines);
-        if (rc == 0 && lines == 0)
-            consider(table, bucket, &best);
+        rc = reclaim_bucket(&reclaim, bucket, false);
+        if (rc == 0 && reclaim.lines == 0)
+            consider(&reclaim, bucket, &best);
     }
-    if (rc == 0 && lines == 0 && best.found)
-        rc = reclaim_bucket(table, best.bucket, now_ns, true, &lines);
-    return rc < 0 ? rc : lines > 0 ? 0 : WEIR_EFULL;
+    if (rc == 0 && reclaim.lines == 0 && best.found)
+        rc = reclaim_bucket(&reclaim, best.bucket, true);
+    return rc < 0 ? rc : reclaim.lines > 0 ? 0 : WEIR_EFULL;
 }
