@@ -12,7 +12,6 @@ How a check goes:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -71,9 +70,13 @@ def ask(state: AppState, group: Sequence[Asked], mode: int) -> bool:
         raise
     except Exception as error:
         raise StoreFailedError(error, decide) from error
+    keep(group, decision)
+    return decision.allowed
+
+
+def keep(group: Sequence[Asked], decision: Decision) -> None:
     for asked, verdict in zip(group, decision, strict=True):
         asked.verdict = verdict
-    return decision.allowed
 
 
 def _ask_in_parts(state: AppState, group: Sequence[Asked], mode: int) -> bool:
@@ -108,32 +111,43 @@ class FullCheck:
         self.request = request
         self.state = request.state
         self.check = check
-        self.each = check.mode == EACH
+        self.each: bool = check.mode == EACH
         self.keys: dict[Callable[[], str], str] = {}
-        self.asked: list[Asked] = []
         #: Whether no limit denied, that is whether everything was counted.
         self.passed = True
 
     def make(self) -> None:
         """Decide the check."""
+        self.sort(self.prepare_all(self.check.metas), self.prepare_all(self.check.entries))
+        looked = [*self.metas, *self.watched]
+        if looked:
+            ask(self.state, looked, TEST)
         self.watch_metas()
-        self.asked = self.prepare_all(self.check.entries)
-        shadows = [] if self.state.shadow else [a for a in self.asked if a.entry.shadow]
-        firm = [a for a in self.asked if not a.entry.shadow] if shadows else self.asked
-        if firm:
-            self.ask(firm)
-        for asked in shadows:
-            ask(self.state, [asked], HIT if self.passed or self.each else TEST)
-        self.conclude(firm, shadows)
+        self.count()
+        self.conclude()
 
-    def refuse(self, who: str, decision: Decision) -> None:
-        """What :meth:`make` does with a denial, for a check that was decided without it."""
-        for entry, verdict in zip(self.check.entries, decision, strict=True):
-            asked = Asked(entry, who, entry.scope, "", entry.cost)
-            asked.verdict = verdict
-            self.asked.append(asked)
-        self.passed = False
-        self.conclude(self.asked, [])
+    def resume(self, key: str, looked: Decision | None, counted: Decision | None) -> None:
+        """Go on where the fast path found that something was denied."""
+        check = self.check
+        self.keys[check.key_func] = key
+        self.sort(self.prepare_all(check.metas), self.prepare_all(check.entries))
+        if looked is not None:
+            keep([*self.metas, *self.watched], looked)
+        self.watch_metas()
+        if counted is not None:
+            keep(self.counted, counted)
+            self.passed = False
+        else:
+            self.count()
+        self.conclude()
+
+    def sort(self, metas: list[Asked], asked: list[Asked]) -> None:
+        self.metas = metas
+        # Shadow limits are asked by themselves. If all are, they go as others do until the end.
+        self.shadows = [] if self.state.shadow else [a for a in asked if a.entry.shadow]
+        self.firm = [a for a in asked if not a.entry.shadow] if self.shadows else asked
+        self.watched = [a for a in self.firm if a.entry.deduct_when and not a.entry.reserve]
+        self.counted = [a for a in self.firm if not a.entry.deduct_when or a.entry.reserve]
 
     # -- what to ask
 
@@ -165,22 +179,22 @@ class FullCheck:
             raise ConfigurationError("EEMPTY", message)
         self.state.limiter.logger.error("EEMPTY: skipping a limit: %s", message)
 
-    def ask(self, firm: Sequence[Asked]) -> None:
-        """Ask the storage about all limits that can refuse."""
+    def count(self) -> None:
+        """Ask the limits that count, unless one that was looked at denies."""
         state = self.state
-        watched = [a for a in firm if a.entry.deduct_when and not a.entry.reserve]
-        if watched:
-            self.passed = ask(state, watched, TEST)
-            firm = [a for a in firm if a not in watched]
-        if firm:
+        self.passed = all(asked.verdict.allowed for asked in self.watched)
+        if self.counted:
             mode = EACH if self.each else HIT if self.passed else TEST
-            self.passed = ask(state, firm, mode) and self.passed
+            self.passed = ask(state, self.counted, mode) and self.passed
+        for asked in self.shadows:
+            ask(state, [asked], HIT if self.passed or self.each else TEST)
 
     # -- what comes of it
 
-    def conclude(self, firm: Sequence[Asked], shadows: Sequence[Asked]) -> None:
+    def conclude(self) -> None:
         """Note what was said; raise the 429 if the request is refused."""
         state = self.state
+        firm, shadows = self.firm, self.shadows
         denied = [i for i, asked in enumerate(firm) if not asked.verdict.allowed]
         self.expect_deductions(firm, denied)
         if state.shadow:
@@ -191,8 +205,8 @@ class FullCheck:
         request = self.request
         if not denied:
             request.show(firm, self.check.most_telling([asked.entry for asked in firm]))
-            if self.check.delays and firm:
-                request.wait_for([asked.verdict for asked in firm], time.time())
+            if firm:
+                request.wait_for(asked.verdict.delay for asked in firm)
             return
 
         told = max(denied, key=lambda i: firm[i].verdict.retry_after)
@@ -276,11 +290,7 @@ class FullCheck:
 
     def watch_metas(self) -> None:
         """Refuse a client that was refused too often."""
-        metas = self.check.metas
-        asked = self.prepare_all(metas) if metas else []
-        if not asked or ask(self.state, asked, TEST):
-            return
-        denied = [a for a in asked if not a.verdict.allowed]
+        denied = [a for a in self.metas if not a.verdict.allowed]
         for a in denied:
             if self.state.shadow or a.entry.shadow:
                 self.report_shadow(a)

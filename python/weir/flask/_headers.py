@@ -56,6 +56,7 @@ class HeaderWriter:
         self.legacy = LEGACY in self.kinds
         self.draft = DRAFT in self.kinds
         self.http_date = retry_after == "http-date"
+        self.plain = self.legacy and not self.draft and not self.http_date
         given = {HeaderNames(name): value for name, value in mapping.items()}
 
         def name(header: HeaderNames, setting: str) -> str:
@@ -65,6 +66,8 @@ class HeaderWriter:
         self.remaining = name(HeaderNames.REMAINING, ConfigVars.HEADER_REMAINING)
         self.reset = name(HeaderNames.RESET, ConfigVars.HEADER_RESET)
         self.retry_after = name(HeaderNames.RETRY_AFTER, ConfigVars.HEADER_RETRY_AFTER)
+        self.retry_after_lower = self.retry_after.lower()
+        self.retry_after_length = len(self.retry_after)
         self.mapping = {
             HeaderNames.RESET: self.reset,
             HeaderNames.REMAINING: self.remaining,
@@ -72,43 +75,56 @@ class HeaderWriter:
             HeaderNames.RETRY_AFTER: self.retry_after,
         }
 
+    def write_plain(self, headers: Headers, entry: Entry, verdict: Verdict) -> None:
+        """As :meth:`write`, for what most want told: ``X-RateLimit-*``, nothing denied."""
+        reset = int(verdict.reset_at) + 1
+        wait = int(reset - time.time())
+        # The pairs that Headers is a list of. Its add() would check each anew, at a microsecond a
+        # pair.
+        pairs = headers._list
+        length = self.retry_after_length
+        for name, _ in pairs:
+            if len(name) == length and name.lower() == self.retry_after_lower:
+                wait = self._merge(headers, wait)
+                break
+        headers._list += (
+            (self.limit, entry.amount_text),
+            (self.remaining, f"{verdict.remaining}"),
+            (self.reset, f"{reset}"),
+            (self.retry_after, f"{wait}"),
+        )
+
     def write(
         self, headers: Headers, entries: Sequence[Entry], verdicts: Verdicts, told: int
     ) -> None:
         """Tell the client of its limits, above all of the one at ``told``."""
-        if not self.kinds:
-            return
-        now = time.time()
-        entry = entries[told]
         verdict = verdicts[told]
-        # The pairs that Headers is a list of. Its add() would check each anew, at a microsecond a
-        # pair.
-        pairs = headers._list
-        existing = None
-        name = self.retry_after
-        for pair in pairs:
-            if len(pair[0]) == len(name) and pair[0].lower() == name.lower():
-                existing = pair[1]
-        reset = int(verdict.reset_at + 1)
-        if self.legacy:
-            pairs.append((self.limit, entry.amount_text))
-            pairs.append((self.remaining, str(verdict.remaining)))
-            pairs.append((self.reset, str(reset)))
+        now = time.time()
+        reset = int(verdict.reset_at) + 1
         if self.draft:
             self._write_draft(headers, entries, verdicts, told, now)
-        if not self.legacy and verdict.allowed:
+        if self.legacy:
+            headers.add(self.limit, entries[told].amount_text)
+            headers.add(self.remaining, f"{verdict.remaining}")
+            headers.add(self.reset, f"{reset}")
+        elif verdict.allowed:
             return  # the draft's own headers say everything; Retry-After is for the refused
-        wait = self._wait(verdict, reset, now)
-        if existing is not None:
-            wait = max(wait, _read_retry_after(existing, now))
-            headers.remove(name)
-        pairs.append((name, http_date(now + wait) if self.http_date else str(wait)))
+        wait = self._merge(headers, self._wait(verdict, reset, now))
+        headers.add(self.retry_after, http_date(now + wait) if self.http_date else f"{wait}")
 
     def _wait(self, verdict: Verdict, reset: int, now: float) -> int:
         """Seconds to wait, rounded so that the request passes then: the moment is a promise."""
         if verdict.allowed or math.isinf(verdict.retry_after):
-            return max(0, int(reset - now))
+            return int(reset - now)
         return math.ceil(verdict.retry_after)
+
+    def _merge(self, headers: Headers, wait: int) -> int:
+        """The longer of ``wait`` and what somebody else told to wait, which is taken away."""
+        theirs = headers.get(self.retry_after)
+        if theirs is None:
+            return wait
+        headers.remove(self.retry_after)
+        return max(wait, _read_retry_after(theirs, time.time()))
 
     def _write_draft(
         self,
@@ -134,7 +150,7 @@ class HeaderWriter:
     def describe(self, entry: Entry, verdict: Verdict) -> dict[str, str]:
         """The headers by themselves, for the handler of an exception."""
         now = time.time()
-        reset = int(verdict.reset_at + 1)
+        reset = int(verdict.reset_at) + 1
         wait = self._wait(verdict, reset, now)
         return {
             self.limit: entry.amount_text,

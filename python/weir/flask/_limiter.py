@@ -8,7 +8,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import flask
 from flask import Flask
@@ -18,6 +18,7 @@ from weir._core import RateLimiter
 from weir.storage import StorageTypes
 
 from ._context import current_context
+from ._fast import hooks
 from ._limits import (
     EXEMPT_MARK,
     VIEW_MARK,
@@ -35,9 +36,6 @@ from ._state import AppState, Options
 from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames
 from .errors import UsageError
 from .util import get_qualified_name
-
-if TYPE_CHECKING:
-    from flask.ctx import RequestContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -214,7 +212,9 @@ class Limiter:
             return
         if state is None:
             state = AppState(self, app)
-            self._hook(app, state)
+            before_request, after_request = hooks(state)
+            app.before_request(before_request)
+            app.after_request(after_request)
             states[self] = state
             # Where users of Flask-Limiter look for it.
             app.extensions.setdefault("limiter", set()).add(self)
@@ -223,27 +223,6 @@ class Limiter:
             state.configure()
         state.enabled = True
         self._latest = weakref.ref(state)
-
-    def _hook(self, app: Flask, state: AppState) -> None:
-        slot = self._slot
-
-        # Plain functions: Flask asks of each hook whether it is a coroutine function, and that is
-        # the answer it finds soonest.
-        def before_request() -> None:
-            if state.enabled:
-                context = current_context()
-                request = RequestState(state, state.plan_for(context.request))
-                context.__dict__[slot] = request
-                request.begin()
-
-        def after_request(response: Response) -> Response:
-            request = current_context().__dict__.get(slot)
-            if request is not None:
-                request.finish(response)
-            return response
-
-        app.before_request(before_request)
-        app.after_request(after_request)
 
     # -- declaring
 
@@ -411,6 +390,7 @@ class Limiter:
     def request_filter(self, fn: Callable[[], bool]) -> Callable[[], bool]:
         """Call this function at each check; if it returns something true, nothing is limited."""
         self._request_filters.append(fn)
+        self._changed()
         return fn
 
     def _limit_blueprint(self, blueprint: flask.Blueprint, limit: RouteLimit) -> None:
@@ -423,23 +403,8 @@ class Limiter:
 
     # -- in a request
 
-    def _begin(self, context: RequestContext) -> RequestState | None:
-        """The state of a request for which the hooks did not run; None if it is not limited."""
-        states: dict[Limiter, AppState] = context.app.extensions.get("weir", {})
-        state = states.get(self)
-        if state is None or not state.enabled:
-            return None
-        request = RequestState(state, state.plan_for(context.request))
-        context.__dict__[self._slot] = request
-        return request
-
-    def _request(self) -> RequestState | None:
-        context = current_context()
-        request: RequestState | None = context.__dict__.get(self._slot)
-        return request or self._begin(context)
-
     def _enter_block(self, limit: RouteLimit, location: str) -> None:
-        request = self._request()
+        request = RequestState.of(current_context(), self)
         if request is None:
             return
         view = self._blocks.get((location, limit))
@@ -456,7 +421,7 @@ class Limiter:
 
         :raises RateLimitExceeded: if one of them is exceeded.
         """
-        request = self._request()
+        request = RequestState.of(current_context(), self)
         if request is not None:
             request.enter(request.plan.resolver.view)
 
@@ -478,13 +443,13 @@ class Limiter:
 
         Of several that refused it: the one that will refuse it longest.
         """
-        request: RequestState | None = current_context().__dict__.get(self._slot)
+        request = RequestState.of(current_context(), self)
         return request.current_limit() if request is not None else None
 
     @property
     def current_limits(self) -> list[RequestLimit]:
         """The limits that were checked for the current request, smallest window first."""
-        request: RequestState | None = current_context().__dict__.get(self._slot)
+        request = RequestState.of(current_context(), self)
         return request.current_limits() if request is not None else []
 
     # -- the application

@@ -8,22 +8,19 @@ applies to. Read, it becomes one :class:`RuntimeLimit` for each limit in the tex
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import flask
 from flask.wrappers import Response
 
-from weir._core import Limit as RateLimit
 from weir._core import Decision, ParseError, Verdict, WindowStats, parse_many
+from weir._core import Limit as RateLimit
 
-from ._context import current_context
 from .errors import ConfigurationError, UsageError
 from .util import get_qualified_name
 
@@ -334,6 +331,8 @@ class RouteLimit(Limit):
         if not callable(function):
             raise UsageError("ENOTVIEW", f"a limit on {function!r}, which is not a view function")
 
+        from ._fast import limited
+
         marks: dict[Limiter, View] = getattr(function, VIEW_MARK, {})
         if limiter in marks:
             # Decorated before: the innermost function does one check for all limits of this
@@ -345,41 +344,10 @@ class RouteLimit(Limit):
         view = View(get_qualified_name(function))
         view.add(self)
         view.exempt = limiter in getattr(function, EXEMPT_MARK, {})
-        slot = limiter._slot
-        asynchronous = inspect.iscoroutinefunction(function)
-
-        @functools.wraps(function)
-        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                context = current_context()
-            except RuntimeError:
-                return function(*args, **kwargs)  # called outside of a request: nobody is asking
-            state = context.__dict__.get(slot)
-            if state is None:
-                state = limiter._begin(context)
-            wake = 0.0
-            if state is not None:
-                state.enter(view)
-                if state.wake:
-                    wake, state.wake = state.wake, 0.0
-            if asynchronous:
-                call: Any = functools.partial(_later, wake, function) if wake else function
-                return cast(R, context.app.ensure_sync(call)(*args, **kwargs))
-            if wake:
-                time.sleep(max(0.0, wake - time.time()))
-            return function(*args, **kwargs)
-
-        setattr(limited, VIEW_MARK, {**marks, limiter: view})
+        wrapper = limited(limiter, view, function)
+        setattr(wrapper, VIEW_MARK, {**marks, limiter: view})
         limiter._changed()
-        return limited
-
-
-async def _later(wake: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Awaits ``function`` at the time ``wake``."""
-    import asyncio
-
-    await asyncio.sleep(max(0.0, wake - time.time()))
-    return await function(*args, **kwargs)
+        return wrapper
 
 
 def check_key_function(function: Callable[[], str]) -> None:

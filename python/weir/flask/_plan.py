@@ -26,11 +26,11 @@ will be called.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flask import Flask
 
-from weir._core import CHECKS_MAX, EACH, HIT, join_key
+from weir._core import CHECKS_MAX, EACH, HIT, Decision, join_key
 from weir._core import Limit as RateLimit
 
 from ._limits import EXEMPT_MARK, VIEW_MARK, Limit, RuntimeLimit, View, iterate
@@ -101,34 +101,51 @@ class Entry:
             self.scope_of is None
             and self.cost_of is None
             and self.exempt_when is None
-            and self.deduct_when is None
+            and not self.reserve
             and not self.shadow
         )
+
+
+class Group:
+    """Limits that are asked together, of one key: everything but the key itself."""
+
+    __slots__ = ("bounds", "costs", "suffix", "suffixes")
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.bounds = tuple(entry.bound for entry in entries)
+        costs = tuple(entry.cost for entry in entries)
+        self.costs = None if all(cost == 1 for cost in costs) else costs
+        #: What follows the key: the scope, one for all if they have the same.
+        self.suffixes = tuple(entry.suffix for entry in entries)
+        self.suffix = self.suffixes[0] if len(set(self.suffixes)) == 1 else None
 
 
 class Check:
     """The limits of one check, in the order in which they are told: smallest window first."""
 
     __slots__ = (
-        "bounds",
         "complaints",
-        "costs",
+        "counted",
         "defaults",
-        "delays",
         "entries",
         "global_metas",
-        "header",
         "idle",
         "key_func",
+        "looked",
         "metas",
         "mode",
+        "plan",
         "prefix",
         "simple",
         "suffixes",
+        "told",
+        "watched",
     )
 
     is_ask: Literal[False] = False
-    key_func: Callable[[], str]
+    #: Whose check it is; there once it is armed.
+    plan: Plan
+    mode: int
 
     def __init__(
         self,
@@ -149,25 +166,51 @@ class Check:
         #: What to log whenever this check is made: limits that cannot be read.
         self.complaints = tuple(complaints)
         self.mode = HIT if state.fail_on_first_breach else EACH
-        self.bounds = tuple(entry.bound for entry in self.entries)
-        self.suffixes = tuple(entry.suffix for entry in self.entries)
-        costs = tuple(entry.cost for entry in self.entries)
-        self.costs = None if all(cost == 1 for cost in costs) else costs
         self.prefix = join_key(state.key_prefix) + "/" if state.key_prefix else ""
-        self.delays = any(bound.strategy == "leaky-bucket" for bound in self.bounds)
         #: Nothing to do at all.
         self.idle = not (self.entries or self.metas or self.complaints)
-        self.header = self.most_telling(self.entries)
-        if self.entries:
-            self.key_func = self.entries[0].key_func
-        #: One key function, and nothing to ask but it.
+        #: Of these limits, if none denies: which to tell the client of.
+        self.told = self.most_telling(self.entries)
+        #: Those that count once the response is known, by their index.
+        self.watched = tuple(i for i, entry in enumerate(self.entries) if entry.deduct_when)
+
+        watched = [self.entries[i] for i in self.watched]
+        counted = [entry for entry in self.entries if not entry.deduct_when]
+        everything = [*self.metas, *self.entries]
+        self.key_func = everything[0].key_func if everything else state.key_func
+        #: The fast path can make this check: the key is all there is to find out.
         self.simple = (
-            0 < len(self.entries) <= CHECKS_MAX
-            and not self.metas
+            self.mode == HIT
             and not self.complaints
             and not state.shadow
-            and all(entry.is_static and entry.key_func is self.key_func for entry in self.entries)
+            and len(everything) <= CHECKS_MAX
+            and all(entry.is_static and entry.key_func is self.key_func for entry in everything)
+            and not any(entry.bound.strategy == "leaky-bucket" for entry in self.entries)
         )
+        #: Those that count at once, and those that are only looked at; None if there are none.
+        self.counted = Group(counted) if self.simple and counted else None
+        looked = [*self.metas, *watched]
+        self.looked = Group(looked) if self.simple and looked else None
+
+    def arm(self, plan: Plan, view: View) -> Armed:
+        """All that the fast path needs."""
+        self.plan = plan
+        group = self.counted or Group([])
+        self.suffixes = group.suffixes
+        return (
+            view,
+            self.key_func,
+            self.prefix,
+            group.suffix,
+            group.bounds,
+            group.costs,
+            plan.state.decide,
+            self,
+        )
+
+    def key_of(self, key: str, entry: Entry) -> str:
+        """What the storage knows a static limit by."""
+        return self.prefix + join_key(key) + entry.suffix
 
     @staticmethod
     def most_telling(entries: Sequence[Entry]) -> int:
@@ -176,6 +219,21 @@ class Check:
             if not entry.limit.shared:
                 return i
         return 0 if entries else -1
+
+
+#: What the fast path needs for a check: whose it is, the key function, prefix and scope of the key
+#: (None: one for each limit), limits, costs, the storage, and the check.
+Armed: TypeAlias = (
+    "tuple[View, Callable[[], str], str, str | None, tuple[RateLimit, ...],"
+    " tuple[int, ...] | None, Callable[..., Decision], Check]"
+)
+
+#: What came of it: None, the check, the key, and the decisions about the limits that counted and
+#: those that were looked at.
+Seen: TypeAlias = "tuple[None, Check, str, Decision | None, Decision | None]"
+
+#: Stands for the function when there is none.
+_NOBODY = View("")
 
 
 class Ask:
@@ -528,6 +586,8 @@ class Plan:
         "before",
         "calls",
         "exempt",
+        "fast_before",
+        "fast_call",
         "function",
         "idle",
         "key",
@@ -546,9 +606,36 @@ class Plan:
         self.exempt = not resolver.endpoint or resolver.endpoint.rpartition(".")[2] == "static"
         #: What remains for a request that is exempt or filtered out: meta limits.
         self.bare: Check | Ask = resolver.grow(lambda: resolver.check([], []), {})
-        #: The check before dispatch, and whether there is nothing in it.
+        #: The check before dispatch.
         self.before = self.bare if self.exempt else resolver.grow(self._before, {})
+
+        #: Whether there is nothing to check before dispatch.
         self.idle = isinstance(self.before, Check) and self.before.idle
+
+        #: For the fast path: what the check before dispatch needs if it can go that way, and then
+        #: what the view's check needs; the former again if there is no such check.
+        self.fast_before: Armed | None = None
+        self.fast_call: Armed | None = None
+        self.find_fast_path()
+
+    def find_fast_path(self) -> None:
+        before = self.before
+        state = self.state
+        if before.is_ask or not before.simple or state.dead or state.limiter._request_filters:
+            return
+        view = self.resolver.view
+        if before.watched and self.resolver.leaves_defaults:
+            return  # two checks with counts that depend on the response
+        self.fast_before = self.fast_call = before.arm(self, _NOBODY)
+        if view is not None and not self.exempt and not self.resolver.inner:
+            check = self.call(view, False)
+            if not check.is_ask and check.simple:
+                self.fast_call = check.arm(self, view)
+
+    def follows(self, check: Check, view: View) -> bool:
+        """Whether, after ``check`` before dispatch, that of ``view`` can go the fast way."""
+        armed = self.fast_call
+        return armed is not None and armed[0] is view and self.before is check
 
     def _before(self) -> Check:
         application, defaults, declared = self.resolver.before_dispatch()

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from flask.ctx import RequestContext
 from flask.wrappers import Response
 
-from weir._core import join_key
+from weir._core import Decision, Verdict
 
 from ._ask import Asked, FullCheck, StoreFailedError, count_pending
-from ._limits import RequestLimit, Verdicts, View
+from ._limits import RequestLimit, View
 from .errors import RateLimitExceeded
 
 if TYPE_CHECKING:
-    from ._plan import Ask, Check, Entry, Plan
+    from ._limiter import Limiter
+    from ._plan import Armed, Ask, Check, Entry, Plan, Seen
     from ._state import AppState
 
 
 class RequestState:
-    """Made before dispatch, kept in the request context, read by headers and ``current_limit``."""
+    """Kept in the request context; read by headers and ``current_limit``."""
 
     # Class attributes are what holds at first, so that a request sets only what it needs.
 
-    #: The limits of the last check, and what they said.
+    #: The limits of the last check: what they said, who was counted, in which scope.
     entries: Sequence[Entry] = ()
-    verdicts: Verdicts = ()
-    #: Who was counted and in which scope, for each limit; or one key for all, in the plan's scopes.
-    who: str | Sequence[str] = ""
-    scopes: Sequence[str] | None = None
+    verdicts: Sequence[Verdict] = ()
+    who: Sequence[str] = ()
+    scopes: Sequence[str] = ()
     #: Index of the limit to tell the client of; -1 for none.
     told = -1
     #: Counts that depend on the response, and whether each is taken already.
@@ -44,17 +45,58 @@ class RequestState:
         self.state = state
         self.plan = plan
 
+    @classmethod
+    def of(cls, context: RequestContext, limiter: Limiter) -> RequestState | None:
+        """The state of a request; None if ``limiter`` does not limit its application."""
+        seen = getattr(context, limiter._slot, None)
+        if seen.__class__ is tuple:
+            return cls.take_over(context, limiter._slot, seen)
+        if seen is None:
+            state: AppState | None = context.app.extensions.get("weir", {}).get(limiter)
+            if state is None or not state.enabled:
+                return None
+            return cls.start(context, limiter._slot, state.plan_for(context.request))
+        assert isinstance(seen, cls)
+        return seen
+
+    @classmethod
+    def start(cls, context: RequestContext, slot: str, plan: Plan) -> RequestState:
+        """Begin anew."""
+        self = cls(plan.state, plan)
+        setattr(context, slot, self)
+        return self
+
+    @classmethod
+    def take_over(cls, context: RequestContext, slot: str, seen: Seen | Armed) -> RequestState:
+        """Go on from what the fast path found out."""
+        if len(seen) != 5:
+            return cls.start(context, slot, seen[-1].plan)
+        _, check, key, counted, looked = seen
+        self = cls.start(context, slot, check.plan)
+        entries = check.entries
+        own = iter(counted or ())
+        watched = iter(looked[len(check.metas) :] if looked is not None else ())
+        verdicts = [next(watched if entry.deduct_when else own) for entry in entries]
+        if check.watched:
+            self.pending = []
+            for i in check.watched:
+                text = check.key_of(key, entries[i])
+                asked = Asked(entries[i], key, entries[i].scope, text, entries[i].cost)
+                self.pending.append((asked, False))
+        self.entries = entries
+        self.verdicts = verdicts
+        self.who = [key] * len(entries)
+        self.scopes = [entry.scope for entry in entries]
+        self.told = check.told
+        self.defaults_counted = check.defaults
+        return self
+
     # -- the moments of a request
 
     def begin(self) -> None:
         """Before dispatch."""
-        plan = self.plan
-        filters = self.state.limiter._request_filters
-        if filters and any(skip() for skip in filters):
-            self.run(plan.bare)
-        elif not plan.idle:
-            self.run(plan.before)
-        if self.wake and not plan.resolver.leaves_defaults:
+        self.run(self.plan.bare if self._is_filtered() else self.plan.before)
+        if self.wake and not self.plan.resolver.leaves_defaults:
             wake, self.wake = self.wake, 0.0
             time.sleep(max(0.0, wake - time.time()))
 
@@ -64,18 +106,20 @@ class RequestState:
         node = plan.calls.get((view, self.defaults_counted))
         if node is None:
             node = plan.call(view, self.defaults_counted)
-        filters = self.state.limiter._request_filters
-        if filters and any(skip() for skip in filters):
-            node = plan.bare
-        self.run(node)
+        self.run(plan.bare if self._is_filtered() else node)
 
     def finish(self, response: Response) -> None:
         """The response is there: count what depended on it, write the headers."""
         if self.pending:
             count_pending(self, response)
         told = self.told
-        if told >= 0:
-            self.state.headers.write(response.headers, self.entries, self.verdicts, told)
+        writer = self.state.headers
+        if told >= 0 and writer.kinds:
+            writer.write(response.headers, self.entries, self.verdicts, told)
+
+    def _is_filtered(self) -> bool:
+        filters = self.state.limiter._request_filters
+        return bool(filters) and any(skip() for skip in filters)
 
     # -- a check
 
@@ -84,53 +128,17 @@ class RequestState:
         try:
             while node.is_ask:
                 node = node.next()
-            self.decide(node)
+            if not node.idle:
+                self.decide(node)
+            elif self.entries:
+                self.show([], -1)
         except RateLimitExceeded:
             raise
         except Exception:
-            if not self.state.swallow_errors:
-                raise
-            self.state.counters["swallowed"] += 1
-            self.state.limiter.logger.exception(
-                "a rate limit could not be checked; the request passes"
-            )
+            self.swallow()
 
     def decide(self, check: Check) -> None:
-        """Decide a check: in a few lines if only the key can differ, as it is for most."""
-        state = self.state
-        if check.simple and not state.dead:
-            key = check.key_func()
-            if key.__class__ is str and key:
-                text = join_key(key) if "/" in key or "%" in key else key
-                if check.prefix:
-                    text = check.prefix + text
-                decide = state.decide
-                try:
-                    decision = decide(
-                        check.bounds,
-                        [text + suffix for suffix in check.suffixes],
-                        check.costs,
-                        check.mode,
-                    )
-                except Exception as error:
-                    self._failed(check, StoreFailedError(error, decide))
-                    return
-                self.entries = check.entries
-                self.verdicts = decision
-                self.who = key
-                self.scopes = None
-                if decision.allowed:
-                    self.told = check.header
-                    if check.defaults:
-                        self.defaults_counted = True
-                    if check.delays:
-                        self.wait_for(decision, decision.now)
-                else:
-                    FullCheck(self, check).refuse(key, decision)
-                return
-        self._decide_in_full(check)
-
-    def _decide_in_full(self, check: Check) -> None:
+        """Decide a check that may have everything."""
         state = self.state
         if state.dead and not self._is_early(check) and not state.probe() and state.fallback_limits:
             check = self.plan.fallback()
@@ -141,29 +149,61 @@ class RequestState:
         try:
             FullCheck(self, check).make()
         except StoreFailedError as failure:
-            self._failed(check, failure)
+            self.fail(check, failure)
+
+    def go_on(
+        self,
+        check: Check,
+        key: str,
+        looked: Decision | None,
+        counted: Decision | None,
+        failure: StoreFailedError | None = None,
+    ) -> None:
+        """Go on with a check where the fast path was denied or failed."""
+        if check.defaults:
+            self.defaults_counted = True
+        try:
+            if failure is not None:
+                self.fail(check, failure)
+                return
+            try:
+                FullCheck(self, check).resume(key, looked, counted)
+            except StoreFailedError as later:
+                self.fail(check, later)
+        except RateLimitExceeded:
+            raise
+        except Exception:
+            self.swallow()
 
     def _is_early(self, check: Check) -> bool:
         """Whether the view of this endpoint is going to make another check."""
         return self.plan.resolver.leaves_defaults and check is self.plan.before
 
-    def _failed(self, check: Check, failure: StoreFailedError) -> None:
+    def fail(self, check: Check, failure: StoreFailedError) -> None:
+        """The storage could not decide."""
         error = failure.error
-        if isinstance(error, UnicodeEncodeError) and check.simple:
-            check.simple = False  # a key that is no UTF-8: the long way copes with it
-            self._decide_in_full(check)
+        if isinstance(error, UnicodeEncodeError):
+            self.decide(check)  # a key that is no UTF-8, from the fast path
             return
         if isinstance(error, TypeError | ValueError | OverflowError) and not hasattr(error, "code"):
             raise error  # a cost or a key that is none; the storage is fine
         self.show([], -1)
         if self.state.fail(error, failure.decide):
-            self._decide_in_full(check)
+            self.decide(check)
 
-    def wait_for(self, verdicts: Verdicts, now: float) -> None:
+    def swallow(self) -> None:
+        """In the handler of an exception: raise it, or log it and let the request pass."""
+        state = self.state
+        if not state.swallow_errors:
+            raise
+        state.counters["swallowed"] += 1
+        state.limiter.logger.exception("a rate limit could not be checked; the request passes")
+
+    def wait_for(self, delays: Iterable[float]) -> None:
         """Let the view run when the slowest of the limits says so."""
-        delay = max(verdict.delay for verdict in verdicts)
+        delay = max(delays)
         if delay:
-            self.wake = max(self.wake, now + delay)
+            self.wake = max(self.wake, time.time() + delay)
 
     # -- what is told
 
@@ -188,16 +228,16 @@ class RequestState:
 
     def request_limit(self, index: int) -> RequestLimit:
         """One limit of the last check."""
-        entry = self.entries[index]
+        limit = self.entries[index].limit
         verdict = self.verdicts[index]
-        who = self.who if isinstance(self.who, str) else self.who[index]
-        scope = entry.scope if self.scopes is None else self.scopes[index]
-        prefix = self.state.key_prefix
+        arguments = [self.who[index], self.scopes[index]]
+        if self.state.key_prefix:
+            arguments.insert(0, self.state.key_prefix)
         return RequestLimit(
             self.state.limiter,
-            entry.limit.limit,
-            [prefix, who, scope] if prefix else [who, scope],
+            limit.limit,
+            arguments,
             not verdict.allowed,
-            entry.limit.shared,
+            limit.shared,
             verdict,
         )

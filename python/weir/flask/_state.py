@@ -323,6 +323,7 @@ class AppState:
                     self.dead = True
                     self._probes = 0
                     self._next_probe = time.time() + 1
+                    self.plans = {}  # for the fast path is closed now
             return True
         if self.on_store_error == "open":
             self.limiter.logger.exception("the rate limit storage failed; the request passes")
@@ -350,6 +351,7 @@ class AppState:
             self.limiter.logger.info("the rate limit storage can be reached again")
             self.decide = self.storage.decide
             self.dead = False
+            self.forget_plans()
         return alive
 
     def rate_limiter(self) -> RateLimiter:

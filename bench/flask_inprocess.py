@@ -1,0 +1,195 @@
+"""What rate limits add to a Flask request: bare Flask, Flask-Limiter and Weir, in one process.
+
+Caveats before numbers:
+
+- A request here is one call of the WSGI application with a GET to a view that returns a constant.
+  There is no server, no socket and no client; a real request costs several times more, on all
+  sides.
+- Both limiters count in the memory of the process, with fixed windows, and no request is refused.
+- Measured is the CPU time of the process, all threads: on a shared machine the clock on the wall
+  measures the neighbours.
+- The three applications take turns in short rounds, so that a machine that slows down slows all
+  three. What counts is the ratio: what Flask-Limiter adds over what Weir adds.
+- Medians over the rounds, with the quartiles in brackets.
+
+Usage: python bench/flask_inprocess.py [--rounds N] [--calls N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import flask
+import flask_limiter
+import flask_limiter.util
+
+import weir
+import weir.flask
+import weir.flask.util
+
+MANY = "1000000 per day"
+SOME = "900000 per hour"
+FEW = "800000 per minute"
+
+PEERS: dict[str, Any] = {"bare": None, "flask-limiter": flask_limiter, "weir": weir.flask}
+
+
+def make_limiter(package: Any, app: flask.Flask, **options: Any) -> Any:
+    return package.Limiter(
+        package.util.get_remote_address, app=app, storage_uri="memory://", **options
+    )
+
+
+def hello() -> str:
+    return "hello"
+
+
+def one_limit(package: Any) -> tuple[flask.Flask, str]:
+    app = flask.Flask("one")
+    view: Callable[[], str] = hello
+    if package:
+        view = make_limiter(package, app).limit(FEW)(hello)
+    app.add_url_rule("/", "hello", view)
+    return app, "/"
+
+
+def three_limits(package: Any) -> tuple[flask.Flask, str]:
+    app = flask.Flask("three")
+    view: Callable[[], str] = hello
+    if package:
+        limiter = make_limiter(package, app, default_limits=[MANY, SOME], headers_enabled=True)
+        view = limiter.limit(FEW, override_defaults=False)(hello)
+    app.add_url_rule("/", "hello", view)
+    return app, "/"
+
+
+def everything(package: Any) -> tuple[flask.Flask, str]:
+    app = flask.Flask("everything")
+    view: Callable[[], str] = hello
+    if package:
+        limiter = make_limiter(
+            package, app, default_limits=[MANY, SOME], headers_enabled=True, meta_limits=["9/hour"]
+        )
+        view = limiter.limit(
+            FEW, override_defaults=False, deduct_when=lambda response: response.status_code == 200
+        )(hello)
+    app.add_url_rule("/", "hello", view)
+    return app, "/"
+
+
+def many_routes(package: Any) -> tuple[flask.Flask, str]:
+    """200 routes, half of them in a blueprint inside of a blueprint that is limited."""
+    app = flask.Flask("many")
+    limiter = make_limiter(package, app, default_limits=[MANY]) if package else None
+    outer = flask.Blueprint("outer", "outer", url_prefix="/outer")
+    inner = flask.Blueprint("inner", "inner", url_prefix="/inner")
+    if limiter:
+        limiter.limit(SOME)(outer)
+        limiter.limit(FEW, override_defaults=False)(inner)
+    for n in range(100):
+        outer.add_url_rule(f"/{n}", f"hello{n}", hello)
+        inner.add_url_rule(f"/{n}", f"hello{n}", hello)
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer)
+    return app, "/outer/inner/50"
+
+
+WORKLOADS: dict[str, Callable[[Any], tuple[flask.Flask, str]]] = {
+    "one route limit": one_limit,
+    "three limits, headers": three_limits,
+    "three limits, meta limit, deduct_when, headers": everything,
+    "200 routes in nested blueprints": many_routes,
+}
+
+
+def caller(app: flask.Flask, path: str) -> Callable[[int], float]:
+    """A function that makes so many requests and returns the microseconds of one."""
+    with app.test_request_context(path) as context:
+        template = context.request.environ
+    template = {name: value for name, value in template.items() if not name.startswith("werkzeug.")}
+    statuses: list[str] = []
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+        statuses.append(status)
+
+    def call(calls: int) -> float:
+        statuses.clear()
+        start = time.process_time_ns()
+        for _ in range(calls):
+            body = app.wsgi_app(template.copy(), start_response)
+            b"".join(body)
+            body.close()  # type: ignore[attr-defined]
+        elapsed = time.process_time_ns() - start
+        if set(statuses) != {"200 OK"}:
+            raise SystemExit(f"{app.name}: {set(statuses)}")
+        return elapsed / calls / 1000
+
+    return call
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    low, median, high = statistics.quantiles(values, n=4)
+    return low, median, high
+
+
+def measure(
+    make: Callable[[Any], tuple[flask.Flask, str]], rounds: int, calls: int
+) -> dict[str, Any]:
+    callers = {name: caller(*make(package)) for name, package in PEERS.items()}
+    for call in callers.values():
+        call(max(1, calls // 2))
+    times: dict[str, list[float]] = {name: [] for name in callers}
+    gc.collect()
+    for _ in range(rounds):
+        for name, call in callers.items():
+            times[name].append(call(calls))
+    added = {
+        name: [t - bare for t, bare in zip(times[name], times["bare"], strict=True)]
+        for name in times
+        if name != "bare"
+    }
+    return {
+        "us": {name: quartiles(values) for name, values in times.items()},
+        "added_us": {name: quartiles(values) for name, values in added.items()},
+        "ratio": statistics.median(added["flask-limiter"]) / statistics.median(added["weir"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What rate limits add to a Flask request.")
+    parser.add_argument("--rounds", type=int, default=101)
+    parser.add_argument("--calls", type=int, default=50, help="requests in a round")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results = {
+        name: measure(make, arguments.rounds, arguments.calls) for name, make in WORKLOADS.items()
+    }
+    if arguments.json:
+        print(json.dumps(results))
+        return
+    print(
+        f"Python {platform.python_version()}, Flask {version('flask')},"
+        f" Flask-Limiter {version('flask-limiter')}, limits {version('limits')},"
+        f" Weir {weir.__version__}; {arguments.rounds} rounds of {arguments.calls} requests"
+    )
+    for name, result in results.items():
+        print(f"\n{name}")
+        for peer, (low, median, high) in result["us"].items():
+            line = f"  {peer:14} {median:7.1f} us [{low:.1f} to {high:.1f}]"
+            if peer in result["added_us"]:
+                low, median, high = result["added_us"][peer]
+                line += f"   adds {median:6.1f} us [{low:.1f} to {high:.1f}]"
+            print(line)
+        print(f"  Flask-Limiter adds {result['ratio']:.1f} times what Weir adds")
+
+
+if __name__ == "__main__":
+    main()
