@@ -262,6 +262,17 @@ static PyObject *ask_store(const struct call *call, int mode) {
     return answer;
 }
 
+/* The verdict in a store's answer, which may be anything. */
+static PyObject *verdict_of(struct core_state *state, PyObject *decision) {
+    PyObject *verdict = PySequence_GetItem(decision, 0);
+    if (verdict && !PyObject_TypeCheck(verdict, state->verdict_type)) {
+        PyErr_Format(PyExc_TypeError, "the storage's decide() must return a Decision, not %.100s",
+                     Py_TYPE(decision)->tp_name);
+        Py_CLEAR(verdict);
+    }
+    return verdict;
+}
+
 static int truth_of(PyObject *object, PyObject *name) {
     PyObject *value = PyObject_GetAttr(object, name);
     int truth = value ? PyObject_IsTrue(value) : -1;
@@ -321,7 +332,7 @@ static PyObject *limiter_decide(PyObject *object, PyObject *const *args, Py_ssiz
                    : core_verdict_new(call.self->state, &verdict);
     }
     PyObject *decision = ask_store(&call, (int)mode);
-    PyObject *verdict = decision ? PySequence_GetItem(decision, 0) : NULL;
+    PyObject *verdict = decision ? verdict_of(call.self->state, decision) : NULL;
     Py_XDECREF(decision);
     return verdict;
 }
@@ -329,7 +340,7 @@ static PyObject *limiter_decide(PyObject *object, PyObject *const *args, Py_ssiz
 static PyObject *stats_of_store(const struct call *call) {
     struct core_state *state = call->self->state;
     PyObject *decision = ask_store(call, WEIR_TEST);
-    PyObject *verdict = decision ? PySequence_GetItem(decision, 0) : NULL;
+    PyObject *verdict = decision ? verdict_of(state, decision) : NULL;
     PyObject *reset = verdict ? PyObject_GetAttr(verdict, state->str_reset_at) : NULL;
     PyObject *left = reset ? PyObject_GetAttr(verdict, state->str_remaining) : NULL;
     PyObject *stats = NULL;

@@ -182,19 +182,21 @@ class Table:
     def decide(
         self,
         limits: Sequence[Limit],
-        keys: Sequence[str | bytes],
+        keys: str | bytes | Sequence[str | bytes],
         costs: Sequence[int] | None = None,
         mode: int = ...,
         /,
     ) -> Decision:
-        """Decides all limits at once. A limit without a strategy is a fixed window.
+        """Decide all limits at once. A limit without a strategy is a fixed window.
 
-        ``keys`` may be one str/bytes, used for every limit. A key is the identifiers of the
+        ``keys``: one for each limit, or one str or bytes for all. A key is the identifiers of the
         counter, joined as by :func:`join_key`; ``limiter.hit(limit, "a", "b")`` counts with
         ``"a/b"``. It is counted apart for each limit, strategy, ``Limit.namespace`` and
         ``Table.namespace``.
         """
-    def clear(self, limits: Sequence[Limit], keys: Sequence[str | bytes], /) -> None: ...
+    def clear(
+        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
+    ) -> None: ...
     def reset(self) -> None: ...
     def check(self) -> bool: ...
     def info(self) -> dict[str, int]: ...

@@ -13,20 +13,37 @@ All take ``?keys=N&hits=N`` or the options of the same names (see :class:`weir.T
 A store of one's own is a class with the four methods of :class:`Storage`, and works with every
 limiter:
 
->>> from weir import Decision, Verdict, strategies, parse
->>> class NobodyStorage(Storage):
-...     STORAGE_SCHEME = ("nobody",)
+>>> import time
+>>> from weir import HIT, REFUND, Decision, Verdict, parse, strategies
+>>> class DictStorage(Storage):
+...     # Fixed windows of the clock, in a dict that only grows.
+...     STORAGE_SCHEME = ("dict",)
 ...
-...     def decide(self, limits, keys, costs=None, mode=0, /):
-...         verdicts = [Verdict(False, limit.amount, 0, 60.0, 60.0, 0.0) for limit in limits]
-...         return Decision(verdicts, deciding(limits, verdicts), 0.0)
+...     def __init__(self, uri=None, **options):
+...         super().__init__(uri, **options)
+...         self.counts = {}
+...
+...     def decide(self, limits, keys, costs=None, mode=HIT, /):
+...         now = time.time()
+...         verdicts = []
+...         for limit, key, cost in checks(limits, keys, costs):
+...             window = now // limit.get_expiry()
+...             name = (limit.full_key(key), window)
+...             end = (window + 1) * limit.get_expiry()
+...             left = limit.amount - self.counts.get(name, 0)
+...             allowed = mode == REFUND or cost <= left
+...             retry = 0.0 if allowed else end - now
+...             verdicts.append(Verdict(allowed, limit.amount, left, end, retry, 0.0))
+...             ...  # and charge, give back, or leave as it is
+...         return Decision(verdicts, deciding(limits, verdicts), now)
 ...
 ...     def clear(self, limits, keys, /):
-...         pass
+...         for limit, key, _ in checks(limits, keys):
+...             self.counts.pop((limit.full_key(key), time.time() // limit.get_expiry()), None)
 ...
->>> storage = storage_from_string("nobody://")
+>>> storage = storage_from_string("dict://")
 >>> strategies.FixedWindowRateLimiter(storage).hit(parse("10/minute"), "alice")
-False
+True
 """
 
 from __future__ import annotations
@@ -34,7 +51,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
 from ._core import HIT, Decision, Limit, Table, Verdict
@@ -45,10 +62,15 @@ __all__ = [
     "MemoryStorage",
     "Storage",
     "StorageTypes",
+    "checks",
     "deciding",
     "register",
     "storage_from_string",
 ]
+
+
+#: One key for each limit, or one for all of them.
+Keys: TypeAlias = str | bytes | Sequence[str | bytes]
 
 
 @runtime_checkable
@@ -58,13 +80,13 @@ class StorageTypes(Protocol):
     def decide(
         self,
         limits: Sequence[Limit],
-        keys: Sequence[str | bytes],
+        keys: Keys,
         costs: Sequence[int] | None = None,
         mode: int = ...,
         /,
     ) -> Decision: ...
 
-    def clear(self, limits: Sequence[Limit], keys: Sequence[str | bytes], /) -> None: ...
+    def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None: ...
 
     def reset(self) -> None: ...
 
@@ -94,7 +116,7 @@ class Storage(ABC):
     def decide(
         self,
         limits: Sequence[Limit],
-        keys: Sequence[str | bytes],
+        keys: Keys,
         costs: Sequence[int] | None = None,
         mode: int = HIT,
         /,
@@ -115,7 +137,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def clear(self, limits: Sequence[Limit], keys: Sequence[str | bytes], /) -> None:
+    def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
         """Forget these counters. Forgetting what is not there is no error."""
 
     def reset(self) -> None:
@@ -128,6 +150,19 @@ class Storage(ABC):
 
 
 Storage.register(Table)
+
+
+def checks(
+    limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None = None
+) -> list[tuple[Limit, str | bytes, int]]:
+    """The arguments of :meth:`Storage.decide`, limit by limit.
+
+    >>> checks([Limit(1), Limit(2)], "alice")
+    [(1 per 1 minute, 'alice', 1), (2 per 1 minute, 'alice', 1)]
+    """
+    if isinstance(keys, str | bytes):
+        keys = [keys] * len(limits)
+    return list(zip(limits, keys, costs or [1] * len(limits), strict=True))
 
 
 def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:

@@ -1,0 +1,152 @@
+"""From identifiers to keys: readable, and never the same for different identifiers."""
+
+from __future__ import annotations
+
+import enum
+
+import limits as peer
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import weir
+from weir import Limit, join_key
+
+TEXT = st.text(st.characters(codec=None), max_size=6)  # surrogates, NUL and all
+IDENTIFIERS = st.lists(
+    st.one_of(TEXT, st.binary(max_size=4), st.sampled_from(["", "/", "%", "%2F", "a/b", "%80"])),
+    max_size=4,
+)
+
+
+def canonical(identifier: str | bytes) -> bytes:
+    """What an identifier says: a str is its UTF-8."""
+    if isinstance(identifier, bytes):
+        return identifier
+    return identifier.encode("utf-8", "surrogatepass")
+
+
+@given(IDENTIFIERS, IDENTIFIERS)
+@example(["a/b", "c"], ["a", "b/c"])
+@example(["a"], ["a", ""])
+@example([], [""])
+@example(["%2F"], ["/"])
+@example(["\udc80"], [b"\x80"])
+@example([b"\xff"], ["%FF"])
+def test_different_identifiers_make_different_keys(
+    a: list[str | bytes], b: list[str | bytes]
+) -> None:
+    same = [canonical(i) for i in a] == [canonical(i) for i in b]
+    assert (join_key(*a) == join_key(*b)) == same
+    limit = Limit(10)
+    assert (limit.key_for(*a) == limit.key_for(*b)) == same
+
+
+@given(IDENTIFIERS)
+def test_keys_are_text(identifiers: list[str | bytes]) -> None:
+    key = join_key(*identifiers)
+    key.encode("utf-8")
+    assert Limit(10).full_key(key) == Limit(10).key_for(*identifiers)
+
+
+@given(st.lists(st.text("abc:.@-_é€ \n", min_size=1), min_size=1))
+def test_plain_identifiers_are_joined_as_in_limits(identifiers: list[str]) -> None:
+    assert Limit(10, 2, "hour").key_for(*identifiers) == peer.parse("10 per 2 hour").key_for(
+        *identifiers
+    )
+
+
+def test_examples() -> None:
+    limit = weir.parse("10/minute")
+    assert limit.key_for("alice") == "LIMITER/alice/10/1/minute"
+    assert limit.key_for() == "LIMITER/10/1/minute"
+    assert limit.key_for("a/b", "50%") == "LIMITER/a%2Fb/50%25/10/1/minute"
+    assert limit.key_for(1, -2, 3.5, 10**30) == f"LIMITER/1/-2/3.5/{10**30}/10/1/minute"
+    assert limit.key_for(b"bytes", b"\xff/") == "LIMITER/bytes/%FF%2F/10/1/minute"
+    assert limit.replace(burst=20).key_for("a") == "LIMITER/a/10/1/minute/burst/20"
+    assert limit.replace(namespace="a/b\0").key_for("c") == "a%2Fb\0/c/10/1/minute"
+    assert limit.full_key("a/b") == "LIMITER/a/b/10/1/minute"
+    assert limit.full_key("") == "LIMITER/10/1/minute"
+    assert join_key() == ""
+    assert join_key("") == "%"
+    assert join_key("", "") == "/"
+
+
+def test_numbers_are_their_digits() -> None:
+    class Number(enum.IntEnum):
+        ONE = 1
+
+    assert join_key(1) == join_key("1") == join_key(b"1")
+    assert join_key(-(2**63)) == str(-(2**63))
+    assert join_key(2**63) == str(2**63)
+    assert join_key(1.0) == "1.0"
+    assert join_key(float("nan")) == "nan"
+    assert join_key(Number.ONE) == str(Number.ONE)
+
+
+@pytest.mark.parametrize("wrong", [None, object(), ["a"], ("a",), bytearray(b"a"), 1j])
+def test_other_identifiers_are_refused(wrong: object) -> None:
+    with pytest.raises(TypeError, match="identifier"):
+        join_key("a", wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="identifier"):
+        Limit(10).key_for(wrong)  # type: ignore[arg-type]
+
+
+def test_long_keys() -> None:
+    for length in (479, 480, 481, 10**6):
+        for text in ("x" * length, "/" * length, "é" * length):
+            assert join_key(text) == text.replace("/", "%2F")
+            assert join_key(text, text) == "/".join([text.replace("/", "%2F")] * 2)
+
+
+@pytest.mark.parametrize("strategy", sorted(weir.strategies.STRATEGIES))
+@pytest.mark.parametrize(
+    "key",
+    ["", "\0", "\n", "a\0b", "é€😀", "\udc80", b"\xff\xfe", "x" * 10**6, b"\0" * 10**6],
+    ids=lambda key: f"{key[:3]!r}x{len(key)}",
+)
+def test_any_key_can_be_limited(strategy: str, key: str | bytes) -> None:
+    limiter = weir.RateLimiter(weir.Table("memory://?keys=64"), strategy)
+    limit = Limit(1, 1, "day")
+    assert limiter.hit(limit, key)
+    assert not limiter.hit(limit, key)
+    assert limiter.hit(limit, key, key), "another key"
+    limiter.clear(limit, key)
+    assert limiter.hit(limit, key)
+    table = weir.Table("memory://?keys=64")
+    assert table.decide([limit], key).allowed
+    assert not table.decide([limit], [key]).allowed
+
+
+def test_a_key_beyond_16_mib_is_refused_before_anything_is_charged() -> None:
+    limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
+    limit = Limit(1, 1, "day")
+    key = "x" * (2**24 - len("LIMITER/"))
+    assert limiter.hit(limit, key)
+    with pytest.raises(ValueError, match="16777217"):
+        limiter.hit(limit, key + "x")
+    with pytest.raises(ValueError, match="longer"):
+        limiter.storage.decide([limit], key + "x")
+    with pytest.raises(ValueError, match="longer"):
+        limiter.hit(limit, *["x" * 2**23] * 9)
+
+
+def test_namespaces_are_apart() -> None:
+    table = weir.Table("memory://?keys=64")
+    limiter = weir.RateLimiter(table)
+    for namespace in ("a", "a/b", "a%2Fb", "", "\0", "\0\1\0\0\0\0\0\0\0"):
+        assert limiter.hit(Limit(1, namespace=namespace), "b", "c"), namespace
+        assert not limiter.hit(Limit(1, namespace=namespace), "b", "c"), namespace
+    assert limiter.hit(Limit(1, namespace="a"), "c")
+
+
+def test_a_limiter_and_its_table_count_the_same_key() -> None:
+    table = weir.Table("memory://?keys=64")
+    limiter = weir.RateLimiter(table)
+    limit = Limit(2)
+    for identifiers in ([], [""], ["a"], ["a", "b"], ["a/b", "%"], [b"\xff", 7]):
+        assert limiter.hit(limit, *identifiers)
+        assert table.decide([limit], join_key(*identifiers))[0].remaining == 0
+        assert not limiter.hit(limit, *identifiers)
+        table.clear([limit], [join_key(*identifiers)])
+        assert limiter.hit(limit, *identifiers)
