@@ -59,6 +59,9 @@ def frozen_hit() -> None:
         LIMITER.hit(LIMIT, "a")
 
 
+STRANGERS: list[object] = [7, None]
+
+
 def whole_table() -> None:
     TABLE.verify()
     TABLE.reset()
@@ -94,7 +97,7 @@ CALLS: dict[str, Callable[[], object]] = {
         LIMIT.burst,
         hash(LIMIT),
     ),
-    "compare": lambda: (Limit(1) == LIMIT, Limit(1) < LIMIT, [LIMIT] == [7]),
+    "compare": lambda: (Limit(1) == LIMIT, Limit(1) < LIMIT, LIMIT in STRANGERS),
     "pickle": lambda: pickle.loads(pickle.dumps(LIMIT)),
     "key_for": lambda: (LIMIT.key_for("a", 1), LIMIT.full_key(LONG), core.join_key(LONG, b"\xff")),
     "parse": lambda: (parse("10/minute"), weir.parse_many("10/minute;5/day burst 7")),
