@@ -444,9 +444,11 @@ static void test_a_test_writes_nothing(void **state) {
     long_log(&key, lines, 9000, period, 9000);
     struct weir_line *before = malloc(lines * sizeof *before);
     memcpy(before, key.pool.line, lines * sizeof *before);
-    for (int64_t now = 0; now < 3 * period; now += period / 50)
-        for (int64_t cost = 0; cost <= 9001; cost += 1 + cost * 3)
-            assert_int_equal(ask(&key, TEST, now, cost, &verdict), 0);
+    for (int64_t now = 1; now < 3 * period; now += period / 50) /* between hits, and on them */
+        for (int64_t cost = 0; cost <= 9001; cost += 1 + cost * 3) {
+            assert_int_equal(ask(&key, TEST, now - cost % 2, cost, &verdict), 0);
+            assert_false(key.pool.lines.locked || key.pool.lines.changed);
+        }
     assert_int_equal(ask(&key, TEST, end - 1, 9000, &verdict), 0);
     assert_memory_equal(before, key.pool.line, lines * sizeof *before);
     free(before);
@@ -513,6 +515,12 @@ static void test_a_damaged_log_is_safe(void **state) {
                 bytes == (uint8_t *)&broken.state ? 44 : (int64_t)(lines * sizeof *whole);
             bytes[below(size)] = (uint8_t)(one_in(2) ? random_bits() : one_in(2) ? 0 : 255);
         }
+        if (one_in(2)) { /* a circle of lines without a record */
+            uint32_t line = (uint32_t)(1 + below(lines - 1)),
+                     back = (uint32_t)(1 + below(lines - 1));
+            broken.pool.line[line].next = one_in(2) ? line : back;
+            broken.pool.line[back].next = line;
+        }
         for (int64_t j = 0; j < 4; j++) {
             int64_t now = below(8000) * SECOND, cost = below(4000);
             int rc = ask(&broken, (enum op)below(4), now, cost, &verdict);
@@ -526,6 +534,47 @@ static void test_a_damaged_log_is_safe(void **state) {
     }
     assert_true(refused > 1000);
     free(whole);
+    pool_free(&key.pool);
+}
+
+static int verify(struct key *key) {
+    uint8_t seen[512 / 8] = {0};
+    pool_begin(&key->pool);
+    return weir_log_verify(&key->state, &key->pool.lines, seen);
+}
+
+static void test_verification_finds_what_is_wrong(void **state) {
+    (void)state;
+    struct key key;
+    long_log(&key, 512, 3000, 3000 * SECOND, 4000);
+    const struct weir_state whole = key.state;
+    assert_int_equal(verify(&key), 0);
+    for (int i = 0; i < 3; i++) { /* total, oldest, open; head, tail, index */
+        key.state.word[i]++;
+        assert_int_equal(verify(&key), WEIR_ECORRUPT);
+        key.state = whole;
+        key.state.line[i]++;
+        assert_int_equal(verify(&key), WEIR_ECORRUPT);
+        key.state = whole;
+        key.state.line[i] ^= UINT32_C(1) << WEIR_LINE_BITS;
+        assert_int_equal(verify(&key), WEIR_ECORRUPT);
+        key.state = whole;
+    }
+    key.state.expires_ns = 1;
+    assert_int_equal(verify(&key), WEIR_ECORRUPT);
+    key.state = whole;
+    struct weir_line *index = &key.pool.line[whole.line[2] & WEIR_LINE_MASK];
+    for (int byte = 0; byte < 52; byte++) { /* every byte of what an index line says */
+        index->bytes[byte] ^= 1;
+        assert_int_equal(verify(&key), WEIR_ECORRUPT);
+        index->bytes[byte] ^= 1;
+    }
+    /* A step in front of an index line; behind the newest one only the period would tell. */
+    uint8_t *record = &key.pool.line[whole.line[0] & WEIR_LINE_MASK].bytes[55];
+    *record ^= 1;
+    assert_int_equal(verify(&key), WEIR_ECORRUPT);
+    *record ^= 1;
+    assert_int_equal(verify(&key), 0);
     pool_free(&key.pool);
 }
 
@@ -639,6 +688,7 @@ int main(void) {
         cmocka_unit_test(test_two_checks_of_one_key_in_one_decision),
         cmocka_unit_test(test_an_empty_pool_is_an_error_that_charges_nothing),
         cmocka_unit_test(test_a_damaged_log_is_safe),
+        cmocka_unit_test(test_verification_finds_what_is_wrong),
         cmocka_unit_test(test_a_damaged_counter_is_safe),
         cmocka_unit_test(test_a_full_log_of_a_million_is_as_fast_as_one_of_ten),
         cmocka_unit_test(test_a_log_of_100_hits_is_small),
