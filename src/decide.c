@@ -41,12 +41,12 @@ struct decision {
     struct weir_transaction txn;
 };
 
-static bool valid(const struct weir_check *check) {
+static inline bool valid(const struct weir_check *check) {
     const struct weir_limit *limit = check->limit;
-    if (!limit || check->cost < 0 || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len))
+    if (!limit || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len))
         return false;
-    return limit->amount >= 0 && limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
-           limit->burst >= 0 && limit->max_delay_ns >= 0 && limit->max_delay_ns <= limit->period_ns &&
+    return (limit->amount | limit->burst | limit->max_delay_ns | check->cost) >= 0 &&
+           limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS && limit->max_delay_ns <= limit->period_ns &&
            (uint32_t)limit->strategy < WEIR_STRATEGIES;
 }
 
@@ -382,8 +382,11 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         rc = decide_one(table, checks, now_ns, mode, verdicts);
     else
         rc = decide_many(table, checks, (uint32_t)n, now_ns, mode, verdicts);
-    if (rc == 0 && decision)
-        choose(checks, verdicts, (uint32_t)n, decision);
+    if (rc == 0 && decision) {
+        *decision = (struct weir_decision){.allowed = verdicts[0].allowed, .deciding = 0};
+        if (n > 1)
+            choose(checks, verdicts, (uint32_t)n, decision);
+    }
     return rc;
 }
 

@@ -169,8 +169,18 @@ int weir_lock_all(struct weir_table *table);
 void weir_release_all(struct weir_table *table);
 /* Makes locks usable after a crash of all openers, or in a forked child: only with no other user. */
 int weir_locks_repair(struct weir_table *table);
-int weir_after_fork(struct weir_table *table);
+int weir_after_fork_slow(struct weir_table *table);
 void weir_fork_watch(struct weir_table *table);
+
+extern _Atomic uint64_t weir_fork_generation;
+
+/* The first call in a forked child renews the locks of a private table. */
+static inline int weir_after_fork(struct weir_table *table) {
+    return atomic_load_explicit(&table->fork_generation, memory_order_acquire) ==
+                   atomic_load_explicit(&weir_fork_generation, memory_order_relaxed)
+               ? 0
+               : weir_after_fork_slow(table);
+}
 
 /* Takes a lock, repairing what a dead owner left. 0, WEIR_EBUSY, WEIR_ECORRUPT. */
 static inline int weir_lock_take(struct weir_table *table, uint32_t index) {

@@ -18,10 +18,10 @@
 #define SPINS 200
 #define PATIENCE_S 1
 
-static _Atomic uint64_t fork_generation = 1;
+_Atomic uint64_t weir_fork_generation = 1;
 
 static void count_fork(void) {
-    atomic_fetch_add(&fork_generation, 1);
+    atomic_fetch_add(&weir_fork_generation, 1);
 }
 
 static void watch_forks(void) {
@@ -31,7 +31,7 @@ static void watch_forks(void) {
 void weir_fork_watch(struct weir_table *table) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
-    atomic_store(&table->fork_generation, atomic_load(&fork_generation));
+    atomic_store(&table->fork_generation, atomic_load(&weir_fork_generation));
 }
 
 int weir_lock_init(struct weir_table *table, uint32_t index) {
@@ -173,8 +173,8 @@ int weir_locks_repair(struct weir_table *table) {
  * In a child, the generation differs from the handle's. One thread repairs, others wait: the handle's
  * generation is set to 0 meanwhile (a fork in that very moment finds 0, which differs again).
  */
-int weir_after_fork(struct weir_table *table) {
-    uint64_t now = atomic_load(&fork_generation);
+int weir_after_fork_slow(struct weir_table *table) {
+    uint64_t now = atomic_load(&weir_fork_generation);
     uint64_t seen = atomic_load(&table->fork_generation);
     if (seen == now)
         return 0;
