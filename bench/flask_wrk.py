@@ -1,8 +1,9 @@
-"""Requests per second of one Flask app under ``gunicorn -w 2``: bare, with Weir, with Flask-Limiter.
+"""Requests per second of a Flask app under ``gunicorn -w 2``: bare, with Weir, with Flask-Limiter.
 
-Workload: hello world behind three limits with headers on, scaled up so that nothing is denied; wrk on the
-same machine, one thread, eight connections, in turn on each server in every round. Caveat: load generator
-and server share the cores, so only the ratios say something. Medians over the rounds.
+Workload: hello world behind three limits with headers on, scaled up so that nothing is denied; wrk
+on the same machine, one thread, eight connections, in turn on each server in every round. Caveat:
+load generator and server share the cores, so only the ratios say something. Medians over the
+rounds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-APP = '''
+APP = """
 from flask import Flask
 
 kind, storage = {kind!r}, {storage!r}
@@ -50,7 +51,7 @@ def hello():
 if kind != "bare":
     hello = limiter.limit("100000000 per minute", override_defaults=False)(hello)
     app.view_functions["hello"] = hello
-'''
+"""
 
 
 def free_port() -> int:
@@ -66,10 +67,6 @@ def serve(folder: Path, name: str, kind: str, storage: str) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}"]
     command += ["--log-level", "error", "--no-control-socket", f"{name}:app"]
-    if "--no-control-socket" not in subprocess.run(
-        [sys.executable, "-m", "gunicorn", "--help"], capture_output=True, text=True, check=True
-    ).stdout:
-        command.remove("--no-control-socket")
     server = subprocess.Popen(command, cwd=folder)
     url = f"http://127.0.0.1:{port}/"
     try:
@@ -112,7 +109,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    cases = [("bare", "bare", ""), ("weir", "weir", ""), ("flask_limiter", "flask_limiter", "memory://")]
+    cases = [
+        ("bare", "bare", ""),
+        ("weir", "weir", ""),
+        ("flask_limiter", "flask_limiter", "memory://"),
+    ]
     if arguments.redis:
         cases += [("weir_redis", "weir", arguments.redis)]
         cases += [("flask_limiter_redis", "flask_limiter", arguments.redis)]

@@ -1,7 +1,7 @@
 """Runs the benchmarks one after another and prints their tables; ``--list`` names them.
 
-Each states its workload and measures its peers in the same run. Ratios are what counts: absolute times
-drift with the machine.
+Each states its workload and measures its peers in the same run. Ratios are what counts: absolute
+times drift with the machine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def machine() -> str:
         if line.startswith("model name"):
             cpu = line.split(":", 1)[1].strip()
             break
-    return f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    return (
+        f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
 
 
 def main() -> int:
@@ -49,7 +52,9 @@ def main() -> int:
             print(f"{name:8} {what}")
         return 0
     if unknown := set(arguments.names) - known:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+        parser.error(
+            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}"
+        )
     print(machine(), flush=True)
     build = os.environ.get("WEIR_BENCH_BUILD", str(HERE.parent / "build/bench/bench"))
     failed = 0
