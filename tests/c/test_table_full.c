@@ -1,0 +1,293 @@
+/*
+ * A table that is asked to hold more than it has room for: who is evicted, what it costs, and what it
+ * must never cost. Random runs print their seed (WEIR_SEED=N repeats one).
+ */
+#include "support.h"
+
+#include "layout.h"
+
+#define KEYS 1024
+#define FLOOD (10 * KEYS)
+
+static void name_key(char *key, size_t size, const char *what, int number) {
+    snprintf(key, size, "%s %d", what, number);
+}
+
+/* -------------------------------------------------------------------------------- a flood of keys */
+
+struct flood {
+    int64_t amount; /* of the flood's own limits */
+    int hits;       /* on each of its keys */
+    int every;      /* of its keys for each hit on those at their limit */
+};
+
+static void flood(struct weir_table *table, const struct flood *flood) {
+    struct weir_limit limits[WEIR_STRATEGIES], other = limit_of(WEIR_FIXED_WINDOW, flood->amount, DAY);
+    size_t bytes = table->bytes;
+    char key[32];
+    for (int i = 0; i < WEIR_STRATEGIES; i++) {
+        limits[i] = limit_of(i, 10, DAY);
+        for (int hits = 0; hits < 11; hits++)
+            hit(table, &limits[i], "regular", NOW + hits);
+    }
+    for (int i = 0; i < FLOOD; i++) {
+        name_key(key, sizeof key, "flood", i);
+        for (int hits = 0; hits < flood->hits; hits++)
+            hit(table, &other, key, NOW + SECOND + i);
+        if (i % flood->every)
+            continue;
+        for (int strategy = 0; strategy < WEIR_STRATEGIES; strategy++)
+            if (hit(table, &limits[strategy], "regular", NOW + SECOND + i))
+                fail_msg("WEIR_SEED=%" PRIu64 ": %s admitted again behind %d keys", seed,
+                         weir_strategy_name(strategy), i);
+    }
+    struct weir_table_info info = info_of(table, NOW + MINUTE);
+    assert_true(info.keys <= KEYS);
+    assert_true(info.keys > KEYS * 95 / 100);
+    assert_int_equal(info.keys + info.evictions, FLOOD + WEIR_STRATEGIES);
+    assert_int_equal(info.bytes, bytes);
+    check_sound(table);
+}
+
+static void test_a_flood_moves_no_key_that_is_at_its_limit_and_hit(void **state) {
+    static const struct flood floods[] = {
+        {.amount = 1000, .hits = 1, .every = 1},
+        {.amount = 1000, .hits = 1, .every = 256},
+        {.amount = 1, .hits = 1, .every = 64}, /* at their limits, too */
+        {.amount = 1, .hits = 2, .every = 64}, /* and denied */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof floods / sizeof floods[0]; i++) {
+        struct weir_table *table = open_table("memory://?keys=1024&hits=1000");
+        flood(table, &floods[i]);
+        weir_table_close(table);
+    }
+}
+
+static void test_expired_keys_make_room_without_eviction(void **state) {
+    enum { ROOM = 16384 };
+    struct weir_table *table = open_table("memory://?keys=16384&hits=1000");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 1, MINUTE);
+    char key[32];
+    (void)state;
+    for (int round = 0; round < 5; round++)
+        for (int i = 0; i < ROOM / 2; i++) {
+            name_key(key, sizeof key, "key", round * ROOM + i);
+            assert_true(hit(table, &limit, key, NOW + round * MINUTE));
+        }
+    assert_int_equal(info_of(table, NOW + 4 * MINUTE).evictions, 0);
+    assert_int_equal(info_of(table, NOW + 4 * MINUTE).keys, ROOM / 2);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+static void test_a_table_fills_to_nine_tenths_with_hardly_an_eviction(void **state) {
+    enum { ROOM = 65536 };
+    struct weir_table *table = open_table("memory://?keys=65536&hits=1000");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    char key[32];
+    (void)state;
+    for (int i = 0; i < ROOM * 9 / 10; i++) {
+        name_key(key, sizeof key, "key", i);
+        assert_true(hit(table, &limit, key, NOW));
+    }
+    assert_in_range(info_of(table, NOW).evictions, 0, ROOM / 100);
+    weir_table_close(table);
+}
+
+/* ------------------------------------------------------------------- several limits, hardly any room */
+
+static void test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision(void **state) {
+    struct weir_limit expired = limit_of(WEIR_MOVING_WINDOW, 100, SECOND);
+    struct weir_limit lasting = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        struct weir_table *table = open_table("memory://?keys=8&hits=1000");
+        struct weir_check checks[2];
+        struct weir_verdict verdicts[2];
+        char old[32], new[32], key[32];
+        name_key(old, sizeof old, "old", round);
+        name_key(new, sizeof new, "new", round);
+        for (int i = 0; i < 50; i++)
+            assert_true(hit(table, &expired, old, NOW + i));
+        for (int i = 0; i < 7; i++) {
+            name_key(key, sizeof key, "other", i);
+            assert_true(hit(table, &lasting, key, NOW));
+        }
+        checks[0] = check_of(&lasting, new, 1);
+        checks[1] = check_of(&expired, old, 1);
+        assert_int_equal(
+            weir_decide(table, checks, 2, NOW + MINUTE, WEIR_HIT, verdicts, NULL), 0);
+        assert_int_equal(remaining(table, &lasting, new, NOW + MINUTE), 99);
+        assert_int_equal(remaining(table, &expired, old, NOW + MINUTE), 99);
+        check_sound(table);
+        weir_table_close(table);
+    }
+}
+
+static void test_what_is_admitted_is_charged_however_full_the_table(void **state) {
+    (void)state;
+    struct weir_table *table = open_table("memory://?keys=16&hits=100");
+    struct weir_limit limits[WEIR_STRATEGIES];
+    int64_t now_ns = NOW;
+    for (int i = 0; i < WEIR_STRATEGIES; i++)
+        limits[i] = limit_of(i, 20, (i + 1) * SECOND);
+    for (int round = 0; round < 20000; round++) {
+        struct weir_check checks[4];
+        struct weir_verdict verdicts[4];
+        struct weir_decision decision;
+        char keys[4][32];
+        size_t n = 1 + random_below(4);
+        for (size_t i = 0; i < n; i++) {
+            name_key(keys[i], sizeof keys[i], "k", (int)random_below(30));
+            checks[i] = check_of(&limits[random_below(WEIR_STRATEGIES)], keys[i],
+                                 (int64_t)random_below(3));
+        }
+        now_ns += (int64_t)random_below(SECOND / 4);
+        enum weir_mode mode = random_below(3) ? WEIR_HIT : WEIR_EACH;
+        int rc = weir_decide(table, checks, n, now_ns, mode, verdicts, &decision);
+        if (rc < 0)
+            fail_msg("WEIR_SEED=%" PRIu64 ", round %d: %s", seed, round, weir_strerror(rc));
+        if (round % 16 == 0)
+            check_sound(table);
+        for (size_t i = 0; i < n; i++) {
+            bool last = true;
+            for (size_t j = i + 1; j < n; j++)
+                last &= checks[j].limit != checks[i].limit || strcmp(keys[j], keys[i]) != 0;
+            if (last && verdicts[i].allowed && checks[i].cost > 0 &&
+                remaining(table, checks[i].limit, keys[i], now_ns) != verdicts[i].remaining)
+                fail_msg("WEIR_SEED=%" PRIu64 ", round %d: check %zu of %zu, %s, is not charged", seed,
+                         round, i, n, weir_strategy_name(checks[i].limit->strategy));
+        }
+    }
+    weir_table_close(table);
+}
+
+/* ------------------------------------------------------------------------- the pool of lines is empty */
+
+/* Hits at times one second apart: about 11 to a line, since each step takes 5 bytes. */
+static int fill_log(struct weir_table *table, const struct weir_limit *limit, const char *key, int from,
+                    int hits) {
+    struct weir_check check = check_of(limit, key, 1);
+    struct weir_verdict verdict;
+    int rc = 0;
+    for (int i = 0; i < hits && rc == 0; i++) {
+        rc = weir_decide(table, &check, 1, NOW + (from + i) * SECOND, WEIR_HIT, &verdict, NULL);
+        if (rc == 0)
+            assert_true(verdict.allowed);
+        else if (rc != WEIR_EFULL)
+            fail_msg("%s", weir_strerror(rc));
+    }
+    return rc;
+}
+
+static void test_expired_logs_make_room_in_the_pool(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64&hits=200");
+    struct weir_limit brief = limit_of(WEIR_MOVING_WINDOW, 100, 100 * SECOND);
+    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 1000, DAY);
+    char key[32];
+    (void)state;
+    for (int i = 0; i < 7; i++) {
+        name_key(key, sizeof key, "brief", i);
+        assert_int_equal(fill_log(table, &brief, key, 0, 100), 0);
+    }
+    uint64_t used = info_of(table, NOW).lines_used, lines = info_of(table, NOW).lines_max;
+    assert_true(used > lines * 3 / 4);
+    int64_t hits = (int64_t)lines * 9;
+    assert_int_equal(fill_log(table, &limit, "k", 1000, (int)hits), 0);
+    assert_int_equal(remaining(table, &limit, "k", NOW + (1000 + hits) * SECOND), 1000 - hits);
+    assert_int_equal(info_of(table, NOW).evictions, 0);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+static void test_the_log_that_loses_least_makes_room_when_none_has_expired(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64&hits=200");
+    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 1000, DAY);
+    char key[32];
+    (void)state;
+    int64_t hits = 0, lines = (int64_t)info_of(table, NOW).lines_max;
+    for (int i = 0; i < 10; i++) {
+        name_key(key, sizeof key, "small", i);
+        assert_int_equal(fill_log(table, &limit, key, 0, 25 + i), 0);
+    }
+    for (; hits < lines * 9; hits++)
+        assert_int_equal(fill_log(table, &limit, "big", (int)hits, 1), 0);
+    struct weir_table_info info = info_of(table, NOW);
+    assert_in_range(info.evictions, 1, 10);
+    assert_int_equal(info.keys + info.evictions, 11);
+    assert_int_equal(remaining(table, &limit, "big", NOW + hits * SECOND), 1000 - hits);
+    /* those with the most hits were kept */
+    for (int i = 0; i < 10; i++) {
+        name_key(key, sizeof key, "small", i);
+        int64_t left = remaining(table, &limit, key, NOW + hits * SECOND);
+        assert_int_equal(left, i < (int)info.evictions ? 1000 : 1000 - 25 - i);
+    }
+    check_sound(table);
+    weir_table_close(table);
+}
+
+static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64&hits=14");
+    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 1000000, DAY);
+    struct weir_limit window = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
+    struct weir_check checks[2] = {check_of(&window, "k", 1), check_of(&limit, "k", 1)};
+    struct weir_verdict verdicts[2];
+    (void)state;
+    int hits = 0;
+    while (fill_log(table, &limit, "k", hits, 1) == 0)
+        hits++;
+    assert_true(hits >= 64 * 11);
+    int64_t now_ns = NOW + hits * SECOND;
+    for (int i = 0; i < 20; i++) { /* and neither does a decision over several limits */
+        assert_int_equal(weir_decide(table, checks, 2, now_ns + i, WEIR_HIT, verdicts, NULL), WEIR_EFULL);
+        assert_int_equal(weir_decide(table, checks, 2, now_ns + i, WEIR_EACH, verdicts, NULL), WEIR_EFULL);
+        assert_int_equal(remaining(table, &limit, "k", now_ns), 1000000 - hits);
+        assert_int_equal(remaining(table, &window, "k", now_ns), 100);
+    }
+    assert_int_equal(info_of(table, NOW).evictions, 0);
+    /* what needs no line still goes on, and what has left makes room */
+    assert_true(hit(table, &window, "k", now_ns));
+    assert_true(hit(table, &limit, "k", now_ns - SECOND));
+    assert_int_equal(fill_log(table, &limit, "k", 86400 + hits / 2, hits / 3), 0);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+static void test_two_keys_that_fill_the_pool_keep_what_they_used(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64&hits=14");
+    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 400, DAY);
+    int64_t now_ns = NOW, admitted[2] = {0, 0};
+    (void)state;
+    /* both at once, in one decision: neither can make room at the other's cost */
+    struct weir_check checks[2] = {check_of(&limit, "a", 1), check_of(&limit, "b", 1)};
+    for (int i = 0; i < 1000; i++, now_ns += SECOND) {
+        struct weir_verdict verdicts[2];
+        int rc = weir_decide(table, checks, 2, now_ns, WEIR_HIT, verdicts, NULL);
+        assert_true(rc == 0 || rc == WEIR_EFULL);
+        for (int j = 0; j < 2; j++)
+            admitted[j] += rc == 0 && verdicts[0].allowed && verdicts[1].allowed;
+    }
+    for (int j = 0; j < 2; j++)
+        assert_int_equal(remaining(table, &limit, j ? "b" : "a", now_ns), 400 - admitted[j]);
+    assert_true(admitted[0] > 300);
+    assert_int_equal(info_of(table, NOW).evictions, 0);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_flood_moves_no_key_that_is_at_its_limit_and_hit),
+        cmocka_unit_test(test_expired_keys_make_room_without_eviction),
+        cmocka_unit_test(test_a_table_fills_to_nine_tenths_with_hardly_an_eviction),
+        cmocka_unit_test(test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision),
+        cmocka_unit_test(test_what_is_admitted_is_charged_however_full_the_table),
+        cmocka_unit_test(test_expired_logs_make_room_in_the_pool),
+        cmocka_unit_test(test_the_log_that_loses_least_makes_room_when_none_has_expired),
+        cmocka_unit_test(test_a_full_pool_never_costs_a_key_its_own_log),
+        cmocka_unit_test(test_two_keys_that_fill_the_pool_keep_what_they_used),
+    };
+    seed_random();
+    return cmocka_run_group_tests_name("full table", tests, NULL, NULL);
+}
