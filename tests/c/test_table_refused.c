@@ -1,0 +1,550 @@
+/*
+ * What weir_table_open() refuses and what it says: URIs, strangers' files, damaged and foreign tables, full
+ * file systems. Nothing refused is changed, and nothing is left behind.
+ */
+#include "support.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "layout.h"
+
+static char folder[32]; /* of this run */
+
+static int make_folder(void **state) {
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/weir-refused-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    return rmdir(folder); /* fails if something was left behind */
+}
+
+/* folder/name, or file://folder/name with options. */
+static const char *path_of(const char *name) {
+    static char path[64];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static const char *uri_of(const char *name, const char *options) {
+    static char uri[160];
+    snprintf(uri, sizeof uri, "file://%s/%s%s", folder, name, options);
+    return uri;
+}
+
+static int descriptors(void) {
+    DIR *directory = opendir("/proc/self/fd");
+    assert_non_null(directory);
+    int count = 0;
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count;
+}
+
+/* After each test, so that one failure does not make the others fail. */
+static int remove_it(void **state) {
+    (void)state;
+    unlink(path_of("it"));
+    return 0;
+}
+
+/* Opening `uri` fails with `code`, and the message holds `text`; no descriptor stays open. */
+static void refuses(const char *uri, int code, const char *text) {
+    struct weir_table *table = (struct weir_table *)&folder;
+    struct weir_error error = {.message = "?"};
+    int before = descriptors();
+    int rc = weir_table_open(uri, &table, &error);
+    if (rc != code || error.code != code || table || !strstr(error.message, text))
+        fail_msg("%s: %d \"%s\", expected %d \"%s\"", uri, rc, error.message, code, text);
+    assert_int_equal(descriptors(), before);
+    assert_int_equal(weir_table_open(uri, &table, NULL), code);
+}
+
+/* ------------------------------------------------------------------------------------------- URIs */
+
+static void test_uris_that_cannot_be_read_say_where(void **state) {
+    static const struct {
+        const char *uri;
+        int code, column;
+        const char *message;
+    } cases[] = {
+        {"", WEIR_ESYNTAX, 1,
+         "\"\": unknown scheme; there are memory://, shm://name and file:///path"},
+        {"redis://host", WEIR_ESYNTAX, 1,
+         "\"redis://host\": unknown scheme; there are memory://, shm://name and file:///path"},
+        {"memory", WEIR_ESYNTAX, 1,
+         "\"memory\": unknown scheme; there are memory://, shm://name and file:///path"},
+        {"memory://shop", WEIR_ESYNTAX, 10,
+         "\"memory://shop\": memory:// takes no name; to share a table, use shm://name"},
+        {"shm://", WEIR_ESYNTAX, 7, "\"shm://\": shm:// needs a name, as in shm://shop"},
+        {"shm://a/b", WEIR_ESYNTAX, 8,
+         "\"shm://a/b\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
+        {"shm://a%2fb", WEIR_ESYNTAX, 8,
+         "\"shm://a%2fb\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
+        {"shm://a\nb", WEIR_ESYNTAX, 8,
+         "\"shm://a\\x0ab\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
+        {"file://", WEIR_ESYNTAX, 8,
+         "\"file://\": file:// needs an absolute path, as in file:///var/lib/app/limits"},
+        {"file://tmp/x", WEIR_ESYNTAX, 8,
+         "\"file://tmp/x\": file:// needs an absolute path, as in file:///var/lib/app/limits"},
+        {"file:///", WEIR_ESYNTAX, 8, "\"file:///\": the path names no file"},
+        {"file:///a%zz", WEIR_ESYNTAX, 10,
+         "\"file:///a%zz\": % must be followed by two hexadecimal digits, not 00"},
+        {"file:///a%4", WEIR_ESYNTAX, 10,
+         "\"file:///a%4\": % must be followed by two hexadecimal digits, not 00"},
+        {"file:///a%00b", WEIR_ESYNTAX, 10,
+         "\"file:///a%00b\": % must be followed by two hexadecimal digits, not 00"},
+        {"memory://?size=8", WEIR_ESYNTAX, 11,
+         "\"memory://?size=8\": unknown option; there are keys=N and hits=N"},
+        {"memory://?keys=", WEIR_ESYNTAX, 16, "\"memory://?keys=\": expected a whole number"},
+        {"memory://?keys=8k", WEIR_ESYNTAX, 17, "\"memory://?keys=8k\": expected a whole number"},
+        {"memory://?keys=-8", WEIR_ESYNTAX, 16, "\"memory://?keys=-8\": expected a whole number"},
+        {"memory://?keys=8&&hits=9", WEIR_ESYNTAX, 18,
+         "\"memory://?keys=8&&hits=9\": unknown option; there are keys=N and hits=N"},
+        {"memory://?keys=99999999999999999999", WEIR_ESYNTAX, 16,
+         "\"memory://?keys=99999999999999999999\": the number is too large"},
+        {"memory://?keys=7", WEIR_EINVAL, 11, "keys must be from 8 to 268435456"},
+        {"memory://?hits=9&keys=268435457", WEIR_EINVAL, 18, "keys must be from 8 to 268435456"},
+        {"memory://?hits=536870913", WEIR_EINVAL, 11, "hits must be from 0 to 536870912"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct weir_table *table;
+        struct weir_error error = {.message = "?"};
+        assert_int_equal(weir_table_open(cases[i].uri, &table, &error), cases[i].code);
+        assert_null(table);
+        assert_string_equal(error.message, cases[i].message);
+        assert_int_equal(error.column, cases[i].column);
+    }
+}
+
+static void test_names_and_paths_have_a_longest(void **state) {
+    char uri[5000];
+    (void)state;
+    memset(uri, 'n', sizeof uri);
+    memcpy(uri, "shm://", 6);
+    uri[6 + WEIR_NAME_MAX + 1] = '\0';
+    refuses(uri, WEIR_ESYNTAX, "the name is longer than 200 bytes");
+    uri[6 + WEIR_NAME_MAX] = '\0';
+    strcat(uri, "?keys=8");
+    struct weir_table *table = open_table(uri);
+    weir_table_close(table);
+    assert_int_equal(weir_table_unlink(uri, NULL), 0);
+    memset(uri, 'n', sizeof uri);
+    memcpy(uri, "file:///", 8);
+    uri[sizeof uri - 1] = '\0';
+    refuses(uri, WEIR_ESYNTAX, "the path is too long");
+    refuses(NULL, WEIR_EINVAL, "the URI is NULL");
+    assert_int_equal(weir_table_open("memory://", NULL, NULL), WEIR_EINVAL);
+    assert_int_equal(weir_table_unlink("shm://", NULL), WEIR_ESYNTAX);
+    weir_table_close(NULL);
+}
+
+static void test_a_path_may_hold_any_byte_escaped(void **state) {
+    (void)state;
+    struct weir_table *table = open_table(uri_of("a%3Fb%20c%25%C3%a9", "?keys=8"));
+    weir_table_close(table);
+    assert_int_equal(access(path_of("a?b c%\xc3\xa9"), F_OK), 0);
+    assert_int_equal(weir_table_unlink(uri_of("a%3Fb%20c%25%c3%A9", ""), NULL), 0);
+}
+
+/* ------------------------------------------------------------------------- what is no file of ours */
+
+static void write_file(const char *path, const void *bytes, size_t size) {
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, size), size);
+    close(fd);
+}
+
+static void test_what_is_no_table_is_refused_and_left_alone(void **state) {
+    char text[8192], after[8192];
+    (void)state;
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = (char)("a stranger's file\n"[i % 18]);
+    write_file(path_of("it"), text, sizeof text);
+    refuses(uri_of("it", ""), WEIR_EFORMAT, "not a weir table");
+    refuses(uri_of("it", "?keys=8"), WEIR_EFORMAT, path_of("it"));
+    int fd = open(path_of("it"), O_RDONLY);
+    assert_int_equal(read(fd, after, sizeof after), sizeof text);
+    close(fd);
+    assert_memory_equal(text, after, sizeof text);
+    write_file(path_of("it"), "", 0);
+    refuses(uri_of("it", ""), WEIR_EFORMAT, "not a weir table, or truncated");
+    write_file(path_of("it"), WEIR_MAGIC, 8);
+    refuses(uri_of("it", ""), WEIR_EFORMAT, "not a weir table, or truncated");
+    unlink(path_of("it"));
+}
+
+static void test_what_is_no_file_is_refused(void **state) {
+    (void)state;
+    assert_int_equal(mkdir(path_of("it"), 0700), 0);
+    refuses(uri_of("it", ""), WEIR_ESYSTEM, "Is a directory");
+    rmdir(path_of("it"));
+    assert_int_equal(mkfifo(path_of("it"), 0600), 0);
+    refuses(uri_of("it", ""), WEIR_EFORMAT, "not a regular file");
+    unlink(path_of("it"));
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path_of("it"));
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    refuses(uri_of("it", ""), WEIR_ESYSTEM, "cannot open it");
+    close(fd);
+    unlink(path_of("it"));
+    refuses("file:///dev/null", geteuid() ? WEIR_EACCES : WEIR_EFORMAT, "file:///dev/null");
+    refuses(uri_of("there/is/no/such", ""), WEIR_ENOENT, "cannot create it: No such file");
+}
+
+static void test_a_symbolic_link_is_not_followed(void **state) {
+    char target[64];
+    (void)state;
+    snprintf(target, sizeof target, "%s", path_of("target"));
+    assert_int_equal(symlink(target, path_of("it")), 0);
+    refuses(uri_of("it", "?keys=8"), WEIR_EACCES, "it is a symbolic link"); /* dangling */
+    assert_int_not_equal(access(target, F_OK), 0);
+    struct weir_table *table = open_table(uri_of("target", "?keys=8"));
+    weir_table_close(table);
+    refuses(uri_of("it", ""), WEIR_EACCES, "it is a symbolic link");
+    unlink(target);
+    unlink(path_of("it"));
+}
+
+/* ------------------------------------------------------------------- whose table, and for whose eyes */
+
+static void test_a_table_that_others_may_read_is_refused(void **state) {
+    static const mode_t modes[] = {0644, 0640, 0602, 0660, 0601};
+    struct stat st;
+    (void)state;
+    struct weir_table *table = open_table(uri_of("it", "?keys=8"));
+    assert_int_equal(stat(path_of("it"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    weir_table_close(table);
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        char text[64];
+        chmod(path_of("it"), modes[i]);
+        snprintf(text, sizeof text, "others may read or write it (mode %04o)", modes[i]);
+        refuses(uri_of("it", ""), WEIR_EACCES, text);
+    }
+    unlink(path_of("it"));
+}
+
+static void test_a_table_of_another_user_is_refused(void **state) {
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("only root can give a file away");
+    struct weir_table *table = open_table(uri_of("it", "?keys=8"));
+    weir_table_close(table);
+    assert_int_equal(chown(path_of("it"), 65534, 65534), 0);
+    refuses(uri_of("it", ""), WEIR_EACCES, "owned by another user (uid 65534, not 0)");
+    unlink(path_of("it"));
+}
+
+static int open_as_nobody(void *argument) {
+    struct weir_table *table;
+    struct weir_error error;
+    MUST(setgid(65534) == 0 && setuid(65534) == 0);
+    MUST(weir_table_open(argument, &table, &error) == WEIR_EACCES);
+    MUST(strstr(error.message, "Permission denied"));
+    return 0;
+}
+
+static void test_root_s_table_is_closed_to_others(void **state) {
+    (void)state;
+    if (geteuid() != 0)
+        SKIP("only root can become another user");
+    char uri[300];
+    snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=8"));
+    struct weir_table *table = open_table(uri);
+    expect_success(spawn(open_as_nobody, uri));
+    weir_table_close(table);
+    weir_table_unlink(uri, NULL);
+}
+
+/* ------------------------------------------------------------------------- tables that are not right */
+
+/* Makes a table, lets `damage` change its bytes, and expects the refusal. */
+static void refuses_after(void (*damage)(struct weir_header *), int code, const char *text) {
+    struct weir_table *table = open_table(uri_of("it", "?keys=64&hits=200"));
+    size_t bytes = table->bytes;
+    weir_table_close(table);
+    int fd = open(path_of("it"), O_RDWR);
+    struct weir_header *header = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(header != MAP_FAILED);
+    damage(header);
+    unsigned char *before = malloc(bytes);
+    memcpy(before, header, bytes);
+    refuses(uri_of("it", ""), code, text);
+    if (code == WEIR_EVERSION) /* strangers' bytes are not touched */
+        assert_memory_equal(before, header, bytes);
+    free(before);
+    munmap(header, bytes);
+    close(fd);
+    unlink(path_of("it"));
+}
+
+static void newer_version(struct weir_header *header) {
+    header->version++;
+    header->checksum = weir_checksum(header);
+}
+
+static void other_signature(struct weir_header *header) {
+    header->signature ^= 1;
+    header->checksum = weir_checksum(header);
+}
+
+static void flipped_secret(struct weir_header *header) {
+    header->secret[7] ^= 1;
+}
+
+static void more_keys(struct weir_header *header) {
+    header->keys += 8;
+    header->checksum = weir_checksum(header);
+}
+
+static void more_lines(struct weir_header *header) {
+    header->lines++;
+    header->checksum = weir_checksum(header);
+}
+
+static void other_pool(struct weir_header *header) {
+    header->pool_at += 64;
+    header->checksum = weir_checksum(header);
+}
+
+static void huge(struct weir_header *header) {
+    header->keys = UINT64_MAX;
+    header->hits = UINT64_MAX;
+    header->checksum = weir_checksum(header);
+}
+
+static void lost_line(struct weir_header *header) {
+    ((struct weir_pool *)((char *)header + header->pool_at))->free_head = 2;
+}
+
+static void stray_key(struct weir_header *header) {
+    struct weir_cell *cell = (struct weir_cell *)((char *)header + header->cells_at);
+    for (int i = 0; i < 64; i++)
+        cell[i].fingerprint[1] = 1;
+}
+
+static void test_foreign_and_damaged_tables_are_refused(void **state) {
+    (void)state;
+    refuses_after(newer_version, WEIR_EVERSION,
+                  "made by another version of weir (layout 2, this one is 1); remove it");
+    refuses_after(other_signature, WEIR_EVERSION, "made by another build or machine; remove it");
+    refuses_after(flipped_secret, WEIR_EFORMAT, "its header is damaged; remove it");
+    refuses_after(more_keys, WEIR_EFORMAT, "its header is damaged; remove it");
+    refuses_after(more_lines, WEIR_EFORMAT, "its header is damaged; remove it");
+    refuses_after(other_pool, WEIR_EFORMAT, "its header is damaged; remove it");
+    refuses_after(huge, WEIR_EFORMAT, "its header is damaged; remove it");
+    refuses_after(lost_line, WEIR_EFORMAT, "damaged (");
+    refuses_after(stray_key, WEIR_EFORMAT, "damaged (");
+}
+
+static void test_a_truncated_or_longer_file_is_refused(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct weir_table *table = open_table(uri_of("it", "?keys=64&hits=200"));
+        off_t bytes = (off_t)table->bytes;
+        weir_table_close(table);
+        assert_int_equal(truncate(path_of("it"), i == 0 ? 4096 : i == 1 ? bytes - 1 : bytes + 1), 0);
+        refuses(uri_of("it", ""), WEIR_EFORMAT, "truncated: ");
+        unlink(path_of("it"));
+    }
+}
+
+static void test_another_size_is_refused_and_the_message_tells_which_it_has(void **state) {
+    (void)state;
+    struct weir_table *table = open_table(uri_of("it", "?keys=60&hits=200"));
+    assert_int_equal(info_of(table, NOW).keys_max, 64);
+    refuses(uri_of("it", "?keys=128"), WEIR_EMISMATCH,
+            "exists with keys=64&hits=200; ask for these, or remove it");
+    refuses(uri_of("it", "?keys=64&hits=201"), WEIR_EMISMATCH, "exists with keys=64&hits=200");
+    weir_table_close(open_table(uri_of("it", "?keys=57")));
+    weir_table_close(open_table(uri_of("it", "?hits=200")));
+    weir_table_close(open_table(uri_of("it", "")));
+    weir_table_close(table);
+    unlink(path_of("it"));
+}
+
+/* ------------------------------------------------------------------------------------- no room */
+
+/* In a mount namespace of its own, where /dev/shm and a folder are 1 MiB each; 77: not permitted. */
+static int fill_small_file_systems(void *argument) {
+    struct weir_table *table;
+    struct weir_error error;
+    struct stat st;
+    char path[128], uri[160];
+    (void)argument;
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=1m") < 0 ||
+        mount("tmpfs", folder, "tmpfs", 0, "size=1m") < 0)
+        return 77;
+    snprintf(uri, sizeof uri, "file://%s/it", folder);
+    const char *uris[] = {"shm://full", uri};
+    for (int i = 0; i < 2; i++) {
+        int before = descriptors();
+        MUST(weir_table_open(uris[i], &table, &error) == WEIR_ENOSPC);
+        MUST(strstr(error.message, uris[i]) && strstr(error.message, "cannot reserve 21"));
+        MUST(strstr(error.message, "KiB: No space left on device; make room or ask for fewer with ?keys=N"));
+        MUST(descriptors() == before);
+        snprintf(path, sizeof path, "%s", i ? folder : "/dev/shm");
+        DIR *directory = opendir(path);
+        MUST(directory);
+        for (struct dirent *entry; (entry = readdir(directory));)
+            MUST(entry->d_name[0] == '.'); /* not even a temporary name */
+        closedir(directory);
+        char fitting[200];
+        snprintf(fitting, sizeof fitting, "%s?keys=1024", uris[i]);
+        MUST(weir_table_open(fitting, &table, &error) == 0);
+        MUST(weir_table_unlink(fitting, NULL) == 0 && stat(path, &st) == 0);
+        weir_table_close(table);
+    }
+    return 0;
+}
+
+static void test_a_full_file_system_is_an_error_at_once(void **state) {
+    int status;
+    (void)state;
+    pid_t pid = spawn(fill_small_file_systems, NULL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        SKIP("mounts need a privilege that this process does not have");
+    assert_int_equal(status, 0);
+}
+
+static int open_beyond_the_file_size_limit(void *argument) {
+    const struct rlimit limit = {1 << 20, 1 << 20};
+    struct weir_table *table;
+    struct weir_error error;
+    signal(SIGXFSZ, SIG_IGN);
+    MUST(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    MUST(weir_table_open(argument, &table, &error) == WEIR_ENOSPC);
+    MUST(strstr(error.message, "File too large"));
+    return 0;
+}
+
+static void test_a_file_size_limit_is_an_error_at_once(void **state) {
+    char uri[160];
+    (void)state;
+    snprintf(uri, sizeof uri, "%s", uri_of("it", ""));
+    expect_success(spawn(open_beyond_the_file_size_limit, uri));
+    assert_int_not_equal(access(path_of("it"), F_OK), 0);
+}
+
+/* ------------------------------------------------------------------------------------- racing makers */
+
+#define RACERS 8
+
+struct race {
+    const char *uri;
+    _Atomic int ready;
+    _Atomic int go;
+};
+
+static int race(void *argument) {
+    struct race *race = argument;
+    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 100, DAY);
+    struct weir_check check = check_of(&limit, "k", 1);
+    struct weir_verdict verdict;
+    struct weir_table *table;
+    race->ready++;
+    while (!race->go)
+        ;
+    MUST(weir_table_open(race->uri, &table, NULL) == 0);
+    for (int i = 0; i < 5; i++)
+        MUST(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL) == 0 && verdict.allowed);
+    return 0;
+}
+
+static void test_those_who_race_to_make_a_table_share_one(void **state) {
+    struct race *shared = shared_memory(sizeof *shared);
+    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 100, DAY);
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        pid_t pid[RACERS];
+        char uri[300];
+        snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=64&hits=200"));
+        *shared = (struct race){.uri = uri};
+        for (int i = 0; i < RACERS; i++)
+            pid[i] = spawn(race, shared);
+        while (shared->ready < RACERS)
+            sched_yield();
+        shared->go = 1;
+        for (int i = 0; i < RACERS; i++)
+            expect_success(pid[i]);
+        struct weir_table *table = open_table(uri);
+        assert_int_equal(remaining(table, &limit, "k", NOW), 100 - 5 * RACERS);
+        check_sound(table);
+        weir_table_close(table);
+        assert_int_equal(weir_table_unlink(uri, NULL), 0);
+    }
+    munmap(shared, sizeof *shared);
+}
+
+static int make_and_remove(void *argument) {
+    struct race *race = argument;
+    while (!race->go) {
+        struct weir_table *table;
+        struct weir_error error;
+        int rc = weir_table_open(race->uri, &table, &error);
+        MUST(rc == 0);
+        weir_table_close(table);
+        rc = weir_table_unlink(race->uri, &error);
+        MUST(rc == 0 || rc == WEIR_ENOENT);
+    }
+    return 0;
+}
+
+/* Whoever opens while others remove gets a table that has its name at that moment, or a new one. */
+static void test_making_and_removing_at_once_never_fails(void **state) {
+    struct race *shared = shared_memory(sizeof *shared);
+    char uri[300];
+    pid_t pid[4];
+    (void)state;
+    snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=64&hits=200"));
+    shared->uri = uri;
+    for (int i = 0; i < 4; i++)
+        pid[i] = spawn(make_and_remove, shared);
+    usleep(300000); /* a marked sleep: the time that they have */
+    shared->go = 1;
+    for (int i = 0; i < 4; i++)
+        expect_success(pid[i]);
+    weir_table_unlink(uri, NULL);
+    munmap(shared, sizeof *shared);
+}
+
+#define AFTER_WHICH_IT_GOES(test) cmocka_unit_test_teardown(test, remove_it)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        AFTER_WHICH_IT_GOES(test_uris_that_cannot_be_read_say_where),
+        AFTER_WHICH_IT_GOES(test_names_and_paths_have_a_longest),
+        AFTER_WHICH_IT_GOES(test_a_path_may_hold_any_byte_escaped),
+        AFTER_WHICH_IT_GOES(test_what_is_no_table_is_refused_and_left_alone),
+        AFTER_WHICH_IT_GOES(test_what_is_no_file_is_refused),
+        AFTER_WHICH_IT_GOES(test_a_symbolic_link_is_not_followed),
+        AFTER_WHICH_IT_GOES(test_a_table_that_others_may_read_is_refused),
+        AFTER_WHICH_IT_GOES(test_a_table_of_another_user_is_refused),
+        AFTER_WHICH_IT_GOES(test_root_s_table_is_closed_to_others),
+        AFTER_WHICH_IT_GOES(test_foreign_and_damaged_tables_are_refused),
+        AFTER_WHICH_IT_GOES(test_a_truncated_or_longer_file_is_refused),
+        AFTER_WHICH_IT_GOES(test_another_size_is_refused_and_the_message_tells_which_it_has),
+        AFTER_WHICH_IT_GOES(test_a_full_file_system_is_an_error_at_once),
+        AFTER_WHICH_IT_GOES(test_a_file_size_limit_is_an_error_at_once),
+        AFTER_WHICH_IT_GOES(test_those_who_race_to_make_a_table_share_one),
+        AFTER_WHICH_IT_GOES(test_making_and_removing_at_once_never_fails),
+    };
+    seed_random();
+    return cmocka_run_group_tests_name("refused tables", tests, make_folder, remove_folder);
+}
