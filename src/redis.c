@@ -27,8 +27,11 @@
 #define COUNT_MAX (INT64_C(1) << 47)                       /* of a narrow check: sums stay exact */
 #define LEVEL_MAX ((u128)1 << 51)                          /* as well */
 #define LATEST_US INT64_C(9007199254740991)                /* what the script says for all beyond */
-#define PACKED_CHECK (2 + 5 * 9)                           /* bytes, at most */
+#define PACKED_CHECK (2 + 5 * 8 + 5 * 9)                   /* bytes, at most */
 #define PACKED_MAX (12 + WEIR_CHECKS_MAX * PACKED_CHECK)
+
+#define FIRST 17                                           /* bytes of a verdict in the reply */
+#define SECOND 16
 
 __extension__ typedef unsigned __int128 u128;
 
@@ -105,7 +108,7 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
         numbers.number[4] = bytes_for(limit->amount);
         break;
     case WEIR_SLIDING_WINDOW_COUNTER:
-        numbers.wide |= times(limit->amount, period_us) > LEVEL_MAX;
+        numbers.wide |= times(limit->amount, period_us) > 2 * LEVEL_MAX;
         break;
     case WEIR_TOKEN_BUCKET:
     case WEIR_LEAKY_BUCKET:
@@ -140,8 +143,9 @@ static char *put_check(char *to, const struct weir_check *check, int32_t mode, i
     *to++ = (char)(check->limit->strategy + (numbers.wide ? WIDE : 0));
     *to++ = (char)slot;
     for (int i = 0; i < 5; i++)
-        to = numbers.wide ? put_bytes(put_bytes(to, (uint64_t)numbers.number[i], 8), 0, 1)
-                          : put_double(to, numbers.number[i]);
+        to = put_double(to, numbers.number[i]);
+    for (int i = 0; i < 5 && numbers.wide; i++)
+        to = put_bytes(put_bytes(to, (uint64_t)numbers.number[i], 8), 0, 1);
     return to;
 }
 
@@ -328,81 +332,57 @@ int weir_redis_slot(const struct weir_redis_request *request, size_t index) {
 
 /* -------------------------------------------------------------------------------------- the reply */
 
-static int64_t from_us(int64_t us) {
-    return us >= LATEST_US ? INT64_MAX : us * NS_PER_US;
+static uint64_t get_word(const char *bytes) {
+    uint64_t word = 0;
+    for (int i = 7; i >= 0; i--)
+        word = word << 8 | (unsigned char)bytes[i];
+    return word;
 }
 
-/* A number of the script: an integer, or "x" and hex digits. */
-static int read_count(const struct weir_resp_value *value, int64_t *count) {
-    if (value->type == ':') {
-        *count = value->integer;
-        return value->integer < 0 ? WEIR_EFORMAT : 0;
-    }
-    if ((value->type != '$' && value->type != '+') || value->len < 2 || value->len > 19 ||
-        value->text[0] != 'x')
-        return WEIR_EFORMAT;
-    uint64_t sum = 0;
-    for (size_t i = 1; i < value->len; i++) {
-        char c = value->text[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0 || sum >> 60)
-            return WEIR_EFORMAT;
-        sum = sum << 4 | (uint64_t)digit;
-    }
-    *count = (int64_t)sum;
-    return sum > INT64_MAX ? WEIR_EFORMAT : 0;
+/* A time, from a double that is a whole number of microseconds; -1 if it is none. */
+static int64_t get_time(const char *bytes) {
+    uint64_t bits = get_word(bytes);
+    double us;
+    memcpy(&us, &bits, sizeof us);
+    if (!(us >= 0 && us <= (double)LATEST_US))
+        return -1;
+    return (int64_t)us == LATEST_US ? INT64_MAX : (int64_t)us * NS_PER_US;
 }
 
-static int read_time(const struct weir_resp_value *value, int64_t *time_ns) {
-    if (value->type != ':' || value->integer < 0)
-        return WEIR_EFORMAT;
-    *time_ns = from_us(value->integer);
-    return 0;
-}
-
-static int read_verdict(struct weir_resp *resp, const struct weir_limit *limit,
+static int read_verdict(const char *first, const char *second, const struct weir_limit *limit,
                         struct weir_verdict *verdict) {
-    struct weir_resp_value value[5];
-    for (int i = 0; i < 5; i++) {
-        int rc = weir_resp_next(resp, &value[i]);
-        if (rc <= 0)
-            return rc;
-    }
-    if (value[0].type != ':' || (value[0].integer != 0 && value[0].integer != 1))
-        return WEIR_EFORMAT;
-    verdict->allowed = (int32_t)value[0].integer;
+    static const char never[8] = {0, 0, 0, 0, 0, 0, (char)0xF0, (char)0xBF}; /* -1.0 */
+    uint64_t remaining = get_word(second);
+    verdict->allowed = first[0];
     verdict->reserved = 0;
     verdict->limit =
         limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
-    if (read_count(&value[1], &verdict->remaining) < 0 || verdict->remaining > verdict->limit ||
-        read_time(&value[2], &verdict->reset_at_ns) < 0 ||
-        read_time(&value[4], &verdict->delay_ns) < 0)
-        return WEIR_EFORMAT;
-    if (value[3].type == ':' && value[3].integer == -1)
-        verdict->retry_after_ns = WEIR_NEVER;
-    else if (read_time(&value[3], &verdict->retry_after_ns) < 0)
-        return WEIR_EFORMAT;
-    return 1;
+    verdict->remaining = (int64_t)remaining;
+    verdict->reset_at_ns = get_time(second + 8);
+    verdict->retry_after_ns = memcmp(first + 1, never, 8) ? get_time(first + 1) : WEIR_NEVER;
+    verdict->delay_ns = get_time(first + 9);
+    return (first[0] & ~1) || remaining > (uint64_t)verdict->limit || verdict->reset_at_ns < 0 ||
+                   verdict->retry_after_ns < 0 || verdict->delay_ns < 0
+               ? WEIR_EFORMAT
+               : 1;
 }
 
-static int read_decision(struct weir_resp *resp, const struct weir_redis_request *request,
-                         int64_t items, struct weir_verdict *verdicts,
-                         struct weir_redis_reply *reply) {
-    struct weir_resp_value now;
-    if (items != 1 + 5 * (int64_t)request->n)
+/* now; for each check allowed, retry_after, delay; for each check remaining, reset_at. */
+static int read_decision(const struct weir_resp_value *value, const struct weir_redis_request *request,
+                         struct weir_verdict *verdicts, struct weir_redis_reply *reply) {
+    size_t n = request->n;
+    if (n > WEIR_CHECKS_MAX || value->len != 8 + n * (FIRST + SECOND))
         return WEIR_EFORMAT;
-    int rc = weir_resp_next(resp, &now);
-    if (rc <= 0)
-        return rc;
-    if (read_time(&now, &reply->now_ns) < 0)
+    const char *first = value->text + 8, *second = first + n * FIRST;
+    reply->now_ns = get_time(value->text);
+    if (reply->now_ns < 0)
         return WEIR_EFORMAT;
-    for (size_t i = 0; i < request->n; i++) {
-        rc = read_verdict(resp, request->checks[i].limit, &verdicts[i]);
-        if (rc <= 0)
-            return rc;
-    }
+    for (size_t i = 0; i < n; i++)
+        if (read_verdict(first + i * FIRST, second + i * SECOND, request->checks[i].limit,
+                         &verdicts[i]) < 0)
+            return WEIR_EFORMAT;
     reply->kind = WEIR_REDIS_DECIDED;
-    weir_remote_choose(request->checks, verdicts, request->n, &reply->decision);
+    weir_remote_choose(request->checks, verdicts, n, &reply->decision);
     return 1;
 }
 
@@ -428,8 +408,8 @@ int weir_redis_read(const char *bytes, size_t len, const struct weir_redis_reque
             read_error(&value, reply);
         else if (request->clear && value.type == ':')
             reply->kind = WEIR_REDIS_CLEARED;
-        else if (!request->clear && value.type == '*')
-            rc = read_decision(&resp, request, value.integer, verdicts, reply);
+        else if (!request->clear && value.type == '$')
+            rc = read_decision(&value, request, verdicts, reply);
         else
             rc = WEIR_EFORMAT;
     }

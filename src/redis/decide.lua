@@ -1,62 +1,33 @@
--- A whole decision of libweir on a Redis or Valkey server: several limits, all or nothing, one call.
+-- A whole decision of libweir on a Redis or Valkey server: several limits, all or nothing, in one call.
 --
 --   KEYS     a name for each counter; those of moving windows come last
 --   ARGV[1]  packed: mode (0 hit, 1 test, 2 each, 3 refund), number of checks, number of counters that are
 --            no moving windows, whether the time is given, the clock; then for each check its strategy
---            (+ 16: wide), its place in KEYS and five numbers. The clock is the time itself if it is
---            given, else what to add to the server's
---   reply    the time, then for each check: allowed, remaining, reset_at, retry_after (-1: never), delay
+--            (+ 16: wide), its place in KEYS and five numbers, the first of which is the cost. The clock
+--            is the time itself if it is given, else what to add to the server's
+--   reply    packed: the time; for each check: allowed, retry_after (-1: never), delay; for each check:
+--            remaining, reset_at
 --
 -- Numbers. Lua has doubles: integers are exact below 2^53. Times are whole microseconds, the resolution
 -- of TIME, and stay below that until the year 2255. Amounts and levels may need up to 126 bits: then the
 -- caller marks the check as wide, and its counts are objects with operators, so that each strategy
--- stands here once. A wide number is sent as three limbs of 24 bits, answered as "x" and hex digits.
+-- stands here once. (a - a % b) / b is the quotient rounded down, of either.
 --
 -- The strategies are those of src/strategy/, which explain themselves there. A level is counted in units
 -- of gcd(amount, period) hits x µs, so that a million per day is not wide.
 --
 -- Every counter is read before the first one is written: what can fail has failed by then.
+--
+-- Redis runs the whole text at each call, and making a function costs as much as asking for a key. So
+-- the common strategies stand in one loop, and what few calls need is made by them, out of functions that
+-- capture nothing.
 
-local call, pack, take, floor = redis.call, struct.pack, struct.unpack, math.floor
-local SKEW = 100000             -- µs that calls may arrive out of order
-local LATEST = 9007199254740991 -- later, and longer, is said as this
-local NEVER = -1
-local ENTRIES_MAX = 16777216    -- of one moving window
+------------------------------------------------------------------------------------- wide numbers
 
-local args = ARGV[1]
-local mode, checks, plain, given, now, place = take('<BBBBd', args)
-if given == 0 then
-    local time = call('TIME')
-    now = now + time[1] * 1000000 + time[2]
-    if now < 0 then now = 0 end
-end
-
-------------------------------------------------------------------------------------------- numbers
-
--- What is done with counts beside + - * < <= ==. Narrow ones are numbers, as times are.
-local zero, most, bytes = 0, LATEST, 8
-local function lift(time) return time end -- as a count
-local function drop(count) return count end -- as a time, at most LATEST
-local function answer(count) return count end
-local function down(a, b) return floor(a / b) end -- exact: both are below 2^53
-local function up(a, b)
-    local q = floor(a / b)
-    return q * b < a and q + 1 or q
-end
-local function write(time, a, b)
-    if b then return pack('<ddd', time, a, b) end
-    return pack('<dd', time, a)
-end
-local function read(s)
-    local time, a, b = take(#s == 24 and '<ddd' or '<dd', s)
-    return time, a, #s == 24 and b or nil
-end
-local function numbers(at) return take('<ddddd', args, at) end
-
--- Wide ones: six limbs of 24 bits, the least first; the last one carries the sign.
-local function make_wide()
-    local BASE = 16777216
-    local LIMBS = '<I3I3I3I3I3I3'
+-- Six limbs of 24 bits, the least first; the last one carries the sign. Where one operand is wide the other
+-- may be a plain number, but not in comparisons.
+local function make_big(pack, take)
+    local BASE, floor = 16777216, math.floor
     local meta = {}
     local function new(a, b, c, d, e, f) -- of limbs that may be out of range
         local carry = floor(a / BASE)
@@ -71,6 +42,7 @@ local function make_wide()
         return setmetatable({a, b, c, d, e - carry * BASE, f + carry}, meta)
     end
     local function from(x)
+        if type(x) == 'table' then return x end
         local limb = {}
         for i = 1, 6 do
             limb[i] = x % BASE
@@ -91,12 +63,15 @@ local function make_wide()
     meta.__le = function(x, y) return compare(x, y) <= 0 end
     meta.__eq = function(x, y) return compare(x, y) == 0 end
     meta.__add = function(x, y)
+        x, y = from(x), from(y)
         return new(x[1] + y[1], x[2] + y[2], x[3] + y[3], x[4] + y[4], x[5] + y[5], x[6] + y[6])
     end
     meta.__sub = function(x, y)
+        x, y = from(x), from(y)
         return new(x[1] - y[1], x[2] - y[2], x[3] - y[3], x[4] - y[4], x[5] - y[5], x[6] - y[6])
     end
     meta.__mul = function(x, y) -- neither negative, the product below 2^143
+        x, y = from(x), from(y)
         local limb = {0, 0, 0, 0, 0, 0}
         for i = 1, 6 do
             local xi = x[i]
@@ -106,12 +81,10 @@ local function make_wide()
         end
         return new(limb[1], limb[2], limb[3], limb[4], limb[5], limb[6])
     end
-    meta.__mod = function(x, y) -- y is 2^72
-        return setmetatable({x[1], x[2], x[3], 0, 0, 0}, meta)
-    end
     -- Quotient and rest, by estimates that are never too large: two or three of them.
     local function divide(x, y)
         local quotient = from(0)
+        x, y = from(x), from(y)
         while y <= x do
             local part = floor(to(x) / to(y) * (1 - 2 ^ -48))
             part = from(part > 1 and part or 1)
@@ -119,288 +92,51 @@ local function make_wide()
         end
         return quotient, x
     end
-    local none, one = from(0), from(1)
-    local function limbs(s, at, count)
-        local a, b, c, d, e, f, after
-        if count == 3 then
-            a, b, c, after = take('<I3I3I3', s, at)
-            return setmetatable({a, b, c, 0, 0, 0}, meta), after
-        end
-        a, b, c, d, e, f, after = take(LIMBS, s, at)
-        return setmetatable({a, b, c, d, e, f}, meta), after
+    meta.__div = function(x, y) return (divide(x, y)) end
+    meta.__mod = function(x, y)
+        local _, rest = divide(x, y)
+        return rest
+    end
+    local function read(s, at)
+        local a, b, c, d, e, f = take('<I3I3I3I3I3I3', s, at)
+        return setmetatable({a, b, c, d, e, f}, meta)
+    end
+    local function read_short(s, at) -- one below 2^72
+        local a, b, c = take('<I3I3I3', s, at)
+        return setmetatable({a, b, c, 0, 0, 0}, meta)
+    end
+    local function write(x)
+        return pack('<I3I3I3I3I3I3', x[1], x[2], x[3], x[4], x[5], x[6])
     end
     return {
-        zero = none, most = from(2 ^ 63) - one, bytes = 18, lift = from,
-        drop = function(x) return math.min(to(x), LATEST) end,
-        answer = function(x) return string.format('x%06x%06x%06x', x[3], x[2], x[1]) end,
-        down = function(x, y) return (divide(x, y)) end,
-        up = function(x, y)
-            local quotient, rest = divide(x, y)
-            return rest == none and quotient or quotient + one
+        zero = from(0), one = from(1), max = from(2 ^ 63) - 1, read_short = read_short,
+        time = function(x) return math.min(to(x), 9007199254740991) end,
+        wrap = function(x) return setmetatable({x[1], x[2], x[3], 0, 0, 0}, meta) end, -- modulo 2^72
+        write_short = function(x) return pack('<I3I3I3', x[1], x[2], x[3]) end,
+        write_word = function(x) return pack('<I3I3I2', x[1], x[2], x[3]) end,
+        -- A counter: a time, another time if it has one, a count, another count if it has one.
+        read = function(value, times, counts)
+            local time, other = take(times == 2 and '<dd' or '<d', value)
+            local at = 1 + 8 * times
+            if times == 2 then return time, other, read(value, at) end
+            return time, read(value, at), counts == 2 and read(value, at + 18) or nil
         end,
         write = function(time, a, b)
-            local s = pack('<d', time) .. pack(LIMBS, a[1], a[2], a[3], a[4], a[5], a[6])
-            return b and s .. pack(LIMBS, b[1], b[2], b[3], b[4], b[5], b[6]) or s
+            return pack('<d', time) .. (type(a) == 'number' and pack('<d', a) or write(a)) ..
+                (b and write(b) or '')
         end,
-        read = function(s)
-            local time = take('<d', s)
-            return time, limbs(s, 9, 6), #s > 26 and limbs(s, 27, 6) or nil
+        arguments = function(s, at)
+            return read_short(s, at), read_short(s, at + 9), read_short(s, at + 18),
+                read_short(s, at + 27), read_short(s, at + 36)
         end,
-        numbers = function(at)
-            local a, b, c, d, e
-            a, at = limbs(args, at, 3)
-            b, at = limbs(args, at, 3)
-            c, at = limbs(args, at, 3)
-            d, at = limbs(args, at, 3)
-            e, at = limbs(args, at, 3)
-            return a, b, c, d, e, at
-        end,
-        -- Parts of a moving window's log: three limbs are enough.
-        write_part = function(count) return pack('<I3I3I3', count[1], count[2], count[3]) end,
-        read_part = function(s, at) return (limbs(s, at, 3)) end,
     }
-end
-
--- Exchanges the operations for those of the other width.
-local wide, other = false, nil
-local function turn()
-    wide, other = not wide, other or make_wide()
-    zero, other.zero = other.zero, zero
-    most, other.most = other.most, most
-    bytes, other.bytes = other.bytes, bytes
-    lift, other.lift = other.lift, lift
-    drop, other.drop = other.drop, drop
-    answer, other.answer = other.answer, answer
-    down, other.down = other.down, down
-    up, other.up = other.up, up
-    write, other.write = other.write, write
-    read, other.read = other.read, read
-    numbers, other.numbers = other.numbers, numbers
-end
-
-local function min(a, b) return a < b and a or b end
-
------------------------------------------------------------------------------------------- counters
-
--- A counter: `at`, a time, and `a`, `b`, one or two counts, as its strategy keeps them between two calls.
--- `ends`: the moment from which on it says the same as nothing, 0: now. `was`: its bytes on the server.
-local counters = {}
-local pass = 0 -- over the checks; each begins with what is on the server
-
-local function foreign(key)
-    error('weir: ' .. key .. ' holds something that is not a counter', 0)
-end
-
-local function open_plain()
-    local found
-    if plain == 1 then
-        found = {call('GET', KEYS[1])}
-    elseif plain > 1 then
-        found = call('MGET', unpack(KEYS, 1, plain))
-    end
-    for slot = 1, plain do
-        -- MGET is silent about a key of another type, GET is not.
-        counters[slot] = {was = found[slot] or plain > 1 and call('GET', KEYS[slot])}
-    end
-end
-
-local function words(counter, slot, two)
-    if counter.pass == pass then return end
-    local was = counter.was
-    if not was then
-        counter.at, counter.a, counter.b = 0, zero, two and zero
-    elseif #was == 8 + (two and 2 or 1) * bytes then
-        counter.at, counter.a, counter.b = read(was)
-    else
-        foreign(KEYS[slot])
-    end
-    counter.pass, counter.wide = pass, wide
-end
-
-local function lifetime(ends)
-    local ms = floor((ends - now + 999) / 1000)
-    if given ~= 0 then ms = ms + 60000 end -- the server's clock goes on meanwhile
-    return ms > 0 and ms or 1
-end
-
-local function keep(counter, slot)
-    if counter.wide ~= wide then turn() end
-    local was = counter.was
-    if counter.ends == 0 then
-        if was then call('DEL', KEYS[slot]) end
-        return
-    end
-    local is = write(counter.at, counter.a, counter.b)
-    if is ~= was then call('SET', KEYS[slot], is, 'PX', lifetime(counter.ends)) end
-end
-
----------------------------------------------------------------------------------------- strategies
-
--- Each: (counter, slot, charge, cost, four numbers) -> allowed, remaining, reset_at, retry_after, delay.
--- charge: 1 charges what is allowed, 0 does not, -1 gives back.
-
-local function fixed_window(c, slot, charge, cost, amount, period)
-    period = drop(period)
-    words(c, slot)
-    local ends, used = c.at, c.a
-    if ends <= now then
-        ends, used = 0, zero
-    elseif ends - now > period then
-        ends = now + period
-    end
-    local allowed, retry = true, 0
-    if charge < 0 then
-        used = used - min(cost, used)
-    elseif amount - used < cost then
-        allowed = false
-        retry = amount < cost and NEVER or ends - now
-    elseif charge > 0 and zero < cost then
-        if used == zero then ends = now + period end
-        used = used + cost
-    end
-    if used == zero then ends = 0 end
-    c.at, c.a, c.ends = ends, used, ends
-    return allowed, amount - used, ends > 0 and ends or now, retry, 0
-end
-
--- at: the window's index; a: its hits; b: those of the window before.
-local function sliding_window(c, slot, charge, cost, amount, wide_period)
-    words(c, slot, true)
-    local period = drop(wide_period)
-    local index, moment = floor(now / period), now
-    local was, cur, prev = c.at, zero, zero
-    if was == index + 1 and was * period - now <= SKEW then
-        index, moment = was, was * period
-    end
-    if was == index then
-        cur, prev = min(c.a, amount), min(c.b, amount)
-    elseif was > index then
-        cur = min(c.a + c.b, amount)
-    elseif was == index - 1 then
-        prev = min(c.a, amount)
-    end
-    local start = index * period
-    local stop = start + period
-    local used = cur
-    if zero < prev then used = cur + up(prev * lift(stop - moment), wide_period) end
-
-    local function lighter_at(hits, room, stops) -- when `hits` that slide out weigh `room`; nil: at the end
-        if hits <= room then return 0 end
-        local left = drop(down(room * wide_period, hits))
-        return left > 0 and stops - left or nil
-    end
-    local function room_for(wanted)
-        local room = amount - wanted
-        local when = cur <= room and lighter_at(prev, room - cur, stop)
-        if when then return when > moment and when or moment end
-        when = lighter_at(cur, room, stop + period) or stop + period
-        return when > stop and when or stop
-    end
-
-    local allowed, retry = true, 0
-    if charge < 0 then
-        local part = min(cost, cur)
-        cur, prev = cur - part, prev - min(cost - part, prev)
-        used = cur
-        if zero < prev then used = cur + up(prev * lift(stop - moment), wide_period) end
-    elseif zero < cost and amount - cost < used then
-        allowed = false
-        retry = amount < cost and NEVER or room_for(cost) - now
-    elseif charge > 0 then
-        cur, used = cur + cost, used + cost
-    end
-    local remaining = used < amount and amount - used or zero
-    local any = zero < cur or zero < prev
-    c.at, c.a, c.b, c.ends = index, cur, prev, any and stop + (zero < cur and period or 0) or 0
-    return allowed, remaining, any and room_for(remaining + lift(1)) or now, retry, 0
-end
-
--- The level of both buckets at `now`, at most `most`, and whether the counter said otherwise. at: the time
--- at which a was the level.
-local function level_of(c, slot, rate, most)
-    words(c, slot)
-    local level, stale = c.a, most < c.a
-    local some = zero < level
-    if stale then level = most end
-    if c.at <= now then
-        local drained = rate * lift(now - c.at)
-        level = drained < level and level - drained or zero
-    elseif some then
-        level = level + rate * lift(c.at - now)
-    end
-    if most < level then return most, true end
-    return level, stale or some and level == zero
-end
-
-local function keep_level(c, level, rate, changed)
-    local wait = zero < level and drop(up(level, rate)) or 0
-    if changed then
-        c.at, c.a = wait > 0 and now or 0, level
-    end
-    c.ends = wait > 0 and now + wait or 0
-    return now + wait
-end
-
--- per: units of a hit; rate: units drained in a µs.
-local function token_bucket(c, slot, charge, cost, amount, tokens, rate, per)
-    local size = tokens * per
-    local level, changed = zero, false
-    if zero < rate then
-        level, changed = level_of(c, slot, rate, size + (amount - lift(1)) * per)
-    else
-        words(c, slot)
-    end
-    local allowed, retry = true, 0
-    if charge < 0 then
-        level, changed = level - min(cost * per, level), true
-    elseif zero < cost then
-        local after = level + cost * per
-        if tokens < cost then
-            allowed, retry = false, NEVER
-        elseif size < after then
-            allowed, retry = false, drop(up(after - size, rate))
-        elseif charge > 0 then
-            level, changed = after, true
-        end
-    end
-    local remaining = level < size and tokens - up(level, per) or zero
-    return allowed, remaining, keep_level(c, level, rate, changed), retry, 0
-end
-
--- longest: the wait that is still admitted, in µs.
-local function leaky_bucket(c, slot, charge, cost, amount, longest, rate, per)
-    local limit = longest * rate
-    local level, changed = zero, false
-    if zero < rate then
-        level, changed = level_of(c, slot, rate, limit + amount * per)
-    else
-        words(c, slot)
-    end
-    local allowed, retry, delay = true, 0, 0
-    if charge < 0 then
-        level, changed = level - min(cost * per, level), true
-    elseif zero < cost then
-        if amount < cost then
-            allowed, retry = false, NEVER
-        elseif limit < level then
-            allowed, retry = false, drop(up(level - limit, rate))
-        else
-            delay = zero < level and drop(up(level, rate)) or 0
-            if charge > 0 then level, changed = level + cost * per, true end
-        end
-    end
-    local remaining = zero
-    if zero < amount and level <= limit then
-        remaining = min(down(limit - level, per), amount - lift(1)) + lift(1)
-    end
-    return allowed, remaining, keep_level(c, level, rate, changed), retry, delay
 end
 
 ------------------------------------------------------------------------------------ moving windows
 
 -- The log of a moving window: one string, a header and a ring of records.
 --
---     oldest newest base last head closed room | record record record ...
+--     dies oldest newest base last head closed room | record record record ...
 --
 -- An entry is a time and the number of hits up to and with it, counted from some beginning, modulo a power
 -- of two; `base` is that number before the oldest entry. The newest entry is open: it stands in the header
@@ -408,78 +144,93 @@ end
 -- place `head` of a ring with `room` for so many: the lower bytes of the time and of the number, as many as
 -- period and amount need. A hit writes one record and the header; what has expired is found by
 -- bisection, and dropped by moving `head`. The ring grows by a quarter, and shrinks, by being rewritten.
-local moving_window, keep_log
+local function make_logs(call, pack, take, now, given)
+    local ENTRIES_MAX, LOOK, SKEW, NEVER = 16777216, 8, 100000, -1
+    local floor, least = math.floor, math.min
+    local key, big, zero, record, header, width, start, ages, hits -- of the log at hand
 
-local function make_logs()
-    local record, header, width, start, ages, numbers_of_hits
-
-    local function layout(c)
-        if wide then
-            width, start, ages, numbers_of_hits = 16, 46, 2 ^ 56, lift(2 ^ 72)
+    local function layout(log)
+        key, big, zero = log.key, log.big, log.big and log.big.zero or 0
+        if big then
+            width, start, ages = 16, 54, 2 ^ 56
         else
-            record = '<I' .. c.time_bytes .. 'I' .. c.hit_bytes
-            header = '<ddI' .. c.hit_bytes .. 'I' .. c.hit_bytes .. 'I4I4I4'
-            width, start = c.time_bytes + c.hit_bytes, 28 + 2 * c.hit_bytes
-            ages, numbers_of_hits = 2 ^ (8 * c.time_bytes), 2 ^ (8 * c.hit_bytes)
+            record = '<I' .. log.time_bytes .. 'I' .. log.hit_bytes
+            header = '<dddI' .. log.hit_bytes .. 'I' .. log.hit_bytes .. 'I4I4I4'
+            width, start = log.time_bytes + log.hit_bytes, 36 + 2 * log.hit_bytes
+            ages, hits = 2 ^ (8 * log.time_bytes), 2 ^ (8 * log.hit_bytes)
         end
+    end
+    local function wrap(count)
+        if big then return big.wrap(count) end
+        return count % hits
     end
 
     local function write_record(time, last)
-        if wide then return pack('<I7', time) .. other.write_part(last) end
+        if big then return pack('<I7', time) .. big.write_short(last) end
         return pack(record, time % ages, last)
     end
-    local function read_record(s)
-        if wide then return take('<I7', s), other.read_part(s, 8) end
-        return take(record, s)
+    local function read_record(bytes, at)
+        if big then return (take('<I7', bytes, at)), big.read_short(bytes, at + 7) end
+        return take(record, bytes, at)
     end
-    local function write_header(c)
-        if wide then
-            return pack('<dd', c.oldest, c.newest) .. other.write_part(c.base) ..
-                other.write_part(c.last) .. pack('<I4I4I4', c.head, c.closed, c.room)
+    local function write_header(log)
+        if big then
+            return pack('<ddd', log.dies, log.oldest, log.newest) .. big.write_short(log.base) ..
+                big.write_short(log.last) .. pack('<I4I4I4', log.head, log.closed, log.room)
         end
-        return pack(header, c.oldest, c.newest, c.base, c.last, c.head, c.closed, c.room)
-    end
-    local function read_header(c, s)
-        if wide then
-            c.oldest, c.newest = take('<dd', s)
-            c.base, c.last = other.read_part(s, 17), other.read_part(s, 26)
-            c.head, c.closed, c.room = take('<I4I4I4', s, 35)
-        else
-            c.oldest, c.newest, c.base, c.last, c.head, c.closed, c.room = take(header, s)
-        end
+        return pack(header, log.dies, log.oldest, log.newest, log.base, log.last, log.head, log.closed,
+            log.room)
     end
 
-    local function open(c, slot)
-        layout(c)
-        if c.pass == pass then return end
-        if c.was == nil then c.was = call('GETRANGE', KEYS[slot], 0, start - 1) end
-        if c.was == '' then
-            c.oldest, c.newest, c.base, c.last, c.head, c.closed, c.room = 0, 0, zero, zero, 0, 0, 0
-        elseif #c.was == start then
-            read_header(c, c.was)
-        else
-            foreign(KEYS[slot])
-        end
-        c.total = (c.last - c.base) % numbers_of_hits
-        c.pass, c.wide, c.key, c.fresh, c.changed = pass, wide, KEYS[slot], nil, false
+    local function foreign()
+        error('weir: ' .. key .. ' holds something that is not a counter', 0)
     end
 
+    local function open(slot, amount, period, time_bytes, hit_bytes, wide)
+        local log = {
+            key = KEYS[slot], big = wide, amount = amount, period = period, time_bytes = time_bytes,
+            hit_bytes = hit_bytes, was = '', changed = false, fresh = false, total = 0, dies = 0,
+            oldest = 0, newest = 0, base = 0, last = 0, head = 0, closed = 0, room = 0,
+        }
+        layout(log)
+        local was = call('GETRANGE', key, '0', start - 1)
+        log.was = was
+        if was == '' then
+            log.base, log.last = zero, zero
+        elseif #was ~= start then
+            foreign()
+        elseif big then
+            log.dies, log.oldest, log.newest = take('<ddd', was)
+            log.base, log.last = big.read_short(was, 25), big.read_short(was, 34)
+            log.head, log.closed, log.room = take('<I4I4I4', was, 43)
+        else
+            log.dies, log.oldest, log.newest, log.base, log.last, log.head, log.closed, log.room =
+                take(header, was)
+        end
+        log.total = wrap(log.last - log.base)
+        return log
+    end
+
+    -- `count` records from entry i on, or fewer, up to the ring's end.
+    local function records(log, i, count)
+        local at = (log.head + i) % log.room
+        local from = start + at * width
+        local bytes = call('GETRANGE', key, from, from + least(count, log.room - at) * width - 1)
+        if #bytes < width then foreign() end
+        return bytes
+    end
     -- Time and number of entry i; 0 is the oldest, `closed` the open one.
-    local function entry(c, i)
-        if i == c.closed then return c.newest, c.last end
-        if c.fresh and i == c.closed - 1 then return c.fresh_time, c.fresh_last end
-        local from = start + (c.head + i) % c.room * width
-        local s = call('GETRANGE', c.key, from, from + width - 1)
-        if #s ~= width then foreign(c.key) end
-        local time, last = read_record(s)
-        return c.newest - (c.newest - time) % ages, last
+    local function entry(log, i)
+        if i == log.closed then return log.newest, log.last end
+        if log.fresh and i == log.closed - 1 then return log.fresh_time, log.fresh_last end
+        local time, last = read_record(records(log, i, 1), 1)
+        return log.newest - (log.newest - time) % ages, last
     end
-
     -- The first entry, from `low` on, of which `is` holds, as it does of all behind it and of the open one.
-    local function first(c, low, is)
-        local high, probe, step = c.closed, low, 1
+    local function first(log, low, is)
+        local high, probe, step = log.closed, low, 1
         while probe < high do
-            if is(entry(c, probe)) then
+            if is(entry(log, probe)) then
                 high = probe
             else
                 low, probe, step = probe + 1, probe + step, step * 2
@@ -487,167 +238,409 @@ local function make_logs()
         end
         while low < high do
             local middle = floor((low + high) / 2)
-            if is(entry(c, middle)) then high = middle else low = middle + 1 end
+            if is(entry(log, middle)) then high = middle else low = middle + 1 end
         end
         return low
     end
 
-    local function forget(c)
-        c.base, c.last, c.total, c.head, c.closed, c.changed = zero, zero, zero, 0, 0, true
+    local function forget(log)
+        log.base, log.last, log.total, log.head, log.closed, log.changed = zero, zero, zero, 0, 0, true
     end
 
-    local function expire(c, upto)
-        if c.newest <= upto then return forget(c) end
-        if upto < c.oldest then return end
-        local i = first(c, 1, function(time) return upto < time end)
-        local _, base = entry(c, i - 1)
-        c.oldest, c.base = entry(c, i), base
-        c.head, c.closed = (c.head + i) % c.room, c.closed - i
-        c.total, c.changed = (c.last - base) % numbers_of_hits, true
+    -- Makes entry i the oldest; `base`: the number of the one before it.
+    local function begin_with(log, i, time, base)
+        log.head, log.closed, log.oldest, log.base = (log.head + i) % log.room, log.closed - i, time, base
+        log.total, log.changed = wrap(log.last - base), true
+    end
+
+    local function expire(log, upto)
+        if log.newest <= upto then return forget(log) end
+        if upto < log.oldest then return end
+        -- Mostly a few at a time: one look at those that come first.
+        local bytes, base = records(log, 0, least(LOOK, log.closed)), zero
+        local seen = #bytes / width
+        for i = 0, seen - 1 do
+            local time, last = read_record(bytes, 1 + i * width)
+            time = log.newest - (log.newest - time) % ages
+            if upto < time then return begin_with(log, i, time, base) end
+            base = last
+        end
+        local i = first(log, seen, function(time) return upto < time end)
+        if seen < i then
+            local _
+            _, base = entry(log, i - 1)
+        end
+        begin_with(log, i, (entry(log, i)), base)
     end
 
     -- Brings the log to now. Returns the moment that counts: now, or a little later.
-    local function settle(c)
-        if c.total == zero then return now end
+    local function settle(log)
+        if log.total == zero then return now end
         local moment = now
-        if now + SKEW < c.newest then
-            c.closed = first(c, 0, function(time) return now < time end)
-            c.newest, c.changed = now, true
-            if c.closed == 0 then c.oldest = now end
-        elseif now < c.newest then
-            moment = c.newest
+        if now + SKEW < log.newest then
+            log.closed = first(log, 0, function(time) return now < time end)
+            log.newest, log.changed = now, true
+            if log.closed == 0 then log.oldest = now end
+        elseif now < log.newest then
+            moment = log.newest
         end
-        expire(c, moment - c.period)
+        expire(log, moment - log.period)
         return moment
     end
 
-    local function add(c, moment, cost)
-        if c.total == zero then
-            c.oldest, c.newest = moment, moment
-        elseif c.newest < moment then
-            if c.closed == ENTRIES_MAX then
-                error('weir: ' .. c.key .. ' has too many hits for a moving window', 0)
+    local function add(log, moment, cost)
+        if log.total == zero then
+            log.oldest, log.newest = moment, moment
+        elseif log.newest < moment then
+            if log.closed == ENTRIES_MAX then
+                error('weir: ' .. key .. ' has too many hits for a moving window', 0)
             end
-            c.fresh, c.fresh_time, c.fresh_last = true, c.newest, c.last
-            c.closed, c.newest = c.closed + 1, moment
+            log.fresh, log.fresh_time, log.fresh_last = true, log.newest, log.last
+            log.closed, log.newest = log.closed + 1, moment
         end
-        c.last, c.total = (c.last + cost) % numbers_of_hits, c.total + cost
-        c.changed = true
+        log.last, log.total, log.changed = wrap(log.last + cost), log.total + cost, true
     end
 
-    local function take_back(c, hits)
-        if c.total <= hits then return forget(c) end
-        local left = c.total - hits
-        local i = first(c, 0, function(_, last) return left <= (last - c.base) % numbers_of_hits end)
-        c.newest, c.closed = entry(c, i), i
-        c.last, c.total, c.changed = (c.base + left) % numbers_of_hits, left, true
+    local function take_back(log, cost)
+        if log.total <= cost then return forget(log) end
+        local left = log.total - cost
+        local i = first(log, 0, function(_, last) return left <= wrap(last - log.base) end)
+        log.newest, log.closed = entry(log, i), i
+        log.last, log.total, log.changed = wrap(log.base + left), left, true
     end
 
-    local function step(c, slot, charge, cost, amount, period, time_bytes, hit_bytes)
-        c.amount, c.period = drop(amount), drop(period)
-        c.time_bytes, c.hit_bytes = drop(time_bytes), drop(hit_bytes)
-        open(c, slot)
-        local moment = settle(c)
-        local allowed, retry = true, 0
+    local function moving_window(log, charge, cost)
+        layout(log)
+        local amount = log.amount
+        local moment, allowed, retry = settle(log), true, 0
         if charge < 0 then
-            if zero < cost then take_back(c, cost) end
+            if zero < cost then take_back(log, cost) end
         elseif amount < cost then
             allowed, retry = false, NEVER
-        elseif amount - cost < c.total and zero < cost then
-            local leave = c.total - (amount - cost)
-            local i = first(c, 0, function(_, last)
-                return leave <= (last - c.base) % numbers_of_hits
-            end)
-            allowed, retry = false, entry(c, i) + c.period - now
+        elseif amount - cost < log.total and zero < cost then
+            local leave = log.total - (amount - cost)
+            local i = first(log, 0, function(_, last) return leave <= wrap(last - log.base) end)
+            allowed, retry = false, entry(log, i) + log.period - now
         elseif charge > 0 and zero < cost then
-            add(c, moment, cost)
+            add(log, moment, cost)
         end
         -- What has expired is dropped by a step that may charge, as in src/strategy/moving_window.c.
-        c.changed = c.changed and charge ~= 0
-        local any = zero < c.total
-        return allowed, c.total < amount and amount - c.total or zero,
-            any and c.oldest + c.period or now, retry, 0
+        if charge == 0 then log.changed = false end
+        local remaining = log.total < amount and amount - log.total or zero
+        local resets = zero < log.total and log.oldest + log.period or now
+        return allowed, remaining, resets, retry
     end
 
-    local function rewrite(c)
-        local stored = c.closed - (c.fresh and 1 or 0)
-        local from, whole = start + c.head * width, c.room - c.head
-        local body = ''
+    local function rewrite(log)
+        local stored, body = log.closed - (log.fresh and 1 or 0), ''
         if stored > 0 then
-            body = call('GETRANGE', c.key, from, from + math.min(stored, whole) * width - 1)
+            body = records(log, 0, stored)
+            local rest = stored - #body / width
+            if rest > 0 then body = body .. records(log, stored - rest, rest) end
         end
-        if stored > whole then
-            body = body .. call('GETRANGE', c.key, start, start + (stored - whole) * width - 1)
-        end
-        if c.fresh then body = body .. write_record(c.fresh_time, c.fresh_last) end
-        local more = math.max(4, floor(c.closed / 4))
-        c.head, c.room = 0, c.closed == 0 and 0 or math.min(c.closed + more, c.amount)
-        return write_header(c) .. body .. string.rep('\0', c.room * width - #body)
+        if log.fresh then body = body .. write_record(log.fresh_time, log.fresh_last) end
+        local more = log.closed == 0 and 0 or math.max(4, floor(log.closed / 4))
+        log.head, log.room = 0, big and log.closed + more or least(log.closed + more, log.amount)
+        return write_header(log) .. body .. string.rep('\0', log.room * width - #body)
     end
 
-    local function keep(c, slot)
-        if c.wide ~= wide then turn() end
-        if not c.changed then return end
-        layout(c)
-        if c.total == zero then
-            if c.was ~= '' then call('DEL', c.key) end
+    local function keep_log(log)
+        if not log.changed then return end
+        layout(log)
+        if log.total == zero then
+            if log.was ~= '' then call('DEL', key) end
             return
         end
-        local ms = lifetime(c.newest + c.period)
-        if c.room == 0 or c.room < c.closed or 4 * c.closed + 16 < c.room then
-            call('SET', c.key, rewrite(c), 'PX', ms)
+        -- The key lives up to a quarter of a period longer than it must: most hits leave that time alone.
+        local ends, same, ms = log.newest + log.period, true
+        if log.dies < ends or ends + log.period < log.dies then
+            log.dies, same = ends + floor(log.period / 4), false
+        end
+        ms = floor((log.dies - now + 999) / 1000)
+        if given ~= 0 then ms = ms + 60000 end -- the server's clock goes on meanwhile
+        if log.was == '' or log.room < log.closed or 4 * log.closed + 16 < log.room then
+            call('SET', key, rewrite(log), 'PX', ms)
             return
         end
-        if c.fresh then
-            local at = start + (c.head + c.closed - 1) % c.room * width
-            call('SETRANGE', c.key, at, write_record(c.fresh_time, c.fresh_last))
+        if log.fresh then
+            local at = start + (log.head + log.closed - 1) % log.room * width
+            call('SETRANGE', key, at, write_record(log.fresh_time, log.fresh_last))
         end
-        call('SETRANGE', c.key, 0, write_header(c))
-        call('PEXPIRE', c.key, ms)
+        call('SETRANGE', key, '0', write_header(log))
+        if not same then call('PEXPIRE', key, ms) end
     end
-    return step, keep
+    return open, moving_window, keep_log
 end
 
 ---------------------------------------------------------------------------------------------- main
 
--- By the numbers that enum weir_strategy gives them.
-local strategies = {[0] = fixed_window, nil, sliding_window, token_bucket, leaky_bucket}
-local reply = {now}
+local call, pack, take = redis.call, struct.pack, struct.unpack
+local SKEW = 100000             -- µs that calls may arrive out of order
+local LATEST = 9007199254740991 -- later, and longer, is said as this
+local NEVER = -1
 
-local function decide(charge)
-    local denied, at = false, place
-    pass = pass + 1
-    for i = 1, checks do
-        local kind, slot, cost, a, b, c, d
-        kind, slot, at = take('<BB', args, at)
-        if (kind >= 16) ~= wide then turn() end
-        cost, a, b, c, d, at = numbers(at)
-        local counter, strategy = counters[slot], strategies[kind % 16]
-        -- Nothing is charged: the second check of a counter asks for what the first would have taken, too.
-        if mode == 1 and counter.asked then cost = min(cost + counter.asked, most) end
-        local allowed, remaining, reset, retry, delay = strategy(counter, slot, charge, cost, a, b, c, d)
-        if mode == 1 and allowed then counter.asked = cost end
-        local to = 5 * i - 3
-        if pass == 1 then
-            denied = denied or not allowed
-            reply[to], reply[to + 3], reply[to + 4] = allowed and 1 or 0, min(retry, LATEST), delay
-        end
-        reply[to + 1], reply[to + 2] = answer(remaining), min(reset, LATEST)
+local args = ARGV[1]
+local mode, checks, plain, given, now, first_check = take('<BBBBd', args)
+if given == 0 then
+    local time = call('TIME')
+    now = now + time[1] * 1000000 + time[2]
+    if now < 0 then now = 0 end
+end
+
+-- Of each counter the bytes on the server, false: none; those to be; when its key shall be gone; whether that
+-- changes.
+local was, is = {false, false, false, false}, {false, false, false, false}
+local dies, renew = {0, 0, 0, 0}, {false, false, false, false}
+if plain == 1 then
+    was[1] = call('GET', KEYS[1])
+elseif plain > 1 then
+    was = call('MGET', unpack(KEYS, 1, plain))
+    for slot = 1, plain do
+        -- MGET is silent about a key of another type, GET is not.
+        if not was[slot] then call('GET', KEYS[slot]) end
     end
-    return denied
 end
 
-open_plain()
-if plain < #KEYS then
-    moving_window, keep_log = make_logs()
-    strategies[1] = moving_window
-    for slot = plain + 1, #KEYS do counters[slot] = {} end
+local big, open_log, moving_window, keep_log
+local asked = mode == 1 and {} -- of each counter what earlier checks would have taken: nothing is charged
+local charge = mode == 3 and -1 or mode == 1 and 0 or 1 -- 1: what is allowed; -1: give back
+local denied, first, second = false, '', ''
+
+for round = 1, 2 do
+    local at = first_check
+    for slot = 1, plain do is[slot], renew[slot] = was[slot], false end
+    for slot = plain + 1, #KEYS do is[slot] = false end
+    for _ = 1, checks do
+        local kind, slot, cost, amount, x, y, z, after = take('<BBddddd', args, at)
+        local wide, zero, one, period = false, 0, 1, x
+        at = after
+        if kind > 15 then
+            big = big or make_big(pack, take)
+            cost, amount, x, y, z = big.arguments(args, after)
+            wide, zero, one, kind, at = true, big.zero, big.one, kind - 16, after + 45
+        end
+        if asked and asked[slot] then
+            cost = cost + asked[slot]
+            local max = wide and big.max or LATEST
+            if max < cost then cost = max end
+        end
+        local value = is[slot]
+        if value and kind ~= 1 and #value ~= (kind == 0 and (wide and 26 or 16) or
+            wide and (kind == 2 and 44 or 34) or 24) then
+            error('weir: ' .. KEYS[slot] .. ' holds something that is not a counter', 0)
+        end
+        local allowed, retry, delay, remaining, resets = true, 0, 0, zero, now
+
+        if kind == 0 then -- fixed window: its end, its hits
+            local ends, used, opens = 0, zero, true
+            if value then
+                if wide then ends, used = big.read(value, 1, 1) else ends, used = take('<dd', value) end
+                if ends <= now then
+                    ends, used = 0, zero
+                elseif ends - now > period then
+                    ends = now + period
+                else
+                    opens = false
+                end
+            end
+            if charge < 0 then
+                used = cost < used and used - cost or zero
+            elseif amount - used < cost then
+                allowed, retry = false, amount < cost and NEVER or ends - now
+            elseif charge > 0 and zero < cost then
+                if used == zero then ends = now + period end
+                used = used + cost
+            end
+            remaining = amount - used
+            if used == zero then
+                is[slot] = false
+            else
+                resets, dies[slot], renew[slot] = ends, ends, renew[slot] or opens
+                is[slot] = wide and big.write(ends, used) or pack('<dd', ends, used)
+            end
+
+        elseif kind == 1 then -- moving window
+            if not moving_window then
+                open_log, moving_window, keep_log = make_logs(call, pack, take, now, given)
+            end
+            value = value or open_log(slot, amount, period, y, z, wide and big)
+            allowed, remaining, resets, retry = moving_window(value, charge, cost)
+            is[slot] = value
+
+        elseif kind == 2 then -- sliding window counter: the window's index, its hits, those of the one before
+            local index, moment, opens = (now - now % period) / period, now, true
+            local cur, prev = zero, zero
+            if value then
+                local its, a, b
+                if wide then its, a, b = big.read(value, 1, 2) else its, a, b = take('<ddd', value) end
+                if amount < a then a = amount end
+                if amount < b then b = amount end
+                if its == index + 1 and its * period - now <= SKEW then
+                    index, moment = its, its * period
+                end
+                if its == index then
+                    cur, prev, opens = a, b, a == zero
+                elseif its > index then
+                    cur = a + b
+                    if amount < cur then cur = amount end
+                elseif its == index - 1 then
+                    prev = a
+                end
+            end
+            local stop = (index + 1) * period
+            local left = x - (moment - index * period)
+            local used = prev * left + (x - one)
+            used = cur + (used - used % x) / x -- rounded up
+            if charge < 0 then
+                local part = cost < cur and cost or cur
+                local rest = cost - part
+                cur, prev = cur - part, rest < prev and prev - rest or zero
+                used = prev * left + (x - one)
+                used = cur + (used - used % x) / x
+                opens = opens or cur == zero
+            elseif zero < cost and amount - cost < used then
+                allowed, retry = false, NEVER
+            elseif charge > 0 then
+                cur, used = cur + cost, used + cost
+            end
+            remaining = used < amount and amount - used or zero
+            local any = zero < cur or zero < prev
+            -- When is there room for `wanted`? Asked for what was denied, and for one more than remains.
+            for question = allowed and 2 or 1, any and 2 or 1 do
+                local wanted = question == 1 and cost or remaining + one
+                if wanted <= amount then
+                    local room, when = amount - wanted, nil
+                    if cur <= room then
+                        if prev <= room - cur then
+                            when = moment
+                        else -- prev slides out until stop
+                            local shorter = (room - cur) * x
+                            shorter = (shorter - shorter % prev) / prev
+                            if wide then shorter = big.time(shorter) end
+                            if shorter > 0 then when = stop - shorter end
+                            if when and when < moment then when = moment end
+                        end
+                    end
+                    if not when then -- cur slides out after it
+                        when = stop
+                        if room < cur then
+                            local shorter = room * x
+                            shorter = (shorter - shorter % cur) / cur
+                            if wide then shorter = big.time(shorter) end
+                            when = stop + period - shorter
+                        end
+                    end
+                    if question == 1 then retry = when - now else resets = when end
+                end
+            end
+            if any then
+                dies[slot], renew[slot] = zero < cur and stop + period or stop, renew[slot] or opens
+                is[slot] = wide and big.write(index, cur, prev) or pack('<ddd', index, cur, prev)
+            else
+                is[slot] = false
+            end
+
+        else
+            -- Buckets: when the key is gone, the time of the last look, the level then. The key lives up
+            -- to a period longer than it must: most hits leave that time alone.
+            --
+            -- y: units drained in a µs; z: units of a hit; x: tokens, or the longest wait that is admitted.
+            local level, gone, changed, token = zero, 0, false, kind == 3
+            local size = x * (token and z or y)
+            if value and zero < y then
+                local last
+                if wide then gone, last, level = big.read(value, 2, 1) else gone, last, level = take('<ddd', value) end
+                local most, some = size + (token and amount - one or amount) * z, zero < level
+                if most < level then level, changed = most, true end
+                if last <= now then
+                    local drained = y * (now - last)
+                    level = drained < level and level - drained or zero
+                elseif some then
+                    level = level + y * (last - now)
+                end
+                if most < level then level, changed = most, true end
+                changed = changed or some and level == zero
+            end
+            if charge < 0 then
+                local back = cost * z
+                level, changed = back < level and level - back or zero, true
+            elseif zero < cost then
+                local added = level + cost * z
+                local asks = token and added or level
+                if (token and x or amount) < cost then
+                    allowed, retry = false, NEVER
+                elseif size < asks then
+                    retry = asks - size + (y - one)
+                    allowed, retry = false, (retry - retry % y) / y
+                    if wide then retry = big.time(retry) end
+                else
+                    if not token and zero < level then
+                        delay = level + (y - one)
+                        delay = (delay - delay % y) / y
+                        if wide then delay = big.time(delay) end
+                    end
+                    if charge > 0 then level, changed = added, true end
+                end
+            end
+            if token then
+                if level < size then
+                    local taken = level + (z - one)
+                    remaining = x - (taken - taken % z) / z
+                end
+            elseif zero < amount and level <= size then
+                remaining = (size - level - (size - level) % z) / z
+                remaining = remaining < amount and remaining + one or amount
+            end
+            if zero < level then
+                local drains = level + (y - one)
+                drains = (drains - drains % y) / y
+                if wide then drains = big.time(drains) end
+                resets = now + drains
+            end
+            if changed then
+                if zero < level then
+                    local whole = amount * z / y
+                    if wide then whole = big.time(whole) end
+                    if gone < resets or resets + whole < gone then
+                        gone, renew[slot] = resets + whole, true
+                    end
+                    dies[slot] = gone
+                    is[slot] = wide and big.write(gone, now, level) or pack('<ddd', gone, now, level)
+                else
+                    is[slot] = false
+                end
+            end
+        end
+
+        if asked and allowed then asked[slot] = cost end
+        if round == 1 then
+            denied = denied or not allowed
+            if LATEST < retry then retry = LATEST end
+            first = first .. pack('<Bdd', allowed and 1 or 0, retry, delay)
+        end
+        if LATEST < resets then resets = LATEST end
+        second = second .. (wide and big.write_word(remaining) or pack('<I8', remaining)) .. pack('<d', resets)
+    end
+    -- A denial takes back what the others were charged: their verdicts then describe uncharged counters.
+    if round == 2 or not denied or mode ~= 0 or checks == 1 then break end
+    charge, second = 0, ''
 end
--- A denial takes back what the others were charged: their verdicts then describe uncharged counters.
-local charges = {[0] = 1, 0, 1, -1}
-if decide(charges[mode]) and mode == 0 and checks > 1 then decide(0) end
+
 if mode ~= 1 then
-    for slot = 1, plain do keep(counters[slot], slot) end
-    for slot = plain + 1, #KEYS do keep_log(counters[slot], slot) end
+    for slot = 1, plain do
+        local key, value = KEYS[slot], is[slot]
+        if value == was[slot] then -- nothing to do
+        elseif not value then
+            call('DEL', key)
+        elseif was[slot] and not renew[slot] then
+            call('SETRANGE', key, '0', value)
+        else
+            local ms = (dies[slot] - now + 999) / 1000
+            if ms < 1 then ms = 1 end
+            if given ~= 0 then ms = ms + 60000 end -- the server's clock goes on meanwhile
+            call('SET', key, value, 'PX', ms - ms % 1)
+        end
+    end
+    for slot = plain + 1, #KEYS do keep_log(is[slot]) end
 end
-return reply
+return pack('<d', now) .. first .. second
