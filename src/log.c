@@ -42,6 +42,7 @@
  *  - head = tail (place, not only line) if and only if the open entry is the only one
  *  - the head's place is the first byte of a record, or the tail's end
  *  - index is the last index line in the chain, or 0 if there is none; since: data lines behind it
+ *  - only the tail may be without a record, so that the times of index lines increase
  *
  * Cost: a hit O(1) amortised, one line touched at each end. A search: up to 2 x STRETCH lines and
  * O(log n) index lines. Indices are checked before use and walks are bounded: a damaged file gives
@@ -322,7 +323,24 @@ int weir_log_take_back(struct weir_log *log, int64_t hits) {
     return give_all(log);
 }
 
-/* Brings all that is behind the entry at `place` to now_ns. */
+/* As cut(), but puts a line just taken in the place of the one that begins with the entry. */
+static int cut_line(struct weir_log *log, const struct weir_log_place *place) {
+    uint32_t line, bits = weir_log_bits_of(weir_lines_next(log->lines, place->left));
+    int rc = weir_lines_take(log->lines, &line);
+    if (rc == 0)
+        rc = give_from(log, place->line);
+    if (rc == 0)
+        rc = weir_lines_link(log->lines, place->left, weir_log_pack(line, bits));
+    struct weir_log_place fresh = *place;
+    fresh.line = log->tail = line;
+    return rc < 0 ? rc : cut(log, &fresh, place->hits);
+}
+
+/*
+ * Brings all that is behind the entry at `place` to now_ns. The entry's record says another step
+ * then and is written anew, elsewhere: it may be needed where it is, if this decision comes to
+ * nothing.
+ */
 static int bring_behind(struct weir_log *log, const struct weir_log_place *place, int64_t now_ns) {
     int64_t late = log->total - place->before - place->hits;
     if (log->dry) { /* as if the record there said now_ns */
@@ -332,15 +350,15 @@ static int bring_behind(struct weir_log *log, const struct weir_log_place *place
         open.time_ns = now_ns;
         return cut(log, &open, late);
     }
-    int rc = 0;
-    if (place->before > 0) {
-        rc = cut(log, place, place->hits);
-    } else {
+    int rc;
+    if (place->before == 0) {
         rc = give_all(log);
         log->open = log->total = place->hits;
         log->newest_ns = log->oldest_ns;
+    } else {
+        rc = place->at == 0 ? cut_line(log, place) : cut(log, place, place->hits);
     }
-    return rc < 0 ? rc : append(log, now_ns, late, place->before > 0);
+    return rc < 0 ? rc : append(log, now_ns, late, place->at > 0);
 }
 
 int weir_log_bring_back(struct weir_log *log, int64_t now_ns) {

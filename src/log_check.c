@@ -60,7 +60,7 @@ static bool verify_index(struct verification *v, uint32_t line) {
 
 static bool verify_records(struct verification *v, uint32_t line, uint32_t at, uint32_t fill) {
     int64_t hits, step_ns;
-    if (fill > WEIR_LINE_BYTES || at > fill)
+    if (fill > WEIR_LINE_BYTES || (line == v->log.tail ? at > fill : at >= fill))
         return false;
     while (at < fill) {
         if (!weir_log_get_record(v->log.lines->line[line].bytes, &at, fill, &hits, &step_ns) ||

@@ -129,12 +129,8 @@ static int next_line(const struct weir_log *log, struct weir_log_place *place) {
 }
 
 int weir_log_arrive(const struct weir_log *log, struct weir_log_place *place) {
-    while (place->at >= place->fill && place->line != log->tail) {
-        int rc = next_line(log, place);
-        if (rc < 0)
-            return rc;
-    }
-    return load(log, place);
+    int rc = place->at >= place->fill && place->line != log->tail ? next_line(log, place) : 0;
+    return rc < 0 ? rc : load(log, place);
 }
 
 static int head_of(const struct weir_log *log, struct weir_log_place *place) {

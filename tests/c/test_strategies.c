@@ -232,8 +232,8 @@ static int64_t some_hit_ns(const struct run *run) {
 static void tick(struct run *run) {
     int64_t period = run->key.limit.period_ns, by = 0, edge = run->key.state.expires_ns;
     int64_t event = below(24);
-    if (run->calm && !one_in(200))
-        event = 24;
+    if (run->calm)
+        event = one_in(200) ? event : one_in(100) ? 10 : 24;
     switch (event) {
     case 0: break;
     case 1: by = period - below(3) + 1; break;
