@@ -226,7 +226,7 @@ class FullCheck:
         for i in failed:
             callbacks = [state.on_breach, firm[i].entry.limit.on_breach]
             response = self.call_back(callbacks, request.request_limit(i), "on_breach") or response
-        self.count_breach([firm[i].entry for i in failed])
+        self.count_breach([firm[i].entry for i in denied])
         self.exceed(firm[told].entry, told, response)
 
     def expect_deductions(self, firm: Sequence[Asked], denied: Sequence[int]) -> None:

@@ -110,13 +110,23 @@ class HeaderWriter:
         elif verdict.allowed:
             return  # the draft's own headers say everything; Retry-After is for the refused
         wait = self._merge(headers, self._wait(verdict, reset, now))
-        headers.add(self.retry_after, http_date(now + wait) if self.http_date else f"{wait}")
+        headers.add(self.retry_after, self._format(wait, reset, verdict, now))
 
     def _wait(self, verdict: Verdict, reset: int, now: float) -> int:
         """Seconds to wait, rounded so that the request passes then: the moment is a promise."""
         if verdict.allowed or math.isinf(verdict.retry_after):
             return int(reset - now)
         return math.ceil(verdict.retry_after)
+
+    def _format(self, wait: int, reset: int, verdict: Verdict, now: float) -> str:
+        if not self.http_date:
+            return f"{wait}"
+        if wait == self._wait(verdict, reset, now):
+            # Not by way of whole seconds from now, which would round twice.
+            if verdict.allowed or math.isinf(verdict.retry_after):
+                return http_date(reset)
+            return http_date(math.ceil(now + verdict.retry_after))
+        return http_date(math.ceil(now + wait))
 
     def _merge(self, headers: Headers, wait: int) -> int:
         """The longer of ``wait`` and what somebody else told to wait, which is taken away."""
@@ -156,7 +166,7 @@ class HeaderWriter:
             self.limit: entry.amount_text,
             self.remaining: str(verdict.remaining),
             self.reset: str(reset),
-            self.retry_after: http_date(now + wait) if self.http_date else str(wait),
+            self.retry_after: self._format(wait, reset, verdict, now),
         }
 
 

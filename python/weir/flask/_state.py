@@ -258,40 +258,37 @@ class AppState:
 
     def plan_for(self, request: Request) -> Plan:
         """The plan for a request."""
-        if self.identify is None:
-            rule = request.url_rule
-            endpoint = rule.endpoint if rule is not None else ""
-            key: object = (endpoint, request.method)
-            dotted = endpoint.rpartition(".")[0] or None
-        else:
-            endpoint = self.identify() or ""
-            dotted = request.blueprint
-            key = (endpoint, request.method, dotted)
+        rule = request.url_rule
+        endpoint = rule.endpoint if rule is not None else ""
+        identity = endpoint
+        key: object = (endpoint, request.method)
+        if self.identify is not None:
+            identity = self.identify() or ""
+            key = (identity, request.method, endpoint)
         plans = self.plans
         plan = plans.get(key)
         function = self.app.view_functions.get(endpoint)
         if plan is None or plan.function is not function:
-            plan = self.make_plan(key, endpoint, dotted, request.method, function)
+            resolver = self.resolve(
+                identity, endpoint, request.method, function, self.learned.get(key, ())
+            )
+            plan = Plan(self, key, function, resolver)
             if len(plans) >= PLANS_MAX:
                 plans.clear()
             plans[key] = plan  # the dict of before: what is registered meanwhile discards it
         return plan
 
-    def make_plan(
-        self, key: object, endpoint: str, dotted: str | None, method: str | None, function: Any
-    ) -> Plan:
-        resolver = self.resolve(endpoint, dotted, method, function, self.learned.get(key, ()))
-        return Plan(self, key, function, resolver)
-
     def resolve(
         self,
+        identity: str,
         endpoint: str,
-        dotted: str | None,
         method: str | None,
         function: Any,
         learned: Sequence[View] = (),
     ) -> Resolver:
-        return Resolver(self, endpoint, dotted, method, function, learned)
+        """Who finds out what applies to ``endpoint``, which limits know as ``identity``."""
+        dotted = endpoint.rpartition(".")[0] or None
+        return Resolver(self, identity, dotted, method, function, learned)
 
     def learn(self, plan: Plan, view: View) -> None:
         """The endpoint of ``plan`` calls the limited function ``view``: the next plan will know."""
