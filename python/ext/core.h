@@ -23,6 +23,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "weir/weir.h"
 
@@ -151,10 +152,20 @@ static inline void core_key_free(struct core_key *key) {
 }
 
 /* Makes room for `more` bytes. */
-int core_key_reserve(struct core_key *key, size_t more);
+int core_key_grow(struct core_key *key, size_t more);
+
+static inline int core_key_reserve(struct core_key *key, size_t more) {
+    return key->room - key->len >= more ? 0 : core_key_grow(key, more);
+}
 
 /* Appends bytes as they are. */
-int core_key_append(struct core_key *key, const void *bytes, size_t len);
+static inline int core_key_append(struct core_key *key, const void *bytes, size_t len) {
+    if (core_key_reserve(key, len) < 0)
+        return -1;
+    memcpy(key->data + key->len, bytes, len);
+    key->len += len;
+    return 0;
+}
 
 /* Appends an identifier: str, bytes, int or float, escaped so that no "/" of its own is left. */
 int core_key_identifier(struct core_key *key, PyObject *identifier);
@@ -170,7 +181,11 @@ int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_
 int core_key_joined(struct core_key *key, PyObject *joined);
 
 /* Appends what sets the keys of one Table(namespace=…) apart from another's; nothing for 0. */
-int core_key_table(struct core_key *key, const struct core_table *table);
+int core_key_mark(struct core_key *key, const struct core_table *table);
+
+static inline int core_key_table(struct core_key *key, const struct core_table *table) {
+    return table->namespace == 0 ? 0 : core_key_mark(key, table);
+}
 
 /* 0 if a key may have this length, or -1 with an exception set. */
 int core_key_within_bounds(size_t len);

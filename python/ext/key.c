@@ -22,9 +22,7 @@ int core_key_within_bounds(size_t len) {
     return -1;
 }
 
-int core_key_reserve(struct core_key *key, size_t more) {
-    if (key->room - key->len >= more)
-        return 0;
+int core_key_grow(struct core_key *key, size_t more) {
     if (more > WEIR_KEY_MAX * 3)
         return core_key_within_bounds(more);
     size_t room = (key->len + more) * 2;
@@ -41,12 +39,8 @@ int core_key_reserve(struct core_key *key, size_t more) {
     return 0;
 }
 
-int core_key_append(struct core_key *key, const void *bytes, size_t len) {
-    if (core_key_reserve(key, len) < 0)
-        return -1;
-    memcpy(key->data + key->len, bytes, len);
-    key->len += len;
-    return 0;
+static inline bool must_escape(char c) {
+    return c == '/' || c == '%';
 }
 
 /* Appends text with "/" and "%" escaped, and bytes above 127, too, if `all`. */
@@ -57,7 +51,7 @@ static int append_escaping(struct core_key *key, const char *text, size_t len, b
     char *out = key->data + key->len;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (c == '/' || c == '%' || (all && c > 127)) {
+        if (must_escape((char)c) || (all && c > 127)) {
             *out++ = '%';
             *out++ = digits[c >> 4];
             *out++ = digits[c & 15];
@@ -69,23 +63,31 @@ static int append_escaping(struct core_key *key, const char *text, size_t len, b
     return 0;
 }
 
-/* Appends text of which most has nothing to escape. */
-static int append_text(struct core_key *key, const char *text, size_t len) {
+/* A byte of `word` that equals the byte repeated in `bytes` sets a bit here; no other word does. */
+static inline uint64_t has_byte(uint64_t word, uint64_t bytes) {
+    uint64_t zero = word ^ bytes;
+    return (zero - UINT64_C(0x0101010101010101)) & ~zero & UINT64_C(0x8080808080808080);
+}
+
+/* Appends text of which most has nothing to escape: copies eight bytes at a time until one has. */
+static inline int append_text(struct core_key *key, const char *text, size_t len) {
     if (core_key_reserve(key, len) < 0)
         return -1;
-    if (len > 64) {
-        if (memchr(text, '/', len) || memchr(text, '%', len))
-            return append_escaping(key, text, len, false);
-        memcpy(key->data + key->len, text, len);
-    } else {
-        char *out = key->data + key->len;
-        for (size_t i = 0; i < len; i++) {
-            char c = text[i];
-            if (c == '/' || c == '%')
-                return append_escaping(key, text, len, false);
-            out[i] = c;
-        }
+    char *out = key->data + key->len;
+    size_t i = 0;
+    uint64_t word, found = 0;
+    for (; i + 8 <= len; i += 8) {
+        memcpy(&word, text + i, 8);
+        found |= has_byte(word, UINT64_C(0x2F2F2F2F2F2F2F2F)) |
+                 has_byte(word, UINT64_C(0x2525252525252525));
+        memcpy(out + i, &word, 8);
     }
+    for (; i < len; i++) {
+        found |= must_escape(text[i]);
+        out[i] = text[i];
+    }
+    if (found)
+        return append_escaping(key, text, len, false);
     key->len += len;
     return 0;
 }
@@ -150,6 +152,13 @@ static int append_number(struct core_key *key, PyObject *number) {
     return rc;
 }
 
+static inline int append_identifier(struct core_key *key, PyObject *identifier) {
+    if (PyUnicode_CheckExact(identifier) && PyUnicode_IS_COMPACT_ASCII(identifier))
+        return append_text(key, (const char *)PyUnicode_1BYTE_DATA(identifier),
+                           (size_t)PyUnicode_GET_LENGTH(identifier));
+    return core_key_identifier(key, identifier);
+}
+
 int core_key_identifier(struct core_key *key, PyObject *identifier) {
     if (PyUnicode_Check(identifier))
         return append_str(key, identifier);
@@ -166,7 +175,7 @@ int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_
     size_t start = key->len;
     for (Py_ssize_t i = 0; i < count; i++)
         if ((i > 0 && core_key_append(key, "/", 1) < 0) ||
-            core_key_identifier(key, identifiers[i]) < 0)
+            append_identifier(key, identifiers[i]) < 0)
             return -1;
     if (count == 1 && key->len == start)
         return core_key_append(key, "%", 1);
@@ -198,9 +207,7 @@ int core_key_joined(struct core_key *key, PyObject *joined) {
     return utf8 ? core_key_append(key, utf8, (size_t)len) : append_surrogates(key, joined);
 }
 
-int core_key_table(struct core_key *key, const struct core_table *table) {
-    if (table->namespace == 0)
-        return 0;
+int core_key_mark(struct core_key *key, const struct core_table *table) {
     char mark[9] = {0}; /* NUL first: a limit's namespace never starts with one */
     for (int i = 0; i < 8; i++)
         mark[i + 1] = (char)(table->namespace >> (8 * i) & 0xFF);

@@ -232,6 +232,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for server in servers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.stop(signal.SIGTERM)
         server.stop(signal.SIGKILL)
         for path in SHM.glob(f"weir.auto-*-{server.process.pid}-*"):
             path.unlink()
