@@ -1,0 +1,605 @@
+/*
+ * A kill at every instruction of a decision.
+ *
+ * A child makes one decision under ptrace. First it is stepped through, and every address it passes is
+ * noted; then, for each of them, another child is started from the same bytes, runs up to there (a
+ * breakpoint, and steps from the nearest one) and is killed. Whoever comes next, beside others that have the
+ * table open or alone with what the dead left, must find the table sound and exactly as before the decision or
+ * exactly as after it, all its limits alike.
+ *
+ * Every address within weir_transaction_commit() is taken, and of those around it WEIR_STEPS, evenly spread
+ * from a random one on (default 100 per kind of decision and way of opening; 0: all). Sanitizers make it all
+ * long and forks slow: the commit is then strided, too. x86-64 Linux only.
+ */
+#include "support.h"
+
+#include "layout.h"
+
+#if !defined(__x86_64__)
+static void test_kills(void **state) {
+    (void)state;
+    SKIP("single steps are done for x86-64 only");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kills)};
+    return cmocka_run_group_tests_name("step", tests, NULL, NULL);
+}
+#else
+
+#include <fcntl.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+
+#define TRACE_MAX 200000
+#define WATCHED_MAX 40
+#define STEPS_DEFAULT (UNDER_ASAN ? 30 : 100)
+#define COMMIT_MAX (UNDER_ASAN ? 60u : 500u) /* steps of a commit, per way of opening */
+
+#if UNDER_ASAN
+/* What was freed need not be kept for long: it makes each fork slower. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "quarantine_size_mb=1";
+}
+#endif
+
+/* ----------------------------------------------------------------------------------------- the scene */
+
+struct scene;
+
+/* A kind of decision, and the table it finds. */
+struct kind {
+    const char *name;
+    const char *options;
+    void (*prepare)(struct scene *scene);
+    bool loose; /* more than one transaction: between them is a state of its own; verdicts still agree */
+};
+
+struct scene {
+    const struct kind *kind;
+    char uri[300];
+    struct weir_table *table;  /* as long as one is open in this process */
+    unsigned char *bytes;      /* the same, mapped by hand and without any lock */
+    size_t size;
+    struct weir_limit limit[4];
+    char key[WATCHED_MAX][16];
+    struct weir_check watched[WATCHED_MAX]; /* all keys there are, or may be */
+    uint32_t watches;
+    struct weir_check checks[WEIR_CHECKS_MAX]; /* the decision */
+    uint32_t n;
+    enum weir_mode mode;
+    bool clears;
+    int64_t now_ns;
+    unsigned char *before; /* the table's bytes when the decision begins */
+};
+
+/* What the table says to everyone, and its cells without the hints. */
+struct picture {
+    struct weir_verdict verdict[WATCHED_MAX][2];
+    struct weir_cell cell[512];
+};
+
+static const struct weir_check *watch(struct scene *scene, const struct weir_limit *limit,
+                                      const char *key) {
+    uint32_t i = scene->watches++;
+    assert_true(i < WATCHED_MAX);
+    snprintf(scene->key[i], sizeof scene->key[i], "%s", key);
+    scene->watched[i] = check_of(limit, scene->key[i], 1);
+    return &scene->watched[i];
+}
+
+static void take_picture(struct scene *scene, struct picture *picture) {
+    memset(picture, 0, sizeof *picture);
+    for (uint32_t i = 0; i < scene->watches; i++)
+        for (int many = 0; many < 2; many++) {
+            struct weir_check check = scene->watched[i];
+            check.cost = many ? check.limit->amount : 1;
+            int rc = weir_decide(scene->table, &check, 1, scene->now_ns, WEIR_TEST,
+                                 &picture->verdict[i][many], NULL);
+            if (rc < 0)
+                fail_msg("%s: %s", scene->kind->name, weir_strerror(rc));
+        }
+    uint64_t keys = scene->table->header->keys;
+    assert_true(keys <= sizeof picture->cell / sizeof picture->cell[0]);
+    memcpy(picture->cell, scene->table->cell, keys * sizeof picture->cell[0]);
+    for (uint64_t i = 0; i < keys; i++)
+        picture->cell[i].state.heat = picture->cell[i].state.share = 0;
+}
+
+static bool same_picture(const struct scene *scene, const struct picture *a, const struct picture *b) {
+    return !memcmp(a->verdict, b->verdict, sizeof a->verdict) &&
+           (scene->kind->loose || !memcmp(a->cell, b->cell, sizeof a->cell));
+}
+
+/* The stop markers, and the decision between them. */
+__attribute__((noinline)) static void at_end(void) {
+    __asm__ volatile("");
+}
+
+__attribute__((noinline)) static void act(struct scene *scene) {
+    struct weir_verdict verdicts[WEIR_CHECKS_MAX];
+    int rc = scene->clears ? weir_clear(scene->table, scene->checks, scene->n)
+                           : weir_decide(scene->table, scene->checks, scene->n, scene->now_ns,
+                                         scene->mode, verdicts, NULL);
+    at_end();
+    if (rc < 0)
+        _exit(3);
+}
+
+/* ------------------------------------------------------------------------------------- the kinds */
+
+static void hit_times(struct scene *scene, const struct weir_check *check, int times, int64_t step_ns) {
+    for (int i = 0; i < times; i++, scene->now_ns += step_ns)
+        hit(scene->table, check->limit, check->key, scene->now_ns);
+}
+
+static void decides(struct scene *scene, const struct weir_check *check) {
+    scene->checks[scene->n++] = *check;
+}
+
+/* `count` keys of as many stripes, in the table or not yet, in descending order of their stripes. */
+static void on_stripes(struct scene *scene, const struct weir_limit *limits, int count) {
+    uint32_t last = scene->table->stripe_mask + 1;
+    for (int number = 0, i = 0; i < count && number < 100000; number++) {
+        char key[16];
+        uint64_t fingerprint[2];
+        snprintf(key, sizeof key, "key %d", number);
+        weir_fingerprint(scene->table, key, strlen(key), &limits[i], fingerprint);
+        uint32_t stripe = weir_cell_stripe(scene->table, fingerprint);
+        if (stripe >= last || stripe < (uint32_t)(count - 1 - i))
+            continue;
+        last = stripe;
+        decides(scene, watch(scene, &limits[i], key));
+        i++;
+    }
+    assert_int_equal(scene->n, count);
+}
+
+static void new_key(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    decides(scene, watch(scene, &scene->limit[0], "new"));
+}
+
+static void hot_key(struct scene *scene) {
+    new_key(scene);
+    hit_times(scene, &scene->checks[0], 3, 1);
+}
+
+static void fresh_window(struct scene *scene) {
+    hot_key(scene);
+    scene->now_ns += DAY;
+}
+
+static void three_limits(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    scene->limit[1] = limit_of(WEIR_TOKEN_BUCKET, 20, MINUTE);
+    scene->limit[2] = limit_of(WEIR_SLIDING_WINDOW_COUNTER, 30, MINUTE);
+    on_stripes(scene, scene->limit, 3);
+    for (int i = 0; i < 2; i++) /* the third is new */
+        hit_times(scene, &scene->checks[i], 2, SECOND);
+}
+
+/* The lowest stripe, which leads, is that of a limit to which nothing is charged. */
+static void lead_without_a_change(struct scene *scene) {
+    three_limits(scene);
+    scene->checks[2].cost = 0;
+}
+
+static void one_denied(struct scene *scene) {
+    three_limits(scene);
+    scene->checks[1].cost = 20;
+    scene->mode = WEIR_EACH;
+}
+
+static void refund(struct scene *scene) {
+    three_limits(scene);
+    scene->mode = WEIR_REFUND;
+}
+
+/*
+ * Hits a key, at times step_ns apart, until the hit that changes the number of lines in use by `change` or
+ * more (in its direction); then goes back to right before it.
+ */
+static void until_lines(struct scene *scene, const struct weir_check *check, int64_t step_ns, int change) {
+    for (int i = 0; i < 5000; i++, scene->now_ns += step_ns) {
+        memcpy(scene->before, scene->bytes, scene->size);
+        int64_t used = (int64_t)info_of(scene->table, NOW).lines_used;
+        hit(scene->table, check->limit, check->key, scene->now_ns);
+        int64_t more = (int64_t)info_of(scene->table, NOW).lines_used - used;
+        if (change > 0 ? more >= change : more <= change) {
+            memcpy(scene->bytes, scene->before, scene->size);
+            return;
+        }
+    }
+    fail_msg("%s: not found", scene->kind->name);
+}
+
+static void log_takes_a_line(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
+    decides(scene, watch(scene, &scene->limit[0], "log"));
+    hit_times(scene, &scene->checks[0], 20, SECOND / 10);
+    until_lines(scene, &scene->checks[0], SECOND / 10, 1);
+}
+
+static void log_gives_a_line(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
+    decides(scene, watch(scene, &scene->limit[0], "log"));
+    hit_times(scene, &scene->checks[0], 100, SECOND / 10);
+    scene->now_ns += MINUTE - 10 * SECOND;
+    until_lines(scene, &scene->checks[0], SECOND, -1);
+}
+
+static void log_takes_an_index_line(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
+    decides(scene, watch(scene, &scene->limit[0], "log"));
+    until_lines(scene, &scene->checks[0], SECOND / 10, 2);
+}
+
+static void long_log_expires_but_for_its_end(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
+    decides(scene, watch(scene, &scene->limit[0], "log"));
+    hit_times(scene, &scene->checks[0], 90, SECOND / 10);
+    scene->now_ns += MINUTE - 2 * SECOND; /* all but 20 of them have left */
+}
+
+static void three_logs_take_lines(struct scene *scene) {
+    for (int i = 0; i < 3; i++)
+        scene->limit[i] = limit_of(WEIR_MOVING_WINDOW, 1000 + i, MINUTE);
+    on_stripes(scene, scene->limit, 3);
+    int64_t at_ns = scene->now_ns;
+    for (int i = 0; i < 3; i++) {
+        scene->now_ns = at_ns;
+        until_lines(scene, &scene->checks[i], SECOND / 10 + i, i + 1 < 3 ? 1 : 2);
+    }
+    scene->now_ns = at_ns + MINUTE / 2;
+}
+
+static void refund_of_a_log(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
+    decides(scene, watch(scene, &scene->limit[0], "log"));
+    hit_times(scene, &scene->checks[0], 120, SECOND / 10);
+    scene->checks[0].cost = 60;
+    scene->mode = WEIR_REFUND;
+}
+
+static void eviction_of_a_log(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_FIXED_WINDOW, 1, DAY);
+    scene->limit[1] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
+    hit_times(scene, watch(scene, &scene->limit[1], "log"), 50, SECOND / 10);
+    for (int i = 0; i < 7; i++) { /* seven at their limits fill the only bucket */
+        char key[16];
+        snprintf(key, sizeof key, "other %d", i);
+        hit_times(scene, watch(scene, &scene->limit[0], key), 3, 1);
+    }
+    decides(scene, watch(scene, &scene->limit[0], "new"));
+}
+
+/* Fills both buckets of a new key, of which one of the others could move to a third. */
+static void another_moves_out(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_FIXED_WINDOW, 10, DAY);
+    for (int number = 0; scene->watches + 1 < WATCHED_MAX; number++) {
+        char key[16];
+        uint64_t fingerprint[2], bucket[2];
+        snprintf(key, sizeof key, "key %d", number);
+        weir_fingerprint(scene->table, key, strlen(key), &scene->limit[0], fingerprint);
+        weir_buckets_of(scene->table, fingerprint, bucket);
+        bool full = true;
+        for (int b = 0; b < 2; b++)
+            for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
+                full &= scene->table->cell[bucket[b] * WEIR_BUCKET_CELLS + i].state.expires_ns != 0;
+        if (full) {
+            decides(scene, watch(scene, &scene->limit[0], key));
+            return;
+        }
+        hit_times(scene, watch(scene, &scene->limit[0], key), 2, 1);
+    }
+    scene->n = 0; /* chance: no full pair of buckets this time; prepared again with another secret */
+}
+
+/* The pool is empty; the hit needs a line, which an expired log gives first. */
+static void reclaim(struct scene *scene) {
+    scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 100, SECOND);
+    scene->limit[1] = limit_of(WEIR_MOVING_WINDOW, 100000, DAY);
+    hit_times(scene, watch(scene, &scene->limit[0], "expired"), 50, SECOND / 100);
+    const struct weir_check *log = watch(scene, &scene->limit[1], "log");
+    scene->now_ns += MINUTE;
+    while (scene->table->pool->free_count > 0)
+        hit_times(scene, log, 1, SECOND);
+    while (scene->table->pool->free_count == 0) { /* fill its last line */
+        memcpy(scene->before, scene->bytes, scene->size);
+        hit_times(scene, log, 1, SECOND);
+    }
+    memcpy(scene->bytes, scene->before, scene->size);
+    scene->now_ns -= SECOND;
+    decides(scene, log);
+}
+
+static void clear(struct scene *scene) {
+    log_takes_a_line(scene);
+    scene->clears = true;
+}
+
+static const struct kind kinds[] = {
+    {"a new key", "?keys=256&hits=500", new_key, false},
+    {"a hot key", "?keys=256&hits=500", hot_key, false},
+    {"a window that opens again", "?keys=256&hits=500", fresh_window, false},
+    {"three limits", "?keys=256&hits=500", three_limits, false},
+    {"a lead without a change", "?keys=256&hits=500", lead_without_a_change, false},
+    {"each of three, one denied", "?keys=256&hits=500", one_denied, false},
+    {"refund of three", "?keys=256&hits=500", refund, false},
+    {"a log takes a line", "?keys=256&hits=500", log_takes_a_line, false},
+    {"a log gives a line", "?keys=256&hits=500", log_gives_a_line, false},
+    {"a log takes an index line", "?keys=256&hits=500", log_takes_an_index_line, false},
+    {"a long log expires", "?keys=256&hits=1000", long_log_expires_but_for_its_end, false},
+    {"three logs take lines", "?keys=256&hits=1000", three_logs_take_lines, false},
+    {"refund of a log", "?keys=256&hits=500", refund_of_a_log, false},
+    {"eviction of a log", "?keys=8&hits=500", eviction_of_a_log, false},
+    {"another key moves out", "?keys=32&hits=500", another_moves_out, true},
+    {"an expired log is reclaimed", "?keys=16&hits=14", reclaim, true},
+    {"clear", "?keys=256&hits=500", clear, false},
+};
+
+/* ------------------------------------------------------------------------------------- under ptrace */
+
+/* Where a decision goes: addresses, in order. */
+struct trace {
+    uint64_t *at;
+    uint32_t length;
+    uint32_t commit_from, commit_to; /* indices; equal if there was no commit */
+};
+
+static uint64_t where(pid_t pid) {
+    struct user_regs_struct regs;
+    assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &regs), 0);
+    return regs.rip;
+}
+
+static long peek(pid_t pid, uint64_t address) {
+    errno = 0;
+    long word = ptrace(PTRACE_PEEKDATA, pid, (void *)address, NULL);
+    assert_int_equal(errno, 0);
+    return word;
+}
+
+static void poke(pid_t pid, uint64_t address, long word) {
+    assert_int_equal(ptrace(PTRACE_POKEDATA, pid, (void *)address, (void *)word), 0);
+}
+
+/* Waits until it stops; the signal, or 0 if it has ended. */
+static int wait_stop(pid_t pid) {
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
+}
+
+static int single_step(pid_t pid) {
+    assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+    return wait_stop(pid);
+}
+
+/* Runs until `address` is reached for the `times`th time from here on; false if it ends before. */
+static bool run_to(pid_t pid, uint64_t address, uint32_t times) {
+    long word = peek(pid, address);
+    for (uint32_t i = 0; i < times; i++) {
+        if (i > 0 && single_step(pid) != SIGTRAP)
+            return false;
+        if (where(pid) == address && i > 0)
+            continue; /* a repeated instruction comes by here again at once */
+        poke(pid, address, (word & ~0xffL) | 0xcc);
+        assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
+        if (wait_stop(pid) != SIGTRAP)
+            return false;
+        poke(pid, address, word);
+        struct user_regs_struct regs;
+        assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &regs), 0);
+        regs.rip = address;
+        assert_int_equal(ptrace(PTRACE_SETREGS, pid, NULL, &regs), 0);
+    }
+    return true;
+}
+
+/* A child stopped where act() begins, the table's bytes being those from before the decision. */
+static pid_t start(struct scene *scene, bool alone) {
+    memcpy(scene->bytes, scene->before, scene->size);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+            _exit(77);
+        alarm(60);
+        if (alone && weir_table_open(scene->uri, &scene->table, NULL) < 0)
+            _exit(2);
+        raise(SIGSTOP);
+        act(scene);
+        _exit(0);
+    }
+    int signal = wait_stop(pid);
+    if (signal == 0)
+        SKIP("ptrace is not permitted here");
+    assert_int_equal(signal, SIGSTOP);
+    assert_true(run_to(pid, (uint64_t)(uintptr_t)act, 1));
+    return pid;
+}
+
+static void end(pid_t pid) {
+    int status;
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+}
+
+static void follow(struct scene *scene, bool alone, struct trace *trace) {
+    pid_t pid = start(scene, alone);
+    uint64_t back = 0;
+    trace->length = trace->commit_from = trace->commit_to = 0;
+    for (uint64_t at; (at = where(pid)) != (uint64_t)(uintptr_t)at_end;) {
+        assert_true(trace->length < TRACE_MAX);
+        if (at == (uint64_t)(uintptr_t)weir_transaction_commit && !back) {
+            struct user_regs_struct regs;
+            assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &regs), 0);
+            back = (uint64_t)peek(pid, regs.rsp);
+            trace->commit_from = trace->commit_to = trace->length;
+        } else if (at == back) {
+            trace->commit_to = trace->length; /* the last commit, if there are several */
+        }
+        trace->at[trace->length++] = at;
+        assert_int_equal(single_step(pid), SIGTRAP);
+    }
+    end(pid);
+}
+
+/* How to get to the k-th address: a breakpoint on the times-th visit of an earlier one, then steps. */
+struct route {
+    uint64_t address;
+    uint32_t times, steps;
+};
+
+static struct route find_route(const struct trace *trace, uint32_t k) {
+    struct route best = {trace->at[k], UINT32_MAX, 0};
+    uint32_t cost = UINT32_MAX;
+    for (uint32_t steps = 0; steps <= k && steps < cost; steps++) {
+        uint32_t times = 0;
+        for (uint32_t i = 0; i <= k - steps; i++)
+            times += trace->at[i] == trace->at[k - steps];
+        if (times * 2 + steps < cost) {
+            cost = times * 2 + steps;
+            best = (struct route){trace->at[k - steps], times, steps};
+        }
+    }
+    return best;
+}
+
+/* ----------------------------------------------------------------------------------------- the kills */
+
+static struct picture before, after, found;
+
+static const char *describe(const struct scene *scene) {
+    if (same_picture(scene, &found, &before))
+        return "as before";
+    if (same_picture(scene, &found, &after))
+        return "as after";
+    return "neither as before nor as after";
+}
+
+/* Kills one at the k-th address and looks at what is left. */
+static void kill_at(struct scene *scene, bool alone, const struct trace *trace, uint32_t k) {
+    struct weir_verdict verdicts[WEIR_CHECKS_MAX];
+    struct weir_error error = {.message = ""};
+    pid_t pid = start(scene, alone);
+    struct route route = find_route(trace, k);
+    if (k > 0 && (route.address != trace->at[0] || route.times > 1))
+        assert_true(run_to(pid, route.address, route.times - (route.address == trace->at[0])));
+    for (uint32_t i = 0; i < route.steps; i++)
+        assert_int_equal(single_step(pid), SIGTRAP);
+    if (where(pid) != trace->at[k])
+        fail_msg("%s: at %#lx instead of %#lx", scene->kind->name, (unsigned long)where(pid),
+                 (unsigned long)trace->at[k]);
+    end(pid);
+    if (alone)
+        scene->table = open_table(scene->uri);
+    take_picture(scene, &found);
+    int rc = weir_table_check(scene->table, &error);
+    const char *is = describe(scene);
+    if (rc < 0 || *is == 'n')
+        fail_msg("%s, killed at step %u of %u (commit: %u to %u), %s: the table is %s %s",
+                 scene->kind->name, k, trace->length, trace->commit_from, trace->commit_to,
+                 alone ? "opened again" : "open", is, error.message);
+    rc = weir_decide(scene->table, scene->checks, scene->n, scene->now_ns, scene->mode, verdicts, NULL);
+    if (rc == 0)
+        rc = weir_table_check(scene->table, &error);
+    if (rc < 0)
+        fail_msg("%s, killed at step %u, %s: the next decision: %s %s", scene->kind->name, k,
+                 alone ? "opened again" : "open", weir_strerror(rc), error.message);
+    if (alone) {
+        weir_table_close(scene->table);
+        scene->table = NULL;
+    }
+}
+
+static uint32_t kill_everywhere(struct scene *scene, bool alone, const struct trace *trace) {
+    const char *given = getenv("WEIR_STEPS");
+    uint32_t budget = given ? (uint32_t)atoi(given) : STEPS_DEFAULT, kills = 0;
+    uint32_t inside = trace->commit_to - trace->commit_from, outside = trace->length - inside;
+    uint32_t inner = budget > 0 ? inside / COMMIT_MAX + 1 : 1;
+    uint32_t outer = budget > 0 ? outside / budget + 1 : 1;
+    uint32_t in_first = (uint32_t)random_below(inner), out_first = (uint32_t)random_below(outer);
+    for (uint32_t k = 0; k < trace->length; k++) {
+        bool in = k >= trace->commit_from && k < trace->commit_to;
+        if (in ? k % inner != in_first : k % outer != out_first)
+            continue;
+        kill_at(scene, alone, trace, k);
+        kills++;
+    }
+    return kills;
+}
+
+static void prepare(struct scene *scene, const struct kind *kind) {
+    do {
+        memset(scene, 0, sizeof *scene);
+        scene->kind = kind;
+        scene->now_ns = NOW;
+        snprintf(scene->uri, sizeof scene->uri, "%s", fresh_shm(kind->options));
+        scene->table = open_table(scene->uri);
+        scene->size = scene->table->bytes;
+        char path[300];
+        snprintf(path, sizeof path, "/dev/shm/weir.%.*s", (int)strcspn(scene->uri + 6, "?"),
+                 scene->uri + 6);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        assert_true(fd >= 0);
+        scene->bytes = mmap(NULL, scene->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        assert_true(scene->bytes != MAP_FAILED);
+        close(fd);
+        scene->before = malloc(scene->size);
+        assert_non_null(scene->before);
+        kind->prepare(scene);
+        check_sound(scene->table);
+        memcpy(scene->before, scene->bytes, scene->size);
+        if (scene->n == 0) {
+            weir_table_close(scene->table);
+            weir_table_unlink(scene->uri, NULL);
+            munmap(scene->bytes, scene->size);
+            free(scene->before);
+        }
+    } while (scene->n == 0);
+}
+
+static void step_through(void **state) {
+    const struct kind *kind = *state;
+    struct trace trace = {.at = malloc(TRACE_MAX * sizeof trace.at[0])};
+    struct scene scene;
+    assert_non_null(trace.at);
+    prepare(&scene, kind);
+    take_picture(&scene, &before);
+    act(&scene);
+    take_picture(&scene, &after);
+    assert_int_equal(scene.kind->loose || memcmp(&before, &after, sizeof before) != 0, 1);
+    int64_t began = clock_now();
+    uint32_t kills = 0, steps = 0;
+    for (int alone = 0; alone < 2; alone++) {
+        follow(&scene, alone, &trace);
+        steps = trace.length;
+        kills += kill_everywhere(&scene, alone, &trace);
+        if (!alone) {
+            weir_table_close(scene.table);
+            scene.table = NULL;
+        }
+    }
+    print_message("# %s: %u steps, %u of them in the commit, %u kills in %.1f s\n", kind->name, steps,
+                  trace.commit_to - trace.commit_from, kills, (double)(clock_now() - began) / 1e9);
+    weir_table_unlink(scene.uri, NULL);
+    munmap(scene.bytes, scene.size);
+    free(scene.before);
+    free(trace.at);
+}
+
+int main(void) {
+    enum { COUNT = sizeof kinds / sizeof kinds[0] };
+    struct CMUnitTest tests[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        tests[i] = (struct CMUnitTest){kinds[i].name, step_through, NULL, NULL,
+                                       (void *)(uintptr_t)&kinds[i]};
+    seed_random();
+    return cmocka_run_group_tests_name("killed at every step", tests, NULL, NULL);
+}
+#endif
