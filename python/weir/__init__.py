@@ -52,6 +52,14 @@ from .limits import (
 
 __version__ = VERSION
 
+
+def install_as_flask_limiter() -> None:
+    """Let ``import flask_limiter`` and ``import limits`` find Weir; see :mod:`weir.compat`."""
+    from .compat import install_as_flask_limiter
+
+    install_as_flask_limiter()
+
+
 __all__ = [
     "CHECKS_MAX",
     "EACH",
@@ -80,6 +88,7 @@ __all__ = [
     "WindowStats",
     "__version__",
     "errors",
+    "install_as_flask_limiter",
     "join_key",
     "parse",
     "parse_many",

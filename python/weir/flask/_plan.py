@@ -313,15 +313,17 @@ def find_view(limiter: Limiter, function: Any) -> tuple[View | None, ExemptionSc
 
 
 def find_handlers(limiter: Limiter, function: Any, method: str | None) -> list[View]:
-    """The limited methods of a class-based view that will handle ``method``."""
+    """The limited methods of a class-based view that handle ``method``, or any if it is None."""
     for part in unwrap(function):
         view_class = getattr(part, "view_class", None)
         if view_class is not None:
             names = ["dispatch_request"]
-            if method is not None:
-                names.append(method.lower() if method != "HEAD" else "head")
-                if method == "HEAD" and not hasattr(view_class, "head"):
-                    names[-1] = "get"
+            if method is None:
+                names += [name.lower() for name in view_class.methods or ()]
+            elif method == "HEAD" and not hasattr(view_class, "head"):
+                names.append("get")
+            else:
+                names.append(method.lower())
             found = []
             for name in names:
                 handler = getattr(view_class, name, None)
@@ -502,6 +504,17 @@ class Resolver:
         if inherits and not any(limit.override_defaults for limit in declared):
             declared += self.from_blueprints()
         return self.defaults() if self.wants_defaults(declared) else [], declared
+
+    def describe(self) -> Iterator[tuple[str, RuntimeLimit]]:
+        """All limits of the route, with where they come from; for people to read."""
+        self.complaints = []
+        views = [view for view in (self.view, *self.inner) if view is not None]
+        declared = [("route", limit) for view in views for limit in self.from_view(view)]
+        if not any(limit.override_defaults for _, limit in declared):
+            declared += [("blueprint", limit) for limit in self.from_blueprints()]
+        if self.wants_defaults([limit for _, limit in declared]):
+            yield from (("default", limit) for limit in dict.fromkeys(self.defaults()))
+        yield from declared
 
     # -- limits to checks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flask import Flask, Request
 from flask.wrappers import Response
 
+from weir._auto import note_environ
 from weir.storage import StorageTypes, storage_from_string
 from weir.strategies import STRATEGIES, RateLimiter
 
@@ -24,6 +26,8 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ._limiter import Limiter
+
+_autos = itertools.count()
 
 T = TypeVar("T")
 L = TypeVar("L", bound=Limit)
@@ -140,12 +144,19 @@ class AppState:
             **(options.storage_options or {}),
             **config.get(ConfigVars.STORAGE_OPTIONS, {}),
         }
-        self.storage = storage_from_string(self.storage_uri, **self.storage_options)
-        self.decide = self.storage.decide
+        #: Which of this process's automatic storages ours is; None if it is another kind.
+        self.auto_number = next(_autos) if self.storage_uri.startswith("auto:") else None
+        self.use_storage(storage_from_string(self.storage_uri, **self.storage_options))
 
         self._configure_limits(options, config)
         self._configure_fallback(options, config)
         self.forget_plans()
+
+    def use_storage(self, storage: StorageTypes) -> None:
+        """Count in ``storage`` from now on."""
+        self.storage = storage
+        self.decide = storage.decide
+        self.plans = {}
 
     def _configure_limits(self, options: Options, config: Any) -> None:
         per_method = options.default_limits_per_method
@@ -269,6 +280,7 @@ class AppState:
         plan = plans.get(key)
         function = self.app.view_functions.get(endpoint)
         if plan is None or plan.function is not function:
+            note_environ(self.storage, request.environ)
             resolver = self.resolve(
                 identity, endpoint, request.method, function, self.learned.get(key, ())
             )

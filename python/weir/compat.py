@@ -1,0 +1,143 @@
+"""Weir in the place of Flask-Limiter and limits, for programs that import these.
+
+Either in the program, before it imports them::
+
+    import weir
+
+    weir.install_as_flask_limiter()
+
+or without touching it::
+
+    python -m weir.compat app.py
+    python -m weir.compat -m flask run
+
+From then on ``flask_limiter`` and ``limits`` are names of Weir, and so are their modules ``util``,
+``constants``, ``errors``, ``commands``, ``storage``, ``strategies`` and ``limits.limits``. Neither
+package needs to be installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .errors import ConfigurationError
+from .storage import SCHEMES
+
+__all__ = ["install_as_flask_limiter", "main"]
+
+#: Which of our modules goes by which name.
+MODULES = {
+    "flask_limiter": "weir.flask",
+    "flask_limiter.commands": "weir.flask.commands",
+    "flask_limiter.constants": "weir.flask.constants",
+    "flask_limiter.errors": "weir.flask.errors",
+    "flask_limiter.storage": "weir.storage",
+    "flask_limiter.util": "weir.flask.util",
+    "limits": "weir",
+    "limits.errors": "weir.errors",
+    "limits.limits": "weir.limits",
+    "limits.storage": "weir.storage",
+    "limits.strategies": "weir.strategies",
+    "limits.util": "weir.util",
+}
+
+
+class StandIn(ModuleType):
+    """A module that has everything that one of ours has, under another name."""
+
+    def __init__(self, name: str, ours: str) -> None:
+        super().__init__(name, f"{ours}, in the place of {name}.")
+        self.__ours = ours
+        # A package, if there are modules in it.
+        if any(other.startswith(f"{name}.") for other in MODULES):
+            self.__path__: list[str] = []
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__") and attribute not in ("__all__", "__version__"):
+            raise AttributeError(attribute)
+        inner = f"{self.__name__}.{attribute}"
+        if inner in MODULES:
+            return importlib.import_module(inner)
+        try:
+            return getattr(importlib.import_module(self.__ours), attribute)
+        except AttributeError:
+            if self.__ours == "weir.storage":
+                # A class that is imported only when a URI asks for it.
+                for factory in SCHEMES.values():
+                    if isinstance(factory, str) and factory.endswith(f":{attribute}"):
+                        return getattr(
+                            importlib.import_module(factory.partition(":")[0]), attribute
+                        )
+            raise AttributeError(
+                f"{self.__name__}.{attribute} has no counterpart in {self.__ours}"
+            ) from None
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(importlib.import_module(self.__ours))})
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the modules of :data:`MODULES`, before any other finder does."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in MODULES:
+            return None
+        package = any(other.startswith(f"{name}.") for other in MODULES)
+        return importlib.machinery.ModuleSpec(name, self, is_package=package)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return StandIn(spec.name, MODULES[spec.name])
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def install_as_flask_limiter() -> None:
+    """Let ``import flask_limiter`` and ``import limits`` find Weir.
+
+    :raises ConfigurationError: if one of them was imported before, for then the program holds on to
+        what it found.
+    """
+    if any(isinstance(finder, Finder) for finder in sys.meta_path):
+        return
+    for name in ("flask_limiter", "limits"):
+        if name in sys.modules:
+            raise ConfigurationError(
+                f"{name} is imported already; call install_as_flask_limiter() before that"
+            )
+    sys.meta_path.insert(0, Finder())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``python -m weir.compat [-m] program [arguments]``."""
+    rest = list(sys.argv[1:] if arguments is None else arguments)
+    if not rest or rest[0] in ("-h", "--help") or rest == ["-m"]:
+        print("usage: python -m weir.compat program.py [arguments]")
+        print("       python -m weir.compat -m module [arguments]")
+        raise SystemExit(0 if rest and rest[0] != "-m" else 2)
+    install_as_flask_limiter()
+    if rest[0] == "-m":
+        sys.argv[:] = rest[1:]
+        runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:] = rest
+        # As "python program.py" has it.
+        sys.path[0] = str(Path(rest[0]).resolve().parent)
+        runpy.run_path(rest[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    # The same module under its own name, so that there is one Finder class.
+    from weir.compat import main as run
+
+    run()
