@@ -28,7 +28,6 @@
 #define LEVEL_MAX ((u128)1 << 51)                          /* as well */
 #define LATEST_US INT64_C(9007199254740991)                /* what the script says for all beyond */
 #define PACKED_CHECK (2 + 5 * 8 + 5 * 9)                   /* bytes, at most */
-#define PACKED_MAX (12 + WEIR_CHECKS_MAX * PACKED_CHECK)
 
 #define FIRST 17                                           /* bytes of a verdict in the reply */
 #define SECOND 16
@@ -194,7 +193,7 @@ static int validate(const struct weir_redis_request *request) {
 size_t weir_redis_room(const struct weir_redis_request *request) {
     if (!request || validate(request) < 0)
         return 0;
-    size_t room = 256 + PACKED_MAX + (request->whole ? sizeof weir_decide_lua : 0);
+    size_t room = 256 + 12 + request->n * PACKED_CHECK + (request->whole ? sizeof weir_decide_lua : 0);
     for (size_t i = 0; i < request->n; i++)
         room += request->checks[i].key_len + request->prefix_len + WEIR_NAME_REST;
     return room;
@@ -314,20 +313,15 @@ static uint16_t crc16(const char *bytes, size_t len) {
     return crc;
 }
 
-int weir_redis_slot(const struct weir_redis_request *request, size_t index) {
-    if (!request || validate(request) < 0 || index >= request->n)
-        return WEIR_EINVAL;
-    const struct weir_check *check = &request->checks[index];
-    const char *key = check->key;
-    const char *slash = check->key_len ? memchr(key, '/', check->key_len) : NULL;
-    if (slash)
-        slash = memchr(slash + 1, '/', check->key_len - (size_t)(slash + 1 - key));
-    size_t len = slash ? (size_t)(slash - key) : check->key_len;
-    /* The server takes the tag's end for the first "}" that there is. */
-    const char *brace = len ? memchr(key, '}', len) : NULL;
-    if (brace)
-        len = (size_t)(brace - key);
-    return len ? crc16(key, len) & 16383 : WEIR_EINVAL;
+int weir_redis_slot(const char *name, size_t len) {
+    const char *open = len ? memchr(name, '{', len) : NULL;
+    if (open) {
+        const char *tag = open + 1;
+        const char *close = memchr(tag, '}', len - (size_t)(tag - name));
+        if (close && close > tag)
+            return crc16(tag, (size_t)(close - tag)) & 16383;
+    }
+    return crc16(name, len) & 16383;
 }
 
 /* -------------------------------------------------------------------------------------- the reply */

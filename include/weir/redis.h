@@ -105,11 +105,11 @@ WEIR_API int weir_redis_read(const char *bytes, size_t len, const struct weir_re
                              struct weir_verdict *verdicts, struct weir_redis_reply *reply);
 
 /*
- * The Cluster slot of a check's counter, 0 to 16383, or WEIR_EINVAL. Names carry a hash tag, the key's first
- * two parts: "weir:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute". So all limits of one client share a
- * slot and can be decided together.
+ * The Cluster slot of a name, 0 to 16383. Names carry a hash tag, the key's first two parts:
+ * "weir:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute". So all limits of one client share a slot and can be
+ * decided together.
  */
-WEIR_API int weir_redis_slot(const struct weir_redis_request *request, size_t index);
+WEIR_API int weir_redis_slot(const char *name, size_t len);
 
 /* The script and its SHA-1 in hex, for SCRIPT LOAD. Static storage. */
 WEIR_API const char *weir_redis_script(size_t *len);

@@ -1,5 +1,6 @@
 /* The module: its state, errors, numbers, parse(), unlink(). */
 #include "core.h"
+#include "remote_request.h"
 
 #include <errno.h>
 #include <string.h>
@@ -313,7 +314,7 @@ static int module_exec(PyObject *module) {
     struct core_state *state = PyModule_GetState(module);
     return core_clock_init(&state->clock) < 0 || add_strings(state) < 0 ||
                    add_errors(module, state) < 0 || add_types(module, state) < 0 ||
-                   add_constants(module) < 0
+                   add_constants(module) < 0 || remote_init(module) < 0
                ? -1
                : 0;
 }

@@ -245,3 +245,52 @@ class RateLimiter:
         self, item: Limit, /, *identifiers: str | bytes | float
     ) -> WindowStats: ...
     def clear(self, item: Limit, /, *identifiers: str | bytes | float) -> None: ...
+
+# -- remote stores: what to send, and what came back
+
+#: The script that decides on Redis.
+REDIS_SCRIPT: Final[bytes]
+
+class RedisCodec:
+    """What to send to Redis. prefix: the first part of all names, without braces."""
+
+    def __new__(cls, prefix: bytes = b"weir") -> RedisCodec: ...
+    @property
+    def prefix(self) -> bytes: ...
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = ...,
+        /,
+    ) -> RedisCommand:
+        """The command for what :meth:`Table.decide` takes."""
+    def clear(
+        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
+    ) -> RedisCommand:
+        """The command that forgets these counters."""
+    def slots(
+        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
+    ) -> list[int]:
+        """The Cluster slot of each counter."""
+    def set_clock(self, seconds: float, given: bool = False, /) -> None:
+        """For tests: move the server's clock; or, if ``given``, this is the time."""
+
+class RedisCommand:
+    """A command; its bytes are its buffer."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def read(self, data: bytes, /) -> Decision | bool | str | None:
+        """What came back.
+
+        A :class:`Decision`, or ``True`` for a command that clears; ``None`` if more bytes are needed;
+        ``False`` if the server does not know the script: send :meth:`whole`; a str: its error.
+        """
+    def whole(self) -> bytes:
+        """The same with the script itself."""
+    def arguments(self) -> list[bytes]: ...
+
+def later(decision: Decision, seconds: float, /) -> Decision:
+    """A denial as it is so many seconds later."""

@@ -207,6 +207,13 @@ def _open_table(uri: str, **options: Any) -> Table:
 SCHEMES["shm"] = _open_table
 SCHEMES["file"] = _open_table
 
+for _server in ("redis", "valkey"):
+    SCHEMES[_server] = "weir.stores.redis:RedisStorage"
+    SCHEMES[f"{_server}s"] = "weir.stores.redis:RedisStorage"
+    SCHEMES[f"{_server}+unix"] = "weir.stores.redis:RedisStorage"
+    SCHEMES[f"{_server}+sentinel"] = "weir.stores.redis:RedisSentinelStorage"
+    SCHEMES[f"{_server}+cluster"] = "weir.stores.redis:RedisClusterStorage"
+
 
 def register(scheme: str, factory: Factory | str) -> None:
     """Let ``scheme://…`` URIs be opened by ``factory(uri, **options)``.

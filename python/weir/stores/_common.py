@@ -1,0 +1,66 @@
+"""What the stores on other machines share: addresses that may be shown, errors, the clock."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from types import ModuleType
+from urllib.parse import unquote, urlsplit
+
+from ..errors import ConfigurationError, StorageError
+
+#: Seconds that a call may take unless ``socket_timeout`` says otherwise.
+DEADLINE = 0.25
+
+
+def monotonic() -> float:
+    """Seconds, by a clock that libraries which move the time of tests leave alone."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def need(module: str, package: str, scheme: str) -> ModuleType:
+    """Import a client library, or say how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{scheme}:// needs the package {package}: pip install {package}"
+        ) from error
+
+
+def shown(uri: str) -> str:
+    """The URI without user, password and options: for messages."""
+    scheme, _, rest = uri.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def scheme_of(uri: str) -> str:
+    return uri.partition("://")[0]
+
+
+def failure(store: str, error: BaseException | str) -> StorageError:
+    """The error to raise when ``store``, an address that may be shown, could not decide."""
+    text = str(error) or type(error).__name__
+    failed = StorageError(f"{store}: {text}")
+    failed.storage_error = error if isinstance(error, Exception) else None
+    return failed
+
+
+class Hosts:
+    """``scheme://user:password@host:port,host:port/path``, which urllib cannot take apart."""
+
+    def __init__(self, uri: str, port: int) -> None:
+        rest = uri.partition("://")[2].partition("?")[0]
+        authority, _, self.path = rest.partition("/")
+        user_info, _, hosts = authority.rpartition("@")
+        user, _, password = user_info.partition(":")
+        self.username = unquote(user) or None
+        self.password = unquote(password) or None
+        self.addresses: list[tuple[str, int]] = []
+        for host in filter(None, hosts.split(",")):
+            try:
+                parts = urlsplit(f"//{host}")
+                self.addresses.append((parts.hostname or "localhost", parts.port or port))
+            except ValueError as error:
+                raise ConfigurationError(f"{shown(uri)}: {host!r} is no host:port") from error

@@ -1,0 +1,78 @@
+"""Denials that are remembered: a client that hammers a closed door costs the store nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from itertools import islice
+
+from .._core import Decision, later
+from ._common import monotonic
+
+
+class Denials:
+    """A bounded number of requests that were denied, until the moment one of them could pass.
+
+    A request is named by the bytes that would be sent for it: the same limits, keys, costs and
+    mode. What another process clears or gives back is seen here after ``seconds`` at the latest.
+    """
+
+    def __init__(self, seconds: float = 60.0, capacity: int = 10_000) -> None:
+        self.seconds = seconds
+        self.capacity = capacity
+        #: Until when, since when, what was said; oldest first.
+        self.entries: dict[bytes, tuple[float, float, Decision]] = {}
+        self._names: dict[bytes, tuple[bytes, ...]] = {}
+        self._requests: dict[bytes, set[bytes]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, request: bytes) -> Decision | None:
+        """What it would be told now, if that is known."""
+        entry = self.entries.get(request)
+        if entry is None:
+            return None
+        until, since, decision = entry
+        now = monotonic()
+        if now < until:
+            return later(decision, now - since)
+        with self._lock:
+            self._drop(request)
+        return None
+
+    def remember(
+        self, request: bytes, names: Iterable[bytes], asked_at: float, decision: Decision
+    ) -> None:
+        """Keep a denial. asked_at: when the request was sent, by this module's clock."""
+        wait = min(verdict.retry_after for verdict in decision if not verdict.allowed)
+        wait = min(wait, self.seconds)
+        if wait <= 0:
+            return
+        with self._lock:
+            for oldest in list(islice(self.entries, max(0, len(self.entries) - self.capacity + 1))):
+                self._drop(oldest)
+            self._drop(request)
+            self._names[request] = tuple(names)
+            for name in self._names[request]:
+                self._requests.setdefault(name, set()).add(request)
+            self.entries[request] = (asked_at + wait, asked_at, decision)
+
+    def forget(self, names: Iterable[bytes]) -> None:
+        """Forget what was said of these counters."""
+        with self._lock:
+            for name in names:
+                for request in list(self._requests.get(name, ())):
+                    self._drop(request)
+
+    def clear(self) -> None:
+        with self._lock:
+            for request in list(self.entries):
+                self._drop(request)
+
+    def _drop(self, request: bytes) -> None:
+        self.entries.pop(request, None)
+        for name in self._names.pop(request, ()):
+            requests = self._requests.get(name)
+            if requests is not None:
+                requests.discard(request)
+                if not requests:
+                    self._requests.pop(name, None)
