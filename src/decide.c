@@ -141,20 +141,22 @@ static int step(const struct weir_check *check, int64_t cost, int64_t now_ns, en
                                : strategy->step(state, &step, verdict);
 }
 
-static int step_slot(struct decision *d, uint32_t i, bool charge, struct weir_verdict *verdict) {
-    int64_t cost = d->mode == WEIR_TEST ? summed_cost(d, i) : d->checks[i].cost;
-    return step(&d->checks[i], cost, d->now_ns, d->mode, charge, &d->txn.lines,
+static int step_slot(struct decision *d, uint32_t i, int64_t cost, struct weir_verdict *verdict) {
+    return step(&d->checks[i], cost, d->now_ns, d->mode, d->mode != WEIR_TEST, &d->txn.lines,
                 &d->slot[d->slot_of[i]].state, verdict);
 }
 
-/* A denial takes back what the others were charged: their verdicts then describe uncharged counters. */
+/*
+ * A denial takes back what the others were charged: their verdicts then describe uncharged counters. A hit
+ * of cost 0 charges nothing, but brings a counter to the present, as the denied one's is.
+ */
 static int uncharge(struct decision *d) {
     weir_transaction_rewind(&d->txn);
     for (uint32_t i = 0; i < d->slots; i++)
         d->slot[i].state = *d->slot[i].was;
     for (uint32_t i = 0; i < d->n; i++) {
         struct weir_verdict uncharged;
-        int rc = step_slot(d, i, false, &uncharged);
+        int rc = step_slot(d, i, 0, &uncharged);
         if (rc < 0)
             return rc;
         struct weir_verdict *verdict = &d->verdicts[i];
@@ -167,7 +169,8 @@ static int uncharge(struct decision *d) {
 static int evaluate(struct decision *d) {
     d->denied = false;
     for (uint32_t i = 0; i < d->n; i++) {
-        int rc = step_slot(d, i, d->mode != WEIR_TEST, &d->verdicts[i]);
+        int64_t cost = d->mode == WEIR_TEST ? summed_cost(d, i) : d->checks[i].cost;
+        int rc = step_slot(d, i, cost, &d->verdicts[i]);
         if (rc < 0)
             return rc;
         d->denied |= !d->verdicts[i].allowed;

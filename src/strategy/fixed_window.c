@@ -20,6 +20,8 @@ static void settle(struct weir_state *state, const struct weir_step *step) {
     } else if (state->expires_ns - step->now_ns > step->limit->period_ns) {
         state->expires_ns = step->now_ns + step->limit->period_ns;
     }
+    if (state->word[0] < 0 || state->word[0] > step->limit->amount) /* damaged: deny */
+        state->word[0] = step->limit->amount;
 }
 
 static void report(const struct weir_state *state, const struct weir_step *step,

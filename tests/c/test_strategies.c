@@ -586,7 +586,8 @@ static void test_a_damaged_counter_is_safe(void **state) {
     random_state = seed;
     pool_init(&key.pool, 8);
     for (int i = 0; i < 300000; i++) {
-        random_limit(&key.limit, WEIR_SLIDING_WINDOW_COUNTER + (int)below(3));
+        int strategy = WEIR_SLIDING_WINDOW_COUNTER + (int)below(3);
+        random_limit(&key.limit, one_in(4) ? WEIR_FIXED_WINDOW : strategy);
         key.state = (struct weir_state){.expires_ns = (int64_t)random_bits()};
         for (int j = 0; j < 3; j++)
             key.state.word[j] = (int64_t)(one_in(4) ? random_bits() : random_bits() >> below(64));

@@ -1,0 +1,27 @@
+/* What a decision brings to the present although it charges nothing: a clock that stepped back. */
+#include "support.h"
+
+static void test_a_denied_decision_heals_every_clock_that_stepped_back(void **state) {
+    (void)state;
+    for (int strategy = 0; strategy < 5; strategy++) {
+        struct weir_table *table = open_table("memory://?keys=64");
+        struct weir_limit limit = limit_of(strategy, 3, MINUTE), closed = limit_of(0, 0, MINUTE);
+        struct weir_check both[] = {{&limit, "a", 1, 1}, {&closed, "a", 1, 1}};
+        struct weir_verdict verdicts[2];
+        for (int i = 0; i < 3; i++)
+            hit(table, &limit, "a", NOW + 60 * MINUTE);
+        /* An hour back: denied by the other limit, and yet from now on it is at most one more period. */
+        assert_int_equal(weir_decide(table, both, 2, NOW, WEIR_HIT, verdicts, NULL), 0);
+        assert_false(verdicts[1].allowed);
+        assert_true(verdicts[0].reset_at_ns <= NOW + 2 * MINUTE);
+        assert_true(hit(table, &limit, "a", NOW + 2 * MINUTE));
+        weir_table_close(table);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_denied_decision_heals_every_clock_that_stepped_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
