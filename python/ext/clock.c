@@ -1,10 +1,10 @@
 /*
  * The clock: time.time(), looked up in the `time` module at each decision.
  *
- * freezegun and hiro put another function into the module; time-machine changes the C function that the
- * builtin stands for. Whatever is found is called. Only when both are what the interpreter itself made
- * them is its one line of work, clock_gettime(), done here instead, without a call and a float: half the
- * cost of a decision otherwise.
+ * freezegun and hiro put another function into the module; time-machine changes the C function that
+ * the builtin stands for. Whatever is found is called. Only when both are what the interpreter
+ * itself made them is its one line of work, clock_gettime(), done here instead, without a call and
+ * a float: half the cost of a decision otherwise.
  */
 #include "core.h"
 
@@ -47,7 +47,8 @@ int core_clock_init(struct core_clock *clock) {
     clock->name = PyUnicode_InternFromString("time");
     PyObject *builtin = PyObject_GetAttrString(module, "time");
     Py_DECREF(module);
-    if (builtin && PyCFunction_CheckExact(builtin) && from_interpreter(PyCFunction_GET_FUNCTION(builtin))) {
+    if (builtin && PyCFunction_CheckExact(builtin) &&
+        from_interpreter(PyCFunction_GET_FUNCTION(builtin))) {
         clock->builtin = Py_NewRef(builtin);
         clock->function = PyCFunction_GET_FUNCTION(builtin);
     }
@@ -73,7 +74,8 @@ static int64_t now_of(PyObject *reading) {
         return -1;
     if (!(seconds >= 0.0 && seconds <= NOW_MAX_SECONDS)) {
         PyErr_Format(PyExc_ValueError,
-                     "time.time() returned %R: only moments from 1970 to 2116 can be decided", reading);
+                     "time.time() returned %R: only moments from 1970 to 2116 can be decided",
+                     reading);
         return -1;
     }
     return (int64_t)(seconds * 1e6 + 0.5) * 1000;

@@ -9,13 +9,13 @@
  *     py_table.c     Table
  *     py_limiter.c   RateLimiter
  *
- * Everything lives in the module's state, so that each interpreter has its own. Objects whose methods
- * need the state keep a pointer to it; their type keeps the module alive.
+ * Everything lives in the module's state, so that each interpreter has its own. Objects whose
+ * methods need the state keep a pointer to it; their type keeps the module alive.
  *
  * Times cross this edge as floats, in seconds, and are whole microseconds inside: the reading of
- * time.time() is rounded to the nearest one, and every moment or duration that is answered is rounded up
- * to the next. Until 2106 a float of seconds comes back as the microsecond it was made of, so that "at
- * reset_at it passes" holds for the very float a caller was given.
+ * time.time() is rounded to the nearest one, and every moment or duration that is answered is
+ * rounded up to the next. Until 2106 a float of seconds comes back as the microsecond it was made
+ * of, so that "at reset_at it passes" holds for the very float a caller was given.
  */
 #ifndef WEIR_CORE_H
 #define WEIR_CORE_H
@@ -34,7 +34,7 @@
 struct core_clock {
     PyObject *names;      /* the dict of module time */
     PyObject *name;       /* "time" */
-    PyObject *builtin;    /* the interpreter's time.time; NULL if it was hidden when we were imported */
+    PyObject *builtin;    /* the interpreter's time.time; NULL: hidden when we were imported */
     PyCFunction function; /* what it calls, unless someone changed it */
     uint64_t version;     /* of `names` when `builtin` was last found there */
 };
@@ -59,8 +59,8 @@ struct core_state {
 
 /* One limit. Immutable after creation. */
 struct core_limit {
-    PyObject_HEAD
-    struct weir_limit limit; /* ready for weir_decide(); fixed window when no strategy was given */
+    PyObject ob_base;
+    struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given */
     bool has_strategy;
     bool has_max_delay;
     PyObject *namespace; /* str */
@@ -71,7 +71,7 @@ struct core_limit {
 
 /* What weir_decide() said; the verdicts follow. */
 struct core_decision {
-    PyObject_VAR_HEAD
+    PyVarObject ob_base;
     struct core_state *state;
     struct weir_decision decision;
     int64_t now_ns;
@@ -80,7 +80,7 @@ struct core_decision {
 
 /* A table's handle. */
 struct core_table {
-    PyObject_HEAD
+    PyObject ob_base;
     struct core_state *state;
     struct weir_table *table;  /* what to decide on; NULL: closed */
     struct weir_table *mapped; /* what to close: outlives `table` while there are users */
@@ -115,7 +115,8 @@ double core_ns_to_seconds(int64_t ns);
 /* An int that is no bool, 0 to 2^63-1. 0, or -1 with an exception naming `what`. */
 int core_count(PyObject *object, const char *what, int64_t *count);
 
-/* The UTF-8 of a str without NUL, or NULL with an exception naming `what`. Lives as long as the str. */
+/* The UTF-8 of a str without NUL, as long as the str lives; NULL with an exception naming `what`.
+ */
 const char *core_c_string(PyObject *text, const char *what);
 
 /* -------------------------------------------------------------------------------------- clock.c */
@@ -130,8 +131,8 @@ int64_t core_now(struct core_state *state);
 /* ---------------------------------------------------------------------------------------- key.c */
 
 /*
- * A key being built: in `small` while it fits. core_key_init() first, core_key_free() last. Functions
- * return 0, or -1 with an exception set.
+ * A key being built: in `small` while it fits. core_key_init() first, core_key_free() last.
+ * Functions return 0, or -1 with an exception set.
  */
 struct core_key {
     char *data;
@@ -171,8 +172,8 @@ static inline int core_key_append(struct core_key *key, const void *bytes, size_
 int core_key_identifier(struct core_key *key, PyObject *identifier);
 
 /* Appends the limit's namespace, then "/" and the identifier for each of them. */
-int core_key_join(struct core_key *key, const struct core_limit *limit, PyObject *const *identifiers,
-                  Py_ssize_t count);
+int core_key_join(struct core_key *key, const struct core_limit *limit,
+                  PyObject *const *identifiers, Py_ssize_t count);
 
 /* Appends "/" and the identifiers joined by "/", without a namespace. */
 int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_ssize_t count);
@@ -211,7 +212,7 @@ PyObject *core_restore_limit(PyObject *module, PyObject *args);
 
 extern PyType_Spec core_decision_spec;
 
-/* An instance of a named tuple with room for `count` items, all to be set; NULL with an exception set. */
+/* An instance of a named tuple whose `count` items are still to be set; NULL with an exception. */
 PyObject *core_tuple_new(PyTypeObject *type, Py_ssize_t count);
 
 /* Makes the named tuples. 0, or -1 with an exception set. */

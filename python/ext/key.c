@@ -3,11 +3,11 @@
  *
  *     ("alice", "view/1", 7)  ->  LIMITER/alice/view%2F1/7
  *
- * limits joins identifiers by "/" as they are, so that ("a/b", "c") and ("a", "b/c") share a counter.
- * Here "/" and "%" within an identifier become %2F and %25: different identifiers, different keys. Two
- * special cases keep that true: an identifier that is not UTF-8 (bytes, or a str with lone surrogates)
- * has all of its bytes above 127 written as %80 to %FF, which text never has; and a sole empty
- * identifier is written "%", since nothing at all stands for no identifier.
+ * limits joins identifiers by "/" as they are, so that ("a/b", "c") and ("a", "b/c") share a
+ * counter. Here "/" and "%" within an identifier become %2F and %25: different identifiers,
+ * different keys. Two special cases keep that true: an identifier that is not UTF-8 (bytes, or a
+ * str with lone surrogates) has all of its bytes above 127 written as %80 to %FF, which text never
+ * has; and a sole empty identifier is written "%", since nothing at all stands for no identifier.
  *
  * A str, the bytes of its UTF-8, and an int and its digits are the same key, as in limits.
  */
@@ -182,8 +182,8 @@ int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_
     return 0;
 }
 
-int core_key_join(struct core_key *key, const struct core_limit *limit, PyObject *const *identifiers,
-                  Py_ssize_t count) {
+int core_key_join(struct core_key *key, const struct core_limit *limit,
+                  PyObject *const *identifiers, Py_ssize_t count) {
     if (core_key_append(key, PyBytes_AS_STRING(limit->prefix),
                         (size_t)PyBytes_GET_SIZE(limit->prefix)) < 0)
         return -1;

@@ -9,7 +9,9 @@
 
 static const char *code_name(int result) {
     switch (result) {
-#define CODE_NAME(name, value, text) case value: return #name;
+#define CODE_NAME(name, value, text)                                                               \
+    case value:                                                                                    \
+        return #name;
         WEIR_ERRORS(CODE_NAME)
 #undef CODE_NAME
     default:
@@ -19,13 +21,20 @@ static const char *code_name(int result) {
 
 static int errno_of(int result) {
     switch (result) {
-    case WEIR_EINVAL: return EINVAL;
-    case WEIR_ENOMEM: return ENOMEM;
-    case WEIR_ENOSPC: return ENOSPC;
-    case WEIR_EACCES: return EACCES;
-    case WEIR_ENOENT: return ENOENT;
-    case WEIR_EBUSY:  return EBUSY;
-    default:          return 0;
+    case WEIR_EINVAL:
+        return EINVAL;
+    case WEIR_ENOMEM:
+        return ENOMEM;
+    case WEIR_ENOSPC:
+        return ENOSPC;
+    case WEIR_EACCES:
+        return EACCES;
+    case WEIR_ENOENT:
+        return ENOENT;
+    case WEIR_EBUSY:
+        return EBUSY;
+    default:
+        return 0;
     }
 }
 
@@ -92,7 +101,8 @@ int core_seconds_to_ns(double seconds, const char *what, int64_t *ns) {
     if (!(seconds >= 0.0 && seconds <= 9223372036.0)) {
         PyObject *number = PyFloat_FromDouble(seconds);
         if (number)
-            PyErr_Format(PyExc_ValueError, "%s must be 0 to 9223372036 seconds, not %R", what, number);
+            PyErr_Format(PyExc_ValueError, "%s must be 0 to 9223372036 seconds, not %R", what,
+                         number);
         Py_XDECREF(number);
         return -1;
     }
@@ -133,7 +143,8 @@ static PyObject *module_parse(PyObject *module, PyObject *argument) {
         return NULL;
     struct weir_limit limit;
     struct weir_error error;
-    int rc = weir_limit_parse(PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), &limit, &error);
+    int rc =
+        weir_limit_parse(PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), &limit, &error);
     Py_DECREF(text);
     return rc < 0 ? core_raise(state, rc, &error) : core_limit_new(state, &limit);
 }
@@ -249,9 +260,9 @@ static int add_errors(PyObject *module, struct core_state *state) {
     if (empty && zero &&
         (state->error = add_error(module, "weir.WeirError", PyExc_Exception, NULL, "code", empty,
                                   "Base of all errors. `code` is libweir's, e.g. 'ENOSPC'.")) &&
-        (state->parse_error =
-             add_error(module, "weir.ParseError", state->error, PyExc_ValueError, "column", zero,
-                       "A limit string or URI that cannot be read. `column` is 1-based; 0: none.")) &&
+        (state->parse_error = add_error(
+             module, "weir.ParseError", state->error, PyExc_ValueError, "column", zero,
+             "A limit string or URI that cannot be read. `column` is 1-based; 0: none.")) &&
         (state->storage_error =
              add_error(module, "weir.StorageError", state->error, NULL, "storage_error", Py_None,
                        "A store that could not decide. `storage_error` is the cause, if any.")))
@@ -284,14 +295,10 @@ static int add_strings(struct core_state *state) {
         PyObject **place;
         const char *text;
     } strings[] = {
-        {&state->str_cost, "cost"},
-        {&state->str_mode, "mode"},
-        {&state->str_decide, "decide"},
-        {&state->str_clear, "clear"},
-        {&state->str_allowed, "allowed"},
-        {&state->str_remaining, "remaining"},
-        {&state->str_reset_at, "reset_at"},
-        {&state->default_namespace, "LIMITER"},
+        {&state->str_cost, "cost"},         {&state->str_mode, "mode"},
+        {&state->str_decide, "decide"},     {&state->str_clear, "clear"},
+        {&state->str_allowed, "allowed"},   {&state->str_remaining, "remaining"},
+        {&state->str_reset_at, "reset_at"}, {&state->default_namespace, "LIMITER"},
     };
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         if (!(*strings[i].place = PyUnicode_InternFromString(strings[i].text)))

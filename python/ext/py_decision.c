@@ -1,8 +1,9 @@
 /*
- * Decision: what all limits of one check said; and the named tuples Verdict, WindowStats, Granularity.
+ * Decision: what all limits of one check said; and the named tuples Verdict, WindowStats,
+ * Granularity.
  *
- * A Decision keeps libweir's structs and makes Python objects of those that are asked for: most callers
- * look at `allowed` alone.
+ * A Decision keeps libweir's structs and makes Python objects of those that are asked for: most
+ * callers look at `allowed` alone.
  */
 #include "core.h"
 
@@ -41,13 +42,13 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
     PyObject *collections = PyImport_ImportModule("collections");
     PyObject *maker = collections ? PyObject_GetAttrString(collections, "namedtuple") : NULL;
     if (maker) {
-        state->verdict_type =
-            named_tuple(module, maker, "Verdict", "allowed limit remaining reset_at retry_after delay",
-                        "What one limit said. Times in seconds: reset_at since the epoch, retry_after "
-                        "and delay from now; retry_after is math.inf when it can never pass.");
-        state->stats_type =
-            named_tuple(module, maker, "WindowStats", "reset_time remaining",
-                        "When the window is reset, in seconds since the epoch, and what is left of it.");
+        state->verdict_type = named_tuple(
+            module, maker, "Verdict", "allowed limit remaining reset_at retry_after delay",
+            "What one limit said. Times in seconds: reset_at since the epoch, retry_after "
+            "and delay from now; retry_after is math.inf when it can never pass.");
+        state->stats_type = named_tuple(
+            module, maker, "WindowStats", "reset_time remaining",
+            "When the window is reset, in seconds since the epoch, and what is left of it.");
         state->granularity_type =
             named_tuple(module, maker, "Granularity", "seconds name", "A unit of time.");
     }
@@ -134,11 +135,12 @@ out:
 }
 
 static PyObject *decision_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"verdicts", "deciding", "now", NULL};
+    static const char *const names[] = {"verdicts", "deciding", "now", NULL};
     PyObject *verdicts;
     int deciding;
     double now;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oid:Decision", names, &verdicts, &deciding, &now))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oid:Decision", (char **)names, &verdicts,
+                                     &deciding, &now))
         return NULL;
     struct core_state *state = core_state_of(type);
     PyObject *items = state ? PySequence_Fast(verdicts, "verdicts must be a sequence") : NULL;
@@ -246,10 +248,11 @@ static PyObject *decision_repr(PyObject *object) {
     return text;
 }
 
-PyDoc_STRVAR(decision_doc,
-"Decision(verdicts, deciding, now)\n--\n\n"
-"What all limits of one check said: a sequence of Verdict. Stores of one's own make them.\n\n"
-"deciding: index of the limit to tell the client of. now: seconds since the epoch.");
+PyDoc_STRVAR(
+    decision_doc,
+    "Decision(verdicts, deciding, now)\n--\n\n"
+    "What all limits of one check said: a sequence of Verdict. Stores of one's own make them.\n\n"
+    "deciding: index of the limit to tell the client of. now: seconds since the epoch.");
 
 static PyGetSetDef decision_getset[] = {
     {"allowed", get_allowed, NULL, PyDoc_STR("Whether no limit denied."), NULL},

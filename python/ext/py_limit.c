@@ -23,8 +23,8 @@ static int unit_of(PyObject *text) {
         if (((size_t)len == n || plural) && PyOS_strnicmp(name, units[unit], (Py_ssize_t)n) == 0)
             return unit;
     }
-    PyErr_Format(PyExc_ValueError,
-                 "unknown unit %R: one of second, minute, hour, day, month, year", text);
+    PyErr_Format(PyExc_ValueError, "unknown unit %R: one of second, minute, hour, day, month, year",
+                 text);
     return -1;
 }
 
@@ -184,14 +184,14 @@ static PyObject *make(PyTypeObject *type, PyObject *amount, PyObject *multiples,
 }
 
 static PyObject *limit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"amount", "multiples", "unit", "burst",
-                            "strategy", "max_delay", "namespace", NULL};
+    static const char *const names[] = {"amount",   "multiples", "unit",      "burst",
+                                        "strategy", "max_delay", "namespace", NULL};
     PyObject *amount, *multiples = NULL, *unit = NULL, *namespace = NULL;
     struct choices choices = {Py_None, Py_None, Py_None};
     struct core_state *state = core_state_of(type);
-    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOU:Limit", names, &amount,
-                                               &multiples, &unit, &choices.burst, &choices.strategy,
-                                               &choices.max_delay, &namespace))
+    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOU:Limit", (char **)names,
+                                               &amount, &multiples, &unit, &choices.burst,
+                                               &choices.strategy, &choices.max_delay, &namespace))
         return NULL;
     return make(type, amount, multiples, unit, &choices,
                 namespace ? namespace : state->default_namespace);
@@ -201,17 +201,17 @@ PyObject *core_restore_limit(PyObject *module, PyObject *args) {
     struct core_state *state = PyModule_GetState(module);
     PyObject *amount, *multiples, *unit, *namespace;
     struct choices choices;
-    if (!PyArg_ParseTuple(args, "OOUOOOU:_restore_limit", &amount, &multiples, &unit, &choices.burst,
-                          &choices.strategy, &choices.max_delay, &namespace))
+    if (!PyArg_ParseTuple(args, "OOUOOOU:_restore_limit", &amount, &multiples, &unit,
+                          &choices.burst, &choices.strategy, &choices.max_delay, &namespace))
         return NULL;
     return make(state->limit_type, amount, multiples, unit, &choices, namespace);
 }
 
 static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"burst", "strategy", "max_delay", "namespace", NULL};
+    static const char *const names[] = {"burst", "strategy", "max_delay", "namespace", NULL};
     struct choices choices = {0};
     PyObject *namespace = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOU:replace", names, &choices.burst,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOU:replace", (char **)names, &choices.burst,
                                      &choices.strategy, &choices.max_delay, &namespace))
         return NULL;
     const struct core_limit *from = SELF(object);
@@ -373,7 +373,8 @@ static int order(int64_t a, int64_t b) {
     return (a > b) - (a < b);
 }
 
-/* By unit as in limits, then by what limits leaves open; 0 only for what is equal but the namespace. */
+/* By unit as in limits, then by what limits leaves open; 0 only for what is equal but the
+ * namespace. */
 static int compare(const struct core_limit *a, const struct core_limit *b) {
     int rc = order(a->limit.unit, b->limit.unit);
     rc = rc ? rc : order(a->limit.multiples, b->limit.multiples);
@@ -424,19 +425,22 @@ static Py_hash_t limit_hash(PyObject *object) {
 
 /* -------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(limit_doc,
-"Limit(amount, multiples=1, unit='minute', *, burst=None, strategy=None, max_delay=None,\n"
-"      namespace='LIMITER')\n--\n\n"
-"One limit: `amount` hits per `multiples` units. Immutable, hashable, ordered by unit.\n\n"
-">>> Limit(10, 1, 'minute')\n10 per 1 minute\n\n"
-"amount: 0 to 2**63-1; 0 denies every hit. unit: second, minute, hour, day, month (30 days), year\n"
-"(360 days). burst: a token bucket's size. max_delay: seconds that a leaky bucket may make a request\n"
-"wait. strategy: None leaves it to the limiter; burst and max_delay imply theirs.\n"
-"Raises TypeError or ValueError for what is out of range.");
+PyDoc_STRVAR(
+    limit_doc,
+    "Limit(amount, multiples=1, unit='minute', *, burst=None, strategy=None, max_delay=None,\n"
+    "      namespace='LIMITER')\n--\n\n"
+    "One limit: `amount` hits per `multiples` units. Immutable, hashable, ordered by unit.\n\n"
+    ">>> Limit(10, 1, 'minute')\n10 per 1 minute\n\n"
+    "amount: 0 to 2**63-1; 0 denies every hit. unit: second, minute, hour, day, month (30 days), "
+    "year\n"
+    "(360 days). burst: a token bucket's size. max_delay: seconds that a leaky bucket may make a "
+    "request\n"
+    "wait. strategy: None leaves it to the limiter; burst and max_delay imply theirs.\n"
+    "Raises TypeError or ValueError for what is out of range.");
 
 PyDoc_STRVAR(replace_doc,
-"replace($self, /, *, burst=..., strategy=..., max_delay=..., namespace=...)\n--\n\n"
-"A copy with these members changed.");
+             "replace($self, /, *, burst=..., strategy=..., max_delay=..., namespace=...)\n--\n\n"
+             "A copy with these members changed.");
 
 static PyGetSetDef limit_getset[] = {
     {"amount", get_amount, NULL, PyDoc_STR("Hits per period."), NULL},
@@ -460,7 +464,8 @@ static PyMethodDef limit_methods[] = {
     {"full_key", limit_full_key, METH_O,
      PyDoc_STR("full_key($self, key, /)\n--\n\n"
                "key_for() of a key whose identifiers are joined already: what stores are given.")},
-    {"replace", (PyCFunction)(void (*)(void))limit_replace, METH_VARARGS | METH_KEYWORDS, replace_doc},
+    {"replace", (PyCFunction)(void (*)(void))limit_replace, METH_VARARGS | METH_KEYWORDS,
+     replace_doc},
     {"__copy__", limit_itself, METH_NOARGS, NULL},
     {"__deepcopy__", limit_itself, METH_O, NULL},
     {"__reduce__", limit_reduce, METH_NOARGS, NULL},
@@ -473,24 +478,18 @@ static PyMemberDef limit_members[] = {
 };
 
 static PyType_Slot limit_slots[] = {
-    {Py_tp_doc, (void *)limit_doc},
-    {Py_tp_new, limit_new},
-    {Py_tp_dealloc, limit_dealloc},
-    {Py_tp_traverse, limit_traverse},
-    {Py_tp_clear, limit_clear_refs},
-    {Py_tp_repr, limit_repr},
-    {Py_tp_richcompare, limit_compare},
-    {Py_tp_hash, limit_hash},
-    {Py_tp_methods, limit_methods},
-    {Py_tp_getset, limit_getset},
-    {Py_tp_members, limit_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)limit_doc},     {Py_tp_new, limit_new},
+    {Py_tp_dealloc, limit_dealloc},     {Py_tp_traverse, limit_traverse},
+    {Py_tp_clear, limit_clear_refs},    {Py_tp_repr, limit_repr},
+    {Py_tp_richcompare, limit_compare}, {Py_tp_hash, limit_hash},
+    {Py_tp_methods, limit_methods},     {Py_tp_getset, limit_getset},
+    {Py_tp_members, limit_members},     {0, NULL},
 };
 
 PyType_Spec core_limit_spec = {
     .name = "weir.Limit",
     .basicsize = sizeof(struct core_limit),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = limit_slots,
 };

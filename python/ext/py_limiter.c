@@ -1,9 +1,9 @@
 /*
  * RateLimiter: one strategy over one store.
  *
- * On a Table each call is one weir_decide() of one check, its key built on the stack: no Python object is
- * made but the reading of the clock and the answer. On any other store it calls the store's decide() and
- * clear() as weir.storage.Storage documents them.
+ * On a Table each call is one weir_decide() of one check, its key built on the stack: no Python
+ * object is made but the reading of the clock and the answer. On any other store it calls the
+ * store's decide() and clear() as weir.storage.Storage documents them.
  */
 #include "core.h"
 
@@ -14,7 +14,7 @@
 #define SELF(object) ((struct core_limiter *)(object))
 
 struct core_limiter {
-    PyObject_HEAD
+    PyObject ob_base;
     struct core_state *state;
     PyObject *storage;
     struct core_table *table; /* the storage again, if it is a Table that decides in C; borrowed */
@@ -71,13 +71,13 @@ static PyObject *limiter_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 }
 
 static int limiter_init(PyObject *object, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"storage", "strategy", NULL};
+    static const char *const names[] = {"storage", "strategy", NULL};
     struct core_limiter *self = SELF(object);
     PyObject *storage;
     const char *strategy = "fixed-window";
     Py_ssize_t strategy_len = (Py_ssize_t)strlen(strategy);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s#:RateLimiter", names, &storage, &strategy,
-                                     &strategy_len))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s#:RateLimiter", (char **)names, &storage,
+                                     &strategy, &strategy_len))
         return -1;
     int number = weir_strategy_parse(strategy, (size_t)strategy_len);
     if (number < 0) {
@@ -130,7 +130,8 @@ struct call {
 };
 
 /* Reads `cost` and, where it is allowed, `mode`. */
-static int read_keywords(struct call *call, PyObject *const *values, PyObject *names, int64_t *mode) {
+static int read_keywords(struct call *call, PyObject *const *values, PyObject *names,
+                         int64_t *mode) {
     struct core_state *state = call->self->state;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
@@ -243,11 +244,11 @@ static PyObject *joined_identifiers(const struct call *call) {
     return text;
 }
 
-/* storage.decide([limit], [key], [cost], mode), or storage.clear([limit], [key]) if `mode` is negative. */
+/* storage.decide([limit], [key], [cost], mode), or storage.clear([limit], [key]) if `mode` is
+ * negative. */
 static PyObject *ask_store(const struct call *call, int mode) {
     const struct core_limiter *self = call->self;
-    PyObject *limit =
-        core_limit_with_strategy(self->state, (PyObject *)call->item, self->strategy);
+    PyObject *limit = core_limit_with_strategy(self->state, (PyObject *)call->item, self->strategy);
     PyObject *key = limit ? joined_identifiers(call) : NULL;
     PyObject *answer = NULL;
     if (key) {
@@ -356,7 +357,8 @@ static PyObject *stats_of_store(const struct call *call) {
     return stats;
 }
 
-static PyObject *limiter_get_window_stats(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+static PyObject *limiter_get_window_stats(PyObject *object, PyObject *const *args,
+                                          Py_ssize_t nargs) {
     struct call call;
     if (read_call(&call, object, args, nargs) < 0)
         return NULL;
@@ -404,15 +406,17 @@ static PyObject *limiter_repr(PyObject *object) {
 
 /* ---------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(limiter_doc,
-"RateLimiter(storage, strategy='fixed-window')\n--\n\n"
-"One strategy over one store.\n\n"
-"storage: a Table or any object with decide() and clear() as weir.storage.Storage has them.\n"
-"strategy: for limits that do not say theirs.\n\n"
-">>> limiter = RateLimiter(Table())\n>>> limiter.hit(parse('1/minute'), 'alice')\nTrue\n"
-">>> limiter.hit(parse('1/minute'), 'alice')\nFalse");
+PyDoc_STRVAR(
+    limiter_doc,
+    "RateLimiter(storage, strategy='fixed-window')\n--\n\n"
+    "One strategy over one store.\n\n"
+    "storage: a Table or any object with decide() and clear() as weir.storage.Storage has them.\n"
+    "strategy: for limits that do not say theirs.\n\n"
+    ">>> limiter = RateLimiter(Table())\n>>> limiter.hit(parse('1/minute'), 'alice')\nTrue\n"
+    ">>> limiter.hit(parse('1/minute'), 'alice')\nFalse");
 
-#define WITH_KEYWORDS(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+#define WITH_KEYWORDS(function)                                                                    \
+    (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS
 
 static PyMethodDef limiter_methods[] = {
     {"hit", WITH_KEYWORDS(limiter_hit),
@@ -463,7 +467,7 @@ static PyType_Slot limiter_slots[] = {
 PyType_Spec core_limiter_spec = {
     .name = "weir.RateLimiter",
     .basicsize = sizeof(struct core_limiter),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = limiter_slots,
 };

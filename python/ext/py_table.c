@@ -2,8 +2,8 @@
  * Table: a handle of a local store.
  *
  * Deciding and clearing keep the GIL: they take less time than letting go of it. What may take
- * milliseconds runs without it (open, info, reset, verify); `users` counts such calls, so that close()
- * does not pull the table away from under one.
+ * milliseconds runs without it (open, info, reset, verify); `users` counts such calls, so that
+ * close() does not pull the table away from under one.
  */
 #include "core.h"
 
@@ -15,11 +15,13 @@
 /* ---------------------------------------------------------------------------- open and close */
 
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"", "namespace", NULL};
+    static const char *const names[] = {"", "namespace", NULL};
     PyObject *uri = NULL, *namespace = NULL;
     struct core_state *state = core_state_of(type);
     int64_t number = 0;
-    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$O:Table", names, &uri, &namespace) ||
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$O:Table", (char **)names, &uri,
+                                     &namespace) ||
         (namespace && core_count(namespace, "namespace", &number) < 0))
         return NULL;
     struct core_table *self = SELF(type->tp_alloc(type, 0));
@@ -35,10 +37,8 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = weir_table_open(text, &self->mapped, &error);
-    Py_END_ALLOW_THREADS
-    if (rc < 0) {
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_open(text, &self->mapped, &error);
+    Py_END_ALLOW_THREADS if (rc < 0) {
         self->mapped = NULL;
         Py_DECREF(self);
         return core_raise(state, rc, &error);
@@ -133,7 +133,8 @@ static int request_sequences(struct request *request, PyObject *limits, PyObject
     }
     if (PyUnicode_Check(keys) || PyBytes_Check(keys))
         request->key = keys;
-    else if (!(request->keys = PySequence_Fast(keys, "keys must be str, bytes or a sequence of them")))
+    else if (!(request->keys =
+                   PySequence_Fast(keys, "keys must be str, bytes or a sequence of them")))
         return -1;
     if (costs && costs != Py_None &&
         !(request->costs = PySequence_Fast(costs, "costs must be a sequence of int or None")))
@@ -167,7 +168,8 @@ static int request_key(struct request *request, const struct core_table *table,
 static int request_check(struct request *request, struct core_table *table, Py_ssize_t i) {
     PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
     if (!core_is_limit(table->state, limit)) {
-        PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s", Py_TYPE(limit)->tp_name);
+        PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s",
+                     Py_TYPE(limit)->tp_name);
         return -1;
     }
     struct weir_check *check = &request->check[i];
@@ -251,7 +253,8 @@ static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
-/* -------------------------------------------------------------------------------- the whole table */
+/* -------------------------------------------------------------------------------- the whole table
+ */
 
 static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
@@ -259,10 +262,8 @@ static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     if (!table)
         return NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = weir_table_reset(table);
-    Py_END_ALLOW_THREADS
-    leave(self);
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_reset(table);
+    Py_END_ALLOW_THREADS leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
     Py_RETURN_NONE;
@@ -275,10 +276,8 @@ static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
         return NULL;
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = weir_table_check(table, &error);
-    Py_END_ALLOW_THREADS
-    leave(self);
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_check(table, &error);
+    Py_END_ALLOW_THREADS leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, &error);
     Py_RETURN_NONE;
@@ -305,18 +304,17 @@ static PyObject *table_info(PyObject *object, PyObject *Py_UNUSED(ignored)) {
         return NULL;
     struct weir_table_info info;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = weir_table_info(table, now_ns, &info);
-    Py_END_ALLOW_THREADS
-    leave(self);
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_info(table, now_ns, &info);
+    Py_END_ALLOW_THREADS leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
     return Py_BuildValue(
-        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:I,s:I}", "keys_max", (unsigned long long)info.keys_max, "keys",
-        (unsigned long long)info.keys, "evictions", (unsigned long long)info.evictions, "lines_max",
-        (unsigned long long)info.lines_max, "lines_used", (unsigned long long)info.lines_used,
-        "recoveries", (unsigned long long)info.recoveries, "bytes", (unsigned long long)info.bytes,
-        "stripes", (unsigned)info.stripes, "huge_pages", (unsigned)info.huge_pages);
+        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:I,s:I}", "keys_max", (unsigned long long)info.keys_max,
+        "keys", (unsigned long long)info.keys, "evictions", (unsigned long long)info.evictions,
+        "lines_max", (unsigned long long)info.lines_max, "lines_used",
+        (unsigned long long)info.lines_used, "recoveries", (unsigned long long)info.recoveries,
+        "bytes", (unsigned long long)info.bytes, "stripes", (unsigned)info.stripes, "huge_pages",
+        (unsigned)info.huge_pages);
 }
 
 static PyObject *get_uri(PyObject *object, void *Py_UNUSED(closure)) {
@@ -339,20 +337,25 @@ static PyObject *table_repr(PyObject *object) {
 
 /* --------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(table_doc,
-"Table(uri='memory://', /, *, namespace=0)\n--\n\n"
-"A local store, created if need be.\n\n"
-"uri: memory://, shm://name or file:///path, with ?keys=N and &hits=N.\n"
-"namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
-"Raises ParseError for a URI that cannot be read, TableError for a table that cannot be opened.\n\n"
-">>> table = Table('memory://?keys=1000')\n>>> table.decide([Limit(10)], 'alice').allowed\nTrue");
+PyDoc_STRVAR(
+    table_doc,
+    "Table(uri='memory://', /, *, namespace=0)\n--\n\n"
+    "A local store, created if need be.\n\n"
+    "uri: memory://, shm://name or file:///path, with ?keys=N and &hits=N.\n"
+    "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
+    "Raises ParseError for a URI that cannot be read, TableError for a table that cannot be "
+    "opened.\n\n"
+    ">>> table = Table('memory://?keys=1000')\n>>> table.decide([Limit(10)], "
+    "'alice').allowed\nTrue");
 
-PyDoc_STRVAR(decide_doc,
-"decide($self, limits, keys, costs=None, mode=HIT, /)\n--\n\n"
-"Decides up to 32 limits at once, all or nothing.\n\n"
-"limits: a sequence of Limit; one without a strategy is a fixed window. keys: as many keys, or one\n"
-"str or bytes for all. costs: as many int of 0 or more, or None: 1 each. mode: HIT, TEST, EACH or\n"
-"REFUND. Returns a Decision. Raises TableError when nothing could be decided (and nothing was charged).");
+PyDoc_STRVAR(decide_doc, "decide($self, limits, keys, costs=None, mode=HIT, /)\n--\n\n"
+                         "Decides up to 32 limits at once, all or nothing.\n\n"
+                         "limits: a sequence of Limit; one without a strategy is a fixed window. "
+                         "keys: as many keys, or one\n"
+                         "str or bytes for all. costs: as many int of 0 or more, or None: 1 each. "
+                         "mode: HIT, TEST, EACH or\n"
+                         "REFUND. Returns a Decision. Raises TableError when nothing could be "
+                         "decided (and nothing was charged).");
 
 static PyMethodDef table_methods[] = {
     {"decide", (PyCFunction)(void (*)(void))table_decide, METH_FASTCALL, decide_doc},
@@ -400,7 +403,7 @@ static PyType_Slot table_slots[] = {
 PyType_Spec core_table_spec = {
     .name = "weir.Table",
     .basicsize = sizeof(struct core_table),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = table_slots,
 };
