@@ -54,6 +54,7 @@ struct kind {
     const char *options;
     void (*prepare)(struct scene *scene);
     bool loose; /* more than one transaction: between them is a state of its own; verdicts still agree */
+    bool recovers; /* begins with what another left that was killed; opening it is a part of it */
 };
 
 struct scene {
@@ -119,6 +120,8 @@ __attribute__((noinline)) static void at_end(void) {
 
 __attribute__((noinline)) static void act(struct scene *scene) {
     struct weir_verdict verdicts[WEIR_CHECKS_MAX];
+    if (!scene->table && weir_table_open(scene->uri, &scene->table, NULL) < 0)
+        _exit(2);
     int rc = scene->clears ? weir_clear(scene->table, scene->checks, scene->n)
                            : weir_decide(scene->table, scene->checks, scene->n, scene->now_ns,
                                          scene->mode, verdicts, NULL);
@@ -164,6 +167,15 @@ static void new_key(struct scene *scene) {
 static void hot_key(struct scene *scene) {
     new_key(scene);
     hit_times(scene, &scene->checks[0], 3, 1);
+}
+
+static void three_limits_of_two_stripes(struct scene *scene) {
+    for (int i = 0; i < 3; i++)
+        scene->limit[i] = limit_of(i ? WEIR_TOKEN_BUCKET : WEIR_FIXED_WINDOW, 10 + i, MINUTE);
+    on_stripes(scene, scene->limit, 2);
+    decides(scene, watch(scene, &scene->limit[2], "third"));
+    for (int i = 0; i < 2; i++)
+        hit_times(scene, &scene->checks[i], 2, SECOND);
 }
 
 static void fresh_window(struct scene *scene) {
@@ -301,8 +313,9 @@ static void another_moves_out(struct scene *scene) {
 static void reclaim(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 100, SECOND);
     scene->limit[1] = limit_of(WEIR_MOVING_WINDOW, 100000, DAY);
-    hit_times(scene, watch(scene, &scene->limit[0], "expired"), 50, SECOND / 100);
     const struct weir_check *log = watch(scene, &scene->limit[1], "log");
+    hit_times(scene, log, 1, SECOND);
+    hit_times(scene, watch(scene, &scene->limit[0], "expired"), 50, SECOND / 100);
     scene->now_ns += MINUTE;
     while (scene->table->pool->free_count > 0)
         hit_times(scene, log, 1, SECOND);
@@ -321,23 +334,26 @@ static void clear(struct scene *scene) {
 }
 
 static const struct kind kinds[] = {
-    {"a new key", "?keys=256&hits=500", new_key, false},
-    {"a hot key", "?keys=256&hits=500", hot_key, false},
-    {"a window that opens again", "?keys=256&hits=500", fresh_window, false},
-    {"three limits", "?keys=256&hits=500", three_limits, false},
-    {"a lead without a change", "?keys=256&hits=500", lead_without_a_change, false},
-    {"each of three, one denied", "?keys=256&hits=500", one_denied, false},
-    {"refund of three", "?keys=256&hits=500", refund, false},
-    {"a log takes a line", "?keys=256&hits=500", log_takes_a_line, false},
-    {"a log gives a line", "?keys=256&hits=500", log_gives_a_line, false},
-    {"a log takes an index line", "?keys=256&hits=500", log_takes_an_index_line, false},
-    {"a long log expires", "?keys=256&hits=1000", long_log_expires_but_for_its_end, false},
-    {"three logs take lines", "?keys=256&hits=1000", three_logs_take_lines, false},
-    {"refund of a log", "?keys=256&hits=500", refund_of_a_log, false},
-    {"eviction of a log", "?keys=8&hits=500", eviction_of_a_log, false},
-    {"another key moves out", "?keys=32&hits=500", another_moves_out, true},
-    {"an expired log is reclaimed", "?keys=16&hits=14", reclaim, true},
-    {"clear", "?keys=256&hits=500", clear, false},
+    {"a new key", "?keys=256&hits=500", new_key, false, false},
+    {"a hot key", "?keys=256&hits=500", hot_key, false, false},
+    {"a window that opens again", "?keys=256&hits=500", fresh_window, false, false},
+    {"three limits", "?keys=256&hits=500", three_limits, false, false},
+    {"a lead without a change", "?keys=256&hits=500", lead_without_a_change, false, false},
+    {"each of three, one denied", "?keys=256&hits=500", one_denied, false, false},
+    {"refund of three", "?keys=256&hits=500", refund, false, false},
+    {"a log takes a line", "?keys=256&hits=500", log_takes_a_line, false, false},
+    {"a log gives a line", "?keys=256&hits=500", log_gives_a_line, false, false},
+    {"a log takes an index line", "?keys=256&hits=500", log_takes_an_index_line, false, false},
+    {"a long log expires", "?keys=256&hits=1000", long_log_expires_but_for_its_end, false, false},
+    {"three logs take lines", "?keys=256&hits=1000", three_logs_take_lines, false, false},
+    {"refund of a log", "?keys=256&hits=500", refund_of_a_log, false, false},
+    {"eviction of a log", "?keys=8&hits=500", eviction_of_a_log, false, false},
+    {"another key moves out", "?keys=32&hits=500", another_moves_out, true, false},
+    {"an expired log is reclaimed", "?keys=16&hits=14", reclaim, true, false},
+    {"clear", "?keys=256&hits=500", clear, false, false},
+    {"recovery of three limits", "?keys=64&hits=500", three_limits_of_two_stripes, false, true},
+    {"recovery of three logs", "?keys=256&hits=1000", three_logs_take_lines, false, true},
+    {"recovery of a log", "?keys=8&hits=14", log_takes_a_line, false, true},
 };
 
 /* ------------------------------------------------------------------------------------- under ptrace */
@@ -345,6 +361,7 @@ static const struct kind kinds[] = {
 /* Where a decision goes: addresses, in order. */
 struct trace {
     uint64_t *at;
+    uint32_t *visit; /* the how-manieth time it is there */
     uint32_t length;
     uint32_t commit_from, commit_to; /* indices; equal if there was no commit */
 };
@@ -408,7 +425,7 @@ static pid_t start(struct scene *scene, bool alone) {
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
             _exit(77);
         alarm(60);
-        if (alone && weir_table_open(scene->uri, &scene->table, NULL) < 0)
+        if (alone && !scene->kind->recovers && weir_table_open(scene->uri, &scene->table, NULL) < 0)
             _exit(2);
         raise(SIGSTOP);
         act(scene);
@@ -429,6 +446,38 @@ static void end(pid_t pid) {
     assert_true(WIFSIGNALED(status));
 }
 
+/* How to get to the k-th address: a breakpoint on the times-th visit of an earlier one, then steps. */
+struct route {
+    uint64_t address;
+    uint32_t times, steps;
+};
+
+static struct route find_route(const struct trace *trace, uint32_t k) {
+    struct route best = {0, 0, 0};
+    for (uint32_t steps = 0, cost = UINT32_MAX; steps <= k && steps < cost; steps++) {
+        uint32_t times = trace->visit[k - steps];
+        if (times * 2 + steps < cost) {
+            cost = times * 2 + steps;
+            best = (struct route){trace->at[k - steps], times, steps};
+        }
+    }
+    return best;
+}
+
+static void count_visits(struct trace *trace) {
+    enum { SLOTS = 1 << 16 };
+    struct { uint64_t at; uint32_t times; } *slot = calloc(SLOTS, sizeof *slot);
+    assert_non_null(slot);
+    for (uint32_t k = 0; k < trace->length; k++) {
+        uint32_t i = (uint32_t)(trace->at[k] * UINT64_C(0x9E3779B97F4A7C15) >> 48);
+        while (slot[i].at && slot[i].at != trace->at[k])
+            i = (i + 1) % SLOTS;
+        slot[i].at = trace->at[k];
+        trace->visit[k] = ++slot[i].times;
+    }
+    free(slot);
+}
+
 static void follow(struct scene *scene, bool alone, struct trace *trace) {
     pid_t pid = start(scene, alone);
     uint64_t back = 0;
@@ -447,27 +496,16 @@ static void follow(struct scene *scene, bool alone, struct trace *trace) {
         assert_int_equal(single_step(pid), SIGTRAP);
     }
     end(pid);
+    count_visits(trace);
 }
 
-/* How to get to the k-th address: a breakpoint on the times-th visit of an earlier one, then steps. */
-struct route {
-    uint64_t address;
-    uint32_t times, steps;
-};
-
-static struct route find_route(const struct trace *trace, uint32_t k) {
-    struct route best = {trace->at[k], UINT32_MAX, 0};
-    uint32_t cost = UINT32_MAX;
-    for (uint32_t steps = 0; steps <= k && steps < cost; steps++) {
-        uint32_t times = 0;
-        for (uint32_t i = 0; i <= k - steps; i++)
-            times += trace->at[i] == trace->at[k - steps];
-        if (times * 2 + steps < cost) {
-            cost = times * 2 + steps;
-            best = (struct route){trace->at[k - steps], times, steps};
-        }
-    }
-    return best;
+static void run_until(pid_t pid, const struct trace *trace, uint32_t k) {
+    struct route route = find_route(trace, k);
+    if (k > 0 && (route.address != trace->at[0] || route.times > 1))
+        assert_true(run_to(pid, route.address, route.times - (route.address == trace->at[0])));
+    for (uint32_t i = 0; i < route.steps; i++)
+        assert_int_equal(single_step(pid), SIGTRAP);
+    assert_true(where(pid) == trace->at[k]);
 }
 
 /* ----------------------------------------------------------------------------------------- the kills */
@@ -487,14 +525,7 @@ static void kill_at(struct scene *scene, bool alone, const struct trace *trace, 
     struct weir_verdict verdicts[WEIR_CHECKS_MAX];
     struct weir_error error = {.message = ""};
     pid_t pid = start(scene, alone);
-    struct route route = find_route(trace, k);
-    if (k > 0 && (route.address != trace->at[0] || route.times > 1))
-        assert_true(run_to(pid, route.address, route.times - (route.address == trace->at[0])));
-    for (uint32_t i = 0; i < route.steps; i++)
-        assert_int_equal(single_step(pid), SIGTRAP);
-    if (where(pid) != trace->at[k])
-        fail_msg("%s: at %#lx instead of %#lx", scene->kind->name, (unsigned long)where(pid),
-                 (unsigned long)trace->at[k]);
+    run_until(pid, trace, k);
     end(pid);
     if (alone)
         scene->table = open_table(scene->uri);
@@ -520,9 +551,12 @@ static void kill_at(struct scene *scene, bool alone, const struct trace *trace, 
 static uint32_t kill_everywhere(struct scene *scene, bool alone, const struct trace *trace) {
     const char *given = getenv("WEIR_STEPS");
     uint32_t budget = given ? (uint32_t)atoi(given) : STEPS_DEFAULT, kills = 0;
+    if (alone && scene->kind->recovers)
+        budget = budget / 4; /* long: it is opened and verified, too */
     uint32_t inside = trace->commit_to - trace->commit_from, outside = trace->length - inside;
-    uint32_t inner = budget > 0 ? inside / COMMIT_MAX + 1 : 1;
-    uint32_t outer = budget > 0 ? outside / budget + 1 : 1;
+    bool all = given && atoi(given) == 0;
+    uint32_t inner = all ? 1 : inside / COMMIT_MAX + 1;
+    uint32_t outer = all ? 1 : outside / (budget + 1) + 1;
     uint32_t in_first = (uint32_t)random_below(inner), out_first = (uint32_t)random_below(outer);
     for (uint32_t k = 0; k < trace->length; k++) {
         bool in = k >= trace->commit_from && k < trace->commit_to;
@@ -564,26 +598,42 @@ static void prepare(struct scene *scene, const struct kind *kind) {
     } while (scene->n == 0);
 }
 
+/* Kills one in the last moment before its commit takes effect: the most there may be to undo. */
+static void leave_a_record(struct scene *scene, struct trace *trace) {
+    bool open = false;
+    follow(scene, false, trace);
+    for (uint32_t k = trace->commit_to; !open; k--) {
+        assert_true(k > trace->commit_from);
+        pid_t pid = start(scene, false);
+        run_until(pid, trace, k);
+        end(pid);
+        for (uint32_t i = 0; i < scene->table->header->stripes; i++)
+            open |= weir_lock_at(scene->table, i)->txn != 0;
+    }
+    memcpy(scene->before, scene->bytes, scene->size);
+}
+
 static void step_through(void **state) {
     const struct kind *kind = *state;
-    struct trace trace = {.at = malloc(TRACE_MAX * sizeof trace.at[0])};
+    struct trace trace = {.at = malloc(TRACE_MAX * sizeof trace.at[0]),
+                          .visit = malloc(TRACE_MAX * sizeof trace.visit[0])};
     struct scene scene;
-    assert_non_null(trace.at);
+    assert_true(trace.at && trace.visit);
     prepare(&scene, kind);
+    if (kind->recovers)
+        leave_a_record(&scene, &trace);
     take_picture(&scene, &before);
     act(&scene);
     take_picture(&scene, &after);
     assert_int_equal(scene.kind->loose || memcmp(&before, &after, sizeof before) != 0, 1);
     int64_t began = clock_now();
     uint32_t kills = 0, steps = 0;
-    for (int alone = 0; alone < 2; alone++) {
+    for (int alone = 0; alone < (UNDER_ASAN && kind->recovers ? 1 : 2); alone++) {
         follow(&scene, alone, &trace);
         steps = trace.length;
         kills += kill_everywhere(&scene, alone, &trace);
-        if (!alone) {
-            weir_table_close(scene.table);
-            scene.table = NULL;
-        }
+        weir_table_close(scene.table);
+        scene.table = NULL;
     }
     print_message("# %s: %u steps, %u of them in the commit, %u kills in %.1f s\n", kind->name, steps,
                   trace.commit_to - trace.commit_from, kills, (double)(clock_now() - began) / 1e9);
@@ -591,6 +641,7 @@ static void step_through(void **state) {
     munmap(scene.bytes, scene.size);
     free(scene.before);
     free(trace.at);
+    free(trace.visit);
 }
 
 int main(void) {
