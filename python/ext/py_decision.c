@@ -269,6 +269,7 @@ static PyType_Slot decision_slots[] = {
     {Py_tp_traverse, decision_traverse},
     {Py_tp_repr, decision_repr},
     {Py_tp_getset, decision_getset},
+    {Py_tp_iter, PySeqIter_New},
     {Py_sq_length, decision_length},
     {Py_sq_item, decision_item},
     {Py_mp_length, decision_length},
