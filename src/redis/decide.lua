@@ -324,8 +324,6 @@ local function make_logs(call, pack, take, now, given)
         elseif charge > 0 and zero < cost then
             add(log, moment, cost)
         end
-        -- What has expired is dropped by a step that may charge, as in src/strategy/moving_window.c.
-        if charge == 0 then log.changed = false end
         local remaining = log.total < amount and amount - log.total or zero
         local resets = zero < log.total and log.oldest + log.period or now
         return allowed, remaining, resets, retry
@@ -424,6 +422,7 @@ for round = 1, 2 do
             local max = wide and big.max or LATEST
             if max < cost then cost = max end
         end
+        if round == 2 then cost = zero end
         local value = is[slot]
         if value and kind ~= 1 and #value ~= (kind == 0 and (wide and 26 or 16) or
             wide and (kind == 2 and 44 or 34) or 24) then
@@ -621,9 +620,10 @@ for round = 1, 2 do
         if LATEST < resets then resets = LATEST end
         second = second .. (wide and big.write_word(remaining) or pack('<I8', remaining)) .. pack('<d', resets)
     end
-    -- A denial takes back what the others were charged: their verdicts then describe uncharged counters.
+    -- A denial takes back what the others were charged: their verdicts then describe uncharged counters. A
+    -- hit of cost 0 charges nothing, but brings a counter to the present.
     if round == 2 or not denied or mode ~= 0 or checks == 1 then break end
-    charge, second = 0, ''
+    second = ''
 end
 
 if mode ~= 1 then

@@ -154,9 +154,12 @@ class _Remembering(Storage):
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
         """For tests: move the server's clock by so many seconds, or set it to this moment.
 
-        Only for what is asked through this store from now on.
+        Only for what is asked through this store from now on. No denial is remembered while the
+        moment is given: other time than that has no meaning.
         """
         self._codec.set_clock(seconds, given)
+        self._denials.clear()
+        self._denials.seconds = 0.0 if given else self._remember
 
     def decide(
         self,
@@ -176,7 +179,7 @@ class _Remembering(Storage):
         decision = cast(Decision, self._ask(command))
         if mode == REFUND:
             denials.forget(_names(command))
-        elif not decision.allowed and mode <= TEST and self._remember > 0:
+        elif not decision.allowed and mode <= TEST and denials.seconds > 0:
             denials.remember(bytes(command), _names(command), asked_at, decision)
         return decision
 

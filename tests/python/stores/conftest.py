@@ -1,0 +1,453 @@
+"""Real servers for the tests of the stores: each on a loopback port of its own, each stopped by its pid."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from weir import Table
+from weir.storage import storage_from_string
+
+T0 = 1_700_000_000.0
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """The first true answer of ``what``; an exception is no answer."""
+    end = time.monotonic() + seconds
+    while True:
+        error: Exception | None = None
+        try:
+            answer = what()
+            if answer:
+                return answer
+        except Exception as raised:
+            error = raised
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain") from error
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+class Server:
+    """A process that listens on a port; can be stopped, killed, frozen, and started again."""
+
+    program = ""
+
+    def __init__(self, directory: Path, arguments: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.arguments = [*arguments]
+        self.process: subprocess.Popen[bytes] | None = None
+        if shutil.which(self.program) is None:
+            pytest.skip(f"{self.program} is not installed")
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+    def start(self) -> Any:
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                preexec_fn=_die_with_parent,
+            )
+        wait_for(self.answers)
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def stop(self, sig: int = signal.SIGTERM) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(sig)
+        self.process.wait(10)
+        self.process = None
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+            wait_for(self.answers)
+
+
+class RedisServer(Server):
+    program = "redis-server"
+
+    def command(self) -> list[str]:
+        return [
+            "redis-server",
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
+            *("--save", "", "--daemonize", "no", "--protected-mode", "no"),
+            *self.arguments,
+        ]
+
+    def client(self, **options: Any) -> Any:
+        return redis.Redis(port=self.port, **options)
+
+    def answers(self) -> bool:
+        with self.client() as client:
+            return bool(client.ping())
+
+    @property
+    def uri(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def commands(self) -> int:
+        """How many commands the server has been sent, but for this question."""
+        with self.client() as client:
+            stats = client.info("commandstats")
+        return sum(
+            values["calls"]
+            for name, values in stats.items()
+            if name.removeprefix("cmdstat_") in ("eval", "evalsha", "del", "script|load")
+        )
+
+
+class TlsServer(RedisServer):
+    def __init__(self, directory: Path, authority: Path) -> None:
+        super().__init__(directory)
+        self.authority = authority
+        self.arguments = [
+            *("--port", "0", "--tls-port", str(self.port)),
+            *("--tls-cert-file", str(authority / "server.pem")),
+            *("--tls-key-file", str(authority / "server.key")),
+            *("--tls-ca-cert-file", str(authority / "ca.pem"), "--tls-auth-clients", "no"),
+        ]
+
+    def client(self, **options: Any) -> Any:
+        return super().client(ssl=True, ssl_ca_certs=str(self.authority / "ca.pem"), **options)
+
+    @property
+    def uri(self) -> str:
+        return f"rediss://localhost:{self.port}"
+
+
+class Memcached(Server):
+    program = "memcached"
+
+    def command(self) -> list[str]:
+        return [
+            "memcached",
+            *("-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-m", "64"),
+            *(("-u", "root") if ctypes.CDLL(None).getuid() == 0 else ()),
+            *self.arguments,
+        ]
+
+    def ask(self, command: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(command + b"\r\n")
+            return connection.recv(65536)
+
+    def answers(self) -> bool:
+        return self.ask(b"version").startswith(b"VERSION")
+
+    @property
+    def uri(self) -> str:
+        return f"memcached://127.0.0.1:{self.port}"
+
+
+class Sentinels:
+    """A master, a replica, and three sentinels."""
+
+    def __init__(self, directory: Path) -> None:
+        self.master = RedisServer(directory / "master").start()
+        self.replica = RedisServer(
+            directory / "replica", ["--replicaof", "127.0.0.1", str(self.master.port)]
+        ).start()
+        self.sentinels: list[RedisServer] = []
+        for i in range(3):
+            sentinel = RedisServer(directory / f"sentinel{i}")
+            settings = sentinel.directory / "sentinel.conf"
+            settings.write_text(
+                f"port {sentinel.port}\nbind 127.0.0.1\n"
+                f"sentinel monitor shop 127.0.0.1 {self.master.port} 2\n"
+                "sentinel down-after-milliseconds shop 400\n"
+                "sentinel failover-timeout shop 2000\n"
+            )
+            command = ["redis-server", str(settings), "--sentinel"]
+            sentinel.command = lambda command=command: command  # type: ignore[method-assign,misc]
+            self.sentinels.append(sentinel.start())
+        wait_for(self.ready)
+
+    def ready(self) -> bool:
+        for sentinel in self.sentinels:
+            with sentinel.client() as client:
+                state = client.sentinel_master("shop")
+            if state["num-other-sentinels"] != 2 or state["num-slaves"] != 1:
+                return False
+        with self.replica.client() as client:
+            return client.info("replication")["master_link_status"] == "up"
+
+    def master_port(self) -> int:
+        with self.sentinels[0].client() as client:
+            return int(client.sentinel_get_master_addr_by_name("shop")[1])
+
+    @property
+    def uri(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/shop"
+
+    def servers(self) -> list[RedisServer]:
+        return [server for server in (self.master, self.replica) if server.process]
+
+    def stop(self) -> None:
+        for server in [*self.sentinels, self.replica, self.master]:
+            server.stop()
+
+
+class Cluster:
+    """Three nodes that share the slots."""
+
+    def __init__(self, directory: Path) -> None:
+        self.nodes = [
+            RedisServer(
+                directory / f"node{i}",
+                [
+                    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                    *("--cluster-config-file", "nodes.conf"),
+                    *("--cluster-require-full-coverage", "no"),
+                ],
+            ).start()
+            for i in range(3)
+        ]
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        subprocess.run(
+            ["redis-cli", "--cluster", "create", *addresses, "--cluster-yes"],
+            check=True,
+            capture_output=True,
+        )
+        wait_for(self.ready)
+
+    def ready(self) -> bool:
+        for node in self.nodes:
+            with node.client() as client:
+                info = client.execute_command("CLUSTER INFO")
+            if info["cluster_state"] != "ok" or info["cluster_known_nodes"] != "3":
+                return False
+        return True
+
+    @property
+    def uri(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def servers(self) -> list[RedisServer]:
+        return [node for node in self.nodes if node.process]
+
+    def node_of(self, slot: int) -> RedisServer:
+        with self.nodes[0].client() as client:
+            slots = client.execute_command("CLUSTER SLOTS")
+        for (first, last), owner in slots.items():
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == owner["primary"][1])
+        raise AssertionError(slot)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+
+class Servers:
+    """All servers of a test session, started when first asked for."""
+
+    def __init__(self) -> None:
+        # Sockets have short names.
+        self.directory = Path(tempfile.mkdtemp(prefix="weir-"))
+        self.running: dict[str, Any] = {}
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self.running:
+            self.running[name] = make()
+        return self.running[name]
+
+    @property
+    def redis(self) -> RedisServer:
+        path = self.directory / "redis"
+        return self.get(
+            "redis", lambda: RedisServer(path, ["--unixsocket", f"{path}/socket"]).start()
+        )
+
+    @property
+    def tls(self) -> TlsServer:
+        return self.get("tls", lambda: TlsServer(self.directory / "tls", self.authority()).start())
+
+    @property
+    def sentinels(self) -> Sentinels:
+        return self.get("sentinels", lambda: Sentinels(self.directory / "sentinels"))
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.get("cluster", lambda: Cluster(self.directory / "cluster"))
+
+    @property
+    def memcached(self) -> Memcached:
+        return self.get("memcached", lambda: Memcached(self.directory / "memcached").start())
+
+    def authority(self) -> Path:
+        """A certificate authority made for this session, and a server's certificate for localhost."""
+        path = self.directory / "authority"
+        if path.exists():
+            return path
+        path.mkdir()
+
+        def openssl(*arguments: str) -> None:
+            subprocess.run(["openssl", *arguments], check=True, cwd=path, capture_output=True)
+
+        def request(name: str, *arguments: str) -> None:
+            key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+            openssl("req", *key, "-keyout", f"{name}.key", "-subj", f"/CN={name}", *arguments)
+
+        request("ca", "-x509", "-days", "2", "-out", "ca.pem")
+        request("server", "-out", "server.csr")
+        (path / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        sign = ("x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
+        openssl(*sign, "-in", "server.csr", "-days", "2", "-extfile", "names", "-out", "server.pem")
+        return path
+
+    def redis_servers(self) -> list[RedisServer]:
+        found: list[RedisServer] = []
+        for running in self.running.values():
+            if isinstance(running, Sentinels | Cluster):
+                found += running.servers()
+            elif isinstance(running, RedisServer) and running.process:
+                found.append(running)
+        return found
+
+    def stop(self) -> None:
+        for running in self.running.values():
+            running.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(autouse=True)
+def _every_key_goes_away(servers: Servers) -> Iterator[None]:
+    """No test leaves a key on a server that would stay there for ever."""
+    yield
+    for server in servers.redis_servers():
+        with server.client() as client:
+            if client.info("replication")["role"] != "master":
+                continue
+            keys = list(client.scan_iter(count=1000))
+            stay = [key for key in keys if client.pttl(key) == -1]
+            client.flushall()
+        assert not stay, f"keys without a time to live: {stay}"
+
+
+class Clock:
+    """Sets the time that a store decides by."""
+
+    def __init__(self, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._store = store
+        self._monkeypatch = monkeypatch
+        self.now = T0
+        self.set(T0)
+
+    def set(self, seconds: float) -> None:
+        self.now = seconds
+        if isinstance(self._store, Table):
+            self._monkeypatch.setattr(time, "time", lambda: seconds)
+        else:
+            self._store.set_clock(seconds, True)
+
+    def move(self, seconds: float) -> None:
+        self.set(self.now + seconds)
+
+
+#: The stores that pass one suite, by how they are opened.
+STORES: dict[str, Callable[[Servers], Any]] = {
+    "table": lambda _: Table("memory://"),
+    "redis": lambda servers: storage_from_string(servers.redis.uri),
+    "redis-unix": lambda servers: storage_from_string(
+        f"redis+unix://{servers.redis.directory}/socket?db=1"
+    ),
+    "rediss": lambda servers: storage_from_string(
+        servers.tls.uri, ssl_ca_certs=str(servers.authority() / "ca.pem")
+    ),
+    "sentinel": lambda servers: storage_from_string(servers.sentinels.uri),
+    "cluster": lambda servers: storage_from_string(servers.cluster.uri),
+}
+
+
+def open_store(name: str, servers: Servers) -> Any:
+    return STORES[name](servers)
+
+
+@pytest.fixture(params=list(STORES))
+def store(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Any]:
+    store = open_store(request.param, servers)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock(store: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(store, monkeypatch)
+
+
+@pytest.fixture
+def key() -> str:
+    """One that no other test uses."""
+    return f"client-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in a Python of its own."""
+
+    def run(program: str, *arguments: str, timeout: float = 60) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
