@@ -19,8 +19,10 @@ from flask.wrappers import Response
 
 from weir._core import CHECKS_MAX, EACH, HIT, REFUND, TEST, Decision, Verdict, join_key
 
+from ._context import current_context
 from ._limits import RequestLimit
 from .errors import ConfigurationError, RateLimitExceeded
+from .util import get_remote_address, note_proxy
 
 if TYPE_CHECKING:
     from ._plan import Check, Entry
@@ -212,6 +214,8 @@ class FullCheck:
         told = max(denied, key=lambda i: firm[i].verdict.retry_after)
         request.show(firm, told)
         state.counters["denied"] += 1
+        if firm[told].entry.key_func is get_remote_address:
+            note_proxy(current_context().request.environ)
         failed = denied if self.each else [told]
         response = None
         for i in failed:

@@ -140,7 +140,6 @@ def decide(context: RequestContext, slot: str, armed: Armed) -> None:
                 key = key_func()
         else:
             key = key_func()
-        text = join_key(key) if "/" in key or "%" in key else key
     except Exception:
         RequestState.start(context, slot, check.plan).swallow()
         return
@@ -149,6 +148,7 @@ def decide(context: RequestContext, slot: str, armed: Armed) -> None:
         return
     looked = counted = None
     try:
+        text = join_key(key) if "/" in key or "%" in key else key
         if check.looked is not None:
             looked = _look(ask, check.looked, prefix, text)
         if bounds and (looked is None or looked.allowed):

@@ -23,6 +23,7 @@ from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
 from ._plan import PLANS_MAX, Plan, Resolver
 from .constants import MAX_BACKEND_CHECKS, ConfigVars
 from .errors import ConfigurationError
+from .util import get_remote_address, note_proxy
 
 if TYPE_CHECKING:
     from ._limiter import Limiter
@@ -281,6 +282,8 @@ class AppState:
         function = self.app.view_functions.get(endpoint)
         if plan is None or plan.function is not function:
             note_environ(self.storage, request.environ)
+            if self.key_func is get_remote_address:
+                note_proxy(request.environ)
             resolver = self.resolve(
                 identity, endpoint, request.method, function, self.learned.get(key, ())
             )

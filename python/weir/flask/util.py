@@ -28,8 +28,6 @@ def get_remote_address() -> str:
     """
     context = current_context()
     request = context.request
-    if not _warned and "HTTP_X_FORWARDED_FOR" in request.environ:
-        _warn_of_proxy(request.environ)
     address = request.remote_addr
     if not address:
         return "127.0.0.1"
@@ -54,9 +52,13 @@ def _mask(address: str, prefix: int) -> str:
     return f"{socket.inet_ntop(socket.AF_INET6, kept.ljust(16, bytes(1)))}/{prefix}"
 
 
-def _warn_of_proxy(environ: dict[str, Any]) -> None:
+def note_proxy(environ: dict[str, Any]) -> None:
+    """Warn once if clients are told apart by :func:`get_remote_address` behind a proxy.
+
+    Not at each request: when an endpoint is asked for the first time, and when one is refused.
+    """
     global _warned
-    if "werkzeug.proxy_fix.orig" in environ:
+    if _warned or "HTTP_X_FORWARDED_FOR" not in environ or "werkzeug.proxy_fix.orig" in environ:
         return
     _warned = True
     _log.warning(

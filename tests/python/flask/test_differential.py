@@ -1,8 +1,8 @@
 """Random applications and requests on Flask-Limiter and on Weir: the same status, body, headers.
 
 Where Weir differs on purpose it is named in docs/differences.md, and either Flask-Limiter is made
-to do the same here (:class:`Adjusted`), or what differs is not compared (:func:`compare`). Both go by
-the names in ``DIFFERENCES``; the last test sees to it that each of them is needed and documented.
+to do the same here (:class:`Adjusted`), or what differs is not compared (:func:`compare`). Both go
+by the names in ``DIFFERENCES``; the last test sees to it that each is needed and documented.
 
 A failure prints the seed, the application and the requests. ``WEIR_SEED=N`` begins with another
 application than the first.

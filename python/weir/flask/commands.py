@@ -1,0 +1,388 @@
+"""``flask limiter``: what is configured, which limits apply where, and how much of them is used.
+
+The commands see the counters of the running workers if these are shared: with ``shm://``, ``file://``
+or a remote storage, and with ``auto://`` if the server runs in the same directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+from flask import Flask, current_app
+from flask.cli import with_appcontext
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.routing import Rule
+
+from weir import _auto
+from weir._core import TEST, join_key
+from weir._core import Table as LocalTable
+
+from ._limits import Limit, RuntimeLimit, iterate
+from ._plan import Entry, UnaskedError
+from .constants import ConfigVars, ExemptionScope, HeaderNames
+
+try:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.markup import escape
+    from rich.pretty import Pretty
+    from rich.prompt import Confirm
+    from rich.table import Table
+    from rich.theme import Theme
+    from rich.tree import Tree
+except ImportError:  # said when a command is called
+    Console = None  # type: ignore[assignment, misc]
+
+if TYPE_CHECKING:
+    from ._limiter import Limiter
+    from ._state import AppState
+
+STYLES = {
+    "ok": "bold green",
+    "bad": "bold red",
+    "route": "yellow",
+    "blueprint": "bold red",
+    "default": "magenta",
+    "callable": "cyan",
+    "method": "bold green",
+    "option": "bold yellow",
+    "group": "bold blue",
+}
+
+
+@click.group(help="Look at and reset rate limits")
+def cli() -> None:
+    """Commands of the limiter."""
+    if Console is None:
+        raise click.ClickException("these commands need rich: pip install rich")
+
+
+def console() -> Console:
+    return Console(theme=Theme(STYLES))
+
+
+def states() -> list[AppState]:
+    """The limiters of the application, each with the storage of the running server."""
+    found: dict[Limiter, AppState] = current_app.extensions.get("weir", {})
+    if not found:
+        console().print(f"[bad]{escape(current_app.name)} has no limiter[/bad]")
+    for state in found.values():
+        follow_server(state)
+    return list(found.values())
+
+
+def follow_server(state: AppState) -> None:
+    """With ``auto://``: look at the table of the server that runs in this directory."""
+    if state.auto_number is None or _auto.server() is not None:
+        return
+    running = []
+    for path in _auto.SHARED_MEMORY.glob("weir.auto-*"):
+        match = _auto._NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        uid, namespace, pid, started = map(int, match.group(2, 3, 4, 5))
+        here = namespace == _auto._pid_namespace() and uid == os.geteuid()
+        if here and not _auto._ended(pid, started):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/cwd").samefile("."):
+                    running.append(match[1])
+    if len(running) == 1:
+        state.use_storage(LocalTable(f"shm://{running[0]}", namespace=state.auto_number))
+    elif running:
+        console().print(f"[bad]{len(running)} servers run here; showing none of them[/bad]")
+
+
+def name_of(function: Any) -> Any:
+    """A function by its name, anything else as it is."""
+    if not callable(function):
+        return Pretty(function)
+    name = getattr(function, "__qualname__", None) or repr(function)
+    module = getattr(function, "__module__", "?")
+    return f"[callable]{escape(f'{module}.{name}')}()[/callable]"
+
+
+# ------------------------------------------------------------------------------------- config
+
+
+@cli.command(help="Show the configuration")
+@with_appcontext
+def config() -> None:
+    """Show the configuration."""
+    for state in states():
+        console().print(configuration(state))
+
+
+def configuration(state: AppState) -> Table:
+    table = Table(title="Limiter")
+    for column in ("What", "Setting", "Value"):
+        table.add_column(column)
+    key_func = name_of(state.key_func)
+    table.add_row("Enabled", ConfigVars.ENABLED, Pretty(state.enabled))
+    table.add_row("Key function", ConfigVars.KEY_FUNC, key_func)
+    table.add_row("Key prefix", ConfigVars.KEY_PREFIX, Pretty(state.key_prefix))
+    table.add_row("Strategy", ConfigVars.STRATEGY, state.strategy)
+    table.add_row("Storage", ConfigVars.STORAGE_URI, escape(without_password(state.storage_uri)))
+    table.add_row(None, ConfigVars.STORAGE_OPTIONS, Pretty(sorted(state.storage_options)))
+    healthy = state.storage.check()
+    table.add_row(None, "Status", "[ok]OK[/ok]" if healthy else "[bad]away[/bad]")
+    table.add_row(None, ConfigVars.ON_STORE_ERROR, state.on_store_error)
+    for title, setting, groups, options in (
+        ("Application limits", "APPLICATION", state.application_limits, state.application_options),
+        ("Default limits", "DEFAULT", state.default_limits, state.default_options),
+    ):
+        texts = [describe(limit) for limit in expand(state, groups)]
+        table.add_row(title, f"RATELIMIT_{setting}", "\n".join(texts) or Pretty([]))
+        if texts:
+            plural = "DEFAULTS" if setting == "DEFAULT" else setting
+            for name, value in options.items():
+                table.add_row(None, f"RATELIMIT_{plural}_{name.upper()}", name_of(value))
+    metas = [describe(limit) for limit in expand(state, state.meta_limits)]
+    table.add_row("Meta limits", ConfigVars.META_LIMITS, "\n".join(metas) or Pretty([]))
+    headers = state.headers
+    kinds = ", ".join(sorted(headers.kinds))
+    table.add_row("Headers", ConfigVars.HEADERS_ENABLED, kinds or Pretty(False))
+    if kinds:
+        table.add_row(None, ConfigVars.HEADER_LIMIT, headers.mapping[HeaderNames.LIMIT])
+        table.add_row(None, ConfigVars.HEADER_REMAINING, headers.mapping[HeaderNames.REMAINING])
+        table.add_row(None, ConfigVars.HEADER_RESET, headers.mapping[HeaderNames.RESET])
+        table.add_row(None, ConfigVars.HEADER_RETRY_AFTER, headers.mapping[HeaderNames.RETRY_AFTER])
+        value = "http-date" if headers.http_date else "delta-seconds"
+        table.add_row(None, ConfigVars.HEADER_RETRY_AFTER_VALUE, value)
+    first = Pretty(state.fail_on_first_breach)
+    table.add_row("On a breach", ConfigVars.FAIL_ON_FIRST_BREACH, first)
+    table.add_row(None, ConfigVars.ON_BREACH, name_of(state.on_breach))
+    table.add_row(None, ConfigVars.ON_META_BREACH, name_of(state.on_meta_breach))
+    return table
+
+
+def without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return uri.replace(f":{parts.password}@", ":***@", 1)
+
+
+# ------------------------------------------------------------------------------------- limits
+
+
+@cli.command(help="List the limits of each route")
+@click.option("--endpoint", help="only this endpoint")
+@click.option("--path", help="only the endpoint at this path")
+@click.option("--method", help="the HTTP method, for --path and for limits per method")
+@click.option("--key", help="show how much of the limits this key has left")
+@click.option("--watch/--no-watch", default=False, help="keep showing it")
+@with_appcontext
+def limits(
+    endpoint: str | None, path: str | None, method: str | None, key: str | None, watch: bool
+) -> None:
+    """List the limits of each route."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    with app.test_request_context():
+        found = states()
+        only = find_endpoint(app, endpoint, path, method)
+
+        def show() -> Group:
+            return Group(
+                *(tree for state in found for tree in trees(app, state, only, method, key))
+            )
+
+        screen = console()
+        if not watch:
+            screen.print(show())
+            return
+        live = Live(show(), console=screen, screen=screen.is_terminal, auto_refresh=False)
+        with live, contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(0.5)
+                live.update(show(), refresh=True)
+
+
+def find_endpoint(
+    app: Flask, endpoint: str | None, path: str | None, method: str | None
+) -> str | None:
+    """The endpoint asked for; ``None`` for all."""
+    if endpoint is not None:
+        if endpoint not in app.view_functions:
+            raise click.ClickException(f"there is no endpoint {endpoint}")
+        return endpoint
+    if path is None:
+        return None
+    parts = urlsplit(path)
+    try:
+        found: str = app.url_map.bind("localhost").match(
+            parts.path, method=method, query_args=parts.query
+        )[0]
+    except NotFound:
+        raise click.ClickException(f"{path} leads to no endpoint") from None
+    except MethodNotAllowed:
+        raise click.ClickException(f"{path} does not answer to {method or 'GET'}") from None
+    return found
+
+
+def trees(
+    app: Flask, state: AppState, only: str | None, method: str | None, key: str | None
+) -> Iterator[Tree]:
+    """A tree for each blueprint, with its routes and their limits."""
+    if only is None:
+        for title, groups in (
+            ("Meta limits", state.meta_limits),
+            ("Application limits", state.application_limits),
+        ):
+            tree = Tree(f"[group]{title}[/group]")
+            for limit in expand(state, groups):
+                tree.add(line(state, "default", limit, "", method, key))
+            if tree.children:
+                yield tree
+    routes: dict[str, Tree] = {}
+    for rule, applying, exempt in rules(app, state, only):
+        blueprint = rule.endpoint.rpartition(".")[0] or app.name
+        parent = routes.setdefault(blueprint, Tree(f"[group]{escape(blueprint)}[/group]"))
+        node = parent.add(escape(f"{rule.endpoint}: {rule}"))
+        for source, limit in applying:
+            for one in methods_of(rule, limit, method):
+                node.add(line(state, source, limit, rule.endpoint, one, key))
+        if not applying and exempt:
+            node.add("[bad]Exempt[/bad]")
+    yield from routes.values()
+
+
+def methods_of(rule: Rule, limit: RuntimeLimit, method: str | None) -> list[str | None]:
+    if not limit.per_method or method or not rule.methods:
+        return [method]
+    return [*sorted(rule.methods)]
+
+
+def rules(
+    app: Flask, state: AppState, only: str | None
+) -> Iterator[tuple[Rule, list[tuple[str, RuntimeLimit]], ExemptionScope]]:
+    """Each rule, the limits that apply to it and where they come from, and what it is exempt of."""
+    for rule in sorted(app.url_map.iter_rules(only), key=str):
+        if rule.endpoint.rpartition(".")[2] == "static":
+            continue
+        function = app.view_functions.get(rule.endpoint)
+        resolver = state.resolve(rule.endpoint, rule.endpoint, None, function)
+        while True:
+            try:
+                applying = list(resolver.describe())
+                break
+            except UnaskedError as need:
+                provider: Any = need.group.limit_provider
+                resolver.texts[id(provider)] = provider()
+        for complaint in resolver.complaints:
+            state.limiter.logger.error("%s", complaint)
+        yield rule, applying, resolver.exemption
+
+
+def expand(state: AppState, groups: list[Any]) -> list[RuntimeLimit]:
+    return [limit for group in groups for limit in iterate(group, state.key_func)]
+
+
+def describe(limit: RuntimeLimit) -> str:
+    """``2 per 1 minute {deduct_when: app.failed()}``"""
+    options = [
+        f"{name}: {name_of(function)}"
+        for name, function in (
+            ("deduct_when", limit.deduct_when),
+            ("exempt_when", limit.exempt_when),
+        )
+        if function is not None
+    ]
+    options += [name for name in ("reserve", "shadow") if getattr(limit, name)]
+    text = str(limit.limit)
+    if limit.limit.strategy:
+        text += f" ({limit.limit.strategy})"
+    return f"{text} [option]{{{', '.join(options)}}}[/option]" if options else text
+
+
+def line(
+    state: AppState,
+    source: str,
+    limit: RuntimeLimit,
+    endpoint: str,
+    method: str | None,
+    key: str | None,
+) -> str:
+    text = f"[{source}]{describe(limit)}[/{source}]"
+    if limit.per_method and method:
+        text += f" [method]({method})[/method]"
+    if key is None:
+        return text
+    bound, counter = counter_of(state, limit, endpoint, method, key)
+    try:
+        verdict = state.storage.decide([bound], [counter], None, TEST)[0]
+    except Exception as error:
+        return f"{text}: [bad]{escape(str(error))}[/bad]"
+    word = "[ok]Pass[/ok]" if verdict.allowed else "[bad]Fail[/bad]"
+    return f"{text}: {word} ({verdict.remaining} out of {verdict.limit} remaining)"
+
+
+def counter_of(
+    state: AppState, limit: RuntimeLimit, endpoint: str, method: str | None, key: str
+) -> tuple[Any, str]:
+    """What the storage knows the limit of ``key`` by."""
+    scope = limit.scope(endpoint) if callable(limit.scope) else limit.scope
+    joined = limit.join_scope(endpoint, scope, method or "GET")
+    parts = [state.key_prefix, key, joined] if state.key_prefix else [key, joined]
+    return Entry(limit, state.strategy, endpoint, method).bound, join_key(*parts)
+
+
+# -------------------------------------------------------------------------------------- clear
+
+
+@cli.command(help="Forget what was counted for a key")
+@click.option("--endpoint", help="only this endpoint")
+@click.option("--path", help="only the endpoint at this path")
+@click.option("--method", help="the HTTP method, for --path and for limits per method")
+@click.option("--key", required=True, help="whom to forget, e.g. an address")
+@click.option("-y", "yes", is_flag=True, help="do not ask")
+@with_appcontext
+def clear(endpoint: str | None, path: str | None, method: str | None, key: str, yes: bool) -> None:
+    """Forget what was counted for a key."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    with app.test_request_context():
+        found = states()
+        only = find_endpoint(app, endpoint, path, method)
+        if not yes:
+            for state in found:
+                console().print(*trees(app, state, only, method, key), sep="\n")
+            if not Confirm.ask(f"Forget these limits of {escape(key)}?", console=console()):
+                return
+        for state in found:
+            cleared: dict[str, list[str]] = {}
+            shared: list[Limit] = [*state.meta_limits, *state.application_limits]
+            if only is None:
+                for limit in expand(state, shared):
+                    for one in [method] if method or not limit.per_method else HTTP_METHODS:
+                        forget(state, limit, "", one, key)
+                    cleared.setdefault("Application and meta limits", []).append(describe(limit))
+            for rule, applying, _ in rules(app, state, only):
+                for _, limit in applying:
+                    for one in methods_of(rule, limit, method):
+                        forget(state, limit, rule.endpoint, one, key)
+                    cleared.setdefault(rule.endpoint, []).append(describe(limit))
+            for name, texts in cleared.items():
+                tree = Tree(escape(name))
+                for text in texts:
+                    tree.add(f"{text}: [ok]Cleared[/ok]")
+                console().print(tree)
+
+
+HTTP_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+
+def forget(
+    state: AppState, limit: RuntimeLimit, endpoint: str, method: str | None, key: str
+) -> None:
+    bound, counter = counter_of(state, limit, endpoint, method, key)
+    state.storage.clear([bound], [counter])
+
+
+if __name__ == "__main__":
+    cli()

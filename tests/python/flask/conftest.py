@@ -1,0 +1,77 @@
+"""What the tests of the Flask extension share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from weir.flask import Limiter
+from weir.flask.util import get_remote_address
+
+
+class Clock:
+    """The time, which stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.25
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def app(clock: Clock) -> Flask:
+    return Flask("tested")
+
+
+@pytest.fixture
+def make(app: Flask) -> Callable[..., Limiter]:
+    """Makes a limiter of ``app`` that counts in memory."""
+
+    def make(**options: Any) -> Limiter:
+        options.setdefault("storage_uri", "memory://")
+        return Limiter(get_remote_address, app=options.pop("app", app), **options)
+
+    return make
+
+
+@pytest.fixture
+def get(app: Flask) -> Callable[..., Any]:
+    """Sends a request; the response."""
+
+    def get(path: str = "/", method: str = "GET", address: str = "10.0.0.1", **headers: str) -> Any:
+        app._got_first_request = False  # tests add routes as they go
+        reply = app.test_client().open(
+            path,
+            method=method,
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+            environ_base={"REMOTE_ADDR": address},
+        )
+        app._got_first_request = False
+        return reply
+
+    return get
+
+
+@pytest.fixture
+def statuses(get: Callable[..., Any]) -> Callable[..., list[int]]:
+    """Sends some requests; their statuses."""
+
+    def statuses(n: int, path: str = "/", **options: Any) -> list[int]:
+        return [get(path, **options).status_code for _ in range(n)]
+
+    return statuses

@@ -1,0 +1,96 @@
+"""Weir under the names of Flask-Limiter and limits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+import flask_limiter, limits, limits.storage, limits.strategies, limits.errors, limits.util
+import flask_limiter.commands
+from flask import Flask
+from flask_limiter import ExemptionScope, HEADERS, Limiter, RateLimitExceeded, RequestLimit
+from flask_limiter.constants import ConfigVars
+from flask_limiter.errors import RateLimitExceeded as Same
+from flask_limiter.util import get_remote_address, get_qualified_name
+from limits import RateLimitItemPerMinute, parse, parse_many
+from limits.limits import RateLimitItem
+from limits.storage import MemoryStorage, storage_from_string
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+
+assert Same is RateLimitExceeded
+assert issubclass(limits.errors.ConfigurationError, Exception)
+assert "Limiter" in dir(flask_limiter)
+limiter = MovingWindowRateLimiter(MemoryStorage())
+assert [limiter.hit(RateLimitItemPerMinute(1), "key") for _ in range(2)] == [True, False]
+app = Flask(__name__)
+limiter = Limiter(get_remote_address, app=app, default_limits=["1/hour"], storage_uri="memory://")
+app.add_url_rule("/", "hello", lambda: "hello")
+statuses = [app.test_client().get("/").status_code for _ in "12"]
+print(__name__, sys.argv[1:], Limiter.__module__, statuses)
+try:
+    from limits import aio
+except ImportError as error:
+    print(type(error).__name__)
+"""
+
+
+def run(*arguments: str, cwd: Path) -> str:
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+EXPECTED = "__main__ ['an', 'argument'] weir.flask._limiter [200, 429]\nImportError\n"
+
+
+def test_a_script(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "program.py").write_text("import beside\n" + PROGRAM)
+    (tmp_path / "sub" / "beside.py").write_text("")
+    assert run("-m", "weir.compat", "program.py", "an", "argument", cwd=tmp_path) == EXPECTED
+    assert run("-m", "weir.compat", "sub/program.py", "an", "argument", cwd=tmp_path) == EXPECTED
+
+
+def test_a_module(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    assert run("-m", "weir.compat", "-m", "program", "an", "argument", cwd=tmp_path) == EXPECTED
+
+
+def test_from_within(tmp_path: Path) -> None:
+    install = "import weir\nweir.install_as_flask_limiter()\nweir.install_as_flask_limiter()\n"
+    (tmp_path / "program.py").write_text(install + PROGRAM)
+    assert run("program.py", "an", "argument", cwd=tmp_path) == EXPECTED
+
+
+def test_too_late(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import limits, weir\n"
+        "try:\n"
+        "    weir.install_as_flask_limiter()\n"
+        "except weir.ConfigurationError as error:\n"
+        "    print(error)\n"
+    )
+    assert "limits is imported already" in run("program.py", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-m"]])
+def test_usage(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "weir.compat", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "usage: python -m weir.compat" in done.stdout
+    assert done.returncode == (0 if arguments == ["--help"] else 2)

@@ -1,0 +1,232 @@
+"""What the client is told."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+from flask import Flask, Response, make_response
+
+from weir.flask import HEADERS, HeaderNames
+from weir.flask._headers import parse_kinds
+
+NOW = 1_700_000_000.25
+MINE = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After")
+
+
+def told(reply: Any) -> list[str | None]:
+    return [reply.headers.get(name) for name in MINE]
+
+
+@pytest.fixture
+def hello(app: Flask) -> None:
+    app.add_url_rule("/", "hello", lambda: "hello")
+
+
+def test_none_unless_enabled(make: Any, hello: None, get: Any) -> None:
+    make(default_limits=["1 per minute"])
+    assert told(get("/")) == told(get("/")) == [None] * 4
+
+
+def test_of_a_fixed_window(make: Any, hello: None, get: Any, clock: Any) -> None:
+    make(default_limits=["2 per minute"], headers_enabled=True)
+    assert told(get("/")) == ["2", "1", "1700000061", "60"]
+    clock.forward(10)
+    assert told(get("/")) == ["2", "0", "1700000061", "50"]
+    refused = get("/")
+    assert refused.status_code == 429
+    assert told(refused) == ["2", "0", "1700000061", "50"]
+
+
+def test_retry_after_is_the_first_second_at_which_the_request_passes(
+    make: Any, hello: None, get: Any, clock: Any
+) -> None:
+    make(default_limits=["1 per minute"], headers_enabled=True)
+    get("/")
+    clock.forward(0.9)
+    wait = int(get("/").headers["Retry-After"])
+    assert wait == 60
+    clock.forward(wait - 1)
+    assert get("/").status_code == 429
+    clock.forward(1)
+    assert get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["fixed-window", "moving-window", "sliding-window-counter", "token-bucket"],
+)
+def test_retry_after_is_a_promise_under_every_strategy(
+    make: Any, hello: None, get: Any, clock: Any, strategy: str
+) -> None:
+    make(default_limits=["7 per minute; 50 per hour"], headers_enabled=True, strategy=strategy)
+    refused = 0
+    while refused < 30:
+        reply = get("/")
+        if reply.status_code == 200:
+            clock.forward(0.7)
+            continue
+        refused += 1
+        wait = int(reply.headers["Retry-After"])
+        clock.forward(wait - 1)
+        assert get("/").status_code == 429
+        clock.forward(1)
+        assert get("/").status_code == 200
+
+
+def test_of_several_limits_that_are_kept_the_smallest_window_is_told(
+    make: Any, hello: None, get: Any
+) -> None:
+    make(default_limits=["9 per 90 second", "8 per minute", "7 per hour"], headers_enabled=True)
+    assert get("/").headers["X-RateLimit-Limit"] == "8"
+
+
+def test_of_several_limits_that_refuse_the_longest_is_told(
+    make: Any, hello: None, get: Any
+) -> None:
+    make(default_limits=["1 per second", "1 per hour", "1 per minute"], headers_enabled=True)
+    get("/")
+    refused = get("/")
+    assert refused.headers["Retry-After"] == "3600"
+    assert "1 per 1 hour" in refused.text
+
+
+def test_a_limit_of_the_route_is_told_rather_than_a_shared_one(
+    make: Any, hello: None, get: Any
+) -> None:
+    make(default_limits=["9 per hour"], application_limits=["8 per second"], headers_enabled=True)
+    assert get("/").headers["X-RateLimit-Limit"] == "9"
+
+
+def test_the_size_of_a_token_bucket_is_told(make: Any, hello: None, get: Any) -> None:
+    make(default_limits=["1 per second burst 20"], headers_enabled=True)
+    assert told(get("/"))[:2] == ["20", "19"]
+
+
+@pytest.mark.parametrize("names", [HeaderNames, HEADERS])
+def test_other_names(make: Any, hello: None, get: Any, names: Any) -> None:
+    mapping = {names.LIMIT: "X-L", names.REMAINING: "X-R", names.RESET: "X-T"}
+    make(
+        default_limits=["1 per minute"],
+        headers_enabled=True,
+        header_name_mapping={**mapping, names.RETRY_AFTER: "X-A"},
+    )
+    reply = get("/")
+    assert [reply.headers[name] for name in ("X-L", "X-R", "X-T", "X-A")] == [
+        "1",
+        "0",
+        "1700000061",
+        "60",
+    ]
+    assert told(reply) == [None] * 4
+
+
+def test_http_date(make: Any, hello: None, get: Any) -> None:
+    make(default_limits=["1 per minute"], headers_enabled=True, retry_after="http-date")
+    assert get("/").headers["Retry-After"] == "Tue, 14 Nov 2023 22:14:21 GMT"
+    assert get("/").headers["Retry-After"] == "Tue, 14 Nov 2023 22:14:21 GMT"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kathmandu"])
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        ("30", "60"),
+        ("90", "90"),
+        ("Tue, 14 Nov 2023 22:14:50 GMT", "90"),  # in 89.75 s
+        ("Tue, 14 Nov 2023 22:13:30 GMT", "60"),
+        ("Tue, 14 Nov 2000 22:13:30 GMT", "60"),
+        ("soon", "60"),
+        ("-5", "60"),
+        ("", "60"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 429])
+def test_a_retry_after_of_the_view_is_merged(
+    make: Any,
+    app: Flask,
+    get: Any,
+    monkeypatch: Any,
+    zone: str,
+    theirs: str,
+    expected: str,
+    status: int,
+) -> None:
+    monkeypatch.setitem(os.environ, "TZ", zone)
+    time.tzset()
+    try:
+        make(default_limits=["2 per minute"], headers_enabled=True)
+
+        @app.route("/")
+        def view() -> Response:
+            response = make_response("view", 503)
+            response.headers["retry-after"] = theirs
+            return response
+
+        @app.errorhandler(429)
+        def handler(error: Any) -> Response:
+            response = make_response("handler", 429)
+            response.headers["retry-after"] = theirs
+            return response
+
+        replies = [get("/") for _ in range(3)]
+        reply = replies[0] if status == 200 else replies[2]
+        assert reply.headers.getlist("Retry-After") == [expected]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_an_error_handler_gets_headers_too(make: Any, app: Flask, hello: None, get: Any) -> None:
+    make(default_limits=["1 per minute"], headers_enabled=True)
+    app.register_error_handler(429, lambda error: ("handled", 429))
+    get("/")
+    assert told(get("/")) == ["1", "0", "1700000061", "60"]
+
+
+def test_draft_11(make: Any, app: Flask, get: Any, clock: Any) -> None:
+    limiter = make(default_limits=["10 per minute"], headers_enabled="draft-11")
+    app.add_url_rule("/", "hello", lambda: "hello")
+    app.add_url_rule("/two", "two", limiter.limit("2 per second; 50 per 2 hour")(lambda: "two"))
+    get("/")
+    clock.forward(29.9)
+    reply = get("/")
+    assert reply.headers["RateLimit-Policy"] == '"default";q=10;w=60'
+    assert reply.headers["RateLimit"] == '"default";r=8;t=31'
+    assert told(reply) == [None] * 4
+    reply = get("/two")
+    assert reply.headers["RateLimit-Policy"] == (
+        '"2 per 1 second";q=2;w=1, "50 per 2 hour";q=50;w=7200'
+    )
+    assert reply.headers["RateLimit"] == '"2 per 1 second";r=1;t=1'
+    get("/two")
+    refused = get("/two")
+    assert refused.status_code == 429
+    assert refused.headers["RateLimit"] == '"2 per 1 second";r=0;t=1'
+    assert refused.headers["Retry-After"] == "1"
+
+
+def test_both_kinds(make: Any, hello: None, get: Any) -> None:
+    make(default_limits=["10 per minute"], headers_enabled="x-ratelimit, draft-11")
+    reply = get("/")
+    assert told(reply) == ["10", "9", "1700000061", "60"]
+    assert reply.headers["RateLimit"] == '"default";r=9;t=60'
+
+
+@pytest.mark.parametrize(
+    ("value", "kinds"),
+    [
+        (True, {"x-ratelimit"}),
+        (False, set()),
+        (None, set()),
+        ("", set()),
+        ("true", {"x-ratelimit"}),
+        ("X-RateLimit", {"x-ratelimit"}),
+        ("draft-11", {"draft-11"}),
+        (["draft-11", "x-ratelimit"], {"x-ratelimit", "draft-11"}),
+    ],
+)
+def test_what_headers_enabled_may_be(value: Any, kinds: set[str]) -> None:
+    assert parse_kinds(value) == kinds

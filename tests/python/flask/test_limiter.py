@@ -1,0 +1,445 @@
+"""The extension itself: how it is made, whose state is where, which settings win."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import weakref
+from typing import Any
+
+import flask_limiter
+import pytest
+from flask import Flask, current_app
+
+import weir
+from weir.flask import ConfigurationError, Limit, Limiter, UsageError
+from weir.flask.constants import ConfigVars
+from weir.flask.util import get_remote_address
+
+
+def hello() -> str:
+    return "hello"
+
+
+@pytest.mark.parametrize(
+    "construct",
+    [
+        lambda app, **kw: Limiter(get_remote_address, app=app, **kw),
+        lambda app, **kw: Limiter(app, key_func=get_remote_address, **kw),
+        lambda app, **kw: Limiter(app, get_remote_address, **kw),
+        lambda app, **kw: Limiter(key_func=get_remote_address, app=app, **kw),
+        lambda app, **kw: Limiter(get_remote_address, app, **kw),
+        lambda app, **kw: Limiter(key_func=get_remote_address, **kw).init_app(app),
+    ],
+)
+def test_every_signature_of_the_tutorials(app: Flask, construct: Any, statuses: Any) -> None:
+    app.add_url_rule("/", "hello", hello)
+    construct(app, default_limits=["1 per hour"], storage_uri="memory://")
+    assert statuses(2) == [200, 429]
+
+
+def test_arguments_are_those_of_flask_limiter() -> None:
+    ours = inspect.signature(Limiter.__init__).parameters
+    for name in inspect.signature(flask_limiter.Limiter.__init__).parameters:
+        assert name in ours, name
+    for method in ("limit", "shared_limit", "exempt", "request_filter"):
+        mine = inspect.signature(getattr(Limiter, method)).parameters
+        for name, theirs in inspect.signature(
+            getattr(flask_limiter.Limiter, method)
+        ).parameters.items():
+            assert name in mine, (method, name)
+            if method != "exempt":
+                assert mine[name].default == theirs.default, (method, name)
+
+
+def test_settings_are_those_of_flask_limiter() -> None:
+    from flask_limiter.constants import ConfigVars as Theirs
+
+    theirs = {name: value for name, value in vars(Theirs).items() if name.isupper()}
+    assert len(theirs) == 30
+    for name, value in theirs.items():
+        assert getattr(ConfigVars, name) == value
+
+
+def test_public_names_are_those_of_flask_limiter() -> None:
+    import weir.flask
+
+    for name in flask_limiter.__all__:
+        assert hasattr(weir.flask, name), name
+
+
+def test_default_limits_hold_for_each_route_and_client(
+    make: Any, app: Flask, statuses: Any
+) -> None:
+    make(default_limits=["2 per minute"])
+    app.add_url_rule("/a", "a", hello)
+    app.add_url_rule("/b", "b", hello)
+    assert statuses(3, "/a") == [200, 200, 429]
+    assert statuses(3, "/b") == [200, 200, 429]
+    assert statuses(1, "/a", address="10.0.0.2") == [200]
+
+
+def test_application_limits_hold_for_all_routes_together(
+    make: Any, app: Flask, statuses: Any
+) -> None:
+    limiter = make(application_limits=["4 per minute"], default_limits=["2 per minute"])
+    app.add_url_rule("/a", "a", hello)
+    app.add_url_rule("/b", "b", limiter.limit("9 per minute")(hello))
+    # The application's and the default limits are one check: what is refused is not counted.
+    assert statuses(3, "/a") == [200, 200, 429]
+    assert statuses(3, "/b") == [200, 200, 429]
+
+
+def test_three_per_minute_and_again_after_the_minute(
+    make: Any, app: Flask, statuses: Any, clock: Any
+) -> None:
+    make(default_limits=["3 per minute"])
+    app.add_url_rule("/", "hello", hello)
+    assert statuses(5) == [200, 200, 200, 429, 429]
+    clock.forward(59.999)
+    assert statuses(1) == [429]
+    clock.forward(0.001)
+    assert statuses(1) == [200]
+
+
+def test_everything_of_an_application_lives_in_it() -> None:
+    limiter = Limiter(get_remote_address, default_limits=["1 per hour"], storage_uri="memory://")
+
+    def make_app() -> Flask:
+        app = Flask("short-lived")
+        app.add_url_rule("/", "hello", hello)
+        limiter.init_app(app)
+        assert [app.test_client().get("/").status_code for _ in range(2)] == [200, 429]
+        assert limiter in app.extensions["limiter"]
+        assert limiter in app.extensions["weir"]
+        return app
+
+    app = weakref.ref(make_app())
+    make_app()
+    gc.collect()
+    assert app() is None
+
+
+def test_one_limiter_of_several_applications(clock: Any) -> None:
+    limiter = Limiter(get_remote_address)
+    apps = []
+    for limit in ("1 per hour", "2 per hour"):
+        app = Flask("factory")
+        app.config.update(RATELIMIT_DEFAULT=limit, RATELIMIT_STORAGE_URI="memory://")
+        app.add_url_rule("/", "hello", hello)
+        limiter.init_app(app)
+        apps.append(app)
+    off = Flask("off")
+    off.config["RATELIMIT_ENABLED"] = False
+    off.add_url_rule("/", "hello", limiter.limit("1/hour")(hello))
+    limiter.init_app(off)
+    first, second = (app.test_client() for app in apps)
+    assert [first.get("/").status_code for _ in range(2)] == [200, 429]
+    assert [second.get("/").status_code for _ in range(3)] == [200, 200, 429]
+    assert [off.test_client().get("/").status_code for _ in range(2)] == [200, 200]
+    with apps[0].app_context():
+        first_storage = limiter.storage
+        limiter.reset()
+    with apps[1].app_context():
+        assert limiter.storage is not first_storage
+    assert first.get("/").status_code == 200
+    assert second.get("/").status_code == 429
+
+
+def test_an_application_factory_does_not_add_up_limits(clock: Any) -> None:
+    limiter = Limiter(get_remote_address, storage_uri="memory://")
+
+    def create_app(limit: str) -> Flask:
+        app = Flask("factory")
+        limiter.init_app(app)
+
+        @app.route("/")
+        @limiter.limit(limit)
+        def view() -> str:
+            return ", ".join(str(item.limit) for item in limiter.current_limits)
+
+        return app
+
+    assert create_app("1 per hour").test_client().get("/").text == "1 per 1 hour"
+    assert create_app("2 per hour").test_client().get("/").text == "2 per 1 hour"
+
+
+def test_several_limiters_of_one_application(app: Flask, clock: Any) -> None:
+    by_address = Limiter(get_remote_address, app=app, storage_uri="memory://")
+    by_user = Limiter(
+        lambda: "user", app=app, storage_uri="memory://", default_limits=["3 per hour"]
+    )
+
+    @app.route("/")
+    @by_user.limit("2 per hour")
+    @by_address.limit("1 per hour")
+    def view() -> str:
+        return f"{by_address.current_limit.limit}, {by_user.current_limit.limit}"
+
+    def ask(address: str) -> Any:
+        return app.test_client().get("/", environ_base={"REMOTE_ADDR": address})
+
+    assert ask("10.0.0.1").text == "1 per 1 hour, 2 per 1 hour"
+    assert ask("10.0.0.1").status_code == 429
+    assert "2 per 1 hour" in ask("10.0.0.2").text
+    assert by_user.storage is not by_address.storage
+
+
+def test_limits_added_after_the_first_request(make: Any, app: Flask, statuses: Any) -> None:
+    limiter = make(default_limits=["5 per hour"])
+    app.add_url_rule("/", "hello", hello)
+    assert statuses(2) == [200, 200]
+    app.view_functions["hello"] = limiter.limit("1 per hour")(app.view_functions["hello"])
+    assert statuses(2) == [200, 429]
+    limiter.exempt(app.view_functions["hello"])
+    assert statuses(9) == [200] * 9
+
+
+def test_a_limited_view_that_takes_the_place_of_another(
+    make: Any, app: Flask, statuses: Any
+) -> None:
+    limiter = make(default_limits=["5 per hour"])
+    app.add_url_rule("/", "hello", hello)
+    limited = limiter.limit("1 per hour")(lambda: "limited")
+    assert statuses(1) == [200]
+    app.view_functions["hello"] = limited
+    assert statuses(2) == [200, 429]
+
+
+def test_enabled(make: Any, app: Flask, statuses: Any) -> None:
+    limiter = make(default_limits=["1 per hour"], application_limits=["5 per hour"])
+    app.add_url_rule("/", "hello", hello)
+    app.add_url_rule("/limited", "limited", limiter.limit("1 per hour")(hello))
+    assert statuses(2) == [200, 429]
+    limiter.enabled = False
+    assert statuses(2) == [200, 200]
+    assert statuses(2, "/limited") == [200, 200]
+    limiter.enabled = True
+    assert statuses(1) == [429]
+
+
+def test_disabled_by_argument_and_setting(app: Flask, clock: Any) -> None:
+    app.add_url_rule("/", "hello", hello)
+    limiter = Limiter(
+        get_remote_address, app=app, enabled=False, default_limits=["1/hour"], storage_uri="no://"
+    )
+    assert app.config["RATELIMIT_ENABLED"] is False
+    assert not limiter.enabled
+    assert not limiter.initialized
+    assert [app.test_client().get("/").status_code for _ in range(2)] == [200, 200]
+    with pytest.raises(RuntimeError, match="init_app"):
+        _ = limiter.storage
+
+
+def test_a_setting_enables_against_the_argument(clock: Any) -> None:
+    app = Flask("enabled")
+    app.config["RATELIMIT_ENABLED"] = True
+    app.add_url_rule("/", "hello", hello)
+    Limiter(
+        get_remote_address,
+        app=app,
+        enabled=False,
+        default_limits=["1/hour"],
+        storage_uri="memory://",
+    )
+    assert [app.test_client().get("/").status_code for _ in range(2)] == [200, 429]
+
+
+def test_arguments_win_over_settings(app: Flask, make: Any, get: Any) -> None:
+    app.config.update(
+        RATELIMIT_DEFAULT="9 per hour",
+        RATELIMIT_APPLICATION="9 per hour",
+        RATELIMIT_KEY_PREFIX="config",
+        RATELIMIT_HEADERS_ENABLED=False,
+        RATELIMIT_STRATEGY="moving-window",
+        RATELIMIT_STORAGE_URI="nonsense://",
+        RATELIMIT_HEADER_LIMIT="X-From-Config",
+        RATELIMIT_HEADER_RESET="X-Reset-From-Config",
+        RATELIMIT_REQUEST_IDENTIFIER=lambda: "config",
+    )
+    limiter = make(
+        default_limits=["1 per hour"],
+        key_prefix="argument",
+        headers_enabled=True,
+        strategy="sliding-window-counter",
+        header_name_mapping={weir.flask.HeaderNames.LIMIT: "X-From-Argument"},
+        request_identifier=lambda: "argument",
+    )
+    app.add_url_rule("/", "hello", lambda: limiter.current_limit.key)
+    reply = get("/")
+    assert reply.text == "LIMITER/argument/10.0.0.1/argument/1/1/hour"
+    assert reply.headers["X-From-Argument"] == "1"
+    assert "X-Reset-From-Config" in reply.headers
+    assert type(limiter.limiter).__name__ == "SlidingWindowCounterRateLimiter"
+
+
+def test_all_settings(app: Flask, get: Any) -> None:
+    seen: list[str] = []
+    app.config.update(
+        RATELIMIT_KEY_FUNC=get_remote_address,
+        RATELIMIT_DEFAULT="3 per hour; 5 per day",
+        RATELIMIT_DEFAULTS_PER_METHOD=True,
+        RATELIMIT_DEFAULTS_COST=lambda: 2,
+        RATELIMIT_DEFAULTS_EXEMPT_WHEN=lambda: False,
+        RATELIMIT_APPLICATION="100 per hour",
+        RATELIMIT_APPLICATION_PER_METHOD=True,
+        RATELIMIT_APPLICATION_COST=3,
+        RATELIMIT_APPLICATION_EXEMPT_WHEN=lambda: False,
+        RATELIMIT_STORAGE_URI="memory://",
+        RATELIMIT_STORAGE_OPTIONS={"keys": 1024},
+        RATELIMIT_STRATEGY="moving-window",
+        RATELIMIT_HEADERS_ENABLED=True,
+        RATELIMIT_HEADER_LIMIT="X-L",
+        RATELIMIT_HEADER_REMAINING="X-R",
+        RATELIMIT_HEADER_RESET="X-T",
+        RATELIMIT_HEADER_RETRY_AFTER="X-A",
+        RATELIMIT_HEADER_RETRY_AFTER_VALUE="http-date",
+        RATELIMIT_KEY_PREFIX="p",
+        RATELIMIT_FAIL_ON_FIRST_BREACH=False,
+        RATELIMIT_SWALLOW_ERRORS=True,
+        RATELIMIT_ON_BREACH_CALLBACK=lambda limit: seen.append(limit.key),
+        RATELIMIT_META="50 per day",
+        RATELIMIT_ON_META_BREACH_CALLBACK=lambda limit: seen.append(limit.key),
+        RATELIMIT_IN_MEMORY_FALLBACK="1 per minute",
+        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,
+        RATELIMIT_REQUEST_IDENTIFIER=lambda: "everything",
+    )
+    limiter = Limiter(app=app)
+    app.add_url_rule("/", "hello", hello)
+    reply = get("/")
+    assert (reply.headers["X-L"], reply.headers["X-R"]) == ("3", "1")
+    assert reply.headers["X-T"] == "1700003601"
+    assert reply.headers["X-A"] == "Tue, 14 Nov 2023 23:13:21 GMT"
+    reply = get("/")
+    assert reply.status_code == 429
+    assert seen == ["LIMITER/p/10.0.0.1/everything:GET/3/1/hour"]
+    assert limiter.storage.info()["keys_max"] == 1024
+
+
+def test_default_limits_that_have_options_of_their_own(make: Any, app: Flask, get: Any) -> None:
+    limiter = make(
+        default_limits=[Limit("5 per hour", key_function=lambda: "all", cost=2), "9 per day"],
+        default_limits_cost=3,
+    )
+    app.add_url_rule(
+        "/", "hello", lambda: str([(item.key, item.remaining) for item in limiter.current_limits])
+    )
+    assert get("/").text == str(
+        [("LIMITER/all/hello/5/1/hour", 3), ("LIMITER/10.0.0.1/hello/9/1/day", 6)]
+    )
+
+
+def test_settings_may_be_lists(app: Flask, make: Any, statuses: Any) -> None:
+    app.config["RATELIMIT_DEFAULT"] = ["2 per minute", "3 per hour"]
+    make()
+    app.add_url_rule("/", "hello", hello)
+    assert statuses(3) == [200, 200, 429]
+
+
+def test_init_app_twice_reads_settings_again(app: Flask, get: Any) -> None:
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
+    app.config["RATELIMIT_DEFAULT"] = "1 per hour"
+    limiter.init_app(app)
+    app.add_url_rule("/", "hello", hello)
+    assert [get("/").status_code for _ in range(2)] == [200, 429]
+
+
+def test_static_files_and_404_are_not_limited(make: Any, app: Flask, statuses: Any) -> None:
+    make(default_limits=["1 per hour"], application_limits=["1 per hour"])
+    assert statuses(3, "/static/nothing.css") == [404] * 3
+    assert statuses(3, "/nowhere") == [404] * 3
+
+
+def test_reset_and_the_counters(make: Any, app: Flask, statuses: Any, caplog: Any) -> None:
+    limiter = make(default_limits=["1 per hour"])
+    app.add_url_rule("/", "hello", hello)
+    caplog.set_level("INFO", "flask-limiter")
+    assert statuses(3) == [200, 429, 429]
+    assert limiter.counters == {"denied": 2}
+    limiter.reset()
+    assert "cleared" in caplog.text
+    assert statuses(1) == [200]
+
+
+def test_the_storage_and_the_limiter_count_as_the_extension_does(
+    make: Any, app: Flask, statuses: Any
+) -> None:
+    limiter = make(default_limits=["2 per hour"], key_prefix="a/b")
+    app.add_url_rule("/", "hello", hello)
+    assert statuses(2) == [200, 200]
+    limit = weir.parse("2 per hour")
+    arguments = ("a/b", "10.0.0.1", "hello")
+    assert limiter.limiter.get_window_stats(limit, *arguments).remaining == 0
+    limiter.limiter.clear(limit, *arguments)
+    assert statuses(1) == [200]
+    with app.app_context():
+        assert current_app.extensions["weir"][limiter].storage is limiter.storage
+
+
+def test_request_filter(make: Any, app: Flask, get: Any) -> None:
+    limiter = make(default_limits=["1 per hour"], application_limits=["9 per hour"])
+
+    @limiter.request_filter
+    def internal() -> bool:
+        from flask import request
+
+        return request.headers.get("X-Internal") == "yes"
+
+    app.add_url_rule("/", "hello", hello)
+    app.add_url_rule("/limited", "limited", limiter.limit("1 per hour")(hello))
+    for path in ("/", "/limited"):
+        assert [get(path, X_Internal="yes").status_code for _ in range(3)] == [200] * 3
+        assert [get(path).status_code for _ in range(2)] == [200, 429]
+        assert get(path, X_Internal="yes").status_code == 200
+
+
+def test_current_limit_outside_of_a_check(make: Any, app: Flask) -> None:
+    limiter = make()
+    with app.test_request_context("/"):
+        assert limiter.current_limit is None
+        assert limiter.current_limits == []
+        assert limiter.identify_request() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"strategy": "no-such-window"}, "EOPTION"),
+        ({"headers_enabled": "draft-3"}, "EOPTION"),
+        ({"on_store_error": "panic"}, "EOPTION"),
+        ({"default_limit": ["1/hour"]}, "EOPTION"),
+        ({"key_func": lambda request: "x"}, "EKEYFUNC"),
+        ({"key_func": "remote_addr"}, "EKEYFUNC"),
+        ({"key_func": None}, "EOPTION"),
+    ],
+)
+def test_mistakes_have_a_code(arguments: dict[str, Any], code: str) -> None:
+    arguments = {"key_func": get_remote_address, "storage_uri": "memory://", **arguments}
+    with pytest.raises(ConfigurationError, match=code) as caught:
+        Limiter(app=Flask("wrong"), **arguments)
+    assert caught.value.code == code
+
+
+def test_an_unknown_argument_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean default_limits"):
+        Limiter(get_remote_address, default_limit=["1/hour"])
+    with pytest.raises(TypeError):
+        Limiter(get_remote_address, nonsense=1)
+
+
+def test_an_unknown_setting_is_reported(app: Flask, make: Any, caplog: Any) -> None:
+    app.config["RATELIMIT_DEFUALT"] = "1 per hour"
+    make()
+    assert "did you mean RATELIMIT_DEFAULT?" in caplog.text
+    with pytest.raises(ConfigurationError, match="RATELIMIT_DEFUALT"):
+        make(strict=True)
+
+
+def test_an_unreadable_default_raises(app: Flask, make: Any, get: Any) -> None:
+    make(default_limits=["10 per fortnight"])
+    app.add_url_rule("/", "hello", hello)
+    app.testing = True
+    with pytest.raises(ValueError, match="fortnight"):
+        get("/")
+    with pytest.raises(ValueError, match="fortnight"):
+        make(default_limits=["10 per fortnight"], strict=True)

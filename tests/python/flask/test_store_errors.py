@@ -1,0 +1,184 @@
+"""A storage that is away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+import weir
+from weir.flask import Limiter
+
+
+class Broken:
+    """A storage that can be switched off."""
+
+    def __init__(self, table: weir.Table) -> None:
+        self.table = table
+        self.broken = False
+        self.asked = 0
+
+    def decide(self, *arguments: Any) -> weir.Decision:
+        self.asked += 1
+        if self.broken:
+            raise ConnectionError("no route to storage")
+        return self.table.decide(*arguments)
+
+    def clear(self, *arguments: Any) -> None:
+        self.table.clear(*arguments)
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def check(self) -> bool:
+        return not self.broken
+
+
+@pytest.fixture
+def broken(app: Flask, make: Any) -> Any:
+    """Makes a limiter over a storage that is away."""
+
+    def broken(**options: Any) -> tuple[Limiter, Broken]:
+        limiter: Limiter = make(**options)
+        state = app.extensions["weir"][limiter]
+        storage = Broken(state.storage)
+        state.use_storage(storage)
+        storage.broken = True
+        return limiter, storage
+
+    return broken
+
+
+@pytest.fixture
+def hello(app: Flask) -> None:
+    app.add_url_rule("/", "hello", lambda: "hello")
+
+
+def test_raise_is_the_default(app: Flask, broken: Any, hello: None, get: Any) -> None:
+    limiter, _ = broken(default_limits=["1/minute"])
+    assert get("/").status_code == 500
+    app.testing = True
+    with pytest.raises(ConnectionError):
+        get("/")
+    assert limiter.counters == {"store_error": 2}
+
+
+def test_swallow_errors(broken: Any, hello: None, statuses: Any, caplog: Any) -> None:
+    limiter, storage = broken(
+        default_limits=["1/minute"], swallow_errors=True, headers_enabled=True
+    )
+    assert statuses(3) == [200] * 3
+    assert caplog.records[0].levelname == "ERROR"
+    assert "ConnectionError" in caplog.text
+    storage.broken = False
+    assert statuses(2) == [200, 429]
+    assert limiter.counters["swallowed"] == 3
+
+
+def test_swallow_errors_of_a_key_function(
+    make: Any, app: Flask, statuses: Any, caplog: Any
+) -> None:
+    limiter = make(swallow_errors=True)
+    app.add_url_rule("/", "x", limiter.limit("1/minute", key_func=lambda: str(1 / 0))(lambda: "x"))
+    assert statuses(2) == [200, 200]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_open(broken: Any, hello: None, statuses: Any, caplog: Any) -> None:
+    broken(default_limits=["1/minute"], on_store_error="open", headers_enabled=True)
+    assert statuses(3) == [200] * 3
+    assert "passes" in caplog.text
+
+
+def test_closed(broken: Any, hello: None, get: Any, statuses: Any) -> None:
+    _, storage = broken(default_limits=["1/minute"], on_store_error="closed")
+    reply = get("/")
+    assert reply.status_code == 503
+    assert reply.headers["Retry-After"] == "1"
+    storage.broken = False
+    assert statuses(2) == [200, 429]
+
+
+@pytest.mark.parametrize(
+    "options", [{"in_memory_fallback_enabled": True}, {"on_store_error": "local"}]
+)
+def test_local_counts_the_usual_limits_in_memory_until_the_storage_is_back(
+    broken: Any, hello: None, statuses: Any, clock: Any, caplog: Any, options: dict[str, Any]
+) -> None:
+    caplog.set_level("INFO", "flask-limiter")
+    limiter, storage = broken(default_limits=["2/minute"], **options)
+    storage.broken = False
+    assert statuses(1) == [200]
+    storage.broken = True
+    assert statuses(3) == [200, 200, 429]
+    assert storage.asked == 2
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert limiter.limiter.storage is not limiter.storage
+    storage.broken = False
+    clock.forward(2)
+    assert statuses(2) == [200, 429]  # what it knew is still there
+    assert "can be reached again" in caplog.text
+    assert limiter.limiter.storage is limiter.storage
+
+
+def test_a_dead_storage_is_probed_after_1_2_4_seconds_up_to_32(
+    app: Flask, broken: Any, hello: None, get: Any, clock: Any, monkeypatch: Any
+) -> None:
+    _, storage = broken(default_limits=["99/second"], on_store_error="local")
+    start = clock.now
+    probes: list[float] = []
+
+    def check() -> bool:
+        probes.append(clock.now - start)
+        return False
+
+    monkeypatch.setattr(storage, "check", check)
+    for _ in range(600):
+        assert get("/").status_code == 200
+        clock.forward(0.25)
+    assert probes == [1, 3, 7, 15, 31, 63, 95, 127]
+    assert storage.asked == 1
+
+
+def test_in_memory_fallback_limits_take_the_place_of_all_others(
+    app: Flask, broken: Any, get: Any, statuses: Any, clock: Any
+) -> None:
+    limiter, storage = broken(
+        default_limits=["9/minute"], in_memory_fallback=["1/minute"], headers_enabled=True
+    )
+    app.add_url_rule("/", "hello", lambda: "hello")
+    app.add_url_rule("/own", "own", limiter.limit("8/minute")(lambda: "own"))
+    assert statuses(2) == [200, 429]
+    assert statuses(2, "/own") == [200, 429]
+    assert get("/own").headers["X-RateLimit-Limit"] == "1"
+    storage.broken = False
+    clock.forward(1)
+    assert get("/own").headers["X-RateLimit-Limit"] == "8"
+
+
+def test_a_deduction_that_cannot_be_counted(app: Flask, broken: Any, get: Any, caplog: Any) -> None:
+    limiter, storage = broken(swallow_errors=True)
+    storage.broken = False
+
+    @app.route("/")
+    @limiter.limit("1/minute", deduct_when=lambda response: True)
+    def view() -> str:
+        storage.broken = True
+        return "view"
+
+    assert get("/").status_code == 200
+    assert "could not be counted" in caplog.text
+
+
+def test_a_storage_that_cannot_be_reset(broken: Any, hello: None, caplog: Any) -> None:
+    limiter, _ = broken()
+    limiter.reset()
+    assert "cannot be reset" in caplog.text
+    assert caplog.records[0].levelname == "WARNING"
+
+
+def test_a_storage_that_cannot_be_opened(make: Any) -> None:
+    with pytest.raises(weir.WeirError, match="nonsense"):
+        make(storage_uri="nonsense://")

@@ -1,0 +1,128 @@
+"""Who is asking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from weir.flask import ConfigurationError, util
+from weir.flask.util import get_remote_address, trusted_proxies
+
+
+def ask(
+    function: Any, address: str | None, headers: dict[str, str] | None = None, **settings: Any
+) -> str:
+    app = Flask("util")
+    app.config.update(settings)
+    base = {"REMOTE_ADDR": address} if address is not None else {}
+    with app.test_request_context("/", environ_base=base, headers=headers) as context:
+        if address is None:
+            context.request.remote_addr = None
+        return str(function())
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:192.0.2.1", "192.0.2.1"),
+        ("unix:/run/socket", "unix:/run/socket"),
+        ("", "127.0.0.1"),
+        (None, "127.0.0.1"),
+    ],
+)
+def test_get_remote_address(address: str | None, key: str) -> None:
+    assert ask(get_remote_address, address) == key
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key"),
+    [
+        (128, "2001:db8:1:2:3:4:5:6"),
+        (56, "2001:db8:1::/56"),
+        (50, "2001:db8:1::/50"),
+        (47, "2001:db8::/47"),
+        (0, "::/0"),
+    ],
+)
+def test_the_length_of_an_ipv6_network_is_a_setting(prefix: int, key: str) -> None:
+    address = "2001:db8:1:2:3:4:5:6"
+    assert ask(get_remote_address, address, RATELIMIT_IPV6_PREFIX=prefix) == key
+
+
+@pytest.mark.parametrize(
+    ("address", "forwarded", "client"),
+    [
+        ("10.0.0.1", "198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "1.2.3.4, 198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "1.2.3.4, 198.51.100.7, 10.9.9.9", "198.51.100.7"),
+        ("10.0.0.1", "198.51.100.7:4711", "198.51.100.7"),
+        ("10.0.0.1", "2001:db8::1", "2001:db8::/64"),
+        ("10.0.0.1", "[2001:db8::1]:4711", "2001:db8::/64"),
+        ("10.0.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
+        ("::ffff:10.0.0.1", "198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "1.2.3.4, unknown", "10.0.0.1"),
+        ("10.0.0.1", "1.2.3.4, garbage, 10.9.9.9", "10.9.9.9"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "10.1.1.1, 10.2.2.2", "10.1.1.1"),
+        ("198.51.100.1", "1.2.3.4", "198.51.100.1"),
+    ],
+)
+def test_trusted_proxies(address: str, forwarded: str, client: str) -> None:
+    function = trusted_proxies("10.0.0.0/8", "2001:db8:ffff::/48")
+    assert ask(function, address, {"X-Forwarded-For": forwarded}) == client
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("for=198.51.100.7", "198.51.100.7"),
+        ('for="[2001:db8::1]:4711";proto=https', "2001:db8::/64"),
+        ("for=1.2.3.4, For=198.51.100.7;by=10.0.0.1", "198.51.100.7"),
+        ("for=198.51.100.7, for=10.9.9.9", "198.51.100.7"),
+        ("for=1.2.3.4, for=_hidden", "10.0.0.1"),
+        ("proto=https", "10.0.0.1"),
+    ],
+)
+def test_trusted_proxies_that_say_forwarded(forwarded: str, client: str) -> None:
+    function = trusted_proxies("10.0.0.0/8")
+    headers = {"Forwarded": forwarded, "X-Forwarded-For": "6.6.6.6"}
+    assert ask(function, "10.0.0.1", headers) == client
+
+
+@pytest.mark.parametrize("proxies", [(), ("nonsense",), ("10.0.0.0/99",)])
+def test_proxies_that_are_none(proxies: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="EVALUE"):
+        trusted_proxies(*proxies)
+
+
+def test_an_untrusted_proxy_is_reported_once(
+    make: Any, app: Flask, get: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr(util, "_warned", False)
+    make(default_limits=["9/minute"])
+    app.add_url_rule("/", "hello", lambda: "hello")
+    for _ in range(3):
+        get("/", X_Forwarded_For="1.2.3.4")
+    assert caplog.text.count("X-Forwarded-For") == 1
+    assert "trusted_proxies" in caplog.text
+
+
+def test_proxy_fix_is_not_reported(
+    make: Any, app: Flask, get: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    monkeypatch.setattr(util, "_warned", False)
+    limiter = make(default_limits=["9/minute"])
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    app.add_url_rule("/", "hello", lambda: str(limiter.current_limit.request_args[0]))
+    assert get("/", X_Forwarded_For="1.2.3.4").text == "1.2.3.4"
+    assert caplog.text == ""
