@@ -1,0 +1,283 @@
+/*
+ * Eight processes hammer one shared table, undisturbed and then while a ninth kills them at random: no key
+ * is ever over its limit, nothing is lost or charged twice, nobody hangs.
+ *
+ * Each worker says in shared memory what it is about to ask, asks, and adds up what it was granted. When it
+ * is killed, only what it was asking just then is uncertain; the rest must be in the table to the last hit.
+ *
+ * WEIR_SOAK=seconds makes the runs longer (default: 3 s undisturbed, 2000 kills).
+ */
+#include "support.h"
+
+#include <sched.h>
+
+#include "layout.h"
+
+#define WORKERS 8
+#define KEYS 1000
+#define TRIOS 100
+#define KILLS 2000
+#define ROUND_NS (SECOND / 2)
+#define AMOUNT 50
+#define MANY (INT64_C(1) << 40)
+
+static int64_t soak_ns(int64_t otherwise) {
+    const char *given = getenv("WEIR_SOAK");
+    return given ? atoll(given) * SECOND : otherwise;
+}
+
+/* --------------------------------------------------------------------------------------- undisturbed */
+
+struct rounds {
+    char uri[300];
+    struct weir_limit limit[WEIR_LEAKY_BUCKET];
+    _Atomic int64_t now_ns;
+    _Atomic bool stop;
+    _Atomic int64_t asked[KEYS], admitted[KEYS];
+};
+
+static int hammer_a_round(void *argument) {
+    struct rounds *rounds = argument;
+    struct weir_table *table;
+    struct weir_verdict verdict;
+    char key[16];
+    MUST(weir_table_open(rounds->uri, &table, NULL) == 0);
+    random_state ^= (uint64_t)getpid() << 20;
+    while (!rounds->stop) {
+        uint32_t number = (uint32_t)random_below(KEYS);
+        snprintf(key, sizeof key, "%u", number);
+        struct weir_check check = check_of(&rounds->limit[number % WEIR_LEAKY_BUCKET], key, 1);
+        rounds->asked[number]++;
+        MUST(weir_decide(table, &check, 1, rounds->now_ns++, WEIR_HIT, &verdict, NULL) == 0);
+        rounds->admitted[number] += verdict.allowed;
+    }
+    return 0;
+}
+
+static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
+    struct rounds *rounds = shared_memory(sizeof *rounds);
+    int64_t end_ns = clock_now() + soak_ns(3 * SECOND), total = 0;
+    (void)state;
+    snprintf(rounds->uri, sizeof rounds->uri, "%s", fresh_shm("?keys=8192&hits=50000"));
+    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* nothing drains in the milliseconds of a round */
+        rounds->limit[i] = limit_of(i, AMOUNT, 3600 * SECOND);
+    struct weir_table *table = open_table(rounds->uri);
+    rounds->now_ns = NOW - NOW % (3600 * SECOND);
+    while (clock_now() < end_ns) {
+        pid_t pid[WORKERS];
+        for (int i = 0; i < KEYS; i++)
+            rounds->asked[i] = rounds->admitted[i] = 0;
+        rounds->stop = false;
+        for (int i = 0; i < WORKERS; i++)
+            pid[i] = spawn(hammer_a_round, rounds);
+        usleep(ROUND_NS / 1000); /* a marked sleep: the time that they have */
+        rounds->stop = true;
+        for (int i = 0; i < WORKERS; i++)
+            expect_success(pid[i]);
+        for (int i = 0; i < KEYS; i++) {
+            int64_t due = rounds->asked[i] < AMOUNT ? rounds->asked[i] : AMOUNT;
+            if (rounds->admitted[i] != due)
+                fail_msg("WEIR_SEED=%" PRIu64 ": %s: key %d: %" PRId64 " admitted of %" PRId64, seed,
+                         weir_strategy_name(i % WEIR_LEAKY_BUCKET), i, rounds->admitted[i],
+                         rounds->asked[i]);
+            total += rounds->asked[i];
+        }
+        check_sound(table);
+        rounds->now_ns += 3 * 3600 * SECOND - rounds->now_ns % (3600 * SECOND); /* all anew */
+    }
+    assert_int_equal(info_of(table, NOW).evictions, 0);
+    assert_int_equal(info_of(table, NOW).recoveries, 0);
+    print_message("# %" PRId64 " decisions\n", total);
+    assert_true(total > 2 * KEYS * AMOUNT);
+    weir_table_close(table);
+    weir_table_unlink(rounds->uri, NULL);
+    munmap(rounds, sizeof *rounds);
+}
+
+/* -------------------------------------------------------------------------------------------- killed */
+
+/* What a worker may ask. */
+enum request {
+    SINGLE, /* a fixed window */
+    TRIO,   /* three limits on three keys, a log among them: always together */
+    BRIEF,  /* a log whose hits come and go, and a window that ends at once */
+    FLOOD,  /* a key that will not be seen again */
+    FORGET, /* weir_clear() of a brief one */
+    REQUESTS
+};
+
+struct worker {
+    pid_t pid;
+    _Atomic bool busy;
+    enum request request;
+    uint32_t key;
+    int64_t cost; /* negative: a refund */
+    _Atomic int64_t granted[2][KEYS]; /* SINGLE, TRIO */
+};
+
+struct massacre {
+    char uri[300];
+    struct weir_limit single, trio[3], brief[2];
+    _Atomic int64_t now_ns; /* one more with each request */
+    _Atomic bool stop;
+    _Atomic uint64_t decisions;
+    struct worker worker[WORKERS];
+    int64_t uncertain[2][KEYS];
+};
+
+static struct massacre *massacre;
+
+/* The checks of a request; their number. */
+static uint32_t compose(const struct worker *worker, char key[3][24], struct weir_check *checks) {
+    uint32_t n = worker->request == TRIO ? 3 : worker->request == BRIEF ? 2 : 1;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct weir_limit *limit = worker->request == SINGLE ? &massacre->single
+                                         : worker->request == TRIO ? &massacre->trio[i]
+                                                                   : &massacre->brief[i];
+        snprintf(key[i], 24, "%d %u %u", worker->request == FORGET ? BRIEF : (int)worker->request, i,
+                 worker->key);
+        checks[i] = check_of(limit, key[i], worker->cost < 0 ? -worker->cost : worker->cost);
+    }
+    return n;
+}
+
+static void ask(struct weir_table *table, struct worker *worker) {
+    struct weir_check checks[3];
+    struct weir_verdict verdicts[3];
+    struct weir_decision decision = {.allowed = 1};
+    char key[3][24];
+    worker->request = (enum request)random_below(REQUESTS);
+    worker->key = (uint32_t)random_below(worker->request == SINGLE  ? KEYS
+                                         : worker->request == TRIO  ? TRIOS
+                                         : worker->request == FLOOD ? UINT32_MAX
+                                                                    : 50);
+    worker->cost = 1 + (int64_t)random_below(3);
+    _Atomic int64_t *granted =
+        worker->request <= TRIO ? &worker->granted[worker->request][worker->key] : NULL;
+    if (granted && *granted > 60 && random_below(2)) /* far above what a kill may have left uncertain */
+        worker->cost = -worker->cost;
+    uint32_t n = compose(worker, key, checks);
+    worker->busy = true;
+    int64_t now_ns = massacre->now_ns++;
+    enum weir_mode mode = worker->cost < 0 ? WEIR_REFUND : WEIR_HIT;
+    int rc = worker->request == FORGET ? weir_clear(table, checks, n)
+                                       : weir_decide(table, checks, n, now_ns, mode, verdicts, &decision);
+    if (rc < 0) {
+        fprintf(stderr, "request %d: %s\n", (int)worker->request, weir_strerror(rc));
+        _exit(1);
+    }
+    if (granted && decision.allowed)
+        *granted += worker->cost;
+    worker->busy = false;
+}
+
+static int work(void *argument) {
+    struct worker *worker = argument;
+    struct weir_table *table;
+    random_state ^= (uint64_t)getpid() << 20;
+    MUST(weir_table_open(massacre->uri, &table, NULL) == 0);
+    while (!massacre->stop) {
+        ask(table, worker);
+        massacre->decisions++;
+    }
+    weir_table_close(table);
+    return 0;
+}
+
+static void bury(struct worker *worker) {
+    int status;
+    kill(worker->pid, SIGKILL);
+    assert_int_equal(waitpid(worker->pid, &status, 0), worker->pid);
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+        fail_msg("WEIR_SEED=%" PRIu64 ": a worker ended by itself (%#x)", seed, (unsigned)status);
+    if (worker->busy && worker->request <= TRIO)
+        massacre->uncertain[worker->request][worker->key] += worker->cost < 0 ? -worker->cost
+                                                                              : worker->cost;
+    worker->busy = false;
+}
+
+static int64_t charged(struct weir_table *table, enum request request, uint32_t key, uint32_t which) {
+    struct worker asker = {.request = request, .key = key, .cost = 1};
+    struct weir_check checks[3];
+    struct weir_verdict verdict;
+    char name[3][24];
+    compose(&asker, name, checks);
+    assert_int_equal(
+        weir_decide(table, &checks[which], 1, massacre->now_ns, WEIR_TEST, &verdict, NULL), 0);
+    return MANY - verdict.remaining;
+}
+
+static void compare_sums(struct weir_table *table) {
+    int64_t sum = 0;
+    for (enum request request = SINGLE; request <= TRIO; request++)
+        for (uint32_t key = 0; key < (request == TRIO ? TRIOS : KEYS); key++) {
+            int64_t found = charged(table, request, key, 0), granted = 0;
+            int64_t unsure = massacre->uncertain[request][key];
+            for (int i = 0; i < WORKERS; i++)
+                granted += massacre->worker[i].granted[request][key];
+            if (found < granted - unsure || found > granted + unsure)
+                fail_msg("WEIR_SEED=%" PRIu64 ": request %d, key %u: %" PRId64 " charged, %" PRId64
+                         " granted, %" PRId64 " uncertain",
+                         seed, (int)request, key, found, granted, unsure);
+            for (uint32_t i = 1; i < 3 && request == TRIO; i++)
+                assert_int_equal(charged(table, request, key, i), found);
+            sum += found;
+        }
+    assert_true(sum > KEYS);
+}
+
+static void test_kills_lose_nothing_and_grant_nothing(void **state) {
+    massacre = shared_memory(sizeof *massacre);
+    int64_t began_ns = clock_now(), least_ns = soak_ns(0);
+    int kills = 0;
+    (void)state;
+    snprintf(massacre->uri, sizeof massacre->uri, "%s", fresh_shm("?keys=65536&hits=500000"));
+    massacre->single = limit_of(WEIR_FIXED_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
+    massacre->trio[0] = limit_of(WEIR_TOKEN_BUCKET, 1, WEIR_PERIOD_MAX_NS);
+    massacre->trio[0].burst = MANY;
+    massacre->trio[1] = limit_of(WEIR_SLIDING_WINDOW_COUNTER, MANY, WEIR_PERIOD_MAX_NS / 2);
+    massacre->trio[2] = limit_of(WEIR_MOVING_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
+    massacre->brief[0] = limit_of(WEIR_MOVING_WINDOW, 300, 20000);
+    massacre->brief[1] = limit_of(WEIR_FIXED_WINDOW, 1000, 1000);
+    massacre->now_ns = NOW;
+    struct weir_table *table = open_table(massacre->uri);
+    alarm(200 + (unsigned)(least_ns / SECOND)); /* nobody hangs */
+    for (int i = 0; i < WORKERS; i++)
+        massacre->worker[i].pid = spawn(work, &massacre->worker[i]);
+    while (kills < KILLS || clock_now() - began_ns < least_ns) {
+        struct worker *worker = &massacre->worker[random_below(WORKERS)];
+        usleep((useconds_t)random_below(8000)); /* a marked sleep: the victims' time */
+        bury(worker);
+        kills++;
+        worker->pid = spawn(work, worker);
+        if (kills % 200 == 0)
+            check_sound(table);
+    }
+    uint64_t decisions = massacre->decisions;
+    for (int i = 0; i < WORKERS; i++)
+        bury(&massacre->worker[i]);
+    check_sound(table);
+    compare_sums(table);
+    struct weir_table_info info = info_of(table, massacre->now_ns);
+    assert_int_equal(info.evictions, 0);
+    weir_table_close(table);
+    table = open_table(massacre->uri); /* alone */
+    check_sound(table);
+    compare_sums(table);
+    print_message("# %d kills, %" PRIu64 " locks taken over, %" PRIu64 " decisions, %.1f s\n", kills,
+                  info.recoveries, decisions, (double)(clock_now() - began_ns) / 1e9);
+    assert_true(info.recoveries > 20); /* kills that found nobody at work would prove nothing */
+    alarm(0);
+    weir_table_close(table);
+    weir_table_unlink(massacre->uri, NULL);
+    munmap(massacre, sizeof *massacre);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_key_gets_exactly_its_limit_in_each_window),
+        cmocka_unit_test(test_kills_lose_nothing_and_grant_nothing),
+    };
+    seed_random();
+    return cmocka_run_group_tests_name("killed at random", tests, NULL, NULL);
+}
