@@ -78,17 +78,31 @@ def _started(pid: int) -> int:
     return int(fields[19]) if len(fields) > 19 else 0
 
 
+def _command(pid: int) -> bytes:
+    """The command line, which setproctitle may have replaced by ``gunicorn: worker [app]``."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+    title = re.match(rb"gunicorn: (master|worker) (\[.*?\])", command)
+    return title[2] if title else command
+
+
 def _forked_without_exec() -> bool:
     """Whether this process runs in the memory image that its parent was started with.
 
     A child that has called exec() has a stack and a program text of its own; both are at random
-    places. The kernel hides them (as 0) of processes that we may not trace.
+    places. The kernel hides them (as 0) of processes that we may not trace, such as the parent of a
+    worker that has become another user; there the command line tells.
     """
-    own, parent = _stat(os.getpid()), _stat(os.getppid())
+    pid, ppid = os.getpid(), os.getppid()
+    own, parent = _stat(pid), _stat(ppid)
     if len(own) < 26 or len(parent) < 26:
         return False
-    start_code, start_stack = own[23], own[25]
-    return start_stack != "0" and (start_code, start_stack) == (parent[23], parent[25])
+    start_code, start_stack = 23, 25
+    if "0" in (own[start_stack], parent[start_stack]):
+        return _command(pid) == _command(ppid) != b""
+    return (own[start_code], own[start_stack]) == (parent[start_code], parent[start_stack])
 
 
 def _itself() -> Server:

@@ -361,6 +361,31 @@ def test_a_full_file_system_is_an_error_at_opening(small_filesystem: Path) -> No
         assert table.decide([LIMIT], "a").allowed
 
 
+@pytest.mark.parametrize("uri", ["shm://full", "auto://"])
+def test_full_shared_memory_is_an_error_at_opening(uri: str) -> None:
+    """As in a container whose /dev/shm is small and taken."""
+    program = f"""
+import os, weir
+from weir import _auto
+_auto.server = lambda: _auto.Server(os.getpid(), 1)
+try:
+    weir.storage.storage_from_string({uri!r})
+except weir.TableError as error:
+    print(error.code, os.listdir("/dev/shm"))
+print(weir.storage.storage_from_string({uri!r}, keys=64, hits=64).check())
+"""
+    mount = "mount -t tmpfs -o size=1m none /dev/shm || exit 77; exec "
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount + '"$0" -c "$1"', sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no file system can be mounted here")
+    assert done.stdout.splitlines() == ["ENOSPC []", "True"], done.stderr
+
+
 def test_a_file_keeps_its_counters(tmp_path: Path) -> None:
     with Table(f"file://{tmp_path}/table?keys=64") as table:
         table.decide([LIMIT], "a", [2])

@@ -401,6 +401,23 @@ def test_gevent_workers(start: Start, preload: list[str]) -> None:
     check_rounds(start("-k", "gevent", *preload), 3)
 
 
+@pytest.mark.skipif(not find_spec("uvicorn_worker"), reason="uvicorn-worker is not installed")
+@PRELOAD
+def test_uvicorn_workers(start: Start, preload: list[str]) -> None:
+    check_rounds(start("-k", "uvicorn_worker.UvicornWorker", *preload, app=ASGI), 3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("lazy", [False, True], ids=["", "lazy"])
+def test_workers_of_another_user_than_the_arbiter(start: Start, lazy: bool) -> None:
+    """The table is made by root before the fork, or by the workers' user."""
+    user = ["--user", "65534", "--group", str(os.getegid())]
+    server = start("--preload", *user, env={"LAZY": "1"} if lazy else {})
+    check_rounds(server, 3)
+    owner = (SHM / server.store().replace("shm://", "weir.")).stat().st_uid
+    assert owner == (65534 if lazy else 0)
+
+
 # ---------------------------------------------------------------------------------- other servers
 
 
