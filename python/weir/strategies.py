@@ -12,9 +12,14 @@ False
 
 An item that has a strategy of its own (``"10/minute burst 20"`` is a token bucket) keeps it.
 
-Where ``limits`` answers otherwise: a denied hit charges nothing under any strategy (there, one of
-a fixed window fills it up to its cost); ``reset_time`` of a moving window nobody has used is now
-(there, a period from now); a cost below 0 is refused.
+Where ``limits`` answers otherwise:
+
+- A denied hit charges nothing under any strategy (there, one of a fixed window fills it by its cost).
+- A moving window is half open: a hit leaves exactly one period after it came (there, just after).
+- A sliding window's weighted count is rounded up, so that no more than the limit is let through.
+- ``reset_time`` of a moving window that nobody has used is now (there, a period from now).
+- Limits of one length are one counter, however they are written: 60 seconds are a minute.
+- Costs and amounts are ints and not below 0; identifiers are str, bytes, int or float.
 """
 
 from __future__ import annotations

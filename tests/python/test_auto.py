@@ -31,6 +31,7 @@ ONCE = Limit(1, 1, "day")
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_auto, "_warned", False)
     monkeypatch.setattr(_auto, "_made", 0)
+    monkeypatch.delitem(sys.modules, "gunicorn.arbiter", raising=False)  # of another test
 
 
 @pytest.fixture

@@ -424,3 +424,9 @@ def test_deciding_limit() -> None:
     assert deciding(limits, verdicts(0, 0, 0)) == 1
     assert deciding(limits, verdicts(3, 0, 5)) == 2
     assert deciding(limits, verdicts(3, math.inf, 5)) == 1
+
+
+def test_limits_of_one_length_are_one_counter(clock: mock.Mock) -> None:
+    limiter = RateLimiter(MemoryStorage(keys=64))
+    assert limiter.hit(parse("1 per 60 seconds"), "a")
+    assert not limiter.hit(parse("1 per minute"), "a")
