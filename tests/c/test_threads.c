@@ -1,0 +1,235 @@
+/*
+ * Threads on one table: mixed strategies, several limits over overlapping keys, every mode, a table that is
+ * verified, counted and read meanwhile. What the table says was charged is what the threads were granted.
+ */
+#include "support.h"
+
+#include <pthread.h>
+
+#include "layout.h"
+
+#define THREADS 4
+#define KEYS 40
+#define ROUNDS (UNDER_TSAN ? 15000 : UNDER_ASAN ? 30000 : 100000)
+#define MANY (INT64_C(1) << 40)
+
+struct crowd {
+    struct weir_table *table;
+    struct weir_limit limit[WEIR_LEAKY_BUCKET];
+    _Atomic int64_t now_ns; /* one more with each decision */
+    _Atomic bool stop;
+};
+
+struct thread {
+    struct crowd *crowd;
+    pthread_t id;
+    uint64_t random;
+    int64_t granted[WEIR_LEAKY_BUCKET][KEYS];
+    int failed;
+};
+
+static uint32_t draw(struct thread *thread, uint32_t bound) {
+    thread->random = thread->random * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (uint32_t)((thread->random >> 33) % bound);
+}
+
+/* One decision over one to four limits of keys that the others ask for, too. */
+static int decide_some(struct thread *thread) {
+    struct weir_check checks[4];
+    struct weir_verdict verdicts[4];
+    struct weir_decision decision;
+    uint32_t strategy[4], number[4], n = 1 + draw(thread, 4);
+    char key[4][16];
+    enum weir_mode mode = (enum weir_mode)draw(thread, 4);
+    for (uint32_t i = 0; i < n; i++) {
+        strategy[i] = draw(thread, WEIR_LEAKY_BUCKET);
+        number[i] = draw(thread, KEYS);
+        snprintf(key[i], sizeof key[i], "%u", number[i]);
+        checks[i] = check_of(&thread->crowd->limit[strategy[i]], key[i], 1 + draw(thread, 3));
+        /* no more is given back than this thread has */
+        if (mode == WEIR_REFUND && thread->granted[strategy[i]][number[i]] < 12)
+            mode = WEIR_HIT;
+    }
+    int64_t now_ns = thread->crowd->now_ns++;
+    int rc = weir_decide(thread->crowd->table, checks, n, now_ns, mode, verdicts, &decision);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < n && mode != WEIR_TEST; i++)
+        if (mode == WEIR_HIT ? decision.allowed : verdicts[i].allowed)
+            thread->granted[strategy[i]][number[i]] +=
+                mode == WEIR_REFUND ? -checks[i].cost : checks[i].cost;
+    return 0;
+}
+
+static void *mingle(void *argument) {
+    struct thread *thread = argument;
+    for (int i = 0; i < ROUNDS && !thread->failed; i++)
+        thread->failed = decide_some(thread);
+    return NULL;
+}
+
+static void *look_on(void *argument) {
+    struct thread *thread = argument;
+    struct weir_table_info info;
+    while (!thread->crowd->stop && !thread->failed) {
+        thread->failed = weir_table_check(thread->crowd->table, NULL);
+        if (!thread->failed)
+            thread->failed = weir_table_info(thread->crowd->table, thread->crowd->now_ns, &info);
+        usleep(5000); /* a marked sleep: it holds every lock there is, and the others have a second */
+    }
+    return NULL;
+}
+
+static void mingle_all(struct crowd *crowd, struct thread *thread) {
+    struct thread watcher = {.crowd = crowd};
+    for (int i = 0; i < THREADS; i++) {
+        thread[i].crowd = crowd;
+        thread[i].random = next_random();
+        assert_int_equal(pthread_create(&thread[i].id, NULL, mingle, &thread[i]), 0);
+    }
+    assert_int_equal(pthread_create(&watcher.id, NULL, look_on, &watcher), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(thread[i].id, NULL);
+    crowd->stop = true;
+    pthread_join(watcher.id, NULL);
+    assert_int_equal(watcher.failed, 0);
+    for (int i = 0; i < THREADS; i++)
+        if (thread[i].failed)
+            fail_msg("WEIR_SEED=%" PRIu64 ": %s", seed, weir_strerror(thread[i].failed));
+    check_sound(crowd->table);
+    assert_int_equal(info_of(crowd->table, crowd->now_ns).evictions, 0);
+}
+
+static struct crowd *make_crowd(const char *scheme, int64_t amount) {
+    struct crowd *crowd = calloc(1, sizeof *crowd);
+    char uri[300];
+    assert_non_null(crowd);
+    if (!strcmp(scheme, "memory://"))
+        snprintf(uri, sizeof uri, "memory://?keys=8192&hits=500000");
+    else
+        snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=8192&hits=500000"));
+    crowd->table = open_table(uri);
+    if (strcmp(scheme, "memory://") != 0)
+        weir_table_unlink(uri, NULL);
+    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* nothing drains meanwhile */
+        crowd->limit[i] = limit_of(i, amount, WEIR_PERIOD_MAX_NS / 2);
+    crowd->limit[WEIR_TOKEN_BUCKET].burst = amount;
+    crowd->limit[WEIR_TOKEN_BUCKET].amount = 1;
+    crowd->now_ns = NOW;
+    return crowd;
+}
+
+static void free_crowd(struct crowd *crowd) {
+    weir_table_close(crowd->table);
+    free(crowd);
+}
+
+static void sums_are_equal(const char *scheme) {
+    struct thread *thread = calloc(THREADS, sizeof *thread);
+    struct crowd *crowd = make_crowd(scheme, MANY);
+    int64_t sum = 0;
+    assert_non_null(thread);
+    mingle_all(crowd, thread);
+    for (int strategy = 0; strategy < WEIR_LEAKY_BUCKET; strategy++)
+        for (int number = 0; number < KEYS; number++) {
+            int64_t granted = 0;
+            char key[16];
+            snprintf(key, sizeof key, "%d", number);
+            for (int i = 0; i < THREADS; i++)
+                granted += thread[i].granted[strategy][number];
+            int64_t left = remaining(crowd->table, &crowd->limit[strategy], key, crowd->now_ns);
+            if (MANY - left != granted)
+                fail_msg("WEIR_SEED=%" PRIu64 ": %s, key %s: %" PRId64 " charged, %" PRId64 " granted",
+                         seed, weir_strategy_name(strategy), key, MANY - left, granted);
+            sum += granted;
+        }
+    assert_true(sum > ROUNDS);
+    free_crowd(crowd);
+    free(thread);
+}
+
+static void test_charges_equal_grants_in_private_memory(void **state) {
+    (void)state;
+    sums_are_equal("memory://");
+}
+
+static void test_charges_equal_grants_in_shared_memory(void **state) {
+    (void)state;
+    sums_are_equal("shm://");
+}
+
+static void test_no_limit_is_exceeded(void **state) {
+    struct thread *thread = calloc(THREADS, sizeof *thread);
+    struct crowd *crowd = make_crowd("memory://", 500);
+    int full = 0;
+    (void)state;
+    assert_non_null(thread);
+    mingle_all(crowd, thread);
+    for (int strategy = 0; strategy < WEIR_LEAKY_BUCKET; strategy++)
+        for (int number = 0; number < KEYS; number++) {
+            int64_t granted = 0;
+            for (int i = 0; i < THREADS; i++)
+                granted += thread[i].granted[strategy][number];
+            assert_in_range(granted, 0, 500);
+            full += granted > 490;
+        }
+    assert_true(full > 0);
+    free_crowd(crowd);
+    free(thread);
+}
+
+/* The memo of hashes is shared by threads without a lock: a torn entry would be another key's counter. */
+static void *count_own_keys(void *argument) {
+    struct thread *thread = argument;
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, MANY, DAY);
+    for (int i = 0; i < ROUNDS && !thread->failed; i++) {
+        char key[32];
+        struct weir_verdict verdict;
+        uint32_t number = draw(thread, 400);
+        snprintf(key, sizeof key, "thread %d key %u", (int)(thread->random >> 63), number);
+        struct weir_check check = check_of(&limit, key, 1);
+        thread->failed = weir_decide(thread->crowd->table, &check, 1, NOW, WEIR_HIT, &verdict, NULL);
+        thread->granted[0][0]++;
+    }
+    return NULL;
+}
+
+static void test_many_keys_hashed_at_once_stay_apart(void **state) {
+    struct thread *thread = calloc(THREADS, sizeof *thread);
+    struct crowd *crowd = make_crowd("memory://", MANY);
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, MANY, DAY);
+    int64_t granted = 0, charged = 0;
+    (void)state;
+    assert_non_null(thread);
+    for (int i = 0; i < THREADS; i++) {
+        thread[i] = (struct thread){.crowd = crowd, .random = next_random()};
+        assert_int_equal(pthread_create(&thread[i].id, NULL, count_own_keys, &thread[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(thread[i].id, NULL);
+        assert_int_equal(thread[i].failed, 0);
+        granted += thread[i].granted[0][0];
+    }
+    for (int half = 0; half < 2; half++)
+        for (int number = 0; number < 400; number++) {
+            char key[32];
+            snprintf(key, sizeof key, "thread %d key %d", half, number);
+            charged += MANY - remaining(crowd->table, &limit, key, NOW);
+        }
+    assert_int_equal(info_of(crowd->table, NOW).evictions, 0);
+    assert_int_equal(info_of(crowd->table, NOW).keys, 800);
+    assert_int_equal(charged, granted);
+    free_crowd(crowd);
+    free(thread);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_charges_equal_grants_in_private_memory),
+        cmocka_unit_test(test_charges_equal_grants_in_shared_memory),
+        cmocka_unit_test(test_no_limit_is_exceeded),
+        cmocka_unit_test(test_many_keys_hashed_at_once_stay_apart),
+    };
+    seed_random();
+    return cmocka_run_group_tests_name("threads", tests, NULL, NULL);
+}
