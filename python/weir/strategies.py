@@ -14,7 +14,7 @@ An item that has a strategy of its own (``"10/minute burst 20"`` is a token buck
 
 Where ``limits`` answers otherwise:
 
-- A denied hit charges nothing under any strategy (there, one of a fixed window fills it by its cost).
+- A denied hit charges nothing under any strategy (there, it fills a fixed window by its cost).
 - A moving window is half open: a hit leaves exactly one period after it came (there, just after).
 - A sliding window's weighted count is rounded up, so that no more than the limit is let through.
 - ``reset_time`` of a moving window that nobody has used is now (there, a period from now).
