@@ -97,13 +97,14 @@ def _ask_in_parts(state: AppState, group: Sequence[Asked], mode: int) -> bool:
     return allowed
 
 
-def as_text(key: object) -> str:
-    """What a key function returned, as text that can be written in UTF-8; "" for nothing."""
+def as_key(key: object) -> tuple[str, str]:
+    """What a key function returned: as text, and as the storage is given it; "" for nothing."""
     if not key:
-        return ""
+        return "", ""
     if isinstance(key, bytes):
-        return key.decode(errors="backslashreplace")
-    return str(key).encode(errors="backslashreplace").decode()
+        return key.decode(errors="backslashreplace"), join_key(key)
+    text = key if isinstance(key, str) else str(key)
+    return text, join_key(text)
 
 
 class FullCheck:
@@ -114,7 +115,7 @@ class FullCheck:
         self.state = request.state
         self.check = check
         self.each: bool = check.mode == EACH
-        self.keys: dict[Callable[[], str], str] = {}
+        self.keys: dict[Callable[[], str], tuple[str, str]] = {}
         #: Whether no limit denied, that is whether everything was counted.
         self.passed = True
 
@@ -131,7 +132,7 @@ class FullCheck:
     def resume(self, key: str, looked: Decision | None, counted: Decision | None) -> None:
         """Go on where the fast path found that something was denied."""
         check = self.check
-        self.keys[check.key_func] = key
+        self.keys[check.key_func] = as_key(key)
         self.sort(self.prepare_all(check.metas), self.prepare_all(check.entries))
         if looked is not None:
             keep([*self.metas, *self.watched], looked)
@@ -161,9 +162,10 @@ class FullCheck:
         if entry.exempt_when is not None and entry.exempt_when():
             return None
         key_func = entry.key_func
-        who = self.keys.get(key_func)
-        if who is None:
-            who = self.keys[key_func] = as_text(key_func())
+        key = self.keys.get(key_func)
+        if key is None:
+            key = self.keys[key_func] = as_key(key_func())
+        who, text = key
         scope = entry.scope
         if entry.scope_of is not None:
             scope = entry.limit.scope_for(entry.endpoint, entry.method)
@@ -171,7 +173,7 @@ class FullCheck:
             self.skip(entry, "scope" if who else "key")
             return None
         cost = entry.cost if entry.cost_of is None else entry.cost_of()
-        return Asked(entry, who, scope, f"{self.check.prefix}{join_key(who, scope)}", cost)
+        return Asked(entry, who, scope, f"{self.check.prefix}{text}/{join_key(scope)}", cost)
 
     def skip(self, entry: Entry, what: str) -> None:
         """A limit cannot be asked because there is nobody to count."""
@@ -341,9 +343,7 @@ def count_pending(request: RequestState, response: Response) -> None:
         try:
             ask(state, group, mode)
         except StoreFailedError as failure:
-            if state.on_store_error == "raise" and not state.swallow_errors:
-                raise failure.error from None
-            state.limiter.logger.exception("a limit could not be counted after the response")
+            state.fail_late(failure.error)
             continue
         said = {asked.entry: asked.verdict for asked in group if asked.verdict.allowed}
         request.verdicts = [

@@ -5,9 +5,9 @@ a check can go this way is known when its plan is made (:attr:`Check.simple`). A
 else happens (a denial, an error, a key that is empty or no text) the long way takes over with what
 is known by then, so that the storage is not asked twice.
 
-What a check needs is in one tuple, :data:`Armed`, made with the plan; what came of it is in
-another, :data:`Seen`. One of them is in the request context, under the limiter's slot: first what
-the view's check needs, then what came of the check that was made last.
+Each such check is made into a function of the request context, in which everything but the key is
+at hand. The request context holds, under the limiter's slot, first the view and the function for
+its check (:data:`Armed`), then what came of the check that was made last (:data:`Seen`).
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from flask.ctx import RequestContext
 from flask.wrappers import Response
 
-from weir._core import HIT, TEST, Decision, join_key
+from weir._core import EACH, HIT, TEST, Verdict, join_key
 
 from ._ask import StoreFailedError
 from ._context import current_context
+from ._plan import Group
 from ._request import RequestState
 from .util import get_remote_address
 
 if TYPE_CHECKING:
     from ._limiter import Limiter
     from ._limits import View
-    from ._plan import Armed, Group
+    from ._plan import Check, Plan, Seen
     from ._state import AppState
 
 P = ParamSpec("P")
@@ -48,43 +49,43 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
     # Plain functions: Flask asks of each hook whether it is a coroutine function, and that is the
     # answer it finds soonest.
     def before_request() -> None:
-        if not state.enabled:
-            return
         context = current()
         request = context.request
         rule = request.url_rule
-        plan = None
         if rule is not None:
-            plan = state.plans.get((rule.endpoint, request.method))
-        if plan is None or plan.function is not views.get(rule.endpoint):  # type: ignore[union-attr]
-            plan = state.plan_for(request)
-        armed = plan.fast_before
-        if armed is None:
-            full = RequestState(state, plan)
-            setattr(context, slot, full)
-            full.begin()
-            return
-        setattr(context, slot, plan.fast_call)
-        if not plan.idle:
-            decide(context, slot, armed)
+            ready = state.ready.get((rule.endpoint, request.method))
+            if ready is not None and ready[0] is views.get(rule.endpoint):
+                setattr(context, slot, ready[1])
+                if ready[2] is not None:
+                    ready[2](context)
+                return
+        if state.enabled:
+            RequestState.start(context, slot, state.plan_for(request)).begin()
 
     def after_request(response: Response) -> Response:
         seen = getattr(current(), slot, None)
-        if seen.__class__ is tuple:
-            if seen[0] is None:
-                _, check, _, counted, _ = seen
-                if check.watched:
-                    RequestState.take_over(current(), slot, seen).finish(response)
-                elif check.told >= 0:
-                    writer = state.headers
-                    if writer.plain:
-                        writer.write_plain(
-                            response.headers, check.entries[check.told], counted[check.told]
-                        )
-                    elif writer.kinds:
-                        writer.write(response.headers, check.entries, counted, check.told)
-        elif seen is not None:
-            seen.finish(response)
+        if seen.__class__ is not tuple:
+            if seen is not None:
+                seen.finish(response)
+            return response
+        if seen[0] is not None:
+            return response  # there was nothing to check
+        check = seen[1]
+        writer = state.headers
+        if check.later is not None:
+            after = count_later(seen, response)
+            if check.told >= 0 and writer.kinds:
+                if writer.plain:
+                    verdict = check.told_verdict(seen[3], seen[4], after)
+                    writer.write_plain(response.headers, check.told_entry, verdict)
+                else:
+                    verdicts = check.verdicts(seen[3], seen[4], after)
+                    writer.write(response.headers, check.entries, verdicts, check.told)
+        elif check.told >= 0:
+            if writer.plain:
+                writer.write_plain(response.headers, check.told_entry, seen[3][check.told])
+            elif writer.kinds:
+                writer.write(response.headers, check.entries, seen[3], check.told)
         return response
 
     return before_request, after_request
@@ -105,10 +106,12 @@ def limited(limiter: Limiter, view: View, function: Callable[P, R]) -> Callable[
         seen = getattr(context, slot, None)
         wake = 0.0
         if seen.__class__ is tuple and seen[0] is view:
-            decide(context, slot, seen)
+            seen[1](context)
+            if not asynchronous:
+                return function(*args, **kwargs)
         elif seen.__class__ is tuple and seen[0] is None and seen[1].plan.follows(seen[1], view):
             # The check before dispatch went the fast way, and this one can, too.
-            decide(context, slot, seen[1].plan.fast_call)
+            seen[1].plan.fast_call[1](context)
         else:
             full = RequestState.of(context, limiter)
             if full is not None:
@@ -130,47 +133,99 @@ async def _later(wake: float, function: Callable[..., Any], *args: Any, **kwargs
     return await function(*args, **kwargs)
 
 
-def decide(context: RequestContext, slot: str, armed: Armed) -> None:
-    """Make a check. Returns if the request may go on, raises what it gets otherwise."""
-    _, key_func, prefix, suffix, bounds, costs, ask, check = armed
-    try:
-        if key_func is get_remote_address:
-            key = context.request.remote_addr or ""
+def compile_check(check: Check, plan: Plan) -> Callable[[RequestContext], None]:
+    """The function that makes ``check``: it returns if the request may go on, and raises otherwise.
+
+    For a check that is :attr:`Check.simple`.
+    """
+    slot = plan.state.slot
+    ask = plan.state.decide
+    key_func = check.key_func
+    prefix = check.prefix
+    looked_at = check.looked
+    group = check.counted
+    suffix = group.suffix if group is not None else None
+    if looked_at is not None:
+        looked_bounds, looked_costs, looked_keys = looked_at.bounds, looked_at.costs, looked_at.keys
+    if group is not None:
+        bounds, costs, keys = group.bounds, group.costs, group.keys
+
+    by_address = key_func is get_remote_address
+
+    def run(context: RequestContext) -> None:
+        key: str | None = None
+        if by_address:
+            key = context.request.remote_addr
             if not key or ":" in key:
+                key = None  # not as plain as an IPv4 address
+        if key is None:
+            try:
                 key = key_func()
+            except Exception:
+                RequestState.start(context, slot, plan).swallow()
+                return
+            if key.__class__ is not str or not key:
+                RequestState.start(context, slot, plan).run(check)
+                return
+        looked = counted = None
+        try:
+            text = key if key.isascii() and "/" not in key and "%" not in key else join_key(key)
+            if prefix:
+                text = prefix + text
+            if looked_at is not None:
+                looked = ask(looked_bounds, looked_keys(text), looked_costs, TEST)
+            if group is not None and (looked is None or looked.allowed):
+                counted = ask(bounds, keys(text), costs, HIT)
+        except Exception as error:
+            fail(context, key, error)
+            return
+        if (counted is None or counted.allowed) and (looked is None or looked.allowed):
+            setattr(context, slot, (None, check, key, counted, looked))
         else:
-            key = key_func()
-    except Exception:
-        RequestState.start(context, slot, check.plan).swallow()
-        return
-    if key.__class__ is not str or not key:
-        RequestState.start(context, slot, check.plan).run(check)
-        return
-    looked = counted = None
-    try:
-        text = join_key(key) if "/" in key or "%" in key else key
-        if check.looked is not None:
-            looked = _look(ask, check.looked, prefix, text)
-        if bounds and (looked is None or looked.allowed):
-            counted = ask(
-                bounds,
-                f"{prefix}{text}{suffix}"
-                if suffix is not None
-                else [f"{prefix}{text}{suffix}" for suffix in check.suffixes],
-                costs,
-                HIT,
-            )
-    except Exception as error:
+            RequestState.start(context, slot, plan).go_on(check, key, looked, counted)
+
+    def fail(context: RequestContext, key: str, error: Exception) -> None:
         failure = StoreFailedError(error, ask)
-        RequestState.start(context, slot, check.plan).go_on(check, key, None, None, failure)
-        return
-    if (counted is None or counted.allowed) and (looked is None or looked.allowed):
-        setattr(context, slot, (None, check, key, counted, looked))
-    else:
-        RequestState.start(context, slot, check.plan).go_on(check, key, looked, counted)
+        RequestState.start(context, slot, plan).go_on(check, key, None, None, failure)
+
+    if not by_address or looked_at is not None or suffix is None:
+        return run
+
+    def run_for_address(context: RequestContext) -> None:
+        """The same for an IPv4 address and a single scope."""
+        key = context.request.remote_addr
+        if not key or ":" in key:
+            run(context)
+            return
+        try:
+            counted = ask(bounds, f"{prefix}{key}{suffix}", costs, HIT)
+        except Exception as error:
+            fail(context, key, error)
+            return
+        if counted.allowed:
+            setattr(context, slot, (None, check, key, counted, None))
+        else:
+            RequestState.start(context, slot, plan).go_on(check, key, None, counted)
+
+    return run_for_address
 
 
-def _look(ask: Callable[..., Decision], group: Group, prefix: str, text: str) -> Decision:
-    return ask(
-        group.bounds, [f"{prefix}{text}{suffix}" for suffix in group.suffixes], group.costs, TEST
-    )
+def count_later(seen: Seen, response: Response) -> dict[int, Verdict]:
+    """Count the limits with ``deduct_when`` that say so; what they said then, by index."""
+    _, check, key, _, _ = seen
+    entries = check.entries
+    watched = check.watched
+    wanted = [i for i in watched if entries[i].deduct_when(response)]  # type: ignore[misc]
+    if not wanted:
+        return {}
+    later = check.later
+    if later is None or len(wanted) != len(watched):
+        later = Group([entries[i] for i in wanted])
+    state = check.plan.state
+    try:
+        text = key if key.isascii() and "/" not in key and "%" not in key else join_key(key)
+        decision = state.decide(later.bounds, later.keys(check.prefix + text), later.costs, EACH)
+    except Exception as error:
+        state.fail_late(error)
+        return {}
+    return {i: verdict for i, verdict in zip(wanted, decision, strict=True) if verdict.allowed}

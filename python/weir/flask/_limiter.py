@@ -208,7 +208,7 @@ class Limiter:
         if not enabled:
             self._enabled = False
             if state is not None:
-                state.enabled = False
+                state.enable(False)
             return
         if state is None:
             state = AppState(self, app)
@@ -221,7 +221,7 @@ class Limiter:
             self._states.add(state)
         else:
             state.configure()
-        state.enabled = True
+            state.enable(True)
         self._latest = weakref.ref(state)
 
     # -- declaring
@@ -481,7 +481,7 @@ class Limiter:
     def enabled(self, value: bool) -> None:
         self._enabled = value
         for state in list(self._states):
-            state.enabled = value
+            state.enable(value)
 
     @property
     def storage(self) -> StorageTypes:

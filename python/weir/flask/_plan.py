@@ -25,12 +25,13 @@ will be called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flask import Flask
 
-from weir._core import CHECKS_MAX, EACH, HIT, Decision, join_key
+from weir._core import CHECKS_MAX, EACH, HIT, Decision, Verdict, join_key
 from weir._core import Limit as RateLimit
 
 from ._limits import EXEMPT_MARK, VIEW_MARK, Limit, RuntimeLimit, View, iterate
@@ -38,6 +39,8 @@ from .constants import ExemptionScope
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from flask.ctx import RequestContext
+
     from ._limiter import Limiter
     from ._state import AppState
 
@@ -109,15 +112,27 @@ class Entry:
 class Group:
     """Limits that are asked together, of one key: everything but the key itself."""
 
-    __slots__ = ("bounds", "costs", "suffix", "suffixes")
+    __slots__ = ("bounds", "costs", "keys", "suffix")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.bounds = tuple(entry.bound for entry in entries)
         costs = tuple(entry.cost for entry in entries)
         self.costs = None if all(cost == 1 for cost in costs) else costs
-        #: What follows the key: the scope, one for all if they have the same.
-        self.suffixes = tuple(entry.suffix for entry in entries)
-        self.suffix = self.suffixes[0] if len(set(self.suffixes)) == 1 else None
+        suffixes = [entry.suffix for entry in entries]
+        #: What follows the key, if it is the same for all.
+        self.suffix = suffixes[0] if len(set(suffixes)) == 1 else None
+        #: Makes the keys of these limits of a text, the prefix and the key.
+        self.keys = _key_maker(suffixes)
+
+
+def _key_maker(suffixes: Sequence[str]) -> Callable[[str], str | Sequence[str]]:
+    if len(set(suffixes)) == 1:
+        one = suffixes[0]
+        return lambda text: text + one
+    if len(suffixes) == 2:
+        first, second = suffixes
+        return lambda text: (text + first, text + second)
+    return lambda text: [text + suffix for suffix in suffixes]
 
 
 class Check:
@@ -131,14 +146,16 @@ class Check:
         "global_metas",
         "idle",
         "key_func",
+        "later",
         "looked",
         "metas",
         "mode",
         "plan",
         "prefix",
         "simple",
-        "suffixes",
         "told",
+        "told_entry",
+        "told_there",
         "watched",
     )
 
@@ -171,6 +188,7 @@ class Check:
         self.idle = not (self.entries or self.metas or self.complaints)
         #: Of these limits, if none denies: which to tell the client of.
         self.told = self.most_telling(self.entries)
+        self.told_entry = self.entries[self.told] if self.entries else None
         #: Those that count once the response is known, by their index.
         self.watched = tuple(i for i, entry in enumerate(self.entries) if entry.deduct_when)
 
@@ -191,22 +209,41 @@ class Check:
         self.counted = Group(counted) if self.simple and counted else None
         looked = [*self.metas, *watched]
         self.looked = Group(looked) if self.simple and looked else None
+        self.later = Group(watched) if self.simple and watched else None
+        #: Where the limit to tell of is among its like.
+        own = watched if self.told in self.watched else counted
+        self.told_there = own.index(self.told_entry) if self.told_entry is not None else -1
 
-    def arm(self, plan: Plan, view: View) -> Armed:
-        """All that the fast path needs."""
+    def arm(self, plan: Plan) -> Callable[[RequestContext], None]:
+        """The function that makes this check on the fast path."""
+        from ._fast import compile_check
+
         self.plan = plan
-        group = self.counted or Group([])
-        self.suffixes = group.suffixes
-        return (
-            view,
-            self.key_func,
-            self.prefix,
-            group.suffix,
-            group.bounds,
-            group.costs,
-            plan.state.decide,
-            self,
-        )
+        return compile_check(self, plan)
+
+    def verdicts(
+        self,
+        counted: Decision | None,
+        looked: Decision | None,
+        after: Mapping[int, Verdict] = MappingProxyType({}),
+    ) -> list[Verdict]:
+        """What all limits said, in their order; ``after``: those that counted after the view."""
+        at_once = iter(counted or ())
+        watched = iter(looked[len(self.metas) :] if looked is not None else ())
+        verdicts = [next(watched if entry.deduct_when else at_once) for entry in self.entries]
+        return [after.get(i, verdict) for i, verdict in enumerate(verdicts)]
+
+    def told_verdict(
+        self, counted: Decision | None, looked: Decision | None, after: Mapping[int, Verdict]
+    ) -> Verdict:
+        """The one of :meth:`verdicts` to tell of."""
+        if self.told in after:
+            return after[self.told]
+        if self.told in self.watched:
+            assert looked is not None
+            return looked[len(self.metas) + self.told_there]
+        assert counted is not None
+        return counted[self.told_there]
 
     def key_of(self, key: str, entry: Entry) -> str:
         """What the storage knows a static limit by."""
@@ -221,15 +258,14 @@ class Check:
         return 0 if entries else -1
 
 
-#: What the fast path needs for a check: whose it is, the key function, prefix and scope of the key
-#: (None: one for each limit), limits, costs, the storage, and the check.
-Armed: TypeAlias = (
-    "tuple[View, Callable[[], str], str, str | None, tuple[RateLimit, ...],"
-    " tuple[int, ...] | None, Callable[..., Decision], Check]"
-)
+#: What the request context holds before a check: the view, and the function that makes its check.
+Armed: TypeAlias = "tuple[View, Callable[[RequestContext], None]]"
 
-#: What came of it: None, the check, the key, and the decisions about the limits that counted and
-#: those that were looked at.
+#: See :attr:`AppState.ready`.
+Ready: TypeAlias = "tuple[Any, Armed, Callable[[RequestContext], None] | None]"
+
+#: What it holds after one: None, the check, the key, and the decisions about the limits that
+#: counted and those that were looked at.
 Seen: TypeAlias = "tuple[None, Check, str, Decision | None, Decision | None]"
 
 #: Stands for the function when there is none.
@@ -602,7 +638,6 @@ class Plan:
         "fast_before",
         "fast_call",
         "function",
-        "idle",
         "key",
         "resolver",
         "state",
@@ -622,13 +657,10 @@ class Plan:
         #: The check before dispatch.
         self.before = self.bare if self.exempt else resolver.grow(self._before, {})
 
-        #: Whether there is nothing to check before dispatch.
-        self.idle = isinstance(self.before, Check) and self.before.idle
-
-        #: For the fast path: what the check before dispatch needs if it can go that way, and then
-        #: what the view's check needs; the former again if there is no such check.
-        self.fast_before: Armed | None = None
+        #: For the fast path: what the request context holds at first, None if this is no way for
+        #: it; and what makes the check before dispatch, None if there is none.
         self.fast_call: Armed | None = None
+        self.fast_before: Callable[[RequestContext], None] | None = None
         self.find_fast_path()
 
     def find_fast_path(self) -> None:
@@ -639,11 +671,14 @@ class Plan:
         view = self.resolver.view
         if before.watched and self.resolver.leaves_defaults:
             return  # two checks with counts that depend on the response
-        self.fast_before = self.fast_call = before.arm(self, _NOBODY)
+        run = before.arm(self)
+        if not before.idle:
+            self.fast_before = run
+        self.fast_call = (_NOBODY, run)
         if view is not None and not self.exempt and not self.resolver.inner:
             check = self.call(view, False)
             if not check.is_ask and check.simple:
-                self.fast_call = check.arm(self, view)
+                self.fast_call = (view, check.arm(self))
 
     def follows(self, check: Check, view: View) -> bool:
         """Whether, after ``check`` before dispatch, that of ``view`` can go the fast way."""

@@ -50,7 +50,7 @@ class RequestState:
         """The state of a request; None if ``limiter`` does not limit its application."""
         seen = getattr(context, limiter._slot, None)
         if seen.__class__ is tuple:
-            return cls.take_over(context, limiter._slot, seen)
+            return cls.take_over(context, limiter, seen)
         if seen is None:
             state: AppState | None = context.app.extensions.get("weir", {}).get(limiter)
             if state is None or not state.enabled:
@@ -67,16 +67,18 @@ class RequestState:
         return self
 
     @classmethod
-    def take_over(cls, context: RequestContext, slot: str, seen: Seen | Armed) -> RequestState:
+    def take_over(
+        cls, context: RequestContext, limiter: Limiter, seen: Seen | Armed
+    ) -> RequestState:
         """Go on from what the fast path found out."""
-        if len(seen) != 5:
-            return cls.start(context, slot, seen[-1].plan)
+        slot = limiter._slot
+        if len(seen) == 2:
+            state: AppState = context.app.extensions["weir"][limiter]
+            return cls.start(context, slot, state.plan_for(context.request))
         _, check, key, counted, looked = seen
         self = cls.start(context, slot, check.plan)
         entries = check.entries
-        own = iter(counted or ())
-        watched = iter(looked[len(check.metas) :] if looked is not None else ())
-        verdicts = [next(watched if entry.deduct_when else own) for entry in entries]
+        verdicts = check.verdicts(counted, looked)
         if check.watched:
             self.pending = []
             for i in check.watched:
@@ -182,9 +184,6 @@ class RequestState:
     def fail(self, check: Check, failure: StoreFailedError) -> None:
         """The storage could not decide."""
         error = failure.error
-        if isinstance(error, UnicodeEncodeError):
-            self.decide(check)  # a key that is no UTF-8, from the fast path
-            return
         if isinstance(error, TypeError | ValueError | OverflowError) and not hasattr(error, "code"):
             raise error  # a cost or a key that is none; the storage is fine
         self.show([], -1)

@@ -20,7 +20,7 @@ from weir.strategies import STRATEGIES, RateLimiter
 
 from ._headers import HeaderWriter
 from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
-from ._plan import PLANS_MAX, Plan, Resolver
+from ._plan import PLANS_MAX, Plan, Ready, Resolver
 from .constants import MAX_BACKEND_CHECKS, ConfigVars
 from .errors import ConfigurationError
 from .util import get_remote_address, note_proxy
@@ -81,6 +81,9 @@ class AppState:
         self.enabled = True
         self.slot = limiter._slot
         self.plans: dict[object, Plan] = {}
+        #: By endpoint and method, of the plans that can go the fast way: the view they were made
+        #: for, what the request context holds at first, what makes the check before dispatch.
+        self.ready: dict[tuple[str, str], Ready] = {}
         self.learned: dict[object, list[View]] = {}
         self.lock = threading.Lock()
         #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
@@ -157,7 +160,7 @@ class AppState:
         """Count in ``storage`` from now on."""
         self.storage = storage
         self.decide = storage.decide
-        self.plans = {}
+        self.forget_plans()
 
     def _configure_limits(self, options: Options, config: Any) -> None:
         per_method = options.default_limits_per_method
@@ -265,8 +268,13 @@ class AppState:
 
     def forget_plans(self) -> None:
         """Something was registered: find out anew what applies."""
-        with self.lock:
-            self.plans = {}
+        # New ones, so that a plan that is being made is put into the old ones and forgotten, too.
+        self.plans = {}
+        self.ready = {}
+
+    def enable(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.forget_plans()
 
     def plan_for(self, request: Request) -> Plan:
         """The plan for a request."""
@@ -277,7 +285,7 @@ class AppState:
         if self.identify is not None:
             identity = self.identify() or ""
             key = (identity, request.method, endpoint)
-        plans = self.plans
+        plans, ready = self.plans, self.ready
         plan = plans.get(key)
         function = self.app.view_functions.get(endpoint)
         if plan is None or plan.function is not function:
@@ -290,7 +298,10 @@ class AppState:
             plan = Plan(self, key, function, resolver)
             if len(plans) >= PLANS_MAX:
                 plans.clear()
-            plans[key] = plan  # the dict of before: what is registered meanwhile discards it
+                ready.clear()
+            plans[key] = plan
+            if plan.fast_call is not None and self.identify is None and self.enabled:
+                ready[endpoint, request.method] = (function, plan.fast_call, plan.fast_before)
         return plan
 
     def resolve(
@@ -314,6 +325,7 @@ class AppState:
             ):
                 learned.append(view)
                 self.plans.pop(plan.key, None)
+                self.ready.pop(plan.key, None)  # type: ignore[call-overload]
 
     # -- a storage that is away
 
@@ -335,7 +347,7 @@ class AppState:
                     self.dead = True
                     self._probes = 0
                     self._next_probe = time.time() + 1
-                    self.plans = {}  # for the fast path is closed now
+                    self.forget_plans()  # for the fast path is closed now
             return True
         if self.on_store_error == "open":
             self.limiter.logger.exception("the rate limit storage failed; the request passes")
@@ -346,6 +358,13 @@ class AppState:
             self.limiter.logger.exception("the rate limit storage failed; the request is refused")
             raise ServiceUnavailable(retry_after=1) from error
         raise error
+
+    def fail_late(self, error: Exception) -> None:
+        """The storage raised ``error``, which is being handled, when the response was there."""
+        self.counters["store_error"] += 1
+        if self.on_store_error == "raise" and not self.swallow_errors:
+            raise error
+        self.limiter.logger.exception("a limit could not be counted after the response")
 
     def probe(self) -> bool:
         """Whether the storage is back, asking at most after 1, 2, 4, … 32 seconds."""
