@@ -122,9 +122,9 @@ static int read_verdict(PyObject *object, struct weir_verdict *verdict) {
     int allowed = PyObject_IsTrue(item[0]);
     if (allowed < 0 || core_count(item[1], "limit", &verdict->limit) < 0 ||
         core_count(item[2], "remaining", &verdict->remaining) < 0 ||
-        read_seconds(item[3], "reset_at", false, &verdict->reset_at_ns) < 0 ||
+        read_seconds(item[3], "reset_at", true, &verdict->reset_at_ns) < 0 ||
         read_seconds(item[4], "retry_after", true, &verdict->retry_after_ns) < 0 ||
-        read_seconds(item[5], "delay", false, &verdict->delay_ns) < 0)
+        read_seconds(item[5], "delay", true, &verdict->delay_ns) < 0)
         goto out;
     verdict->allowed = allowed;
     verdict->reserved = 0;

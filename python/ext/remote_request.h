@@ -23,7 +23,8 @@ int remote_request_read(struct remote_request *request, struct core_state *state
 
 void remote_request_free(struct remote_request *request);
 
-/* Adds RedisCodec and what belongs to it to the module. 0, or -1 with an exception set. */
+/* Add RedisCodec, MemcachedCheck, and what belongs to them to the module. 0, or -1 with an exception set. */
 int remote_init(PyObject *module);
+int memcached_init(PyObject *module);
 
 #endif

