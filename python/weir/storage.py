@@ -59,6 +59,7 @@ from .errors import ConfigurationError
 
 __all__ = [
     "SCHEMES",
+    "Guarded",
     "MemoryStorage",
     "Storage",
     "StorageTypes",
@@ -257,3 +258,6 @@ def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
             else f"a storage URI begins with its scheme: one of {known}"
         )
     return _factory_of(scheme)(storage_string, **options)
+
+
+from .policy import Guarded  # noqa: E402  (it is made of what stands above)
