@@ -1,0 +1,198 @@
+"""What happens while a store is away.
+
+``raise``   the error is the caller's
+``open``    everybody passes
+``closed``  nobody passes
+``local``   limits hold on each host: another store decides, by default the table of its workers
+
+A store that failed is asked again after 1, 2, 4, … 32 seconds, by one caller; the others do not
+wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from ._core import HIT, REFUND, Decision, Limit, Verdict
+from .errors import ConfigurationError, StorageError
+from .storage import Storage, StorageTypes, deciding, storage_from_string
+from .stores._common import monotonic
+
+__all__ = ["POLICIES", "Guarded"]
+
+logger = logging.getLogger("weir")
+
+POLICIES = ("raise", "open", "closed", "local")
+
+#: Seconds until a store that failed is asked again, at most.
+LONGEST_PAUSE = 32.0
+
+_MEANWHILE = {
+    "open": "every request passes",
+    "closed": "no request passes",
+    "local": "limits hold on this host alone",
+}
+
+
+class Guarded(Storage):
+    """A store that is always there: what ``policy`` says decides while ``storage`` is away.
+
+    :param storage: the store, or its URI
+    :param policy: ``"raise"``, ``"open"``, ``"closed"`` or ``"local"``
+    :param fallback: the store that decides under ``"local"``, or its URI
+
+    >>> from weir import Table, parse
+    >>> class Away(Storage):
+    ...     def decide(self, limits, keys, costs=None, mode=0, /):
+    ...         raise StorageError("no route to host")
+    ...
+    ...     def clear(self, limits, keys, /):
+    ...         raise StorageError("no route to host")
+    ...
+    >>> guarded = Guarded(Away(), "local", Table())
+    >>> guarded.decide([parse("1/minute")], "alice").allowed
+    True
+    >>> guarded.decide([parse("1/minute")], "alice").allowed
+    False
+    >>> guarded.away, guarded.counters["failures"]
+    (True, 1)
+    """
+
+    def __init__(
+        self,
+        storage: StorageTypes | str,
+        policy: str = "local",
+        fallback: StorageTypes | str = "auto://",
+    ) -> None:
+        super().__init__(getattr(storage, "uri", None))
+        if policy not in POLICIES:
+            raise ConfigurationError(f"unknown policy {policy!r}: one of {', '.join(POLICIES)}")
+        self.storage: StorageTypes = _opened(storage)
+        self.policy = policy
+        #: The store that decides meanwhile; ``None`` unless the policy is ``"local"``.
+        self.fallback: StorageTypes | None = _opened(fallback) if policy == "local" else None
+        #: Whether the store is known to be away.
+        self.away = False
+        #: ``failures`` of the store, ``switches`` away from it and ``returns`` to it, and requests
+        #: that were ``answered`` without it.
+        self.counters: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._pause = 0.0
+        self._ask_again = 0.0
+        self._since = 0.0
+
+    # -- the switch
+
+    def _may_ask(self) -> bool:
+        """Whether to ask a store that is away: one caller per pause."""
+        if monotonic() < self._ask_again:
+            return False
+        with self._lock:
+            if monotonic() < self._ask_again:
+                return False
+            self._ask_again = monotonic() + LONGEST_PAUSE  # this one will say when
+            return True
+
+    def _failed(self, error: Exception, was_away: bool) -> None:
+        with self._lock:
+            self.counters["failures"] += 1
+            if self.policy == "raise":
+                return
+            if not self.away:
+                self.away = True
+                self._since = monotonic()
+                self._pause = 0.0
+                self.counters["switches"] += 1
+                logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
+            elif not was_away:
+                return  # asked at the same time as another that failed
+            self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
+            self._ask_again = monotonic() + self._pause
+
+    def _returned(self) -> None:
+        with self._lock:
+            if not self.away:
+                return
+            self.away = False
+            self._ask_again = 0.0
+            self.counters["returns"] += 1
+            logger.warning("the store is back after %.1f s", monotonic() - self._since)
+
+    # -- the store
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        was_away = self.away
+        if not was_away or self._may_ask():
+            try:
+                decision = self.storage.decide(limits, keys, costs, mode)
+            except (StorageError, OSError) as error:
+                self._failed(error, was_away)
+                if self.policy == "raise":
+                    raise
+            except BaseException:
+                if was_away:
+                    self._ask_again = 0.0  # that says nothing of the store
+                raise
+            else:
+                if was_away:
+                    self._returned()
+                return decision
+        self.counters["answered"] += 1
+        if self.fallback is not None:
+            return self.fallback.decide(limits, keys, costs, mode)
+        return self._answer(limits, mode)
+
+    def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
+        """Everybody or nobody passes."""
+        now = time.time()
+        allowed = self.policy == "open" or mode == REFUND
+        wait = 0.0 if allowed else max(1.0, min(self._ask_again - monotonic(), LONGEST_PAUSE))
+        verdicts = [
+            Verdict(
+                allowed,
+                limit.burst or limit.amount,
+                (limit.burst or limit.amount) if allowed else 0,
+                now + wait,
+                wait,
+                0.0,
+            )
+            for limit in limits
+        ]
+        return Decision(verdicts, deciding(limits, verdicts), now)
+
+    def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
+        """Forget these counters in the store, if it is there, and in the one that stands in."""
+        if self.fallback is not None:
+            self.fallback.clear(limits, keys)
+        if not self.away or self.policy == "raise":
+            try:
+                self.storage.clear(limits, keys)
+            except (StorageError, OSError) as error:
+                self._failed(error, was_away=False)
+                if self.policy == "raise":
+                    raise
+
+    def reset(self) -> None:
+        """Forget all counters, of both stores."""
+        if self.fallback is not None:
+            self.fallback.reset()
+        self.storage.reset()
+
+    def check(self) -> bool:
+        """Whether the store itself can be asked."""
+        return self.storage.check()
+
+
+def _opened(storage: StorageTypes | str) -> StorageTypes:
+    return storage_from_string(storage) if isinstance(storage, str) else storage

@@ -1,0 +1,226 @@
+"""A store that is away: what is decided meanwhile, who waits, and how it comes back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+import weir
+from weir import HIT, REFUND, TEST, Limit, StorageError, Table, policy
+from weir.policy import Guarded
+from weir.storage import Storage, storage_from_string
+
+TIGHT = weir.parse("2 per minute")
+
+
+class Flaky(Storage):
+    """A table that can be told to be away."""
+
+    def __init__(self) -> None:
+        super().__init__("flaky://")
+        self.table = Table()
+        self.away = False
+        self.asked = 0
+        self.entered = threading.Event()
+        self.leave = threading.Event()
+        self.leave.set()
+
+    def decide(self, *args: Any) -> weir.Decision:
+        self.asked += 1
+        self.entered.set()
+        self.leave.wait(10)
+        if self.away:
+            raise StorageError("flaky: away")
+        return self.table.decide(*args)
+
+    def clear(self, limits: Sequence[Limit], keys: Any, /) -> None:
+        if self.away:
+            raise StorageError("flaky: away")
+        self.table.clear(limits, keys)
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
+    hand = Hand()
+    monkeypatch.setattr(policy, "monotonic", hand)
+    return hand
+
+
+@pytest.fixture
+def flaky() -> Flaky:
+    return Flaky()
+
+
+def test_raise_is_the_callers_matter(flaky: Flaky) -> None:
+    guarded = Guarded(flaky, "raise")
+    assert guarded.decide([TIGHT], "a").allowed
+    flaky.away = True
+    for n in range(3):
+        with pytest.raises(StorageError, match="flaky: away"):
+            guarded.decide([TIGHT], "a")
+        assert guarded.counters["failures"] == n + 1
+    with pytest.raises(StorageError):
+        guarded.clear([TIGHT], "a")
+    flaky.away = False
+    assert guarded.decide([TIGHT], "a").allowed
+
+
+def test_open_lets_everybody_pass(flaky: Flaky, hand: Hand) -> None:
+    guarded = Guarded(flaky, "open")
+    flaky.away = True
+    for _ in range(10):
+        decision = guarded.decide([TIGHT, weir.parse("1/hour burst 7")], ["a", "b"])
+        assert decision.allowed
+        assert [verdict.remaining for verdict in decision] == [2, 7]
+    assert flaky.asked == 1
+    assert guarded.counters["answered"] == 10
+    guarded.clear([TIGHT], "a")
+
+
+def test_closed_lets_nobody_pass_and_says_when_to_ask(flaky: Flaky, hand: Hand) -> None:
+    guarded = Guarded(flaky, "closed")
+    flaky.away = True
+    for _ in range(3):
+        decision = guarded.decide([TIGHT], "a")
+        assert not decision.allowed
+        assert decision[0].retry_after == 1.0
+        assert decision[0].reset_at == pytest.approx(time.time() + 1, abs=0.5)
+    assert not guarded.decide([TIGHT], "a", None, TEST).allowed
+    assert guarded.decide([TIGHT], "a", None, REFUND).allowed
+
+
+def test_local_counts_in_another_store(flaky: Flaky, hand: Hand) -> None:
+    guarded = Guarded(flaky, "local", Table())
+    assert guarded.decide([TIGHT], "a").allowed
+    flaky.away = True
+    assert [guarded.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
+    guarded.clear([TIGHT], "a")
+    assert guarded.decide([TIGHT], "a").allowed
+    hand.now += 1
+    flaky.away = False
+    assert guarded.decide([TIGHT], "a").allowed
+    assert not guarded.decide([TIGHT], "a").allowed
+    assert not guarded.away
+
+
+def test_it_is_asked_again_after_1_2_4_up_to_32_seconds(flaky: Flaky, hand: Hand) -> None:
+    guarded = Guarded(flaky, "open")
+    flaky.away = True
+    start, asked_at = hand.now, []
+    for _ in range(1200):
+        before = flaky.asked
+        guarded.decide([TIGHT], "a")
+        if flaky.asked > before:
+            asked_at.append(hand.now - start)
+        hand.now += 0.125
+    assert asked_at == [0, 1, 3, 7, 15, 31, 63, 95, 127]
+    flaky.away = False
+    hand.now += 32
+    guarded.decide([TIGHT], "a")
+    flaky.away = True
+    hand.now += 1
+    guarded.decide([TIGHT], "a")
+    asked = flaky.asked
+    hand.now += 1
+    guarded.decide([TIGHT], "a")
+    assert flaky.asked == asked + 1  # the pauses begin anew
+
+
+def test_the_switch_and_the_return_are_logged_once(
+    flaky: Flaky, hand: Hand, caplog: pytest.LogCaptureFixture
+) -> None:
+    guarded = Guarded(flaky, "local", Table())
+    with caplog.at_level(logging.INFO, "weir"):
+        flaky.away = True
+        for _ in range(5):
+            guarded.decide([TIGHT], "a")
+            hand.now += 2
+        flaky.away = False
+        hand.now += 32
+        for _ in range(5):
+            guarded.decide([TIGHT], "a")
+    away, back = (record.getMessage() for record in caplog.records)
+    assert away == "flaky: away; until it is back, limits hold on this host alone"
+    assert back == "the store is back after 42.0 s"
+    assert guarded.counters["switches"] == guarded.counters["returns"] == 1
+
+
+def test_one_caller_asks_the_others_do_not_wait(flaky: Flaky, hand: Hand) -> None:
+    guarded = Guarded(flaky, "open")
+    flaky.away = True
+    guarded.decide([TIGHT], "a")
+    hand.now += 1
+    flaky.entered.clear()
+    flaky.leave.clear()
+    asking = threading.Thread(target=guarded.decide, args=([TIGHT], "a"))
+    asking.start()
+    assert flaky.entered.wait(5)
+    asked = flaky.asked
+    assert all(guarded.decide([TIGHT], "a").allowed for _ in range(20))
+    assert flaky.asked == asked
+    flaky.leave.set()
+    asking.join(5)
+
+
+def test_a_callers_mistake_is_no_failure(flaky: Flaky, hand: Hand) -> None:
+    guarded = Guarded(flaky, "open")
+    with pytest.raises(TypeError):
+        guarded.decide([TIGHT], [None])  # type: ignore[list-item]
+    assert not guarded.away
+    flaky.away = True
+    guarded.decide([TIGHT], "a")
+    flaky.away = False
+    hand.now += 1
+    with pytest.raises(TypeError):
+        guarded.decide([TIGHT], [None])  # type: ignore[list-item]
+    assert guarded.decide([TIGHT], "a").allowed
+    assert not guarded.away
+
+
+def test_an_unknown_policy_is_refused(flaky: Flaky) -> None:
+    with pytest.raises(weir.ConfigurationError, match="raise, open, closed, local"):
+        Guarded(flaky, "maybe")
+
+
+@pytest.fixture
+def frozen(servers: Any) -> Iterator[Any]:
+    """A Redis server that was asked before it stopped."""
+    store = storage_from_string(servers.redis.uri)
+    assert store.decide([TIGHT], "a", [0], HIT).allowed
+    with servers.redis.frozen():
+        yield store
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["raise", "open", "local"])
+def test_a_stopped_server_costs_one_deadline_per_probe(frozen: Any, name: str) -> None:
+    guarded = Guarded(frozen, name, Table())
+    waits = []
+    for _ in range(5):
+        start = time.perf_counter()
+        if name == "raise":
+            with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
+                guarded.decide([TIGHT], "a")
+        else:
+            guarded.decide([TIGHT], "a")
+        waits.append(time.perf_counter() - start)
+    assert 0.2 < waits[0] < 0.3
+    if name == "raise":
+        assert all(0.2 < wait < 0.3 for wait in waits)
+    else:
+        assert all(wait < 0.05 for wait in waits[1:])
