@@ -1,0 +1,215 @@
+/*
+ * A small table file, its bytes damaged by whoever includes this, then opened and used: it must be refused with a
+ * message, or be used safely. The file is the same in every run, up to the library's layout: the secret is not
+ * random here.
+ */
+#ifndef WEIR_DAMAGED_H
+#define WEIR_DAMAGED_H
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "layout.h"
+#include "weir/weir.h"
+
+#define DAMAGED_MUST(condition)                                                                      \
+    do {                                                                                             \
+        if (!(condition)) {                                                                          \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                          \
+            abort();                                                                                 \
+        }                                                                                            \
+    } while (0)
+
+#define DAMAGED_NOW INT64_C(1700000000000000000)
+#define DAMAGED_SECOND INT64_C(1000000000)
+#define DAMAGED_DAY (86400 * DAMAGED_SECOND)
+#define DAMAGED_LIMITS 6
+
+struct damaged {
+    char uri[80];
+    char path[64];
+    unsigned char *base; /* the undamaged file */
+    size_t size;
+    struct weir_limit limit[DAMAGED_LIMITS];
+};
+
+static inline struct weir_check damaged_check(const struct damaged *damaged, int i, int64_t cost) {
+    return (struct weir_check){.limit = &damaged->limit[i], .key = "key", .key_len = 3, .cost = cost};
+}
+
+/* Records for stripe 0, its neighbour and the pool, as a process leaves them that is killed in a commit. */
+static inline void damaged_arm(struct weir_table *table) {
+    uint32_t pool = table->stripe_mask + 1;
+    struct weir_lock *lead = weir_lock_at(table, 0);
+    lead->last_seq = 1000;
+    lead->members = 2;
+    lead->member[0] = 1;
+    lead->member[1] = (uint16_t)pool;
+    for (uint32_t i = 0; i <= pool; i++) {
+        struct weir_lock *lock = weir_lock_at(table, i);
+        lock->lead = 0;
+        lock->seq = 1000;
+        lock->armed = 2;
+        if (i < pool)
+            table->stripe[i].undo[0] = (struct weir_undo){
+                .cell = i * WEIR_BUCKET_CELLS, .was = table->cell[i * WEIR_BUCKET_CELLS]};
+    }
+    table->pool->was_head = table->pool->free_head;
+    table->pool->was_count = table->pool->free_count;
+    table->pool->was[0] = (struct weir_link){5, table->line[5].next};
+    lead->txn = 1000;
+}
+
+static inline void damaged_make(struct damaged *damaged) {
+    struct weir_table *table;
+    struct weir_verdict verdict;
+    snprintf(damaged->path, sizeof damaged->path, "/dev/shm/weir-damaged-%d", (int)getpid());
+    snprintf(damaged->uri, sizeof damaged->uri, "file://%s", damaged->path);
+    unlink(damaged->path);
+    char uri[120];
+    snprintf(uri, sizeof uri, "%s?keys=64&hits=200", damaged->uri);
+    DAMAGED_MUST(weir_table_open(uri, &table, NULL) == 0);
+    memset(table->header->secret, 7, sizeof table->header->secret);
+    for (size_t i = 0; i < sizeof table->header->mix / sizeof table->header->mix[0]; i++)
+        table->header->mix[i] = UINT64_C(0x9E3779B97F4A7C15) * (2 * i + 1);
+    table->header->checksum = weir_checksum(table->header);
+    for (int i = 0; i < DAMAGED_LIMITS; i++) {
+        damaged->limit[i] = (struct weir_limit){.amount = i == 5 ? 450 : 40,
+                                                .period_ns = DAMAGED_DAY,
+                                                .multiples = 1,
+                                                .unit = WEIR_DAY,
+                                                .strategy = i == 5 ? WEIR_MOVING_WINDOW : i};
+        struct weir_check check = damaged_check(damaged, i, 1);
+        for (int hits = 0; hits < (i == 5 ? 400 : 45); hits++)
+            DAMAGED_MUST(weir_decide(table, &check, 1, DAMAGED_NOW + hits * DAMAGED_SECOND, WEIR_HIT,
+                                     &verdict, NULL) == 0);
+    }
+    DAMAGED_MUST(weir_table_check(table, NULL) == 0);
+    damaged_arm(table);
+    damaged->size = table->bytes;
+    damaged->base = malloc(damaged->size);
+    DAMAGED_MUST(damaged->base);
+    memcpy(damaged->base, table->header, damaged->size);
+    weir_table_close(table);
+    unlink(damaged->path);
+}
+
+static inline void damaged_free(struct damaged *damaged) {
+    unlink(damaged->path);
+    free(damaged->base);
+}
+
+static inline void damaged_see(int rc, const struct weir_verdict *verdict, const struct weir_limit *limit) {
+    DAMAGED_MUST(rc == 0 || rc == WEIR_EFULL || rc == WEIR_ECORRUPT);
+    if (rc < 0)
+        return;
+    DAMAGED_MUST(verdict->allowed == 0 || verdict->allowed == 1);
+    DAMAGED_MUST(verdict->limit == limit->amount);
+    DAMAGED_MUST(verdict->remaining >= 0 && verdict->remaining <= limit->amount);
+    DAMAGED_MUST(verdict->reset_at_ns >= 0);
+    DAMAGED_MUST(verdict->retry_after_ns >= 0 && (verdict->allowed == (verdict->retry_after_ns == 0)));
+    DAMAGED_MUST(verdict->delay_ns >= 0);
+}
+
+/* Asks everything of everyone. */
+static inline void damaged_use(const struct damaged *damaged, struct weir_table *table) {
+    static const int64_t times[] = {DAMAGED_NOW + 400 * DAMAGED_SECOND,
+                                    DAMAGED_NOW + 401 * DAMAGED_SECOND,
+                                    DAMAGED_NOW + 200 * DAMAGED_SECOND, /* back */
+                                    0,
+                                    DAMAGED_NOW + DAMAGED_DAY + 300 * DAMAGED_SECOND,
+                                    WEIR_NOW_MAX};
+    static const int64_t costs[] = {1, 0, 40, INT64_MAX};
+    static const enum weir_mode modes[] = {WEIR_TEST, WEIR_HIT, WEIR_EACH, WEIR_REFUND};
+    struct weir_check checks[DAMAGED_LIMITS];
+    struct weir_verdict verdicts[DAMAGED_LIMITS];
+    struct weir_table_info info;
+    for (size_t t = 0; t < sizeof times / sizeof times[0]; t++) {
+        for (int i = 0; i < DAMAGED_LIMITS; i++) {
+            enum weir_mode mode = modes[(t + (size_t)i) % 4];
+            checks[i] = damaged_check(damaged, i, costs[t % 4]);
+            damaged_see(weir_decide(table, &checks[i], 1, times[t], WEIR_TEST, verdicts, NULL), verdicts,
+                        checks[i].limit);
+            damaged_see(weir_decide(table, &checks[i], 1, times[t], mode, verdicts, NULL), verdicts,
+                        checks[i].limit);
+            checks[i].cost = 1;
+        }
+        int rc = weir_decide(table, checks, DAMAGED_LIMITS, times[t], modes[t % 4], verdicts, NULL);
+        DAMAGED_MUST(rc == 0 || rc == WEIR_EFULL || rc == WEIR_ECORRUPT);
+        DAMAGED_MUST(weir_table_info(table, times[t], &info) == 0);
+    }
+    for (int i = 0; i < 100; i++) { /* strangers, who evict */
+        char key[8];
+        int len = snprintf(key, sizeof key, "%d", i);
+        struct weir_check check = {.limit = &damaged->limit[i % DAMAGED_LIMITS], .key = key,
+                                   .key_len = (size_t)len, .cost = 1};
+        damaged_see(weir_decide(table, &check, 1, DAMAGED_NOW, WEIR_HIT, verdicts, NULL), verdicts,
+                    check.limit);
+    }
+}
+
+/*
+ * Whether the logs end when they did. A log's newest time is its expires_ns less the period, which is the
+ * limit's: nobody who verifies a table can know it, and a log that is continued behind another end is
+ * broken afterwards.
+ */
+static inline int damaged_keeps_ends(const struct damaged *damaged, struct weir_table *table) {
+    const struct weir_header *header = table->header;
+    const unsigned char *base = damaged->base + header->cells_at;
+    for (uint64_t i = 0; i < header->keys; i++) {
+        struct weir_cell was;
+        memcpy(&was, base + i * sizeof was, sizeof was);
+        const struct weir_cell *is = &table->cell[i];
+        if (weir_owns_lines(&is->state) && is->state.expires_ns != was.state.expires_ns)
+            return 0;
+    }
+    return 1;
+}
+
+/*
+ * Writes `bytes` into the file, opens it and uses it. With `live`, these are written over the table while it is
+ * open: then nobody has verified them. Returns whether the table was opened.
+ */
+static inline int damaged_try(const struct damaged *damaged, const unsigned char *bytes, int live) {
+    struct weir_table *table;
+    struct weir_error error = {.message = ""};
+    int fd = open(damaged->path, O_CREAT | O_TRUNC | O_RDWR, 0600);
+    DAMAGED_MUST(fd >= 0);
+    DAMAGED_MUST(write(fd, live ? damaged->base : bytes, damaged->size) == (ssize_t)damaged->size);
+    close(fd);
+    int rc = weir_table_open(damaged->uri, &table, &error);
+    if (rc < 0) {
+        DAMAGED_MUST(!live);
+        DAMAGED_MUST(rc == WEIR_EFORMAT || rc == WEIR_EVERSION);
+        DAMAGED_MUST(strstr(error.message, damaged->uri));
+        return 0;
+    }
+    if (live)
+        memcpy(table->cell, bytes + table->header->cells_at, damaged->size - table->header->cells_at);
+    int verified = weir_table_check(table, &error);
+    DAMAGED_MUST(verified == 0 || (live && verified == WEIR_ECORRUPT));
+    if (verified == 0 && !damaged_keeps_ends(damaged, table))
+        verified = WEIR_ECORRUPT;
+    damaged_use(damaged, table);
+    rc = weir_table_check(table, &error);
+    if (rc < 0 && verified == 0)
+        fprintf(stderr, "%s\n", error.message);
+    DAMAGED_MUST(rc == 0 || verified < 0); /* what was sound stays so, whatever it said */
+    struct weir_check checks[DAMAGED_LIMITS];
+    for (int i = 0; i < DAMAGED_LIMITS; i++)
+        checks[i] = damaged_check(damaged, i, 1);
+    rc = weir_clear(table, checks, DAMAGED_LIMITS);
+    DAMAGED_MUST(rc == 0 || (verified < 0 && (rc == WEIR_ECORRUPT || rc == WEIR_EFULL)));
+    rc = weir_table_reset(table);
+    DAMAGED_MUST(rc == 0 || (verified < 0 && (rc == WEIR_ECORRUPT || rc == WEIR_EFULL)));
+    rc = weir_table_check(table, &error);
+    DAMAGED_MUST(rc == 0 || verified < 0);
+    weir_table_close(table);
+    return 1;
+}
+
+#endif
