@@ -236,6 +236,43 @@ static PyObject *decision_subscript(PyObject *object, PyObject *index) {
     return decision_item(object, i < 0 ? i + Py_SIZE(object) : i);
 }
 
+/* A number as text; negative ones do not occur. */
+static PyObject *text_of(int64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    uint64_t rest = number > 0 ? (uint64_t)number : 0;
+    do
+        digits[--at] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    return PyUnicode_DecodeASCII(digits + at, (Py_ssize_t)(sizeof digits - at), NULL);
+}
+
+static PyObject *decision_texts(PyObject *object, PyObject *argument) {
+    struct core_decision *self = SELF(object);
+    Py_ssize_t index = PyNumber_AsSsize_t(argument, PyExc_IndexError);
+    if (index == -1 && PyErr_Occurred())
+        return NULL;
+    if (index < 0 || index >= Py_SIZE(object)) {
+        PyErr_SetString(PyExc_IndexError, "decision index out of range");
+        return NULL;
+    }
+    int64_t now_ns = core_now(self->state);
+    if (now_ns < 0)
+        return NULL;
+    const struct weir_verdict *verdict = &self->verdict[index];
+    /* Rounded up to microseconds first, as everywhere. */
+    int64_t reset_us = verdict->reset_at_ns / 1000 + (verdict->reset_at_ns % 1000 > 0);
+    int64_t reset = reset_us / 1000000 + 1;
+    PyObject *remaining = text_of(verdict->remaining);
+    PyObject *moment = text_of(reset);
+    PyObject *wait = text_of((reset * 1000000 - now_ns / 1000) / 1000000);
+    PyObject *texts = remaining && moment && wait ? PyTuple_Pack(3, remaining, moment, wait) : NULL;
+    Py_XDECREF(remaining);
+    Py_XDECREF(moment);
+    Py_XDECREF(wait);
+    return texts;
+}
+
 static PyObject *decision_repr(PyObject *object) {
     struct core_decision *self = SELF(object);
     PyObject *verdict = get_verdict(object, NULL);
@@ -254,6 +291,17 @@ PyDoc_STRVAR(
     "What all limits of one check said: a sequence of Verdict. Stores of one's own make them.\n\n"
     "deciding: index of the limit to tell the client of. now: seconds since the epoch.");
 
+PyDoc_STRVAR(
+    texts_doc,
+    "texts($self, index, /)\n--\n\n"
+    "What headers tell of one limit, as text: what remains, the first whole second after its\n"
+    "reset, and the whole seconds from now until then. In one call for the sake of web servers.");
+
+static PyMethodDef decision_methods[] = {
+    {"texts", decision_texts, METH_O, texts_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyGetSetDef decision_getset[] = {
     {"allowed", get_allowed, NULL, PyDoc_STR("Whether no limit denied."), NULL},
     {"deciding", get_deciding, NULL, PyDoc_STR("Index of the limit to tell the client of."), NULL},
@@ -268,6 +316,7 @@ static PyType_Slot decision_slots[] = {
     {Py_tp_dealloc, decision_dealloc},
     {Py_tp_traverse, decision_traverse},
     {Py_tp_repr, decision_repr},
+    {Py_tp_methods, decision_methods},
     {Py_tp_getset, decision_getset},
     {Py_tp_iter, PySeqIter_New},
     {Py_sq_length, decision_length},

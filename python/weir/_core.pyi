@@ -159,6 +159,12 @@ class Decision:
     @property
     def now(self) -> float:
         """The moment of the decision."""
+    def texts(self, index: int, /) -> tuple[str, str, str]:
+        """What headers tell of one limit, as text.
+
+        What remains, the first whole second after its reset, and the whole seconds from now until
+        then. In one call for the sake of web servers.
+        """
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Verdict: ...

@@ -16,13 +16,13 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask.ctx import RequestContext
 from flask.wrappers import Response
 
-from weir._core import EACH, HIT, TEST, Verdict, join_key
+from weir._core import EACH, HIT, TEST, Decision, join_key
 
 from ._ask import StoreFailedError
 from ._context import current_context
@@ -70,22 +70,20 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
             return response
         if seen[0] is not None:
             return response  # there was nothing to check
-        check = seen[1]
+        _, check, _, decision, looked = seen
         writer = state.headers
+        told = check.told
         if check.later is not None:
-            after = count_later(seen, response)
-            if check.told >= 0 and writer.kinds:
-                if writer.plain:
-                    verdict = check.told_verdict(seen[3], seen[4], after)
-                    writer.write_plain(response.headers, check.told_entry, verdict)
-                else:
-                    verdicts = check.verdicts(seen[3], seen[4], after)
-                    writer.write(response.headers, check.entries, verdicts, check.told)
-        elif check.told >= 0:
+            wanted, after = count_later(seen, response)
             if writer.plain:
-                writer.write_plain(response.headers, check.told_entry, seen[3][check.told])
+                decision, told = check.told_in(decision, looked, wanted, after)
+            else:
+                decision = check.verdicts(decision, looked, wanted, after)
+        if told >= 0:
+            if writer.plain:
+                writer.write_plain(response.headers, check.told_entry, decision, told)
             elif writer.kinds:
-                writer.write(response.headers, check.entries, seen[3], check.told)
+                writer.write(response.headers, check.entries, decision, told)
         return response
 
     return before_request, after_request
@@ -210,22 +208,25 @@ def compile_check(check: Check, plan: Plan) -> Callable[[RequestContext], None]:
     return run_for_address
 
 
-def count_later(seen: Seen, response: Response) -> dict[int, Verdict]:
-    """Count the limits with ``deduct_when`` that say so; what they said then, by index."""
+def count_later(seen: Seen, response: Response) -> tuple[Sequence[int], Decision | None]:
+    """Count the limits with ``deduct_when`` that say so: which they are, and what they said."""
     _, check, key, _, _ = seen
     entries = check.entries
-    watched = check.watched
-    wanted = [i for i in watched if entries[i].deduct_when(response)]  # type: ignore[misc]
+    wanted: Sequence[int] = check.watched
+    for i in check.watched:
+        if not entries[i].deduct_when(response):  # type: ignore[misc]
+            wanted = [n for n in wanted if n != i]
     if not wanted:
-        return {}
+        return wanted, None
     later = check.later
-    if later is None or len(wanted) != len(watched):
+    if later is None or wanted is not check.watched:
         later = Group([entries[i] for i in wanted])
     state = check.plan.state
     try:
         text = key if key.isascii() and "/" not in key and "%" not in key else join_key(key)
-        decision = state.decide(later.bounds, later.keys(check.prefix + text), later.costs, EACH)
+        return wanted, state.decide(
+            later.bounds, later.keys(check.prefix + text), later.costs, EACH
+        )
     except Exception as error:
         state.fail_late(error)
-        return {}
-    return {i: verdict for i, verdict in zip(wanted, decision, strict=True) if verdict.allowed}
+        return wanted, None

@@ -18,7 +18,7 @@ from .constants import ConfigVars, HeaderNames
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from weir._core import Verdict
+    from weir._core import Decision, Verdict
 
     from ._limits import Verdicts
     from ._plan import Entry
@@ -75,30 +75,30 @@ class HeaderWriter:
             HeaderNames.RETRY_AFTER: self.retry_after,
         }
 
-    def _plain_writer(self) -> Callable[[Headers, Entry, Verdict], None]:
+    def _plain_writer(self) -> Callable[[Headers, Entry, Decision, int], None]:
         """As :meth:`write`, for what most want told: ``X-RateLimit-*``, nothing denied.
 
         A closure: every request that passes goes through here, and looks up nothing twice.
         """
-        limit, remaining, reset_name, retry_after = self._names
+        limit, remaining, reset, retry_after = self._names
         lower = retry_after.lower()
         length = len(retry_after)
         merge = self._merge
 
-        def write_plain(headers: Headers, entry: Entry, verdict: Verdict) -> None:
-            reset = int(verdict.reset_at) + 1
-            wait = int(reset - time.time())
+        def write_plain(headers: Headers, entry: Entry, decision: Decision, index: int) -> None:
+            texts = decision.texts(index)
+            wait = texts[2]
             # The pairs that Headers is a list of. Its add() would check each anew, at a
             # microsecond a pair.
             for name, _ in headers._list:
                 if len(name) == length and name.lower() == lower:
-                    wait = merge(headers, wait)
+                    wait = str(merge(headers, int(wait)))
                     break
             headers._list += (
                 (limit, entry.amount_text),
-                (remaining, f"{verdict.remaining}"),
-                (reset_name, f"{reset}"),
-                (retry_after, f"{wait}"),
+                (remaining, texts[0]),
+                (reset, texts[1]),
+                (retry_after, wait),
             )
 
         return write_plain

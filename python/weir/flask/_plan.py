@@ -25,8 +25,7 @@ will be called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flask import Flask
@@ -225,25 +224,37 @@ class Check:
         self,
         counted: Decision | None,
         looked: Decision | None,
-        after: Mapping[int, Verdict] = MappingProxyType({}),
+        wanted: Sequence[int] = (),
+        after: Decision | None = None,
     ) -> list[Verdict]:
-        """What all limits said, in their order; ``after``: those that counted after the view."""
+        """What all limits said, in their order.
+
+        counted, looked: decisions of the fast path. after: of the limits at ``wanted``, after the
+        view.
+        """
         at_once = iter(counted or ())
         watched = iter(looked[len(self.metas) :] if looked is not None else ())
         verdicts = [next(watched if entry.deduct_when else at_once) for entry in self.entries]
-        return [after.get(i, verdict) for i, verdict in enumerate(verdicts)]
+        for i, verdict in zip(wanted, after or (), strict=False):
+            if verdict.allowed:
+                verdicts[i] = verdict
+        return verdicts
 
-    def told_verdict(
-        self, counted: Decision | None, looked: Decision | None, after: Mapping[int, Verdict]
-    ) -> Verdict:
-        """The one of :meth:`verdicts` to tell of."""
-        if self.told in after:
-            return after[self.told]
-        if self.told in self.watched:
-            assert looked is not None
-            return looked[len(self.metas) + self.told_there]
-        assert counted is not None
-        return counted[self.told_there]
+    def told_in(
+        self,
+        counted: Decision | None,
+        looked: Decision | None,
+        wanted: Sequence[int],
+        after: Decision | None,
+    ) -> tuple[Decision | None, int]:
+        """Which of these decisions tells of the limit to tell of, and where in it."""
+        if self.told not in self.watched:
+            return counted, self.told_there
+        if after is not None and self.told in wanted:
+            index = wanted.index(self.told)
+            if after[index].allowed:
+                return after, index
+        return looked, len(self.metas) + self.told_there
 
     def key_of(self, key: str, entry: Entry) -> str:
         """What the storage knows a static limit by."""

@@ -51,6 +51,7 @@ DIFFERENCES = {
     "meta-limits": "adjusted",
     "request-identifier": "adjusted",
     "sliding-window-exact": "adjusted",
+    "moving-window-end": "adjusted",
     "deciding-limit": "not compared",
     "retry-after": "not compared",
     "sliding-window-reset": "not compared",
@@ -141,6 +142,20 @@ class Adjusted:
         def weighted(self: Any, item: Any, previous: int, ttl: float, count: int) -> float:
             return exact(previous, ttl, item.get_expiry()) + count
 
+        # moving-window-end: a hit leaves it one period later, not a moment after that.
+        def acquire_entry(self: Any, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+            events = self.events.setdefault(key, [])
+            now = time.time()
+            full = amount > limit or (
+                len(events) > limit - amount and events[limit - amount].atime > now - expiry
+            )
+            if not full:
+                if len(events) > limit - amount:
+                    used["moving-window-end"] += events[limit - amount].atime == now - expiry
+                events[:0] = [limits.storage.memory.Entry(expiry)] * amount
+            return not full
+
+        monkeypatch.setattr(memory, "acquire_entry", acquire_entry)
         monkeypatch.setattr(memory, "acquire_sliding_window_entry", acquire)
         monkeypatch.setattr(
             limits.strategies.SlidingWindowCounterRateLimiter, "_weighted_count", weighted
@@ -340,9 +355,6 @@ class Maker:
         requests = []
         for _ in range(self.random.randint(8, 16)):
             wait = pick([0, 0, 0, 0, 0, 0.25, 1, 1, 2, 7.75, 30, 60, 61.5, 90, 600, 3600, 90000])
-            if app["strategy"] != "fixed-window" and wait:
-                # To the very moment at which a hit leaves the moving window, see there.
-                wait += self.random.randrange(1, 64) / 64
             requests.append(
                 {
                     "wait": wait,
