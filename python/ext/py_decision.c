@@ -96,12 +96,12 @@ struct core_decision *core_decision_new(struct core_state *state, Py_ssize_t cou
     return self;
 }
 
-/* A float of seconds as nanoseconds; infinity is WEIR_NEVER if `never`. */
-static int read_seconds(PyObject *object, const char *what, bool never, int64_t *ns) {
+/* A float of seconds as nanoseconds; infinity is WEIR_NEVER, or a moment beyond time's end. */
+static int read_seconds(PyObject *object, const char *what, int64_t *ns) {
     double seconds = core_number(object, what);
     if (seconds == -1.0 && PyErr_Occurred())
         return -1;
-    if (never && seconds > 1e18) {
+    if (seconds > 1e18) {
         *ns = WEIR_NEVER;
         return 0;
     }
@@ -122,9 +122,9 @@ static int read_verdict(PyObject *object, struct weir_verdict *verdict) {
     int allowed = PyObject_IsTrue(item[0]);
     if (allowed < 0 || core_count(item[1], "limit", &verdict->limit) < 0 ||
         core_count(item[2], "remaining", &verdict->remaining) < 0 ||
-        read_seconds(item[3], "reset_at", true, &verdict->reset_at_ns) < 0 ||
-        read_seconds(item[4], "retry_after", true, &verdict->retry_after_ns) < 0 ||
-        read_seconds(item[5], "delay", true, &verdict->delay_ns) < 0)
+        read_seconds(item[3], "reset_at", &verdict->reset_at_ns) < 0 ||
+        read_seconds(item[4], "retry_after", &verdict->retry_after_ns) < 0 ||
+        read_seconds(item[5], "delay", &verdict->delay_ns) < 0)
         goto out;
     verdict->allowed = allowed;
     verdict->reserved = 0;

@@ -187,6 +187,8 @@ def test_decisions_can_be_made() -> None:
     decision = Decision([verdict, never], 1, NOW)
     assert (decision.allowed, decision.deciding, decision.now) == (False, 1, NOW)
     assert list(decision) == [verdict, never]
+    beyond = Verdict(True, 1, 1, math.inf, 0.0, math.inf)  # what lies after time's end
+    assert Decision([beyond], 0, NOW).verdict == beyond
     assert Decision(((1, 10, 9, NOW, 0, 0.0),), deciding=0, now=NOW)[0] == verdict  # type: ignore[arg-type]
 
 
@@ -200,7 +202,8 @@ def test_decisions_can_be_made() -> None:
         ([Verdict(True, 1, 1, NOW, 0, 0)], 0, math.nan),
         ([Verdict(True, 1, 1, NOW, 0, 0)], 0, -1.0),
         ([Verdict(True, 1, -1, NOW, 0, 0)], 0, NOW),
-        ([Verdict(True, 1, 1, math.inf, 0, 0)], 0, NOW),
+        ([Verdict(True, 1, 1, math.nan, 0, 0)], 0, NOW),
+        ([Verdict(True, 1, 1, -math.inf, 0, 0)], 0, NOW),
         ([(True, 1, 1)], 0, NOW),
         ([None], 0, NOW),
         (None, 0, NOW),
