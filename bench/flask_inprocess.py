@@ -10,8 +10,8 @@ Caveats before numbers:
   the wall measures the neighbours. What Flask-Limiter's storage does in a thread of its own is not
   in its numbers.
 - The three applications take turns in short rounds, in random order and each warmed up by requests
-  that are not measured, so that a machine that slows down slows all three. What counts is the ratio: what
-  Flask-Limiter adds over what Weir adds.
+  that are not measured, so that a machine that slows down slows all three. What counts is the
+  ratio: what Flask-Limiter adds over what Weir adds.
 - Medians over the rounds, with the quartiles in brackets.
 
 Usage: python bench/flask_inprocess.py [--rounds N] [--calls N] [--json]

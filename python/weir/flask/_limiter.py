@@ -99,7 +99,8 @@ class Limiter:
     :param shadow: evaluate, log and count, but refuse nobody.
     :param problem_json: refuse with an ``application/problem+json`` body.
     :param on_store_error: what happens while the storage is away: ``"raise"`` (default), ``"open"``
-        (let everybody in), ``"closed"`` (503), ``"local"`` (count in this process).
+        (everybody passes), ``"closed"`` (nobody does), ``"local"`` (limits hold on each host), see
+        :mod:`weir.policy`.
     :raises UsageError: for arguments that do not exist or cannot be meant so.
     """
 

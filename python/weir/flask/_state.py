@@ -15,6 +15,7 @@ from flask import Flask, Request
 from flask.wrappers import Response
 
 from weir._auto import note_environ
+from weir.policy import POLICIES, Guarded
 from weir.storage import StorageTypes, storage_from_string
 from weir.strategies import STRATEGIES, RateLimiter
 
@@ -32,9 +33,6 @@ _autos = itertools.count()
 
 T = TypeVar("T")
 L = TypeVar("L", bound=Limit)
-
-#: What to do while the storage is away: raise, let everybody in, let nobody in, or count here.
-ON_STORE_ERROR = ("raise", "open", "closed", "local")
 
 
 @dataclasses.dataclass
@@ -233,16 +231,16 @@ class AppState:
             or bool(self.fallback_limits)
         )
         policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)
-        if policy is None:
-            policy = "local" if enabled else "raise"
-        elif policy not in ON_STORE_ERROR:
+        if policy is not None and policy not in POLICIES:
             raise ConfigurationError(
-                "EOPTION", f"on_store_error={policy!r}; there are {', '.join(ON_STORE_ERROR)}"
+                "EOPTION", f"on_store_error={policy!r}; there are {', '.join(POLICIES)}"
             )
-        self.on_store_error: str = policy
-        #: Where counts go while the storage is away; None unless the policy is "local".
+        self.on_store_error: str = policy or "raise"
+        if self.on_store_error != "raise":
+            self.use_storage(Guarded(self.storage, self.on_store_error))
+        #: Where counts go while the storage is away, if Flask-Limiter's arguments say so.
         self.fallback: StorageTypes | None = (
-            storage_from_string("memory://") if policy == "local" else None
+            storage_from_string("memory://") if enabled and policy is None else None
         )
         self.dead = False
         self._probes = 0
@@ -332,8 +330,7 @@ class AppState:
     def fail(self, error: Exception, decide: object) -> bool:
         """The storage raised ``error`` when asked by way of ``decide``.
 
-        True: ask again, now locally. False: let the request pass. Otherwise raises what the request
-        gets.
+        True: ask again, now locally. Otherwise raises ``error``.
         """
         self.counters["store_error"] += 1
         if self.fallback is not None and decide != self.fallback.decide:
@@ -349,20 +346,12 @@ class AppState:
                     self._next_probe = time.time() + 1
                     self.forget_plans()  # for the fast path is closed now
             return True
-        if self.on_store_error == "open":
-            self.limiter.logger.exception("the rate limit storage failed; the request passes")
-            return False
-        if self.on_store_error == "closed":
-            from werkzeug.exceptions import ServiceUnavailable
-
-            self.limiter.logger.exception("the rate limit storage failed; the request is refused")
-            raise ServiceUnavailable(retry_after=1) from error
         raise error
 
     def fail_late(self, error: Exception) -> None:
         """The storage raised ``error``, which is being handled, when the response was there."""
         self.counters["store_error"] += 1
-        if self.on_store_error == "raise" and not self.swallow_errors:
+        if self.fallback is None and not self.swallow_errors:
             raise error
         self.limiter.logger.exception("a limit could not be counted after the response")
 

@@ -36,18 +36,30 @@ class Broken:
 
 
 @pytest.fixture
-def broken(app: Flask, make: Any) -> Any:
+def broken(make: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a limiter over a storage that is away."""
+    made: list[Broken] = []
+
+    def open_broken(uri: str, **options: Any) -> Broken:
+        made.append(Broken(weir.Table()))
+        return made[-1]
+
+    monkeypatch.setitem(weir.storage.SCHEMES, "broken", open_broken)
 
     def broken(**options: Any) -> tuple[Limiter, Broken]:
-        limiter: Limiter = make(**options)
-        state = app.extensions["weir"][limiter]
-        storage = Broken(state.storage)
-        state.use_storage(storage)
-        storage.broken = True
-        return limiter, storage
+        limiter: Limiter = make(storage_uri="broken://", **options)
+        made[-1].broken = True
+        return limiter, made[-1]
 
     return broken
+
+
+@pytest.fixture
+def monotonic(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the policies is ours, too."""
+    import weir.policy
+
+    monkeypatch.setattr(weir.policy, "monotonic", clock)
 
 
 @pytest.fixture
@@ -86,28 +98,36 @@ def test_swallow_errors_of_a_key_function(
 
 
 def test_open(broken: Any, hello: None, statuses: Any, caplog: Any) -> None:
-    broken(default_limits=["1/minute"], on_store_error="open", headers_enabled=True)
+    _, storage = broken(default_limits=["1/minute"], on_store_error="open", headers_enabled=True)
     assert statuses(3) == [200] * 3
-    assert "passes" in caplog.text
+    assert storage.asked == 1
+    assert "every request passes" in caplog.text
 
 
-def test_closed(broken: Any, hello: None, get: Any, statuses: Any) -> None:
-    _, storage = broken(default_limits=["1/minute"], on_store_error="closed")
+def test_closed(broken: Any, hello: None, get: Any, clock: Any, monotonic: None) -> None:
+    _, storage = broken(default_limits=["1/minute"], on_store_error="closed", headers_enabled=True)
     reply = get("/")
-    assert reply.status_code == 503
+    assert reply.status_code == 429
     assert reply.headers["Retry-After"] == "1"
     storage.broken = False
-    assert statuses(2) == [200, 429]
+    clock.forward(1)
+    assert [get("/").status_code for _ in range(2)] == [200, 429]
 
 
-@pytest.mark.parametrize(
-    "options", [{"in_memory_fallback_enabled": True}, {"on_store_error": "local"}]
-)
-def test_local_counts_the_usual_limits_in_memory_until_the_storage_is_back(
-    broken: Any, hello: None, statuses: Any, clock: Any, caplog: Any, options: dict[str, Any]
+def test_local(broken: Any, hello: None, statuses: Any, clock: Any, monotonic: None) -> None:
+    _, storage = broken(default_limits=["2/minute"], on_store_error="local")
+    assert statuses(3) == [200, 200, 429]
+    assert storage.asked == 1
+    storage.broken = False
+    clock.forward(1)
+    assert statuses(3) == [200, 200, 429]
+
+
+def test_the_usual_limits_are_counted_in_memory_until_the_storage_is_back(
+    broken: Any, hello: None, statuses: Any, clock: Any, caplog: Any
 ) -> None:
     caplog.set_level("INFO", "flask-limiter")
-    limiter, storage = broken(default_limits=["2/minute"], **options)
+    limiter, storage = broken(default_limits=["2/minute"], in_memory_fallback_enabled=True)
     storage.broken = False
     assert statuses(1) == [200]
     storage.broken = True
@@ -126,7 +146,7 @@ def test_local_counts_the_usual_limits_in_memory_until_the_storage_is_back(
 def test_a_dead_storage_is_probed_after_1_2_4_seconds_up_to_32(
     app: Flask, broken: Any, hello: None, get: Any, clock: Any, monkeypatch: Any
 ) -> None:
-    _, storage = broken(default_limits=["99/second"], on_store_error="local")
+    _, storage = broken(default_limits=["99/second"], in_memory_fallback_enabled=True)
     start = clock.now
     probes: list[float] = []
 
