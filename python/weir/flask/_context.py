@@ -19,10 +19,18 @@ def _find() -> Callable[[], RequestContext]:
     variable = getattr(flask.globals, "_cv_request", None)
     if variable is not None:
         return cast("Callable[[], RequestContext]", variable.get)
+    if not hasattr(flask.ctx.AppContext, "request"):
+        proxy: Any = flask.globals.request_ctx
+        return cast("Callable[[], RequestContext]", proxy._get_current_object)
+
     # From Flask 3.2 on there is one context for requests and all else.
-    merged = hasattr(flask.ctx.AppContext, "request")
-    proxy: Any = flask.globals.app_ctx if merged else flask.globals.request_ctx
-    return cast("Callable[[], RequestContext]", proxy._get_current_object)
+    def current() -> RequestContext:
+        context: Any = flask.globals.app_ctx._get_current_object()  # type: ignore[attr-defined]
+        if not context.has_request:
+            raise RuntimeError("there is no request")
+        return cast("RequestContext", context)
+
+    return current
 
 
 #: Returns the context of the current request; LookupError or RuntimeError outside of one.

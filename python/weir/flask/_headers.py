@@ -124,7 +124,7 @@ class HeaderWriter:
     def _wait(self, verdict: Verdict, reset: int, now: float) -> int:
         """Seconds to wait, rounded so that the request passes then: the moment is a promise."""
         if verdict.allowed or math.isinf(verdict.retry_after):
-            return int(reset - now)
+            return max(0, int(reset - now))
         return math.ceil(verdict.retry_after)
 
     def _format(self, wait: int, reset: int, verdict: Verdict, now: float) -> str:

@@ -283,6 +283,9 @@ Seen: TypeAlias = "tuple[None, Check, str, Decision | None, Decision | None]"
 _NOBODY = View("")
 
 
+Node: TypeAlias = "Check | Ask | Broken"
+
+
 class Ask:
     """A check that depends on what one function returns."""
 
@@ -290,12 +293,12 @@ class Ask:
 
     is_ask: Literal[True] = True
 
-    def __init__(self, ask: Callable[[], str], grow: Callable[[str], Check | Ask]) -> None:
+    def __init__(self, ask: Callable[[], str], grow: Callable[[str], Node]) -> None:
         self.ask = ask
         self.grow = grow
-        self.known: dict[str, Check | Ask] = {}
+        self.known: dict[str, Node] = {}
 
-    def next(self) -> Check | Ask:
+    def next(self) -> Node:
         """Ask, and go on with the answer."""
         text = self.ask()
         if not text:
@@ -308,6 +311,21 @@ class Ask:
                 self.known.clear()
             node = self.known[text] = self.grow(text)
         return node
+
+
+class Broken:
+    """A check that cannot be made: a default limit that cannot be read, say."""
+
+    __slots__ = ("error",)
+
+    is_ask: Literal[True] = True
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def next(self) -> Node:
+        """Raise what was raised when the plan was made."""
+        raise self.error.with_traceback(None)
 
 
 class UnaskedError(Exception):
@@ -585,7 +603,7 @@ class Resolver:
                 entry = Entry(limit, state.strategy, self.endpoint, self.method)
                 entry.metas = tuple(own)
                 entries.append(entry)
-        self.find_twins(entries, origin)
+        self.find_twins(entries, {id(limit) for limit in declared}, origin)
         watched = [*global_metas, *metas]
         if self.exemption & ExemptionScope.META:
             watched = []
@@ -607,7 +625,7 @@ class Resolver:
             entries.append(self.meta_entries[meta])
         return entries
 
-    def find_twins(self, entries: Sequence[Entry], origin: object) -> None:
+    def find_twins(self, entries: Sequence[Entry], declared: set[int], origin: object) -> None:
         """Find limits that count a request twice into one counter.
 
         :raises ConfigurationError: ``ETWICE``, if the limiter is strict; otherwise it is logged.
@@ -617,7 +635,10 @@ class Resolver:
             if entry.scope_of is not None:
                 continue
             counter = (entry.bound, entry.key_func, entry.scope)
-            if counter in here or self.counted.setdefault(counter, origin) is not origin:
+            twin = counter in here
+            if id(entry.limit) in declared:
+                twin = twin or self.counted.setdefault(counter, origin) is not origin
+            if twin:
                 message = (
                     f"two limits of {entry.bound} count each request to {self.endpoint!r} into one"
                     f" counter (scope {entry.scope!r}), so it counts twice"
@@ -627,7 +648,7 @@ class Resolver:
                 self.state.limiter.logger.error("ETWICE: %s", message)
             here.add(counter)
 
-    def grow(self, build: Callable[[], Check], texts: dict[int, str]) -> Check | Ask:
+    def grow(self, build: Callable[[], Check], texts: dict[int, str]) -> Node:
         """The check that ``build`` makes, or what has to be asked for it first."""
         self.texts = texts
         self.complaints = []
@@ -636,6 +657,8 @@ class Resolver:
         except UnaskedError as need:
             provider: Any = need.group.limit_provider
             return Ask(provider, lambda text: self.grow(build, {**texts, id(provider): text}))
+        except Exception as error:
+            return Broken(error)
 
 
 class Plan:
@@ -660,11 +683,11 @@ class Plan:
         self.function = function
         self.resolver = resolver
         #: By the function called, and whether the defaults counted the request before.
-        self.calls: dict[tuple[View | None, bool], Check | Ask] = {}
+        self.calls: dict[tuple[View | None, bool], Node] = {}
         #: Static files, and requests that lead nowhere.
         self.exempt = not resolver.endpoint or resolver.endpoint.rpartition(".")[2] == "static"
         #: What remains for a request that is exempt or filtered out: meta limits.
-        self.bare: Check | Ask = resolver.grow(lambda: resolver.check([], []), {})
+        self.bare: Node = resolver.grow(lambda: resolver.check([], []), {})
         #: The check before dispatch.
         self.before = self.bare if self.exempt else resolver.grow(self._before, {})
 
@@ -700,7 +723,7 @@ class Plan:
         application, defaults, declared = self.resolver.before_dispatch()
         return self.resolver.check([*application, *defaults], declared, bool(defaults), self)
 
-    def call(self, view: View | None, defaults_counted: bool) -> Check | Ask:
+    def call(self, view: View | None, defaults_counted: bool) -> Node:
         """The check for calling the limited function ``view``."""
         resolver = self.resolver
         if view is not None and view is not resolver.view and view not in resolver.inner:

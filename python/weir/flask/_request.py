@@ -17,7 +17,7 @@ from .errors import RateLimitExceeded
 
 if TYPE_CHECKING:
     from ._limiter import Limiter
-    from ._plan import Armed, Ask, Check, Entry, Plan, Seen
+    from ._plan import Armed, Check, Entry, Node, Plan, Seen
     from ._state import AppState
 
 
@@ -125,7 +125,7 @@ class RequestState:
 
     # -- a check
 
-    def run(self, node: Check | Ask) -> None:
+    def run(self, node: Node) -> None:
         """Make a check. Returns if the request may go on, raises what it gets otherwise."""
         try:
             while node.is_ask:

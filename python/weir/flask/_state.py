@@ -148,7 +148,8 @@ class AppState:
         }
         #: Which of this process's automatic storages ours is; None if it is another kind.
         self.auto_number = next(_autos) if self.storage_uri.startswith("auto:") else None
-        self.use_storage(storage_from_string(self.storage_uri, **self.storage_options))
+        self.opened = storage_from_string(self.storage_uri, **self.storage_options)
+        self.use_storage(self.opened)
 
         self._configure_limits(options, config)
         self._configure_fallback(options, config)
@@ -279,7 +280,9 @@ class AppState:
         rule = request.url_rule
         endpoint = rule.endpoint if rule is not None else ""
         identity = endpoint
-        key: object = (endpoint, request.method)
+        # What leads nowhere has one plan, whatever method a client makes up.
+        method = request.method if rule is not None else ""
+        key: object = (endpoint, method)
         if self.identify is not None:
             identity = self.identify() or ""
             key = (identity, request.method, endpoint)
@@ -287,7 +290,7 @@ class AppState:
         plan = plans.get(key)
         function = self.app.view_functions.get(endpoint)
         if plan is None or plan.function is not function:
-            note_environ(self.storage, request.environ)
+            note_environ(self.opened, request.environ)
             if self.key_func is get_remote_address:
                 note_proxy(request.environ)
             resolver = self.resolve(
@@ -297,9 +300,10 @@ class AppState:
             if len(plans) >= PLANS_MAX:
                 plans.clear()
                 ready.clear()
+                self.learned.clear()
             plans[key] = plan
             if plan.fast_call is not None and self.identify is None and self.enabled:
-                ready[endpoint, request.method] = (function, plan.fast_call, plan.fast_before)
+                ready[endpoint, method] = (function, plan.fast_call, plan.fast_before)
         return plan
 
     def resolve(

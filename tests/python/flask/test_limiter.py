@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import inspect
 import weakref
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import flask_limiter
@@ -443,3 +445,41 @@ def test_an_unreadable_default_raises(app: Flask, make: Any, get: Any) -> None:
         get("/")
     with pytest.raises(ValueError, match="fortnight"):
         make(default_limits=["10 per fortnight"], strict=True)
+
+
+def test_an_unreadable_default_may_be_swallowed(
+    app: Flask, make: Any, statuses: Any, caplog: Any
+) -> None:
+    make(default_limits=["10 per fortnight"], swallow_errors=True)
+    app.add_url_rule("/", "hello", hello)
+    assert statuses(2) == [200, 200]
+    assert "fortnight" in caplog.text
+
+
+def test_made_up_methods_and_paths_leave_nothing_behind(
+    app: Flask, make: Any, statuses: Any
+) -> None:
+    limiter = make(default_limits=["1 per hour"])
+    app.add_url_rule("/", "hello", hello)
+    for n in range(50):
+        assert statuses(1, f"/{n}", method=f"METHOD{n}") == [404]
+        assert statuses(1, method=f"METHOD{n}") == [405]
+    assert len(app.extensions["weir"][limiter].plans) == 1
+
+
+def test_threads_get_exactly_the_limit(app: Flask, clock: Any) -> None:
+    limiter = Limiter(
+        get_remote_address, app=app, storage_uri="memory://", default_limits=["100 per hour"]
+    )
+    app.add_url_rule("/", "hello", hello)
+    app.add_url_rule("/own", "own", limiter.limit("50 per hour; 60 per day")(hello))
+
+    def ask(n: int) -> tuple[str, int]:
+        path = ("/", "/own")[n % 2]
+        if n == 150:
+            limiter.exempt(lambda: "something else")  # plans are made anew
+        return path, app.test_client().get(path).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        replies = Counter(pool.map(ask, range(400)))
+    assert replies == {("/", 200): 100, ("/", 429): 100, ("/own", 200): 50, ("/own", 429): 150}
