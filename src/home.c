@@ -26,6 +26,9 @@
 
 #define KEYS_DEFAULT (UINT64_C(256) << 10)
 #define HITS_PER_KEY 4
+#define STRIPE_CELLS 512
+#define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
+#define STRIPE_CELLS_FEW 32
 #define LINE_HITS 14
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MADV_COLLAPSE
@@ -56,7 +59,9 @@ static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits) {
     keys = (keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
     uint64_t lines = hits / LINE_HITS, stripes = 1;
     lines += lines / 32 + 64;
-    while (stripes < WEIR_STRIPES_MAX && stripes * 4 * WEIR_BUCKET_CELLS < keys)
+    /* Keys spread over stripes by chance, and fit only their own stripe's cells: many cells to each. */
+    while (stripes < WEIR_STRIPES_MAX &&
+           stripes * (stripes < STRIPES_FEW ? STRIPE_CELLS_FEW : STRIPE_CELLS) < keys)
         stripes *= 2;
     memcpy(header->magic, WEIR_MAGIC, sizeof header->magic);
     header->version = WEIR_LAYOUT_VERSION;
