@@ -70,7 +70,7 @@ int weir_limit_init(struct weir_limit *limit, int64_t amount, int64_t multiples,
 }
 
 int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error) {
-    struct weir_limit fresh;
+    struct weir_limit fresh = {.period_ns = 0};
     if (!limit)
         return weir_fail(error, WEIR_EINVAL, 0, "limit is NULL");
     int rc = weir_limit_init(&fresh, limit->amount, limit->multiples, limit->unit, error);
@@ -206,7 +206,7 @@ static int refuse(const struct cursor *cursor, size_t at, const char *what) {
 
 /* As refuse(), with the wrong word behind `what`. */
 static int refuse_word(const struct cursor *cursor, struct span word, const char *what) {
-    char quoted[WEIR_QUOTE_SIZE(WORD_MAX)], text[64 + sizeof quoted];
+    char quoted[WEIR_QUOTE_SIZE(WORD_MAX)], text[160 + sizeof quoted];
     weir_quote(quoted, sizeof quoted, cursor->text + word.at,
                word.len < WORD_MAX ? word.len : WORD_MAX);
     snprintf(text, sizeof text, "%s %s%s", what, quoted, word.len > WORD_MAX ? "..." : "");
