@@ -70,7 +70,8 @@ static double high(const struct series *series) {
 
 static void print(const char *name, const struct series *series, const char *unit, const char *peer,
                   const struct series *against) {
-    printf("  %-38s %9.1f %-10s (%.1f to %.1f)", name, median(series), unit, low(series), high(series));
+    printf("  %-38s %9.1f %-10s (%.1f to %.1f)", name, median(series), unit, low(series),
+           high(series));
     if (against) {
         struct series ratio = {.n = 0};
         for (int i = 0; i < series->n; i++)
@@ -173,7 +174,8 @@ static double hot_ns(struct weir_table *table, int strategy, size_t n) {
         check[i] = (struct weir_check){&limit[i], key, sizeof key - 1, 1};
     }
     double start = seconds();
-    for (int i = 0; i < N; i++) /* a hit each 100 us: a moving window holds 600,000 of them at most */
+    for (int i = 0; i < N;
+         i++) /* a hit each 100 us: a moving window holds 600,000 of them at most */
         must(weir_decide(table, check, n, now += 100000, WEIR_HIT, verdict, NULL), NULL);
     return (seconds() - start) / N * 1e9;
 }
@@ -248,7 +250,8 @@ static double pair_rate(const char *uri, int strategy, bool same_key) {
         while (atomic_load(ready) <= PROCESSES)
             ;
         for (int i = 0; i < N; i++)
-            must(weir_decide(table, &check, 1, START_NS + i * 100000, WEIR_HIT, &verdict, NULL), NULL);
+            must(weir_decide(table, &check, 1, START_NS + i * 100000, WEIR_HIT, &verdict, NULL),
+                 NULL);
         _exit(0);
     }
     while (atomic_load(ready) < PROCESSES)
@@ -299,7 +302,8 @@ static void bench_wide(uint64_t keys) {
         char uri[96];
         uint64_t seed = 88172645463325252u;
         /* A quarter more cells than keys: nothing is evicted. Moving windows need a line a key. */
-        snprintf(uri, sizeof uri, "memory://?keys=%llu&hits=%llu", (unsigned long long)(keys + keys / 4),
+        snprintf(uri, sizeof uri, "memory://?keys=%llu&hits=%llu",
+                 (unsigned long long)(keys + keys / 4),
                  (unsigned long long)(s == WEIR_MOVING_WINDOW ? keys * 14 : 0));
         struct weir_table *table = open_table(uri);
         struct series read = {.n = 0}, wide = {.n = 0};
@@ -361,8 +365,9 @@ static void bench_bytes(void) {
     for (int hit = 0; hit < 100; hit++)
         for (uint64_t k = 0; k < 500; k++) {
             make_key(key, k);
-            must(weir_decide(table, &check, 1, START_NS + hit * 100000000, WEIR_HIT, &verdict, NULL),
-                 NULL);
+            must(
+                weir_decide(table, &check, 1, START_NS + hit * 100000000, WEIR_HIT, &verdict, NULL),
+                NULL);
         }
     must(weir_table_info(table, START_NS, &info), NULL);
     printf("  moving window, 100 hits 0.1 s apart: %.0f bytes a key\n",

@@ -35,8 +35,8 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
     for (int i = 0; i < 2; i++)
         for (uint32_t j = 0; j < WEIR_BUCKET_CELLS; j++) {
             uint32_t other = (uint32_t)(bucket[i] * WEIR_BUCKET_CELLS) + j;
-            if (other != index &&
-                !memcmp(table->cell[other].fingerprint, cell->fingerprint, sizeof cell->fingerprint))
+            if (other != index && !memcmp(table->cell[other].fingerprint, cell->fingerprint,
+                                          sizeof cell->fingerprint))
                 return corrupt(error, "a key is there twice", index);
         }
     if (state->expires_ns < 0 || state->word[0] < 0 || state->word[1] < 0 || state->word[2] < 0)
@@ -44,7 +44,8 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
     if (state->strategy >= WEIR_STRATEGIES)
         return corrupt(error, "a cell of an unknown strategy", index);
     if (state->strategy != WEIR_MOVING_WINDOW)
-        return weir_owns_lines(state) ? corrupt(error, "a cell owns lines that has no log", index) : 0;
+        return weir_owns_lines(state) ? corrupt(error, "a cell owns lines that has no log", index)
+                                      : 0;
     return weir_log_verify(state, lines, seen) < 0 ? corrupt(error, "a log is broken", index) : 0;
 }
 
@@ -58,8 +59,9 @@ static int check_free_list(struct weir_table *table, uint8_t *seen, struct weir_
             return corrupt(error, "a line is twice in use or free", line);
         seen[line / 8] |= (uint8_t)(1 << line % 8);
     }
-    return count == table->pool->free_count ? 0
-                                            : corrupt(error, "the free list has another length", count);
+    return count == table->pool->free_count
+               ? 0
+               : corrupt(error, "the free list has another length", count);
 }
 
 static int check_all(struct weir_table *table, uint8_t *seen, struct weir_error *error) {

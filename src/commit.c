@@ -94,8 +94,8 @@ static void record_lines(struct weir_transaction *txn, uint32_t lead, uint64_t s
     pool->was_head = pool->free_head;
     pool->was_count = pool->free_count;
     for (uint32_t i = 0; i < lines->links; i++)
-        pool->was[i] = (struct weir_link){lines->link[i].line,
-                                          txn->table->line[lines->link[i].line].next};
+        pool->was[i] =
+            (struct weir_link){lines->link[i].line, txn->table->line[lines->link[i].line].next};
     pool->lock.armed = lines->links + 1;
 }
 
@@ -142,10 +142,11 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     struct weir_lock *leader = weir_lock_at(table, lead);
     uint64_t seq = ++leader->last_seq;
     leader->members = 0;
-    WEIR_ORDER(); /* nobody arms anything with a number that may be given out again */
+    WEIR_ORDER();              /* nobody arms anything with a number that may be given out again */
     arm(txn, lead, lead, seq); /* with nothing to undo, maybe: who takes the lock on sees `armed` */
-    if (lines->changed && lines->given_head != WEIR_LINE_NONE) /* given lines go before the free ones; */
-        lines->link[lines->links++] =                          /* take() left room for this link */
+    if (lines->changed &&
+        lines->given_head != WEIR_LINE_NONE) /* given lines go before the free ones; */
+        lines->link[lines->links++] =        /* take() left room for this link */
             (struct weir_link){lines->given_tail, lines->free_head};
     record_cells(txn, lead, seq);
     if (lines->changed)

@@ -46,8 +46,8 @@ static inline bool valid(const struct weir_check *check) {
     if (!limit || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len))
         return false;
     return (limit->amount | limit->burst | limit->max_delay_ns | check->cost) >= 0 &&
-           limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS && limit->max_delay_ns <= limit->period_ns &&
-           (uint32_t)limit->strategy < WEIR_STRATEGIES;
+           limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
+           limit->max_delay_ns <= limit->period_ns && (uint32_t)limit->strategy < WEIR_STRATEGIES;
 }
 
 static int validate(const struct weir_table *table, const struct weir_check *checks, size_t n) {
@@ -297,8 +297,10 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
     } else if (!empty && !txn.lines.changed && weir_commit_word(was, &state)) {
         goto out;
     }
-    txn.change[txn.changes++] = (struct weir_change){
-        .cell = cell, .same_key = !fresh, .fingerprint = fingerprint, .state = empty ? NULL : &state};
+    txn.change[txn.changes++] = (struct weir_change){.cell = cell,
+                                                     .same_key = !fresh,
+                                                     .fingerprint = fingerprint,
+                                                     .state = empty ? NULL : &state};
     weir_transaction_commit(&txn);
 out:
     weir_transaction_end(&txn);
@@ -373,9 +375,11 @@ static void choose(const struct weir_check *checks, const struct weir_verdict *v
 }
 
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
-                enum weir_mode mode, struct weir_verdict *verdicts, struct weir_decision *decision) {
+                enum weir_mode mode, struct weir_verdict *verdicts,
+                struct weir_decision *decision) {
     int rc = validate(table, checks, n);
-    if (rc == 0 && (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND))
+    if (rc == 0 &&
+        (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND))
         rc = WEIR_EINVAL;
     if (rc == 0 && table->home == WEIR_HOME_MEMORY)
         rc = weir_after_fork(table);

@@ -21,8 +21,8 @@ const char *weir_strerror(int result) {
     switch (result) {
     case WEIR_OK:
         return "success";
-#define TEXT(name, value, text)                                                                      \
-    case WEIR_##name:                                                                                \
+#define TEXT(name, value, text)                                                                    \
+    case WEIR_##name:                                                                              \
         return text;
         WEIR_ERRORS(TEXT)
 #undef TEXT
@@ -67,7 +67,8 @@ int weir_fail(struct weir_error *error, int code, int column, const char *format
     escaped[used] = '\0';
     if (used >= sizeof error->message)
         memcpy(escaped + sizeof error->message - sizeof "...", "...", sizeof "...");
-    memcpy(error->message, escaped, used < sizeof error->message ? used + 1 : sizeof error->message);
+    memcpy(error->message, escaped,
+           used < sizeof error->message ? used + 1 : sizeof error->message);
     error->code = code;
     error->column = column;
     return code;

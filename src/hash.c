@@ -58,8 +58,8 @@ static bool recall(struct weir_memo *memo, const char *key, size_t key_len, uint
 static void remember(struct weir_memo *memo, const char *key, size_t key_len, uint64_t rest,
                      const uint64_t hash[2]) {
     uint64_t version = atomic_load_explicit(&memo->version, relaxed);
-    if (version & 1 || !atomic_compare_exchange_strong_explicit(&memo->version, &version, version + 1,
-                                                                memory_order_acquire, relaxed))
+    if (version & 1 || !atomic_compare_exchange_strong_explicit(
+                           &memo->version, &version, version + 1, memory_order_acquire, relaxed))
         return;
     atomic_thread_fence(memory_order_release);
     atomic_store_explicit(&memo->key_len, key_len, relaxed);
@@ -87,7 +87,8 @@ static size_t memo_index(const char *key, size_t key_len, uint64_t rest) {
            WEIR_MEMO_ENTRIES;
 }
 
-static void keyed_hash(struct weir_table *table, const char *key, size_t key_len, uint64_t hash[2]) {
+static void keyed_hash(struct weir_table *table, const char *key, size_t key_len,
+                       uint64_t hash[2]) {
     if (key_len - 1 >= MEMO_BYTES) {
         siphash(table, key, key_len, hash);
         return;

@@ -44,11 +44,18 @@ static uint64_t page_up(uint64_t bytes) {
 /* Everything about this machine and build that the mapping's meaning rests on. */
 static uint64_t signature(void) {
     const uint16_t one = 1;
-    const uint64_t parts[] = {
-        sizeof(pthread_mutex_t), sizeof(struct weir_lock),  sizeof(struct weir_stripe),
-        sizeof(struct weir_pool), sizeof(struct weir_cell), sizeof(struct weir_line),
-        WEIR_BUCKET_CELLS,        WEIR_CHECKS_MAX,          WEIR_LINKS_MAX,
-        sizeof(void *),           *(const unsigned char *)&one, sizeof(time_t)};
+    const uint64_t parts[] = {sizeof(pthread_mutex_t),
+                              sizeof(struct weir_lock),
+                              sizeof(struct weir_stripe),
+                              sizeof(struct weir_pool),
+                              sizeof(struct weir_cell),
+                              sizeof(struct weir_line),
+                              WEIR_BUCKET_CELLS,
+                              WEIR_CHECKS_MAX,
+                              WEIR_LINKS_MAX,
+                              sizeof(void *),
+                              *(const unsigned char *)&one,
+                              sizeof(time_t)};
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         hash = (hash ^ parts[i]) * UINT64_C(0x100000001b3);
@@ -131,8 +138,8 @@ static void ask_huge_pages(struct weir_table *table, void *base, bool fresh) {
 }
 
 static void *map_private(size_t bytes) {
-    char *base = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                      -1, 0);
+    char *base =
+        mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
     size_t before = (HUGE_PAGE - ((uintptr_t)base & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
@@ -163,11 +170,11 @@ static int open_memory(struct weir_table *table, const struct weir_header *plan,
 
 static int fail_errno(const struct weir_table *table, int err, const char *what,
                       struct weir_error *error) {
-    int code = err == EACCES || err == EPERM || err == ELOOP ? WEIR_EACCES
-               : err == ENOENT                               ? WEIR_ENOENT
+    int code = err == EACCES || err == EPERM || err == ELOOP    ? WEIR_EACCES
+               : err == ENOENT                                  ? WEIR_ENOENT
                : err == ENOSPC || err == EDQUOT || err == EFBIG ? WEIR_ENOSPC
-               : err == ENOMEM                               ? WEIR_ENOMEM
-                                                             : WEIR_ESYSTEM;
+               : err == ENOMEM                                  ? WEIR_ENOMEM
+                                                                : WEIR_ESYSTEM;
     return weir_fail(error, code, 0, "%s: %s: %s", table->name, what,
                      err == ELOOP ? "it is a symbolic link" : strerror(err));
 }
@@ -205,9 +212,10 @@ static int make_file(struct weir_table *table, const struct weir_uri *uri,
         return fail_errno(table, errno, "cannot create it", error);
     int rc = 0, err = posix_fallocate(fd, 0, (off_t)plan->bytes);
     if (err) {
-        rc = weir_fail(error, err == ENOSPC || err == EDQUOT || err == EFBIG ? WEIR_ENOSPC : WEIR_ESYSTEM,
-                       0, "%s: cannot reserve %llu KiB: %s; make room or ask for fewer with ?keys=N",
-                       table->name, (unsigned long long)(plan->bytes >> 10), strerror(err));
+        rc = weir_fail(
+            error, err == ENOSPC || err == EDQUOT || err == EFBIG ? WEIR_ENOSPC : WEIR_ESYSTEM, 0,
+            "%s: cannot reserve %llu KiB: %s; make room or ask for fewer with ?keys=N", table->name,
+            (unsigned long long)(plan->bytes >> 10), strerror(err));
         goto out;
     }
     base = mmap(NULL, plan->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -252,9 +260,10 @@ static int judge(const struct weir_table *table, const struct weir_header *heade
     if (memcmp(header->magic, WEIR_MAGIC, sizeof header->magic) != 0)
         return refuse(table, WEIR_EFORMAT, "not a weir table", error);
     if (header->version != WEIR_LAYOUT_VERSION)
-        return weir_fail(error, WEIR_EVERSION, 0,
-                         "%s: made by another version of weir (layout %u, this one is %u); remove it",
-                         table->name, header->version, WEIR_LAYOUT_VERSION);
+        return weir_fail(
+            error, WEIR_EVERSION, 0,
+            "%s: made by another version of weir (layout %u, this one is %u); remove it",
+            table->name, header->version, WEIR_LAYOUT_VERSION);
     if (header->signature != signature())
         return refuse(table, WEIR_EVERSION, "made by another build or machine; remove it", error);
     if (header->checksum != weir_checksum(header))
@@ -275,7 +284,8 @@ static int judge(const struct weir_table *table, const struct weir_header *heade
 static int judge_size(const struct weir_table *table, const struct weir_header *header,
                       const struct weir_uri *uri, struct weir_error *error) {
     uint64_t keys = (uri->keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
-    if ((uri->keys && keys != header->keys) || (uri->hits != UINT64_MAX && uri->hits != header->hits))
+    if ((uri->keys && keys != header->keys) ||
+        (uri->hits != UINT64_MAX && uri->hits != header->hits))
         return weir_fail(error, WEIR_EMISMATCH, 0,
                          "%s: exists with keys=%llu&hits=%llu; ask for these, or remove it",
                          table->name, (unsigned long long)header->keys,
@@ -329,7 +339,8 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri,
         rc = fail_errno(table, errno, "cannot lock it", error);
         goto out;
     }
-    if (fstat(fd, &st) == 0 && st.st_nlink == 0) { /* removed since we found it: not the one to share */
+    if (fstat(fd, &st) == 0 &&
+        st.st_nlink == 0) { /* removed since we found it: not the one to share */
         rc = 1;
         goto out;
     }

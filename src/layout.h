@@ -64,8 +64,8 @@ _Static_assert(offsetof(struct weir_header, hand) == 200, "byte map");
 _Static_assert(sizeof(struct weir_header) <= WEIR_HEADER_BYTES, "the header has a page");
 
 struct weir_cell {
-    uint64_t fingerprint[2];  /* stripe: 128 keyed bits of key and limit; 0,0: free */
-    struct weir_state state;  /* stripe; `share` and `heat` are hints */
+    uint64_t fingerprint[2]; /* stripe: 128 keyed bits of key and limit; 0,0: free */
+    struct weir_state state; /* stripe; `share` and `heat` are hints */
 };
 
 _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
@@ -85,19 +85,19 @@ _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
  * clears txn. All of it may be done again by the next heir.
  */
 struct weir_lock {
-    pthread_mutex_t mutex;           /* process-shared and robust (memory://: a plain one) */
-    _Atomic uint64_t txn;            /* its holder; read by heirs of other locks. 0: none */
-    uint32_t lead;                   /* holder: index of the leading stripe of the armed record */
-    uint32_t armed;                  /* holder: the undo record's number of entries + 1; 0: none */
-    uint64_t seq;                    /* holder: of the armed record; unique under its lead */
-    uint64_t last_seq;               /* holder: numbers given out by this lock as lead */
-    uint32_t members;                /* holder, as lead: locks in member[] */
+    pthread_mutex_t mutex; /* process-shared and robust (memory://: a plain one) */
+    _Atomic uint64_t txn;  /* its holder; read by heirs of other locks. 0: none */
+    uint32_t lead;         /* holder: index of the leading stripe of the armed record */
+    uint32_t armed;        /* holder: the undo record's number of entries + 1; 0: none */
+    uint64_t seq;          /* holder: of the armed record; unique under its lead */
+    uint64_t last_seq;     /* holder: numbers given out by this lock as lead */
+    uint32_t members;      /* holder, as lead: locks in member[] */
     uint16_t member[WEIR_CHECKS_MAX + 1]; /* holder, as lead: ascending; `stripes` means the pool */
 };
 
 struct weir_undo {
-    uint64_t cell;         /* holder: index of the cell */
-    struct weir_cell was;  /* holder: its bytes before */
+    uint64_t cell;        /* holder: index of the cell */
+    struct weir_cell was; /* holder: its bytes before */
 };
 
 struct weir_stripe {
@@ -108,10 +108,10 @@ struct weir_stripe {
 
 struct weir_pool {
     _Alignas(64) struct weir_lock lock;
-    uint32_t free_head;  /* pool */
-    uint32_t free_count; /* pool */
-    uint32_t was_head;   /* holder: undo */
-    uint32_t was_count;  /* holder: undo */
+    uint32_t free_head;                       /* pool */
+    uint32_t free_count;                      /* pool */
+    uint32_t was_head;                        /* holder: undo */
+    uint32_t was_count;                       /* holder: undo */
     struct weir_link was[WEIR_LINKS_MAX + 1]; /* holder: undo, last entry first */
 };
 
@@ -139,7 +139,7 @@ struct weir_table {
     uint32_t stripe_mask;
     uint32_t lines;
     enum weir_home home;
-    int fd;                          /* holds a shared flock() for as long as the table is open */
+    int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
     uint32_t huge_pages;
     _Atomic uint64_t fork_generation; /* memory://: locks are true for this generation */
@@ -164,7 +164,8 @@ static inline struct weir_lock *weir_lock_at(struct weir_table *table, uint32_t 
 /* lock.c */
 int weir_lock_init(struct weir_table *table, uint32_t index);
 int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc);
-int weir_lock_try(struct weir_table *table, uint32_t index);  /* 0, WEIR_EBUSY at once, WEIR_ECORRUPT */
+int weir_lock_try(struct weir_table *table,
+                  uint32_t index); /* 0, WEIR_EBUSY at once, WEIR_ECORRUPT */
 int weir_lock_all(struct weir_table *table);
 void weir_release_all(struct weir_table *table);
 /* Makes locks usable after a crash of all openers, or in a forked child: only with no other user. */
@@ -208,7 +209,7 @@ struct weir_change {
 struct weir_transaction {
     struct weir_table *table;
     uint32_t changes;
-    uint32_t locks;                           /* stripes held, ascending */
+    uint32_t locks; /* stripes held, ascending */
     uint16_t lock[WEIR_CHECKS_MAX];
     struct weir_change change[WEIR_CHECKS_MAX];
     struct weir_lines lines;
@@ -230,8 +231,14 @@ static inline bool weir_commit_word(struct weir_state *from, const struct weir_s
         return false;
     from->share = to->share; /* a hint: true or not, it may stand beside the old word */
     WEIR_ORDER();
-    int64_t *word = expires ? &from->expires_ns : a ? &from->word[0] : b ? &from->word[1] : &from->word[2];
-    *(volatile int64_t *)word = expires ? to->expires_ns : a ? to->word[0] : b ? to->word[1] : to->word[2];
+    int64_t *word = expires ? &from->expires_ns
+                    : a     ? &from->word[0]
+                    : b     ? &from->word[1]
+                            : &from->word[2];
+    *(volatile int64_t *)word = expires ? to->expires_ns
+                                : a     ? to->word[0]
+                                : b     ? to->word[1]
+                                        : to->word[2];
     return true;
 }
 void weir_transaction_end(struct weir_transaction *txn); /* releases all locks it holds */
@@ -265,11 +272,13 @@ static inline uint32_t weir_cell_find(const struct weir_table *table,
                ? cell
                : weir_cell_search(table, fingerprint);
 }
-bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns);
+bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2],
+                         int64_t now_ns);
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
                     uint32_t *cell);
 int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines);
-void weir_buckets_of(const struct weir_table *table, const uint64_t fingerprint[2], uint64_t bucket[2]);
+void weir_buckets_of(const struct weir_table *table, const uint64_t fingerprint[2],
+                     uint64_t bucket[2]);
 int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
                        uint32_t kept);
 

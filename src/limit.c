@@ -77,10 +77,9 @@ int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error
     if (rc < 0)
         return rc;
     if (limit->period_ns != fresh.period_ns)
-        return weir_fail(error, WEIR_EINVAL, 0,
-                         "period_ns %" PRId64 " is not that of %" PRId64 " %s: %" PRId64,
-                         limit->period_ns, limit->multiples, units[limit->unit].name,
-                         fresh.period_ns);
+        return weir_fail(
+            error, WEIR_EINVAL, 0, "period_ns %" PRId64 " is not that of %" PRId64 " %s: %" PRId64,
+            limit->period_ns, limit->multiples, units[limit->unit].name, fresh.period_ns);
     if (!weir_strategy_name(limit->strategy))
         return weir_fail(error, WEIR_EINVAL, 0, "strategy %" PRId32 " does not exist",
                          limit->strategy);
@@ -101,8 +100,8 @@ int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size) 
     if (limit->burst > 0)
         return snprintf(buffer, size, "%" PRId64 " per %" PRId64 " %s burst %" PRId64,
                         limit->amount, limit->multiples, unit, limit->burst);
-    return snprintf(buffer, size, "%" PRId64 " per %" PRId64 " %s", limit->amount,
-                    limit->multiples, unit);
+    return snprintf(buffer, size, "%" PRId64 " per %" PRId64 " %s", limit->amount, limit->multiples,
+                    unit);
 }
 
 /* --------------------------------------------------------------------------------------- cursor */
@@ -389,7 +388,7 @@ int weir_limit_parse_many(const char *text, size_t len, struct weir_limit *limit
                           struct weir_error *error) {
     if (!limits || !count || (!text && len > 0))
         return weir_fail(error, WEIR_EINVAL, 0, "%s is NULL",
-                         !limits ? "limits"
+                         !limits  ? "limits"
                          : !count ? "count"
                                   : "text");
     char too_many[48];

@@ -57,7 +57,8 @@ static int inherit(struct weir_table *table, uint32_t index) {
             uint32_t member = lock->member[i];
             if (member <= index || member >= weir_locks(table))
                 continue;
-            int rc = weir_lock_take(table, member); /* undoes as an heir, if the dead still owns it */
+            int rc =
+                weir_lock_take(table, member); /* undoes as an heir, if the dead still owns it */
             if (rc < 0)
                 return rc;
             weir_lock_release(table, member);

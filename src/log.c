@@ -55,7 +55,7 @@
 #include "log_place.h"
 #include "strategy/strategy.h"
 
-#define STRETCH    16 /* data lines from one index line to the next */
+#define STRETCH 16 /* data lines from one index line to the next */
 #define RECORD_MAX 20
 
 static uint32_t put_varint(uint8_t *bytes, uint64_t value) {

@@ -25,7 +25,8 @@
 #include "strategy/strategy.h"
 
 #define NS_PER_S INT64_C(1000000000)
-#define COUNT_MAX (INT64_C(1) << 61) /* of a window the server counts: no sum of costs wraps its 64 bits */
+#define COUNT_MAX                                                                                  \
+    (INT64_C(1) << 61) /* of a window the server counts: no sum of costs wraps its 64 bits */
 #define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
 #define HASH_BYTES 20
 #define STATE_BYTES (WEIR_FLAT_MARK + 4 * 8)
@@ -88,8 +89,8 @@ int weir_memcached_counts(const struct weir_limit *limit) {
            limit->period_ns <= PERIOD_MAX_NS;
 }
 
-int weir_memcached_command(const struct weir_check *check, const char *name, size_t name_len, int what,
-                           uint64_t cas, int64_t now_ns, char *buffer) {
+int weir_memcached_command(const struct weir_check *check, const char *name, size_t name_len,
+                           int what, uint64_t cas, int64_t now_ns, char *buffer) {
     if (!check || !name || !buffer || weir_remote_validate(check, 1) < 0 ||
         !weir_memcached_counts(check->limit) || !is_safe(name, name_len) ||
         (what != WEIR_MEMCACHED_LOOK && check->cost > COUNT_MAX && what != WEIR_MEMCACHED_REFUND))
@@ -151,7 +152,8 @@ static void skip_blanks(struct cursor *text) {
 }
 
 /* "VA 2 t59 c17", then the number on a line of its own; a number that was lowered ends in blanks. */
-static int read_value(struct cursor *line, struct cursor *input, struct weir_memcached_reply *reply) {
+static int read_value(struct cursor *line, struct cursor *input,
+                      struct weir_memcached_reply *reply) {
     uint64_t size, number;
     line->at += 2;
     skip_blanks(line);
@@ -269,8 +271,8 @@ static size_t write_state(const struct weir_state *state, char *next) {
 }
 
 /* A state of fixed size. */
-static int step_state(const struct weir_step *step, enum weir_mode mode, const char *value, size_t len,
-                      struct weir_verdict *verdict, char *next, size_t *next_len,
+static int step_state(const struct weir_step *step, enum weir_mode mode, const char *value,
+                      size_t len, struct weir_verdict *verdict, char *next, size_t *next_len,
                       int64_t *expires_ns) {
     struct weir_state state = {0};
     const struct weir_strategy_ops *strategy = weir_strategies[step->limit->strategy];
@@ -285,19 +287,17 @@ static int step_state(const struct weir_step *step, enum weir_mode mode, const c
     return rc;
 }
 
-int weir_memcached_step(const struct weir_check *check, const char *value, size_t len, int64_t now_ns,
-                        enum weir_mode mode, struct weir_verdict *verdict, char *next,
-                        size_t *next_len, int64_t *expires_s, int *changed) {
+int weir_memcached_step(const struct weir_check *check, const char *value, size_t len,
+                        int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdict,
+                        char *next, size_t *next_len, int64_t *expires_s, int *changed) {
     if (!check || !verdict || !next || !next_len || !expires_s || !changed || now_ns < 0 ||
         now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND || weir_remote_validate(check, 1) < 0)
         return WEIR_EINVAL;
     const char mark[WEIR_FLAT_MARK] = {'W', '1', (char)check->limit->strategy};
     if (value && (len < sizeof mark || memcmp(value, mark, sizeof mark)))
         return WEIR_EFORMAT;
-    const struct weir_step step = {.limit = check->limit,
-                                   .now_ns = now_ns,
-                                   .cost = check->cost,
-                                   .charge = mode != WEIR_TEST};
+    const struct weir_step step = {
+        .limit = check->limit, .now_ns = now_ns, .cost = check->cost, .charge = mode != WEIR_TEST};
     int64_t expires_ns = 0;
     verdict->reserved = 0;
     memcpy(next, mark, sizeof mark);

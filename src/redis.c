@@ -24,12 +24,12 @@
 
 #define WIDE 16
 #define NS_PER_US 1000
-#define COUNT_MAX (INT64_C(1) << 47)                       /* of a narrow check: sums stay exact */
-#define LEVEL_MAX ((u128)1 << 51)                          /* as well */
-#define LATEST_US INT64_C(9007199254740991)                /* what the script says for all beyond */
-#define PACKED_CHECK (2 + 5 * 8 + 5 * 9)                   /* bytes, at most */
+#define COUNT_MAX (INT64_C(1) << 47)        /* of a narrow check: sums stay exact */
+#define LEVEL_MAX ((u128)1 << 51)           /* as well */
+#define LATEST_US INT64_C(9007199254740991) /* what the script says for all beyond */
+#define PACKED_CHECK (2 + 5 * 8 + 5 * 9)    /* bytes, at most */
 
-#define FIRST 17                                           /* bytes of a verdict in the reply */
+#define FIRST 17 /* bytes of a verdict in the reply */
 #define SECOND 16
 
 __extension__ typedef unsigned __int128 u128;
@@ -118,7 +118,8 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
     default:
         break;
     }
-    if (mode == WEIR_REFUND) /* two windows full, or a bucket and what a clock that steps back adds */
+    if (mode ==
+        WEIR_REFUND) /* two windows full, or a bucket and what a clock that steps back adds */
         most = 2 * (most + (uint64_t)limit->amount);
     numbers.number[0] = at_most(check->cost, most);
     return numbers;
@@ -153,7 +154,7 @@ static char *put_check(char *to, const struct weir_check *check, int32_t mode, i
 /* The counters of a request: which check names them, and in which order. */
 struct slots {
     int count;
-    int plain;                     /* of them, no moving windows: the first ones */
+    int plain;                      /* of them, no moving windows: the first ones */
     uint8_t check[WEIR_CHECKS_MAX]; /* of each counter the first */
     uint8_t of[WEIR_CHECKS_MAX];    /* the counter of each check */
 };
@@ -166,7 +167,8 @@ static void find_slots(const struct weir_redis_request *request, struct slots *s
             if ((checks[i].limit->strategy == WEIR_MOVING_WINDOW) != moving)
                 continue;
             int same = 0;
-            while (same < slots->count && !weir_remote_same(&checks[slots->check[same]], &checks[i]))
+            while (same < slots->count &&
+                   !weir_remote_same(&checks[slots->check[same]], &checks[i]))
                 same++;
             slots->of[i] = (uint8_t)same;
             if (same == slots->count)
@@ -193,7 +195,8 @@ static int validate(const struct weir_redis_request *request) {
 size_t weir_redis_room(const struct weir_redis_request *request) {
     if (!request || validate(request) < 0)
         return 0;
-    size_t room = 256 + 12 + request->n * PACKED_CHECK + (request->whole ? sizeof weir_decide_lua : 0);
+    size_t room =
+        256 + 12 + request->n * PACKED_CHECK + (request->whole ? sizeof weir_decide_lua : 0);
     for (size_t i = 0; i < request->n; i++)
         room += request->checks[i].key_len + request->prefix_len + WEIR_NAME_REST;
     return room;
@@ -245,9 +248,9 @@ static char *put_names(const struct weir_redis_request *request, const struct sl
     command->key_at = command->argc;
     command->keys = slots->count;
     for (int i = 0; i < slots->count; i++)
-        to = close_argument(command, to,
-                            weir_remote_name(&request->checks[slots->check[i]], prefix, prefix_len,
-                                             to + HEAD_MAX));
+        to = close_argument(
+            command, to,
+            weir_remote_name(&request->checks[slots->check[i]], prefix, prefix_len, to + HEAD_MAX));
     return to;
 }
 
@@ -362,8 +365,9 @@ static int read_verdict(const char *first, const char *second, const struct weir
 }
 
 /* now; for each check allowed, retry_after, delay; for each check remaining, reset_at. */
-static int read_decision(const struct weir_resp_value *value, const struct weir_redis_request *request,
-                         struct weir_verdict *verdicts, struct weir_redis_reply *reply) {
+static int read_decision(const struct weir_resp_value *value,
+                         const struct weir_redis_request *request, struct weir_verdict *verdicts,
+                         struct weir_redis_reply *reply) {
     size_t n = request->n;
     if (n > WEIR_CHECKS_MAX || value->len != 8 + n * (FIRST + SECOND))
         return WEIR_EFORMAT;
@@ -382,8 +386,8 @@ static int read_decision(const struct weir_resp_value *value, const struct weir_
 
 static void read_error(const struct weir_resp_value *value, struct weir_redis_reply *reply) {
     static const char noscript[] = "NOSCRIPT";
-    bool unknown = value->len >= sizeof noscript - 1 &&
-                   !memcmp(value->text, noscript, sizeof noscript - 1);
+    bool unknown =
+        value->len >= sizeof noscript - 1 && !memcmp(value->text, noscript, sizeof noscript - 1);
     reply->kind = unknown ? WEIR_REDIS_NOSCRIPT : WEIR_REDIS_ERROR;
     reply->error = value->text;
     reply->error_len = value->len;

@@ -13,11 +13,13 @@ enum { UNITS = sizeof unit_names / sizeof unit_names[0] };
 
 static bool valid(const struct weir_check *check) {
     const struct weir_limit *limit = check->limit;
-    if (!limit || check->cost < 0 || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len))
+    if (!limit || check->cost < 0 || check->key_len > WEIR_KEY_MAX ||
+        (!check->key && check->key_len))
         return false;
     return limit->amount >= 0 && limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
-           limit->burst >= 0 && limit->max_delay_ns >= 0 && limit->max_delay_ns <= limit->period_ns &&
-           (uint32_t)limit->strategy < WEIR_STRATEGIES && (uint32_t)limit->unit < UNITS;
+           limit->burst >= 0 && limit->max_delay_ns >= 0 &&
+           limit->max_delay_ns <= limit->period_ns && (uint32_t)limit->strategy < WEIR_STRATEGIES &&
+           (uint32_t)limit->unit < UNITS;
 }
 
 int weir_remote_validate(const struct weir_check *checks, size_t n) {
@@ -89,8 +91,8 @@ bool weir_remote_same(const struct weir_check *a, const struct weir_check *b) {
            a->key_len == b->key_len && (a->key_len == 0 || !memcmp(a->key, b->key, a->key_len));
 }
 
-void weir_remote_choose(const struct weir_check *checks, const struct weir_verdict *verdicts, size_t n,
-                        struct weir_decision *decision) {
+void weir_remote_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
+                        size_t n, struct weir_decision *decision) {
     size_t deciding = 0;
     for (size_t i = 1; i < n; i++) {
         const struct weir_verdict *a = &verdicts[i], *b = &verdicts[deciding];

@@ -32,7 +32,7 @@ size_t weir_remote_name(const struct weir_check *check, const char *prefix, size
 bool weir_remote_same(const struct weir_check *a, const struct weir_check *b);
 
 /* Which verdict decides: see struct weir_decision. */
-void weir_remote_choose(const struct weir_check *checks, const struct weir_verdict *verdicts, size_t n,
-                        struct weir_decision *decision);
+void weir_remote_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
+                        size_t n, struct weir_decision *decision);
 
 #endif

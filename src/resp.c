@@ -69,18 +69,29 @@ static int read_value(struct weir_resp *resp, struct weir_resp_value *value) {
         return WEIR_EFORMAT;
     *value = (struct weir_resp_value){.type = line[0], .text = line + 1, .len = len - 1};
     switch (line[0]) {
-    case '+': case '-': case '_': case ',': case '#': case '(':
+    case '+':
+    case '-':
+    case '_':
+    case ',':
+    case '#':
+    case '(':
         return 1;
     case ':':
         return parse_integer(line + 1, len - 1, &value->integer) ? 1 : WEIR_EFORMAT;
-    case '$': case '!': case '=': {
+    case '$':
+    case '!':
+    case '=': {
         int64_t bytes;
         if (!parse_integer(line + 1, len - 1, &bytes))
             return WEIR_EFORMAT;
         value->len = 0;
         return read_bulk(resp, bytes, value);
     }
-    case '*': case '%': case '~': case '>': case '|':
+    case '*':
+    case '%':
+    case '~':
+    case '>':
+    case '|':
         if (!parse_integer(line + 1, len - 1, &value->integer) || value->integer < -1 ||
             value->integer > WEIR_RESP_ITEMS_MAX)
             return WEIR_EFORMAT;

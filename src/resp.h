@@ -19,9 +19,9 @@ struct weir_resp {
 
 /* One value. Of an aggregate only the head: its items follow as values of their own. */
 struct weir_resp_value {
-    char type;         /* the byte that begins it: + - : $ * and RESP3's _ , # ! = ( % ~ > | */
-    int64_t integer;   /* of ":"; of an aggregate the number of values that follow, -1: null */
-    const char *text;  /* of the others, in the input */
+    char type;        /* the byte that begins it: + - : $ * and RESP3's _ , # ! = ( % ~ > | */
+    int64_t integer;  /* of ":"; of an aggregate the number of values that follow, -1: null */
+    const char *text; /* of the others, in the input */
     size_t len;
 };
 

@@ -123,8 +123,8 @@ static bool move_out(struct weir_transaction *txn, uint32_t from, int64_t now_ns
     uint32_t to = free_in(table, bucket[from / WEIR_BUCKET_CELLS == bucket[0]], now_ns);
     if (to == WEIR_CELL_NONE)
         return false;
-    txn->change[0] = (struct weir_change){
-        .cell = to, .fingerprint = moving.fingerprint, .state = &moving.state};
+    txn->change[0] =
+        (struct weir_change){.cell = to, .fingerprint = moving.fingerprint, .state = &moving.state};
     txn->change[1] = (struct weir_change){.cell = from, .state = NULL};
     txn->changes = 2;
     weir_transaction_commit(txn);

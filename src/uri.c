@@ -27,7 +27,8 @@ static int read_path(const char *text, const char *from, const char *end, struct
                      struct weir_error *error) {
     size_t len = 0;
     if (from == end || *from != '/')
-        return fail(text, from, error, "file:// needs an absolute path, as in file:///var/lib/app/limits");
+        return fail(text, from, error,
+                    "file:// needs an absolute path, as in file:///var/lib/app/limits");
     for (const char *c = from; c < end; c++) {
         char byte = *c;
         if (byte == '%') {
@@ -59,7 +60,8 @@ static int read_name(const char *text, const char *from, const char *end, struct
         return fail(text, from, error, "the name is longer than 200 bytes");
     for (const char *c = from; c < end; c++)
         if (!strchr(letters, *c))
-            return fail(text, c, error, "a name may hold letters, digits, \".\", \"_\" and \"-\" only");
+            return fail(text, c, error,
+                        "a name may hold letters, digits, \".\", \"_\" and \"-\" only");
     snprintf(uri->path, sizeof uri->path, "/dev/shm/weir.%.*s", (int)len, from);
     return 0;
 }
@@ -128,8 +130,10 @@ int weir_uri_parse(const char *text, struct weir_uri *uri, struct weir_error *er
         else if (uri->home == WEIR_HOME_FILE)
             rc = read_path(text, from, end, uri, error);
         else if (end != from)
-            rc = fail(text, from, error, "memory:// takes no name; to share a table, use shm://name");
+            rc = fail(text, from, error,
+                      "memory:// takes no name; to share a table, use shm://name");
         return rc < 0 || *end == '\0' ? rc : read_options(text, end + 1, uri, error);
     }
-    return fail(text, text, error, "unknown scheme; there are memory://, shm://name and file:///path");
+    return fail(text, text, error,
+                "unknown scheme; there are memory://, shm://name and file:///path");
 }

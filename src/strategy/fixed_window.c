@@ -39,8 +39,8 @@ static int step_fixed(struct weir_state *state, const struct weir_step *step,
     verdict->allowed = step->cost <= room;
     verdict->retry_after_ns = 0;
     if (!verdict->allowed) {
-        verdict->retry_after_ns = step->cost > step->limit->amount ? WEIR_NEVER
-                                                                   : state->expires_ns - step->now_ns;
+        verdict->retry_after_ns =
+            step->cost > step->limit->amount ? WEIR_NEVER : state->expires_ns - step->now_ns;
     } else if (step->charge && step->cost > 0) {
         if (state->word[0] == 0)
             state->expires_ns = step->now_ns + step->limit->period_ns;

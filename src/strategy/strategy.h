@@ -51,7 +51,8 @@ struct weir_strategy_ops {
      * `reserved`; `remaining` and `reset_at_ns` describe *state as it is left.
      * Returns 0, or WEIR_EFULL when the pool has no line (then *state is of no further use).
      */
-    int (*step)(struct weir_state *state, const struct weir_step *step, struct weir_verdict *verdict);
+    int (*step)(struct weir_state *state, const struct weir_step *step,
+                struct weir_verdict *verdict);
 
     /* Brings *state to now_ns and takes `cost` off again, never above full. Verdict: allowed. */
     int (*refund)(struct weir_state *state, const struct weir_step *step,
