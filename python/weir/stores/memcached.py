@@ -159,6 +159,10 @@ def _talk(client: Any, commands: Sequence[bytes]) -> list[_Count]:
     return counts
 
 
+def _connected(_: Any) -> None:
+    """Nothing more than the connection is wanted, and to know the server's version."""
+
+
 def _ping(client: Any) -> bytes:
     return cast(bytes, client.version())
 
@@ -241,7 +245,7 @@ class MemcachedStorage(Storage):
         self._denials = Denials(self._remember)
         try:
             memcached_checks(self._prefix, [Limit(1)], "", None)
-        except ValueError:
+        except (ValueError, TableError):
             raise ConfigurationError(
                 "key_prefix: at most 64 printable ASCII characters, no blanks"
             ) from None
@@ -374,7 +378,7 @@ class MemcachedStorage(Storage):
 
     def _count_at(self, node: _Node, asked: list[tuple[MemcachedCheck, int]]) -> list[_Count]:
         if node.meta is None:
-            node.use(_ping)
+            node.use(_connected)
         if self._meta is False or not node.meta:
             return [node.use(partial(_count_by_incr, check=c, what=w)) for c, w in asked]
         return node.talk([check.command(what, 0, true_time()) for check, what in asked])

@@ -387,9 +387,8 @@ def _pool_name(pool: Any, name: str) -> str:
     scheme = scheme_of(name)
     if known.get("path"):
         return f"{scheme}+unix://{known['path']}"
-    if not known.get("host"):
-        return name
-    return f"{scheme}://{known['host']}:{known.get('port', 6379)}/{known.get('db') or 0}"
+    host, port = known.get("host", "localhost"), known.get("port", 6379)
+    return f"{scheme}://{host}:{port}/{known.get('db') or 0}"
 
 
 class RedisSentinelStorage(RedisStorage):

@@ -42,9 +42,14 @@ def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> Any:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody listens on, nor 10000 above it: a Cluster's nodes talk to each other there."""
+    while True:
+        with socket.socket() as probe, socket.socket() as above:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                above.bind(("127.0.0.1", port + 10000))
+                return port
 
 
 def _die_with_parent() -> None:
@@ -103,6 +108,8 @@ class Server:
     def frozen(self) -> Iterator[None]:
         assert self.process
         self.process.send_signal(signal.SIGSTOP)
+        status = Path(f"/proc/{self.pid}/stat")
+        wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
         try:
             yield
         finally:
@@ -276,10 +283,8 @@ class Cluster:
     def node_of(self, slot: int) -> RedisServer:
         with self.nodes[0].client() as client:
             slots = client.execute_command("CLUSTER SLOTS")
-        for (first, last), owner in slots.items():
-            if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == owner["primary"][1])
-        raise AssertionError(slot)
+        port = next(master[1] for first, last, master, *_ in slots if first <= slot <= last)
+        return next(node for node in self.nodes if node.port == port)
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -435,6 +440,32 @@ def clock(store: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
 def key() -> str:
     """One that no other test uses."""
     return f"client-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Callable[..., RedisServer]:
+    """A server of the test's own, not started yet. The test stops it."""
+    return lambda *arguments: RedisServer(tmp_path / "redis", arguments)
+
+
+@pytest.fixture
+def make_memcached(tmp_path: Path) -> Callable[..., Memcached]:
+    return lambda *arguments: Memcached(tmp_path / "memcached", arguments)
+
+
+@pytest.fixture
+def make_sentinels(tmp_path: Path) -> Callable[[], Sentinels]:
+    return lambda: Sentinels(tmp_path)
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path) -> Callable[[], Cluster]:
+    return lambda: Cluster(tmp_path)
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> Callable[[], int]:
+    return free_port
 
 
 @pytest.fixture

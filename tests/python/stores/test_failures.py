@@ -1,0 +1,295 @@
+"""Servers that are killed, started again, replaced, and moved, with callers at work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import weir
+from weir import TEST, Limit, StorageError, Table
+from weir.policy import Guarded
+from weir.storage import storage_from_string
+
+STRATEGIES = ["fixed-window", "moving-window", "sliding-window-counter", "token-bucket"]
+
+
+class Crowd:
+    """Threads that ask a store without a pause."""
+
+    def __init__(self, ask: Callable[[], bool], threads: int = 6) -> None:
+        self.allowed = 0
+        self.asked = 0
+        self.errors: list[BaseException] = []
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._work) for _ in range(threads)]
+
+    def _work(self) -> None:
+        while not self._end.is_set():
+            try:
+                allowed = self._ask()
+            except BaseException as error:
+                with self._lock:
+                    self.errors.append(error)
+                time.sleep(0.01)
+            else:
+                with self._lock:
+                    self.asked += 1
+                    self.allowed += allowed
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def wait_for(self, more: int, seconds: float = 20.0) -> None:
+        """Until so many more have been answered."""
+        goal, end = self.asked + more, time.monotonic() + seconds
+        while self.asked < goal:
+            assert time.monotonic() < end, f"{self.asked} of {goal} were answered"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def redis_server(make_redis: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    started = []
+
+    def start(*arguments: str) -> Any:
+        started.append(make_redis(*arguments).start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def test_a_restart_loses_nothing_that_was_written_down(redis_server: Callable[..., Any]) -> None:
+    """With appendfsync always: exactly the limit, whatever is killed in the middle."""
+    server = redis_server("--appendonly", "yes", "--appendfsync", "always")
+    store = storage_from_string(server.uri, remember_denials=0)
+    items = [Limit(400, 1, "hour", strategy=strategy) for strategy in STRATEGIES]
+    with Crowd(lambda: store.decide(items, "a").allowed) as crowd:
+        for _ in range(3):
+            crowd.wait_for(60)
+            server.kill()
+            time.sleep(0.05)
+            server.start()
+        crowd.wait_for(600)
+    assert all(isinstance(error, StorageError) for error in crowd.errors)
+    # A caller whose answer was cut off may have been charged: he is not among those who passed.
+    cut_off = 6 * 3
+    assert 400 - cut_off <= crowd.allowed <= 400
+    store.close()
+
+
+def test_a_restart_of_a_server_that_keeps_nothing(redis_server: Callable[..., Any]) -> None:
+    """Each restart begins with an empty server: no more than the limit in between."""
+    server = redis_server()
+    store = storage_from_string(server.uri, remember_denials=0)
+    item = Limit(200, 1, "hour", strategy="moving-window")
+    with Crowd(lambda: store.decide([item], "a").allowed) as crowd:
+        for _ in range(2):
+            crowd.wait_for(300)
+            server.kill()
+            server.start()
+        crowd.wait_for(300)
+    assert all(isinstance(error, StorageError) for error in crowd.errors)
+    assert crowd.allowed == 3 * 200
+    store.close()
+
+
+def test_local_while_the_server_is_away(
+    redis_server: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = redis_server("--appendonly", "yes", "--appendfsync", "always")
+    store = storage_from_string(server.uri)
+    guarded = Guarded(store, "local", Table())
+    item = Limit(50, 1, "hour")
+    with caplog.at_level(logging.INFO, "weir"):
+        assert all(guarded.decide([item], "a").allowed for _ in range(30))
+        server.kill()
+        slowest = 0.0
+        allowed = 0
+        for _ in range(200):
+            start = time.perf_counter()
+            allowed += guarded.decide([item], "a").allowed
+            slowest = max(slowest, time.perf_counter() - start)
+        assert allowed == 50
+        assert slowest < 0.3
+        server.start()
+        end = time.monotonic() + 10
+        while guarded.away and time.monotonic() < end:
+            guarded.decide([item], "b")
+            time.sleep(0.02)
+        assert not guarded.away
+        assert sum(guarded.decide([item], "a").allowed for _ in range(40)) == 20
+    assert len(caplog.records) == 2
+    store.close()
+
+
+# ----------------------------------------------------------------------------------------- Sentinel
+
+
+def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
+    """The app sees nothing but what its policy says; afterwards the new master decides."""
+    sentinels = make_sentinels()
+    try:
+        store = storage_from_string(sentinels.uri, remember_denials=0)
+        guarded = Guarded(store, "local", Table())
+        item = Limit(10**9, 1, "hour")
+        with Crowd(lambda: guarded.decide([item], "a").allowed) as crowd:
+            crowd.wait_for(300)
+            sentinels.master.kill()
+            old = sentinels.master.port
+            end = time.monotonic() + 20
+            while sentinels.master_port() == old:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            while guarded.away or guarded.counters["returns"] == 0:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            crowd.wait_for(300)
+        assert not crowd.errors
+        assert crowd.allowed == crowd.asked
+        with sentinels.replica.client() as client:
+            assert client.info("replication")["role"] == "master"
+            assert client.dbsize() == 1
+        store.close()
+    finally:
+        sentinels.stop()
+
+
+def test_a_master_that_was_demoted(make_sentinels: Callable[[], Any]) -> None:
+    """A held connection to a server that has become a replica is given up."""
+    sentinels = make_sentinels()
+    try:
+        store = storage_from_string(sentinels.uri, remember_denials=0)
+        item = Limit(100, 1, "hour")
+        assert store.decide([item], "a")[0].remaining == 99
+        with sentinels.sentinels[0].client() as client:
+            client.execute_command("SENTINEL FAILOVER shop")
+        end, errors = time.monotonic() + 20, []
+        while sentinels.master_port() == sentinels.master.port:
+            assert time.monotonic() < end
+            try:
+                store.decide([item], "b")
+            except StorageError as error:
+                errors.append(error)
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert store.decide([item], "a")[0].remaining == 98
+        store.close()
+    finally:
+        sentinels.stop()
+
+
+# ------------------------------------------------------------------------------------------ Cluster
+
+
+def slots_apart(store: Any, item: Limit, cluster: Any) -> tuple[str, str]:
+    """Two keys whose slots are on different nodes, in the order in which they are charged."""
+    found: dict[int, tuple[int, str]] = {}
+    for i in range(1000):
+        key = f"client-{i}"
+        (slot,) = store._codec.slots([item], key)
+        found.setdefault(cluster.node_of(slot).port, (slot, key))
+        if len(found) == 3:
+            break
+    (_, first), (_, second), _ = sorted(found.values())
+    return first, second
+
+
+def test_nothing_leaks_when_the_second_node_dies_in_between(
+    make_cluster: Callable[[], Any],
+) -> None:
+    cluster = make_cluster()
+    try:
+        store = storage_from_string(cluster.uri, remember_denials=0)
+        items = [Limit(10, 1, "hour", strategy=strategy) for strategy in STRATEGIES]
+        first, second = slots_apart(store, items[0], cluster)
+        group, keys = [*items, *items], [first] * 4 + [second] * 4
+        assert store.decide(group, keys).allowed
+        (slot,) = store._codec.slots(items[:1], second)
+        cluster.node_of(slot).kill()
+        for _ in range(3):
+            with pytest.raises(StorageError, match=r"redis\+cluster://"):
+                store.decide(group, keys)
+        left = [verdict.remaining for verdict in store.decide(items, first, [0] * 4, TEST)]
+        assert left == [9] * 4
+        store.close()
+    finally:
+        cluster.stop()
+
+
+def move_slot(cluster: Any, slot: int, source: Any, target: Any) -> None:
+    """As redis-cli moves one: key by key, while both nodes answer."""
+    with source.client() as leaving, target.client() as arriving:
+        ids = [client.execute_command("CLUSTER MYID").decode() for client in (leaving, arriving)]
+        arriving.execute_command(f"CLUSTER SETSLOT {slot} IMPORTING {ids[0]}")
+        leaving.execute_command(f"CLUSTER SETSLOT {slot} MIGRATING {ids[1]}")
+        while keys := leaving.execute_command(f"CLUSTER GETKEYSINSLOT {slot} 10"):
+            leaving.migrate("127.0.0.1", target.port, keys, 0, 2000)
+            time.sleep(0.05)
+        time.sleep(0.2)
+        for node in cluster.nodes:
+            with node.client() as client:
+                client.execute_command(f"CLUSTER SETSLOT {slot} NODE {ids[1]}")
+
+
+def test_a_slot_moves_under_load(make_cluster: Callable[[], Any]) -> None:
+    """Never more than the limit, and no error but while a decision's keys lie on both nodes."""
+    cluster = make_cluster()
+    try:
+        store = storage_from_string(cluster.uri, remember_denials=0)
+        items = [Limit(2000, 1, "hour", strategy=strategy) for strategy in STRATEGIES]
+        (slot,) = store._codec.slots(items[:1], "moving")
+        with Crowd(lambda: store.decide(items, "moving").allowed, 3) as crowd:
+            crowd.wait_for(200)
+            for _ in range(2):
+                source = cluster.node_of(slot)
+                target = next(node for node in cluster.nodes if node is not source)
+                move_slot(cluster, slot, source, target)
+                crowd.wait_for(200)
+            crowd.wait_for(2500)
+        assert all("TRYAGAIN" in str(error) for error in crowd.errors)
+        left = store.decide(items, "moving", [0] * 4, TEST)
+        assert {verdict.remaining for verdict in left} == {0}
+        assert crowd.allowed <= 2000
+        store.close()
+    finally:
+        cluster.stop()
+
+
+def test_a_node_that_is_stopped(make_cluster: Callable[[], Any], tmp_path: Path) -> None:
+    """What others serve is not held up for longer than a deadline or two."""
+    cluster = make_cluster()
+    try:
+        store = storage_from_string(cluster.uri, remember_denials=0)
+        item = weir.parse("1000/hour")
+        first, second = slots_apart(store, item, cluster)
+        for key in (first, second):
+            store.decide([item], key)
+        (slot,) = store._codec.slots([item], second)
+        with cluster.node_of(slot).frozen():
+            start = time.perf_counter()
+            with pytest.raises(StorageError):
+                store.decide([item], second)
+            assert time.perf_counter() - start < 1.5
+            start = time.perf_counter()
+            assert store.decide([item], first).allowed
+            assert time.perf_counter() - start < 0.7
+        store.close()
+    finally:
+        cluster.stop()

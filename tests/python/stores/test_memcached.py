@@ -1,0 +1,339 @@
+"""Memcached: what the server counts, in real time; names, trips, several servers, what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import weir
+from weir import EACH, REFUND, TEST, Limit, StorageError
+from weir.storage import storage_from_string
+from weir.stores.memcached import MemcachedStorage
+
+TIGHT = weir.parse("2 per minute")
+STRATEGIES = [
+    "fixed-window",
+    "moving-window",
+    "sliding-window-counter",
+    "token-bucket",
+    "leaky-bucket",
+]
+
+
+@pytest.fixture(params=["meta", "incr"])
+def store(request: pytest.FixtureRequest, servers: Any) -> Iterator[MemcachedStorage]:
+    """Once with meta commands and once as servers before 1.6 are asked."""
+    meta = None if request.param == "meta" else False
+    store = MemcachedStorage(servers.memcached.uri, meta=meta, remember_denials=0)
+    servers.memcached.ask(b"flush_all")
+    yield store
+    store.close()
+
+
+def commands(server: Any) -> int:
+    """How many commands the server has been sent, but for this question."""
+    total = 0
+    for line in server.ask(b"stats").split(b"\r\n"):
+        words = line.split()
+        if len(words) == 3 and words[1] in (b"cmd_get", b"cmd_set", b"cmd_meta"):
+            total += int(words[2])
+    return total
+
+
+def trips(server: Any, ask: Callable[[], object]) -> int:
+    """How often something was sent to the server while ``ask`` ran."""
+    sent = []
+    original = MemcachedStorage.make_client
+
+    def make_client(self: MemcachedStorage, address: Any) -> Any:
+        client = original(self, address)
+        client.version()
+        sock = client.sock
+
+        class Counting:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(sock, name)
+
+            def sendall(self, data: bytes) -> None:
+                sent.append(data)
+                sock.sendall(data)
+
+        client.sock = Counting()
+        return client
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemcachedStorage, "make_client", make_client)
+        ask()
+    return len(sent)
+
+
+def test_the_limit_and_what_is_told(store: Any, key: str) -> None:
+    item = weir.parse("5 per minute")
+    start = time.time()
+    for n in range(5):
+        verdict = store.decide([item], [key])[0]
+        assert (verdict.allowed, verdict.remaining) == (True, 4 - n)
+        assert 59 <= verdict.reset_at - start <= 63
+    denied = store.decide([item], [key])[0]
+    assert (denied.allowed, denied.remaining) == (False, 0)
+    assert 59 <= denied.retry_after <= 62
+    assert not store.decide([item], [key], None, TEST).allowed
+    assert store.decide([item], [key], [0]).allowed
+
+
+def test_a_denied_cost_is_taken_back(store: Any, key: str) -> None:
+    item = weir.parse("10 per minute")
+    assert store.decide([item], [key], [7])[0].remaining == 3
+    assert store.decide([item], [key], [4])[0].remaining == 3
+    assert store.decide([item], [key], [11])[0].retry_after == float("inf")
+    assert store.decide([item], [key], [3])[0].remaining == 0
+    assert not store.decide([item], [key]).allowed
+
+
+def test_a_refund(store: Any, key: str) -> None:
+    item = weir.parse("10 per minute")
+    store.decide([item], [key], [7])
+    assert store.decide([item], [key], [3], REFUND)[0].remaining == 6
+    assert store.decide([item], [key], [100], REFUND)[0].remaining == 10
+    assert store.decide([item], [f"{key}-unknown"], [100], REFUND)[0].remaining == 10
+    assert store.decide([item], [key], [10]).allowed
+
+
+def test_several_limits_are_all_or_nothing(store: Any, key: str) -> None:
+    wide, tight = weir.parse("10 per minute"), weir.parse("1 per hour")
+    moving = weir.parse("5 per day").replace(strategy="moving-window")
+    group = [wide, tight, moving]
+    assert store.decide(group, key).allowed
+    denied = store.decide(group, key)
+    assert [verdict.allowed for verdict in denied] == [True, False, True]
+    assert [verdict.remaining for verdict in denied] == [9, 0, 4]
+    assert [v.remaining for v in store.decide(group, key, [0] * 3, TEST)] == [9, 0, 4]
+    each = store.decide(group, key, None, EACH)
+    assert [verdict.remaining for verdict in each] == [8, 0, 3]
+
+
+def test_a_window_ends(store: Any, key: str) -> None:
+    """It lasts at least its period, and at most a second more."""
+    item = weir.parse("2 per second")
+    start = time.monotonic()
+    assert [store.decide([item], [key]).allowed for _ in range(3)] == [True, True, False]
+    while not store.decide([item], [key], None, TEST).allowed:
+        assert time.monotonic() - start < 2.5
+        time.sleep(0.02)
+    assert time.monotonic() - start >= 0.99
+    assert store.decide([item], [key])[0].remaining == 1
+
+
+def test_an_undone_charge_is_not_taken_from_the_next_window(servers: Any, key: str) -> None:
+    store = MemcachedStorage(servers.memcached.uri, remember_denials=0)
+    item = weir.parse("2 per minute")
+    store.decide([item], [key])
+    store.decide([item], [key])
+    time.sleep(1.1)  # Memcached's clock ticks once a second
+    undo = store.undo
+
+    def window_ends_first(check: Any, count: Any) -> None:
+        servers.memcached.ask(b"delete " + check.name)
+        store.decide([item], [key])  # another one opens the next
+        undo(check, count)
+
+    store.undo = window_ends_first  # type: ignore[method-assign]
+    assert not store.decide([item], [key]).allowed
+    store.undo = undo  # type: ignore[method-assign]
+    assert store.decide([item], [key], [0])[0].remaining == 1
+    store.close()
+
+
+def test_a_fixed_window_is_one_trip(servers: Any, key: str) -> None:
+    items = [weir.parse("10 per minute"), weir.parse("100 per hour"), weir.parse("3 per 2 months")]
+
+    def ask() -> None:
+        store = MemcachedStorage(servers.memcached.uri)
+        for _ in range(3):
+            assert store.decide(items, key).allowed
+        for _ in range(20):
+            assert not store.decide(items, key).allowed  # remembered from the first on
+        store.close()
+
+    # The version, three hits, the denied one; then each of its charges is taken back.
+    assert trips(servers.memcached, ask) == 1 + 3 + 1 + 3
+
+
+def test_names_are_safe(servers: Any) -> None:
+    store = MemcachedStorage(servers.memcached.uri, key_prefix="shop")
+    for key in ("10.1.2.3", "a b", "a\r\nflush_all", "größe", "x" * 5000, b"\x00", ""):
+        store.clear([TIGHT], key)
+        assert [store.decide([TIGHT], key).allowed for _ in range(3)] == [True, True, False]
+    dump = servers.memcached.ask(b"lru_crawler metadump all")
+    assert b"key=shop%3Afw%3A%7BLIMITER%2F10.1.2.3%7D%2F2%2F1%2Fminute" in dump
+    assert dump.count(b"key=shop%3Afw%3A") >= 7
+    for prefix in ("a b", "x" * 65, "é"):
+        with pytest.raises(weir.ConfigurationError, match="key_prefix"):
+            MemcachedStorage(key_prefix=prefix)
+    store.close()
+
+
+def test_every_value_has_an_end(servers: Any, key: str) -> None:
+    store = MemcachedStorage(servers.memcached.uri)
+    servers.memcached.ask(b"flush_all")
+    for strategy in STRATEGIES:
+        for text in ("2 per minute", "2 per month", "2 per year"):
+            store.decide([weir.parse(text).replace(strategy=strategy)], key)
+    dump = servers.memcached.ask(b"lru_crawler metadump all").decode()
+    ends = {int(line.split("exp=")[1].split()[0]) - time.time() for line in dump.splitlines()[:-1]}
+    assert len(dump.splitlines()) >= 15
+    assert all(0 < end < 2 * 31_104_000 + 10 for end in ends)
+    store.close()
+
+
+def test_counters_are_spread_over_several_servers(servers: Any, make_memcached: Any) -> None:
+    other = make_memcached().start()
+    try:
+        uri = f"{servers.memcached.uri},127.0.0.1:{other.port}"
+        store = storage_from_string(uri)
+        servers.memcached.ask(b"flush_all")
+        items = [
+            weir.parse("2 per minute"),
+            weir.parse("2 per hour").replace(strategy="token-bucket"),
+        ]
+        for i in range(40):
+            assert store.decide(items, f"client-{i}").allowed
+        for server in (servers.memcached, other):
+            stats = server.ask(b"stats").split(b"\r\n")
+            count = next(int(line.split()[2]) for line in stats if b" curr_items " in line)
+            assert 10 < count < 70
+        for i in range(40):
+            assert store.decide(items, f"client-{i}")[0].remaining == 0
+        store.close()
+    finally:
+        other.stop()
+
+
+def test_by_a_socket_file(make_memcached: Any, servers: Any) -> None:
+    path = servers.directory / "memcached.sock"
+    server = make_memcached("-s", str(path))
+    server.answers = path.exists
+    server.start()
+    try:
+        store = storage_from_string(f"memcached://{path}")
+        assert [store.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
+        store.close()
+    finally:
+        server.stop()
+
+
+def test_options_are_pymemcaches(servers: Any) -> None:
+    store = storage_from_string(
+        servers.memcached.uri,
+        socket_timeout=1.5,
+        no_delay=False,
+        max_pool_size=10,
+        client_getter=None,
+    )
+    assert store.check()
+    assert store.deadline == 1.5
+    store.close()
+
+
+def test_threads_and_children(servers: Any) -> None:
+    store = MemcachedStorage(servers.memcached.uri, remember_denials=0, socket_timeout=5)
+    item = Limit(300, 1, "hour")
+    store.clear([item], "shared")
+    store.decide([item], "shared", [0])
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            allowed = sum(store.decide([item], "shared").allowed for _ in range(100))
+            os.write(writer, b"%d" % allowed)
+        finally:
+            os._exit(0)
+    allowed = []
+
+    def work() -> None:
+        allowed.extend(store.decide([item], "shared").allowed for _ in range(40))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert sum(allowed) + int(pipe.read()) == 300
+    store.close()
+
+
+def test_reset_says_that_it_cannot(servers: Any) -> None:
+    store = MemcachedStorage(servers.memcached.uri)
+    with pytest.raises(NotImplementedError, match="cannot forget the counters alone"):
+        store.reset()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_key_that_holds_something_else(servers: Any, strategy: str, key: str) -> None:
+    store = MemcachedStorage(servers.memcached.uri)
+    item = TIGHT.replace(strategy=strategy)
+    name = f"weir:{ {'f': 'fw', 'm': 'mw', 's': 'sw', 't': 'tb', 'l': 'lb'}[strategy[0]] }:"
+    name += f"{{LIMITER/{key}}}/2/1/minute" + ("/2" if strategy == "token-bucket" else "")
+    servers.memcached.ask(b"set %b 0 60 5\r\nhello" % name.encode())
+    with pytest.raises(StorageError, match="non-numeric|not a counter"):
+        store.decide([item], key)
+    assert b"hello" in servers.memcached.ask(b"get " + name.encode())
+    store.close()
+
+
+def test_a_log_that_is_too_long(key: str) -> None:
+    """It is refused, clearly, and what is there stays."""
+    item = Limit(10**6, 1, "day", strategy="moving-window")
+    (check,) = weir._core.memcached_checks(b"weir", [item], key, None)
+    # A hit every 200 ms, four bytes each, for the better part of a day.
+    step, count = 0.2, 249_900
+    first, last = 1_000_000.0, 1_000_000.0 + step * count
+    words = [round(first * 1e9), round(last * 1e9), count + 1, 1]
+    log = b"W1\x01" + b"".join(word.to_bytes(8, "little") for word in words)
+    value: bytes = log + b"\x80\x84\xaf\x5f" * count
+    with pytest.raises(weir.TableError) as caught:
+        for n in range(1, 1000):
+            verdict, value, _, _ = check.step(value, 0, last + n * step)
+            assert verdict.allowed
+    assert caught.value.code == "EFULL"
+    assert 999_900 < len(value) <= 1_000_000
+
+
+def test_nobody_listens(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    store = MemcachedStorage(f"memcached://127.0.0.1:{port}")
+    with pytest.raises(StorageError, match=rf"memcached://127\.0\.0\.1:{port}: .*refused"):
+        store.decide([TIGHT], "a")
+    assert not store.check()
+
+
+def test_a_stopped_server_costs_one_deadline(servers: Any) -> None:
+    store = MemcachedStorage(servers.memcached.uri)
+    moving = TIGHT.replace(strategy="moving-window")
+    store.decide([TIGHT, moving], "stopped", [0, 0])
+    with servers.memcached.frozen():
+        for item in (TIGHT, moving):
+            start = time.perf_counter()
+            with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
+                store.decide([item], "stopped")
+            assert 0.2 < time.perf_counter() - start < 0.32
+    store.close()
+
+
+def test_a_restart(make_memcached: Any) -> None:
+    server = make_memcached().start()
+    store = MemcachedStorage(server.uri)
+    assert store.decide([TIGHT], "a").allowed
+    server.kill()
+    server.start()
+    assert store.decide([TIGHT], "a")[0].remaining == 1
+    store.close()
+    server.stop()

@@ -1,0 +1,484 @@
+"""Redis: names, trips, connections, what is remembered, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+import weir
+from weir import EACH, REFUND, TEST, Limit, StorageError
+from weir.storage import storage_from_string
+from weir.stores.redis import RedisStorage
+
+THREE = [weir.parse("1000/minute"), weir.parse("10000/hour"), weir.parse("100000/day")]
+TIGHT = weir.parse("2 per minute")
+STRATEGIES = [
+    "fixed-window",
+    "moving-window",
+    "sliding-window-counter",
+    "token-bucket",
+    "leaky-bucket",
+]
+
+
+@pytest.fixture
+def store(servers: Any) -> Iterator[RedisStorage]:
+    store = RedisStorage(servers.redis.uri)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def client(servers: Any) -> Iterator[Any]:
+    with servers.redis.client() as client:
+        yield client
+
+
+# ------------------------------------------------------------------------------------------- names
+
+
+def test_names_are_readable_and_carry_the_strategy(store: Any, client: Any) -> None:
+    limits = [
+        weir.parse("10 per minute").replace(strategy=strategy, max_delay=0.5)
+        if strategy == "leaky-bucket"
+        else weir.parse("10 per minute").replace(strategy=strategy)
+        for strategy in STRATEGIES
+    ]
+    store.decide(limits, weir.join_key("10.1.2.3", "api.view"))
+    assert sorted(client.keys()) == [
+        b"weir:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute",
+        b"weir:lb:{LIMITER/10.1.2.3}/api.view/10/1/minute",
+        b"weir:mw:{LIMITER/10.1.2.3}/api.view/10/1/minute",
+        b"weir:sw:{LIMITER/10.1.2.3}/api.view/10/1/minute",
+        b"weir:tb:{LIMITER/10.1.2.3}/api.view/10/1/minute/10",
+    ]
+
+
+def test_a_prefix_keeps_applications_apart(servers: Any, store: Any, client: Any) -> None:
+    other = RedisStorage(servers.redis.uri, key_prefix="shop-1*")
+    for each in (store, other):
+        assert [each.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
+    assert set(client.keys()) == {
+        b"weir:fw:{LIMITER/a}/2/1/minute",
+        b"shop-1*:fw:{LIMITER/a}/2/1/minute",
+    }
+    client.set("weir", "mine", ex=60)
+    client.set("shop-12:fw:{x", "not of that prefix", ex=60)
+    assert other.reset() == 1
+    assert store.reset() == 1
+    assert sorted(client.keys()) == [b"shop-12:fw:{x", b"weir"]
+    other.close()
+    with pytest.raises(weir.ConfigurationError, match="key_prefix"):
+        RedisStorage(servers.redis.uri, key_prefix="{a}")
+
+
+def test_reset_counts_what_it_deletes(store: Any) -> None:
+    for i in range(1234):
+        store.decide([TIGHT], f"client-{i}")
+    assert store.reset() == 1234
+    assert store.reset() == 0
+
+
+def test_a_changed_strategy_is_no_wrong_type(store: Any) -> None:
+    for strategy in STRATEGIES:
+        assert store.decide([TIGHT.replace(strategy=strategy)], "a").allowed
+
+
+# ------------------------------------------------------------------------------------------- trips
+
+
+def test_a_check_is_one_trip_whatever_it_asks(servers: Any, store: Any) -> None:
+    store.decide(THREE, "a")
+    before = servers.redis.commands()
+    for mode in (0, TEST, EACH, REFUND):
+        store.decide(THREE, "a", None, mode)
+        store.decide(THREE[:1], "a", None, mode)
+    assert servers.redis.commands() == before + 8
+
+
+def test_a_forgotten_script_is_sent_once(servers: Any, store: Any, client: Any) -> None:
+    store.decide(THREE, "a")
+    client.script_flush()
+    before = servers.redis.commands()
+    assert store.decide(THREE, "a").allowed
+    assert servers.redis.commands() == before + 2
+    assert store.decide(THREE, "a")[0].remaining == 997
+    assert servers.redis.commands() == before + 3
+
+
+def test_a_denial_is_remembered(servers: Any, store: Any) -> None:
+    assert [store.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
+    before = servers.redis.commands()
+    first = store.decide([TIGHT], "a")
+    time.sleep(0.01)
+    later = store.decide([TIGHT], "a")
+    assert servers.redis.commands() == before
+    assert 59 < later[0].retry_after < first[0].retry_after <= 60
+    assert later[0].reset_at == first[0].reset_at
+    assert later.now > first.now
+    # Anything else is asked.
+    assert store.decide([TIGHT], "b").allowed
+    assert store.decide([TIGHT], "a", [0]).allowed
+    assert not store.decide([TIGHT], "a", None, EACH).allowed
+    assert servers.redis.commands() == before + 3
+
+
+@pytest.mark.parametrize("forget", ["clear", "refund", "reset"])
+def test_what_frees_a_counter_here_forgets_the_denial(store: Any, forget: str) -> None:
+    other = weir.parse("100/hour")
+    assert [store.decide([TIGHT, other], "a").allowed for _ in range(3)] == [True, True, False]
+    if forget == "clear":
+        store.clear([TIGHT], "a")
+    elif forget == "refund":
+        store.decide([TIGHT], "a", None, REFUND)
+    else:
+        store.reset()
+    assert store.decide([TIGHT, other], "a").allowed
+
+
+def test_a_denial_is_told_until_it_could_pass(store: Any) -> None:
+    second = weir.parse("1 per second")
+    assert store.decide([second], "a").allowed
+    denied = store.decide([second], "a")[0]
+    time.sleep(denied.retry_after / 2)
+    assert not store.decide([second], "a").allowed
+    time.sleep(denied.retry_after / 2 + 0.001)
+    assert store.decide([second], "a").allowed
+
+
+def test_how_many_and_how_long_is_bounded(servers: Any) -> None:
+    store = RedisStorage(servers.redis.uri, remember_denials=0.05)
+    store._denials.capacity = 10
+    for i in range(30):
+        for _ in range(3):
+            store.decide([TIGHT], f"client-{i}")
+    assert len(store._denials.entries) == 10
+    assert len(store._denials._requests) == len(store._denials._names) == 10
+    time.sleep(0.06)
+    before = servers.redis.commands()
+    assert not store.decide([TIGHT], "client-29").allowed
+    assert servers.redis.commands() == before + 1
+    store.close()
+    never = RedisStorage(servers.redis.uri, remember_denials=0)
+    before = servers.redis.commands()
+    for _ in range(5):
+        assert not never.decide([TIGHT], "client-29").allowed
+    assert servers.redis.commands() == before + 5
+    never.close()
+
+
+# ------------------------------------------------------------------------------------- connections
+
+
+def test_a_pool_of_ones_own(servers: Any) -> None:
+    pool = redis.ConnectionPool(port=servers.redis.port, db=3, decode_responses=True)
+    store = storage_from_string("redis://", connection_pool=pool)
+    assert store.name == f"redis://localhost:{servers.redis.port}/3"
+    assert [store.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
+    with servers.redis.client(db=3) as client:
+        assert client.dbsize() == 1
+    assert store.reset() == 1
+    store.close()
+    pool.disconnect()
+
+
+def test_options_are_the_clients(servers: Any) -> None:
+    store = storage_from_string(
+        f"{servers.redis.uri}/2?socket_timeout=1.5", client_name="weir-test", decode_responses=True
+    )
+    assert store.decide([TIGHT], "a").allowed
+    with servers.redis.client() as client:
+        assert any(c["name"] == "weir-test" and c["db"] == "2" for c in client.client_list())
+    assert store._deadline == 1.5
+    store.reset()
+    store.close()
+
+
+def test_threads_share_no_connection(servers: Any, store: Any) -> None:
+    item = Limit(1000, 1, "hour")
+    allowed, errors = [], []
+
+    def work() -> None:
+        try:
+            for _ in range(100):
+                allowed.append(store.decide([item, *THREE], "threads").allowed)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert sum(allowed) == 1000
+    assert len(allowed) == 1600
+    assert len(store._idle) <= 16
+
+
+def test_a_child_makes_connections_of_its_own(servers: Any, store: Any) -> None:
+    item = Limit(300, 1, "hour")
+    store.decide([item], "forked", [0])
+    reader, writer = os.pipe()
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            try:
+                allowed = sum(store.decide([item], "forked").allowed for _ in range(100))
+                os.write(writer, b"%d\n" % allowed)
+            finally:
+                os._exit(0)
+        children.append(child)
+    mine = sum(store.decide([item], "forked").allowed for _ in range(100))
+    for child in children:
+        os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert mine + sum(int(line) for line in pipe) == 300
+
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sys, gevent, weir
+from weir.storage import storage_from_string
+
+store = storage_from_string(sys.argv[1])
+item = weir.Limit(500, 1, "hour")
+allowed, turns = [], []
+
+def work():
+    for _ in range(50):
+        allowed.append(store.decide([item], "greenlets").allowed)
+
+def other():
+    while len(allowed) < 800:
+        turns.append(1)
+        gevent.sleep(0)
+
+gevent.joinall([gevent.spawn(work) for _ in range(16)] + [gevent.spawn(other)], raise_error=True)
+assert sum(allowed) == 500 and len(allowed) == 800, (sum(allowed), len(allowed))
+assert len(turns) > 20, "nobody else had a turn"
+assert 2 <= len(store._idle) <= 16, len(store._idle)
+store.close()
+"""
+
+
+def test_gevent_patched_workers(servers: Any, run_python: Callable[..., Any]) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    run_python(GEVENT, servers.redis.uri)
+
+
+def test_an_interrupted_call_leaves_no_reply_behind(servers: Any, store: Any) -> None:
+    """A worker's timeout may end a call between question and answer."""
+    store.decide(THREE, "a")
+    lane = store._idle[-1]
+    receive = lane.receive
+
+    def interrupt(_: int) -> bytes:
+        raise SystemExit
+
+    lane.receive = interrupt
+    with pytest.raises(SystemExit):
+        store.decide(THREE, "a")
+    assert lane not in store._idle
+    assert receive is not None
+    assert store.decide([TIGHT], "other")[0].remaining == 1
+
+
+def test_a_connection_that_the_server_closed_is_replaced(store: Any, client: Any) -> None:
+    store.decide(THREE, "a")
+    client.client_kill_filter(_type="normal", skipme=True)
+    assert store.decide(THREE, "a").allowed
+
+
+def test_valkey_by_valkey_py(servers: Any) -> None:
+    """valkey-py against this server, which speaks the same protocol."""
+    pytest.importorskip("valkey", reason="valkey-py is not installed")
+    store = storage_from_string(f"valkey://127.0.0.1:{servers.redis.port}")
+    assert type(store.client).__name__ == "Valkey"
+    assert [store.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
+    store.close()
+
+
+def test_a_valkey_server() -> None:
+    pytest.skip("no package of the Valkey server in Debian 12")
+
+
+# ----------------------------------------------------------------------------------- what goes wrong
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkey", None)
+    with pytest.raises(weir.ConfigurationError, match="pip install valkey"):
+        storage_from_string("valkey://localhost")
+
+
+def test_nobody_listens(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    store = RedisStorage(f"redis://:secret@127.0.0.1:{port}/0?password=secret")
+    with pytest.raises(StorageError, match=rf"redis://127\.0\.0\.1:{port}/0: .*refused") as caught:
+        store.decide(THREE, "a")
+    assert "secret" not in str(caught.value)
+    assert isinstance(caught.value.storage_error, redis.ConnectionError)
+    assert not store.check()
+
+
+def test_a_wrong_password(servers: Any) -> None:
+    with servers.redis.client() as client:
+        client.config_set("requirepass", "right")
+        try:
+            wrong = RedisStorage(f"redis://:wrong@127.0.0.1:{servers.redis.port}")
+            with pytest.raises(StorageError, match="invalid username-password pair") as caught:
+                wrong.decide(THREE, "a")
+            assert "redis://127.0.0.1" in str(caught.value)
+            assert "wrong@" not in str(caught.value)
+            none = RedisStorage(servers.redis.uri)
+            with pytest.raises(StorageError, match="Authentication required|already authenticated"):
+                none.decide(THREE, "a")
+            right = RedisStorage(servers.redis.uri, password="right")
+            assert right.decide(THREE, "a").allowed
+            right.close()
+        finally:
+            client.config_set("requirepass", "")
+
+
+def test_a_wrong_database(servers: Any) -> None:
+    store = RedisStorage(f"{servers.redis.uri}/99")
+    with pytest.raises(StorageError, match="DB index is out of range"):
+        store.decide(THREE, "a")
+
+
+def test_wrong_tls(servers: Any) -> None:
+    unknown = RedisStorage(servers.tls.uri)
+    with pytest.raises(StorageError, match="certificate verify failed"):
+        unknown.decide(THREE, "a")
+    with pytest.raises(StorageError, match=r"rediss://"):
+        RedisStorage(f"rediss://127.0.0.1:{servers.redis.port}").decide(THREE, "a")
+    with pytest.raises(StorageError):
+        RedisStorage(f"redis://127.0.0.1:{servers.tls.port}").decide(THREE, "a")
+
+
+def test_a_uri_that_cannot_be_read() -> None:
+    with pytest.raises(weir.ConfigurationError):
+        RedisStorage("redis://127.0.0.1:port")
+    with pytest.raises(weir.ConfigurationError, match="service"):
+        storage_from_string("redis+sentinel://127.0.0.1:26379")
+    with pytest.raises(weir.ConfigurationError, match="nodes"):
+        storage_from_string("redis+cluster://")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("how", ["list", "hash", "text", "counter"])
+def test_a_key_that_holds_something_else(store: Any, client: Any, strategy: str, how: str) -> None:
+    """It is named, it is left alone, and nothing is charged."""
+    item = TIGHT.replace(strategy=strategy)
+    fine = weir.parse("5 per hour")
+    store.decide([item], "a")
+    (name,) = client.keys()
+    client.delete(name)
+    if how == "list":
+        client.rpush(name, 1, 2)
+    elif how == "hash":
+        client.hset(name, "a", "b")
+    elif how == "text":
+        client.set(name, "1" * 200 if strategy == "fixed-window" else "1")
+    else:
+        client.set(name, 7)
+    client.expire(name, 60)
+    before = client.dump(name)
+    with pytest.raises(StorageError, match="WRONGTYPE|holds something that is not a counter"):
+        store.decide([fine, item], "a")
+    assert client.dump(name) == before
+    assert store.decide([fine], "a", [0], TEST)[0].remaining == 5
+
+
+def test_a_full_server(servers: Any, store: Any, client: Any) -> None:
+    fine = weir.parse("5 per hour")
+    assert store.decide([fine], "a").allowed
+    client.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(StorageError, match="OOM"):
+            store.decide([fine, TIGHT], "a")
+    finally:
+        client.config_set("maxmemory", "0")
+    assert store.decide([fine], "a", [0], TEST)[0].remaining == 4
+
+
+def test_a_script_that_is_killed(servers: Any, store: Any, client: Any) -> None:
+    """While another's script runs too long, the server says so; once that is killed, all is well."""
+    assert store.decide([TIGHT], "a").allowed
+    client.config_set("busy-reply-threshold", "20")
+
+    def loop() -> None:
+        with servers.redis.client() as looping, pytest.raises(redis.ResponseError, match="kill"):
+            looping.eval("while true do end", 0)
+
+    endless = threading.Thread(target=loop)
+    endless.start()
+    time.sleep(0.1)
+    try:
+        with pytest.raises(StorageError, match="busy running a script"):
+            store.decide([TIGHT], "a")
+    finally:
+        client.script_kill()
+        endless.join(10)
+        client.config_set("busy-reply-threshold", "5000")
+    assert store.decide([TIGHT], "a").allowed
+
+
+def test_a_server_that_answers_nonsense() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        store = RedisStorage(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(StorageError):
+            store.decide(THREE, "a")
+        with pytest.raises(StorageError):
+            store.decide(THREE, "a")
+        serving.join(5)
+
+
+# ------------------------------------------------------------------------------ moving windows, large
+
+
+def test_a_large_window_neither_grows_nor_stalls(store: Any, client: Any) -> None:
+    """Memory follows the hits, and a hit on a full window costs as much as on an empty one."""
+    item = Limit(70_000, 1, "day", strategy="moving-window")
+    start = 1_700_000_000.0
+    for i in range(70_000):
+        store.set_clock(start + i * 1.2, True)
+        assert store.decide([item], "a").allowed
+    (name,) = client.keys()
+    assert client.memory_usage(name) < 70_000 * 10.5
+    store.set_clock(start + 70_000 * 1.2, True)
+    assert not store.decide([item], "a").allowed
+    client.config_resetstat()
+    for i in range(2_000):
+        store.set_clock(start + 86_400 + i * 1.2, True)
+        assert store.decide([item], "a").allowed
+        assert not store.decide([item], "a").allowed
+    stats = client.info("commandstats")["cmdstat_evalsha"]
+    assert stats["usec_per_call"] < 200
+    assert client.memory_usage(name) < 70_000 * 10.5
+    # After a pause only what is left is kept.
+    store.set_clock(start + 86_400 * 1.999, True)
+    assert store.decide([item], "a").allowed
+    assert client.memory_usage(name) < 50_000
