@@ -208,9 +208,11 @@ def count_refusal(self: Any, endpoint: str, limits: list[Any]) -> None:
             arguments = [*prefix, key, limit.scope_for(endpoint, method)]
             if key and not fair.test(limit.limit, *arguments, cost=limit.deduction_amount):
                 metas += limit.meta_limits
+    theirs = list(fair.metas)
     fair.metas.clear()
     for meta in metas:
         fair.hit(meta.limit, meta.key_func(), meta.scope_for(endpoint, method))
+    used["meta-limits"] += theirs != fair.metas
 
 
 def fair_limiter(self: Any) -> FairLimiter:
@@ -272,7 +274,7 @@ class Maker:
             "cost": self.maybe(0.2, lambda: pick([2, 3, "header"]), 1),
             "scope": self.maybe(0.15, lambda: pick(["part", "called"])),
             "shared": None,
-            "meta": self.maybe(0.08, lambda: f"{pick([1, 2])} per {pick(PERIODS[2:])}"),
+            "meta": self.maybe(0.12, lambda: f"{pick([1, 2])} per {pick(PERIODS[2:])}"),
         }
 
     def group(self, name: str) -> dict[str, Any]:
