@@ -291,8 +291,9 @@ class RedisCommand:
     def read(self, data: bytes, /) -> Decision | bool | str | None:
         """What came back.
 
-        A :class:`Decision`, or ``True`` for a command that clears; ``None`` if more bytes are needed;
-        ``False`` if the server does not know the script: send :meth:`whole`; a str: its error.
+        A :class:`Decision`, or ``True`` for a command that clears; ``None`` if more bytes are
+        needed; ``False`` if the server does not know the script: send :meth:`whole`; a str: its
+        error.
         """
     def whole(self) -> bytes:
         """The same with the script itself."""

@@ -42,7 +42,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> Any:
 
 
 def free_port() -> int:
-    """One that nobody listens on, nor 10000 above it: a Cluster's nodes talk to each other there."""
+    """One that nobody listens on, nor 10000 above it, where a Cluster's nodes talk."""
     while True:
         with socket.socket() as probe, socket.socket() as above:
             probe.bind(("127.0.0.1", 0))
