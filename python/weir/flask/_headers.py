@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from .constants import ConfigVars, HeaderNames
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from weir._core import Decision, Verdict
+    from weir._core import Verdict
 
     from ._limits import Verdicts
     from ._plan import Entry
@@ -66,42 +66,14 @@ class HeaderWriter:
         self.remaining = name(HeaderNames.REMAINING, ConfigVars.HEADER_REMAINING)
         self.reset = name(HeaderNames.RESET, ConfigVars.HEADER_RESET)
         self.retry_after = name(HeaderNames.RETRY_AFTER, ConfigVars.HEADER_RETRY_AFTER)
-        self._names = (self.limit, self.remaining, self.reset, self.retry_after)
-        self.write_plain = self._plain_writer()
+        self.lower = self.retry_after.lower()
+        self.length = len(self.retry_after)
         self.mapping = {
             HeaderNames.RESET: self.reset,
             HeaderNames.REMAINING: self.remaining,
             HeaderNames.LIMIT: self.limit,
             HeaderNames.RETRY_AFTER: self.retry_after,
         }
-
-    def _plain_writer(self) -> Callable[[Headers, Entry, Decision, int], None]:
-        """As :meth:`write`, for what most want told: ``X-RateLimit-*``, nothing denied.
-
-        A closure: every request that passes goes through here, and looks up nothing twice.
-        """
-        limit, remaining, reset, retry_after = self._names
-        lower = retry_after.lower()
-        length = len(retry_after)
-        merge = self._merge
-
-        def write_plain(headers: Headers, entry: Entry, decision: Decision, index: int) -> None:
-            texts = decision.texts(index)
-            wait = texts[2]
-            # The pairs that Headers is a list of. Its add() would check each anew, at a
-            # microsecond a pair.
-            for name, _ in headers._list:
-                if len(name) == length and name.lower() == lower:
-                    wait = str(merge(headers, int(wait)))
-                    break
-            headers._list += (
-                (limit, entry.amount_text),
-                (remaining, texts[0]),
-                (reset, texts[1]),
-                (retry_after, wait),
-            )
-
-        return write_plain
 
     def write(
         self, headers: Headers, entries: Sequence[Entry], verdicts: Verdicts, told: int
@@ -118,7 +90,7 @@ class HeaderWriter:
             headers.add(self.reset, f"{reset}")
         elif verdict.allowed:
             return  # the draft's own headers say everything; Retry-After is for the refused
-        wait = self._merge(headers, self._wait(verdict, reset, now))
+        wait = self.merge(headers, self._wait(verdict, reset, now))
         headers.add(self.retry_after, self._format(wait, reset, verdict, now))
 
     def _wait(self, verdict: Verdict, reset: int, now: float) -> int:
@@ -137,7 +109,7 @@ class HeaderWriter:
             return http_date(math.ceil(now + verdict.retry_after))
         return http_date(math.ceil(now + wait))
 
-    def _merge(self, headers: Headers, wait: int) -> int:
+    def merge(self, headers: Headers, wait: int) -> int:
         """The longer of ``wait`` and what somebody else told to wait, which is taken away."""
         theirs = headers.get(self.retry_after)
         if theirs is None:

@@ -153,7 +153,7 @@ class Check:
         "prefix",
         "simple",
         "told",
-        "told_entry",
+        "told_pair",
         "told_there",
         "watched",
     )
@@ -187,7 +187,9 @@ class Check:
         self.idle = not (self.entries or self.metas or self.complaints)
         #: Of these limits, if none denies: which to tell the client of.
         self.told = self.most_telling(self.entries)
-        self.told_entry = self.entries[self.told] if self.entries else None
+        told = self.entries[self.told] if self.entries else None
+        #: Its header.
+        self.told_pair = (state.headers.limit, told.amount_text if told else "")
         #: Those that count once the response is known, by their index.
         self.watched = tuple(i for i, entry in enumerate(self.entries) if entry.deduct_when)
 
@@ -211,7 +213,7 @@ class Check:
         self.later = Group(watched) if self.simple and watched else None
         #: Where the limit to tell of is among its like.
         own = watched if self.told in self.watched else counted
-        self.told_there = own.index(self.told_entry) if self.told_entry is not None else -1
+        self.told_there = own.index(told) if told is not None else -1
 
     def arm(self, plan: Plan) -> Callable[[RequestContext], None]:
         """The function that makes this check on the fast path."""
