@@ -104,19 +104,21 @@ def percentile(answers: list[tuple[int, float]], share: float) -> float:
 @pytest.mark.parametrize("policy", ["raise", "open", "local"])
 def test_a_stopped_redis(servers: Any, gunicorn: Any, free_port: Any, policy: str) -> None:
     server = gunicorn(servers.redis.uri, policy, free_port())
+    # What the machine itself adds, which may have other things to do.
+    jitter = percentile(server.load(3, 1.0), 0.99)
     with servers.redis.frozen():
         answers = server.load(12 if policy == "raise" else 3, 2.5)
     statuses = {status for status, _ in answers}
     slow = [wait for _, wait in answers if wait > 0.2]
     if policy == "raise":
         assert statuses == {503}
-        assert percentile(answers, 0.99) < 0.25 + 0.05
+        assert percentile(answers, 0.99) < 0.25 + 0.05 + jitter
     else:
         # Each worker asks when it is stopped, and a second later.
         assert statuses == {200}
         assert len(answers) > 400
         assert len(slow) <= 12
-        assert percentile(answers, 0.98) < 0.05
+        assert percentile(answers, 0.98) < 0.05 + jitter
     end = time.monotonic() + 10
     while server.request()[0] != 200:
         assert time.monotonic() < end
