@@ -25,7 +25,7 @@ from .errors import ConfigurationError, RateLimitExceeded
 from .util import get_remote_address, note_proxy
 
 if TYPE_CHECKING:
-    from ._plan import Check, Entry
+    from ._check import Check, Entry
     from ._request import RequestState
     from ._state import AppState
 

@@ -25,15 +25,16 @@ from flask.wrappers import Response
 from weir._core import EACH, HIT, TEST, Decision, join_key
 
 from ._ask import StoreFailedError
+from ._check import Group
 from ._context import current_context
-from ._plan import Group
 from ._request import RequestState
 from .util import get_remote_address
 
 if TYPE_CHECKING:
+    from ._check import Check, Seen
     from ._limiter import Limiter
     from ._limits import View
-    from ._plan import Check, Plan, Seen
+    from ._plan import Plan
     from ._state import AppState
 
 P = ParamSpec("P")

@@ -20,8 +20,8 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from weir._core import Verdict
 
+    from ._check import Entry
     from ._limits import Verdicts
-    from ._plan import Entry
 
 LEGACY = "x-ratelimit"
 DRAFT = "draft-11"

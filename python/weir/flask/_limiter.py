@@ -30,7 +30,7 @@ from ._limits import (
     View,
     check_key_function,
 )
-from ._plan import Registry
+from ._registry import Registry
 from ._request import RequestState
 from ._state import AppState, Options
 from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames

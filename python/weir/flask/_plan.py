@@ -1,333 +1,47 @@
 """What applies to an endpoint, found out once.
 
 A :class:`Plan` belongs to one endpoint and HTTP method. It holds a *check* for the moment before
-the request is dispatched and one for each limited function that is called in it; most have exactly
-one of these, their view. A check is a :class:`Check`, ready to be decided, or an :class:`Ask`: the
+the request is dispatched, and one for each limited function that is called in it; most have exactly
+one of these, their view. A check is a :class:`Check`, ready to be made, or an :class:`Ask`: the
 texts of some limits come from functions, and which other limits apply may depend on what they
 return. So an Ask calls one such function and leads, by the text, to the next Ask or to the Check.
-What was built is kept until a limit, an exemption or a filter is registered, so that a request
+What was found out is kept until a limit, an exemption or a filter is registered, so that a request
 finds tuples and no questions.
 
-Which limits apply is what Flask-Limiter documents:
+Which limits apply is what Flask-Limiter documents.
 
-- before dispatch: the limits of the application; and, unless the view has limits of its own, those
-of its
-  blueprints and the defaults;
-- when a limited function is called: its limits; those of the blueprints, unless these override
-them; the
-  defaults, unless one of all these overrides them or if none counts this HTTP method.
+Before dispatch
+    those of the application; and, unless the view has limits of its own, those of its blueprints
+    and the defaults.
 
-A function that is limited but is no view (a helper, a method of a class-based view, a ``with``
-block) has its check when it is called. Its endpoint then leaves the defaults to it: for the methods
-of a class-based view from the start, otherwise from the second request on, when it is known that it
-will be called.
+When a limited function is called
+    its own; those of the blueprints, unless its own override them; the defaults, unless one of all
+    these overrides them, or if none of them counts this HTTP method.
+
+A function that is limited but is no view (one that a view calls, a method of a class-based view, a
+``with`` block) has its check when it is called. Its endpoint then leaves the defaults to it: for
+the methods of a class-based view from the start, otherwise from the second request on, when it is
+known that it will be called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask
-
-from weir._core import CHECKS_MAX, EACH, HIT, Decision, Verdict, join_key
-from weir._core import Limit as RateLimit
-
-from ._limits import EXEMPT_MARK, VIEW_MARK, Limit, RuntimeLimit, View, iterate
+from ._check import NOBODY, Armed, Ask, Broken, Check, Entry, Node
+from ._limits import Limit, RuntimeLimit, View, iterate
+from ._registry import Blueprints, find_handlers, find_view
 from .constants import ExemptionScope
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from flask.ctx import RequestContext
 
-    from ._limiter import Limiter
     from ._state import AppState
 
-#: How many texts of a dynamic limit, and how many endpoints, are remembered before starting anew.
-TEXTS_MAX = 1024
+#: How many endpoints are remembered before starting anew.
 PLANS_MAX = 8192
-
-
-class Entry:
-    """One limit of a check: what the request needs of it, in reach."""
-
-    __slots__ = (
-        "amount_text",
-        "bound",
-        "cost",
-        "cost_of",
-        "deduct_when",
-        "endpoint",
-        "exempt_when",
-        "key_func",
-        "limit",
-        "metas",
-        "method",
-        "reserve",
-        "scope",
-        "scope_of",
-        "shadow",
-        "suffix",
-    )
-
-    def __init__(
-        self, limit: RuntimeLimit, strategy: str, endpoint: str, method: str | None
-    ) -> None:
-        self.limit = limit
-        #: The meta limits of this limit alone.
-        self.metas: tuple[Entry, ...] = ()
-        self.bound: RateLimit = limit.limit
-        if self.bound.strategy is None:
-            self.bound = self.bound.replace(strategy=strategy)
-        self.key_func = limit.key_func
-        self.endpoint = endpoint
-        self.method = method
-        #: The scope, or "" if scope_of has to be called.
-        self.scope = ""
-        self.scope_of = limit.scope if callable(limit.scope) else None
-        if self.scope_of is None:
-            self.scope = limit.join_scope(endpoint, limit.scope, method)  # type: ignore[arg-type]
-        self.suffix = "/" + join_key(self.scope)
-        self.cost_of = limit.cost if callable(limit.cost) else None
-        self.cost = 1 if callable(limit.cost) else limit.cost
-        self.exempt_when = limit.exempt_when
-        self.deduct_when = limit.deduct_when
-        self.reserve = limit.reserve
-        self.shadow = limit.shadow
-        self.amount_text = str(self.bound.burst or self.bound.amount)
-
-    @property
-    def is_static(self) -> bool:
-        """Whether nothing but the key can differ from request to request."""
-        return (
-            self.scope_of is None
-            and self.cost_of is None
-            and self.exempt_when is None
-            and not self.reserve
-            and not self.shadow
-        )
-
-
-class Group:
-    """Limits that are asked together, of one key: everything but the key itself."""
-
-    __slots__ = ("bounds", "costs", "keys", "suffix")
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.bounds = tuple(entry.bound for entry in entries)
-        costs = tuple(entry.cost for entry in entries)
-        self.costs = None if all(cost == 1 for cost in costs) else costs
-        suffixes = [entry.suffix for entry in entries]
-        #: What follows the key, if it is the same for all.
-        self.suffix = suffixes[0] if len(set(suffixes)) == 1 else None
-        #: Makes the keys of these limits of a text, the prefix and the key.
-        self.keys = _key_maker(suffixes)
-
-
-def _key_maker(suffixes: Sequence[str]) -> Callable[[str], str | Sequence[str]]:
-    if len(set(suffixes)) == 1:
-        one = suffixes[0]
-        return lambda text: text + one
-    if len(suffixes) == 2:
-        first, second = suffixes
-        return lambda text: (text + first, text + second)
-    return lambda text: [text + suffix for suffix in suffixes]
-
-
-class Check:
-    """The limits of one check, in the order in which they are told: smallest window first."""
-
-    __slots__ = (
-        "complaints",
-        "counted",
-        "defaults",
-        "entries",
-        "global_metas",
-        "idle",
-        "key_func",
-        "later",
-        "looked",
-        "metas",
-        "mode",
-        "plan",
-        "prefix",
-        "simple",
-        "told",
-        "told_pair",
-        "told_there",
-        "watched",
-    )
-
-    is_ask: Literal[False] = False
-    #: Whose check it is; there once it is armed.
-    plan: Plan
-    mode: int
-
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        metas: Sequence[Entry],
-        global_metas: Sequence[Entry],
-        state: AppState,
-        *,
-        defaults: bool = False,
-        complaints: Sequence[str] = (),
-    ) -> None:
-        self.entries = tuple(sorted(entries, key=lambda entry: entry.bound.get_expiry()))
-        #: Meta limits that can refuse the request, and those that count any refusal.
-        self.metas = tuple(metas)
-        self.global_metas = tuple(global_metas)
-        #: Whether the default limits are among them.
-        self.defaults = defaults
-        #: What to log whenever this check is made: limits that cannot be read.
-        self.complaints = tuple(complaints)
-        self.mode = HIT if state.fail_on_first_breach else EACH
-        self.prefix = join_key(state.key_prefix) + "/" if state.key_prefix else ""
-        #: Nothing to do at all.
-        self.idle = not (self.entries or self.metas or self.complaints)
-        #: Of these limits, if none denies: which to tell the client of.
-        self.told = self.most_telling(self.entries)
-        told = self.entries[self.told] if self.entries else None
-        #: Its header.
-        self.told_pair = (state.headers.limit, told.amount_text if told else "")
-        #: Those that count once the response is known, by their index.
-        self.watched = tuple(i for i, entry in enumerate(self.entries) if entry.deduct_when)
-
-        watched = [self.entries[i] for i in self.watched]
-        counted = [entry for entry in self.entries if not entry.deduct_when]
-        everything = [*self.metas, *self.entries]
-        self.key_func = everything[0].key_func if everything else state.key_func
-        #: The fast path can make this check: the key is all there is to find out.
-        self.simple = (
-            self.mode == HIT
-            and not self.complaints
-            and not state.shadow
-            and len(everything) <= CHECKS_MAX
-            and all(entry.is_static and entry.key_func is self.key_func for entry in everything)
-            and not any(entry.bound.strategy == "leaky-bucket" for entry in self.entries)
-        )
-        #: Those that count at once, and those that are only looked at; None if there are none.
-        self.counted = Group(counted) if self.simple and counted else None
-        looked = [*self.metas, *watched]
-        self.looked = Group(looked) if self.simple and looked else None
-        self.later = Group(watched) if self.simple and watched else None
-        #: Where the limit to tell of is among its like.
-        own = watched if self.told in self.watched else counted
-        self.told_there = own.index(told) if told is not None else -1
-
-    def arm(self, plan: Plan) -> Callable[[RequestContext], None]:
-        """The function that makes this check on the fast path."""
-        from ._fast import compile_check
-
-        self.plan = plan
-        return compile_check(self, plan)
-
-    def verdicts(
-        self,
-        counted: Decision | None,
-        looked: Decision | None,
-        wanted: Sequence[int] = (),
-        after: Decision | None = None,
-    ) -> list[Verdict]:
-        """What all limits said, in their order.
-
-        counted, looked: decisions of the fast path. after: of the limits at ``wanted``, after the
-        view.
-        """
-        at_once = iter(counted or ())
-        watched = iter(looked[len(self.metas) :] if looked is not None else ())
-        verdicts = [next(watched if entry.deduct_when else at_once) for entry in self.entries]
-        for i, verdict in zip(wanted, after or (), strict=False):
-            if verdict.allowed:
-                verdicts[i] = verdict
-        return verdicts
-
-    def told_in(
-        self,
-        counted: Decision | None,
-        looked: Decision | None,
-        wanted: Sequence[int],
-        after: Decision | None,
-    ) -> tuple[Decision | None, int]:
-        """Which of these decisions tells of the limit to tell of, and where in it."""
-        if self.told not in self.watched:
-            return counted, self.told_there
-        if after is not None and self.told in wanted:
-            index = wanted.index(self.told)
-            if after[index].allowed:
-                return after, index
-        return looked, len(self.metas) + self.told_there
-
-    def key_of(self, key: str, entry: Entry) -> str:
-        """What the storage knows a static limit by."""
-        return self.prefix + join_key(key) + entry.suffix
-
-    @staticmethod
-    def most_telling(entries: Sequence[Entry]) -> int:
-        """Of limits that were kept: the first that is not shared, or else the first; or -1."""
-        for i, entry in enumerate(entries):
-            if not entry.limit.shared:
-                return i
-        return 0 if entries else -1
-
-
-#: What the request context holds before a check: the view, and the function that makes its check.
-Armed: TypeAlias = "tuple[View, Callable[[RequestContext], None]]"
-
-#: See :attr:`AppState.ready`.
-Ready: TypeAlias = "tuple[Any, Armed, Callable[[RequestContext], None] | None]"
-
-#: What it holds after one: None, the check, the key, and the decisions about the limits that
-#: counted and those that were looked at.
-Seen: TypeAlias = "tuple[None, Check, str, Decision | None, Decision | None]"
-
-#: Stands for the function when there is none.
-_NOBODY = View("")
-
-
-Node: TypeAlias = "Check | Ask | Broken"
-
-
-class Ask:
-    """A check that depends on what one function returns."""
-
-    __slots__ = ("ask", "grow", "known")
-
-    is_ask: Literal[True] = True
-
-    def __init__(self, ask: Callable[[], str], grow: Callable[[str], Node]) -> None:
-        self.ask = ask
-        self.grow = grow
-        self.known: dict[str, Node] = {}
-
-    def next(self) -> Node:
-        """Ask, and go on with the answer."""
-        text = self.ask()
-        if not text:
-            text = ""
-        elif text.__class__ is not str:
-            text = repr(text) if not isinstance(text, str) else str(text)
-        node = self.known.get(text)
-        if node is None:
-            if len(self.known) >= TEXTS_MAX:
-                self.known.clear()
-            node = self.known[text] = self.grow(text)
-        return node
-
-
-class Broken:
-    """A check that cannot be made: a default limit that cannot be read, say."""
-
-    __slots__ = ("error",)
-
-    is_ask: Literal[True] = True
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def next(self) -> Node:
-        """Raise what was raised when the plan was made."""
-        raise self.error.with_traceback(None)
 
 
 class UnaskedError(Exception):
@@ -335,120 +49,6 @@ class UnaskedError(Exception):
 
     def __init__(self, group: Limit) -> None:
         self.group = group
-
-
-class Registry:
-    """What was declared on one limiter, whichever application it is for."""
-
-    def __init__(self) -> None:
-        self.blueprint_limits: dict[str, list[Limit]] = {}
-        self.blueprint_exemptions: dict[str, ExemptionScope] = {}
-        self.named_exemptions: dict[str, ExemptionScope] = {}
-
-    def limit_blueprint(self, name: str, limit: Limit) -> None:
-        limits = self.blueprint_limits.setdefault(name, [])
-        if limit not in limits:
-            limits.append(limit)
-
-
-def unwrap(function: Any) -> Iterator[Any]:
-    """The function, what it wraps, what that wraps, …"""
-    seen: set[int] = set()
-    while function is not None and id(function) not in seen:
-        seen.add(id(function))
-        yield function
-        function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
-
-
-def find_view(limiter: Limiter, function: Any) -> tuple[View | None, ExemptionScope]:
-    """What ``limiter`` knows of a view function: its limits, and from what it is exempt."""
-    from .util import get_qualified_name
-
-    view = None
-    exempt = ExemptionScope.NONE
-    named = limiter._registry.named_exemptions
-    for part in unwrap(function):
-        if view is None:
-            view = getattr(part, VIEW_MARK, {}).get(limiter)
-        exempt |= getattr(part, EXEMPT_MARK, {}).get(limiter, ExemptionScope.NONE)
-        if named:
-            exempt |= named.get(get_qualified_name(part), ExemptionScope.NONE)
-        view_class = getattr(part, "view_class", None)
-        if view_class is not None:
-            exempt |= getattr(view_class, EXEMPT_MARK, {}).get(limiter, ExemptionScope.NONE)
-    return view, exempt
-
-
-def find_handlers(limiter: Limiter, function: Any, method: str | None) -> list[View]:
-    """The limited methods of a class-based view that handle ``method``, or any if it is None."""
-    for part in unwrap(function):
-        view_class = getattr(part, "view_class", None)
-        if view_class is not None:
-            names = ["dispatch_request"]
-            if method is None:
-                names += [name.lower() for name in view_class.methods or ()]
-            elif method == "HEAD" and not hasattr(view_class, "head"):
-                names.append("get")
-            else:
-                names.append(method.lower())
-            found = []
-            for name in names:
-                handler = getattr(view_class, name, None)
-                if handler is not None:
-                    view, _ = find_view(limiter, handler)
-                    if view is not None:
-                        found.append(view)
-            return found
-    return []
-
-
-class Blueprints:
-    """The blueprints that a view is in, and what they say about it."""
-
-    def __init__(self, registry: Registry, app: Flask, dotted: str | None) -> None:
-        #: Names as registered on the limiter, from the outermost to the view's own.
-        self.names: list[str] = []
-        parts = dotted.split(".") if dotted and dotted in app.blueprints else []
-        for n in range(1, len(parts) + 1):
-            blueprint = app.blueprints.get(".".join(parts[:n]))
-            self.names.append(blueprint.name if blueprint else parts[n - 1])
-        self.limits = registry.blueprint_limits
-        flags = registry.blueprint_exemptions
-        self.own = (
-            flags.get(self.names[-1], ExemptionScope.NONE) if self.names else ExemptionScope.NONE
-        )
-        #: Those that exempt everything below them, too.
-        self.exempting = {
-            name: flags[name]
-            for name in self.names
-            if flags.get(name, ExemptionScope.NONE) & ExemptionScope.DESCENDENTS
-        }
-
-    @property
-    def exemption(self) -> ExemptionScope:
-        exemption = self.own & ~ExemptionScope.ANCESTORS
-        for flags in self.exempting.values():
-            exemption |= flags
-        return exemption
-
-    def applying(self) -> list[Limit]:
-        """The limits that the view inherits."""
-        if not self.names:
-            return []
-        if self.own & (ExemptionScope.META | ExemptionScope.DESCENDENTS):
-            return []
-        own = self.limits.get(self.names[-1], [])
-        alone = (own and all(limit.override_defaults for limit in own)) or (
-            self.own & ExemptionScope.ANCESTORS
-        )
-        if alone:
-            return own
-        return [
-            limit
-            for name in dict.fromkeys(self.names)
-            if name not in self.exempting
-            for limit in self.limits.get(name, [])
-        ]
 
 
 class Resolver:
@@ -710,7 +310,7 @@ class Plan:
         run = before.arm(self)
         if not before.idle:
             self.fast_before = run
-        self.fast_call = (_NOBODY, run)
+        self.fast_call = (NOBODY, run)
         if view is not None and not self.exempt and not self.resolver.inner:
             check = self.call(view, False)
             if not check.is_ask and check.simple:

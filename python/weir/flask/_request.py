@@ -16,8 +16,9 @@ from ._limits import RequestLimit, View
 from .errors import RateLimitExceeded
 
 if TYPE_CHECKING:
+    from ._check import Armed, Check, Entry, Node, Seen
     from ._limiter import Limiter
-    from ._plan import Armed, Check, Entry, Node, Plan, Seen
+    from ._plan import Plan
     from ._state import AppState
 
 

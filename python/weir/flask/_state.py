@@ -19,9 +19,10 @@ from weir.policy import POLICIES, Guarded
 from weir.storage import StorageTypes, storage_from_string
 from weir.strategies import STRATEGIES, RateLimiter
 
+from ._check import Ready
 from ._headers import HeaderWriter
 from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
-from ._plan import PLANS_MAX, Plan, Ready, Resolver
+from ._plan import PLANS_MAX, Plan, Resolver
 from .constants import MAX_BACKEND_CHECKS, ConfigVars
 from .errors import ConfigurationError
 from .util import get_remote_address, note_proxy

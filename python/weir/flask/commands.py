@@ -24,8 +24,9 @@ from weir import _auto
 from weir._core import TEST, join_key
 from weir._core import Table as LocalTable
 
+from ._check import Entry
 from ._limits import Limit, RuntimeLimit, iterate
-from ._plan import Entry, UnaskedError
+from ._plan import UnaskedError
 from .constants import ConfigVars, ExemptionScope, HeaderNames
 
 try:

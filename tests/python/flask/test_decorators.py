@@ -464,20 +464,20 @@ def test_flask_restful(app: Flask, limiter: Limiter, get: Any) -> None:
     assert get("/one").status_code == 200
 
 
-def test_a_helper_that_is_limited(app: Flask, limiter: Limiter, get: Any) -> None:
+def test_a_function_that_a_view_calls(app: Flask, limiter: Limiter, get: Any) -> None:
     @limiter.limit("1 per minute")
-    def helper() -> str:
+    def inner() -> str:
         return applied(limiter)
 
     @app.route("/")
     def view() -> str:
-        return helper()
+        return inner()
 
     @app.route("/always")
     @limiter.limit("3 per minute")
     def always() -> str:
         try:
-            return helper()
+            return inner()
         except RateLimitExceeded as refused:
             return f"no more than {refused.description}"
 
