@@ -16,7 +16,8 @@
 #include "layout.h"
 
 #define SPINS 200
-#define PATIENCE_S 1
+#define SLICE_NS 10000000
+#define SLICES 100 /* one second in all */
 
 _Atomic uint64_t weir_fork_generation = 1;
 
@@ -121,10 +122,22 @@ static int wait_for(pthread_mutex_t *mutex) {
         if (rc != EBUSY)
             return rc;
     }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += PATIENCE_S;
-    return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+    /*
+     * In slices, for a wake-up can be lost: a waiter that is killed between being woken and taking the
+     * lock, which another has taken meanwhile without knowing of waiters, leaves the others asleep beside a
+     * lock that nobody holds. Each slice begins with a try.
+     */
+    for (int slice = 0; slice < SLICES; slice++) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += SLICE_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        int rc = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+        if (rc != ETIMEDOUT)
+            return rc;
+    }
+    return pthread_mutex_trylock(mutex);
 }
 
 int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc) {
