@@ -4,8 +4,8 @@
  *
  *     fixed-window             2 x amount
  *     moving-window            amount
- *     sliding-window-counter   2 x amount, and amount in each aligned window: its estimate takes the previous
- *                              window's hits as evenly spread, so the exact bound of the others is not its own
+ *     sliding-window-counter   2 x amount; and its own estimate, in which the previous aligned window's hits
+ *                              count as evenly spread, is at most amount with every hit that was admitted
  *     token-bucket             burst + amount
  *     leaky-bucket             amount, over the moments at which the requests leave (now + delay)
  *
@@ -36,6 +36,7 @@ struct run {
     int64_t largest_cost;
     _Atomic bool stop;
     _Atomic int64_t denied;
+    _Atomic int64_t longest_ns; /* that a call took */
     _Atomic uint32_t count;
     struct admitted log[LOG_MAX];
 };
@@ -59,6 +60,8 @@ static int take_part(void *argument) {
         int64_t from_ns = steady_now();
         MUST(weir_decide(table, &check, 1, from_ns, WEIR_HIT, &verdict, NULL) == 0);
         int64_t to_ns = steady_now();
+        if (to_ns - from_ns > run->longest_ns)
+            run->longest_ns = to_ns - from_ns;
         if (!verdict.allowed) {
             run->denied++;
             continue;
@@ -89,21 +92,34 @@ static int64_t most_in_a_period(const struct run *run) {
     return most;
 }
 
-static int64_t most_in_an_aligned_window(const struct run *run) {
-    int64_t most = 0;
-    for (uint32_t i = 0; i < run->count;) {
-        int64_t window = run->log[i].from_ns / PERIOD, sum = 0;
-        for (; i < run->count && run->log[i].from_ns / PERIOD == window; i++)
-            sum += run->log[i].to_ns / PERIOD == window ? run->log[i].cost : 0;
-        most = sum > most ? sum : most;
+/*
+ * The largest estimate of the sliding counter, hits that may have come later than the one in question left out.
+ * (One that was overtaken by the end of its window counts in the next; no estimate is made for it.)
+ */
+static int64_t largest_estimate(const struct run *run) {
+    int64_t largest = 0;
+    for (uint32_t i = 0, before = 0; i < run->count; i++) {
+        int64_t now_ns = run->log[i].from_ns, window = now_ns / PERIOD;
+        int64_t current = run->log[i].cost, previous = 0;
+        while (run->log[before].from_ns / PERIOD < window - 1)
+            before++;
+        for (uint32_t j = before; j < i; j++)
+            if (run->log[j].from_ns / PERIOD < window)
+                previous += run->log[j].to_ns / PERIOD < window ? run->log[j].cost : 0;
+            else
+                current += run->log[j].to_ns <= now_ns ? run->log[j].cost : 0;
+        int64_t left_ns = PERIOD - now_ns % PERIOD;
+        int64_t estimate = current + (previous * left_ns + PERIOD - 1) / PERIOD;
+        if (run->log[i].to_ns / PERIOD == window && estimate > largest)
+            largest = estimate;
     }
-    return most;
+    return largest;
 }
 
-static void keeps_its_promise(const struct weir_limit *limit, int64_t largest_cost, int64_t bound) {
+/* Workers ask for RUN_NS. Returns the log, which the caller unmaps. */
+static struct run *fight(const struct weir_limit *limit, int64_t largest_cost) {
     struct run *run = shared_memory(sizeof *run);
     pid_t pid[WORKERS];
-    int64_t admitted = 0;
     snprintf(run->uri, sizeof run->uri, "%s", fresh_shm("?keys=64&hits=20000"));
     run->limit = *limit;
     run->largest_cost = largest_cost;
@@ -117,10 +133,33 @@ static void keeps_its_promise(const struct weir_limit *limit, int64_t largest_co
     check_sound(table);
     weir_table_close(table);
     weir_table_unlink(run->uri, NULL);
+    return run;
+}
+
+/*
+ * A worker that is not scheduled for long between its clock and its decision arrives with a time that has
+ * passed for the others, which is what a clock that stepped back looks like: not the case in question. On a
+ * busy machine that happens, and then the run is made again.
+ */
+static struct run *fight_undelayed(const struct weir_limit *limit, int64_t largest_cost) {
+    for (int tries = 0; tries < 20; tries++) {
+        struct run *run = fight(limit, largest_cost);
+        if (run->longest_ns < 90 * SECOND / 1000)
+            return run;
+        print_message("# a call was held up for %" PRId64 " ms: again\n", run->longest_ns / 1000000);
+        munmap(run, sizeof *run);
+    }
+    fail_msg("the machine is too busy");
+    return NULL;
+}
+
+static void keeps_its_promise(const struct weir_limit *limit, int64_t largest_cost, int64_t bound) {
+    struct run *run = fight_undelayed(limit, largest_cost);
+    int64_t admitted = 0;
     qsort(run->log, run->count, sizeof run->log[0], by_beginning);
     for (uint32_t i = 0; i < run->count; i++)
         admitted += run->log[i].cost;
-    int64_t most = most_in_a_period(run), aligned = most_in_an_aligned_window(run);
+    int64_t most = most_in_a_period(run);
     int64_t periods = RUN_NS / PERIOD;
     print_message("# %s, cost to %" PRId64 ": %" PRId64 " admitted, %" PRId64 " denied, %" PRId64
                   " in a period at most\n",
@@ -129,7 +168,7 @@ static void keeps_its_promise(const struct weir_limit *limit, int64_t largest_co
         fail_msg("%s: %" PRId64 " in one period, bound %" PRId64, weir_strategy_name(limit->strategy),
                  most, bound);
     if (limit->strategy == WEIR_SLIDING_WINDOW_COUNTER)
-        assert_true(aligned <= limit->amount);
+        assert_in_range(largest_estimate(run), limit->amount * 9 / 10, limit->amount);
     /* and the limit was really fought for */
     assert_true(run->denied > 1000);
     assert_true(admitted > limit->amount * periods / 2);
