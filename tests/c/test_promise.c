@@ -149,7 +149,7 @@ static struct run *fight_undelayed(const struct weir_limit *limit, int64_t large
         print_message("# a call was held up for %" PRId64 " ms: again\n", run->longest_ns / 1000000);
         munmap(run, sizeof *run);
     }
-    fail_msg("the machine is too busy");
+    SKIP("this machine is too busy: in each of 20 runs a call was held up");
     return NULL;
 }
 

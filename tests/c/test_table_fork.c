@@ -271,29 +271,31 @@ static void test_a_stopped_holder_makes_others_wait_a_second_not_longer(void **s
 }
 
 /*
- * Dies in the middle of a transaction over two stripes: the record stands, the upper stripe's cell is half
- * changed. The lower one, which leads, has nothing to undo.
+ * Dies in the middle of a commit over two stripes: the record stands, the change is begun, and reading what is
+ * to be written is the end of it. The lower stripe, which leads, has nothing to undo.
  */
-static int die_in_a_transaction(void *argument) {
+static int die_in_a_commit(void *argument) {
     struct holder *holder = argument;
+    struct weir_transaction txn;
     struct weir_table *table;
     MUST(weir_table_open(holder->uri, &table, NULL) == 0);
     uint32_t member = holder->lock;
     MUST(weir_lock_take(table, 0) == 0 && weir_lock_take(table, member) == 0);
-    struct weir_lock *lead = weir_lock_at(table, 0), *lock = weir_lock_at(table, member);
-    uint64_t seq = ++lead->last_seq;
-    struct weir_cell *cell = NULL;
-    for (uint64_t i = 0; i < table->header->keys; i++)
+    weir_transaction_begin(&txn, table);
+    txn.lock[txn.locks++] = 0;
+    txn.lock[txn.locks++] = (uint16_t)member;
+    for (uint32_t i = 0; i < table->header->keys; i++)
         if (table->cell[i].state.expires_ns && (i / WEIR_BUCKET_CELLS & table->stripe_mask) == member)
-            cell = &table->cell[i];
-    MUST(cell);
-    lead->lead = 0, lead->seq = seq, lead->armed = 1;
-    lead->members = 1, lead->member[0] = (uint16_t)member;
-    table->stripe[member].undo[0].cell = (uint64_t)(cell - table->cell);
-    table->stripe[member].undo[0].was = *cell;
-    lock->lead = 0, lock->seq = seq, lock->armed = 2;
-    lead->txn = seq;
-    cell->state.word[0] = 99;
+            txn.change[0].cell = i, txn.changes = 1;
+    MUST(txn.changes == 1);
+    static const struct weir_state state = {.expires_ns = NOW + DAY, .word = {99}};
+    void *nothing = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(nothing != MAP_FAILED);
+    txn.change[0].same_key = false;
+    txn.change[0].fingerprint = nothing;
+    txn.change[0].state = &state;
+    signal(SIGSEGV, SIG_DFL);
+    weir_transaction_commit(&txn);
     return 0;
 }
 
@@ -328,7 +330,10 @@ static void test_a_lock_handed_on_unrepaired_is_repaired_by_the_next(void **stat
     }
     for (int i = 0; i < 2; i++)
         assert_true(hit(table, &limit, key[i], NOW));
-    expect_success(spawn(die_in_a_transaction, &holder));
+    int status;
+    assert_true(waitpid(spawn(die_in_a_commit, &holder), &status, 0) > 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    assert_true(weir_lock_at(table, 0)->txn != 0);
     pid_t stopped = spawn_stopped(steal_a_lock_and_stop, &holder);
     struct weir_check check = check_of(&limit, key[0], 1);
     for (int i = 0; i < 2; i++) /* the heir of the lead cannot undo the member, and hands the lock on */

@@ -64,6 +64,26 @@ static void test_a_flood_moves_no_key_that_is_at_its_limit_and_hit(void **state)
     }
 }
 
+static void test_little_used_keys_go_before_one_at_its_limit(void **state) {
+    struct weir_table *table = open_table("memory://?keys=1024&hits=1000");
+    struct weir_limit limits[WEIR_LEAKY_BUCKET], other = limit_of(WEIR_FIXED_WINDOW, 1000, DAY);
+    char key[32];
+    (void)state;
+    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) {
+        limits[i] = limit_of(i, 10, DAY);
+        for (int hits = 0; hits < 10; hits++) /* never denied, and not seen again */
+            assert_true(hit(table, &limits[i], "quiet", NOW));
+    }
+    for (int i = 0; i < FLOOD; i++) {
+        name_key(key, sizeof key, "flood", i);
+        hit(table, &other, key, NOW + SECOND + i);
+    }
+    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++)
+        assert_int_equal(remaining(table, &limits[i], "quiet", NOW + MINUTE), 0);
+    check_sound(table);
+    weir_table_close(table);
+}
+
 static void test_expired_keys_make_room_without_eviction(void **state) {
     enum { ROOM = 16384 };
     struct weir_table *table = open_table("memory://?keys=16384&hits=1000");
@@ -279,6 +299,7 @@ static void test_two_keys_that_fill_the_pool_keep_what_they_used(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_flood_moves_no_key_that_is_at_its_limit_and_hit),
+        cmocka_unit_test(test_little_used_keys_go_before_one_at_its_limit),
         cmocka_unit_test(test_expired_keys_make_room_without_eviction),
         cmocka_unit_test(test_a_table_fills_to_nine_tenths_with_hardly_an_eviction),
         cmocka_unit_test(test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision),

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -524,6 +525,50 @@ static void test_making_and_removing_at_once_never_fails(void **state) {
     munmap(shared, sizeof *shared);
 }
 
+static int open_and_hit(void *argument) {
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
+    struct weir_check check = check_of(&limit, "k", 1);
+    struct weir_verdict verdict;
+    struct weir_table *table;
+    MUST(weir_table_open(argument, &table, NULL) == 0);
+    MUST(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL) == 0 && verdict.allowed);
+    weir_table_close(table);
+    return 0;
+}
+
+/* Whether `pid` waits for somebody's flock(): "1: -> FLOCK  ADVISORY  READ 123 ..." */
+static bool waits_for_a_lock(pid_t pid) {
+    char line[256], want[32];
+    bool found = false;
+    FILE *locks = fopen("/proc/locks", "r");
+    assert_non_null(locks);
+    snprintf(want, sizeof want, " %d ", (int)pid);
+    while (fgets(line, sizeof line, locks))
+        found |= strstr(line, "->") && strstr(line, "FLOCK") && strstr(line, want);
+    fclose(locks);
+    return found;
+}
+
+static void test_a_file_removed_while_being_opened_is_not_joined(void **state) {
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
+    char uri[160];
+    (void)state;
+    snprintf(uri, sizeof uri, "%s", uri_of("it", "?keys=64&hits=200"));
+    weir_table_close(open_table(uri));
+    int fd = open(path_of("it"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(fd, LOCK_EX), 0); /* as another who opens it alone */
+    pid_t pid = spawn(open_and_hit, uri);
+    while (!waits_for_a_lock(pid))
+        sched_yield();
+    assert_int_equal(weir_table_unlink(uri, NULL), 0);
+    struct weir_table *table = open_table(uri);
+    flock(fd, LOCK_UN);
+    close(fd);
+    expect_success(pid);
+    assert_int_equal(remaining(table, &limit, "k", NOW), 99);
+    weir_table_close(table);
+}
+
 #define AFTER_WHICH_IT_GOES(test) cmocka_unit_test_teardown(test, remove_it)
 
 int main(void) {
@@ -543,6 +588,7 @@ int main(void) {
         AFTER_WHICH_IT_GOES(test_a_full_file_system_is_an_error_at_once),
         AFTER_WHICH_IT_GOES(test_a_file_size_limit_is_an_error_at_once),
         AFTER_WHICH_IT_GOES(test_those_who_race_to_make_a_table_share_one),
+        AFTER_WHICH_IT_GOES(test_a_file_removed_while_being_opened_is_not_joined),
         AFTER_WHICH_IT_GOES(test_making_and_removing_at_once_never_fails),
     };
     seed_random();
