@@ -1,4 +1,4 @@
-"""What rate limits add to a Flask request: bare Flask, Flask-Limiter and Weir, in one process.
+"""What rate limits add to a Flask request: bare Flask, Flask-Limiter and Weir, in turn.
 
 Caveats before numbers:
 
@@ -9,19 +9,22 @@ Caveats before numbers:
 - Measured is the CPU time of the thread that makes the requests: on a shared machine the clock on
   the wall measures the neighbours. What Flask-Limiter's storage does in a thread of its own is not
   in its numbers.
-- The three applications take turns in short rounds, in random order and each warmed up by requests
-  that are not measured, so that a machine that slows down slows all three. What counts is the
-  ratio: what Flask-Limiter adds over what Weir adds.
+- The three applications, each in a process of its own, take turns in short rounds, in random order
+  and each warmed up by requests that are not measured, so that a machine that slows down slows all
+  three. The processes are started several times: where things lie in memory makes a difference of
+  a microsecond by itself. What counts is the ratio: what Flask-Limiter adds over what Weir adds.
 - Medians over the rounds, with the quartiles in brackets.
 
-Usage: python bench/flask_inprocess.py [--rounds N] [--calls N] [--json]
+Usage: python bench/flask_inprocess.py [--starts N] [--rounds N] [--calls N] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import json
+import multiprocessing
 import platform
 import random
 import statistics
@@ -31,18 +34,13 @@ from importlib.metadata import version
 from typing import Any
 
 import flask
-import flask_limiter
-import flask_limiter.util
-
-import weir
-import weir.flask
-import weir.flask.util
 
 MANY = "1000000 per day"
 SOME = "900000 per hour"
 FEW = "800000 per minute"
 
-PEERS: dict[str, Any] = {"bare": None, "flask-limiter": flask_limiter, "weir": weir.flask}
+#: What is measured, and the module that limits in it.
+PEERS = {"bare": None, "flask-limiter": "flask_limiter", "weir": "weir.flask"}
 
 
 def make_limiter(package: Any, app: flask.Flask, **options: Any) -> Any:
@@ -130,7 +128,7 @@ def caller(app: flask.Flask, path: str) -> Callable[[int], float]:
 
     def call(calls: int) -> float:
         statuses.clear()
-        for _ in range(20):
+        for _ in range(100):
             request()
         start = time.thread_time_ns()
         for _ in range(calls):
@@ -143,23 +141,45 @@ def caller(app: flask.Flask, path: str) -> Callable[[int], float]:
     return call
 
 
+def serve(workload: str, peer: str, commands: Any) -> None:
+    """In a process of its own: make requests when told how many, and answer how long one took."""
+    name = PEERS[peer]
+    package = None
+    if name is not None:
+        package = importlib.import_module(name)
+        importlib.import_module(f"{name}.util")
+    call = caller(*WORKLOADS[workload](package))
+    gc.collect()
+    while calls := commands.recv():
+        commands.send(call(calls))
+
+
 def quartiles(values: list[float]) -> tuple[float, float, float]:
     low, median, high = statistics.quantiles(values, n=4)
     return low, median, high
 
 
-def measure(
-    make: Callable[[Any], tuple[flask.Flask, str]], rounds: int, calls: int
-) -> dict[str, Any]:
-    callers = {name: caller(*make(package)) for name, package in PEERS.items()}
-    for call in callers.values():
-        call(max(1, calls // 2))
-    times: dict[str, list[float]] = {name: [] for name in callers}
-    gc.collect()
+def measure(workload: str, starts: int, rounds: int, calls: int) -> dict[str, Any]:
+    times: dict[str, list[float]] = {peer: [] for peer in PEERS}
+    spawn = multiprocessing.get_context("spawn")
     order = random.Random(0)
-    for _ in range(rounds):
-        for name in order.sample(list(callers), len(callers)):
-            times[name].append(callers[name](calls))
+    for _ in range(starts):
+        processes = {}
+        for peer in PEERS:
+            ours, theirs = spawn.Pipe()
+            process = spawn.Process(target=serve, args=(workload, peer, theirs), daemon=True)
+            process.start()
+            processes[peer] = (process, ours)
+        for n in range(rounds + 1):
+            for peer in order.sample(list(PEERS), len(PEERS)):
+                _, commands = processes[peer]
+                commands.send(calls)
+                elapsed: float = commands.recv()
+                if n:  # the first round makes the plans
+                    times[peer].append(elapsed)
+        for process, commands in processes.values():
+            commands.send(0)
+            process.join()
     added = {
         name: [t - bare for t, bare in zip(times[name], times["bare"], strict=True)]
         for name in times
@@ -174,20 +194,20 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What rate limits add to a Flask request.")
-    parser.add_argument("--rounds", type=int, default=101)
-    parser.add_argument("--calls", type=int, default=100, help="requests in a round")
+    parser.add_argument("--starts", type=int, default=3, help="processes of each, one by one")
+    parser.add_argument("--rounds", type=int, default=15, help="in each process")
+    parser.add_argument("--calls", type=int, default=200, help="requests in a round")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    results = {
-        name: measure(make, arguments.rounds, arguments.calls) for name, make in WORKLOADS.items()
-    }
+    starts, rounds, calls = arguments.starts, arguments.rounds, arguments.calls
+    results = {name: measure(name, starts, rounds, calls) for name in WORKLOADS}
     if arguments.json:
         print(json.dumps(results))
         return
     print(
         f"Python {platform.python_version()}, Flask {version('flask')},"
         f" Flask-Limiter {version('flask-limiter')}, limits {version('limits')},"
-        f" Weir {weir.__version__}; {arguments.rounds} rounds of {arguments.calls} requests"
+        f" Weir {version('weir')}; {starts} x {rounds} rounds of {calls} requests"
     )
     for name, result in results.items():
         print(f"\n{name}")
