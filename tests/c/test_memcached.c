@@ -1,0 +1,269 @@
+/* The codec for Memcached: names, meta commands, replies, and states that are stepped beside the table. */
+#include "support.h"
+#include "strategy/strategy.h"
+#include "weir/memcached.h"
+
+static char next[WEIR_MEMCACHED_VALUE_MAX];
+
+static void name_is(const struct weir_check *check, const char *want) {
+    char name[WEIR_MEMCACHED_NAME_MAX];
+    int len = weir_memcached_name(check, "weir", 4, name);
+    assert_int_equal(len, strlen(want));
+    assert_memory_equal(name, want, strlen(want));
+}
+
+static void test_names_are_readable_or_hashed(void **state) {
+    (void)state;
+    char name[WEIR_MEMCACHED_NAME_MAX], other[WEIR_MEMCACHED_NAME_MAX];
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_limit token = limit_of(WEIR_TOKEN_BUCKET, 10, MINUTE), larger = token;
+    struct weir_check check = check_of(&limit, "LIMITER/10.1.2.3/view", 1);
+    name_is(&check, "weir:fw:{LIMITER/10.1.2.3}/view/10/60/second");
+    check = check_of(&limit, "a b", 1);
+    int len = weir_memcached_name(&check, "weir", 4, name);
+    assert_int_equal(len, 8 + 40);
+    assert_memory_equal(name, "weir:fw:", 8);
+    for (int i = 8; i < len; i++)
+        assert_non_null(strchr("0123456789abcdef", name[i]));
+    /* A burst of 2 and a key that begins with 0, and a burst of 20. */
+    token.burst = 2;
+    larger.burst = 20;
+    struct weir_check one = check_of(&token, "0 ", 1), two = check_of(&larger, " ", 1);
+    weir_memcached_name(&one, "weir", 4, name);
+    weir_memcached_name(&two, "weir", 4, other);
+    assert_memory_not_equal(name, other, 48);
+    assert_int_equal(weir_memcached_name(&check, "we ir", 5, name), WEIR_EINVAL);
+    assert_int_equal(weir_memcached_name(&check, "weir", 65, name), WEIR_EINVAL);
+    char *long_key = malloc(WEIR_KEY_MAX);
+    memset(long_key, 'x', WEIR_KEY_MAX);
+    check.key = long_key;
+    check.key_len = WEIR_KEY_MAX;
+    assert_int_equal(weir_memcached_name(&check, "weir", 4, name), 48);
+    free(long_key);
+}
+
+static void command_is(const struct weir_check *check, int what, const char *want) {
+    char command[WEIR_MEMCACHED_COMMAND_MAX];
+    int len = weir_memcached_command(check, "n", 1, what, 17, NOW, command);
+    assert_int_equal(len, strlen(want));
+    assert_memory_equal(command, want, strlen(want));
+}
+
+static void test_commands(void **state) {
+    (void)state;
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_limit month = limit_of(WEIR_FIXED_WINDOW, 10, 30 * DAY);
+    struct weir_limit huge = limit_of(WEIR_FIXED_WINDOW, INT64_MAX, MINUTE);
+    struct weir_check check = check_of(&limit, "a", 3), monthly = check_of(&month, "a", 1);
+    struct weir_check largest = check_of(&huge, "a", 1);
+    command_is(&check, WEIR_MEMCACHED_HIT, "ma n N61 J3 D3 v t c\r\n");
+    command_is(&check, WEIR_MEMCACHED_LOOK, "mg n v t c\r\n");
+    command_is(&check, WEIR_MEMCACHED_REFUND, "ma n MD D3 v t c\r\n");
+    command_is(&check, WEIR_MEMCACHED_UNDO, "ma n MD D3 C17 v t c\r\n");
+    /* Beyond a month a time to live is a moment. */
+    command_is(&monthly, WEIR_MEMCACHED_HIT, "ma n N1702592001 J1 D1 v t c\r\n");
+    char command[WEIR_MEMCACHED_COMMAND_MAX];
+    assert_true(weir_memcached_counts(&limit) && weir_memcached_counts(&month));
+    assert_false(weir_memcached_counts(&huge));
+    assert_int_equal(weir_memcached_command(&largest, "n", 1, WEIR_MEMCACHED_HIT, 0, NOW, command),
+                     WEIR_EINVAL);
+    assert_int_equal(weir_memcached_command(&check, "n", 1, 4, 0, NOW, command), WEIR_EINVAL);
+    assert_int_equal(weir_memcached_command(&check, "a b", 3, 0, 0, NOW, command), WEIR_EINVAL);
+}
+
+static void test_replies(void **state) {
+    (void)state;
+    struct weir_memcached_reply reply;
+    const char *value = "VA 3 t59 c1234567890123\r\n12 \r\nMN\r\n";
+    size_t len = strlen("VA 3 t59 c1234567890123\r\n12 \r\n");
+    for (size_t there = 0; there < len; there++)
+        assert_int_equal(weir_memcached_read(value, there, &reply), 0);
+    assert_int_equal(weir_memcached_read(value, strlen(value), &reply), 1);
+    assert_int_equal(reply.kind, WEIR_MEMCACHED_COUNT);
+    assert_int_equal(reply.used, len);
+    assert_true(reply.count == 12 && reply.left_s == 59 && reply.cas == UINT64_C(1234567890123));
+    assert_int_equal(weir_memcached_read(value + len, 4, &reply), 1);
+    assert_int_equal(reply.kind, WEIR_MEMCACHED_END);
+    const struct {
+        const char *bytes;
+        int rc, kind;
+    } cases[] = {
+        {"EN\r\n", 1, WEIR_MEMCACHED_NONE},
+        {"NF\r\n", 1, WEIR_MEMCACHED_NONE},
+        {"EX \r\n", 1, WEIR_MEMCACHED_NONE},
+        {"HD\r\n", 1, WEIR_MEMCACHED_NONE},
+        {"CLIENT_ERROR cannot increment\r\n", 1, WEIR_MEMCACHED_ERROR},
+        {"SERVER_ERROR out of memory\r\n", 1, WEIR_MEMCACHED_ERROR},
+        {"ERROR\r\n", 1, WEIR_MEMCACHED_ERROR},
+        {"VA 5 t59 c1\r\nhello\r\n", WEIR_EFORMAT, 0},
+        {"VA 1 t-1 c1\r\n1\r\n", WEIR_EFORMAT, 0}, /* never ends: not made by us */
+        {"VA 65 t1 c1\r\n", WEIR_EFORMAT, 0},
+        {"VA 1 tx\r\n1\r\n", WEIR_EFORMAT, 0},
+        {"VA 20 t1 c1\r\n99999999999999999999\r\n", WEIR_EFORMAT, 0},
+        {"STORED\r\n", WEIR_EFORMAT, 0},
+        {"\n", WEIR_EFORMAT, 0},
+        {"HTTP/1.1 400 Bad Request\r\n", WEIR_EFORMAT, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int rc = weir_memcached_read(cases[i].bytes, strlen(cases[i].bytes), &reply);
+        if (rc != cases[i].rc || (rc == 1 && reply.kind != cases[i].kind))
+            fail_msg("%s: %d, kind %d", cases[i].bytes, rc, reply.kind);
+    }
+}
+
+static void test_what_a_count_means(void **state) {
+    (void)state;
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_check check = check_of(&limit, "a", 4);
+    struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT, .count = 10, .left_s = 30};
+    struct weir_verdict verdict;
+    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
+    assert_true(verdict.allowed && verdict.remaining == 0 && verdict.limit == 10);
+    assert_true(verdict.reset_at_ns == NOW + 30 * SECOND && verdict.retry_after_ns == 0);
+    reply.count = 13; /* once it is undone, 9 */
+    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
+    assert_true(!verdict.allowed && verdict.remaining == 1 && verdict.retry_after_ns == 30 * SECOND);
+    reply.count = 7;
+    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_LOOK, NOW, &verdict);
+    assert_true(!verdict.allowed && verdict.remaining == 3);
+    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_REFUND, NOW, &verdict);
+    assert_true(verdict.allowed && verdict.remaining == 3);
+    reply.kind = WEIR_MEMCACHED_NONE;
+    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_LOOK, NOW, &verdict);
+    assert_true(verdict.allowed && verdict.remaining == 10 && verdict.reset_at_ns == NOW);
+    check.cost = 11;
+    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_LOOK, NOW, &verdict);
+    assert_true(!verdict.allowed && verdict.retry_after_ns == WEIR_NEVER);
+}
+
+/* ------------------------------------------------------------------------------------------- states */
+
+static struct weir_limit draw_limit(int strategy) {
+    static const int64_t amounts[] = {0, 1, 2, 3, 7, 10, 100, 1000, 1000000, INT64_MAX};
+    static const int64_t periods[] = {SECOND, 2 * SECOND, MINUTE, 60 * MINUTE, DAY, 7 * DAY};
+    struct weir_limit limit = limit_of(strategy, amounts[random_below(10)], periods[random_below(6)]);
+    if (strategy == WEIR_TOKEN_BUCKET && random_below(2))
+        limit.burst = 1 + (int64_t)random_below(100);
+    limit.max_delay_ns = (int64_t)random_below((uint64_t)limit.period_ns);
+    return limit;
+}
+
+static int64_t draw_step(const struct weir_limit *limit) {
+    uint64_t period = (uint64_t)limit->period_ns, kind = random_below(100);
+    return kind < 30   ? 0
+           : kind < 60 ? (int64_t)random_below(SECOND)
+           : kind < 80 ? (int64_t)random_below(period / 20)
+           : kind < 88 ? (int64_t)random_below(2 * period)
+           : kind < 94 ? -(int64_t)random_below(SECOND / 5)
+                       : -(int64_t)random_below(period);
+}
+
+static void run(int strategy) {
+    char value[1 << 16];
+    size_t len = 0;
+    struct weir_limit limit = draw_limit(strategy);
+    struct weir_table *table = open_table("memory://?keys=64");
+    int64_t now_ns = NOW, most = limit.amount;
+    const int64_t costs[] = {0, 1, 1, 1, 2, 3, most / 2, most, most < INT64_MAX ? most + 1 : most};
+    for (uint64_t i = 1 + random_below(80); i > 0; i--) {
+        struct weir_check check = check_of(&limit, "k", costs[random_below(9)]);
+        struct weir_verdict local, kept;
+        size_t next_len;
+        int64_t expires_s;
+        int changed, mode = random_below(6) ? WEIR_HIT : (int)(1 + random_below(3));
+        now_ns += draw_step(&limit);
+        assert_int_equal(
+            weir_decide(table, &check, 1, now_ns, (enum weir_mode)mode, &local, NULL), 0);
+        assert_int_equal(weir_memcached_step(&check, len ? value : NULL, len, now_ns,
+                                             (enum weir_mode)mode, &kept, next, &next_len, &expires_s,
+                                             &changed),
+                         0);
+        if (memcmp(&local, &kept, sizeof local))
+            fail_msg("WEIR_SEED=%" PRIu64 ": %s, mode %d, cost %lld", seed,
+                     weir_strategy_name(strategy), mode, (long long)check.cost);
+        assert_true(mode != WEIR_TEST || !changed);
+        assert_in_range(expires_s, 1, 3 * limit.period_ns / SECOND * 100 + 2);
+        if (changed) {
+            assert_in_range(next_len, 0, sizeof value);
+            memcpy(value, next, next_len);
+            len = next_len;
+        }
+    }
+    weir_table_close(table);
+}
+
+static void test_kept_states_decide_as_the_table_does(void **state) {
+    (void)state;
+    seed_random();
+    for (int i = 0; i < 3000; i++) {
+        run((int)random_below(WEIR_STRATEGIES));
+        run(WEIR_MOVING_WINDOW);
+    }
+}
+
+static void test_a_strange_value_is_refused(void **state) {
+    (void)state;
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE), moving = limit;
+    moving.strategy = WEIR_MOVING_WINDOW;
+    struct weir_verdict verdict;
+    size_t next_len;
+    int64_t expires_s;
+    int changed;
+    static const char zeros[64];
+    const struct {
+        const char *value;
+        size_t len;
+    } cases[] = {{"", 0}, {"hello", 5}, {"W1", 2}, {"W1\0", 3}, {"W1\1", 3}, {"12", 2}, {zeros, 64}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int m = 0; m < 2; m++) {
+            struct weir_check check = check_of(m ? &moving : &limit, "a", 1);
+            assert_int_equal(weir_memcached_step(&check, cases[i].value, cases[i].len, NOW, WEIR_HIT,
+                                                 &verdict, next, &next_len, &expires_s, &changed),
+                             WEIR_EFORMAT);
+        }
+}
+
+static void test_a_damaged_value_is_refused_or_used_within_bounds(void **state) {
+    (void)state;
+    for (int strategy = 0; strategy < WEIR_STRATEGIES; strategy++) {
+        struct weir_limit limit = limit_of(strategy, 10, MINUTE);
+        struct weir_check check = check_of(&limit, "a", 1);
+        struct weir_verdict verdict;
+        char value[256];
+        size_t len = 0, next_len;
+        int64_t expires_s;
+        int changed;
+        for (int i = 0; i < 5; i++) {
+            assert_int_equal(weir_memcached_step(&check, len ? value : NULL, len, NOW + i * 12 * SECOND,
+                                                 WEIR_HIT, &verdict, next, &next_len, &expires_s,
+                                                 &changed),
+                             0);
+            memcpy(value, next, len = next_len);
+        }
+        for (size_t bit = 0; bit < len * 8; bit++) {
+            value[bit / 8] = (char)(value[bit / 8] ^ 1 << bit % 8);
+            for (int mode = WEIR_HIT; mode <= WEIR_REFUND; mode++) {
+                int rc = weir_memcached_step(&check, value, len, NOW + MINUTE, (enum weir_mode)mode,
+                                             &verdict, next, &next_len, &expires_s, &changed);
+                assert_true(rc == 0 || rc == WEIR_EFORMAT);
+                if (rc == 0)
+                    assert_true(verdict.remaining >= 0 && verdict.remaining <= 10 &&
+                                verdict.retry_after_ns >= 0 && verdict.reset_at_ns >= 0);
+            }
+            value[bit / 8] = (char)(value[bit / 8] ^ 1 << bit % 8);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names_are_readable_or_hashed),
+        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_what_a_count_means),
+        cmocka_unit_test(test_kept_states_decide_as_the_table_does),
+        cmocka_unit_test(test_a_strange_value_is_refused),
+        cmocka_unit_test(test_a_damaged_value_is_refused_or_used_within_bounds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
