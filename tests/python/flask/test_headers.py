@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, make_response
 
+import weir
 from weir.flask import HEADERS, HeaderNames
 from weir.flask._headers import parse_kinds
 
@@ -230,3 +231,22 @@ def test_both_kinds(make: Any, hello: None, get: Any) -> None:
 )
 def test_what_headers_enabled_may_be(value: Any, kinds: set[str]) -> None:
     assert parse_kinds(value) == kinds
+
+
+@pytest.mark.parametrize("reset_at", [NOW, NOW + 0.75, NOW + 59.999999, NOW + 60, NOW - 5, 2e9])
+@pytest.mark.parametrize("remaining", [0, 9, 10, 2**63 - 1])
+def test_a_decision_makes_the_texts_of_headers(clock: Any, reset_at: float, remaining: int) -> None:
+    verdicts = [
+        weir.Verdict(True, 1, 1, NOW, 0.0, 0.0),
+        weir.Verdict(True, 2**63 - 1, remaining, reset_at, 0.0, 0.0),
+    ]
+    decision = weir.Decision(verdicts, 0, NOW)
+    clock.forward(1.5)
+    reset = int(reset_at) + 1
+    expected = (str(remaining), str(reset), str(max(0, int(reset - clock.now))))
+    assert decision.texts(1) == expected
+    for index in (2, -1, 2**70):
+        with pytest.raises(IndexError):
+            decision.texts(index)
+    with pytest.raises(TypeError):
+        decision.texts("0")  # type: ignore[arg-type]
