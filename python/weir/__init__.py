@@ -12,8 +12,6 @@ The API follows the ``limits`` library: :mod:`weir.strategies`, :mod:`weir.stora
 
 from __future__ import annotations
 
-# _auto now and not when first needed: a worker that has become another user may not read it then.
-from . import _auto as _auto
 from . import errors, storage, strategies
 from ._core import (
     CHECKS_MAX,
