@@ -11,17 +11,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define MUST(condition)                                                                              \
-    do {                                                                                             \
-        if (!(condition)) {                                                                          \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                          \
-            abort();                                                                                 \
-        }                                                                                            \
+#define MUST(condition)                                                                            \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 static char next[WEIR_MEMCACHED_VALUE_MAX], after[WEIR_MEMCACHED_VALUE_MAX];
 
-static void step(const struct weir_check *check, const struct guarded *value, int64_t now_ns, int mode) {
+static void step(const struct weir_check *check, const struct guarded *value, int64_t now_ns,
+                 int mode) {
     struct weir_verdict verdict;
     size_t len, after_len;
     int64_t expires_s;

@@ -10,12 +10,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define MUST(condition)                                                                              \
-    do {                                                                                             \
-        if (!(condition)) {                                                                          \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                          \
-            abort();                                                                                 \
-        }                                                                                            \
+#define MUST(condition)                                                                            \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -43,7 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                  verdicts[i].delay_ns >= 0);
     }
     if (rc == 1 && reply.error)
-        MUST(reply.error >= bytes.bytes && reply.error + reply.error_len <= bytes.bytes + bytes.len);
+        MUST(reply.error >= bytes.bytes &&
+             reply.error + reply.error_len <= bytes.bytes + bytes.len);
     /* Cut anywhere, a complete reply is not complete, or the same. */
     if (rc == 1)
         for (size_t len = reply.used; len-- > 0;)

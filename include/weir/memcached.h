@@ -37,8 +37,8 @@ extern "C" {
  * has bytes that Memcached does not take, `weir:fw:` and the BLAKE2b of it in hex.
  * Returns its length, WEIR_EINVAL (a check or prefix out of its range) or WEIR_ENOMEM.
  */
-WEIR_API int weir_memcached_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
-                                 char *name);
+WEIR_API int weir_memcached_name(const struct weir_check *check, const char *prefix,
+                                 size_t prefix_len, char *name);
 
 /* Whether the server itself can count this limit: 1 or 0. */
 WEIR_API int weir_memcached_counts(const struct weir_limit *limit);
@@ -56,14 +56,15 @@ enum weir_memcached_what {
  * Memcached wants to end at a moment.
  * Returns its length or WEIR_EINVAL.
  */
-WEIR_API int weir_memcached_command(const struct weir_check *check, const char *name, size_t name_len,
-                                    int what, uint64_t cas, int64_t now_ns, char *buffer);
+WEIR_API int weir_memcached_command(const struct weir_check *check, const char *name,
+                                    size_t name_len, int what, uint64_t cas, int64_t now_ns,
+                                    char *buffer);
 
 enum weir_memcached_kind {
-    WEIR_MEMCACHED_COUNT,  /* `count`, `left_s` and `cas` are filled in */
-    WEIR_MEMCACHED_NONE,   /* there is no such counter, or it has changed (UNDO) */
-    WEIR_MEMCACHED_END,    /* the answer to "mn" */
-    WEIR_MEMCACHED_ERROR,  /* `error` */
+    WEIR_MEMCACHED_COUNT, /* `count`, `left_s` and `cas` are filled in */
+    WEIR_MEMCACHED_NONE,  /* there is no such counter, or it has changed (UNDO) */
+    WEIR_MEMCACHED_END,   /* the answer to "mn" */
+    WEIR_MEMCACHED_ERROR, /* `error` */
 };
 
 struct weir_memcached_reply {
@@ -88,8 +89,8 @@ WEIR_API int weir_memcached_read(const char *bytes, size_t len, struct weir_memc
  * is denied has counted and must be undone.
  */
 WEIR_API void weir_memcached_judge(const struct weir_check *check,
-                                   const struct weir_memcached_reply *reply, int what, int64_t now_ns,
-                                   struct weir_verdict *verdict);
+                                   const struct weir_memcached_reply *reply, int what,
+                                   int64_t now_ns, struct weir_verdict *verdict);
 
 /*
  * Steps a stored state: value (len bytes; NULL: there is none) to `next`, which has room for

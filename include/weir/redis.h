@@ -41,19 +41,20 @@ extern "C" {
 
 #define WEIR_REDIS_ARGS_MAX (WEIR_CHECKS_MAX + 4)
 #define WEIR_REDIS_PREFIX_MAX 1024
-#define WEIR_REDIS_REPLY_MAX (1 << 16) /* bytes of one reply that are read; a decision has some 4000 */
+#define WEIR_REDIS_REPLY_MAX                                                                       \
+    (1 << 16) /* bytes of one reply that are read; a decision has some 4000 */
 
 /* What to ask. Set what is needed, leave the rest 0. */
 struct weir_redis_request {
     const struct weir_check *checks; /* borrowed until the reply is read */
     size_t n;                        /* 1 to WEIR_CHECKS_MAX */
     int32_t mode;                    /* enum weir_mode */
-    int32_t whole;                   /* 1: send the script itself, not its name: the answer to NOSCRIPT */
-    int32_t clear;                   /* 1: forget the counters; mode and costs are ignored */
-    int32_t clock_given;             /* for tests. 1: clock_ns is the time; 0: it is added to the server's */
-    int64_t clock_ns;                /* a multiple of 1000 */
-    const char *prefix;              /* the names' first part, without "{" and "}"; NULL: "weir" */
-    size_t prefix_len;               /* 0 to WEIR_REDIS_PREFIX_MAX */
+    int32_t whole;       /* 1: send the script itself, not its name: the answer to NOSCRIPT */
+    int32_t clear;       /* 1: forget the counters; mode and costs are ignored */
+    int32_t clock_given; /* for tests. 1: clock_ns is the time; 0: it is added to the server's */
+    int64_t clock_ns;    /* a multiple of 1000 */
+    const char *prefix;  /* the names' first part, without "{" and "}"; NULL: "weir" */
+    size_t prefix_len;   /* 0 to WEIR_REDIS_PREFIX_MAX */
 };
 
 /* What to send, both as bytes of the protocol and as arguments. Points into the caller's buffer. */
@@ -78,9 +79,9 @@ enum weir_redis_kind {
 struct weir_redis_reply {
     int32_t kind; /* enum weir_redis_kind */
     int32_t reserved;
-    size_t used;        /* bytes of the input that were this reply, and messages pushed before it */
-    int64_t now_ns;     /* DECIDED: the time it was decided at */
-    const char *error;  /* ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …"; in the input */
+    size_t used;       /* bytes of the input that were this reply, and messages pushed before it */
+    int64_t now_ns;    /* DECIDED: the time it was decided at */
+    const char *error; /* ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …"; in the input */
     size_t error_len;
     struct weir_decision decision;
 };
@@ -101,7 +102,8 @@ WEIR_API int weir_redis_command(const struct weir_redis_request *request, char *
  * Returns 1: it is complete; 0: more bytes are needed; WEIR_EFORMAT: this is no reply to such a request,
  * or longer than WEIR_REDIS_REPLY_MAX. The connection is then of no further use.
  */
-WEIR_API int weir_redis_read(const char *bytes, size_t len, const struct weir_redis_request *request,
+WEIR_API int weir_redis_read(const char *bytes, size_t len,
+                             const struct weir_redis_request *request,
                              struct weir_verdict *verdicts, struct weir_redis_reply *reply);
 
 /*

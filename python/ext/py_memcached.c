@@ -10,8 +10,7 @@
 #include "weir/memcached.h"
 
 struct memcached_check {
-    PyObject_HEAD
-    struct core_state *state;
+    PyObject_HEAD struct core_state *state;
     struct weir_limit limit;
     int64_t cost;
     PyObject *name; /* bytes */
@@ -43,8 +42,9 @@ static PyObject *check_command(PyObject *object, PyObject *args) {
         return NULL;
     char buffer[WEIR_MEMCACHED_COMMAND_MAX];
     struct weir_check check = check_of(self);
-    int len = weir_memcached_command(&check, PyBytes_AS_STRING(self->name),
-                                     (size_t)PyBytes_GET_SIZE(self->name), what, cas, now_ns, buffer);
+    int len =
+        weir_memcached_command(&check, PyBytes_AS_STRING(self->name),
+                               (size_t)PyBytes_GET_SIZE(self->name), what, cas, now_ns, buffer);
     return len < 0 ? core_raise(self->state, len, NULL) : PyBytes_FromStringAndSize(buffer, len);
 }
 
@@ -91,8 +91,9 @@ static PyObject *check_step(PyObject *object, PyObject *args) {
     if (rc < 0)
         core_raise(self->state, rc, NULL);
     else
-        result = Py_BuildValue("Ny#LO", core_verdict_new(self->state, &verdict), next,
-                               (Py_ssize_t)next_len, (long long)expires_s, changed ? Py_True : Py_False);
+        result =
+            Py_BuildValue("Ny#LO", core_verdict_new(self->state, &verdict), next,
+                          (Py_ssize_t)next_len, (long long)expires_s, changed ? Py_True : Py_False);
     PyMem_RawFree(next);
     return result;
 }
@@ -123,9 +124,10 @@ static PyMethodDef check_methods[] = {
      PyDoc_STR("judge($self, there, count, left, what, now, /)\n--\n\n"
                "The Verdict of a reply to it.")},
     {"step", check_step, METH_VARARGS,
-     PyDoc_STR("step($self, value, mode, now, /)\n--\n\n"
-               "A stored state stepped: (verdict, next value, seconds to keep it, whether it changed).\n"
-               "Raises TableError if value is no state of this limit or would become too long.")},
+     PyDoc_STR(
+         "step($self, value, mode, now, /)\n--\n\n"
+         "A stored state stepped: (verdict, next value, seconds to keep it, whether it changed).\n"
+         "Raises TableError if value is no state of this limit or would become too long.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -192,7 +194,8 @@ static PyObject *module_checks(PyObject *module, PyObject *args) {
     const char *prefix;
     Py_ssize_t prefix_len;
     PyObject *limits, *keys, *costs, *list = NULL;
-    if (!PyArg_ParseTuple(args, "y#OOO:memcached_checks", &prefix, &prefix_len, &limits, &keys, &costs))
+    if (!PyArg_ParseTuple(args, "y#OOO:memcached_checks", &prefix, &prefix_len, &limits, &keys,
+                          &costs))
         return NULL;
     PyObject *type = PyObject_GetAttrString(module, "MemcachedCheck");
     if (!type)
@@ -201,8 +204,8 @@ static PyObject *module_checks(PyObject *module, PyObject *args) {
     if (remote_request_read(&request, state, limits, keys, costs) == 0)
         list = PyList_New(request.count);
     for (Py_ssize_t i = 0; list && i < request.count; i++) {
-        PyObject *check = new_check((PyTypeObject *)type, state, &request.check[i], prefix,
-                                    (size_t)prefix_len);
+        PyObject *check =
+            new_check((PyTypeObject *)type, state, &request.check[i], prefix, (size_t)prefix_len);
         if (!check)
             Py_CLEAR(list);
         else
@@ -241,8 +244,9 @@ static PyMethodDef functions[] = {
      PyDoc_STR("memcached_checks($module, prefix, limits, keys, costs, /)\n--\n\n"
                "What Storage.decide() is asked, limit by limit.")},
     {"memcached_read", module_read, METH_VARARGS,
-     PyDoc_STR("memcached_read($module, data, start, /)\n--\n\n"
-               "One reply: (kind, its end, count, seconds left, cas, error); None: more is needed.")},
+     PyDoc_STR(
+         "memcached_read($module, data, start, /)\n--\n\n"
+         "One reply: (kind, its end, count, seconds left, cas, error); None: more is needed.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -15,8 +15,7 @@
 #include "weir/redis.h"
 
 struct redis_codec {
-    PyObject_HEAD
-    struct core_state *state;
+    PyObject_HEAD struct core_state *state;
     PyTypeObject *command_type;
     PyObject *prefix; /* bytes */
     int64_t clock_ns;
@@ -25,8 +24,7 @@ struct redis_codec {
 
 /* A command, ready to be sent. Its limits follow its bytes, for reading the reply. */
 struct redis_command {
-    PyObject_VAR_HEAD
-    struct core_state *state;
+    PyObject_VAR_HEAD struct core_state *state;
     int32_t clear;
     int32_t count;
     size_t len;
@@ -160,8 +158,8 @@ static PyObject *command_arguments(PyObject *object, PyObject *Py_UNUSED(ignored
 }
 
 static int command_buffer(PyObject *object, Py_buffer *view, int flags) {
-    return PyBuffer_FillInfo(view, object, COMMAND(object)->bytes, (Py_ssize_t)COMMAND(object)->len, 1,
-                             flags);
+    return PyBuffer_FillInfo(view, object, COMMAND(object)->bytes, (Py_ssize_t)COMMAND(object)->len,
+                             1, flags);
 }
 
 static Py_ssize_t command_length(PyObject *object) {
@@ -176,10 +174,11 @@ static void command_dealloc(PyObject *object) {
 
 static PyMethodDef command_methods[] = {
     {"read", command_read, METH_O,
-     PyDoc_STR("read($self, data, /)\n--\n\n"
-               "What came back: a Decision, or True for a command that clears; None if more bytes are\n"
-               "needed; False if the server does not know the script: send whole() then; a str, the\n"
-               "server's error. Raises ValueError if it is no reply to this.")},
+     PyDoc_STR(
+         "read($self, data, /)\n--\n\n"
+         "What came back: a Decision, or True for a command that clears; None if more bytes are\n"
+         "needed; False if the server does not know the script: send whole() then; a str, the\n"
+         "server's error. Raises ValueError if it is no reply to this.")},
     {"whole", command_whole, METH_NOARGS,
      PyDoc_STR("whole($self, /)\n--\n\nThe same with the script itself.")},
     {"arguments", command_arguments, METH_NOARGS,
@@ -188,7 +187,8 @@ static PyMethodDef command_methods[] = {
 };
 
 static PyType_Slot command_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("A command for Redis; made by RedisCodec. Its bytes are its buffer.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("A command for Redis; made by RedisCodec. Its bytes are its buffer.")},
     {Py_tp_dealloc, command_dealloc},
     {Py_tp_methods, command_methods},
     {Py_sq_length, command_length},
@@ -214,7 +214,8 @@ static PyObject *codec_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (prefix && (PyBytes_GET_SIZE(prefix) > WEIR_REDIS_PREFIX_MAX ||
                    memchr(PyBytes_AS_STRING(prefix), '{', (size_t)PyBytes_GET_SIZE(prefix)) ||
                    memchr(PyBytes_AS_STRING(prefix), '}', (size_t)PyBytes_GET_SIZE(prefix)))) {
-        PyErr_Format(PyExc_ValueError, "a prefix of names has at most %d bytes, none of them { or }",
+        PyErr_Format(PyExc_ValueError,
+                     "a prefix of names has at most %d bytes, none of them { or }",
                      WEIR_REDIS_PREFIX_MAX);
         return NULL;
     }
@@ -348,9 +349,10 @@ static PyMethodDef codec_methods[] = {
     {"clear", (PyCFunction)(void (*)(void))codec_clear, METH_FASTCALL,
      PyDoc_STR("clear($self, limits, keys, /)\n--\n\nThe command that forgets these counters.")},
     {"set_clock", codec_set_clock, METH_VARARGS,
-     PyDoc_STR("set_clock($self, seconds, given=False, /)\n--\n\n"
-               "For tests: moves the server's clock by that much for what is asked from now on; or, if\n"
-               "`given`, this is the time.")},
+     PyDoc_STR(
+         "set_clock($self, seconds, given=False, /)\n--\n\n"
+         "For tests: moves the server's clock by that much for what is asked from now on; or, if\n"
+         "`given`, this is the time.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -397,7 +399,8 @@ static PyObject *module_later(PyObject *module, PyObject *const *args, Py_ssize_
         return NULL;
     }
     double seconds = PyFloat_AsDouble(args[1]);
-    if ((seconds == -1.0 && PyErr_Occurred()) || core_seconds_to_ns(seconds, "seconds", &wait_ns) < 0)
+    if ((seconds == -1.0 && PyErr_Occurred()) ||
+        core_seconds_to_ns(seconds, "seconds", &wait_ns) < 0)
         return NULL;
     const struct core_decision *was = (const struct core_decision *)args[0];
     Py_ssize_t count = Py_SIZE(args[0]);
@@ -414,9 +417,10 @@ static PyObject *module_later(PyObject *module, PyObject *const *args, Py_ssize_
 
 static PyMethodDef functions[] = {
     {"later", (PyCFunction)(void (*)(void))module_later, METH_FASTCALL,
-     PyDoc_STR("later($module, decision, seconds, /)\n--\n\n"
-               "A denial as it is so many seconds later: the waits are shorter. What remains of limits\n"
-               "that did not deny is as it was.")},
+     PyDoc_STR(
+         "later($module, decision, seconds, /)\n--\n\n"
+         "A denial as it is so many seconds later: the waits are shorter. What remains of limits\n"
+         "that did not deny is as it was.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,7 +22,8 @@ static int open_sequences(struct remote_request *request, PyObject *limits, PyOb
     }
     if (PyUnicode_Check(keys) || PyBytes_Check(keys))
         request->key = keys;
-    else if (!(request->keys = PySequence_Fast(keys, "keys must be str, bytes or a sequence of them")))
+    else if (!(request->keys =
+                   PySequence_Fast(keys, "keys must be str, bytes or a sequence of them")))
         return -1;
     if (costs && costs != Py_None &&
         !(request->costs = PySequence_Fast(costs, "costs must be a sequence of int or None")))
@@ -54,7 +55,8 @@ static int read_key(struct remote_request *request, const struct core_limit *lim
 static int read_check(struct remote_request *request, struct core_state *state, Py_ssize_t i) {
     PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
     if (!core_is_limit(state, limit)) {
-        PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s", Py_TYPE(limit)->tp_name);
+        PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s",
+                     Py_TYPE(limit)->tp_name);
         return -1;
     }
     struct weir_check *check = &request->check[i];

@@ -122,7 +122,8 @@ static void test_what_a_count_means(void **state) {
     assert_true(verdict.reset_at_ns == NOW + 30 * SECOND && verdict.retry_after_ns == 0);
     reply.count = 13; /* once it is undone, 9 */
     weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
-    assert_true(!verdict.allowed && verdict.remaining == 1 && verdict.retry_after_ns == 30 * SECOND);
+    assert_true(!verdict.allowed && verdict.remaining == 1 &&
+                verdict.retry_after_ns == 30 * SECOND);
     reply.count = 7;
     weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_LOOK, NOW, &verdict);
     assert_true(!verdict.allowed && verdict.remaining == 3);
@@ -141,7 +142,8 @@ static void test_what_a_count_means(void **state) {
 static struct weir_limit draw_limit(int strategy) {
     static const int64_t amounts[] = {0, 1, 2, 3, 7, 10, 100, 1000, 1000000, INT64_MAX};
     static const int64_t periods[] = {SECOND, 2 * SECOND, MINUTE, 60 * MINUTE, DAY, 7 * DAY};
-    struct weir_limit limit = limit_of(strategy, amounts[random_below(10)], periods[random_below(6)]);
+    struct weir_limit limit =
+        limit_of(strategy, amounts[random_below(10)], periods[random_below(6)]);
     if (strategy == WEIR_TOKEN_BUCKET && random_below(2))
         limit.burst = 1 + (int64_t)random_below(100);
     limit.max_delay_ns = (int64_t)random_below((uint64_t)limit.period_ns);
@@ -172,11 +174,11 @@ static void run(int strategy) {
         int64_t expires_s;
         int changed, mode = random_below(6) ? WEIR_HIT : (int)(1 + random_below(3));
         now_ns += draw_step(&limit);
-        assert_int_equal(
-            weir_decide(table, &check, 1, now_ns, (enum weir_mode)mode, &local, NULL), 0);
+        assert_int_equal(weir_decide(table, &check, 1, now_ns, (enum weir_mode)mode, &local, NULL),
+                         0);
         assert_int_equal(weir_memcached_step(&check, len ? value : NULL, len, now_ns,
-                                             (enum weir_mode)mode, &kept, next, &next_len, &expires_s,
-                                             &changed),
+                                             (enum weir_mode)mode, &kept, next, &next_len,
+                                             &expires_s, &changed),
                          0);
         if (memcmp(&local, &kept, sizeof local))
             fail_msg("WEIR_SEED=%" PRIu64 ": %s, mode %d, cost %lld", seed,
@@ -213,12 +215,14 @@ static void test_a_strange_value_is_refused(void **state) {
     const struct {
         const char *value;
         size_t len;
-    } cases[] = {{"", 0}, {"hello", 5}, {"W1", 2}, {"W1\0", 3}, {"W1\1", 3}, {"12", 2}, {zeros, 64}};
+    } cases[] = {{"", 0},     {"hello", 5}, {"W1", 2},  {"W1\0", 3},
+                 {"W1\1", 3}, {"12", 2},    {zeros, 64}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int m = 0; m < 2; m++) {
             struct weir_check check = check_of(m ? &moving : &limit, "a", 1);
-            assert_int_equal(weir_memcached_step(&check, cases[i].value, cases[i].len, NOW, WEIR_HIT,
-                                                 &verdict, next, &next_len, &expires_s, &changed),
+            assert_int_equal(weir_memcached_step(&check, cases[i].value, cases[i].len, NOW,
+                                                 WEIR_HIT, &verdict, next, &next_len, &expires_s,
+                                                 &changed),
                              WEIR_EFORMAT);
         }
 }
@@ -234,9 +238,9 @@ static void test_a_damaged_value_is_refused_or_used_within_bounds(void **state) 
         int64_t expires_s;
         int changed;
         for (int i = 0; i < 5; i++) {
-            assert_int_equal(weir_memcached_step(&check, len ? value : NULL, len, NOW + i * 12 * SECOND,
-                                                 WEIR_HIT, &verdict, next, &next_len, &expires_s,
-                                                 &changed),
+            assert_int_equal(weir_memcached_step(&check, len ? value : NULL, len,
+                                                 NOW + i * 12 * SECOND, WEIR_HIT, &verdict, next,
+                                                 &next_len, &expires_s, &changed),
                              0);
             memcpy(value, next, len = next_len);
         }

@@ -40,9 +40,9 @@ static void test_a_command_names_its_counters(void **state) {
     struct weir_limit token = units(7, 1, WEIR_SECOND, WEIR_TOKEN_BUCKET);
     token.burst = 9;
     struct weir_check checks[] = {
-        check_of(&moving, "LIMITER/10.1.2.3/api.view", 1), check_of(&fixed, "LIMITER/10.1.2.3/api.view", 1),
-        check_of(&token, "LIMITER/10.1.2.3", 1), check_of(&fixed, "LIMITER/10.1.2.3/api.view", 1),
-        check_of(&fixed, "", 1)};
+        check_of(&moving, "LIMITER/10.1.2.3/api.view", 1),
+        check_of(&fixed, "LIMITER/10.1.2.3/api.view", 1), check_of(&token, "LIMITER/10.1.2.3", 1),
+        check_of(&fixed, "LIMITER/10.1.2.3/api.view", 1), check_of(&fixed, "", 1)};
     struct weir_redis_request request = {.checks = checks, .n = 5};
     struct weir_redis_command command;
     size_t room = weir_redis_room(&request);
@@ -206,7 +206,8 @@ static void test_other_replies(void **state) {
         {">1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n", WEIR_EFORMAT, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        int rc = weir_redis_read(cases[i].bytes, strlen(cases[i].bytes), &request, verdicts, &reply);
+        int rc =
+            weir_redis_read(cases[i].bytes, strlen(cases[i].bytes), &request, verdicts, &reply);
         if (rc != cases[i].rc || (rc == 1 && reply.kind != cases[i].kind))
             fail_msg("%s: %d, kind %d", cases[i].bytes, rc, reply.kind);
     }
@@ -246,7 +247,8 @@ static int connection = -1;
 static int listen_somewhere(struct sockaddr_in *address) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     socklen_t len = sizeof *address;
-    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *address =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(bind(fd, (struct sockaddr *)address, sizeof *address), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)address, &len), 0);
     return fd;
@@ -348,21 +350,21 @@ static void round_up(struct weir_verdict *verdict) {
 }
 
 static void show(const char *who, const struct weir_verdict *v) {
-    print_message("  %-6s allowed %d limit %lld remaining %lld reset %lld retry %lld delay %lld\n", who,
-                  v->allowed, (long long)v->limit, (long long)v->remaining,
+    print_message("  %-6s allowed %d limit %lld remaining %lld reset %lld retry %lld delay %lld\n",
+                  who, v->allowed, (long long)v->limit, (long long)v->remaining,
                   (long long)v->reset_at_ns, (long long)v->retry_after_ns, (long long)v->delay_ns);
 }
 
 /* One decision by the server and by the table: the same. */
-static void compare(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
-                    int mode, const char *where) {
+static void compare(struct weir_table *table, const struct weir_check *checks, size_t n,
+                    int64_t now_ns, int mode, const char *where) {
     struct weir_verdict local[WEIR_CHECKS_MAX], remote[WEIR_CHECKS_MAX];
     struct weir_decision decision;
     struct weir_redis_reply reply;
     struct weir_redis_request request = {
         .checks = checks, .n = n, .mode = mode, .clock_given = 1, .clock_ns = now_ns};
-    assert_int_equal(
-        weir_decide(table, checks, n, now_ns, (enum weir_mode)mode, local, &decision), 0);
+    assert_int_equal(weir_decide(table, checks, n, now_ns, (enum weir_mode)mode, local, &decision),
+                     0);
     ask_server(&request, remote, &reply);
     assert_true(reply.now_ns == now_ns && reply.decision.allowed == decision.allowed);
     for (size_t i = 0; i < n; i++) {
@@ -383,11 +385,11 @@ static void compare(struct weir_table *table, const struct weir_check *checks, s
     }
 }
 
-#define NEED_SERVER()                                                                                \
-    do {                                                                                             \
-        (void)state;                                                                                 \
-        if (connection < 0)                                                                          \
-            SKIP("no redis-server in the PATH");                                                     \
+#define NEED_SERVER()                                                                              \
+    do {                                                                                           \
+        (void)state;                                                                               \
+        if (connection < 0)                                                                        \
+            SKIP("no redis-server in the PATH");                                                   \
     } while (0)
 
 static void test_timelines_on_a_server(void **state) {
@@ -406,13 +408,15 @@ static void test_timelines_on_a_server(void **state) {
         char strategy[32], text[96], op[8];
         long long now, cost, delay;
         if (line[0] == '=') {
-            assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %lld", strategy, text, &delay), 3);
+            assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %lld", strategy, text, &delay),
+                             3);
             size_t len = strlen(text);
             while (len > 0 && text[len - 1] == ' ')
                 len--;
             assert_int_equal(weir_limit_parse(text, len, &limit, NULL), 0);
             limit.strategy = weir_strategy_parse(strategy, strlen(strategy));
-            limit.max_delay_ns = delay / US * US < limit.period_ns ? delay / US * US : limit.period_ns;
+            limit.max_delay_ns =
+                delay / US * US < limit.period_ns ? delay / US * US : limit.period_ns;
             snprintf(key, sizeof key, "LIMITER/%d/x", number);
             timelines++;
         } else if (line[0] != '#' && line[0] != '\n') {
@@ -453,8 +457,8 @@ static struct weir_limit draw_limit(void) {
     static const int64_t multiples[] = {1, 1, 1, 2, 7, 30};
     int strategy = (int)random_below(WEIR_STRATEGIES);
     int64_t amount = amounts[random_below(random_below(10) < 7 ? 10 : AMOUNTS)];
-    struct weir_limit limit =
-        units(amount, multiples[random_below(6)], (int)random_below(random_below(5) ? 4 : 6), strategy);
+    struct weir_limit limit = units(amount, multiples[random_below(6)],
+                                    (int)random_below(random_below(5) ? 4 : 6), strategy);
     if (strategy == WEIR_TOKEN_BUCKET && random_below(2))
         limit.burst = amounts[1 + random_below(AMOUNTS - 1)];
     const int64_t delays[] = {0, US, SECOND / 2, limit.period_ns / 3 / US * US, limit.period_ns};
@@ -476,8 +480,8 @@ static int64_t draw_step(const struct weir_limit *limit) {
 
 static int64_t draw_cost(const struct weir_limit *limit) {
     int64_t most = limit->burst ? limit->burst : limit->amount;
-    const int64_t costs[] = {0, 1, 1, 1, 1, 2, 3, most / 2, most, most < INT64_MAX ? most + 1 : most,
-                             INT64_MAX};
+    const int64_t costs[] = {
+        0, 1, 1, 1, 1, 2, 3, most / 2, most, most < INT64_MAX ? most + 1 : most, INT64_MAX};
     return costs[random_below(sizeof costs / sizeof costs[0])];
 }
 
