@@ -56,6 +56,8 @@ STRATEGIES = [
 ]
 #: Limits as applications have them, with room for every hit.
 MODEST = ["1000000 per minute", "1000000 per hour", "100000 per day"]
+#: A leaky bucket goes by its rate.
+QUICK = ["1000000 per second", "10000000 per minute", "1000000000 per hour"]
 
 
 def start_server(directory: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -192,7 +194,8 @@ def measure(port: int, rounds: int, calls: int) -> dict[str, Any]:
     checks: dict[str, Callable[[], Any]] = {
         "Weir, 1 limit": weir_check(store, TEXTS[:1]),
         "Weir, 3 limits": weir_check(store, TEXTS),
-        **{f"Weir, 3 x {s}": weir_check(store, MODEST, s) for s in STRATEGIES[1:]},
+        **{f"Weir, 3 x {s}": weir_check(store, MODEST, s) for s in STRATEGIES[1:4]},
+        "Weir, 3 x leaky-bucket": weir_check(store, QUICK, "leaky-bucket"),
         "Flask-Limiter's, 1 limit": limits_check(uri, TEXTS[:1]),
         "Flask-Limiter's, 3 limits": limits_check(uri, TEXTS),
         "Flask-Limiter's, 3 x sliding": limits_check(uri, MODEST, "sliding-window-counter"),

@@ -24,8 +24,10 @@
 
 #define WIDE 16
 #define NS_PER_US 1000
-#define COUNT_MAX (INT64_C(1) << 47)        /* of a narrow check: sums stay exact */
-#define LEVEL_MAX ((u128)1 << 51)           /* as well */
+#define COUNT_MAX (INT64_C(1) << 47)       /* of a narrow check: sums stay exact */
+#define LEVEL_MAX ((u128)1 << 51)          /* as well */
+#define SCALE_COUNT_MAX (INT64_C(1) << 40) /* what the script's make_scale() can do */
+#define SCALE_PERIOD_MAX_US (INT64_C(1) << 42)
 #define LATEST_US INT64_C(9007199254740991) /* what the script says for all beyond */
 #define PACKED_CHECK (2 + 5 * 8 + 5 * 9)    /* bytes, at most */
 
@@ -107,7 +109,8 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
         numbers.number[4] = bytes_for(limit->amount);
         break;
     case WEIR_SLIDING_WINDOW_COUNTER:
-        numbers.wide |= times(limit->amount, period_us) > 2 * LEVEL_MAX;
+        numbers.wide |= times(limit->amount, period_us) > 2 * LEVEL_MAX &&
+                        (limit->amount >= SCALE_COUNT_MAX || period_us >= SCALE_PERIOD_MAX_US);
         break;
     case WEIR_TOKEN_BUCKET:
     case WEIR_LEAKY_BUCKET:

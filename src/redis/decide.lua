@@ -132,6 +132,26 @@ local function make_big(pack, take)
     }
 end
 
+-- a * b / c, rounded down, and the rest, both exact: of wide numbers, of narrow ones whose product a double
+-- can hold, and of others with a below 2^40, b and c below 2^42 in four steps of ten bits.
+local function make_scale()
+    local floor = math.floor
+    return function(a, b, c)
+        local product = a * b
+        if type(product) == 'table' or product < 9007199254740992 then
+            local rest = product % c
+            return (product - rest) / c, rest
+        end
+        local quotient, rest = 0, 0
+        for shift = 30, 0, -10 do
+            product = rest * 1024 + floor(a / 2 ^ shift) % 1024 * b
+            rest = product % c
+            quotient = quotient * 1024 + (product - rest) / c
+        end
+        return quotient, rest
+    end
+end
+
 ------------------------------------------------------------------------------------ moving windows
 
 -- The log of a moving window: one string, a header and a ring of records.
@@ -399,7 +419,7 @@ elseif plain > 1 then
     end
 end
 
-local big, open_log, moving_window, keep_log
+local big, scale, open_log, moving_window, keep_log -- made when needed
 local asked = mode == 1 and {} -- of each counter what earlier checks would have taken: nothing is charged
 local charge = mode == 3 and -1 or mode == 1 and 0 or 1 -- 1: what is allowed; -1: give back
 local denied, first, second = false, '', ''
@@ -434,6 +454,7 @@ for round = 1, 2 do
             local ends, used, opens = 0, zero, true
             if value then
                 if wide then ends, used = big.read(value, 1, 1) else ends, used = take('<dd', value) end
+                if amount < used then used = amount end
                 if ends <= now then
                     ends, used = 0, zero
                 elseif ends - now > period then
@@ -467,6 +488,7 @@ for round = 1, 2 do
             is[slot] = value
 
         elseif kind == 2 then -- sliding window counter: the window's index, its hits, those of the one before
+            scale = scale or make_scale()
             local index, moment, opens = (now - now % period) / period, now, true
             local cur, prev = zero, zero
             if value then
@@ -488,14 +510,14 @@ for round = 1, 2 do
             end
             local stop = (index + 1) * period
             local left = x - (moment - index * period)
-            local used = prev * left + (x - one)
-            used = cur + (used - used % x) / x -- rounded up
+            local used, rest = scale(prev, left, x)
+            used = zero < rest and cur + used + one or cur + used -- rounded up
             if charge < 0 then
                 local part = cost < cur and cost or cur
-                local rest = cost - part
-                cur, prev = cur - part, rest < prev and prev - rest or zero
-                used = prev * left + (x - one)
-                used = cur + (used - used % x) / x
+                cur, rest = cur - part, cost - part
+                prev = rest < prev and prev - rest or zero
+                used, rest = scale(prev, left, x)
+                used = zero < rest and cur + used + one or cur + used
                 opens = opens or cur == zero
             elseif zero < cost and amount - cost < used then
                 allowed, retry = false, NEVER
@@ -513,8 +535,7 @@ for round = 1, 2 do
                         if prev <= room - cur then
                             when = moment
                         else -- prev slides out until stop
-                            local shorter = (room - cur) * x
-                            shorter = (shorter - shorter % prev) / prev
+                            local shorter = scale(room - cur, x, prev)
                             if wide then shorter = big.time(shorter) end
                             if shorter > 0 then when = stop - shorter end
                             if when and when < moment then when = moment end
@@ -523,8 +544,7 @@ for round = 1, 2 do
                     if not when then -- cur slides out after it
                         when = stop
                         if room < cur then
-                            local shorter = room * x
-                            shorter = (shorter - shorter % cur) / cur
+                            local shorter = scale(room, x, cur)
                             if wide then shorter = big.time(shorter) end
                             when = stop + period - shorter
                         end

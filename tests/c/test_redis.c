@@ -444,7 +444,9 @@ static const int64_t amounts[] = {0,
                                   100,
                                   1000,
                                   1000000,
+                                  999999999,
                                   INT64_C(1) << 31,
+                                  (INT64_C(1) << 40) - 1,
                                   INT64_C(1) << 40,
                                   INT64_C(1) << 47,
                                   (INT64_C(1) << 47) + 1,
@@ -456,7 +458,7 @@ enum { AMOUNTS = sizeof amounts / sizeof amounts[0] };
 static struct weir_limit draw_limit(void) {
     static const int64_t multiples[] = {1, 1, 1, 2, 7, 30};
     int strategy = (int)random_below(WEIR_STRATEGIES);
-    int64_t amount = amounts[random_below(random_below(10) < 7 ? 10 : AMOUNTS)];
+    int64_t amount = amounts[random_below(random_below(10) < 7 ? 12 : AMOUNTS)];
     struct weir_limit limit = units(amount, multiples[random_below(6)],
                                     (int)random_below(random_below(5) ? 4 : 6), strategy);
     if (strategy == WEIR_TOKEN_BUCKET && random_below(2))
