@@ -122,7 +122,7 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         return [
-            "redis-server",
+            self.program,
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
             *("--save", "", "--daemonize", "no", "--protected-mode", "no"),
             *self.arguments,
@@ -148,6 +148,14 @@ class RedisServer(Server):
             for name, values in stats.items()
             if name.removeprefix("cmdstat_") in ("eval", "evalsha", "del", "script|load")
         )
+
+
+class ValkeyServer(RedisServer):
+    program = "valkey-server"
+
+    @property
+    def uri(self) -> str:
+        return f"valkey://127.0.0.1:{self.port}"
 
 
 class TlsServer(RedisServer):
@@ -312,6 +320,10 @@ class Servers:
         )
 
     @property
+    def valkey(self) -> ValkeyServer:
+        return self.get("valkey", lambda: ValkeyServer(self.directory / "valkey").start())
+
+    @property
     def tls(self) -> TlsServer:
         return self.get("tls", lambda: TlsServer(self.directory / "tls", self.authority()).start())
 
@@ -418,6 +430,8 @@ STORES: dict[str, Callable[[Servers], Any]] = {
     "cluster": lambda servers: storage_from_string(servers.cluster.uri),
     "memcached": lambda servers: storage_from_string(servers.memcached.uri),
 }
+if shutil.which(ValkeyServer.program):  # test_redis.py says so if there is none
+    STORES["valkey"] = lambda servers: storage_from_string(servers.valkey.uri)
 
 
 def open_store(name: str, servers: Servers) -> Any:

@@ -380,7 +380,7 @@ def test_random_requests_beside_the_local_store(
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     for story in range(40):
-        table = Table("memory://?keys=1024")
+        table = Table("memory://?keys=65536")  # so many that no two states meet in a full bucket
         items = [random_limit(rng) for _ in range(rng.randint(1, 4))]
         now = 1_700_000_000_000_000
         for _ in range(rng.randint(5, 40)):
@@ -400,4 +400,7 @@ def test_random_requests_beside_the_local_store(
             want = table.decide(asked, names, costs, mode)
             alike = all(same(a, b) for a, b in zip(got, want, strict=True))
             assert alike, (seed, story, now, mode, asked, costs)
-            assert (got.allowed, got.deciding) == (want.allowed, want.deciding)
+            assert got.allowed == want.allowed
+            # Two denials may end in the same microsecond, which is as far as servers count.
+            tie = got[got.deciding].retry_after == got[want.deciding].retry_after
+            assert got.deciding == want.deciding or tie, (seed, story, now, mode, asked, costs)
