@@ -68,14 +68,13 @@ void core_clock_clear(struct core_clock *clock) {
     Py_CLEAR(clock->builtin);
 }
 
-static int64_t now_of(PyObject *reading) {
-    double seconds = core_number(reading, "the result of time.time()");
+int64_t core_moment(PyObject *object, const char *what) {
+    double seconds = core_number(object, what);
     if (seconds == -1.0 && PyErr_Occurred())
         return -1;
     if (!(seconds >= 0.0 && seconds <= NOW_MAX_SECONDS)) {
-        PyErr_Format(PyExc_ValueError,
-                     "time.time() returned %R: only moments from 1970 to 2116 can be decided",
-                     reading);
+        PyErr_Format(PyExc_ValueError, "%s is %R: only moments from 1970 to 2116 can be decided",
+                     what, object);
         return -1;
     }
     return (int64_t)(seconds * 1e6 + 0.5) * 1000;
@@ -85,7 +84,7 @@ static int64_t call(PyObject *function) {
     PyObject *reading = PyObject_Vectorcall(function, NULL, 0, NULL);
     if (!reading)
         return -1;
-    int64_t now_ns = now_of(reading);
+    int64_t now_ns = core_moment(reading, "the result of time.time()");
     Py_DECREF(reading);
     return now_ns;
 }

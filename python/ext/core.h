@@ -127,6 +127,8 @@ void core_clock_clear(struct core_clock *clock);
 
 /* time.time(), in nanoseconds; negative with an exception set. May run Python code. */
 int64_t core_now(struct core_state *state);
+/* A moment given as seconds since the epoch, in ns; -1 with an exception set. what: for its text. */
+int64_t core_moment(PyObject *object, const char *what);
 
 /* ---------------------------------------------------------------------------------------- key.c */
 

@@ -198,8 +198,8 @@ static int request_read(struct request *request, struct core_table *table, PyObj
 
 static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
-    if (nargs < 2 || nargs > 4) {
-        PyErr_Format(PyExc_TypeError, "decide() takes 2 to 4 arguments (%zd given)", nargs);
+    if (nargs < 2 || nargs > 5) {
+        PyErr_Format(PyExc_TypeError, "decide() takes 2 to 5 arguments (%zd given)", nargs);
         return NULL;
     }
     int64_t mode = WEIR_HIT;
@@ -210,7 +210,8 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
         return NULL;
     }
     /* Reading the clock may run Python code, so it comes before anything is borrowed. */
-    int64_t now_ns = core_now(self->state);
+    int64_t now_ns =
+        nargs > 4 && args[4] != Py_None ? core_moment(args[4], "now") : core_now(self->state);
     struct weir_table *table = now_ns >= 0 ? core_table_borrow(self) : NULL;
     if (!table)
         return NULL;
@@ -348,13 +349,14 @@ PyDoc_STRVAR(
     ">>> table = Table('memory://?keys=1000')\n>>> table.decide([Limit(10)], "
     "'alice').allowed\nTrue");
 
-PyDoc_STRVAR(decide_doc, "decide($self, limits, keys, costs=None, mode=HIT, /)\n--\n\n"
+PyDoc_STRVAR(decide_doc, "decide($self, limits, keys, costs=None, mode=HIT, now=None, /)\n--\n\n"
                          "Decides up to 32 limits at once, all or nothing.\n\n"
                          "limits: a sequence of Limit; one without a strategy is a fixed window. "
                          "keys: as many keys, or one\n"
                          "str or bytes for all. costs: as many int of 0 or more, or None: 1 each. "
                          "mode: HIT, TEST, EACH or\n"
-                         "REFUND. Returns a Decision. Raises TableError when nothing could be "
+                         "REFUND. now: seconds since the epoch, or None: time.time(). Returns a "
+                         "Decision. Raises TableError when nothing could be "
                          "decided (and nothing was charged).");
 
 static PyMethodDef table_methods[] = {

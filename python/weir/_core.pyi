@@ -191,6 +191,7 @@ class Table:
         keys: str | bytes | Sequence[str | bytes],
         costs: Sequence[int] | None = None,
         mode: int = ...,
+        now: float | None = None,
         /,
     ) -> Decision:
         """Decide all limits at once. A limit without a strategy is a fixed window.
@@ -199,6 +200,8 @@ class Table:
         counter, joined as by :func:`join_key`; ``limiter.hit(limit, "a", "b")`` counts with
         ``"a/b"``. It is counted apart for each limit, strategy, ``Limit.namespace`` and
         ``Table.namespace``.
+
+        ``now``: the moment of the decision, for replaying what has been; ``None``: the clock's.
         """
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /

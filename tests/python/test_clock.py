@@ -222,3 +222,25 @@ def test_the_true_clock_is_read() -> None:
     before = time.time()
     now = limiter.get_window_stats(ONCE, "nobody").reset_time
     assert before - 1e-6 <= now <= time.time() + 1e-6
+
+
+def test_a_decision_is_made_at_the_moment_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: pytest.fail("the clock was read"))
+    table = weir.Table()
+    limits = [weir.parse("1/minute")]
+    moments = [1000.0, 1059.999999, 1060, 1060.5]
+    answers = [table.decide(limits, "me", None, weir.HIT, moment) for moment in moments]
+    assert [answer.allowed for answer in answers] == [True, False, True, False]
+    assert [answer.now for answer in answers] == moments
+    assert answers[1].verdict.reset_at == 1060.0
+
+
+@pytest.mark.parametrize("moment", [-1.0, math.nan, math.inf, 1e12])
+def test_a_moment_outside_of_time_is_refused(moment: float) -> None:
+    with pytest.raises(ValueError, match=r"now is .*: only moments from 1970 to 2116"):
+        weir.Table().decide([weir.parse("1/minute")], "me", None, weir.HIT, moment)
+
+
+def test_a_moment_is_a_number() -> None:
+    with pytest.raises(TypeError, match="now must be float or int, not str"):
+        weir.Table().decide([weir.parse("1/minute")], "me", None, weir.HIT, "noon")  # type: ignore[arg-type]

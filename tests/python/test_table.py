@@ -118,7 +118,7 @@ def test_thirty_two_limits_at_most(table: Table) -> None:
     [
         ((), TypeError),
         (([LIMIT],), TypeError),
-        (([LIMIT], "a", None, 0, 0), TypeError),
+        (([LIMIT], "a", None, 0, 0.0, 0), TypeError),
         ((LIMIT, "a"), TypeError),
         (("10/minute", "a"), TypeError),
         ((["10/minute"], "a"), TypeError),
