@@ -166,19 +166,24 @@ end
 -- bisection, and dropped by moving `head`. The ring grows by a quarter, and shrinks, by being rewritten.
 local function make_logs(call, pack, take, now, given)
     local ENTRIES_MAX, LOOK, SKEW, NEVER = 16777216, 8, 100000, -1
-    local floor, least = math.floor, math.min
+    local floor, least, char = math.floor, math.min, string.char
     local key, big, zero, record, header, width, start, ages, hits -- of the log at hand
 
-    local function layout(log)
-        key, big, zero = log.key, log.big, log.big and log.big.zero or 0
-        if big then
-            width, start, ages = 16, 54, 2 ^ 56
+    -- Made once for each log: to write a number as text costs as much as half a command.
+    local function lay_out(log, time_bytes, hit_bytes)
+        if log.big then
+            log.width, log.start, log.ages = 16, 54, 2 ^ 56
         else
-            record = '<I' .. log.time_bytes .. 'I' .. log.hit_bytes
-            header = '<dddI' .. log.hit_bytes .. 'I' .. log.hit_bytes .. 'I4I4I4'
-            width, start = log.time_bytes + log.hit_bytes, 36 + 2 * log.hit_bytes
-            ages, hits = 2 ^ (8 * log.time_bytes), 2 ^ (8 * log.hit_bytes)
+            local of_time, of_hits = 'I' .. char(48 + time_bytes), 'I' .. char(48 + hit_bytes)
+            log.record, log.header = '<' .. of_time .. of_hits, '<ddd' .. of_hits .. of_hits .. 'I4I4I4'
+            log.width, log.start = time_bytes + hit_bytes, 36 + 2 * hit_bytes
+            log.ages, log.hits = 2 ^ (8 * time_bytes), 2 ^ (8 * hit_bytes)
         end
+    end
+    local function take_up(log)
+        if key == log.key then return end
+        key, big, zero, record, header = log.key, log.big, log.big and log.big.zero or 0, log.record, log.header
+        width, start, ages, hits = log.width, log.start, log.ages, log.hits
     end
     local function wrap(count)
         if big then return big.wrap(count) end
@@ -208,16 +213,17 @@ local function make_logs(call, pack, take, now, given)
 
     local function open(slot, amount, period, time_bytes, hit_bytes, wide)
         local log = {
-            key = KEYS[slot], big = wide, amount = amount, period = period, time_bytes = time_bytes,
-            hit_bytes = hit_bytes, was = '', changed = false, fresh = false, total = 0, dies = 0,
-            oldest = 0, newest = 0, base = 0, last = 0, head = 0, closed = 0, room = 0,
+            key = KEYS[slot], big = wide, amount = amount, period = period, was = '', changed = false,
+            fresh = false, total = 0, dies = 0, oldest = 0, newest = 0, base = 0, last = 0, head = 0,
+            closed = 0, room = 0,
         }
-        layout(log)
-        local was = call('GETRANGE', key, '0', start - 1)
+        lay_out(log, time_bytes, hit_bytes)
+        take_up(log)
+        local was = call('GETRANGE', key, '0', '53') -- the longest header, maybe more than that
         log.was = was
         if was == '' then
             log.base, log.last = zero, zero
-        elseif #was ~= start then
+        elseif #was < start then
             foreign()
         elseif big then
             log.dies, log.oldest, log.newest = take('<ddd', was)
@@ -330,7 +336,7 @@ local function make_logs(call, pack, take, now, given)
     end
 
     local function moving_window(log, charge, cost)
-        layout(log)
+        take_up(log)
         local amount = log.amount
         local moment, allowed, retry = settle(log), true, 0
         if charge < 0 then
@@ -364,17 +370,17 @@ local function make_logs(call, pack, take, now, given)
 
     local function keep_log(log)
         if not log.changed then return end
-        layout(log)
+        take_up(log)
         if log.total == zero then
             if log.was ~= '' then call('DEL', key) end
             return
         end
         -- The key lives up to a quarter of a period longer than it must: most hits leave that time alone.
-        local ends, same, ms = log.newest + log.period, true
+        local ends, same = log.newest + log.period, true
         if log.dies < ends or ends + log.period < log.dies then
             log.dies, same = ends + floor(log.period / 4), false
         end
-        ms = floor((log.dies - now + 999) / 1000)
+        local ms = floor((log.dies - now + 999) / 1000)
         if given ~= 0 then ms = ms + 60000 end -- the server's clock goes on meanwhile
         if log.was == '' or log.room < log.closed or 4 * log.closed + 16 < log.room then
             call('SET', key, rewrite(log), 'PX', ms)
