@@ -171,7 +171,7 @@ static double hot_ns(struct weir_table *table, int strategy, size_t n) {
     struct weir_verdict verdict[8];
     for (size_t i = 0; i < n; i++) {
         limit[i] = limit_of(strategy, 1000000000 + (int64_t)i);
-        check[i] = (struct weir_check){&limit[i], key, sizeof key - 1, 1};
+        check[i] = (struct weir_check){.limit = &limit[i], .key = key, .key_len = sizeof key - 1, .cost = 1};
     }
     double start = seconds();
     for (int i = 0; i < N;
@@ -195,7 +195,7 @@ static double wide_ns(struct weir_table *table, int strategy, uint64_t keys, uin
     limit.period_ns = WEIR_PERIOD_MAX_NS; /* nothing expires: every key stays */
     struct weir_verdict verdict;
     char key[24];
-    struct weir_check check = {&limit, key, sizeof key, 1};
+    struct weir_check check = {.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1};
     double start = seconds();
     for (int i = 0; i < N; i++) {
         make_key(key, next_random(seed) % keys * UINT64_C(0x9E3779B97F4A7C15));
@@ -222,7 +222,7 @@ static void fill(struct weir_table *table, int strategy, uint64_t keys) {
     limit.period_ns = WEIR_PERIOD_MAX_NS;
     struct weir_verdict verdict;
     char key[24];
-    struct weir_check check = {&limit, key, sizeof key, 1};
+    struct weir_check check = {.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1};
     for (uint64_t i = 0; i < keys; i++) {
         make_key(key, i * UINT64_C(0x9E3779B97F4A7C15));
         must(weir_decide(table, &check, 1, START_NS - 1, WEIR_HIT, &verdict, NULL), NULL);
@@ -245,7 +245,7 @@ static double pair_rate(const char *uri, int strategy, bool same_key) {
         struct weir_verdict verdict;
         char key[24];
         make_key(key, same_key ? 1 : (uint64_t)p + 1);
-        struct weir_check check = {&limit, key, sizeof key, 1};
+        struct weir_check check = {.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1};
         atomic_fetch_add(ready, 1);
         while (atomic_load(ready) <= PROCESSES)
             ;
@@ -361,7 +361,7 @@ static void bench_bytes(void) {
     struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 1000);
     struct weir_verdict verdict;
     char key[24];
-    struct weir_check check = {&limit, key, sizeof key, 1};
+    struct weir_check check = {.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1};
     for (int hit = 0; hit < 100; hit++)
         for (uint64_t k = 0; k < 500; k++) {
             make_key(key, k);

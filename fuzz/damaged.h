@@ -71,7 +71,7 @@ static inline void damaged_make(struct damaged *damaged) {
     snprintf(damaged->uri, sizeof damaged->uri, "file://%s", damaged->path);
     unlink(damaged->path);
     char uri[120];
-    snprintf(uri, sizeof uri, "%s?keys=64&hits=200", damaged->uri);
+    snprintf(uri, sizeof uri, "%s?keys=64&hits=200&rules=4", damaged->uri);
     DAMAGED_MUST(weir_table_open(uri, &table, NULL) == 0);
     memset(table->header->secret, 7, sizeof table->header->secret);
     for (size_t i = 0; i < sizeof table->header->mix / sizeof table->header->mix[0]; i++)

@@ -4,14 +4,17 @@
  *  - a cell is free (fingerprint 0,0 and all zero) or in one of its fingerprint's two buckets, once
  *  - every line but line 0 is in exactly one log, or on the free list, whose length is free_count
  *  - a log's own count equals the sum over its entries (src/log.c)
+ *  - the board and the rules (src/board.c, src/rules.c)
  *  - no transaction is under way, and no undo record armed, while nobody holds a lock
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "board.h"
 #include "error.h"
 #include "layout.h"
 #include "log.h"
+#include "rules.h"
 
 static int corrupt(struct weir_error *error, const char *what, uint64_t where) {
     return weir_fail(error, WEIR_ECORRUPT, 0, "%s (at %llu)", what, (unsigned long long)where);
@@ -25,7 +28,7 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
     if ((cell->fingerprint[0] | cell->fingerprint[1]) == 0) {
         static const struct weir_state zero;
         struct weir_state rest = *state;
-        rest.heat = 0; /* a hint: cooled and heated without a lock's care */
+        rest.heat = 0; /* a hint: cooled and heated outside of transactions */
         return memcmp(&rest, &zero, sizeof zero) ? corrupt(error, "a free cell is not empty", index)
                                                  : 0;
     }
@@ -78,6 +81,10 @@ static int check_all(struct weir_table *table, uint8_t *seen, struct weir_error 
             return rc;
     }
     int rc = check_free_list(table, seen, error);
+    if (rc == 0)
+        rc = weir_board_check(table, error);
+    if (rc == 0)
+        rc = weir_rules_check(table, error);
     for (uint32_t line = 1; line < table->lines && rc == 0; line++)
         if (!(seen[line / 8] & 1 << line % 8))
             rc = corrupt(error, "a line is lost", line);

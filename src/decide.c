@@ -14,7 +14,9 @@
  */
 #include <string.h>
 
+#include "board.h"
 #include "layout.h"
+#include "rules.h"
 
 #define RETRIES 4
 #define HEAT 16 /* what a denial adds; each eviction nearby takes 1 off */
@@ -44,6 +46,8 @@ struct decision {
 static inline bool valid(const struct weir_check *check) {
     const struct weir_limit *limit = check->limit;
     if (!limit || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len))
+        return false;
+    if (((uint32_t)check->label > WEIR_BOARD_LABELS) | (check->flags != 0))
         return false;
     return (limit->amount | limit->burst | limit->max_delay_ns | check->cost) >= 0 &&
            limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
@@ -370,8 +374,7 @@ static void choose(const struct weir_check *checks, const struct weir_verdict *v
                          : a->retry_after_ns > b->retry_after_ns)
             deciding = (int32_t)i;
     }
-    decision->allowed = verdicts[deciding].allowed;
-    decision->deciding = deciding;
+    *decision = (struct weir_decision){.allowed = verdicts[deciding].allowed, .deciding = deciding};
 }
 
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
@@ -385,6 +388,13 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         rc = weir_after_fork(table);
     if (rc < 0)
         return rc;
+    if (weir_rules_any(table) && mode != WEIR_REFUND) {
+        rc = weir_rules_judge(table, checks, n, now_ns, verdicts, decision);
+        if (rc < 0)
+            return rc;
+        if (rc > 0)
+            return mode != WEIR_TEST ? weir_board_note(table, checks, n, now_ns, verdicts, 0) : 0;
+    }
     if (n == 1)
         rc = decide_one(table, checks, now_ns, mode, verdicts);
     else

@@ -119,6 +119,14 @@ void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
         fingerprint[0] = 1; /* 0,0 marks a free cell */
 }
 
+uint64_t weir_client_hash(const struct weir_table *table, const void *client, size_t client_len) {
+    static const unsigned char nothing;
+    uint64_t hash;
+    crypto_shorthash_siphash24((unsigned char *)&hash, client_len ? client : &nothing, client_len,
+                               table->header->secret);
+    return hash;
+}
+
 uint64_t weir_checksum(const struct weir_header *header) {
     static const unsigned char key[16] = "weir table head";
     uint64_t sum;

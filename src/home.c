@@ -20,12 +20,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "board.h"
 #include "error.h"
 #include "layout.h"
+#include "rules.h"
 #include "uri.h"
 
 #define KEYS_DEFAULT (UINT64_C(256) << 10)
-#define HITS_PER_KEY 4
+#define HITS_PER_KEY 3
+#define RULES_DEFAULT 1024u
+#define DESCRIBED_MIN 32u
+#define DESCRIBED_MAX 1024u
+#define DESCRIBED_KEYS 64 /* keys for each limit in the catalogue */
 #define STRIPE_CELLS 512
 #define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
 #define STRIPE_CELLS_FEW 32
@@ -36,6 +42,10 @@
 #endif
 
 /* ------------------------------------------------------------------------------------------- sizes */
+
+static uint64_t line_up(uint64_t bytes) {
+    return (bytes + 63) & ~UINT64_C(63);
+}
 
 static uint64_t page_up(uint64_t bytes) {
     return (bytes + 4095) & ~UINT64_C(4095);
@@ -50,6 +60,10 @@ static uint64_t signature(void) {
                               sizeof(struct weir_pool),
                               sizeof(struct weir_cell),
                               sizeof(struct weir_line),
+                              sizeof(struct weir_board),
+                              sizeof(struct weir_board_stripe),
+                              sizeof(struct weir_described),
+                              weir_rules_bytes(RULES_DEFAULT),
                               WEIR_BUCKET_CELLS,
                               WEIR_CHECKS_MAX,
                               WEIR_LINKS_MAX,
@@ -62,7 +76,14 @@ static uint64_t signature(void) {
     return hash;
 }
 
-static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits) {
+static uint32_t described(uint64_t keys) {
+    keys /= DESCRIBED_KEYS;
+    return keys < DESCRIBED_MIN   ? DESCRIBED_MIN
+           : keys > DESCRIBED_MAX ? DESCRIBED_MAX
+                                  : (uint32_t)keys;
+}
+
+static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits, uint32_t rules) {
     keys = (keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
     uint64_t lines = hits / LINE_HITS, stripes = 1;
     lines += lines / 32 + 64;
@@ -78,9 +99,14 @@ static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits) {
     header->hits = hits;
     header->stripes = (uint32_t)stripes;
     header->lines = (uint32_t)lines;
+    header->rules = rules;
+    header->described = described(keys);
     header->stripes_at = WEIR_HEADER_BYTES;
     header->pool_at = header->stripes_at + stripes * sizeof(struct weir_stripe);
-    header->cells_at = page_up(header->pool_at + sizeof(struct weir_pool));
+    header->board_at = line_up(header->pool_at + sizeof(struct weir_pool));
+    header->rules_at =
+        page_up(header->board_at + weir_board_bytes(header->stripes, header->described));
+    header->cells_at = page_up(header->rules_at + weir_rules_bytes(rules));
     header->lines_at = header->cells_at + keys * sizeof(struct weir_cell);
     header->bytes = page_up(header->lines_at + lines * sizeof(struct weir_line));
 }
@@ -92,6 +118,8 @@ static void attach(struct weir_table *table, void *base) {
     table->pool = (struct weir_pool *)((char *)base + header->pool_at);
     table->cell = (struct weir_cell *)((char *)base + header->cells_at);
     table->line = (struct weir_line *)((char *)base + header->lines_at);
+    table->board = (struct weir_board *)((char *)base + header->board_at);
+    table->rules = (struct weir_rules *)((char *)base + header->rules_at);
     table->buckets = header->keys / WEIR_BUCKET_CELLS;
     table->stripe_mask = header->stripes - 1;
     table->lines = header->lines;
@@ -120,6 +148,10 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
     for (uint32_t i = 0; i < weir_locks(table); i++)
         if (weir_lock_init(table, i) < 0)
             return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
+    weir_board_init(table);
+    weir_rules_init(table->rules, header->rules);
+    if (weir_rules_repair(table) < 0)
+        return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
     for (uint32_t line = 1; line + 1 < table->lines; line++)
         table->line[line].next = line + 1;
     table->pool->free_head = 1;
@@ -269,9 +301,9 @@ static int judge(const struct weir_table *table, const struct weir_header *heade
     if (header->checksum != weir_checksum(header))
         return refuse(table, WEIR_EFORMAT, "its header is damaged; remove it", error);
     memset(&plan, 0, sizeof plan);
-    lay_out(&plan, header->keys, header->hits);
+    lay_out(&plan, header->keys, header->hits, header->rules);
     if (header->keys < WEIR_BUCKET_CELLS || header->keys > WEIR_KEYS_MAX ||
-        header->hits > WEIR_HITS_MAX ||
+        header->hits > WEIR_HITS_MAX || header->rules > WEIR_RULES_MAX ||
         memcmp(&plan, header, offsetof(struct weir_header, secret)) != 0)
         return refuse(table, WEIR_EFORMAT, "its header is damaged; remove it", error);
     if (size != header->bytes)
@@ -285,11 +317,12 @@ static int judge_size(const struct weir_table *table, const struct weir_header *
                       const struct weir_uri *uri, struct weir_error *error) {
     uint64_t keys = (uri->keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
     if ((uri->keys && keys != header->keys) ||
-        (uri->hits != UINT64_MAX && uri->hits != header->hits))
+        (uri->hits != UINT64_MAX && uri->hits != header->hits) ||
+        (uri->rules != UINT64_MAX && uri->rules != header->rules))
         return weir_fail(error, WEIR_EMISMATCH, 0,
-                         "%s: exists with keys=%llu&hits=%llu; ask for these, or remove it",
+                         "%s: exists with keys=%llu&hits=%llu&rules=%u; ask for these, or remove it",
                          table->name, (unsigned long long)header->keys,
-                         (unsigned long long)header->hits);
+                         (unsigned long long)header->hits, header->rules);
     return 0;
 }
 
@@ -389,7 +422,8 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
     uint64_t keys = uri.keys ? uri.keys : KEYS_DEFAULT;
     memset(&plan, 0, sizeof plan);
     uint64_t hits = keys * HITS_PER_KEY < WEIR_HITS_MAX ? keys * HITS_PER_KEY : WEIR_HITS_MAX;
-    lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits);
+    lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits,
+            uri.rules != UINT64_MAX ? (uint32_t)uri.rules : RULES_DEFAULT);
     if (uri.home == WEIR_HOME_MEMORY) {
         rc = open_memory(table, &plan, error);
     } else {

@@ -5,6 +5,10 @@
  *     0               struct weir_header                        4096 bytes
  *     stripes_at      struct weir_stripe [stripes]              one lock and undo record each
  *     pool_at         struct weir_pool                          lock and undo record of the lines
+ *     board_at        struct weir_board                         labels; board.h
+ *                     struct weir_board_stripe [stripes]        counts and heaviest clients of each
+ *                     struct weir_described [described]         catalogue of limits
+ *     rules_at        rules.h                                   rules about clients
  *     cells_at        struct weir_cell [keys]                   64 bytes a key, in buckets of 8
  *     lines_at        struct weir_line [lines]                  64 bytes, line 0 is never used
  *
@@ -31,7 +35,7 @@
 #include "weir/weir.h"
 
 #define WEIR_MAGIC "WEIRTBL\n"
-#define WEIR_LAYOUT_VERSION 1u
+#define WEIR_LAYOUT_VERSION 2u
 #define WEIR_BUCKET_CELLS 8u
 #define WEIR_STRIPES_MAX 256u
 #define WEIR_CELL_NONE UINT32_MAX
@@ -50,15 +54,19 @@ struct weir_header {
     uint64_t pool_at;         /* made */
     uint64_t cells_at;        /* made */
     uint64_t lines_at;        /* made */
+    uint64_t board_at;        /* made */
+    uint64_t rules_at;        /* made */
+    uint32_t rules;           /* made: rules there is room for */
+    uint32_t described;       /* made: limits there is room for in the catalogue */
     unsigned char secret[16]; /* made: key of SipHash, from the kernel's random source */
     uint64_t mix[6];          /* made: odd random factors that tell limits of one key apart */
     uint64_t checksum;        /* made: SipHash of all above under a fixed key, against damage */
-    uint64_t pad[5];
+    uint64_t pad[2];
     _Atomic uint64_t hand;       /* hint: where the next sweep for expired logs starts */
     _Atomic uint64_t recoveries; /* locks taken over from the dead; a crash may lose one */
 };
 
-_Static_assert(offsetof(struct weir_header, checksum) == 152, "byte map");
+_Static_assert(offsetof(struct weir_header, checksum) == 176, "byte map");
 _Static_assert(offsetof(struct weir_header, hand) == 200, "byte map");
 #define WEIR_HEADER_BYTES 4096u
 _Static_assert(sizeof(struct weir_header) <= WEIR_HEADER_BYTES, "the header has a page");
@@ -115,6 +123,9 @@ struct weir_pool {
     struct weir_link was[WEIR_LINKS_MAX + 1]; /* holder: undo, last entry first */
 };
 
+struct weir_board; /* board.h */
+struct weir_rules; /* rules.h */
+
 /* This process's handle. */
 enum weir_home { WEIR_HOME_MEMORY, WEIR_HOME_SHM, WEIR_HOME_FILE };
 
@@ -135,6 +146,8 @@ struct weir_table {
     struct weir_pool *pool;
     struct weir_cell *cell;
     struct weir_line *line;
+    struct weir_board *board;
+    struct weir_rules *rules;
     uint64_t buckets;
     uint32_t stripe_mask;
     uint32_t lines;
@@ -142,6 +155,7 @@ struct weir_table {
     int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
     uint32_t huge_pages;
+    _Atomic int reveal;               /* clients are listed in clear */
     _Atomic uint64_t fork_generation; /* memory://: locks are true for this generation */
     char name[WEIR_NAME_MAX + 64];    /* for messages */
     struct weir_memo memo[WEIR_MEMO_ENTRIES];
@@ -198,6 +212,8 @@ static inline void weir_lock_release(struct weir_table *table, uint32_t index) {
 void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
                       const struct weir_limit *limit, uint64_t fingerprint[2]);
 uint64_t weir_checksum(const struct weir_header *header);
+/* 64 keyed bits that stand for a client, on the board and in rules. */
+uint64_t weir_client_hash(const struct weir_table *table, const void *client, size_t client_len);
 
 /* commit.c */
 struct weir_change {

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "layout.h"
+#include "rules.h"
 
 #define SPINS 200
 #define SLICE_NS 10000000
@@ -180,7 +181,7 @@ int weir_locks_repair(struct weir_table *table) {
         if (rc < 0)
             return rc;
     }
-    return 0;
+    return weir_rules_repair(table);
 }
 
 /*

@@ -101,6 +101,6 @@ void weir_remote_choose(const struct weir_check *checks, const struct weir_verdi
                          : a->retry_after_ns > b->retry_after_ns)
             deciding = i;
     }
-    decision->allowed = verdicts[deciding].allowed;
-    decision->deciding = (int32_t)deciding;
+    *decision = (struct weir_decision){.allowed = verdicts[deciding].allowed,
+                                       .deciding = (int32_t)deciding};
 }

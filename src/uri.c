@@ -1,5 +1,5 @@
 /*
- * memory://  shm://name  file:///path, each with ?keys=N&hits=N. Pure text: nothing is opened here.
+ * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N. Pure text: nothing is opened here.
  */
 #include "uri.h"
 
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "weir/rules.h"
 
 static int fail(const char *text, const char *at, struct weir_error *error, const char *why) {
     char quoted[WEIR_QUOTE_SIZE(48)];
@@ -85,12 +86,13 @@ static int read_options(const char *text, const char *at, struct weir_uri *uri,
                         struct weir_error *error) {
     while (*at) {
         const char *from = at;
-        uint64_t *number = !strncmp(at, "keys=", 5)   ? &uri->keys
-                           : !strncmp(at, "hits=", 5) ? &uri->hits
-                                                      : NULL;
+        uint64_t *number = !strncmp(at, "keys=", 5)    ? &uri->keys
+                           : !strncmp(at, "hits=", 5)  ? &uri->hits
+                           : !strncmp(at, "rules=", 6) ? &uri->rules
+                                                       : NULL;
         if (!number)
-            return fail(text, from, error, "unknown option; there are keys=N and hits=N");
-        at += 5;
+            return fail(text, from, error, "unknown option; there are keys=N, hits=N and rules=N");
+        at = strchr(at, '=') + 1;
         int rc = read_number(text, &at, number, error);
         if (rc < 0)
             return rc;
@@ -100,6 +102,9 @@ static int read_options(const char *text, const char *at, struct weir_uri *uri,
         if (number == &uri->hits && uri->hits > WEIR_HITS_MAX)
             return weir_fail(error, WEIR_EINVAL, (int)(from - text) + 1,
                              "hits must be from 0 to 536870912");
+        if (number == &uri->rules && uri->rules > WEIR_RULES_MAX)
+            return weir_fail(error, WEIR_EINVAL, (int)(from - text) + 1,
+                             "rules must be from 0 to 1000000");
         if (*at == '&')
             at++;
     }
@@ -117,6 +122,7 @@ int weir_uri_parse(const char *text, struct weir_uri *uri, struct weir_error *er
     uri->path[0] = '\0';
     uri->keys = 0;
     uri->hits = UINT64_MAX;
+    uri->rules = UINT64_MAX;
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
         size_t len = strlen(schemes[i].prefix);
         if (strncmp(text, schemes[i].prefix, len) != 0)

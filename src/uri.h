@@ -11,6 +11,7 @@ struct weir_uri {
     char path[WEIR_PATH_MAX]; /* shm: /dev/shm/weir.NAME; file: as given; memory: empty */
     uint64_t keys;            /* 0: not said */
     uint64_t hits;            /* UINT64_MAX: not said */
+    uint64_t rules;           /* UINT64_MAX: not said */
 };
 
 /* Errors: WEIR_ESYNTAX (message and column), WEIR_EINVAL (a number out of its range). */

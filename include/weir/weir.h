@@ -211,6 +211,18 @@ struct weir_check {
     const void *key; /* any bytes; may be NULL if key_len is 0 */
     size_t key_len;  /* 0 to WEIR_KEY_MAX */
     int64_t cost;    /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
+    const void *client; /* who is asking, usually a part of `key`: what weir/rules.h has rules about, and
+                           weir/board.h lists; NULL: nobody in particular */
+    size_t client_len;  /* 0 to WEIR_KEY_MAX; 0: nobody */
+    int32_t label;      /* what to count it under, from weir_board_label(); 0: not counted */
+    int32_t flags;      /* 0 */
+};
+
+/* What a rule about the client said (weir/rules.h). */
+enum weir_rule_kind {
+    WEIR_RULE_NONE,  /* nothing: the limits decided */
+    WEIR_RULE_BLOCK, /* denied, nothing charged */
+    WEIR_RULE_ALLOW, /* allowed, nothing charged */
 };
 
 struct weir_table;
@@ -234,6 +246,8 @@ struct weir_decision {
     int32_t allowed;  /* 1 if no limit denied */
     int32_t deciding; /* index of the check to tell the client of: of those that denied, the one with the
                          furthest retry_after_ns; else the one with the shortest period */
+    int32_t rule;     /* enum weir_rule_kind: which rule decided instead of the limits */
+    int32_t reserved; /* 0 */
 };
 
 /*
@@ -265,8 +279,9 @@ WEIR_API int weir_clear(struct weir_table *table, const struct weir_check *check
  *
  * and after a "?", joined by "&":
  *
- *     keys=N   cells, default 262144 (16 MiB), at least 8; rounded up to a multiple of 8
- *     hits=N   room for about N moving-window hits over all keys, default 4 x keys
+ *     keys=N   cells, default 262144 (16 MiB of a table of 23), at least 8; rounded up to a multiple of 8
+ *     hits=N   room for about N moving-window hits over all keys, default 3 x keys
+ *     rules=N  rules about clients (weir/rules.h), default 1024, at most 1000000
  *
  * Space is reserved here, so that a full file system is an error now and no SIGBUS later. An existing
  * table keeps its size; asking for another size is an error. `*table` is owned by the caller, who

@@ -181,7 +181,7 @@ static int make_check(const struct call *call, struct core_key *key, struct weir
         core_key_join(key, call->item, call->identifiers, call->count) < 0 ||
         core_key_within_bounds(key->len) < 0)
         return -1;
-    check->limit = &call->item->limit;
+    *check = (struct weir_check){.limit = &call->item->limit};
     if (!call->item->has_strategy && self->strategy != WEIR_FIXED_WINDOW) {
         *copy = call->item->limit;
         copy->strategy = self->strategy;

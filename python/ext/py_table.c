@@ -173,8 +173,7 @@ static int request_check(struct request *request, struct core_table *table, Py_s
         return -1;
     }
     struct weir_check *check = &request->check[i];
-    check->limit = &((struct core_limit *)limit)->limit;
-    check->cost = 1;
+    *check = (struct weir_check){.limit = &((struct core_limit *)limit)->limit, .cost = 1};
     if (request->costs &&
         core_count(PySequence_Fast_GET_ITEM(request->costs, i), "cost", &check->cost) < 0)
         return -1;

@@ -245,7 +245,7 @@ os.register_at_fork(
     before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release
 )
 
-_NAME = re.compile(r"weir\.(auto-(\d+)-(\d+)-(\d+)-(\d+)(-(keys|hits)\d+)*)")
+_NAME = re.compile(r"weir\.(auto-(\d+)-(\d+)-(\d+)-(\d+)(-(keys|hits|rules)\d+)*)")
 
 
 def _ended(pid: int, started: int) -> bool:
@@ -282,7 +282,7 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
         return _private_table(f"memory://{query}")
     namespace = _pid_namespace()
     name = f"auto-{os.geteuid()}-{namespace}-{scope.pid}-{scope.started}"
-    for what, number in sorted(re.findall(r"(keys|hits)=(\d+)", sizes)):
+    for what, number in sorted(re.findall(r"(keys|hits|rules)=(\d+)", sizes)):
         name += f"-{what}{number}"  # tables of another size are other tables
     with _lock:
         _remove_ended(namespace)

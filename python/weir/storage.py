@@ -8,7 +8,7 @@
                                  uWSGI's master, ``memory://`` where there is none
 ===============================  ==========================================================
 
-All take ``?keys=N&hits=N`` or the options of the same names (see :class:`weir.Table`).
+All take ``?keys=N&hits=N&rules=N`` or the options of the same names (see :class:`weir.Table`).
 
 A store of one's own is a class with the four methods of :class:`Storage`, and works with every
 limiter:
@@ -195,9 +195,13 @@ SCHEMES: dict[str, Factory | str] = {
 }
 
 
+#: What tables can be told of their size.
+SIZES = ("keys", "hits", "rules")
+
+
 def with_sizes(uri: str, options: dict[str, Any]) -> str:
     """The URI with the options that tables know; others are ignored, as ``limits`` does."""
-    sizes = {name: options[name] for name in ("keys", "hits") if options.get(name) is not None}
+    sizes = {name: options[name] for name in SIZES if options.get(name) is not None}
     if not sizes:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}{urlencode(sizes)}"
@@ -240,7 +244,8 @@ def _factory_of(scheme: str) -> Factory:
 def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     """Open the store that a URI names.
 
-    options: handed on to the store. Local ones know ``keys`` and ``hits`` and ignore the rest.
+    options: handed on to the store. Local ones know ``keys``, ``hits`` and ``rules`` and ignore the
+    rest.
     Raises :class:`weir.errors.ConfigurationError` for an unknown scheme,
     :class:`weir.errors.ParseError` for a URI that cannot be read and
     :class:`weir.errors.StorageError` for a store that cannot be opened.

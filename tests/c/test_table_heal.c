@@ -6,7 +6,8 @@ static void test_a_denied_decision_heals_every_clock_that_stepped_back(void **st
     for (int strategy = 0; strategy < 5; strategy++) {
         struct weir_table *table = open_table("memory://?keys=64");
         struct weir_limit limit = limit_of(strategy, 3, MINUTE), closed = limit_of(0, 0, MINUTE);
-        struct weir_check both[] = {{&limit, "a", 1, 1}, {&closed, "a", 1, 1}};
+        struct weir_check both[] = {{.limit = &limit, .key = "a", .key_len = 1, .cost = 1},
+                                    {.limit = &closed, .key = "a", .key_len = 1, .cost = 1}};
         struct weir_verdict verdicts[2];
         for (int i = 0; i < 3; i++)
             hit(table, &limit, "a", NOW + 60 * MINUTE);
