@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import logging
 import runpy
 import sys
 from collections.abc import Sequence
@@ -116,6 +117,10 @@ def install_as_flask_limiter() -> None:
                 f"{name} is imported already; call install_as_flask_limiter() before that"
             )
     sys.meta_path.insert(0, Finder())
+    # Such programs know what their log looks like; the audit's lines come when their level is set.
+    audit = logging.getLogger("weir.audit")
+    if audit.level == logging.NOTSET:
+        audit.setLevel(logging.CRITICAL)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

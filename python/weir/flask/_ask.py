@@ -12,16 +12,20 @@ How a check goes:
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flask.wrappers import Response
 
 from weir._core import CHECKS_MAX, EACH, HIT, REFUND, TEST, Decision, Verdict, join_key
+from weir.audit import Breach
 
 from ._context import current_context
 from ._limits import RequestLimit
 from .errors import ConfigurationError, RateLimitExceeded
+from .signals import rate_limit_breached
 from .util import get_remote_address, note_proxy
 
 if TYPE_CHECKING:
@@ -42,7 +46,7 @@ class StoreFailedError(Exception):
 class Asked:
     """One limit that is asked in a request."""
 
-    __slots__ = ("cost", "entry", "key", "scope", "verdict", "who")
+    __slots__ = ("cost", "entry", "key", "rule", "scope", "verdict", "who")
 
     #: What it said; there once it was asked.
     verdict: Verdict
@@ -54,6 +58,8 @@ class Asked:
         #: What the storage knows it by, together with the limit itself.
         self.key = key
         self.cost = cost
+        #: "block" or "allow" if a rule about the client decided instead of the limit.
+        self.rule = ""
 
 
 def ask(state: AppState, group: Sequence[Asked], mode: int) -> bool:
@@ -77,8 +83,10 @@ def ask(state: AppState, group: Sequence[Asked], mode: int) -> bool:
 
 
 def keep(group: Sequence[Asked], decision: Decision) -> None:
+    rule = getattr(decision, "rule", "")
     for asked, verdict in zip(group, decision, strict=True):
         asked.verdict = verdict
+        asked.rule = rule
 
 
 def _ask_in_parts(state: AppState, group: Sequence[Asked], mode: int) -> bool:
@@ -229,6 +237,7 @@ class FullCheck:
                 asked.who,
                 asked.scope,
             )
+            self.report(asked, request.request_limit(i))
         for i in failed:
             callbacks = [state.on_breach, firm[i].entry.limit.on_breach]
             response = self.call_back(callbacks, request.request_limit(i), "on_breach") or response
@@ -258,6 +267,33 @@ class FullCheck:
             asked.who,
             asked.scope,
         )
+        self.report(asked, self.request.limit_of(asked), shadow=True)
+
+    def report(self, asked: Asked, limit: RequestLimit, shadow: bool = False) -> None:
+        """Tell those who want to know of breaches."""
+        state = self.state
+        verdict = asked.verdict
+        breach = Breach(
+            time.time(),
+            str(asked.entry.bound),
+            asked.scope,
+            asked.entry.endpoint,
+            state.audit.name_of(asked.who),
+            asked.cost,
+            verdict.remaining,
+            verdict.retry_after if math.isfinite(verdict.retry_after) else None,
+            shadow,
+            state.store_name(),
+            asked.rule,
+        )
+        state.audit.note(breach, asked.entry.bound, asked.key)
+        if rate_limit_breached.receivers:
+            try:
+                rate_limit_breached.send(
+                    state.app, limiter=state.limiter, breach=breach, limit=limit
+                )
+            except Exception as error:
+                state.limiter.logger.exception("a receiver of breaches failed: %s", error)
 
     def call_back(
         self,
@@ -306,6 +342,7 @@ class FullCheck:
         told = max(denied, key=lambda a: a.verdict.retry_after)
         self.request.show([told], 0)
         self.state.counters["denied"] += 1
+        self.report(told, self.request.request_limit(0))
         callback = told.entry.limit.on_breach or self.state.on_meta_breach
         response = self.call_back([callback], self.request.request_limit(0), "on_meta_breach")
         self.exceed(told.entry, 0, response)

@@ -101,6 +101,8 @@ class Limiter:
     :param on_store_error: what happens while the storage is away: ``"raise"`` (default), ``"open"``
         (everybody passes), ``"closed"`` (nobody does), ``"local"`` (limits hold on each host), see
         :mod:`weir.policy`.
+    :param reveal_keys: show keys in clear wherever breaches and clients are told of. Otherwise
+        addresses are shown, and of any other key ``#`` and a keyed hash.
     :raises UsageError: for arguments that do not exist or cannot be meant so.
     """
 
@@ -142,6 +144,7 @@ class Limiter:
         shadow: bool | None = None,
         problem_json: bool | None = None,
         on_store_error: str | None = None,
+        reveal_keys: bool | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -194,6 +197,7 @@ class Limiter:
             shadow=shadow,
             problem_json=problem_json,
             on_store_error=on_store_error,
+            reveal_keys=reveal_keys,
         )
         if app is not None:
             self.init_app(app)

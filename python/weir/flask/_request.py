@@ -228,11 +228,19 @@ class RequestState:
 
     def request_limit(self, index: int) -> RequestLimit:
         """One limit of the last check."""
-        limit = self.entries[index].limit
-        verdict = self.verdicts[index]
-        arguments = [self.who[index], self.scopes[index]]
+        return self._as_told(
+            self.entries[index], self.verdicts[index], self.who[index], self.scopes[index]
+        )
+
+    def limit_of(self, asked: Asked) -> RequestLimit:
+        """One limit that was asked, whether or not the client is told of it."""
+        return self._as_told(asked.entry, asked.verdict, asked.who, asked.scope)
+
+    def _as_told(self, entry: Entry, verdict: Verdict, who: str, scope: str) -> RequestLimit:
+        arguments = [who, scope]
         if self.state.key_prefix:
             arguments.insert(0, self.state.key_prefix)
+        limit = entry.limit
         return RequestLimit(
             self.state.limiter,
             limit.limit,

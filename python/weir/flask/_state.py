@@ -15,8 +15,11 @@ from flask import Flask, Request
 from flask.wrappers import Response
 
 from weir._auto import note_environ
+from weir._core import Table
+from weir.audit import Audit
 from weir.policy import POLICIES, Guarded
 from weir.storage import StorageTypes, storage_from_string
+from weir.stores._common import shown
 from weir.strategies import STRATEGIES, RateLimiter
 
 from ._check import Ready
@@ -69,6 +72,7 @@ class Options:
     shadow: bool | None = None
     problem_json: bool | None = None
     on_store_error: str | None = None
+    reveal_keys: bool | None = None
 
 
 class AppState:
@@ -154,6 +158,10 @@ class AppState:
 
         self._configure_limits(options, config)
         self._configure_fallback(options, config)
+        #: The table beside the store: the store itself if it is one.
+        self.board = board_of(self.storage)
+        reveal = flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
+        self.audit = Audit(self.board, reveal=reveal)
         self.forget_plans()
 
     def use_storage(self, storage: StorageTypes) -> None:
@@ -379,10 +387,31 @@ class AppState:
             self.forget_plans()
         return alive
 
+    def store_name(self) -> str:
+        """The store that decides at this moment, without its password."""
+        storage: object = self.storage
+        if self.dead and self.fallback is not None:
+            storage = self.fallback
+        elif isinstance(storage, Guarded) and storage.away:
+            storage = storage.fallback or storage.policy
+        if isinstance(storage, str):
+            return storage
+        uri = getattr(storage, "uri", None)
+        return shown(uri) if isinstance(uri, str) else type(storage).__name__
+
     def rate_limiter(self) -> RateLimiter:
         """The strategy over the storage in use."""
         storage = self.fallback if self.dead and self.fallback is not None else self.storage
         return STRATEGIES[self.strategy](storage)
+
+
+def board_of(storage: StorageTypes) -> Table:
+    """The table in which is counted what is not the store's business."""
+    if isinstance(storage, Table):
+        return storage
+    if isinstance(storage, Guarded):
+        return board_of(storage.fallback or storage.storage)
+    return cast(Table, storage_from_string("auto://"))
 
 
 def as_list(value: Any) -> list[Any]:
