@@ -47,8 +47,8 @@ from .errors import StorageError
 
 __all__ = ["KEYS_MAX", "SPAN", "WINDOWS", "Audit", "Breach", "logger"]
 
-#: Where events go, at level ``INFO``. Unless a level is set, they go to every handler there is, even if
-#: the application's root logger wants warnings only; without handlers, nowhere.
+#: Where events go, at level ``INFO``. Unless a level is set, they go to every handler there is,
+#: even if the root logger wants warnings only; without handlers, nowhere.
 logger = logging.getLogger("weir.audit")
 if logger.level == logging.NOTSET:
     logger.setLevel(logging.INFO)
@@ -359,7 +359,7 @@ def _counter(seconds: int) -> Limit:
     return Limit(_NEVER_REACHED, seconds, "second", strategy="fixed-window", namespace=_NAMESPACE)
 
 
-# ---------------------------------------------------------------------------- in time, or at the end
+# --------------------------------------------------------------------------- in time, or at the end
 
 
 class _Teller:
