@@ -324,8 +324,10 @@ class FullCheck:
             entry.limit,
             response,
             request_limit=request.request_limit(told),
-            headers=self.state.headers.describe(entry, request.verdicts[told]),
-            problem_json=self.state.problem_json,
+            headers=self.state.headers.describe(request.entries, request.verdicts, told),
+            policy=self.state.headers.policy_of(request.entries, told)
+            if self.state.problem_json
+            else None,
         )
 
     # -- meta limits

@@ -35,3 +35,17 @@ def _find() -> Callable[[], RequestContext]:
 
 #: Returns the context of the current request; LookupError or RuntimeError outside of one.
 current_context = _find()
+
+
+def require_context() -> RequestContext:
+    """The same, for callers who want to be told what is wrong.
+
+    :raises RuntimeError: outside of a request.
+    """
+    try:
+        return current_context()
+    except LookupError:
+        raise RuntimeError(
+            "there is no request: this works in a view, in a hook of a request, or within"
+            " app.test_request_context()"
+        ) from None

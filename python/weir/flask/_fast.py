@@ -87,7 +87,7 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
             remaining, reset, wait = decision.texts(told)
             pairs = response.headers._list
             for name, _ in pairs:
-                if len(name) == writer.length and name.lower() == writer.lower:
+                if len(name) == 11 and name.lower() == "retry-after":
                     wait = str(writer.merge(response.headers, int(wait)))
                     pairs = response.headers._list
                     break

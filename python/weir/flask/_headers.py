@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from werkzeug.datastructures import Headers
-from werkzeug.http import http_date
+from werkzeug.http import http_date, parse_date
 
 from .constants import ConfigVars, HeaderNames
 from .errors import ConfigurationError
@@ -25,6 +24,21 @@ if TYPE_CHECKING:
 
 LEGACY = "x-ratelimit"
 DRAFT = "draft-11"
+
+RETRY_AFTER = HeaderNames.RETRY_AFTER.value
+
+#: The last second that a date can stand for: the end of the year 9999.
+DATE_MAX = 253_402_300_799
+#: The longest wait that is taken from somebody else's Retry-After, in seconds: a hundred years.
+WAIT_MAX = 100 * 360 * 86400
+
+
+class Wait(NamedTuple):
+    """How long to wait, in the two ways of saying it: both rounded up."""
+
+    seconds: int
+    #: Seconds since the Unix epoch.
+    date: int
 
 
 def parse_kinds(enabled: Any) -> frozenset[str]:
@@ -56,7 +70,6 @@ class HeaderWriter:
         self.legacy = LEGACY in self.kinds
         self.draft = DRAFT in self.kinds
         self.http_date = retry_after == "http-date"
-        self.plain = self.legacy and not self.draft and not self.http_date
         given = {HeaderNames(name): value for name, value in mapping.items()}
 
         def name(header: HeaderNames, setting: str) -> str:
@@ -66,8 +79,13 @@ class HeaderWriter:
         self.remaining = name(HeaderNames.REMAINING, ConfigVars.HEADER_REMAINING)
         self.reset = name(HeaderNames.RESET, ConfigVars.HEADER_RESET)
         self.retry_after = name(HeaderNames.RETRY_AFTER, ConfigVars.HEADER_RETRY_AFTER)
-        self.lower = self.retry_after.lower()
-        self.length = len(self.retry_after)
+        #: Nothing but the four headers, and the last one by its own name.
+        self.plain = (
+            self.legacy
+            and not self.draft
+            and not self.http_date
+            and self.retry_after == RETRY_AFTER
+        )
         self.mapping = {
             HeaderNames.RESET: self.reset,
             HeaderNames.REMAINING: self.remaining,
@@ -81,41 +99,32 @@ class HeaderWriter:
         """Tell the client of its limits, above all of the one at ``told``."""
         verdict = verdicts[told]
         now = time.time()
-        reset = int(verdict.reset_at) + 1
         if self.draft:
             self._write_draft(headers, entries, verdicts, told, now)
         if self.legacy:
             headers.add(self.limit, entries[told].amount_text)
             headers.add(self.remaining, f"{verdict.remaining}")
-            headers.add(self.reset, f"{reset}")
+            headers.add(self.reset, f"{_reset_of(verdict)}")
         elif verdict.allowed:
             return  # the draft's own headers say everything; Retry-After is for the refused
-        wait = self.merge(headers, self._wait(verdict, reset, now))
-        headers.add(self.retry_after, self._format(wait, reset, verdict, now))
+        wait = max([_wait_for(verdict, now), *self._told_before(headers, now)])
+        headers.set(self.retry_after, self._format(wait))
 
-    def _wait(self, verdict: Verdict, reset: int, now: float) -> int:
-        """Seconds to wait, rounded so that the request passes then: the moment is a promise."""
-        if verdict.allowed or math.isinf(verdict.retry_after):
-            return max(0, int(reset - now))
-        return math.ceil(verdict.retry_after)
+    def _told_before(self, headers: Headers, now: float) -> Iterator[Wait]:
+        """How long somebody else told the client to wait."""
+        for name in {RETRY_AFTER, self.retry_after}:
+            for value in headers.getlist(name):
+                yield _read_retry_after(value, now)
 
-    def _format(self, wait: int, reset: int, verdict: Verdict, now: float) -> str:
-        if not self.http_date:
-            return f"{wait}"
-        if wait == self._wait(verdict, reset, now):
-            # Not by way of whole seconds from now, which would round twice.
-            if verdict.allowed or math.isinf(verdict.retry_after):
-                return http_date(reset)
-            return http_date(math.ceil(now + verdict.retry_after))
-        return http_date(math.ceil(now + wait))
+    def _format(self, wait: Wait) -> str:
+        return http_date(wait.date) if self.http_date else f"{wait.seconds}"
 
-    def merge(self, headers: Headers, wait: int) -> int:
-        """The longer of ``wait`` and what somebody else told to wait, which is taken away."""
-        theirs = headers.get(self.retry_after)
-        if theirs is None:
-            return wait
+    def merge(self, headers: Headers, seconds: int) -> int:
+        """The longer of ``seconds`` and what somebody else told to wait, which is taken away."""
+        now = time.time()
+        longest = max([seconds, *(wait.seconds for wait in self._told_before(headers, now))])
         headers.remove(self.retry_after)
-        return max(wait, _read_retry_after(theirs, time.time()))
+        return longest
 
     def _write_draft(
         self,
@@ -128,7 +137,7 @@ class HeaderWriter:
         """``RateLimit-Policy``, of all limits, and ``RateLimit``, of the one to tell of."""
         names = policy_names(entries)
         policies = [
-            f"{name};q={entry.bound.amount};w={entry.bound.get_expiry()}"
+            f"{name};q={_integer(entry.bound.amount)};w={_integer(entry.bound.get_expiry())}"
             for name, entry in zip(names, entries, strict=True)
         ]
         verdict = verdicts[told]
@@ -136,19 +145,50 @@ class HeaderWriter:
         if verdict.allowed or math.isinf(wait):
             wait = max(0.0, verdict.reset_at - now)
         headers.add("RateLimit-Policy", ", ".join(policies))
-        headers.add("RateLimit", f"{names[told]};r={verdict.remaining};t={math.ceil(wait)}")
+        left, seconds = _integer(verdict.remaining), _integer(math.ceil(wait))
+        headers.add("RateLimit", f"{names[told]};r={left};t={seconds}")
 
-    def describe(self, entry: Entry, verdict: Verdict) -> dict[str, str]:
+    def policy_of(self, entries: Sequence[Entry], told: int) -> str:
+        """What the client knows a limit by: as ``RateLimit-Policy`` says, or else its text."""
+        if self.draft:
+            return policy_names(entries)[told].strip('"')
+        return str(entries[told].limit.limit)
+
+    def describe(
+        self, entries: Sequence[Entry], verdicts: Verdicts, told: int
+    ) -> dict[str, str]:
         """The headers by themselves, for the handler of an exception."""
         now = time.time()
-        reset = int(verdict.reset_at) + 1
-        wait = self._wait(verdict, reset, now)
-        return {
-            self.limit: entry.amount_text,
-            self.remaining: str(verdict.remaining),
-            self.reset: str(reset),
-            self.retry_after: self._format(wait, reset, verdict, now),
-        }
+        verdict = verdicts[told]
+        headers = Headers()
+        if self.draft:
+            self._write_draft(headers, entries, verdicts, told, now)
+        if self.legacy or not self.draft:
+            headers.add(self.limit, entries[told].amount_text)
+            headers.add(self.remaining, f"{verdict.remaining}")
+            headers.add(self.reset, f"{_reset_of(verdict)}")
+        headers.add(self.retry_after, self._format(_wait_for(verdict, now)))
+        return dict(headers)
+
+
+def _reset_of(verdict: Verdict) -> int:
+    """The first whole second after the limit resets, since the Unix epoch."""
+    return int(verdict.reset_at) + 1
+
+
+def _wait_for(verdict: Verdict, now: float) -> Wait:
+    """How long to wait, rounded so that the request passes then: the moment is a promise."""
+    if verdict.allowed or math.isinf(verdict.retry_after):
+        reset = _reset_of(verdict)
+        return Wait(max(0, int(reset - now)), min(reset, DATE_MAX))
+    # Not by way of whole seconds from now, which would round the date twice.
+    date = math.ceil(now + verdict.retry_after)
+    return Wait(math.ceil(verdict.retry_after), min(date, DATE_MAX))
+
+
+def _integer(number: int) -> int:
+    """An Integer of Structured Fields has 15 digits at most."""
+    return min(number, 999_999_999_999_999)
 
 
 def policy_names(entries: Sequence[Entry]) -> list[str]:
@@ -166,12 +206,15 @@ def policy_names(entries: Sequence[Entry]) -> list[str]:
     return names
 
 
-def _read_retry_after(value: str, now: float) -> int:
-    """Seconds in a ``Retry-After`` that somebody else set; 0 if it cannot be read."""
+def _read_retry_after(value: str, now: float) -> Wait:
+    """What somebody else told to wait; nothing, if it cannot be read."""
     value = value.strip()
-    if value.isdecimal():
-        return int(value)
-    try:
-        return max(0, math.ceil(parsedate_to_datetime(value).timestamp() - now))
-    except (ValueError, TypeError):
-        return 0
+    if value.isascii() and value.isdecimal():
+        seconds = int(value) if len(value) <= 10 else WAIT_MAX
+        seconds = min(seconds, WAIT_MAX)
+        return Wait(seconds, math.ceil(now + seconds))
+    date = parse_date(value)  # in UTC, whatever the time zone of this process
+    if date is None:
+        return Wait(0, 0)
+    moment = int(date.timestamp())
+    return Wait(max(0, math.ceil(moment - now)), moment)

@@ -17,7 +17,7 @@ from flask.wrappers import Response
 from weir._core import RateLimiter
 from weir.storage import StorageTypes
 
-from ._context import current_context
+from ._context import require_context
 from ._fast import hooks
 from ._limits import (
     EXEMPT_MARK,
@@ -409,7 +409,7 @@ class Limiter:
     # -- in a request
 
     def _enter_block(self, limit: RouteLimit, location: str) -> None:
-        request = RequestState.of(current_context(), self)
+        request = RequestState.of(require_context(), self)
         if request is None:
             return
         view = self._blocks.get((location, limit))
@@ -417,7 +417,7 @@ class Limiter:
             if len(self._blocks) >= 1024:  # limits made anew at each request: start over
                 self._blocks.clear()
                 self._changed()
-            view = self._blocks[location, limit] = View(location)
+            view = self._blocks[location, limit] = View(location, location)
             view.add(limit)
         request.enter(view)
 
@@ -426,13 +426,13 @@ class Limiter:
 
         :raises RateLimitExceeded: if one of them is exceeded.
         """
-        request = RequestState.of(current_context(), self)
+        request = RequestState.of(require_context(), self)
         if request is not None:
             request.enter(request.plan.resolver.view)
 
     def identify_request(self) -> str:
         """Return what limits take for the current request's endpoint; "" if it is not limited."""
-        context = current_context()
+        context = require_context()
         states: dict[Limiter, AppState] = context.app.extensions.get("weir", {})
         state = states.get(self)
         if state is None or not state.enabled:
@@ -448,13 +448,13 @@ class Limiter:
 
         Of several that refused it: the one that will refuse it longest.
         """
-        request = RequestState.of(current_context(), self)
+        request = RequestState.of(require_context(), self)
         return request.current_limit() if request is not None else None
 
     @property
     def current_limits(self) -> list[RequestLimit]:
         """The limits that were checked for the current request, smallest window first."""
-        request = RequestState.of(current_context(), self)
+        request = RequestState.of(require_context(), self)
         return request.current_limits() if request is not None else []
 
     # -- the application

@@ -258,10 +258,13 @@ class View:
     of the same name do not share limits.
     """
 
-    __slots__ = ("exempt", "limits", "name")
+    __slots__ = ("exempt", "limits", "name", "origin")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, origin: object = None) -> None:
         self.name = name
+        #: Views of one origin never count one request together: a ``with`` block whose options
+        #: are made anew in each request, functions for example, is a new view each time.
+        self.origin = origin or self
         self.limits: list[Limit] = []
         self.exempt = False
 

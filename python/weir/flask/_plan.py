@@ -239,7 +239,7 @@ class Resolver:
             counter = (entry.bound, entry.key_func, entry.scope)
             twin = counter in here
             if id(entry.limit) in declared:
-                twin = twin or self.counted.setdefault(counter, origin) is not origin
+                twin = twin or self.counted.setdefault(counter, origin) != origin
             if twin:
                 message = (
                     f"two limits of {entry.bound} count each request to {self.endpoint!r} into one"
@@ -336,7 +336,8 @@ class Plan:
         def build() -> Check:
             defaults, declared = resolver.at_call(view)
             counted = [] if defaults_counted else defaults
-            return resolver.check(counted, declared, bool(defaults), view)
+            origin = view.origin if view is not None else None
+            return resolver.check(counted, declared, bool(defaults), origin)
 
         node = self.calls[view, defaults_counted] = resolver.grow(build, {})
         return node

@@ -28,7 +28,7 @@ from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
 from ._plan import PLANS_MAX, Plan, Resolver
 from .constants import MAX_BACKEND_CHECKS, ConfigVars
 from .errors import ConfigurationError
-from .util import get_remote_address, note_proxy
+from .util import check_ipv6_prefix, get_remote_address, note_proxy
 
 if TYPE_CHECKING:
     from ._limiter import Limiter
@@ -110,6 +110,8 @@ class AppState:
         self.strict = flag(options.strict, ConfigVars.STRICT)
         self.shadow = flag(options.shadow, ConfigVars.SHADOW)
         self.problem_json = flag(options.problem_json, ConfigVars.PROBLEM_JSON)
+        if ConfigVars.IPV6_PREFIX in config:
+            check_ipv6_prefix(config[ConfigVars.IPV6_PREFIX])
         self.swallow_errors = flag(options.swallow_errors, ConfigVars.SWALLOW_ERRORS)
         self.fail_on_first_breach = flag(
             options.fail_on_first_breach, ConfigVars.FAIL_ON_FIRST_BREACH, True

@@ -57,7 +57,7 @@ class RateLimitExceeded(TooManyRequests):
         *,
         request_limit: RequestLimit | None = None,
         headers: dict[str, str] | None = None,
-        problem_json: bool = False,
+        policy: str | None = None,
     ) -> None:
         message = limit.error_message
         description = (message() if callable(message) else message) or str(limit.limit)
@@ -68,7 +68,8 @@ class RateLimitExceeded(TooManyRequests):
         self.retry_after = request_limit.retry_after if request_limit else None
         #: The headers that tell the client so, whether or not the limiter sends them by itself.
         self.headers: dict[str, str] = headers or {}
-        self._problem_json = problem_json
+        #: The name of the limit's policy, if the body is problem+json.
+        self._policy = policy
 
     @property
     def reset_at(self) -> int | None:
@@ -86,7 +87,7 @@ class RateLimitExceeded(TooManyRequests):
         # Not TooManyRequests': it would add a Retry-After, and what is sent is the limiter's to
         # say.
         headers = HTTPException.get_headers(self, environ, scope)
-        if self._problem_json:
+        if self._policy:
             headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
             headers.append(("Content-Type", "application/problem+json"))
         return headers
@@ -94,14 +95,14 @@ class RateLimitExceeded(TooManyRequests):
     def get_body(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
     ) -> str:
-        if not self._problem_json:
+        if not self._policy:
             return super().get_body(environ, scope)
         problem: dict[str, object] = {
             "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
             "title": "Too Many Requests",
             "status": 429,
             "detail": self.description,
-            "violated-policies": [str(self.limit.limit)],
+            "violated-policies": [self._policy],
         }
         if self.retry_after is not None:
             problem["retry-after"] = self.retry_after

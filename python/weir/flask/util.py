@@ -8,7 +8,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ._context import current_context
+from werkzeug.datastructures import Headers
+
+from ._context import require_context
 from .constants import ConfigVars
 from .errors import ConfigurationError
 
@@ -16,6 +18,7 @@ _MAPPED = "::ffff:"
 _IPV6_PREFIX = 64
 _log = logging.getLogger("flask-limiter")
 _warned = False
+_warned_of_conflict = False
 
 
 def get_remote_address() -> str:
@@ -26,7 +29,7 @@ def get_remote_address() -> str:
     that many addresses; ``RATELIMIT_IPV6_PREFIX`` sets another length, 128 keeps addresses apart.
     Without an address (a Unix socket) it is ``127.0.0.1``.
     """
-    context = current_context()
+    context = require_context()
     request = context.request
     address = request.remote_addr
     if not address:
@@ -69,18 +72,23 @@ def note_proxy(environ: dict[str, Any]) -> None:
     )
 
 
-def trusted_proxies(*proxies: str, ipv6_prefix: int = _IPV6_PREFIX) -> Callable[[], str]:
+def trusted_proxies(
+    *proxies: str, header: str | None = None, ipv6_prefix: int = _IPV6_PREFIX
+) -> Callable[[], str]:
     """Return a key function that finds the client behind the named proxies.
 
     ``proxies`` are addresses or networks, e.g. ``trusted_proxies("127.0.0.1", "10.0.0.0/8")``.
-    ``Forwarded`` (RFC 7239), or else ``X-Forwarded-For``, is read from the right, that is from our
-    own side: as long as a hop is one of ours, its word is taken for who asked it. The first hop
-    that is not ours is the client; what stands left of it may be invented and is ignored. A request
-    that does not come from a trusted proxy is its own client, whatever its headers say.
-    ``ipv6_prefix`` is as in
-    :func:`get_remote_address`.
+    ``X-Forwarded-For``, or ``Forwarded`` (RFC 7239), is read from the right, that is from our own
+    side: as long as a hop is one of ours, its word is taken for who asked it. The first hop that is
+    not ours is the client; what stands left of it may be invented and is ignored. A request that
+    does not come from a trusted proxy is its own client, whatever its headers say.
 
-    :raises ConfigurationError: ``EVALUE``, for something that is no address or network.
+    Say which ``header`` your proxies write, ``"X-Forwarded-For"`` or ``"Forwarded"``: most write
+    one of them and hand the other on as the client sent it. If nothing is said and a request has
+    both, they must agree; otherwise it is counted as the proxy's own, which is warned of once.
+    ``ipv6_prefix`` is as in :func:`get_remote_address`.
+
+    :raises ConfigurationError: ``EVALUE``, for something that is no address, network or header.
     """
     networks = []
     for proxy in proxies:
@@ -92,6 +100,15 @@ def trusted_proxies(*proxies: str, ipv6_prefix: int = _IPV6_PREFIX) -> Callable[
         raise ConfigurationError(
             "EVALUE", "trusted_proxies() needs at least one address or network"
         )
+    check_ipv6_prefix(ipv6_prefix)
+    if header is None:
+        readers = list(_HOPS.values())
+    elif header.lower() in _HOPS:
+        readers = [_HOPS[header.lower()]]
+    else:
+        raise ConfigurationError(
+            "EVALUE", f"trusted_proxies(header={header!r}): X-Forwarded-For or Forwarded"
+        )
 
     def trusted(address: str) -> bool:
         try:
@@ -100,29 +117,53 @@ def trusted_proxies(*proxies: str, ipv6_prefix: int = _IPV6_PREFIX) -> Callable[
             return False
         return any(parsed in network for network in networks)
 
+    def follow(proxy: str, hops: list[str]) -> str:
+        """Who asked ``proxy``, by the word of those hops that are trusted."""
+        client = proxy
+        for hop in reversed(hops):
+            address = _hop_address(hop)
+            if address is None:
+                break  # "unknown" or a made-up name: the proxy that wrote it is all we know
+            client = address
+            if not trusted(client):
+                break
+        return client
+
     def get_client_address() -> str:
-        request = current_context().request
+        request = require_context().request
         client = _unmap(request.remote_addr or "127.0.0.1")
         if trusted(client):
-            headers = request.headers
-            forwarded = headers.getlist("Forwarded")
-            hops = (
-                _forwarded_hops(forwarded)
-                if forwarded
-                else [
-                    hop.strip() for hop in ",".join(headers.getlist("X-Forwarded-For")).split(",")
-                ]
-            )
-            for hop in reversed(hops):
-                address = _hop_address(hop)
-                if address is None:
-                    break  # "unknown" or a made-up name: the proxy that wrote it is all we know
-                client = address
-                if not trusted(client):
-                    break
+            chains = [hops for read in readers if (hops := read(request.headers)) is not None]
+            found = {follow(client, hops) for hops in chains}
+            if len(found) == 1:
+                client = found.pop()
+            elif found:
+                _note_conflict(client)
         return _mask(client, ipv6_prefix) if ":" in client else client
 
     return get_client_address
+
+
+def check_ipv6_prefix(prefix: Any) -> None:
+    """Refuse what is no length of an IPv6 network.
+
+    :raises ConfigurationError: ``EVALUE``.
+    """
+    if type(prefix) is not int or not 0 <= prefix <= 128:
+        raise ConfigurationError("EVALUE", f"an IPv6 prefix has 0 to 128 bits, not {prefix!r}")
+
+
+def _note_conflict(proxy: str) -> None:
+    global _warned_of_conflict
+    if _warned_of_conflict:
+        return
+    _warned_of_conflict = True
+    _log.warning(
+        "a request from the proxy %s has X-Forwarded-For and Forwarded, and they name different"
+        " clients: it counts as the proxy's own. Say which one the proxy writes:"
+        ' trusted_proxies(..., header="X-Forwarded-For")',
+        proxy,
+    )
 
 
 def _unmap(address: str) -> str:
@@ -143,8 +184,21 @@ def _hop_address(hop: str) -> str | None:
         return None
 
 
-def _forwarded_hops(values: list[str]) -> list[str]:
-    """The ``for=`` of each element of ``Forwarded``, "" where there is none."""
+def _x_forwarded_hops(headers: Headers) -> list[str] | None:
+    """The hops of ``X-Forwarded-For``; None without the header."""
+    values = headers.getlist("X-Forwarded-For")
+    return [hop.strip() for hop in ",".join(values).split(",")] if values else None
+
+
+def _forwarded_hops(headers: Headers) -> list[str] | None:
+    """The ``for=`` of each element of ``Forwarded``, "" where there is none.
+
+    Quotes do not protect a comma: no address has one, and a client that opens a quote and leaves it
+    open must not swallow what a proxy adds behind it.
+    """
+    values = headers.getlist("Forwarded")
+    if not values:
+        return None
     hops = []
     for element in ",".join(values).split(","):
         hop = ""
@@ -154,6 +208,12 @@ def _forwarded_hops(values: list[str]) -> list[str]:
                 hop = value.strip('"')
         hops.append(hop)
     return hops
+
+
+_HOPS: dict[str, Callable[[Headers], list[str] | None]] = {
+    "x-forwarded-for": _x_forwarded_hops,
+    "forwarded": _forwarded_hops,
+}
 
 
 def get_qualified_name(function: Any) -> str:

@@ -92,15 +92,58 @@ def test_trusted_proxies(address: str, forwarded: str, client: str) -> None:
     ],
 )
 def test_trusted_proxies_that_say_forwarded(forwarded: str, client: str) -> None:
-    function = trusted_proxies("10.0.0.0/8")
+    function = trusted_proxies("10.0.0.0/8", header="Forwarded")
     headers = {"Forwarded": forwarded, "X-Forwarded-For": "6.6.6.6"}
     assert ask(function, "10.0.0.1", headers) == client
+    assert ask(trusted_proxies("10.0.0.0/8"), "10.0.0.1", {"Forwarded": forwarded}) == client
+
+
+def test_a_client_cannot_choose_the_header_that_is_believed(
+    monkeypatch: Any, caplog: Any
+) -> None:
+    """The proxy writes one of them and hands the other on as the client sent it."""
+    monkeypatch.setattr(util, "_warned_of_conflict", False)
+    spoofed = {"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=6.6.6.6"}
+    function = trusted_proxies("10.0.0.0/8")
+    assert [ask(function, "10.0.0.1", spoofed) for _ in range(3)] == ["10.0.0.1"] * 3
+    assert caplog.text.count("they name different clients") == 1
+    said = trusted_proxies("10.0.0.0/8", header="x-forwarded-for")
+    assert ask(said, "10.0.0.1", spoofed) == "198.51.100.7"
+    agreeing = {"X-Forwarded-For": "6.6.6.6, 198.51.100.7", "Forwarded": "for=198.51.100.7"}
+    assert ask(function, "10.0.0.1", agreeing) == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    "forwarded",
+    ['for="6.6.6.6, for=198.51.100.7', 'for="6.6.6.6;by=\\", for="198.51.100.7:80"'],
+)
+def test_an_open_quote_does_not_swallow_what_the_proxy_added(forwarded: str) -> None:
+    function = trusted_proxies("10.0.0.0/8")
+    assert ask(function, "10.0.0.1", {"Forwarded": forwarded}) == "198.51.100.7"
 
 
 @pytest.mark.parametrize("proxies", [(), ("nonsense",), ("10.0.0.0/99",)])
 def test_proxies_that_are_none(proxies: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError, match="EVALUE"):
         trusted_proxies(*proxies)
+
+
+@pytest.mark.parametrize("options", [{"header": "X-Real-IP"}, {"ipv6_prefix": 129}])
+def test_options_of_trusted_proxies_that_are_none(options: Any) -> None:
+    with pytest.raises(ConfigurationError, match="EVALUE"):
+        trusted_proxies("10.0.0.1", **options)
+
+
+@pytest.mark.parametrize("prefix", ["64", -1, 129, True])
+def test_a_length_of_an_ipv6_network_that_is_none(make: Any, app: Flask, prefix: Any) -> None:
+    app.config["RATELIMIT_IPV6_PREFIX"] = prefix
+    with pytest.raises(ConfigurationError, match="EVALUE: an IPv6 prefix"):
+        make()
+
+
+def test_get_remote_address_outside_of_a_request() -> None:
+    with pytest.raises(RuntimeError, match="there is no request"):
+        get_remote_address()
 
 
 def test_an_untrusted_proxy_is_reported_once(
