@@ -98,9 +98,7 @@ def test_trusted_proxies_that_say_forwarded(forwarded: str, client: str) -> None
     assert ask(trusted_proxies("10.0.0.0/8"), "10.0.0.1", {"Forwarded": forwarded}) == client
 
 
-def test_a_client_cannot_choose_the_header_that_is_believed(
-    monkeypatch: Any, caplog: Any
-) -> None:
+def test_a_client_cannot_choose_the_header_that_is_believed(monkeypatch: Any, caplog: Any) -> None:
     """The proxy writes one of them and hands the other on as the client sent it."""
     monkeypatch.setattr(util, "_warned_of_conflict", False)
     spoofed = {"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=6.6.6.6"}
