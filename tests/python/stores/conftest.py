@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import random
 import shutil
 import signal
 import socket
@@ -21,11 +22,12 @@ import redis
 
 from weir import Table
 from weir.storage import storage_from_string
+from weir.stores.memcached import MemcachedStorage
 
 T0 = 1_700_000_000.0
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true answer of ``what``; an exception is no answer."""
     end = time.monotonic() + seconds
     while True:
@@ -41,14 +43,21 @@ def wait_for(what: Callable[[], Any], seconds: float = 15.0) -> Any:
         time.sleep(0.02)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """One that nobody listens on, nor 10000 above it, where a Cluster's nodes talk."""
+    """One that nobody listens on, nor 10000 above it, where a Cluster's nodes talk.
+
+    Below those that the kernel gives to connections: it stays free until somebody binds it.
+    """
     while True:
-        with socket.socket() as probe, socket.socket() as above:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                above.bind(("127.0.0.1", port + 10000))
+        port = random.randrange(11_000, 22_000)
+        with socket.socket() as probe, socket.socket() as above, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            above.bind(("127.0.0.1", port + 10_000))
+            if port not in _given:
+                _given.add(port)
                 return port
 
 
@@ -98,7 +107,7 @@ class Server:
             return
         self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(sig)
-        self.process.wait(10)
+        self.process.wait(60)
         self.process = None
 
     def kill(self) -> None:
@@ -189,12 +198,23 @@ class Memcached(Server):
         ]
 
     def ask(self, command: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(command + b"\r\n")
-            return connection.recv(65536)
+            lists = command.split()[0] in (b"stats", b"get", b"lru_crawler")
+            answer = b""
+            while not answer.endswith(b"END\r\n" if lists else b"\r\n"):
+                part = connection.recv(65536)
+                assert part, answer
+                answer += part
+            return answer
 
     def answers(self) -> bool:
         return self.ask(b"version").startswith(b"VERSION")
+
+    def seconds(self) -> int:
+        """The server's own clock, by which it ends values. It ticks once a second."""
+        lines = self.ask(b"stats").split(b"\r\n")
+        return next(int(line.split()[2]) for line in lines if line.startswith(b"STAT time "))
 
     @property
     def uri(self) -> str:
@@ -236,6 +256,14 @@ class Sentinels:
     def master_port(self) -> int:
         with self.sentinels[0].client() as client:
             return int(client.sentinel_get_master_addr_by_name("shop")[1])
+
+    def all_name(self, server: RedisServer) -> bool:
+        """Whether that is the master by what each sentinel lists."""
+        for sentinel in self.sentinels:
+            with sentinel.client() as client:
+                if client.sentinel_master("shop")["port"] != server.port:
+                    return False
+        return True
 
     @property
     def uri(self) -> str:
@@ -382,6 +410,23 @@ def servers() -> Iterator[Servers]:
     servers.stop()
 
 
+@pytest.fixture
+def default_deadline() -> None:
+    """For tests of the deadline itself: calls have the one that they have by default."""
+
+
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others wait longer: a busy machine may hold a call up for a quarter of a second."""
+    if "default_deadline" not in request.fixturenames:
+        monkeypatch.setattr("weir.stores.redis.DEADLINE", 20.0)
+        defaults = MemcachedStorage.__init__.__defaults__
+        assert defaults is not None
+        patient = tuple(20.0 if value == 0.25 else value for value in defaults)
+        assert patient != defaults
+        monkeypatch.setattr(MemcachedStorage.__init__, "__defaults__", patient)
+
+
 @pytest.fixture(autouse=True)
 def _every_key_goes_away(servers: Servers) -> Iterator[None]:
     """No test leaves a key on a server that would stay there for ever."""
@@ -477,6 +522,11 @@ def make_cluster(tmp_path: Path) -> Callable[[], Cluster]:
     return lambda: Cluster(tmp_path)
 
 
+@pytest.fixture(name="wait_for")
+def wait_for_fixture() -> Callable[..., Any]:
+    return wait_for
+
+
 @pytest.fixture(name="free_port")
 def free_port_fixture() -> Callable[[], int]:
     return free_port
@@ -486,7 +536,7 @@ def free_port_fixture() -> Callable[[], int]:
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a program in a Python of its own."""
 
-    def run(program: str, *arguments: str, timeout: float = 60) -> Any:
+    def run(program: str, *arguments: str, timeout: float = 300) -> Any:
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             capture_output=True,

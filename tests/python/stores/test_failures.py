@@ -52,9 +52,9 @@ class Crowd:
     def __exit__(self, *_: object) -> None:
         self._end.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
 
-    def wait_for(self, more: int, seconds: float = 20.0) -> None:
+    def wait_for(self, more: int, seconds: float = 120.0) -> None:
         """Until so many more have been answered."""
         goal, end = self.asked + more, time.monotonic() + seconds
         while self.asked < goal:
@@ -114,7 +114,8 @@ def test_local_while_the_server_is_away(
     redis_server: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = redis_server("--appendonly", "yes", "--appendfsync", "always")
-    store = storage_from_string(server.uri)
+    deadline = 3.0
+    store = storage_from_string(server.uri, socket_timeout=deadline)
     guarded = Guarded(store, "local", Table())
     item = Limit(50, 1, "hour")
     with caplog.at_level(logging.INFO, "weir"):
@@ -127,9 +128,9 @@ def test_local_while_the_server_is_away(
             allowed += guarded.decide([item], "a").allowed
             slowest = max(slowest, time.perf_counter() - start)
         assert allowed == 50
-        assert slowest < 0.3
+        assert slowest < deadline / 2  # who is refused a connection waits for nothing
         server.start()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while guarded.away and time.monotonic() < end:
             guarded.decide([item], "b")
             time.sleep(0.02)
@@ -153,7 +154,7 @@ def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
             crowd.wait_for(300)
             sentinels.master.kill()
             old = sentinels.master.port
-            end = time.monotonic() + 20
+            end = time.monotonic() + 120
             while sentinels.master_port() == old:
                 assert time.monotonic() < end
                 time.sleep(0.05)
@@ -171,25 +172,26 @@ def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
         sentinels.stop()
 
 
-def test_a_master_that_was_demoted(make_sentinels: Callable[[], Any]) -> None:
+def test_a_master_that_was_demoted(
+    make_sentinels: Callable[[], Any], wait_for: Callable[..., Any]
+) -> None:
     """A held connection to a server that has become a replica is given up."""
     sentinels = make_sentinels()
     try:
         store = storage_from_string(sentinels.uri, remember_denials=0)
         item = Limit(100, 1, "hour")
         assert store.decide([item], "a")[0].remaining == 99
-        with sentinels.sentinels[0].client() as client:
-            client.execute_command("SENTINEL FAILOVER shop")
-        end, errors = time.monotonic() + 20, []
-        while sentinels.master_port() == sentinels.master.port:
-            assert time.monotonic() < end
-            try:
-                store.decide([item], "b")
-            except StorageError as error:
-                errors.append(error)
-            time.sleep(0.02)
-        time.sleep(0.5)
-        assert store.decide([item], "a")[0].remaining == 98
+        old, new = sentinels.master, sentinels.replica
+        with old.client() as demoted, new.client() as promoted:
+            wait_for(lambda: promoted.dbsize() == 1)  # before that, the hit is on the master alone
+            with sentinels.sentinels[0].client() as client:
+                client.execute_command("SENTINEL FAILOVER shop")
+            wait_for(lambda: sentinels.all_name(new))
+            demoted.replicaof("127.0.0.1", new.port)  # the sentinels do that, too, in their time
+            for remaining in (98, 97):
+                assert store.decide([item], "a")[0].remaining == remaining
+            wait_for(lambda: demoted.info("replication")["master_link_status"] == "up")
+            assert promoted.info("replication")["role"] == "master"
         store.close()
     finally:
         sentinels.stop()
@@ -276,7 +278,8 @@ def test_a_node_that_is_stopped(make_cluster: Callable[[], Any], tmp_path: Path)
     """What others serve is not held up for longer than a deadline or two."""
     cluster = make_cluster()
     try:
-        store = storage_from_string(cluster.uri, remember_denials=0)
+        deadline = 1.0
+        store = storage_from_string(cluster.uri, remember_denials=0, socket_timeout=deadline)
         item = weir.parse("1000/hour")
         first, second = slots_apart(store, item, cluster)
         for key in (first, second):
@@ -286,10 +289,10 @@ def test_a_node_that_is_stopped(make_cluster: Callable[[], Any], tmp_path: Path)
             start = time.perf_counter()
             with pytest.raises(StorageError):
                 store.decide([item], second)
-            assert time.perf_counter() - start < 1.5
+            assert time.perf_counter() - start < 6 * deadline
             start = time.perf_counter()
             assert store.decide([item], first).allowed
-            assert time.perf_counter() - start < 0.7
+            assert time.perf_counter() - start < 2.8 * deadline
         store.close()
     finally:
         cluster.stop()

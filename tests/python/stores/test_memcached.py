@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def test_the_limit_and_what_is_told(store: Any, key: str) -> None:
         assert 59 <= verdict.reset_at - start <= 63
     denied = store.decide([item], [key])[0]
     assert (denied.allowed, denied.remaining) == (False, 0)
-    assert 59 <= denied.retry_after <= 62
+    assert 59 - (time.time() - start) <= denied.retry_after <= 62
     assert not store.decide([item], [key], None, TEST).allowed
     assert store.decide([item], [key], [0]).allowed
 
@@ -120,22 +121,35 @@ def test_several_limits_are_all_or_nothing(store: Any, key: str) -> None:
 
 def test_a_window_ends(store: Any, key: str) -> None:
     """It lasts at least its period, and at most a second more."""
-    item = weir.parse("2 per second")
-    start = time.monotonic()
-    assert [store.decide([item], [key]).allowed for _ in range(3)] == [True, True, False]
-    while not store.decide([item], [key], None, TEST).allowed:
-        assert time.monotonic() - start < 2.5
-        time.sleep(0.02)
-    assert time.monotonic() - start >= 0.99
-    assert store.decide([item], [key])[0].remaining == 1
+    item = weir.parse("2 per 2 seconds")
+    lasted = []
+    for n in range(5):  # again, should this machine be too busy for Memcached's clock to tick
+        name = f"{key}-{n}"
+        start = time.monotonic()
+        store.decide([item], [name])
+        begun = time.monotonic()
+        assert store.decide([item], [name]).allowed
+        denied = begun
+        while not store.decide([item], [name], None, TEST).allowed:
+            denied = time.monotonic()
+            time.sleep(0.02)
+        assert time.monotonic() - start >= 1.99
+        assert store.decide([item], [name])[0].remaining == 1
+        lasted.append(denied - begun)
+        if lasted[-1] < 3.2:
+            break
+    assert min(lasted) < 3.2
 
 
-def test_an_undone_charge_is_not_taken_from_the_next_window(servers: Any, key: str) -> None:
+def test_an_undone_charge_is_not_taken_from_the_next_window(
+    servers: Any, key: str, wait_for: Callable[..., Any]
+) -> None:
     store = MemcachedStorage(servers.memcached.uri, remember_denials=0)
     item = weir.parse("2 per minute")
     store.decide([item], [key])
     store.decide([item], [key])
-    time.sleep(1.1)  # Memcached's clock ticks once a second
+    begun = servers.memcached.seconds()
+    wait_for(lambda: servers.memcached.seconds() > begun)
     undo = store.undo
 
     def window_ends_first(check: Any, count: Any) -> None:
@@ -218,7 +232,13 @@ def test_counters_are_spread_over_several_servers(servers: Any, make_memcached: 
 def test_by_a_socket_file(make_memcached: Any, servers: Any) -> None:
     path = servers.directory / "memcached.sock"
     server = make_memcached("-s", str(path))
-    server.answers = path.exists
+
+    def answers() -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+        return True
+
+    server.answers = answers
     server.start()
     try:
         store = storage_from_string(f"memcached://{path}")
@@ -317,16 +337,27 @@ def test_nobody_listens(free_port: Callable[[], int]) -> None:
     assert not store.check()
 
 
-def test_a_stopped_server_costs_one_deadline(servers: Any) -> None:
+def test_the_deadline(servers: Any, default_deadline: None) -> None:
     store = MemcachedStorage(servers.memcached.uri)
+    store.decide([TIGHT], "stopped", [0])
+    with servers.memcached.frozen():
+        start = time.perf_counter()
+        with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
+            store.decide([TIGHT], "stopped")
+        assert time.perf_counter() - start > 0.2
+    store.close()
+
+
+def test_a_stopped_server_costs_one_deadline(servers: Any) -> None:
+    store = MemcachedStorage(servers.memcached.uri, socket_timeout=1.0)
     moving = TIGHT.replace(strategy="moving-window")
     store.decide([TIGHT, moving], "stopped", [0, 0])
     with servers.memcached.frozen():
         for item in (TIGHT, moving):
             start = time.perf_counter()
-            with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
+            with pytest.raises(StorageError, match=r"no answer within 1 s"):
                 store.decide([item], "stopped")
-            assert 0.2 < time.perf_counter() - start < 0.32
+            assert 0.9 < time.perf_counter() - start < 1.9
     store.close()
 
 

@@ -116,13 +116,15 @@ def test_a_forgotten_script_is_sent_once(servers: Any, store: Any, client: Any) 
 
 
 def test_a_denial_is_remembered(servers: Any, store: Any) -> None:
+    start = time.monotonic()
     assert [store.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
     before = servers.redis.commands()
     first = store.decide([TIGHT], "a")
     time.sleep(0.01)
     later = store.decide([TIGHT], "a")
     assert servers.redis.commands() == before
-    assert 59 < later[0].retry_after < first[0].retry_after <= 60
+    least = 60 - (time.monotonic() - start) - 0.001
+    assert least < later[0].retry_after < first[0].retry_after <= 60
     assert later[0].reset_at == first[0].reset_at
     assert later.now > first.now
     # Anything else is asked.
@@ -148,15 +150,20 @@ def test_what_frees_a_counter_here_forgets_the_denial(store: Any, forget: str) -
 def test_a_denial_is_told_until_it_could_pass(store: Any) -> None:
     second = weir.parse("1 per second")
     assert store.decide([second], "a").allowed
+    sooner = time.monotonic()
     denied = store.decide([second], "a")[0]
-    time.sleep(denied.retry_after / 2)
-    assert not store.decide([second], "a").allowed
-    time.sleep(denied.retry_after / 2 + 0.001)
-    assert store.decide([second], "a").allowed
+    later = time.monotonic()
+    told, ask = denied, 0.0
+    while not told.allowed:  # asked before, and it ends by then
+        assert ask < later + denied.retry_after + 0.001
+        time.sleep(0.02)
+        ask = time.monotonic()
+        told = store.decide([second], "a")[0]
+    assert time.monotonic() > sooner + denied.retry_after - 0.001
 
 
 def test_how_many_and_how_long_is_bounded(servers: Any) -> None:
-    store = RedisStorage(servers.redis.uri, remember_denials=0.05)
+    store = RedisStorage(servers.redis.uri, remember_denials=0.05)  # seconds
     store._denials.capacity = 10
     for i in range(30):
         for _ in range(3):
@@ -253,7 +260,7 @@ monkey.patch_all()
 import sys, gevent, weir
 from weir.storage import storage_from_string
 
-store = storage_from_string(sys.argv[1])
+store = storage_from_string(sys.argv[1], socket_timeout=20)
 item = weir.Limit(500, 1, "hour")
 allowed, turns = [], []
 
@@ -365,7 +372,7 @@ def test_a_wrong_database(servers: Any) -> None:
         store.decide(THREE, "a")
 
 
-def test_wrong_tls(servers: Any) -> None:
+def test_wrong_tls(servers: Any, default_deadline: None) -> None:
     unknown = RedisStorage(servers.tls.uri)
     with pytest.raises(StorageError, match="certificate verify failed"):
         unknown.decide(THREE, "a")
@@ -421,7 +428,9 @@ def test_a_full_server(servers: Any, store: Any, client: Any) -> None:
     assert store.decide([fine], "a", [0], TEST)[0].remaining == 4
 
 
-def test_a_script_that_is_killed(servers: Any, store: Any, client: Any) -> None:
+def test_a_script_that_is_killed(
+    servers: Any, store: Any, client: Any, wait_for: Callable[..., Any]
+) -> None:
     """While another's script runs too long, the server says so; once it is killed, all is well."""
     assert store.decide([TIGHT], "a").allowed
     client.config_set("busy-reply-threshold", "20")
@@ -430,10 +439,17 @@ def test_a_script_that_is_killed(servers: Any, store: Any, client: Any) -> None:
         with servers.redis.client() as looping, pytest.raises(redis.ResponseError, match="kill"):
             looping.eval("while true do end", 0)
 
+    def busy() -> bool:
+        try:
+            client.ping()
+        except redis.ResponseError as error:
+            return "busy" in str(error)
+        return False
+
     endless = threading.Thread(target=loop)
     endless.start()
-    time.sleep(0.1)
     try:
+        wait_for(busy)
         with pytest.raises(StorageError, match="busy running a script"):
             store.decide([TIGHT], "a")
     finally:
@@ -482,8 +498,11 @@ def test_a_large_window_neither_grows_nor_stalls(store: Any, client: Any) -> Non
         store.set_clock(start + 86_400 + i * 1.2, True)
         assert store.decide([item], "a").allowed
         assert not store.decide([item], "a").allowed
-    stats = client.info("commandstats")["cmdstat_evalsha"]
-    assert stats["usec_per_call"] < 200
+    # By the median: the server, too, is at times held up by others.
+    told = client.execute_command("LATENCY HISTOGRAM evalsha")[b"evalsha"]
+    counts = told[b"histogram_usec"].items()  # of calls that took so long or less
+    median = min(usec for usec, count in counts if count >= told[b"calls"] / 2)
+    assert median < 200
     assert client.memory_usage(name) < 70_000 * 10.5
     # After a pause only what is left is kept.
     store.set_clock(start + 86_400 * 1.999, True)

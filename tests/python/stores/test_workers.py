@@ -47,7 +47,7 @@ class Gunicorn:
 
     def request(self) -> tuple[int, float]:
         """The status of a request, and the seconds it took."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         start = time.perf_counter()
         connection.request("GET", "/")
         status = connection.getresponse().status
@@ -84,7 +84,7 @@ def gunicorn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     def start(store: str, policy: str, port: int) -> Gunicorn:
         server = Gunicorn(tmp_path, port, store, policy)
         started.append(server)
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while not server.ready():
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -93,7 +93,7 @@ def gunicorn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     yield start
     for server in started:
         server.process.terminate()
-        server.process.wait(20)
+        server.process.wait(60)
 
 
 def percentile(answers: list[tuple[int, float]], share: float) -> float:
@@ -103,23 +103,23 @@ def percentile(answers: list[tuple[int, float]], share: float) -> float:
 
 @pytest.mark.parametrize("policy", ["raise", "open", "local"])
 def test_a_stopped_redis(servers: Any, gunicorn: Any, free_port: Any, policy: str) -> None:
-    server = gunicorn(servers.redis.uri, policy, free_port())
-    # What the machine itself adds, which may have other things to do.
-    jitter = percentile(server.load(3, 1.0), 0.99)
+    deadline = 1.0  # long beside what a busy machine may add
+    server = gunicorn(f"{servers.redis.uri}?socket_timeout={deadline}", policy, free_port())
     with servers.redis.frozen():
-        answers = server.load(12 if policy == "raise" else 3, 2.5)
+        answers = server.load(12 if policy == "raise" else 3, 3.5)
     statuses = {status for status, _ in answers}
-    slow = [wait for _, wait in answers if wait > 0.2]
+    slow = [wait for _, wait in answers if wait > 0.8 * deadline]
     if policy == "raise":
         assert statuses == {503}
-        assert percentile(answers, 0.99) < 0.25 + 0.05 + jitter
+        assert percentile(answers, 0.5) < 1.5 * deadline
+        assert percentile(answers, 0.99) < 1.9 * deadline
     else:
         # Each worker asks when it is stopped, and a second later.
         assert statuses == {200}
-        assert len(answers) > 400
+        assert len(answers) > 200
         assert len(slow) <= 12
-        assert percentile(answers, 0.98) < 0.05 + jitter
-    end = time.monotonic() + 10
+        assert percentile(answers, 0.5) < 0.2 * deadline
+    end = time.monotonic() + 60
     while server.request()[0] != 200:
         assert time.monotonic() < end
     with servers.redis.client() as client:
