@@ -2,7 +2,7 @@
  * The bytes of a table, in whichever home it lives. All places are indices or offsets, never pointers.
  *
  *     offset          what
- *     0               struct weir_header                        4096 bytes
+ *     0               struct weir_header                        4096 bytes, with meters (meter.c)
  *     stripes_at      struct weir_stripe [stripes]              one lock and undo record each
  *     pool_at         struct weir_pool                          lock and undo record of the lines
  *     board_at        struct weir_board                         labels; board.h

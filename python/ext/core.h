@@ -237,6 +237,12 @@ static inline struct weir_table *core_table_borrow(struct core_table *table) {
     return table->table;
 }
 
+/* ----------------------------------------------------------------------------------- py_meter.c */
+
+/* Table.meter(name, add=0) and Table.raise_meter(name, value). */
+PyObject *core_table_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
+PyObject *core_table_raise_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
+
 /* --------------------------------------------------------------------------------- py_limiter.c */
 
 extern PyType_Spec core_limiter_spec;

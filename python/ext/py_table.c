@@ -368,6 +368,12 @@ static PyMethodDef table_methods[] = {
      PyDoc_STR("check($self, /)\n--\n\nWhether the table can be asked.")},
     {"info", table_info, METH_NOARGS,
      PyDoc_STR("info($self, /)\n--\n\nWhat the table holds, as a dict of int: keys, evictions, …")},
+    {"meter", (PyCFunction)(void (*)(void))core_table_meter, METH_FASTCALL,
+     PyDoc_STR("meter($self, name, add=0, /)\n--\n\n"
+               "Adds to a number that all who share the table add to; what it is then.")},
+    {"raise_meter", (PyCFunction)(void (*)(void))core_table_raise_meter, METH_FASTCALL,
+     PyDoc_STR("raise_meter($self, name, value, /)\n--\n\n"
+               "The meter becomes value, unless it is more than that already.")},
     {"verify", table_verify, METH_NOARGS,
      PyDoc_STR("verify($self, /)\n--\n\nThe full integrity check; raises TableError.")},
     {"close", table_close, METH_NOARGS,

@@ -209,6 +209,13 @@ class Table:
     def reset(self) -> None: ...
     def check(self) -> bool: ...
     def info(self) -> dict[str, int]: ...
+    def meter(self, name: str, add: int = 0, /) -> int:
+        """Adds to a number that all who share the table add to; what it is then.
+
+        There are 224 of them, and a name stays. ValueError: there is no more room.
+        """
+    def raise_meter(self, name: str, value: int, /) -> None:
+        """The meter becomes ``value``, unless it is more than that already."""
     def verify(self) -> None:
         """The full integrity check; raises :class:`TableError`."""
     def close(self) -> None: ...
