@@ -1,0 +1,27 @@
+"""``weir`` on the command line: explain limits, replay logs, watch and steer running tables.
+
+``weir --help`` lists the commands; ``docs/cli.md`` shows them. The commands need click (which comes
+with Flask); what they print looks better with rich. ``pip install 'weir[cli]'`` brings both.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code.
+
+    arguments: what stands behind ``weir``; ``None``: the process's own.
+    """
+    try:
+        import click  # noqa: F401
+    except ImportError:
+        sys.stderr.write("weir: the command line needs click: pip install 'weir[cli]'\n")
+        raise SystemExit(2) from None
+    from ._app import run
+
+    run(arguments)

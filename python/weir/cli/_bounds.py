@@ -1,0 +1,165 @@
+"""How much a limit can let through, and whether another limit beside it can ever deny.
+
+All limits of one check are charged together or not at all, so each of them sees the same admitted
+hits. What one of them, ``guard``, admits is bounded from above over any interval; if that never
+fills ``limit``, then ``limit`` never denies a request that ``guard`` would have let through, and
+could as well not be there.
+
+==============  ===================================================================================
+fixed window    N a window. An interval may begin in the middle of a window that has N - 1 hits
+                left (its first hit opened it), then a new one opens every period:
+                ``N - 1 + N ceil(T / P)`` in any half-open interval of length T
+moving window   ``N ceil(T / P)``
+sliding         windows of the clock of N each, of which an interval touches one more:
+                ``N (ceil(T / P) + 1)``; more than really can pass
+token bucket    at most ``b + N T / P``, less at the excluded end: ``ceil(b + N T / P) - 1``
+leaky bucket    the same with ``b = max_delay N / P + 1``
+==============  ===================================================================================
+
+These are exact but for the sliding window's. The last one is for requests of cost 1; where it
+matters, costs up to N are reckoned with, as one that costs 3 is let through like one that costs 1.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil, floor
+
+from .._core import Limit
+
+FIXED, MOVING, SLIDING = "fixed-window", "moving-window", "sliding-window-counter"
+TOKEN, LEAKY = "token-bucket", "leaky-bucket"
+
+#: What a leaky bucket lets wait unless told, in seconds.
+MAX_DELAY = Fraction(1, 2)
+
+
+def strategy_of(limit: Limit) -> str:
+    """A limit that has not been told is a fixed window."""
+    return limit.strategy or FIXED
+
+
+def rate(limit: Limit) -> Fraction:
+    """Hits per second in the long run."""
+    return Fraction(limit.amount, limit.get_expiry())
+
+
+def _longest_wait(limit: Limit) -> Fraction:
+    return MAX_DELAY if limit.max_delay is None else Fraction(limit.max_delay)
+
+
+def depth(limit: Limit, costs: bool = False) -> Fraction:
+    """What a bucket lets through at one moment.
+
+    costs: reckon with requests of any cost, not of 1.
+    """
+    if strategy_of(limit) == TOKEN:
+        return Fraction(limit.burst or limit.amount if limit.amount else 0)
+    return _longest_wait(limit) * rate(limit) + (limit.amount if costs else 1)
+
+
+def at_once(limit: Limit) -> int:
+    """Most hits of cost 1 at one moment."""
+    if strategy_of(limit) in (TOKEN, LEAKY) and limit.amount:
+        return floor(depth(limit))
+    return limit.amount
+
+
+def largest_cost(limit: Limit) -> int:
+    """The largest cost that a single request may have."""
+    return int(depth(limit)) if strategy_of(limit) == TOKEN else limit.amount
+
+
+def most_within(limit: Limit, seconds: int, costs: bool = False) -> int:
+    """Most hits in any half-open interval of this length."""
+    amount, strategy = limit.amount, strategy_of(limit)
+    if amount == 0:
+        return 0
+    windows = -(-seconds // limit.get_expiry())
+    if strategy == FIXED:
+        return amount - 1 + amount * windows
+    if strategy == MOVING:
+        return amount * windows
+    if strategy == SLIDING:
+        return amount * (windows + 1)
+    return ceil(depth(limit, costs) + rate(limit) * seconds) - 1
+
+
+def head(limit: Limit) -> Fraction:
+    """The least h with at most ``h + rate t`` hits in any closed interval of length t."""
+    strategy = strategy_of(limit)
+    if strategy == FIXED:
+        return Fraction(2 * limit.amount - 1)
+    if strategy == MOVING:
+        return Fraction(limit.amount)
+    if strategy == SLIDING:
+        return Fraction(2 * limit.amount)
+    return depth(limit, costs=True)
+
+
+def weight_within(guard: Limit, seconds: int) -> int:
+    """Most that a sliding window of this length can count of what ``guard`` admits.
+
+    The count is ``current + previous (P - e) / P``, rounded up, e into the current window. The
+    current part is at most ``head + rate e``; so the sum is at most a straight line in e and
+    largest at one of its ends. It is no more than what two windows hold, either.
+    """
+    previous = most_within(guard, seconds, costs=True)
+    line = head(guard) + max(Fraction(previous), rate(guard) * seconds)
+    return min(floor(line) + 1, most_within(guard, 2 * seconds, costs=True))
+
+
+def same_windows(limit: Limit, guard: Limit) -> bool:
+    """Whether both count in the same windows: of one length, opened by the same hits."""
+    strategy = strategy_of(limit)
+    return (
+        strategy == strategy_of(guard)
+        and strategy in (FIXED, MOVING, SLIDING)
+        and limit.get_expiry() == guard.get_expiry()
+    )
+
+
+def never_binds(limit: Limit, guard: Limit) -> int | None:
+    """If ``limit`` can never deny what ``guard`` admits: the most that it ever counts.
+
+    For buckets: the most that come at once. ``None`` if it can deny, or that is not known.
+    """
+    if limit.amount == 0 or guard.amount == 0:
+        return None
+    if same_windows(limit, guard):
+        return guard.amount if guard.amount <= limit.amount else None
+    strategy, seconds = strategy_of(limit), limit.get_expiry()
+    if strategy in (FIXED, MOVING):
+        most = most_within(guard, seconds, costs=True)
+        return most if most <= limit.amount else None
+    if strategy == SLIDING:
+        most = weight_within(guard, seconds)
+        return most if most <= limit.amount else None
+    if rate(limit) < rate(guard) or largest_cost(limit) < largest_cost(guard):
+        return None
+    if strategy == strategy_of(guard) == LEAKY:
+        waits = depth(guard) <= depth(limit)
+        return floor(depth(guard)) if waits else None
+    return floor(head(guard)) if head(guard) <= depth(limit) else None
+
+
+def binds_at_edges_only(limit: Limit, guard: Limit) -> bool:
+    """Whether ``limit`` fills only by what ``guard`` lets through about the end of a window.
+
+    For limits that :func:`never_binds` has not ruled out.
+    """
+    windows = (FIXED, MOVING)
+    if strategy_of(guard) != FIXED or strategy_of(limit) not in windows or guard.amount == 0:
+        return False
+    within = -(-limit.get_expiry() // guard.get_expiry())
+    return guard.amount * within <= limit.amount
+
+
+def same_counter(limit: Limit, other: Limit) -> bool:
+    """Whether two limits of one check are one limit written twice."""
+    return (
+        strategy_of(limit) == strategy_of(other)
+        and limit.amount == other.amount
+        and limit.get_expiry() == other.get_expiry()
+        and (strategy_of(limit) not in (TOKEN, LEAKY) or depth(limit) == depth(other))
+    )

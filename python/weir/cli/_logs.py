@@ -1,0 +1,459 @@
+"""Logs: who asked when, from the lines of a file.
+
+==========  ========================================================================================
+plain       ``TIME KEY``; the key is the rest of the line
+csv         separated by commas, semicolons or tabs, with or without the names of the columns
+json        an object a line
+access      nginx's and Apache's common and combined logs
+==========  ========================================================================================
+
+A time is seconds since the epoch (or ms, µs, ns, told by their size) or ISO 8601, in UTC unless it
+names its zone. Nothing is kept of a file but the line at hand, whose length is bounded.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, BinaryIO, NamedTuple
+
+from .._core import join_key
+from ._errors import Unreadable
+from ._words import shown
+
+#: Bytes of a line, and of a key, at most.
+LINE_MAX = 65536
+KEY_MAX = 1024
+
+#: Lines looked at to tell the format.
+SAMPLE = 50
+
+#: Latest moment that can be decided, in seconds since the epoch.
+LATEST = 2**62 / 1e9
+
+
+class Record(NamedTuple):
+    """One request."""
+
+    time: float
+    key: str
+
+
+class Bad(NamedTuple):
+    """A line that cannot be read."""
+
+    line: int
+    reason: str
+    text: str
+
+
+class LineError(ValueError):
+    """Why a line cannot be read."""
+
+
+Parser = Callable[[str], Record | None]  # None: a line that is no request, such as a headline
+
+# ----------------------------------------------------------------------------------------- times
+
+_NUMBER = re.compile(r"\d{1,19}(?:\.\d{1,12})?", re.ASCII)
+_ISO = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?"
+    r" ?(Z|UTC|[+-]\d\d(?::?\d\d)?)?",
+    re.ASCII | re.IGNORECASE,
+)
+_CLF = re.compile(r"(\d\d)/(\w{3})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})", re.ASCII)
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def _zone(text: str | None) -> timezone:
+    if text is None or text[0] not in "+-":
+        return timezone.utc
+    digits = text[1:].replace(":", "")
+    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:] or 0))
+    return timezone(-offset if text[0] == "-" else offset)
+
+
+def _iso_time(match: re.Match[str]) -> float:
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    try:
+        when = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_zone(match[8]))
+    except ValueError as error:
+        raise LineError(f"no such moment: {error}") from None
+    micros = int((match[7] or "").ljust(6, "0")[:6])
+    # In whole microseconds, of which a float holds those of our centuries.
+    return ((when - _EPOCH) // timedelta(microseconds=1) + micros) / 1e6
+
+
+def _from_clf(text: str) -> str:
+    """``21/Nov/2026:10:00:00 +0000`` as ISO 8601; any other text as it is."""
+    match = _CLF.fullmatch(text)
+    if match is None or match[2] not in _MONTHS:
+        return text
+    day, month, year, clock, zone = match.groups()
+    return f"{year}-{_MONTHS[month]:02}-{day}T{clock}{zone}"
+
+
+def _whole(number: int) -> float:
+    """Seconds, or ms, µs or ns by their size: seconds beyond the year 5138 are none."""
+    for size in (10**9, 10**6, 10**3):
+        if number >= size * 10**8:
+            return number / size
+    return float(number)
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch; raises :class:`LineError`.
+
+    >>> parse_time("1800000000.5"), parse_time("2027-01-15T08:00:00.5Z")
+    (1800000000.5, 1800000000.5)
+    >>> parse_time("1800000000500"), parse_time("2027-01-15 09:00:00,5 +0100")
+    (1800000000.5, 1800000000.5)
+    """
+    if _NUMBER.fullmatch(text):
+        seconds = float(text) if "." in text else _whole(int(text))
+    else:
+        match = _ISO.fullmatch(_from_clf(text))
+        if match is None:
+            raise LineError(f"{shown(text, 40)!r} is no time")
+        seconds = _iso_time(match)
+    if not 0 <= seconds < LATEST:
+        raise LineError("only moments from 1970 to 2116 can be decided")
+    return seconds
+
+
+def checked_key(text: str) -> str:
+    """The key, if it can be one."""
+    if not text:
+        raise LineError("there is no key")
+    if len(text) > KEY_MAX:
+        raise LineError(f"a key has at most {KEY_MAX:,} characters, this one {len(text):,}")
+    return text
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return checked_key(parts[0] if len(parts) == 1 else join_key(*parts))
+
+
+# --------------------------------------------------------------------------------------- formats
+
+
+def _columns_by_number(columns: Sequence[str]) -> None:
+    if columns:
+        raise Unreadable(
+            '"TIME KEY" lines have no columns: leave --key-column away, or give --format csv'
+        )
+
+
+def plain(columns: Sequence[str], time_column: str | None) -> Parser:
+    """``TIME KEY``"""
+    _columns_by_number([*columns, *([time_column] if time_column else [])])
+
+    def parse(line: str) -> Record | None:
+        words = line.split(None, 1)
+        if len(words) < 2:
+            raise LineError("a line is TIME KEY, this one has one word")
+        first, rest = words
+        if len(first) == 10 and first[4] == "-":  # 2026-11-21 10:00:00 +0100 KEY
+            match = _ISO.match(f"{first} {rest}")
+            if match is not None:
+                key = f"{first} {rest}"[match.end() :]
+                if key[:1].isspace():
+                    return Record(_iso_or_error(match), checked_key(key.strip()))
+        return Record(parse_time(first), checked_key(rest.strip()))
+
+    return parse
+
+
+def _iso_or_error(match: re.Match[str]) -> float:
+    seconds = _iso_time(match)
+    if not 0 <= seconds < LATEST:
+        raise LineError("only moments from 1970 to 2116 can be decided")
+    return seconds
+
+
+_TIME_NAMES = ("time", "timestamp", "@timestamp", "ts", "datetime", "date", "when", "time_iso8601",
+               "msec", "time_local", "t")  # fmt: skip
+_KEY_NAMES = ("key", "client", "client_ip", "clientip", "ip", "remote_addr", "remote_ip", "host",
+              "remote_host", "user", "username", "api_key")  # fmt: skip
+
+
+def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """The first of the known names that is there, however it is written."""
+    there = {name.strip().lower(): name for name in reversed(names)}
+    return next((there[name] for name in known if name in there), None)
+
+
+class _Csv:
+    """Finds its columns in the first line, by their names or by what is in them."""
+
+    def __init__(self, columns: Sequence[str], time_column: str | None) -> None:
+        self.asked = list(columns)
+        self.time_asked = time_column
+        self.delimiter = ","
+        self.time: int | None = None
+        self.keys: list[int] = []
+
+    def split(self, line: str) -> list[str]:
+        try:
+            rows = list(csv.reader([line], delimiter=self.delimiter))
+        except csv.Error as error:
+            raise LineError(str(error)) from None
+        return [cell.strip() for cell in rows[0]] if rows else []
+
+    def __call__(self, line: str) -> Record | None:
+        if self.time is None:
+            self.delimiter = max(",;\t", key=line.count)
+            cells = self.split(line)
+            if len(cells) < 2:
+                raise LineError("there is no comma, semicolon or tab in it")
+            if self._begin(cells):
+                return None
+        cells = self.split(line)
+        last = max(self.time or 0, *self.keys)
+        if len(cells) <= last:
+            raise LineError(f"there are {len(cells)} columns, not {last + 1}")
+        return Record(parse_time(cells[self.time or 0]), _joined([cells[i] for i in self.keys]))
+
+    def _begin(self, cells: list[str]) -> bool:
+        """Find the columns; whether this line holds their names."""
+        times = [i for i, cell in enumerate(cells) if _is_time(cell)]
+        if times:
+            time = self._place(self.time_asked, None, len(cells)) if self.time_asked else times[0]
+            free = [i for i in range(len(cells)) if i != time]
+            keys = [self._place(name, None, len(cells)) for name in self.asked] or free[:1]
+        else:
+            name = self.time_asked or _named(cells, _TIME_NAMES)
+            key = _named([cell for cell in cells if cell != name], _KEY_NAMES)
+            if name is None or not (self.asked or key):
+                what = "time" if name is None else "key"
+                raise LineError(f"no column is known for the {what}: give --{what}-column")
+            time = self._place(name, cells, len(cells))
+            keys = [self._place(one, cells, len(cells)) for one in self.asked or [str(key)]]
+        self.time, self.keys = time, keys
+        return not times
+
+    @staticmethod
+    def _place(name: str, names: list[str] | None, width: int) -> int:
+        if names is not None and name in names:
+            return names.index(name)
+        if name.isdigit() and 1 <= int(name) <= width:
+            return int(name) - 1
+        have = (
+            "the first line has no names"
+            if names is None
+            else "there are " + ", ".join(shown(one, 20) for one in names[:12])
+        )
+        raise Unreadable(
+            f"there is no column {shown(name)!r}: {have}; a number from 1 to {width} names one, too"
+        )
+
+
+def _is_time(text: str) -> bool:
+    try:
+        parse_time(text)
+    except LineError:
+        return False
+    # A small number is a count or an id rather than a moment of 1970.
+    return not text.isdigit() or len(text) >= 9
+
+
+def _json_at(value: Any, path: str) -> Any:
+    if isinstance(value, dict) and path in value:
+        return value[path]
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise LineError(f"there is no {shown(path, 40)!r} in it")
+        value = value[part]
+    return value
+
+
+def _scalar(value: Any, what: str) -> str:
+    if value is None or isinstance(value, bool | dict | list):
+        raise LineError(f"{what} is neither text nor a number")
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def json_lines(columns: Sequence[str], time_column: str | None) -> Parser:
+    """An object a line."""
+
+    def parse(line: str) -> Record | None:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise LineError(f"no JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise LineError("no JSON object")
+        time = time_column or _named(list(value), _TIME_NAMES)
+        names = columns or [name for name in [_named(list(value), _KEY_NAMES)] if name]
+        if time is None or not names:
+            what = "time" if time is None else "key"
+            raise LineError(f"no member is known for the {what}: give --{what}-column")
+        parts = [_scalar(_json_at(value, name), shown(name, 40)) for name in names]
+        return Record(parse_time(_scalar(_json_at(value, time), "the time")), _joined(parts))
+
+    return parse
+
+
+_ACCESS = re.compile(
+    r"(?:(?P<vhost>\S+:\d+) )?(?P<ip>\S+) \S+ (?P<user>\S.*?) "
+    r"\[(?P<time>[^\]]{20,30})\]"
+    r'(?: "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}|-)'
+    r'(?: (?P<bytes>\S+)(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)")?)?)?',
+    re.ASCII,
+)
+_ACCESS_NAMES = ("ip", "user", "method", "path", "status", "agent", "referer", "vhost")
+
+
+def _access_cell(match: re.Match[str], name: str) -> str:
+    if name in ("method", "path"):
+        words = (match["request"] or "").split(" ")
+        if len(words) < 2:
+            raise LineError("there is no request in it")
+        return words[0] if name == "method" else words[1].partition("?")[0]
+    cell = match[name]
+    if not cell:
+        raise LineError(f"there is no {name} in it")
+    return cell
+
+
+def access(columns: Sequence[str], time_column: str | None) -> Parser:
+    """nginx's and Apache's logs; times are whole seconds."""
+    names = list(columns) or ["ip"]
+    for name in [*names, *([time_column] if time_column else [])]:
+        if name not in _ACCESS_NAMES:
+            raise Unreadable(
+                f"an access log has no column {shown(name)!r}: one of {', '.join(_ACCESS_NAMES)}"
+            )
+    known: dict[str, float] = {}  # the last second's time: most lines have that of the one before
+
+    def parse(line: str) -> Record | None:
+        match = _ACCESS.match(line)
+        if match is None:
+            raise LineError("not a line of an access log")
+        text = match["time"]
+        if text not in known:
+            known.clear()
+            known[text] = parse_time(text)
+        return Record(known[text], _joined([_access_cell(match, name) for name in names]))
+
+    return parse
+
+
+#: The formats, in the order in which they are tried: the strictest first.
+FORMATS: dict[str, Callable[[Sequence[str], str | None], Parser]] = {
+    "json": json_lines,
+    "access": access,
+    "csv": _Csv,
+    "plain": plain,
+}
+
+# ----------------------------------------------------------------------------------------- lines
+
+
+def lines_of(file: BinaryIO) -> Iterator[tuple[int, str | None, int]]:
+    """Number, text and bytes of each line that is not empty; ``None`` for one that is too long."""
+    number = 0
+    while True:
+        line = file.readline(LINE_MAX + 1)
+        if not line:
+            return
+        number += 1
+        size = len(line)
+        if size > LINE_MAX and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LINE_MAX)
+                size += len(line)
+            yield number, None, size
+            continue
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8", "backslashreplace").strip()
+        if text and not text.startswith("#"):
+            yield number, text, size
+
+
+def detect(sample: Sequence[str], columns: Sequence[str], time_column: str | None) -> str:
+    """The format that reads most of these lines; ends the command if none reads any."""
+    best, most, refusals = "", 0, []
+    for name, make in FORMATS.items():
+        good, first = 0, ""
+        try:
+            parser = make(columns, time_column)
+            for line in sample:
+                try:
+                    good += parser(line) is not None
+                except LineError as error:
+                    first = first or str(error)
+        except Unreadable as error:
+            first = error.message
+        refusals.append(f"    as {name}: {first}")
+        if good > most:
+            best, most = name, good
+    if not best:
+        raise Unreadable(
+            "cannot tell the format of the log; give --format. Its first line is\n"
+            f"    {shown(sample[0], 90) if sample else '(there is none)'}\n" + "\n".join(refusals)
+        )
+    return best
+
+
+class Reader:
+    """The requests of a log, one by one; bad lines are counted and the first of them kept.
+
+    KEEP: how many bad lines are kept.
+    """
+
+    KEEP = 10
+
+    def __init__(
+        self, file: BinaryIO, form: str | None, columns: Sequence[str], time_column: str | None
+    ) -> None:
+        self.lines = 0
+        self.bytes = 0
+        self.bad = 0
+        self.examples: list[Bad] = []
+        self._rest = lines_of(file)
+        self._sample: list[tuple[int, str | None, int]] = []
+        for line in self._rest:
+            self._sample.append(line)
+            if len(self._sample) >= SAMPLE:
+                break
+        texts = [text for _, text, _ in self._sample if text is not None]
+        self.empty = not self._sample
+        if self.empty:
+            self.format = form or "plain"
+        else:
+            self.format = form or detect(texts, columns, time_column)
+        self._parser = FORMATS[self.format](columns, time_column)
+
+    def _all(self) -> Iterator[tuple[int, str | None, int]]:
+        yield from self._sample
+        self._sample = []
+        yield from self._rest
+
+    def _refuse(self, number: int, reason: str, text: str) -> None:
+        self.bad += 1
+        if len(self.examples) < self.KEEP:
+            self.examples.append(Bad(number, reason, shown(text, 80)))
+
+    def __iter__(self) -> Iterator[Record]:
+        for number, text, size in self._all():
+            self.lines += 1
+            self.bytes += size
+            if text is None:
+                self._refuse(number, f"longer than {LINE_MAX:,} bytes", "")
+                continue
+            try:
+                record = self._parser(text)
+            except LineError as error:
+                self._refuse(number, str(error), text)
+                continue
+            if record is not None:
+                yield record

@@ -1,0 +1,139 @@
+"""Output: tables that are readable in a pipe, too, and JSON.
+
+rich draws where there is a terminal; without it, or in a pipe, columns are padded with blanks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+try:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+except ImportError:  # plain columns, then
+    Console = None  # type: ignore[assignment, misc]
+
+_NUMBER = re.compile(r"[\d,]+(\.\d+)?( ?[a-z%/]+( [\d,]+ [a-z]+)?)?|never", re.ASCII)
+
+#: Said by the commands that cannot do without.
+NEED_RICH = "this needs rich: pip install 'weir[cli]'"
+
+#: A cell: its text, or text and style.
+Cell = str | tuple[str, str]
+
+STYLES = {"good": "green", "bad": "red", "warn": "yellow", "dim": "bright_black", "head": "bold"}
+_RICH = {**STYLES, "dim": "dim"}
+
+
+def has_rich() -> bool:
+    """Whether rich is installed."""
+    return Console is not None
+
+
+def styled(text: str, style: str = "") -> str:
+    """The text in a colour, where it ends up on a terminal."""
+    if not style:
+        return text
+    if style == "head":
+        return click.style(text, bold=True)
+    return click.style(text, fg=STYLES[style])
+
+
+def say(text: str = "", style: str = "") -> None:
+    """A line on standard output."""
+    click.echo(styled(text, style))
+
+
+def hint(text: str) -> None:
+    """A line on standard error."""
+    click.echo(text, err=True)
+
+
+def _parts(cell: Cell) -> tuple[str, str]:
+    return (cell, "") if isinstance(cell, str) else cell
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None) -> None:
+    """Rows below the names of their columns; numbers to the right."""
+    right = [
+        bool(rows) and all(_is_number(_parts(row[i])[0]) or not _parts(row[i])[0] for row in rows)
+        for i in range(len(columns))
+    ]
+    if has_rich() and sys.stdout.isatty():
+        Console(highlight=False).print(rich_table(columns, rows, title, right))
+    else:
+        _plain(columns, rows, title, right)
+
+
+def rich_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    title: str | None = None,
+    right: Sequence[bool] | None = None,
+) -> RichTable:
+    """The same as an object of rich's."""
+    drawn = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for i, name in enumerate(columns):
+        drawn.add_column(name, justify="right" if right and right[i] else "left", overflow="fold")
+    for row in rows:
+        texts = [_parts(cell) for cell in row]
+        drawn.add_row(*(Text(text, _RICH.get(style, "")) for text, style in texts))
+    return drawn
+
+
+def _plain(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    title: str | None,
+    right: Sequence[bool],
+) -> None:
+    texts = [[_parts(cell)[0] for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+
+    def line(cells: Sequence[Cell]) -> str:
+        padded = []
+        for cell, width, to_right in zip(cells, widths, right, strict=True):
+            text, style = _parts(cell)
+            text = text.rjust(width) if to_right else text.ljust(width)
+            padded.append(styled(text, style))
+        return "  ".join(padded).rstrip()
+
+    if title:
+        say(title, "head")
+    say(line([(name, "dim") for name in columns]))
+    for row in rows:
+        say(line(row))
+
+
+def as_json(value: Any) -> str:
+    """One line of JSON. What is infinite or no number becomes null."""
+    return json.dumps(_finite(value), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def say_json(value: Any) -> None:
+    """One line of JSON on standard output, at once."""
+    click.echo(as_json(value))
+    sys.stdout.flush()

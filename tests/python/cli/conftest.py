@@ -1,0 +1,72 @@
+"""Running commands, within the process and in one of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click.testing
+import pytest
+
+from weir.cli._app import cli
+
+Weir = Callable[..., click.testing.Result]
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No store from outside, and times in UTC."""
+    import time
+
+    monkeypatch.delenv("WEIR_STORE", raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def weir() -> Weir:
+    """``weir("check", "10/minute")``: the result, with .exit_code, .stdout and .stderr."""
+
+    def run(*arguments: str, **options: Any) -> click.testing.Result:
+        runner = click.testing.CliRunner()
+        return runner.invoke(cli, list(arguments), prog_name="weir", **options)
+
+    return run
+
+
+@pytest.fixture
+def weir_json(weir: Weir) -> Callable[..., Any]:
+    """The same with --json, and what was printed, read."""
+
+    def run(*arguments: str, code: int = 0, **options: Any) -> Any:
+        result = weir(*arguments, "--json", **options)
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``python -m weir …``"""
+
+    def run(
+        *arguments: str, env: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "weir", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **(env or {})},
+            **options,
+        )
+
+    return run
