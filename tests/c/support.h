@@ -5,6 +5,7 @@
 #ifndef WEIR_TESTS_SUPPORT_H
 #define WEIR_TESTS_SUPPORT_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <setjmp.h>
@@ -100,10 +101,31 @@ static inline uint64_t random_below(uint64_t bound) {
 
 /* ---------------------------------------------------------------------------------------- tables */
 
+static pid_t tidy_pid;
+
+/* Removes what a test that failed has left: every name of a table made by fresh_shm() in this process. */
+static inline void tidy_up(void) {
+    char ours[32], path[300];
+    struct dirent *entry;
+    DIR *directory = getpid() == tidy_pid ? opendir("/dev/shm") : NULL;
+    snprintf(ours, sizeof ours, "weir.test-%d-", (int)tidy_pid);
+    while (directory && (entry = readdir(directory)))
+        if (!strncmp(entry->d_name, ours, strlen(ours))) {
+            snprintf(path, sizeof path, "/dev/shm/%s", entry->d_name);
+            unlink(path);
+        }
+    if (directory)
+        closedir(directory);
+}
+
 /* A shm:// URI that no other process uses, with `options` ("?keys=64", or ""). Static storage. */
 static inline const char *fresh_shm(const char *options) {
     static char uri[300];
     static int count;
+    if (tidy_pid != getpid()) {
+        tidy_pid = getpid();
+        atexit(tidy_up);
+    }
     snprintf(uri, sizeof uri, "shm://test-%d-%d%s", (int)getpid(), ++count, options);
     return uri;
 }
@@ -167,13 +189,13 @@ static inline int64_t remaining(struct weir_table *table, const struct weir_limi
 
 /* -------------------------------------------------------------------------------------- processes */
 
-/* Runs `body` in a child that a watchdog ends after a minute; returns its pid. */
+/* Runs `body` in a child that a watchdog ends after some minutes; returns its pid. */
 static inline pid_t spawn(int (*body)(void *), void *argument) {
     fflush(NULL);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        alarm(60);
+        alarm(300);
         _exit(body(argument));
     }
     return pid;

@@ -34,13 +34,14 @@ static struct {
 static void tell(int signal) {
     fprintf(stderr, "WEIR_SEED=%" PRIu64 ": signal %d at offset %zu, value %#" PRIx64 "%s\n", seed, signal,
             current.at, current.value, current.live ? ", live" : "");
+    unlink(damaged.path);
     _exit(1);
 }
 
-/* Tries the bytes as they are; at most two seconds, or it hangs. */
+/* Tries the bytes as they are; in less than a minute, or it hangs. */
 static int attempt(size_t at, uint64_t value, int live) {
     current.at = at, current.value = value, current.live = live;
-    alarm(20); /* of a machine that has other things to do */
+    alarm(60); /* of a machine that has other things to do */
     int64_t began_ns = clock_now();
     int opened = damaged_try(&damaged, bytes, live);
     if (clock_now() - began_ns > 2 * SECOND)

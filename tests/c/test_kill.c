@@ -246,7 +246,7 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
     massacre->brief[1] = limit_of(WEIR_FIXED_WINDOW, 1000, 1000);
     massacre->now_ns = NOW;
     struct weir_table *table = open_table(massacre->uri);
-    alarm(200 + (unsigned)(least_ns / SECOND)); /* nobody hangs */
+    alarm(600 + (unsigned)(least_ns / SECOND)); /* nobody hangs */
     for (int i = 0; i < WORKERS; i++)
         massacre->worker[i].pid = spawn(work, &massacre->worker[i]);
     while (kills < KILLS || clock_now() - began_ns < least_ns) {

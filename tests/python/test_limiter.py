@@ -157,7 +157,7 @@ def test_window_stats_change_nothing(limiter: RateLimiter, clock: mock.Mock) -> 
 
 
 @pytest.mark.parametrize("strategy", sorted(limits.strategies.STRATEGIES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     amount=st.integers(1, 6),
     steps=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3)), max_size=25),

@@ -351,7 +351,7 @@ STEPS = st.builds(
 
 
 @pytest.mark.parametrize("strategy", sorted(MODELS))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(data=st.data())
 def test_every_verdict_equals_the_model(strategy: str, data: st.DataObject) -> None:
     limit = data.draw(limits(strategy), "limit")
@@ -385,7 +385,7 @@ def ask_all(models: list[Model], now: Fraction, costs: list[int], mode: int) -> 
     return answers
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(data=st.data())
 def test_several_limits_are_charged_all_or_none(data: st.DataObject) -> None:
     bound = data.draw(st.lists(limits(), min_size=2, max_size=6, unique=True), "limits")
@@ -414,7 +414,7 @@ def test_several_limits_are_charged_all_or_none(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("strategy", sorted(MODELS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_retry_after_is_a_promise(strategy: str, data: st.DataObject) -> None:
     """The same request a microsecond earlier is denied, at that moment it passes."""
@@ -442,7 +442,7 @@ def test_retry_after_is_a_promise(strategy: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("strategy", sorted(MODELS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_clock_that_jumps_neither_grants_twice_nor_blocks_longer_than_a_period(
     strategy: str, data: st.DataObject

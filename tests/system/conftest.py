@@ -59,7 +59,7 @@ class Served:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Serves a program text that defines ``app`` by ``gunicorn -w workers``, until the test ends."""
+    """Serves a program text that defines ``app`` by ``gunicorn -w workers``."""
     running: list[Served] = []
 
     def serve(program: str, *options: str, workers: int = 4, **env: str) -> Served:

@@ -57,11 +57,11 @@ def test_commands_see_the_automatic_storage_of_the_server_in_the_same_folder(
         stderr=subprocess.STDOUT,
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         for n in range(1, 4):
             while True:
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as reply:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as reply:
                         assert reply.status == 200
                     break
                 except OSError:
@@ -75,5 +75,5 @@ def test_commands_see_the_automatic_storage_of_the_server_in_the_same_folder(
         assert "Pass (9 out of 9 remaining)" in limits(tmp_path, "limits", "--key", "127.0.0.1")
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(60)
         log.close()

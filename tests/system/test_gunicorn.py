@@ -116,7 +116,7 @@ class Server:
         self.log = log
 
     def get(self, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -152,7 +152,7 @@ class Server:
     def workers(self, at_least: int = 2) -> list[int]:
         """The processes that answer, once there are as many."""
         pids: set[int] = set()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(pids) < at_least and time.monotonic() < deadline:
             pids.add(int(self.get(fresh())[1].split()[0]))
         assert len(pids) >= at_least, self.log.read_text()
@@ -167,7 +167,7 @@ class Server:
                 os.killpg(self.process.pid, how)
             else:
                 self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(60)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -220,7 +220,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 )
         server = Server(process, port, log)
         servers.append(server)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 assert server.get(fresh())[0] == 200, log.read_text()
@@ -371,7 +371,7 @@ def test_a_daemon(start: Start, tmp_path: Path) -> None:
     command += ["-p", str(pidfile), "--no-control-socket", "--chdir", str(tmp_path), "served:app"]
     subprocess.run(command, env={**os.environ, "STORE": "auto://"}, check=True)
     server = Server(None, port, tmp_path / "none")  # type: ignore[arg-type]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(OSError):
             server.get(fresh())

@@ -54,14 +54,14 @@ def running(program: str, log: Path) -> Iterator[Ask]:
             headers={name.replace("_", "-"): value for name, value in headers.items()},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:
                 return Reply(reply.status, reply.read().decode(), reply.headers)
         except urllib.error.HTTPError as error:
             with error:
                 return Reply(error.code, error.read().decode(), error.headers)
 
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -73,7 +73,7 @@ def running(program: str, log: Path) -> Iterator[Ask]:
         yield ask
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def statuses(ask: Ask, n: int, path: str, *arguments: Any, **options: Any) -> list[int]:
@@ -134,5 +134,5 @@ def test_without_flask_limiter(tmp_path: Path) -> None:
         refused = ask("/fixed")
         assert refused.status == 429
         told = json.loads(refused.text)
-        assert 3595 <= told["retry_in"] <= 3600
+        assert 3500 <= told["retry_in"] <= 3600
         assert told["remaining"] == 0
