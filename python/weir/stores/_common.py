@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from types import ModuleType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigurationError, StorageError
@@ -33,11 +35,36 @@ def need(module: str, package: str, scheme: str) -> ModuleType:
         ) from error
 
 
+_HOST = r"(\[[\w:.%]*\]|[^/?#:@,\[\]]*)(:\d*)?"
+
+#: ``user:password@host:port,host:port/path?name=value``
+_PARTS = re.compile(rf"([^/?#]*@)?{_HOST}(,{_HOST})*(/[\w.-]*/?)?(\?(\w+=[^#]*)?)?")
+
+
 def shown(uri: str) -> str:
     """The URI without user, password and options: for messages."""
     scheme, _, rest = uri.partition("://")
-    authority, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def check_uri(uri: str) -> None:
+    """Refuse what would be taken apart in the wrong places: parts of a password for a host."""
+    scheme, _, rest = uri.partition("://")
+    if not rest.startswith("/") and not scheme.endswith("+unix") and not _PARTS.fullmatch(rest):
+        raise ConfigurationError(
+            f"{scheme}://: not of the form {scheme}://user:password@host:port/path?name=value. "
+            "Special characters of a password must be percent-encoded, as by "
+            "urllib.parse.quote(password, safe='')"
+        )
+
+
+def seconds(value: Any, name: str) -> float | None:
+    """A deadline that is one; ``None``: there is none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise ConfigurationError(f"{name} must be seconds above 0, or None, not {value!r}")
+    return float(value)
 
 
 def scheme_of(uri: str) -> str:

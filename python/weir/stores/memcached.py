@@ -32,7 +32,17 @@ from .._core import (
 )
 from ..errors import ConfigurationError, StorageError, TableError
 from ..storage import Storage, deciding
-from ._common import DEADLINE, Hosts, failure, monotonic, need, shown, true_time
+from ._common import (
+    DEADLINE,
+    Hosts,
+    check_uri,
+    failure,
+    monotonic,
+    need,
+    seconds,
+    shown,
+    true_time,
+)
 from ._denials import Denials
 
 __all__ = ["MemcachedStorage"]
@@ -216,13 +226,14 @@ class MemcachedStorage(Storage):
         **options: Any,
     ) -> None:
         super().__init__(uri, **options)
+        check_uri(uri)
         self.name = shown(uri)
         self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
         base = need("pymemcache.client.base", "pymemcache", "memcached")
         errors = need("pymemcache.exceptions", "pymemcache", "memcached")
         self.client_error: type[Exception] = errors.MemcacheError
         self.closed_error: type[Exception] = errors.MemcacheUnexpectedCloseError
-        self.deadline: float | None = options.get("timeout", socket_timeout)
+        self.deadline = seconds(options.get("timeout", socket_timeout), "socket_timeout")
         known = inspect.signature(base.Client).parameters
         self._client_class = base.Client
         self._client_options = {
@@ -241,7 +252,7 @@ class MemcachedStorage(Storage):
         self._meta = meta
         self._clock: tuple[float, bool] = (0.0, False)
         self._pid = os.getpid()
-        self._remember = float(remember_denials)
+        self._remember = seconds(remember_denials or None, "remember_denials") or 0.0
         self._denials = Denials(self._remember)
         try:
             memcached_checks(self._prefix, [Limit(1)], "", None)

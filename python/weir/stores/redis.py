@@ -21,6 +21,8 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn, cast
 
@@ -37,7 +39,17 @@ from .._core import (
 )
 from ..errors import ConfigurationError, StorageError
 from ..storage import Storage, deciding
-from ._common import DEADLINE, Hosts, failure, monotonic, need, scheme_of, shown
+from ._common import (
+    DEADLINE,
+    Hosts,
+    check_uri,
+    failure,
+    monotonic,
+    need,
+    scheme_of,
+    seconds,
+    shown,
+)
 from ._denials import Denials
 
 __all__ = ["RedisClusterStorage", "RedisSentinelStorage", "RedisStorage"]
@@ -46,6 +58,9 @@ logger = logging.getLogger("weir")
 
 #: Bytes asked of a socket at once; the answer to 32 limits has some 1,100.
 _ROOM = 65536
+
+#: Connections are as many as there are callers at the same moment; redis-py would stop at 100.
+_UNBOUNDED = 2**31
 
 #: Answers of a server that is no master, or not yet: the connection leads to the wrong place.
 _WRONG_SERVER = ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS")
@@ -59,15 +74,21 @@ class _Lane:
     """A connection of the client library that one caller at a time has to himself.
 
     Where its socket is the standard library's, bytes go through it directly, and the kernel keeps
-    the deadline. A TLS or gevent socket keeps it itself.
+    the deadline. A TLS or gevent socket keeps it itself, and so does one that is only lent.
     """
 
-    __slots__ = ("_connection", "receive", "send")
+    __slots__ = ("_connection", "_pool", "_sock", "_timeout", "receive", "send")
 
-    def __init__(self, connection: Any, deadline: float | None) -> None:
-        self._connection = connection
-        sock = connection._sock
-        if type(sock).__module__ == "socket":
+    def __init__(self, pool: Any, deadline: float | None, lent: bool) -> None:
+        try:
+            connection = pool.get_connection()
+        except TypeError:  # before redis-py 5.3
+            connection = pool.get_connection("EVALSHA")
+        self._pool, self._connection = pool, connection
+        # Of a connection that caches what it reads, the one behind it.
+        sock = self._sock = getattr(connection, "_conn", connection)._sock
+        self._timeout = sock.gettimeout()
+        if type(sock).__module__ == "socket" and not lent:
             sock.settimeout(None)
             timeval = struct.pack("ll", *_timeval(deadline))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
@@ -90,11 +111,16 @@ class _Lane:
             answer = command.read(data)
         return answer
 
+    def give_back(self) -> None:
+        """To the pool, as it was."""
+        self._sock.settimeout(self._timeout)
+        self._pool.release(self._connection)
+
     def close(self) -> None:
-        try:
-            self._connection.disconnect()
-        except Exception:  # it is gone, whatever it says
-            return
+        """The pool counts it until it is given back."""
+        for end in (self._connection.disconnect, partial(self._pool.release, self._connection)):
+            with suppress(Exception):  # it is gone, whatever that says
+                end()
 
 
 def _timeval(seconds: float | None) -> tuple[int, int]:
@@ -121,9 +147,10 @@ def _no_retries(library: ModuleType) -> Any:
     return retry.Retry(backoff.NoBackoff(), 0)
 
 
-def _with_deadline(options: dict[str, Any], library: ModuleType) -> dict[str, Any]:
-    timeout = options.get("socket_timeout", DEADLINE)
+def _with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any) -> dict[str, Any]:
+    timeout = seconds(options.get("socket_timeout", DEADLINE), "socket_timeout")
     return {
+        **defaults,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": _no_retries(library),
@@ -142,13 +169,14 @@ class _Remembering(Storage):
         options: dict[str, Any],
     ) -> None:
         super().__init__(uri, **options)
+        check_uri(uri or "")
         self.name = shown(uri or "redis://")
         prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
         try:
             self._codec = RedisCodec(prefix)
         except ValueError as error:
             raise ConfigurationError(f"key_prefix: {error}") from None
-        self._remember = float(remember_denials)
+        self._remember = seconds(remember_denials or None, "remember_denials") or 0.0
         self._denials = Denials(self._remember)
 
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
@@ -212,7 +240,8 @@ class RedisStorage(_Remembering):
     """One server, or whichever server the client library leads to.
 
     :param uri: see the module
-    :param connection_pool: a pool of redis-py's or valkey-py's to take connections from
+    :param connection_pool: a pool of redis-py's or valkey-py's. Others may use it as well, so each
+     check borrows a connection and gives it back, which takes longer than to keep one
     :param key_prefix: the first part of all names
     :param remember_denials: seconds for which a denial may be told again without asking; 0: never
     :param options: for the client library. ``socket_timeout`` is the deadline of a call: 250 ms,
@@ -236,20 +265,30 @@ class RedisStorage(_Remembering):
         self._library = _library(uri)
         self._pid = os.getpid()
         self._idle: list[_Lane] = []
+        self._lent = connection_pool is not None
         if connection_pool is not None:
             self._client = _client_class(self._library)(connection_pool=connection_pool)
             self.name = _pool_name(connection_pool, self.name)
         else:
             self._client = self._open_client(uri, options)
         self._pool = self._client.connection_pool
-        self._deadline: float | None = self._pool.connection_kwargs.get("socket_timeout", DEADLINE)
+        known = self._pool.connection_kwargs
+        self._deadline = seconds(known.get("socket_timeout", DEADLINE), "socket_timeout")
+        seconds(known.get("socket_connect_timeout"), "socket_connect_timeout")
+        try:
+            self._pool.connection_class(**known)  # does not connect
+        except TypeError as error:
+            raise ConfigurationError(f"{self.name}: {error}") from None
 
     def _open_client(self, uri: str, options: dict[str, Any]) -> Any:
         scheme, _, rest = uri.partition("://")
         url = f"unix://{rest}" if scheme.endswith("+unix") else uri
+        database = rest.partition("?")[0].partition("/")[2].strip("/")
+        if url is uri and database and not database.isdecimal():
+            raise ConfigurationError(f"{self.name}: {database!r} is no number of a database")
         try:
             return _client_class(self._library).from_url(
-                url, **_with_deadline(options, self._library)
+                url, **_with_deadline(options, self._library, max_connections=_UNBOUNDED)
             )
         except ValueError as error:
             raise ConfigurationError(f"{self.name}: {error}") from None
@@ -267,12 +306,12 @@ class RedisStorage(_Remembering):
         self._denials = Denials(self._remember)
         self._pid = os.getpid()
 
-    def _connect(self) -> _Lane:
-        try:
-            connection = self._pool.get_connection()
-        except TypeError:  # before redis-py 5.3
-            connection = self._pool.get_connection("EVALSHA")
-        return _Lane(connection, self._deadline)
+    def _keep(self, lane: _Lane) -> None:
+        """For the next caller."""
+        if self._lent:
+            lane.give_back()
+        else:
+            self._idle.append(lane)
 
     def _ask(self, command: RedisCommand) -> Decision | bool:
         if self._pid != os.getpid():
@@ -304,7 +343,7 @@ class RedisStorage(_Remembering):
         """By a new connection."""
         lane = None
         try:
-            lane = self._connect()
+            lane = _Lane(self._pool, self._deadline, self._lent)
             answer = lane.ask(command, command)
         except BaseException as error:
             if lane is not None:
@@ -326,9 +365,9 @@ class RedisStorage(_Remembering):
             if answer.startswith(_WRONG_SERVER):
                 lane.close()
             else:
-                self._idle.append(lane)
+                self._keep(lane)
             raise failure(self.name, _readable(answer))
-        self._idle.append(lane)
+        self._keep(lane)
         if answer is False:
             raise failure(self.name, "the server does not keep the script")
         return answer
@@ -360,6 +399,7 @@ class RedisStorage(_Remembering):
     def reset(self) -> int:  # type: ignore[override]
         """Delete all counters with this prefix, some hundred at a time; how many there were."""
         self._denials.clear()
+        self._drop_idle()  # the pool may have no other for this
         try:
             return sum(_delete(self._client, self._pattern()))
         except self._library.RedisError as error:
@@ -368,6 +408,8 @@ class RedisStorage(_Remembering):
     def close(self) -> None:
         """Close the connections that are idle."""
         self._drop_idle()
+        if not self._lent:
+            self._pool.disconnect(inuse_connections=False)
 
 
 def _delete(client: Any, pattern: bytes) -> Iterator[int]:
@@ -417,7 +459,7 @@ class RedisSentinelStorage(RedisStorage):
             raise ConfigurationError(
                 f"{self.name}: needs sentinels and a service: host:26379/service"
             )
-        options = _with_deadline(options, self._library)
+        options = _with_deadline(options, self._library, max_connections=_UNBOUNDED)
         credentials = {
             name: value
             for name, value in (("username", hosts.username), ("password", hosts.password))

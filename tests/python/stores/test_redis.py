@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -17,7 +18,7 @@ import redis
 import weir
 from weir import EACH, REFUND, TEST, Limit, StorageError
 from weir.storage import storage_from_string
-from weir.stores.redis import RedisStorage
+from weir.stores.redis import RedisStorage, _Lane
 
 THREE = [weir.parse("1000/minute"), weir.parse("10000/hour"), weir.parse("100000/day")]
 TIGHT = weir.parse("2 per minute")
@@ -196,6 +197,71 @@ def test_a_pool_of_ones_own(servers: Any) -> None:
     assert store.reset() == 1
     store.close()
     pool.disconnect()
+
+
+@pytest.mark.parametrize("options", [{}, {"protocol": 3}, {"decode_responses": True}])
+def test_a_pool_of_ones_own_is_shared(servers: Any, options: dict[str, Any]) -> None:
+    """Others, and other threads, get their turn: each check borrows a connection."""
+    pool = redis.BlockingConnectionPool(
+        port=servers.redis.port, max_connections=1, timeout=20, **options
+    )
+    with redis.Redis(connection_pool=pool, socket_timeout=5) as other:
+        store = storage_from_string("redis://", connection_pool=pool)
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                for i in range(20):
+                    assert store.decide(THREE, f"client-{i}").allowed
+                    other.ping()
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        assert store.check()
+        assert store.reset() == 60
+        other.ping()
+        store.close()
+    pool.disconnect()
+
+
+def test_a_connection_that_broke_is_no_longer_counted(servers: Any, client: Any) -> None:
+    """Else a pool would be exhausted by the restarts and the timeouts of a long life."""
+    store = storage_from_string(servers.redis.uri, max_connections=2)
+    for _ in range(6):
+        assert store.decide(THREE, "a").allowed
+        client.client_kill_filter(_type="normal", skipme=True)
+    with servers.redis.frozen(), pytest.raises(StorageError, match="no answer"):
+        store.decide(THREE, "a")
+    assert store.reset() == 3
+    store.close()
+
+
+def test_as_many_connections_as_callers(servers: Any, store: Any) -> None:
+    """redis-py's own pool ends at 100."""
+    together = threading.Barrier(120)
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            lane = _Lane(store._pool, 10.0, lent=False)
+            together.wait(30)
+            store._keep(lane)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(120)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert store.decide(THREE, "a").allowed
 
 
 def test_options_are_the_clients(servers: Any) -> None:
@@ -382,13 +448,55 @@ def test_wrong_tls(servers: Any, default_deadline: None) -> None:
         RedisStorage(f"redis://127.0.0.1:{servers.tls.port}").decide(THREE, "a")
 
 
-def test_a_uri_that_cannot_be_read() -> None:
-    with pytest.raises(weir.ConfigurationError):
-        RedisStorage("redis://127.0.0.1:port")
-    with pytest.raises(weir.ConfigurationError, match="service"):
-        storage_from_string("redis+sentinel://127.0.0.1:26379")
-    with pytest.raises(weir.ConfigurationError, match="nodes"):
-        storage_from_string("redis+cluster://")
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "redis://127.0.0.1:port",
+        "redis://127.0.0.1:99999",
+        "redis://127.0.0.1/shop",
+        "redis://127.0.0.1/0?socket_timeout=soon",
+        "redis://127.0.0.1/0?socket_timeout=0",
+        "redis+sentinel://127.0.0.1:26379",
+        "redis+sentinel://",
+        "redis+cluster://",
+        "memcached://",
+        "memcached://127.0.0.1:port",
+        # Parts of a password that would be taken for something else.
+        *(
+            f"{scheme}://user:se{mark}cret@127.0.0.1:6379/{path}"
+            for scheme, path in (("redis", 0), ("redis+cluster", ""), ("redis+sentinel", "shop"))
+            for mark in "/?#"
+        ),
+    ],
+)
+def test_a_uri_that_cannot_be_read(uri: str) -> None:
+    with pytest.raises(weir.ConfigurationError) as caught:
+        storage_from_string(uri)
+    assert "cret" not in str(caught.value)
+    assert ":se" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [{"ssl": True}, {"port_": 1}, {"socket_timeout": -1}, {"socket_timeout": "1"}]
+)
+def test_options_that_are_none_are_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(weir.ConfigurationError, match="127"):
+        RedisStorage("redis://127.0.0.1", **options)
+
+
+def test_a_password_of_special_characters(servers: Any) -> None:
+    password = "p@ss:w/o?r#d% é"
+    with servers.redis.client() as client:
+        client.config_set("requirepass", password)
+        try:
+            place = f"127.0.0.1:{servers.redis.port}/0"
+            store = RedisStorage(f"redis://:{quote(password, safe='')}@{place}")
+            assert store.name == f"redis://{place}"
+            assert store.decide(THREE, "a").allowed
+            store.close()
+        finally:
+            client.auth(password)
+            client.config_set("requirepass", "")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
