@@ -46,8 +46,7 @@ _numbers = itertools.count()
 class Limiter:
     """Rate limits for Flask applications::
 
-        limiter = Limiter(get_remote_address, app=app, default_limits=["200 per day", "50 per
-        hour"])
+        limiter = Limiter(get_remote_address, app=app, default_limits=["50 per hour"])
 
         @app.route("/slow")
         @limiter.limit("1 per day")

@@ -98,13 +98,14 @@ class RuntimeLimit:
 
 @dataclasses.dataclass(eq=True, unsafe_hash=True)
 class Limit:
-    """A limit for ``default_limits``, with its own options instead of the ``default_limits_*``
-    ones::
+    """A limit for ``default_limits``, with options of its own::
 
-    Limiter(get_remote_address, default_limits=[
-        Limit("10/second", key_function=get_user),
-        Limit("100/second"),
-    ])
+        Limiter(get_remote_address, default_limits=[
+            Limit("10/second", key_function=get_user),
+            Limit("100/second"),
+        ])
+
+    They take the place of the ``default_limits_*`` ones.
     """
 
     #: The limits as text, e.g. ``"10/minute; 100/hour"``, or a function that returns it at each

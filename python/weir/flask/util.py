@@ -88,7 +88,8 @@ def trusted_proxies(
     both, they must agree; otherwise it is counted as the proxy's own, which is warned of once.
     ``ipv6_prefix`` is as in :func:`get_remote_address`.
 
-    :raises ConfigurationError: ``EVALUE``, for something that is no address, network or header.
+    :raises weir.flask.ConfigurationError: ``EVALUE``, for something that is no address, network or
+        header.
     """
     networks = []
     for proxy in proxies:

@@ -1,0 +1,119 @@
+"""Writes the byte map of a table into ``docs/reference/table.md``, from ``src/layout.h``.
+
+Usage: ``python docs/bytemap.py``. Fields and their comments are the header's, offsets and sizes
+those of a C program that is compiled against it (``CC``, default ``cc``). A test compares the page
+with what would be written now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "table.md"
+
+#: What the page shows, and where it is declared.
+STRUCTS = {
+    "weir_header": "src/layout.h",
+    "weir_cell": "src/layout.h",
+    "weir_state": "src/strategy/strategy.h",
+    "weir_line": "src/lines.h",
+    "weir_lock": "src/layout.h",
+    "weir_undo": "src/layout.h",
+    "weir_stripe": "src/layout.h",
+    "weir_pool": "src/layout.h",
+    "weir_link": "src/lines.h",
+}
+
+MEMBER = re.compile(
+    r"^ {4}(?:_Alignas\(64\) )?([\w ]+?[ *])\s*(\w+)((?:\[[^\]]+\])?);(?:\s*/\*(.*?)\*/)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Field(NamedTuple):
+    kind: str
+    name: str
+    array: str
+    comment: str
+
+
+def fields(struct: str) -> list[Field]:
+    """The members of a struct, as its declaration has them."""
+    text = (ROOT / STRUCTS[struct]).read_text()
+    body = re.search(rf"^struct {struct} \{{\n(.*?)^\}};", text, re.MULTILINE | re.DOTALL)
+    assert body is not None, struct
+    # A name on the line after its type.
+    flat = re.sub(r"^( {4}[\w ]+)\n\s+(\w)", r"\1 \2", body[1], flags=re.MULTILINE)
+    return [
+        Field(kind.strip(), name, array, " ".join(comment.split()))
+        for kind, name, array, comment in MEMBER.findall(flat)
+    ]
+
+
+def measured() -> dict[str, int]:
+    """``struct.member`` to its offset, ``struct.member size`` and ``struct`` to their sizes."""
+    lines = ['#include "layout.h"', "#include <stdio.h>", "int main(void) {"]
+    for struct in STRUCTS:
+        lines.append(f'    printf("{struct}=%zu\\n", sizeof(struct {struct}));')
+        for field in fields(struct):
+            place = f"{struct}.{field.name}"
+            lines.append(
+                f'    printf("{place}=%zu\\n{place} size=%zu\\n", '
+                f"offsetof(struct {struct}, {field.name}), "
+                f"sizeof(((struct {struct} *)0)->{field.name}));"
+            )
+    lines.append("}")
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder, "map.c"), Path(folder, "map")
+        source.write_text("\n".join(lines))
+        include = [f"-I{ROOT / name}" for name in ("include", "src")]
+        compiler = os.environ.get("CC", "cc")
+        subprocess.run([compiler, "-std=c11", *include, source, "-o", program], check=True)
+        text = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    return {name: int(value) for name, value in (line.split("=") for line in text.splitlines())}
+
+
+def table(struct: str, sizes: dict[str, int]) -> str:
+    """One struct as a Markdown table, gaps included."""
+    rows = [f"`struct {struct}`: {sizes[struct]} bytes", "", "| offset | bytes | field | |"]
+    rows.append("|---:|---:|---|---|")
+    end = 0
+    for field in fields(struct):
+        place = f"{struct}.{field.name}"
+        if sizes[place] != end:
+            rows.append(f"| {end} | {sizes[place] - end} | | (unused) |")
+        comment = field.comment.replace("|", "\\|")
+        rows.append(
+            f"| {sizes[place]} | {sizes[place + ' size']} "
+            f"| `{field.kind} {field.name}{field.array}` | {comment} |"
+        )
+        end = sizes[place] + sizes[place + " size"]
+    if end != sizes[struct]:
+        rows.append(f"| {end} | {sizes[struct] - end} | | (unused) |")
+    return "\n".join(rows)
+
+
+def written(page: str) -> str:
+    """The page with every table between its marks made anew."""
+    sizes = measured()
+
+    def anew(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n\n{table(match[1], sizes)}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- (weir_\w+) -->\n.*?<!-- end -->", anew, page, flags=re.DOTALL)
+
+
+def main() -> int:
+    PAGE.write_text(written(PAGE.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
