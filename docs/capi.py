@@ -1,205 +1,13 @@
-"""Sphinx extension: the C API's reference from the headers' own comments.
-
-```` ```{c-header} weir.h ```` becomes what ``include/weir/weir.h`` declares: functions, structs,
-enums and bounds, each with the comment that stands before it. The headers are the manual; this
-only sets them.
-"""
+"""Sphinx extension: ```` ```{c-header} weir.h ```` becomes what that header declares."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from docutils import nodes
+from header import INCLUDE, functions, set_header
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-
-INCLUDE = Path(__file__).resolve().parents[1] / "include" / "weir"
-
-#: A comment that begins a line, or a run of code up to the next one.
-COMMENT = re.compile(r"^/\*(.*?)\*/\n", re.MULTILINE | re.DOTALL)
-RULE = re.compile(r"^-{10,} (.*)$")
-STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
-ENUM = re.compile(r"^enum (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
-OPAQUE = re.compile(r"^struct (\w+);", re.MULTILINE)
-FUNCTION = re.compile(r"^WEIR_API ([^;]*);", re.MULTILINE | re.DOTALL)
-DEFINE = re.compile(
-    r"^#define (WEIR_\w+) +(?:\\\n +)?([^\n/]+?) *(?:/\*(.*?)\*/)?$", re.MULTILINE | re.DOTALL
-)
-ERRORS = re.compile(r"X\((\w+), (-\d+), \"(.*?)\"\)")
-MEMBER = re.compile(r"^ {4}([\w ]+[ *])(\w+)((?:\[\w+\])?);(?: */\*(.*?)\*/)?", re.M | re.S)
-VALUE = re.compile(r"^ {4}(WEIR_\w+)(?: = \d+)?,(?: */\*(.*?)\*/)?", re.MULTILINE | re.DOTALL)
-
-
-class Section(NamedTuple):
-    """Code, and the comment before it."""
-
-    comment: str
-    code: str
-
-
-def sections(header: str) -> Iterator[Section]:
-    """The header as pairs of comment and code."""
-    parts = COMMENT.split(header)
-    yield Section("", parts[0])
-    for comment, code in zip(parts[1::2], parts[2::2], strict=True):
-        lines = [re.sub(r"^ ?\* ?", "", line.rstrip()) for line in comment.split("\n")]
-        yield Section("\n".join(lines).strip(" \n"), code)
-
-
-def functions(header: str) -> list[str]:
-    """The names of all functions that a header declares."""
-    return [re.findall(r"(\w+)\(", text)[0] for text in FUNCTION.findall(header)]
-
-
-# ----------------------------------------------------------------------- comments into reST
-
-
-def set_words(text: str) -> str:
-    """One paragraph: C's words in type, everything else as it stands."""
-    text = re.sub(r"([\\*|])", r"\\\1", text)
-    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", lambda m: f"``{m[1]}``", text)
-
-    def in_type(match: re.Match[str]) -> str:
-        word = match[0]
-        word = word.replace("\\", "")
-        if word.startswith("``"):
-            return word
-        if word.startswith("WEIR_") and word.endswith("E..."):
-            return f"``{word}``"
-        if word.startswith("weir_") and word.endswith("()"):
-            return f":c:func:`{word[:-2]}`"
-        if word.startswith("WEIR_E") and word != "WEIR_EACH":
-            return f":c:enumerator:`{word}`"
-        return f"``{word}``"
-
-    text = re.sub(
-        r"``[^`]+``|WEIR_E\.\.\.|\b(?:weir_\w+\(\)|WEIR_\w+)|\"[^\"\n]*\"|\b\w+\[[^\]]*\]\)?"
-        r"|(?:\\\*)?\b\w+_(?:ns|s|len|at|after)\b|(?<!\w)\\\*\w+\b",
-        in_type,
-        text,
-    )
-    return re.sub(r"(\w)_(?=[\s.,;:)]|$)", r"\1\\_", text)
-
-
-def set_comment(comment: str) -> list[str]:
-    """A comment as reST: paragraphs, lists, indented blocks as they are."""
-    out: list[str] = []
-    for block in re.split(r"\n\s*\n", comment):
-        lines = block.split("\n")
-        if all(line.startswith("    ") for line in lines):
-            out += ["::", "", *lines, ""]
-        elif len(lines) == 2 and re.fullmatch(r"-{3,}", lines[1]):
-            out += [f"**{lines[0]}**", ""]
-        elif re.match(r" ?- ", lines[0]) or (
-            len(lines) > 2 and re.fullmatch(r"-{3,}", lines[1])
-        ):
-            if re.fullmatch(r"-{3,}", lines[1] if len(lines) > 1 else ""):
-                out += [f"**{lines[0]}**", ""]
-                lines = lines[2:]
-            items = re.split(r"^ ?- ", "\n".join(lines), flags=re.MULTILINE)[1:]
-            for item in items:
-                out.append("- " + set_words(" ".join(item.split())))
-            out.append("")
-        else:
-            out += set_paragraphs(lines)
-    return out
-
-
-def set_paragraphs(lines: list[str]) -> list[str]:
-    """Lines of text; one that says ``Errors:`` or ``Returns`` begins a paragraph of its own."""
-    paragraphs: list[list[str]] = [[]]
-    for line in lines:
-        if paragraphs[-1] and re.match(r"(Errors|Returns)\b", line):
-            paragraphs.append([])
-        paragraphs[-1].append(line.strip())
-    out = []
-    for paragraph in paragraphs:
-        text = set_words(" ".join(paragraph))
-        out += [re.sub(r"^(Errors)\b", r"**\1**", text), ""]
-    return out
-
-
-# -------------------------------------------------------------------- declarations into reST
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def described(directive: str, body: list[str], indent: str = "") -> list[str]:
-    return [f"{indent}.. {directive}", "", *(f"{indent}   {line}".rstrip() for line in body), ""]
-
-
-def set_struct(name: str, body: str, comment: list[str], shared: bool) -> list[str]:
-    members: list[str] = []
-    for kind, member, array, words in MEMBER.findall(body):
-        text = [set_words(one_line(words))] if words else []
-        members += described(f"c:member:: {one_line(kind)} {member}{array}", text)
-    body_lines = [*comment, *members]
-    if shared:
-        return [f".. c:struct:: {name}", "   :no-index:", *described("", body_lines)[1:]]
-    return described(f"c:struct:: {name}", body_lines)
-
-
-def set_enum(name: str, body: str, comment: list[str], header: str) -> list[str]:
-    values: list[str] = []
-    for value, words in VALUE.findall(body):
-        values += described(f"c:enumerator:: {value}", [set_words(one_line(words))])
-    if "WEIR_ERRORS(" in body:
-        for value, number, text in ERRORS.findall(header):
-            values += described(f"c:enumerator:: WEIR_{value} = {number}", [text])
-    return described(f"c:enum:: {name}", [*comment, *values])
-
-
-def set_section(section: Section, header: str) -> list[str]:
-    """What one comment and the code behind it become."""
-    comment, code = section
-    rule = RULE.match(comment)
-    out = [f".. rubric:: {rule[1].strip()}", ""] if rule else []
-    text = [] if rule else set_comment(comment)
-    found: list[tuple[int, list[str]]] = []
-
-    def add(at: int, make: Any, *arguments: Any) -> None:
-        # The comment belongs to what follows it first.
-        found.append((at, make(*arguments)))
-
-    places = sorted(
-        [(m.start(), "struct", m) for m in STRUCT.finditer(code)]
-        + [(m.start(), "enum", m) for m in ENUM.finditer(code)]
-        + [(m.start(), "opaque", m) for m in OPAQUE.finditer(code)]
-        + [(m.start(), "function", m) for m in FUNCTION.finditer(code)]
-        + [(m.start(), "define", m) for m in DEFINE.finditer(code) if not re.search("VERSION|_API", m[1])],
-        key=lambda place: place[0],
-    )
-    defines = [place for place in places if place[1] == "define"]
-    if len(defines) > 1 and text:
-        out, text = [*out, *text], []  # says something of all of them
-    for at, kind, match in places:
-        if kind == "struct":
-            # C has a name space of its own for structs, Sphinx has not.
-            shared = match[1] in functions(header)
-            add(at, set_struct, match[1], match[2], text, shared)
-        elif kind == "enum":
-            add(at, set_enum, match[1], match[2], text, header)
-        elif kind == "opaque":
-            add(at, described, f"c:struct:: {match[1]}", ["Opaque.", *text])
-        elif kind == "function":
-            add(at, described, f"c:function:: {one_line(match[1])}", text)
-        else:
-            words = [set_words(one_line(match[3]))] if match[3] else []
-            value = [f"``{one_line(match[2])}``", ""]
-            add(at, described, f"c:macro:: {match[1]}", [*text, *value, *words])
-        text = []
-    for _, lines in found:
-        out += lines
-    return out + (text if not found and "is the manual" not in comment else [])
-
-
-def set_header(header: str) -> list[str]:
-    return [line for section in sections(header) for line in set_section(section, header)]
 
 
 class CHeader(SphinxDirective):
@@ -207,9 +15,12 @@ class CHeader(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         path = INCLUDE / self.arguments[0]
-        self.env.note_dependency(str(path))
-        lines = ["````{eval-rst}", *set_header(path.read_text()), "````"]
-        return list(self.parse_text_to_nodes("\n".join(lines)))
+        header = path.read_text()
+        lines = set_header(header)
+        for name in functions(header):
+            if not any(line.startswith(".. c:function::") and f"{name}(" in line for line in lines):
+                raise self.error(f"{name}() is missing")
+        return list(self.parse_text_to_nodes("\n".join(["````{eval-rst}", *lines, "````"])))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(HERE))
 import weir  # noqa: E402
 
 project = "Weir"
-copyright = "the Weir authors"
+copyright = "the Weir authors"  # noqa: A001
 author = "the Weir authors"
 version = release = weir.__version__
 

@@ -10,12 +10,11 @@ the theme's colours take their place (``docs/_static/weir.css``).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
-from unittest.mock import patch
 
 import weir
 
@@ -56,14 +55,6 @@ class Hit:
     verdict: weir.Verdict
 
 
-@contextmanager
-def clock() -> Iterator[Callable[[float], None]]:
-    """Weir's clock in our hands: a function that sets it to so many seconds after START."""
-    now = [float(START)]
-    with patch("time.time", lambda: now[0]):
-        yield lambda seconds: now.__setitem__(0, START + seconds)
-
-
 def play(
     limit: weir.Limit, moments: list[float], end: float
 ) -> tuple[list[Hit], list[tuple[float, weir.Verdict]]]:
@@ -71,16 +62,17 @@ def play(
     table = weir.Table("memory://?keys=8")
     hits, stands = [], []
     todo = sorted(moments)
-    with clock() as at:
-        for index in range(int(end / STEP) + 1):
-            now = index * STEP
-            while todo and todo[0] <= now:
-                moment = todo.pop(0)
-                at(moment)
-                hits.append(Hit(moment, table.decide([limit], "client")[0]))
-                stands.append((moment, table.decide([limit], "client", [0], weir.TEST)[0]))
-            at(now)
-            stands.append((now, table.decide([limit], "client", [0], weir.TEST)[0]))
+
+    def ask(moment: float, cost: int, mode: int) -> weir.Verdict:
+        return table.decide([limit], "client", [cost], mode, START + moment)[0]
+
+    for index in range(int(end / STEP) + 1):
+        now = index * STEP
+        while todo and todo[0] <= now:
+            moment = todo.pop(0)
+            hits.append(Hit(moment, ask(moment, 1, weir.HIT)))
+            stands.append((moment, ask(moment, 0, weir.TEST)))
+        stands.append((now, ask(now, 0, weir.TEST)))
     return hits, stands
 
 
@@ -161,7 +153,7 @@ def described(hits: list[Hit]) -> str:
 def simplified(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Without the points that lie on the straight line between their neighbours."""
     kept = points[:1]
-    for point, after in zip(points[1:], points[2:], strict=False):
+    for point, after in pairwise(points[1:]):
         (x0, y0), (x, y), (x1, y1) = kept[-1], point, after
         steep = x1 - x0 == 0
         straight = x == x0 if steep else abs(y0 + (y1 - y0) * (x - x0) / (x1 - x0) - y) < 0.15

@@ -23,7 +23,6 @@ class Inline(SphinxTransform):
             path = folder / image["uri"]
             if path.suffix != ".svg" or path.parent.name != "pictures":
                 continue
-            self.env.note_dependency(str(path))
             raw = nodes.raw("", path.read_text(), format="html")
             parent = image.parent
             if isinstance(parent, nodes.paragraph) and len(parent) == 1:

@@ -106,8 +106,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def install_as_flask_limiter() -> None:
     """Let ``import flask_limiter`` and ``import limits`` find Weir.
 
-    :raises weir.errors.ConfigurationError: if one of them was imported before, for then the program holds on to
-        what it found.
+    :raises weir.errors.ConfigurationError: if one of them was imported before, for then the program
+        holds on to what it found.
     """
     if any(isinstance(finder, Finder) for finder in sys.meta_path):
         return

@@ -1,42 +1,109 @@
-"""What README and docs show is true: every Python snippet runs, every timeline is the real one."""
+"""What README and docs show is true: snippets run, pictures and tables are the real ones."""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import bytemap
+import draw
+import header
 import pytest
 
+import pages
 import weir
+from pages import ROOT, Block
+from weir.flask.constants import ConfigVars
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TIMELINE = re.compile(r"^```text\nsecond (.*?)^```", re.MULTILINE | re.DOTALL)
 
-
-def snippets() -> list[tuple[str, str]]:
-    found = []
-    for page in PAGES:
-        name = str(page.relative_to(ROOT))
-        for number, match in enumerate(SNIPPET.finditer(page.read_text()), 1):
-            if "python no-run" not in match.group(0):
-                found.append((f"{name}#{number}", match.group(1)))
-    return found
+BLOCKS = pages.every_block()
 
 
-@pytest.mark.parametrize(("name", "code"), snippets(), ids=lambda value: value.split("\n")[0][:40])
-def test_a_snippet_runs(name: str, code: str, tmp_path: Path) -> None:
+def of(language: str) -> list[pytest.param]:
+    return [
+        pytest.param(block, id=block.name)
+        for block in BLOCKS
+        if block.language == language and block.mark != "skip"
+    ]
+
+
+# ---------------------------------------------------------------------------------------- snippets
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    skipped = 0
+    for block in BLOCKS:
+        if block.language.startswith("{"):
+            continue  # for Sphinx
+        assert block.language in pages.RUN | pages.SHOWN, f"{block.name}: who runs this?"
+        if block.mark == "skip":
+            assert len(block.argument) > 10, f"{block.name}: skipped without a reason"
+            skipped += block.language in pages.RUN
+    run = sum(block.language in pages.RUN for block in BLOCKS)
+    assert skipped <= run / 4, f"{skipped} of {run} blocks are skipped"
+
+
+@pytest.mark.parametrize("block", of("python"))
+def test_a_snippet_runs(block: Block, tmp_path: Path) -> None:
+    files = pages.files(block.page)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    code = block.text
+    if block.mark == "app":
+        code = files["app.py"] + code
+    if block.argument == "shop.py":
+        code = "import weir; weir.install_as_flask_limiter()\n" + code
     # A snippet names no store that outlives it: shm:// tables are its own.
-    own = code.replace("shm://", f"shm://test-docs-{abs(hash(name))}-")
+    own = code.replace("shm://", f"shm://test-docs-{os.getpid()}-")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", own], cwd=tmp_path, capture_output=True, text=True
     )
     for uri in re.findall(r"shm://[\w.-]+", own):
         Path("/dev/shm/weir." + uri.removeprefix("shm://")).unlink(missing_ok=True)
-    assert done.returncode == 0, f"{name}:\n{code}\n{done.stderr}"
+    assert done.returncode == 0, f"{block.name}:\n{code}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("block", of("c"))
+def test_a_c_program_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
+    libraries = sorted((ROOT / "build").glob("wheel*/**/libweir.a"))
+    if not libraries:
+        pytest.skip("libweir was not built by script/setup")
+    source, program = tmp_path / "program.c", tmp_path / "program"
+    source.write_text(block.text)
+    command = [os.environ.get("CC", "cc"), "-std=c11", "-Wall", "-Werror", "-o", program, source]
+    subprocess.run(
+        [*command, f"-I{ROOT / 'include'}", libraries[-1], "-lsodium", "-pthread"], check=True
+    )
+    printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    here = pages.blocks(block.page)
+    output = here[here.index(block) + 1]
+    assert output.mark == "output", f"{block.name} does not say what it prints"
+    assert printed == output.text
+
+
+def test_the_refusal_on_the_first_page_is_a_real_one() -> None:
+    snippet, answer, *_ = pages.blocks(ROOT / "docs/index.md")
+    names: dict[str, object] = {"__name__": "shown"}
+    exec(snippet.text, names)
+    client = names["app"].test_client()  # type: ignore[attr-defined]
+    response = [client.get("/search") for _ in range(4)][-1]
+    status, *headers, dots, body = answer.text.splitlines()
+    assert status == f"HTTP/1.1 {response.status}"
+    assert dots == "..."
+    assert body in response.text
+    for line in headers:
+        name, _, value = line.partition(": ")
+        assert response.headers[name].isdigit()
+        if name != "X-RateLimit-Reset":
+            assert response.headers[name] == value
+
+
+# ---------------------------------------------------------------------------------------- pictures
 
 
 def test_the_timelines_are_what_the_strategies_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +123,83 @@ def test_the_timelines_are_what_the_strategies_do(monkeypatch: pytest.MonkeyPatc
             monkeypatch.setattr("time.time", lambda moment=moment: 1_800_000_000.0 + moment)
             seen.append("x" if limiter.hit(item, "me") else "-")
         assert seen == marks, strategy
+
+
+def test_the_pictures_are_what_the_strategies_do() -> None:
+    drawn = draw.pictures()
+    kept = {path.name: path.read_text() for path in draw.PICTURES.glob("*.svg")}
+    assert sorted(kept) == sorted(drawn)
+    for name, svg in drawn.items():
+        assert kept[name] == svg, f"{name} is not what the code does: run docs/draw.py, and look"
+
+
+def test_every_strategy_has_a_picture_and_words_for_it() -> None:
+    page = (ROOT / "docs/strategies.md").read_text()
+    for strategy in weir.strategies.STRATEGIES:
+        assert f"](pictures/{strategy}.svg)" in page
+        svg = (draw.PICTURES / f"{strategy}.svg").read_text()
+        assert re.search(r"<desc [^>]*>Requests: 0 s passes; .{100,}</desc>", svg)
+
+
+# --------------------------------------------------------------------------------------- reference
+
+
+@pytest.mark.parametrize("path", sorted(header.INCLUDE.glob("*.h")), ids=lambda path: path.name)
+def test_every_function_struct_and_bound_of_a_header_is_on_its_page(path: Path) -> None:
+    text = path.read_text()
+    page = "\n".join(header.set_header(text))
+    # Found another way than docs/header.py finds them.
+    code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    functions = set(re.findall(r"\b(weir_\w+)\(", code))
+    structs = set(re.findall(r"struct (weir_\w+)\s*[{;]", code))
+    enumerators = set(re.findall(r"^    (WEIR_\w+)(?: = -?\d+)?,", code, re.MULTILINE))
+    errors = {f"WEIR_{name}" for name in re.findall(r"X\((E\w+),", code)}
+    bounds = set(re.findall(r"#define (WEIR_\w+_(?:MAX|NEVER|NS))\b", code))
+    assert len(functions) >= 6
+    for name in functions:
+        assert re.search(rf"^\.\. c:function:: .*\b{name}\(", page, re.MULTILINE), name
+    for name in structs:
+        assert re.search(rf"^\.\. c:struct:: {name}$", page, re.MULTILINE), name
+    for name in enumerators | errors:
+        assert re.search(rf"^ +\.\. c:enumerator:: {name}( = -\d+)?$", page, re.MULTILINE), name
+    for name in bounds:
+        assert re.search(rf"^\.\. c:macro:: {name}$", page, re.MULTILINE), name
+    assert f"{{c-header}} {path.name}" in (ROOT / "docs/reference/c.md").read_text()
+
+
+def test_every_function_of_the_header_has_words() -> None:
+    for path in header.INCLUDE.glob("*.h"):
+        lines = header.set_header(path.read_text())
+        for number, line in enumerate(lines):
+            if line.startswith(".. c:function::") and "weir_redis_sha1" not in line:
+                assert lines[number + 2].strip(), f"{line} has no comment"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the byte map is that of x86-64")
+def test_the_byte_map_is_the_compilers() -> None:
+    page = bytemap.PAGE.read_text()
+    assert bytemap.written(page) == page, "the layout has changed: run docs/bytemap.py, and read"
+
+
+def test_the_byte_map_leaves_no_shared_struct_out() -> None:
+    private = {"weir_table", "weir_memo", "weir_change", "weir_transaction"}  # this process's
+    layout = (ROOT / "src/layout.h").read_text()
+    declared = set(re.findall(r"^struct (\w+) \{", layout, re.MULTILINE)) - private
+    shown = set(re.findall(r"^<!-- (weir_\w+) -->$", bytemap.PAGE.read_text(), re.MULTILINE))
+    assert declared <= shown
+    assert shown == set(bytemap.STRUCTS)
+
+
+def test_every_setting_is_on_its_page() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text()
+    shown = re.findall(r"^\| `(RATELIMIT_\w+)` \|", page, re.MULTILINE)
+    assert sorted(shown) == sorted(ConfigVars.known())
+
+
+def test_no_page_loads_anything_from_elsewhere() -> None:
+    for path in [*(ROOT / "docs").glob("**/*.md"), *(ROOT / "docs/_static").glob("*")]:
+        if path.is_file() and path.suffix in (".md", ".css", ".js"):
+            loads = re.findall(
+                r"(?:src=|url\(|@import |!\[[^\]]*\]\()[\"']?https?:", path.read_text()
+            )
+            assert not loads, path

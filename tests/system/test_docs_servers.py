@@ -1,0 +1,210 @@
+"""What the manual shows of shells and servers is true: console examples, uWSGI, nginx."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import pages
+from pages import PAGES, ROOT
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def answers(address: tuple[str, int] | str) -> bool:
+    kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(kind) as client:
+        return client.connect_ex(address) == 0
+
+
+Start = Callable[..., None]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a server and waits until somebody answers at its address; stops it at the end."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str], address: tuple[str, int] | str, env: dict[str, str]) -> None:
+        log = tmp_path / f"server-{len(running)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        running.append(process)
+        deadline = time.monotonic() + 60
+        while not answers(address):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+    yield start
+    for process in reversed(running):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "HOME": str(home),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "COLUMNS": "80",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def with_consoles() -> list[pytest.param]:
+    return [
+        pytest.param(page, id=str(page.relative_to(ROOT)))
+        for page in PAGES
+        if any(b.language == "console" and b.mark != "skip" for b in pages.blocks(page))
+    ]
+
+
+@pytest.mark.parametrize("page", with_consoles())
+def test_the_consoles_of_a_page_show_what_happens(page: Path, tmp_path: Path, start: Start) -> None:
+    port = free_port()
+
+    def here(text: str) -> str:
+        return text.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+
+    env = environment(tmp_path)
+    for name, text in pages.files(page).items():
+        (tmp_path / name).write_text(here(text))
+    for block in pages.blocks(page):
+        if block.language != "console" or block.mark == "skip":
+            continue
+        for command in pages.commands(block):
+            if block.mark == "server":
+                start(["bash", "-c", f"exec {here(command.line)}"], ("127.0.0.1", port), env)
+                continue
+            done = subprocess.run(
+                ["bash", "-c", here(command.line)],
+                cwd=tmp_path,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            said = f"{block.name}: {command.line}\n{done.stdout}{done.stderr}"
+            if command.output is None:
+                assert done.returncode == 0, said
+            else:
+                assert pages.matches(here(command.output), done.stdout), said
+
+
+# --------------------------------------------------------------------------- Deploying: the servers
+
+DEPLOYING = ROOT / "docs/deploying.md"
+
+
+def remaining(port: int, source: str, forwarded: str | None = None) -> int:
+    """What a client at the address ``source`` is told it has left."""
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", port, timeout=30, source_address=(source, 0)
+    )
+    try:
+        connection.request("GET", "/", headers={"X-Forwarded-For": forwarded} if forwarded else {})
+        response = connection.getresponse()
+        body = response.read()
+        assert response.status == 200, body
+        return int(response.headers["X-RateLimit-Remaining"])
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="no nginx")
+def test_behind_the_manuals_nginx_each_client_counts_and_nobody_can_be_another(
+    tmp_path: Path, start: Start
+) -> None:
+    port, sock = free_port(), str(tmp_path / "app.sock")
+    site = pages.files(DEPLOYING)["nginx.conf"]
+    assert "listen 80;" in site
+    assert "/run/shop/gunicorn.sock" in site
+    site = site.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    site = site.replace("/run/shop/gunicorn.sock", sock)
+    paths = "\n".join(
+        f"{kind}_temp_path {tmp_path}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root; " if os.getuid() == 0 else ""  # who may use gunicorn's socket
+    (tmp_path / "nginx.conf").write_text(
+        f"{user}daemon off; pid {tmp_path}/nginx.pid; error_log stderr;\n"
+        f"events {{}}\nhttp {{ access_log off; {paths}\n{site}\n}}\n"
+    )
+    # The page's application, and a route to ask.
+    (snippet,) = [b for b in pages.blocks(DEPLOYING) if "trusted_proxies" in b.text]
+    app = snippet.text.replace("app=app,", "app=app, headers_enabled=True,")
+    (tmp_path / "app.py").write_text(app + '\n@app.get("/")\ndef index():\n    return "ok"\n')
+    env = environment(tmp_path)
+    gunicorn = [sys.executable, "-m", "gunicorn", "-w", "2", "--no-control-socket"]
+    start([*gunicorn, "--bind", f"unix:{sock}", "app:app"], sock, env)
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    assert nginx is not None
+    start(
+        [nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")], ("127.0.0.1", port), env
+    )
+
+    # Another address of the loopback network is not nginx's own.
+    assert [remaining(port, "127.0.0.2") for _ in range(3)] == [99, 98, 97]
+    assert remaining(port, "127.0.0.3") == 99
+    assert remaining(port, "127.0.0.2", "192.0.2.1") == 96
+    assert remaining(port, "127.0.0.2", "127.0.0.1") == 95
+    assert remaining(port, "127.0.0.2", "127.0.0.3, 127.0.0.1") == 94
+    assert remaining(port, "127.0.0.3") == 98
+
+
+UWSGI = BIN / "uwsgi"
+
+
+@pytest.mark.skipif(not UWSGI.exists(), reason="uWSGI is not installed")
+def test_the_manuals_uwsgi_counts_in_one_table(tmp_path: Path, start: Start) -> None:
+    port = free_port()
+    ini = pages.files(DEPLOYING)["uwsgi.ini"].replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+    (tmp_path / "uwsgi.ini").write_text(ini)
+    app = pages.files(ROOT / "docs/quickstart.md")["app.py"]
+    (tmp_path / "app.py").write_text(app)
+    start([str(UWSGI), "--ini", "uwsgi.ini"], ("127.0.0.1", port), dict(os.environ))
+    assert sorted(remaining(port, "127.0.0.1") for _ in range(20)) == list(range(30, 50))
+
+
+def test_the_sizes_that_the_manual_tells_are_those_of_tables() -> None:
+    import weir
+
+    page = DEPLOYING.read_text()
+    rows = re.findall(r"^\| `auto://(\S*)` \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) MiB \|", page, re.M)
+    assert len(rows) >= 4
+    for query, keys, _, size in rows:
+        with weir.Table(f"memory://{query}") as table:
+            info = table.info()
+        assert info["keys_max"] == int(keys.replace(",", ""))
+        assert info["bytes"] / 2**20 == pytest.approx(float(size), abs=0.06)
