@@ -29,10 +29,14 @@ STRUCTS = {
     "weir_stripe": "src/layout.h",
     "weir_pool": "src/layout.h",
     "weir_link": "src/lines.h",
+    "weir_board": "src/board.h",
+    "weir_board_stripe": "src/board.h",
+    "weir_heavy_entry": "src/board.h",
+    "weir_described": "include/weir/board.h",
 }
 
 MEMBER = re.compile(
-    r"^ {4}(?:_Alignas\(64\) )?([\w ]+?[ *])\s*(\w+)((?:\[[^\]]+\])?);(?:\s*/\*(.*?)\*/)?",
+    r"^ {4}(?:_Alignas\(64\) )?([\w ]+?[ *])\s*(\w+)((?:\[[^\]]*\])*);(?:\s*/\*(.*?)\*/)?",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -59,15 +63,17 @@ def fields(struct: str) -> list[Field]:
 
 def measured() -> dict[str, int]:
     """``struct.member`` to its offset, ``struct.member size`` and ``struct`` to their sizes."""
-    lines = ['#include "layout.h"', "#include <stdio.h>", "int main(void) {"]
+    lines = ['#include "board.h"', '#include "layout.h"', "#include <stdio.h>", "int main(void) {"]
     for struct in STRUCTS:
         lines.append(f'    printf("{struct}=%zu\\n", sizeof(struct {struct}));')
         for field in fields(struct):
             place = f"{struct}.{field.name}"
+            size = f"sizeof(((struct {struct} *)0)->{field.name})"
+            if field.array == "[]":
+                size = "(size_t)0"
             lines.append(
                 f'    printf("{place}=%zu\\n{place} size=%zu\\n", '
-                f"offsetof(struct {struct}, {field.name}), "
-                f"sizeof(((struct {struct} *)0)->{field.name}));"
+                f"offsetof(struct {struct}, {field.name}), {size});"
             )
     lines.append("}")
     with tempfile.TemporaryDirectory() as folder:
@@ -100,14 +106,24 @@ def table(struct: str, sizes: dict[str, int]) -> str:
     return "\n".join(rows)
 
 
+def regions() -> str:
+    """What lies where in the mapping, as the head of ``src/layout.h`` draws it."""
+    head = re.search(
+        r"^ \*     (offset .*?)^ \*$", (ROOT / "src/layout.h").read_text(), re.M | re.S
+    )
+    assert head is not None
+    return "```text\n" + re.sub(r"^ \*     ", "", head[1], flags=re.MULTILINE) + "```"
+
+
 def written(page: str) -> str:
     """The page with every table between its marks made anew."""
     sizes = measured()
 
     def anew(match: re.Match[str]) -> str:
-        return f"<!-- {match[1]} -->\n\n{table(match[1], sizes)}\n\n<!-- end -->"
+        new = regions() if match[1] == "regions" else table(match[1], sizes)
+        return f"<!-- {match[1]} -->\n\n{new}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- (weir_\w+) -->\n.*?<!-- end -->", anew, page, flags=re.DOTALL)
+    return re.sub(r"<!-- (weir_\w+|regions) -->\n.*?<!-- end -->", anew, page, flags=re.DOTALL)
 
 
 def main() -> int:

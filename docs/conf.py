@@ -50,6 +50,8 @@ nitpick_ignore_regex = [
     ("py:(exc|class|obj|func|data|attr)", r"[a-z]?[A-Za-z]+"),
     ("py:.*", r"weir\._core\..*"),
 ]
+# One name of several modules (ConfigurationError): the first that is found will do.
+suppress_warnings = ["ref.python"]
 
 # HTML
 html_theme = "furo"

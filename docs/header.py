@@ -17,7 +17,7 @@ INCLUDE = Path(__file__).resolve().parents[1] / "include" / "weir"
 COMMENT = re.compile(r"^/\*(.*?)\*/\n", re.MULTILINE | re.DOTALL)
 RULE = re.compile(r"^-{10,} (.*)$")
 STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
-ENUM = re.compile(r"^enum (\w+) \{\n(.*?)^\};", re.MULTILINE | re.DOTALL)
+ENUM = re.compile(r"^enum (\w+) \{(.*?)\};", re.MULTILINE | re.DOTALL)
 OPAQUE = re.compile(r"^struct (\w+);", re.MULTILINE)
 FUNCTION = re.compile(r"^WEIR_API ([^;]*);", re.MULTILINE | re.DOTALL)
 DEFINE = re.compile(
@@ -25,7 +25,7 @@ DEFINE = re.compile(
 )
 ERRORS = re.compile(r"X\((\w+), (-\d+), \"(.*?)\"\)")
 MEMBER = re.compile(r"^ {4}([\w ]+[ *])(\w+)((?:\[\w+\])?);(?: */\*(.*?)\*/)?", re.M | re.S)
-VALUE = re.compile(r"^ {4}(WEIR_\w+)(?: = \d+)?,(?: */\*(.*?)\*/)?", re.MULTILINE | re.DOTALL)
+VALUE = re.compile(r"^ *(WEIR_\w+)(?: = \d+)?,?(?: */\*(.*?)\*/)?\s*$", re.MULTILINE | re.DOTALL)
 
 
 class Section(NamedTuple):
@@ -142,6 +142,8 @@ def set_struct(name: str, body: str, comment: list[str], shared: bool) -> list[s
 
 def set_enum(name: str, body: str, comment: list[str], header: str) -> list[str]:
     values: list[str] = []
+    if "\n" not in body:
+        body = body.replace(", ", ",\n")
     for value, words in VALUE.findall(body):
         values += described(f"c:enumerator:: {value}", [set_words(one_line(words))])
     if "WEIR_ERRORS(" in body:
@@ -196,6 +198,11 @@ def set_section(section: Section, header: str) -> list[str]:
     for _, lines in found:
         out += lines
     return out + (text if not found and "is the manual" not in comment else [])
+
+
+def headers() -> list[Path]:
+    """The public headers: first the one that the others include."""
+    return sorted(INCLUDE.glob("*.h"), key=lambda path: (path.name != "weir.h", path.name))
 
 
 def set_header(header: str) -> list[str]:

@@ -127,13 +127,15 @@ def test_the_consoles_of_a_page_show_what_happens(page: Path, tmp_path: Path, st
 DEPLOYING = ROOT / "docs/deploying.md"
 
 
-def remaining(port: int, source: str, forwarded: str | None = None) -> int:
+def remaining(port: int, source: str, forwarded: str | None = None, **headers: str) -> int:
     """What a client at the address ``source`` is told it has left."""
     connection = http.client.HTTPConnection(
         "127.0.0.1", port, timeout=30, source_address=(source, 0)
     )
     try:
-        connection.request("GET", "/", headers={"X-Forwarded-For": forwarded} if forwarded else {})
+        if forwarded:
+            headers["X-Forwarded-For"] = forwarded
+        connection.request("GET", "/", headers=headers)
         response = connection.getresponse()
         body = response.read()
         assert response.status == 200, body
@@ -180,6 +182,7 @@ def test_behind_the_manuals_nginx_each_client_counts_and_nobody_can_be_another(
     assert remaining(port, "127.0.0.2", "192.0.2.1") == 96
     assert remaining(port, "127.0.0.2", "127.0.0.1") == 95
     assert remaining(port, "127.0.0.2", "127.0.0.3, 127.0.0.1") == 94
+    assert remaining(port, "127.0.0.2", Forwarded="for=127.0.0.3") == 93
     assert remaining(port, "127.0.0.3") == 98
 
 
@@ -207,4 +210,4 @@ def test_the_sizes_that_the_manual_tells_are_those_of_tables() -> None:
         with weir.Table(f"memory://{query}") as table:
             info = table.info()
         assert info["keys_max"] == int(keys.replace(",", ""))
-        assert info["bytes"] / 2**20 == pytest.approx(float(size), abs=0.06)
+        assert info["bytes"] / 2**20 == pytest.approx(float(size), rel=0.1)
