@@ -1,5 +1,5 @@
 /*
- * The board in a table's mapping, and what a decision does to it. src/board.c tells how.
+ * The board in a table's mapping, and what a decision does to it. src/board.c and src/heavy.c tell how.
  *
  * Who may write what, in the terms of layout.h
  *  - "stripe": under that stripe's lock, outside of its undo record. A crash loses what it was about.
@@ -13,16 +13,18 @@
 #include "weir/board.h"
 
 #define WEIR_HEAVY_ENTRIES 32u /* of each stripe */
+#define WEIR_HEAVY_DENIED 16u  /* what a denied hit weighs; one that was allowed weighs 1 */
 
 /* A client among the heaviest, by the key and limit of its counter. */
 struct weir_heavy_entry {
-    _Alignas(64) uint64_t fingerprint[2]; /* stripe: of the cell; 0,0: free */
+    _Alignas(64) uint64_t fingerprint[2]; /* stripe: of the cell; first word 0: none */
     uint64_t allowed;                     /* stripe: since it took this place */
     uint64_t denied;                      /* stripe: the same */
     int64_t last_ns;                      /* stripe */
-    uint32_t error;                       /* stripe: score of who had the place before */
+    uint64_t error;                       /* stripe: score of who had the place before */
     uint32_t label;                       /* stripe */
-    char name[WEIR_NAME_OF_CLIENT];       /* stripe: NUL-terminated */
+    uint32_t pad[3];
+    char name[WEIR_NAME_OF_CLIENT]; /* stripe: NUL-terminated */
 };
 
 _Static_assert(sizeof(struct weir_heavy_entry) == 128, "an entry is two cache lines");
@@ -30,22 +32,25 @@ _Static_assert(sizeof(struct weir_heavy_entry) == 128, "an entry is two cache li
 enum weir_count { WEIR_COUNT_ALLOWED, WEIR_COUNT_DENIED, WEIR_COUNT_NEAR, WEIR_COUNT_SHADOW };
 
 struct weir_board_stripe {
-    _Alignas(64) uint64_t count[WEIR_BOARD_LABELS][4]; /* stripe: by label - 1 and enum weir_count */
-    uint32_t tag[WEIR_HEAVY_ENTRIES];                  /* stripe: low half of fingerprint[0] */
-    uint32_t score[WEIR_HEAVY_ENTRIES];                /* stripe: weight, halved now and then */
-    int64_t halve_ns;                                  /* stripe: when that is due */
-    uint32_t used;                                     /* stripe: entries taken so far */
-    uint32_t skip;                                     /* stripe: hits to pass over */
-    uint64_t random;                                   /* stripe */
+    /* stripe: by label - 1, then by enum weir_count */
+    _Alignas(64) uint64_t count[WEIR_BOARD_LABELS][4];
+    uint64_t score[WEIR_HEAVY_ENTRIES]; /* stripe: weight, halved now and then */
+    uint32_t tag[WEIR_HEAVY_ENTRIES];   /* stripe: low half of fingerprint[0] */
+    int64_t halve_ns;                   /* stripe: when that is due */
+    uint64_t random;                    /* stripe */
+    uint32_t used;                      /* stripe: entries that were taken so far */
+    uint32_t skip;                      /* stripe: allowed hits of others to pass over */
+    uint64_t pad[5];
     struct weir_heavy_entry entry[WEIR_HEAVY_ENTRIES]; /* stripe */
 };
 
 struct weir_board {
-    _Alignas(64) _Atomic uint32_t labels;              /* first: given out, "other" aside */
-    _Atomic uint32_t described;                        /* first */
+    _Alignas(64) _Atomic uint32_t labels; /* first: given out, "other" aside */
+    _Atomic uint32_t described;           /* first */
     uint64_t pad[7];
-    char label[WEIR_BOARD_LABELS][WEIR_LABEL_MAX + 1]; /* first: NUL-terminated; the last is "other" */
-    struct weir_board_stripe stripe[];                 /* then the catalogue */
+    char label[WEIR_BOARD_LABELS]
+              [WEIR_LABEL_MAX + 1];    /* first: NUL-terminated; the last is "other" */
+    struct weir_board_stripe stripe[]; /* then the catalogue */
 };
 
 _Static_assert(sizeof(struct weir_described) == 256, "byte map");
@@ -53,11 +58,82 @@ _Static_assert(offsetof(struct weir_board, stripe) % 64 == 0, "byte map");
 
 size_t weir_board_bytes(uint32_t stripes, uint32_t described);
 void weir_board_init(struct weir_table *table);
+/* The text of a label by its number; "" for none. */
+void weir_label_copy(const struct weir_table *table, uint32_t label, char text[WEIR_LABEL_MAX + 1]);
+
+/* What comes before the first lock of a call: locks are made anew in a forked child. */
+static inline int weir_board_ready(struct weir_table *table) {
+    return table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+}
+
 /* Whether what it holds may be what it holds. All locks are held. */
 int weir_board_check(struct weir_table *table, struct weir_error *error);
 
 static inline struct weir_described *weir_board_described(const struct weir_table *table) {
     return (struct weir_described *)&table->board->stripe[table->stripe_mask + 1];
+}
+
+/* ------------------------------------------------------------------------------------------ heavy.c */
+
+int weir_heavy_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error);
+
+/* A decision about one key. Its stripe's lock is held. */
+struct weir_heavy_hit {
+    const uint64_t *fingerprint;
+    const struct weir_check *check; /* with a label and a client */
+    uint32_t stripe;
+    uint32_t cell; /* WEIR_CELL_NONE: it has none */
+    bool allowed;
+    int64_t now_ns;
+};
+
+/* A hit of a client that is not known to be listed: lists it, if it is its turn. */
+void weir_heavy_find(struct weir_table *table, const struct weir_heavy_hit *hit);
+
+static inline void weir_heavy_add(struct weir_board_stripe *board, uint32_t place, bool allowed,
+                                  int64_t now_ns) {
+    struct weir_heavy_entry *entry = &board->entry[place];
+    entry->last_ns = now_ns;
+    board->score[place] += allowed ? 1 : WEIR_HEAVY_DENIED;
+    *(allowed ? &entry->allowed : &entry->denied) += 1;
+}
+
+static inline void weir_heavy_count(struct weir_table *table, const struct weir_heavy_hit *hit) {
+    struct weir_board_stripe *board = &table->board->stripe[hit->stripe];
+    uint32_t place = hit->cell == WEIR_CELL_NONE ? 0 : table->cell[hit->cell].state.heavy;
+    if (place - 1 < WEIR_HEAVY_ENTRIES && hit->now_ns < board->halve_ns) {
+        const uint64_t *there = board->entry[place - 1].fingerprint;
+        if (there[0] == hit->fingerprint[0] && there[1] == hit->fingerprint[1]) {
+            weir_heavy_add(board, place - 1, hit->allowed, hit->now_ns);
+            return;
+        }
+    }
+    if (hit->allowed && board->skip > 0)
+        board->skip--;
+    else
+        weir_heavy_find(table, hit);
+}
+
+/* Counts what became of one check, after the commit. Its stripe's lock is held. */
+static inline void weir_board_count(struct weir_table *table, const struct weir_check *check,
+                                    const struct weir_verdict *verdict,
+                                    const uint64_t fingerprint[2], uint32_t cell, int64_t now_ns) {
+    if (check->label == 0)
+        return;
+    uint32_t stripe = weir_cell_stripe(table, fingerprint);
+    uint64_t *count = table->board->stripe[stripe].count[check->label - 1];
+    bool allowed = verdict->allowed;
+    if (allowed) {
+        count[WEIR_COUNT_ALLOWED]++;
+        if (verdict->remaining <= verdict->limit / 5)
+            count[WEIR_COUNT_NEAR]++;
+    } else {
+        count[WEIR_COUNT_DENIED]++;
+    }
+    if (check->client_len == 0 || !check->client)
+        return;
+    const struct weir_heavy_hit hit = {fingerprint, check, stripe, cell, allowed, now_ns};
+    weir_heavy_count(table, &hit);
 }
 
 #endif

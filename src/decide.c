@@ -6,7 +6,8 @@
  *   3. step a copy of each key's state         the strategies
  *   4. all allowed: write the copies back      commit.c
  *      one denied:  forget them, charge none; what merely healed or expired is written
- *   5. let go, choose the deciding check
+ *   5. count what was said, if anybody wants to know (board.h)
+ *   6. let go, choose the deciding check
  *
  * When the pool of lines is empty, everything is let go, lines are reclaimed, and the decision starts over.
  *
@@ -54,7 +55,7 @@ static inline bool valid(const struct weir_check *check) {
            limit->max_delay_ns <= limit->period_ns && (uint32_t)limit->strategy < WEIR_STRATEGIES;
 }
 
-static int validate(const struct weir_table *table, const struct weir_check *checks, size_t n) {
+int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks, size_t n) {
     if (!table || !checks || n == 0)
         return WEIR_EINVAL;
     if (n > WEIR_CHECKS_MAX)
@@ -215,6 +216,7 @@ static int write_slots(struct decision *d, bool fresh) {
             int rc = weir_cell_place(txn, slot->fingerprint, d->now_ns, &cell);
             if (rc < 0)
                 return rc;
+            slot->cell = cell;
         }
         txn->change[txn->changes++] = (struct weir_change){
             .cell = cell,
@@ -250,6 +252,16 @@ static void mark_all(struct decision *d) {
     }
 }
 
+/* Of limits of which one denied, only those that denied count anything, unless each is its own decision. */
+static void count_all(const struct decision *d) {
+    for (uint32_t i = 0; i < d->n; i++) {
+        const struct slot *slot = &d->slot[d->slot_of[i]];
+        if (!d->denied || d->mode == WEIR_EACH || !d->verdicts[i].allowed)
+            weir_board_count(d->table, &d->checks[i], &d->verdicts[i], slot->fingerprint,
+                             slot->cell, d->now_ns);
+    }
+}
+
 static int attempt(struct decision *d) {
     weir_transaction_begin(&d->txn, d->table);
     int rc = take_locks(d);
@@ -262,6 +274,8 @@ static int attempt(struct decision *d) {
         rc = write_back(d);
         if (rc == 0)
             weir_transaction_commit(&d->txn);
+        if (rc == 0 && d->mode != WEIR_REFUND)
+            count_all(d);
     }
     weir_transaction_end(&d->txn);
     return rc;
@@ -293,19 +307,22 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
     bool empty = state.expires_ns == 0;
     if (fresh) {
         if (empty)
-            goto out;
+            goto count;
         weir_cell_make_room(&txn, fingerprint, now_ns);
         rc = weir_cell_place(&txn, fingerprint, now_ns, &cell);
         if (rc < 0)
             goto out;
     } else if (!empty && !txn.lines.changed && weir_commit_word(was, &state)) {
-        goto out;
+        goto count;
     }
     txn.change[txn.changes++] = (struct weir_change){.cell = cell,
                                                      .same_key = !fresh,
                                                      .fingerprint = fingerprint,
                                                      .state = empty ? NULL : &state};
     weir_transaction_commit(&txn);
+count:
+    if (mode != WEIR_REFUND)
+        weir_board_count(table, check, verdict, fingerprint, cell, now_ns);
 out:
     weir_transaction_end(&txn);
     return rc;
@@ -320,6 +337,7 @@ static void shed(struct weir_table *table, const struct weir_check *check,
     struct weir_check nothing = *check;
     struct weir_verdict verdict;
     nothing.cost = 0;
+    nothing.label = 0;
     (void)attempt_one(table, &nothing, fingerprint, now_ns, WEIR_HIT, &verdict);
 }
 
@@ -380,7 +398,7 @@ static void choose(const struct weir_check *checks, const struct weir_verdict *v
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
                 enum weir_mode mode, struct weir_verdict *verdicts,
                 struct weir_decision *decision) {
-    int rc = validate(table, checks, n);
+    int rc = weir_checks_validate(table, checks, n);
     if (rc == 0 &&
         (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND))
         rc = WEIR_EINVAL;
@@ -408,7 +426,7 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
 }
 
 int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {
-    int rc = validate(table, checks, n);
+    int rc = weir_checks_validate(table, checks, n);
     if (rc == 0 && table->home == WEIR_HOME_MEMORY)
         rc = weir_after_fork(table);
     for (size_t i = 0; i < n && rc == 0; i++) {

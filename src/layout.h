@@ -215,6 +215,9 @@ uint64_t weir_checksum(const struct weir_header *header);
 /* 64 keyed bits that stand for a client, on the board and in rules. */
 uint64_t weir_client_hash(const struct weir_table *table, const void *client, size_t client_len);
 
+/* decide.c: whether there are 1 to WEIR_CHECKS_MAX checks, each of them sound. 0 or WEIR_E…. */
+int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks, size_t n);
+
 /* commit.c */
 struct weir_change {
     uint32_t cell;                  /* index; its stripe's lock is held */

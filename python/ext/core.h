@@ -7,6 +7,7 @@
  *     py_limit.c     Limit
  *     py_decision.c  Decision, and the named tuples Verdict and WindowStats
  *     py_table.c     Table
+ *     py_board.c     what a Table tells beside its counters
  *     py_limiter.c   RateLimiter
  *
  * Everything lives in the module's state, so that each interpreter has its own. Objects whose
@@ -48,6 +49,10 @@ struct core_state {
     PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
     PyTypeObject *stats_type;
     PyTypeObject *granularity_type;
+    PyTypeObject *counts_type;
+    PyTypeObject *heavy_type;
+    PyTypeObject *described_type;
+    uint64_t tables; /* serial numbers given out */
     PyObject *error; /* WeirError and what derives from it */
     PyObject *parse_error;
     PyObject *storage_error;
@@ -57,7 +62,7 @@ struct core_state {
     PyObject *default_namespace; /* "LIMITER" */
 };
 
-/* One limit. Immutable after creation. */
+/* One limit. Immutable after creation, but for `label` and `skip`. */
 struct core_limit {
     PyObject ob_base;
     struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given */
@@ -67,6 +72,8 @@ struct core_limit {
     PyObject *prefix;    /* bytes: the namespace as keys have it */
     PyObject *weakrefs;
     Py_hash_t hash; /* -1: not computed yet */
+    uint64_t label; /* of a table whose serial is above, the label's number in the lowest byte */
+    size_t skip;    /* bytes between the namespace's slash and the client */
 };
 
 /* What weir_decide() said; the verdicts follow. */
@@ -87,6 +94,8 @@ struct core_table {
     PyObject *uri;
     PyObject *weakrefs;
     unsigned long long namespace;
+    uint64_t serial; /* of this interpreter's tables; from 1 */
+    bool reveal;
     unsigned users; /* calls that run without the GIL; the last of them closes a closed table */
 };
 
@@ -204,6 +213,10 @@ static inline bool core_is_limit(const struct core_state *state, PyObject *objec
 /* A new Limit from what the parser read; NULL with an exception set. */
 PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limit);
 
+/* A new Limit that has its strategy, in a namespace (str); NULL with an exception set. */
+PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit,
+                        PyObject *namespace);
+
 /* The limit itself if it has a strategy, else a copy with this one. New reference. */
 PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy);
 
@@ -237,11 +250,49 @@ static inline struct weir_table *core_table_borrow(struct core_table *table) {
     return table->table;
 }
 
+/* Begins and ends a call without the GIL; NULL with an exception set. */
+struct weir_table *core_table_enter(struct core_table *table);
+void core_table_leave(struct core_table *table);
+
 /* ----------------------------------------------------------------------------------- py_meter.c */
 
 /* Table.meter(name, add=0) and Table.raise_meter(name, value). */
 PyObject *core_table_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 PyObject *core_table_raise_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
+
+/* ----------------------------------------------------------------------------------- py_board.c */
+
+int32_t core_label_find(struct core_table *table, struct core_limit *limit);
+
+/* What to count a check of this limit under, on an open table. */
+static inline int32_t core_label(struct core_table *table, struct core_limit *limit) {
+    return limit->label >> 8 == table->serial ? (int32_t)(limit->label & 255)
+                                              : core_label_find(table, limit);
+}
+
+/* Finds the client in a check's key, which begins at `at` unless the limit says that it is later. */
+static inline void core_client(struct weir_check *check, const struct core_limit *limit,
+                               size_t at) {
+    at += limit->skip;
+    if (at >= check->key_len)
+        return;
+    const char *client = (const char *)check->key + at;
+    const char *slash = memchr(client, '/', check->key_len - at);
+    check->client = client;
+    check->client_len = slash ? (size_t)(slash - client) : check->key_len - at;
+}
+
+/* Methods of Table. */
+PyObject *core_table_counts(PyObject *object, PyObject *ignored);
+PyObject *core_table_heaviest(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_name_of(PyObject *object, PyObject *client);
+PyObject *core_table_note(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_describe(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
+PyObject *core_table_catalogue(PyObject *object, PyObject *ignored);
+PyObject *core_table_get_reveal(PyObject *object, void *closure);
+int core_table_set_reveal(PyObject *object, PyObject *value, void *closure);
+extern const char core_counts_doc[], core_heaviest_doc[], core_name_of_doc[], core_note_doc[],
+    core_describe_doc[], core_catalogue_doc[];
 
 /* --------------------------------------------------------------------------------- py_limiter.c */
 

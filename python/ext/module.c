@@ -335,6 +335,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->verdict_type);
     Py_VISIT(state->stats_type);
     Py_VISIT(state->granularity_type);
+    Py_VISIT(state->counts_type);
+    Py_VISIT(state->heavy_type);
+    Py_VISIT(state->described_type);
     Py_VISIT(state->error);
     Py_VISIT(state->parse_error);
     Py_VISIT(state->storage_error);
@@ -351,6 +354,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->verdict_type);
     Py_CLEAR(state->stats_type);
     Py_CLEAR(state->granularity_type);
+    Py_CLEAR(state->counts_type);
+    Py_CLEAR(state->heavy_type);
+    Py_CLEAR(state->described_type);
     Py_CLEAR(state->error);
     Py_CLEAR(state->parse_error);
     Py_CLEAR(state->storage_error);

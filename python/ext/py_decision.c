@@ -51,10 +51,22 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
             "When the window is reset, in seconds since the epoch, and what is left of it.");
         state->granularity_type =
             named_tuple(module, maker, "Granularity", "seconds name", "A unit of time.");
+        state->counts_type = named_tuple(
+            module, maker, "LimitCounts", "limit allowed denied near shadow",
+            "What became of the requests that the limits of one text were asked about.");
+        state->heavy_type =
+            named_tuple(module, maker, "Heavy", "client limit allowed denied error last",
+                        "One client under the limits of one text. `last` in seconds since the epoch.");
+        state->described_type =
+            named_tuple(module, maker, "Described", "limit before after",
+                        "A limit in use: before + client + after is the key of a client's counter.");
     }
     Py_XDECREF(collections);
     Py_XDECREF(maker);
-    return state->verdict_type && state->stats_type && state->granularity_type ? 0 : -1;
+    return state->verdict_type && state->stats_type && state->granularity_type &&
+                   state->counts_type && state->heavy_type && state->described_type
+               ? 0
+               : -1;
 }
 
 PyObject *core_verdict_new(struct core_state *state, const struct weir_verdict *verdict) {
@@ -194,6 +206,13 @@ static PyObject *get_now(PyObject *object, void *Py_UNUSED(closure)) {
     return PyFloat_FromDouble(core_ns_to_seconds(SELF(object)->now_ns));
 }
 
+static PyObject *get_rule(PyObject *object, void *Py_UNUSED(closure)) {
+    int32_t rule = SELF(object)->decision.rule;
+    return PyUnicode_FromString(rule == WEIR_RULE_BLOCK   ? "block"
+                                : rule == WEIR_RULE_ALLOW ? "allow"
+                                                          : "");
+}
+
 static PyObject *get_verdict(PyObject *object, void *Py_UNUSED(closure)) {
     struct core_decision *self = SELF(object);
     return core_verdict_new(self->state, &self->verdict[self->decision.deciding]);
@@ -306,6 +325,8 @@ static PyGetSetDef decision_getset[] = {
     {"allowed", get_allowed, NULL, PyDoc_STR("Whether no limit denied."), NULL},
     {"deciding", get_deciding, NULL, PyDoc_STR("Index of the limit to tell the client of."), NULL},
     {"verdict", get_verdict, NULL, PyDoc_STR("The Verdict of that limit."), NULL},
+    {"rule", get_rule, NULL,
+     PyDoc_STR("'block' or 'allow' if a rule about the client decided, else ''."), NULL},
     {"now", get_now, NULL, PyDoc_STR("The moment of the decision, seconds since the epoch."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

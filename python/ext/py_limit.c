@@ -89,6 +89,18 @@ PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limi
     return (PyObject *)self;
 }
 
+PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit,
+                        PyObject *namespace) {
+    struct core_limit *self = allocate(state->limit_type, namespace);
+    if (!self)
+        return NULL;
+    self->limit = *limit;
+    self->has_strategy = true;
+    self->has_max_delay = limit->strategy == WEIR_LEAKY_BUCKET &&
+                          limit->max_delay_ns != WEIR_MAX_DELAY_DEFAULT_NS;
+    return (PyObject *)self;
+}
+
 PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy) {
     if (SELF(limit)->has_strategy)
         return Py_NewRef(limit);
@@ -99,6 +111,7 @@ PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, in
     self->limit.strategy = strategy;
     self->has_strategy = true;
     self->has_max_delay = SELF(limit)->has_max_delay;
+    self->skip = SELF(limit)->skip;
     return (PyObject *)self;
 }
 
@@ -221,6 +234,7 @@ static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwarg
     self->limit = from->limit;
     self->has_strategy = from->has_strategy;
     self->has_max_delay = from->has_max_delay;
+    self->skip = from->skip;
     if (choose(self, &choices) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -282,6 +296,26 @@ static PyObject *get_max_delay(PyObject *object, void *Py_UNUSED(closure)) {
 
 static PyObject *get_namespace(PyObject *object, void *Py_UNUSED(closure)) {
     return Py_NewRef(SELF(object)->namespace);
+}
+
+static PyObject *get_skip(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSize_t(SELF(object)->skip);
+}
+
+static int set_skip(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
+    int64_t skip;
+    if (!value) {
+        PyErr_SetString(PyExc_AttributeError, "skip cannot be deleted");
+        return -1;
+    }
+    if (core_count(value, "skip", &skip) < 0)
+        return -1;
+    if ((uint64_t)skip > WEIR_KEY_MAX) {
+        PyErr_Format(PyExc_ValueError, "skip must be 0 to %zu, not %R", WEIR_KEY_MAX, value);
+        return -1;
+    }
+    SELF(object)->skip = (size_t)skip;
+    return 0;
 }
 
 static PyObject *limit_get_expiry(PyObject *object, PyObject *Py_UNUSED(ignored)) {
@@ -450,6 +484,8 @@ static PyGetSetDef limit_getset[] = {
     {"strategy", get_strategy, NULL, PyDoc_STR("Its name, or None: the limiter's."), NULL},
     {"max_delay", get_max_delay, NULL, PyDoc_STR("Seconds, or None: 0.5."), NULL},
     {"namespace", get_namespace, NULL, PyDoc_STR("First part of every key."), NULL},
+    {"skip", get_skip, set_skip,
+     PyDoc_STR("Bytes of its keys before the client, the namespace aside. May be set."), NULL},
     {"GRANULARITY", get_granularity, NULL, PyDoc_STR("(seconds, name) of the unit."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

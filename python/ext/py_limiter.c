@@ -177,8 +177,10 @@ static int read_call(struct call *call, PyObject *object, PyObject *const *args,
 static int make_check(const struct call *call, struct core_key *key, struct weir_limit *copy,
                       struct weir_check *check) {
     const struct core_limiter *self = call->self;
-    if (core_key_table(key, self->table) < 0 ||
-        core_key_join(key, call->item, call->identifiers, call->count) < 0 ||
+    if (core_key_table(key, self->table) < 0)
+        return -1;
+    size_t mark = key->len;
+    if (core_key_join(key, call->item, call->identifiers, call->count) < 0 ||
         core_key_within_bounds(key->len) < 0)
         return -1;
     *check = (struct weir_check){.limit = &call->item->limit};
@@ -190,6 +192,7 @@ static int make_check(const struct call *call, struct core_key *key, struct weir
     check->key = key->data;
     check->key_len = key->len;
     check->cost = call->cost;
+    core_client(check, call->item, mark + (size_t)PyBytes_GET_SIZE(call->item->prefix) + 1);
     return 0;
 }
 
@@ -205,6 +208,7 @@ static int decide_in_c(const struct call *call, enum weir_mode mode, struct weir
         struct core_table *store = call->self->table;
         struct weir_table *table = now_ns >= 0 && store ? core_table_borrow(store) : NULL;
         if (table) {
+            check.label = core_label(store, call->item);
             rc = weir_decide(table, &check, 1, now_ns, mode, verdict, NULL);
             if (rc < 0) {
                 core_raise(call->self->state, rc, NULL);

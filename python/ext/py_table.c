@@ -6,6 +6,7 @@
  * close() does not pull the table away from under one.
  */
 #include "core.h"
+#include "request.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -29,6 +30,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->state = state;
     self->namespace = (unsigned long long)number;
+    self->serial = ++state->tables;
     self->uri = uri ? Py_NewRef(uri) : PyUnicode_FromString("memory://");
     const char *text = self->uri ? core_c_string(self->uri, "a URI") : NULL;
     if (!text) {
@@ -54,14 +56,13 @@ static void close_if_unused(struct core_table *self) {
     self->mapped = NULL;
 }
 
-/* Begins and ends a call without the GIL; NULL with an exception set. */
-static struct weir_table *enter(struct core_table *self) {
+struct weir_table *core_table_enter(struct core_table *self) {
     struct weir_table *table = core_table_borrow(self);
     self->users += table != NULL;
     return table;
 }
 
-static void leave(struct core_table *self) {
+void core_table_leave(struct core_table *self) {
     self->users--;
     if (!self->table)
         close_if_unused(self);
@@ -100,101 +101,6 @@ static void table_dealloc(PyObject *object) {
 
 /* ------------------------------------------------------------------------------------ deciding */
 
-/* The checks of one call, their keys one after the other in one buffer. */
-struct request {
-    Py_ssize_t count;
-    PyObject *limits; /* owned: tuples or lists */
-    PyObject *keys;   /* owned, or NULL: `key` is for every limit */
-    PyObject *key;    /* borrowed */
-    PyObject *costs;  /* owned, or NULL: 1 each */
-    struct core_key bytes;
-    size_t start[WEIR_CHECKS_MAX]; /* of each key in `bytes`; they may move until all are there */
-    struct weir_check check[WEIR_CHECKS_MAX];
-};
-
-static void request_free(struct request *request) {
-    Py_XDECREF(request->limits);
-    Py_XDECREF(request->keys);
-    Py_XDECREF(request->costs);
-    core_key_free(&request->bytes);
-}
-
-/* Opens the arguments as sequences of one length. */
-static int request_sequences(struct request *request, PyObject *limits, PyObject *keys,
-                             PyObject *costs) {
-    request->limits = PySequence_Fast(limits, "limits must be a sequence of Limit");
-    if (!request->limits)
-        return -1;
-    request->count = PySequence_Fast_GET_SIZE(request->limits);
-    if (request->count < 1 || request->count > WEIR_CHECKS_MAX) {
-        PyErr_Format(PyExc_ValueError, "1 to %d limits can be decided at once, not %zd",
-                     WEIR_CHECKS_MAX, request->count);
-        return -1;
-    }
-    if (PyUnicode_Check(keys) || PyBytes_Check(keys))
-        request->key = keys;
-    else if (!(request->keys =
-                   PySequence_Fast(keys, "keys must be str, bytes or a sequence of them")))
-        return -1;
-    if (costs && costs != Py_None &&
-        !(request->costs = PySequence_Fast(costs, "costs must be a sequence of int or None")))
-        return -1;
-    if ((request->keys && PySequence_Fast_GET_SIZE(request->keys) != request->count) ||
-        (request->costs && PySequence_Fast_GET_SIZE(request->costs) != request->count)) {
-        PyErr_SetString(PyExc_ValueError, "limits, keys and costs differ in length");
-        return -1;
-    }
-    return 0;
-}
-
-/* Appends namespaces and key of check `i`. */
-static int request_key(struct request *request, const struct core_table *table,
-                       const struct core_limit *limit, Py_ssize_t i) {
-    struct core_key *bytes = &request->bytes;
-    request->start[i] = bytes->len;
-    if (core_key_table(bytes, table) < 0 || core_key_join(bytes, limit, NULL, 0) < 0 ||
-        core_key_append(bytes, "/", 1) < 0)
-        return -1;
-    size_t bare = bytes->len;
-    if (core_key_joined(bytes, request->key ? request->key
-                                            : PySequence_Fast_GET_ITEM(request->keys, i)) < 0)
-        return -1;
-    if (bytes->len == bare)
-        bytes->len--; /* no identifiers: no slash either */
-    request->check[i].key_len = bytes->len - request->start[i];
-    return core_key_within_bounds(request->check[i].key_len);
-}
-
-static int request_check(struct request *request, struct core_table *table, Py_ssize_t i) {
-    PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
-    if (!core_is_limit(table->state, limit)) {
-        PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s",
-                     Py_TYPE(limit)->tp_name);
-        return -1;
-    }
-    struct weir_check *check = &request->check[i];
-    *check = (struct weir_check){.limit = &((struct core_limit *)limit)->limit, .cost = 1};
-    if (request->costs &&
-        core_count(PySequence_Fast_GET_ITEM(request->costs, i), "cost", &check->cost) < 0)
-        return -1;
-    return request_key(request, table, (struct core_limit *)limit, i);
-}
-
-/* Reads the arguments into checks. request_free() is due in any case. */
-static int request_read(struct request *request, struct core_table *table, PyObject *limits,
-                        PyObject *keys, PyObject *costs) {
-    request->limits = request->keys = request->key = request->costs = NULL;
-    core_key_init(&request->bytes);
-    if (request_sequences(request, limits, keys, costs) < 0)
-        return -1;
-    for (Py_ssize_t i = 0; i < request->count; i++)
-        if (request_check(request, table, i) < 0)
-            return -1;
-    for (Py_ssize_t i = 0; i < request->count; i++)
-        request->check[i].key = request->bytes.data + request->start[i];
-    return 0;
-}
-
 static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
     if (nargs < 2 || nargs > 5) {
@@ -214,9 +120,9 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
     struct weir_table *table = now_ns >= 0 ? core_table_borrow(self) : NULL;
     if (!table)
         return NULL;
-    struct request request;
+    struct core_request request;
     struct core_decision *decision = NULL;
-    if (request_read(&request, self, args[0], args[1], nargs > 2 ? args[2] : NULL) == 0)
+    if (core_request_read(&request, self, args[0], args[1], nargs > 2 ? args[2] : NULL) == 0)
         decision = core_decision_new(self->state, request.count);
     /* ... and so may the reading of an odd sequence. */
     if (decision && (table = core_table_borrow(self))) {
@@ -230,7 +136,7 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
     }
     if (!table)
         Py_CLEAR(decision);
-    request_free(&request);
+    core_request_free(&request);
     return (PyObject *)decision;
 }
 
@@ -240,12 +146,12 @@ static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t
         PyErr_Format(PyExc_TypeError, "clear() takes 2 arguments (%zd given)", nargs);
         return NULL;
     }
-    struct request request;
+    struct core_request request;
     struct weir_table *table = NULL;
-    if (request_read(&request, self, args[0], args[1], NULL) == 0)
+    if (core_request_read(&request, self, args[0], args[1], NULL) == 0)
         table = core_table_borrow(self);
     int rc = table ? weir_clear(table, request.check, (size_t)request.count) : 0;
-    request_free(&request);
+    core_request_free(&request);
     if (!table)
         return NULL;
     if (rc < 0)
@@ -258,12 +164,12 @@ static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t
 
 static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
-    struct weir_table *table = enter(self);
+    struct weir_table *table = core_table_enter(self);
     if (!table)
         return NULL;
     int rc;
     Py_BEGIN_ALLOW_THREADS rc = weir_table_reset(table);
-    Py_END_ALLOW_THREADS leave(self);
+    Py_END_ALLOW_THREADS core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
     Py_RETURN_NONE;
@@ -271,13 +177,13 @@ static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
 
 static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
-    struct weir_table *table = enter(self);
+    struct weir_table *table = core_table_enter(self);
     if (!table)
         return NULL;
     struct weir_error error;
     int rc;
     Py_BEGIN_ALLOW_THREADS rc = weir_table_check(table, &error);
-    Py_END_ALLOW_THREADS leave(self);
+    Py_END_ALLOW_THREADS core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, &error);
     Py_RETURN_NONE;
@@ -299,13 +205,13 @@ static PyObject *table_check(PyObject *object, PyObject *Py_UNUSED(ignored)) {
 static PyObject *table_info(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
     int64_t now_ns = core_now(self->state);
-    struct weir_table *table = now_ns >= 0 ? enter(self) : NULL;
+    struct weir_table *table = now_ns >= 0 ? core_table_enter(self) : NULL;
     if (!table)
         return NULL;
     struct weir_table_info info;
     int rc;
     Py_BEGIN_ALLOW_THREADS rc = weir_table_info(table, now_ns, &info);
-    Py_END_ALLOW_THREADS leave(self);
+    Py_END_ALLOW_THREADS core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
     return Py_BuildValue(
@@ -341,7 +247,7 @@ PyDoc_STRVAR(
     table_doc,
     "Table(uri='memory://', /, *, namespace=0)\n--\n\n"
     "A local store, created if need be.\n\n"
-    "uri: memory://, shm://name or file:///path, with ?keys=N and &hits=N.\n"
+    "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N and &rules=N.\n"
     "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
     "Raises ParseError for a URI that cannot be read, TableError for a table that cannot be "
     "opened.\n\n"
@@ -376,6 +282,15 @@ static PyMethodDef table_methods[] = {
                "The meter becomes value, unless it is more than that already.")},
     {"verify", table_verify, METH_NOARGS,
      PyDoc_STR("verify($self, /)\n--\n\nThe full integrity check; raises TableError.")},
+    {"counts", core_table_counts, METH_NOARGS, core_counts_doc},
+    {"heaviest", (PyCFunction)(void (*)(void))core_table_heaviest, METH_VARARGS | METH_KEYWORDS,
+     core_heaviest_doc},
+    {"name_of", core_table_name_of, METH_O, core_name_of_doc},
+    {"note", (PyCFunction)(void (*)(void))core_table_note, METH_VARARGS | METH_KEYWORDS,
+     core_note_doc},
+    {"describe", (PyCFunction)(void (*)(void))core_table_describe, METH_FASTCALL,
+     core_describe_doc},
+    {"catalogue", core_table_catalogue, METH_NOARGS, core_catalogue_doc},
     {"close", table_close, METH_NOARGS,
      PyDoc_STR("close($self, /)\n--\n\nUnmaps the table; later calls raise TableError.")},
     {"__enter__", table_itself, METH_NOARGS, NULL},
@@ -387,6 +302,8 @@ static PyGetSetDef table_getset[] = {
     {"uri", get_uri, NULL, PyDoc_STR("As it was opened."), NULL},
     {"namespace", get_namespace, NULL, PyDoc_STR("As it was opened."), NULL},
     {"closed", get_closed, NULL, PyDoc_STR("Whether close() was called."), NULL},
+    {"reveal", core_table_get_reveal, core_table_set_reveal,
+     PyDoc_STR("Whether this process lists clients in clear. IP addresses always are."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -8,7 +8,7 @@ up to the next.
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple, SupportsIndex, final, overload
+from typing import Any, Final, Literal, NamedTuple, SupportsIndex, final, overload
 
 from typing_extensions import Self
 
@@ -82,6 +82,14 @@ class Limit:
     def max_delay(self) -> float | None: ...
     @property
     def namespace(self) -> str: ...
+    @property
+    def skip(self) -> int:
+        """Bytes of its keys before the client, the namespace aside: for a common prefix of keys.
+
+        May be set; no part of what makes limits equal.
+        """
+    @skip.setter
+    def skip(self, value: int, /) -> None: ...
     @property
     def GRANULARITY(self) -> Granularity: ...  # noqa: N802
     def get_expiry(self) -> int:
@@ -159,6 +167,9 @@ class Decision:
     @property
     def now(self) -> float:
         """The moment of the decision."""
+    @property
+    def rule(self) -> Literal["", "block", "allow"]:
+        """Which rule about the client decided instead of the limits, if any."""
     def texts(self, index: int, /) -> tuple[str, str, str]:
         """What headers tell of one limit, as text.
 
@@ -172,8 +183,47 @@ class Decision:
     def __getitem__(self, index: slice, /) -> tuple[Verdict, ...]: ...
     def __iter__(self) -> Iterator[Verdict]: ...
 
+class LimitCounts(NamedTuple):
+    """What became of the requests that the limits of one text were asked about.
+
+    ``limit``: the text, ``"10 per 1 minute"``, or ``"other"`` for those beyond 63 texts.
+    ``denied``: by this limit; of several limits only those that denied count anything then.
+    ``near``: of the allowed, those after which at least 80 % of the limit was used. ``shadow``:
+    would have been denied, were the limit enforced.
+    """
+
+    limit: str
+    allowed: int
+    denied: int
+    near: int
+    shadow: int
+
+class Heavy(NamedTuple):
+    """One client under the limits of one text.
+
+    ``client``: an IP address, what :attr:`Table.reveal` reveals, or ``#`` and 16 hexadecimal
+    digits. ``allowed`` and ``denied`` have happened; at most ``error`` more of what was asked for
+    may have happened before it was listed. ``last``: its latest hit, in seconds since the epoch.
+    """
+
+    client: str
+    limit: str
+    allowed: int
+    denied: int
+    error: int
+    last: float
+
+class Described(NamedTuple):
+    """A limit in use: ``before + client + after`` is the key of a client's counter."""
+
+    limit: Limit
+    before: str
+    after: str
+
 class Table:
-    """A local store: ``memory://``, ``shm://name`` or ``file:///path`` (``?keys=N&hits=N``).
+    """A local store: ``memory://``, ``shm://name`` or ``file:///path``.
+
+    After a ``?`` come ``keys=N``, ``hits=N`` and ``rules=N``, joined by ``&``.
 
     Tables of one URI but different namespaces (0 to 2**63-1) share no counter.
     """
@@ -218,6 +268,45 @@ class Table:
         """The meter becomes ``value``, unless it is more than that already."""
     def verify(self) -> None:
         """The full integrity check; raises :class:`TableError`."""
+    # -- what it tells beside its counters
+    def counts(self) -> list[LimitCounts]:
+        """How often each limit allowed and denied, in all processes, since the table was made."""
+    def heaviest(
+        self,
+        by: Literal["denied", "allowed"] = "denied",
+        count: int = 20,
+        limit: str | Limit | None = None,
+    ) -> list[Heavy]:
+        """The clients with most denied or allowed hits, heaviest first.
+
+        count: how many, 1 to 4096. limit: under this one alone.
+        """
+    def note(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        decision: Decision,
+        shadow: bool = False,
+    ) -> None:
+        """Count a decision that another store made; limits and keys as in :meth:`decide`.
+
+        shadow: it was not enforced; its denials count as such, and nothing else counts.
+        """
+    def describe(self, limit: Limit, before: str, after: str, /) -> bool:
+        """Make a limit known to :meth:`catalogue`; ``False`` if there is no room for it.
+
+        The key of a client's counter, as :meth:`decide` is given it, is ``before + client +
+        after``.
+        """
+    def catalogue(self) -> list[Described]:
+        """The limits that were described, by any process, in this table's namespace."""
+    def name_of(self, client: str | bytes, /) -> str:
+        """How :meth:`heaviest` shows a client: an IP address as it is, others as their hash."""
+    @property
+    def reveal(self) -> bool:
+        """Whether this process lists clients in clear. IP addresses always are."""
+    @reveal.setter
+    def reveal(self, value: bool, /) -> None: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -1,0 +1,29 @@
+/* The arguments of Table.decide() and its like. */
+#ifndef WEIR_REQUEST_EXT_H
+#define WEIR_REQUEST_EXT_H
+
+#include "core.h"
+
+/* The checks of one call, their keys one after the other in one buffer. */
+struct core_request {
+    Py_ssize_t count;
+    PyObject *limits; /* owned: tuples or lists */
+    PyObject *keys;   /* owned, or NULL: `key` is for every limit */
+    PyObject *key;    /* borrowed */
+    PyObject *costs;  /* owned, or NULL: 1 each */
+    struct core_key bytes;
+    size_t start[WEIR_CHECKS_MAX];  /* of each key in `bytes`; they may move until all are there */
+    size_t client[WEIR_CHECKS_MAX]; /* where in its key the identifiers begin */
+    struct weir_check check[WEIR_CHECKS_MAX];
+};
+
+/*
+ * Reads the arguments into checks on an open table. 0, or -1 with an exception set; core_request_free() is due
+ * in any case. May run Python code, which may close the table.
+ */
+int core_request_read(struct core_request *request, struct core_table *table, PyObject *limits,
+                      PyObject *keys, PyObject *costs);
+
+void core_request_free(struct core_request *request);
+
+#endif
