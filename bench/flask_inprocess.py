@@ -113,7 +113,9 @@ WORKLOADS: dict[str, Callable[[Any], tuple[flask.Flask, str]]] = {
 
 def caller(app: flask.Flask, path: str) -> Callable[[int], float]:
     """A function that makes so many requests and returns the microseconds of one."""
-    with app.test_request_context(path) as context:
+    # As a server has it.
+    client = {"REMOTE_ADDR": "127.0.0.1"}
+    with app.test_request_context(path, environ_base=client) as context:
         template = context.request.environ
     template = {name: value for name, value in template.items() if not name.startswith("werkzeug.")}
     statuses: list[str] = []

@@ -8,6 +8,7 @@
  *     py_decision.c  Decision, and the named tuples Verdict and WindowStats
  *     py_table.c     Table
  *     py_board.c     what a Table tells beside its counters
+ *     py_gate.c      Gate
  *     py_limiter.c   RateLimiter
  *
  * Everything lives in the module's state, so that each interpreter has its own. Objects whose
@@ -46,6 +47,7 @@ struct core_state {
     PyTypeObject *decision_type;
     PyTypeObject *table_type;
     PyTypeObject *limiter_type;
+    PyTypeObject *gate_type;
     PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
     PyTypeObject *stats_type;
     PyTypeObject *granularity_type;
@@ -293,6 +295,10 @@ PyObject *core_table_get_reveal(PyObject *object, void *closure);
 int core_table_set_reveal(PyObject *object, PyObject *value, void *closure);
 extern const char core_counts_doc[], core_heaviest_doc[], core_name_of_doc[], core_note_doc[],
     core_describe_doc[], core_catalogue_doc[];
+
+/* ------------------------------------------------------------------------------------ py_gate.c */
+
+extern PyType_Spec core_gate_spec;
 
 /* --------------------------------------------------------------------------------- py_limiter.c */
 

@@ -176,6 +176,18 @@ class Decision:
         What remains, the first whole second after its reset, and the whole seconds from now until
         then. In one call for the sake of web servers.
         """
+    def tell(
+        self,
+        pairs: list[tuple[str, str]],
+        index: int,
+        said: tuple[tuple[str, str], str, str, str],
+        /,
+    ) -> bool:
+        """Append headers of one limit to a list of (name, value).
+
+        These are the pair ``said[0]``, and ``texts(index)`` under the names ``said[1:]``. False,
+        and nothing is appended, if there is a Retry-After already.
+        """
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Verdict: ...
@@ -219,6 +231,37 @@ class Described(NamedTuple):
     limit: Limit
     before: str
     after: str
+#: A limit of a gate: what follows the client in its key, its cost, and the place of its verdict.
+_Item = tuple[Limit, str, int, int]
+
+@final
+class Gate:
+    """One check of a table, made beforehand: only who asks is still to be found out."""
+
+    def __new__(
+        cls,
+        table: Table,
+        looked: Sequence[_Item],
+        counted: Sequence[_Item],
+        prefix: str,
+        slot: str,
+        check: object,
+        /,
+    ) -> Self: ...
+    def ask(self, who: str, /) -> Decision:
+        """Decide for a client."""
+    def charge(self, who: str, decision: Decision, /) -> Decision:
+        """Charge each limit that has room, and put their new verdicts into the decision."""
+    def enter(
+        self, context: object, /
+    ) -> tuple[str | None, Decision | None, Exception | None] | None:
+        """Decide for the client of a Flask request context, by its address.
+
+        If no limit denies, ``context.<slot>`` becomes (None, check, who, decision), and ``None`` is
+        returned. Otherwise nothing is set and (who, decision, error) is returned: a decision that
+        denies, or why there is none; all ``None`` for a client whose address cannot be taken as it
+        is.
+        """
 
 class Table:
     """A local store: ``memory://``, ``shm://name`` or ``file:///path``.

@@ -137,19 +137,14 @@ class FullCheck:
         self.count()
         self.conclude()
 
-    def resume(self, key: str, looked: Decision | None, counted: Decision | None) -> None:
+    def resume(self, key: str, decision: Decision) -> None:
         """Go on where the fast path found that something was denied."""
         check = self.check
         self.keys[check.key_func] = as_key(key)
-        self.sort(self.prepare_all(check.metas), self.prepare_all(check.entries))
-        if looked is not None:
-            keep([*self.metas, *self.watched], looked)
+        self.sort(self.prepare_all(check.looked_metas), self.prepare_all(check.entries))
+        keep([*self.firm, *self.metas], decision)
         self.watch_metas()
-        if counted is not None:
-            keep(self.counted, counted)
-            self.passed = False
-        else:
-            self.count()
+        self.passed = False
         self.conclude()
 
     def sort(self, metas: list[Asked], asked: list[Asked]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from weir._core import CHECKS_MAX, EACH, HIT, Decision, Verdict, join_key
+from weir._core import CHECKS_MAX, EACH, HIT, Decision, join_key
 from weir._core import Limit as RateLimit
 
+from ._gate import AnyGate, make_gate
 from ._limits import RuntimeLimit, View
+from .util import get_remote_address
 
 if TYPE_CHECKING:
     from flask.ctx import RequestContext
@@ -84,53 +86,27 @@ class Entry:
         )
 
 
-class Group:
-    """Limits that are asked together, of one key: everything but the key itself."""
-
-    __slots__ = ("bounds", "costs", "keys", "suffix")
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.bounds = tuple(entry.bound for entry in entries)
-        costs = tuple(entry.cost for entry in entries)
-        self.costs = None if all(cost == 1 for cost in costs) else costs
-        suffixes = [entry.suffix for entry in entries]
-        #: What follows the key, if it is the same for all.
-        self.suffix = suffixes[0] if len(set(suffixes)) == 1 else None
-        #: Makes the keys of these limits of a text, the prefix and the key.
-        self.keys = _key_maker(suffixes)
-
-
-def _key_maker(suffixes: Sequence[str]) -> Callable[[str], str | Sequence[str]]:
-    if len(set(suffixes)) == 1:
-        one = suffixes[0]
-        return lambda text: text + one
-    if len(suffixes) == 2:
-        first, second = suffixes
-        return lambda text: (text + first, text + second)
-    return lambda text: [text + suffix for suffix in suffixes]
-
-
 class Check:
     """The limits of one check, in the order in which they are told: smallest window first."""
 
     __slots__ = (
         "complaints",
-        "counted",
         "defaults",
         "entries",
+        "follow",
+        "gate",
         "global_metas",
         "idle",
         "key_func",
-        "later",
-        "looked",
+        "later_gates",
+        "looked_metas",
         "metas",
         "mode",
         "plan",
         "prefix",
+        "said",
         "simple",
         "told",
-        "told_pair",
-        "told_there",
         "watched",
     )
 
@@ -164,13 +140,25 @@ class Check:
         #: Of these limits, if none denies: which to tell the client of.
         self.told = self.most_telling(self.entries)
         told = self.entries[self.told] if self.entries else None
-        #: Its header.
-        self.told_pair = (state.headers.limit, told.amount_text if told else "")
+        #: What headers say of it: the first of them, and the names of the others.
+        headers = state.headers
+        self.said = (
+            (headers.limit, told.amount_text if told else ""),
+            headers.remaining,
+            headers.reset,
+            headers.retry_after,
+        )
+        #: By what the gate of the limited function is opened that is called after this check, if
+        #: that can go the fast way, too.
+        self.follow: Armed | None = None
+        #: None if there is nothing to ask, or before the check is armed.
+        self.gate: AnyGate | None = None
+        self.later_gates: dict[tuple[int, ...], AnyGate] = {}
+        #: The meta limits that the gate looks at.
+        self.looked_metas = self.metas
         #: Those that count once the response is known, by their index.
         self.watched = tuple(i for i, entry in enumerate(self.entries) if entry.deduct_when)
 
-        watched = [self.entries[i] for i in self.watched]
-        counted = [entry for entry in self.entries if not entry.deduct_when]
         everything = [*self.metas, *self.entries]
         self.key_func = everything[0].key_func if everything else state.key_func
         #: The fast path can make this check: the key is all there is to find out.
@@ -182,57 +170,36 @@ class Check:
             and all(entry.is_static and entry.key_func is self.key_func for entry in everything)
             and not any(entry.bound.strategy == "leaky-bucket" for entry in self.entries)
         )
-        #: Those that count at once, and those that are only looked at; None if there are none.
-        self.counted = Group(counted) if self.simple and counted else None
-        looked = [*self.metas, *watched]
-        self.looked = Group(looked) if self.simple and looked else None
-        self.later = Group(watched) if self.simple and watched else None
-        #: Where the limit to tell of is among its like.
-        own = watched if self.told in self.watched else counted
-        self.told_there = own.index(told) if told is not None else -1
 
-    def arm(self, plan: Plan) -> Callable[[RequestContext], None]:
-        """The function that makes this check on the fast path."""
-        from ._fast import compile_check
+    def arm(self, plan: Plan, before: Check | None = None) -> tuple[Enter, Resume]:
+        """Make the gate of this check, and what opens it.
+
+        before: a check that was made just before this one in any request that comes here.
+        """
+        from ._fast import open_gate
 
         self.plan = plan
-        return compile_check(self, plan)
+        asked_already = set()
+        if before is not None and before.key_func is self.key_func is get_remote_address:
+            # The same question about the same client, a moment ago.
+            asked_already = {(meta.bound, meta.scope) for meta in before.metas}
+        self.looked_metas = tuple(
+            meta for meta in self.metas if (meta.bound, meta.scope) not in asked_already
+        )
+        metas = list(enumerate(self.looked_metas, len(self.entries)))
+        watched = [(i, self.entries[i]) for i in self.watched]
+        counted = [(i, entry) for i, entry in enumerate(self.entries) if not entry.deduct_when]
+        if metas or self.entries:
+            self.gate = make_gate(self, plan.state, [*metas, *watched], counted)
+        return open_gate(self, plan)
 
-    def verdicts(
-        self,
-        counted: Decision | None,
-        looked: Decision | None,
-        wanted: Sequence[int] = (),
-        after: Decision | None = None,
-    ) -> list[Verdict]:
-        """What all limits said, in their order.
-
-        counted, looked: decisions of the fast path. after: of the limits at ``wanted``, after the
-        view.
-        """
-        at_once = iter(counted or ())
-        watched = iter(looked[len(self.metas) :] if looked is not None else ())
-        verdicts = [next(watched if entry.deduct_when else at_once) for entry in self.entries]
-        for i, verdict in zip(wanted, after or (), strict=False):
-            if verdict.allowed:
-                verdicts[i] = verdict
-        return verdicts
-
-    def told_in(
-        self,
-        counted: Decision | None,
-        looked: Decision | None,
-        wanted: Sequence[int],
-        after: Decision | None,
-    ) -> tuple[Decision | None, int]:
-        """Which of these decisions tells of the limit to tell of, and where in it."""
-        if self.told not in self.watched:
-            return counted, self.told_there
-        if after is not None and self.told in wanted:
-            index = wanted.index(self.told)
-            if after[index].allowed:
-                return after, index
-        return looked, len(self.metas) + self.told_there
+    def later(self, wanted: Sequence[int]) -> AnyGate:
+        """The gate of these of the limits that count once the response is known."""
+        gate = self.later_gates.get(tuple(wanted))
+        if gate is None:
+            gate = make_gate(self, self.plan.state, [], [(i, self.entries[i]) for i in wanted])
+            self.later_gates[tuple(wanted)] = gate
+        return gate
 
     def key_of(self, key: str, entry: Entry) -> str:
         """What the storage knows a static limit by."""
@@ -247,15 +214,24 @@ class Check:
         return 0 if entries else -1
 
 
-#: What the request context holds before a check: the view, and the function that makes its check.
-Armed: TypeAlias = "tuple[View, Callable[[RequestContext], None]]"
+#: Who asked, the decision, and why there is none; None for what there is not.
+Outcome: TypeAlias = "tuple[str | None, Decision | None, Exception | None]"
+
+#: Makes a check: None if the request may go on.
+Enter: TypeAlias = "Callable[[RequestContext], Outcome | None]"
+
+#: Goes on, at length, where that did not return None.
+Resume: TypeAlias = "Callable[[RequestContext, Outcome], None]"
+
+#: What the request context holds before a check: the function that it belongs to, and what makes
+#: it.
+Armed: TypeAlias = "tuple[View, Enter, Resume]"
 
 #: See :attr:`AppState.ready`.
-Ready: TypeAlias = "tuple[Any, Armed, Callable[[RequestContext], None] | None]"
+Ready: TypeAlias = "tuple[Any, Armed, Enter | None, Resume]"
 
-#: What it holds after one: None, the check, the key, and the decisions about the limits that
-#: counted and those that were looked at.
-Seen: TypeAlias = "tuple[None, Check, str, Decision | None, Decision | None]"
+#: What it holds after one: None, the check, who asked, and the decision if anything was asked.
+Seen: TypeAlias = "tuple[None, Check, str, Decision | None]"
 
 #: Stands for the function when there is none.
 NOBODY = View("")

@@ -5,9 +5,9 @@ a check can go this way is known when its plan is made (:attr:`Check.simple`). A
 else happens (a denial, an error, a key that is empty or no text) the long way takes over with what
 is known by then, so that the storage is not asked twice.
 
-Each such check is made into a function of the request context, in which everything but the key is
-at hand. The request context holds, under the limiter's slot, first the view and the function for
-its check (:data:`Armed`), then what came of the check that was made last (:data:`Seen`).
+Each such check has a gate, in which everything but the client is at hand (:mod:`weir.flask._gate`).
+The request context holds, under the limiter's slot, first the view and what opens the gate of its
+check (:data:`Armed`), then what came of the check that was made last (:data:`Seen`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask.ctx import RequestContext
 from flask.wrappers import Response
 
-from weir._core import EACH, HIT, TEST, Decision, join_key
+from weir._core import Decision, Gate
 
 from ._ask import StoreFailedError
-from ._check import Group
 from ._context import current_context
 from ._request import RequestState
 from .util import get_remote_address
 
 if TYPE_CHECKING:
-    from ._check import Check, Seen
+    from ._check import Check, Enter, Outcome, Resume
     from ._limiter import Limiter
     from ._limits import View
     from ._plan import Plan
@@ -57,8 +56,9 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
             ready = state.ready.get((rule.endpoint, request.method))
             if ready is not None and ready[0] is views.get(rule.endpoint):
                 setattr(context, slot, ready[1])
-                if ready[2] is not None:
-                    ready[2](context)
+                enter = ready[2]
+                if enter is not None and (outcome := enter(context)) is not None:
+                    ready[3](context, outcome)
                 return
         if state.enabled:
             RequestState.start(context, slot, state.plan_for(request)).begin()
@@ -71,32 +71,20 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
             return response
         if seen[0] is not None:
             return response  # there was nothing to check
-        _, check, _, decision, looked = seen
+        _, check, key, decision = seen
+        if check.watched:
+            decision = count_later(check, key, decision, response)
+            if decision is not seen[3]:
+                setattr(current(), slot, (None, check, key, decision))
         told = check.told
-        writer = state.headers
-        if check.later is not None:
-            wanted, after = count_later(seen, response)
-            if writer.plain:
-                decision, told = check.told_in(decision, looked, wanted, after)
-            else:
-                decision = check.verdicts(decision, looked, wanted, after)
         if told < 0:
             return response
+        writer = state.headers
         if writer.plain:
-            # What most want told, without a call: see HeaderWriter.write() for the same at length.
-            remaining, reset, wait = decision.texts(told)
-            pairs = response.headers._list
-            for name, _ in pairs:
-                if len(name) == 11 and name.lower() == "retry-after":
-                    wait = str(writer.merge(response.headers, int(wait)))
-                    pairs = response.headers._list
-                    break
-            pairs += (
-                check.told_pair,
-                (writer.remaining, remaining),
-                (writer.reset, reset),
-                (writer.retry_after, wait),
-            )
+            # What most want told, in one call: see HeaderWriter.write() for the same at length.
+            headers = response.headers
+            if not decision.tell(headers._list, told, check.said):
+                writer.write(headers, check.entries, decision, told)
         elif writer.kinds:
             writer.write(response.headers, check.entries, decision, told)
         return response
@@ -118,13 +106,16 @@ def limited(limiter: Limiter, view: View, function: Callable[P, R]) -> Callable[
             return function(*args, **kwargs)  # called outside of a request: nobody is asking
         seen = getattr(context, slot, None)
         wake = 0.0
-        if seen.__class__ is tuple and seen[0] is view:
-            seen[1](context)
+        armed = None
+        if seen.__class__ is tuple:
+            # Nothing was checked yet, or the check before dispatch went the fast way.
+            armed = seen if seen[0] is not None else seen[1].follow
+        if armed is not None and armed[0] is view:
+            outcome = armed[1](context)
+            if outcome is not None:
+                armed[2](context, outcome)
             if not asynchronous:
                 return function(*args, **kwargs)
-        elif seen.__class__ is tuple and seen[0] is None and seen[1].plan.follows(seen[1], view):
-            # The check before dispatch went the fast way, and this one can, too.
-            seen[1].plan.fast_call[1](context)
         else:
             full = RequestState.of(context, limiter)
             if full is not None:
@@ -146,102 +137,64 @@ async def _later(wake: float, function: Callable[..., Any], *args: Any, **kwargs
     return await function(*args, **kwargs)
 
 
-def compile_check(check: Check, plan: Plan) -> Callable[[RequestContext], None]:
-    """The function that makes ``check``: it returns if the request may go on, and raises otherwise.
-
-    For a check that is :attr:`Check.simple`.
-    """
-    slot = plan.state.slot
-    ask = plan.state.decide
+def open_gate(check: Check, plan: Plan) -> tuple[Enter, Resume]:
+    """What makes ``check``, which is :attr:`Check.simple`, and what goes on if it does not pass."""
+    state = plan.state
+    slot = state.slot
+    gate = check.gate
     key_func = check.key_func
-    prefix = check.prefix
-    looked_at = check.looked
-    group = check.counted
-    suffix = group.suffix if group is not None else None
-    if looked_at is not None:
-        looked_bounds, looked_costs, looked_keys = looked_at.bounds, looked_at.costs, looked_at.keys
-    if group is not None:
-        bounds, costs, keys = group.bounds, group.costs, group.keys
 
-    by_address = key_func is get_remote_address
+    def nothing(context: RequestContext) -> None:
+        setattr(context, slot, (None, check, "", None))
 
-    def run(context: RequestContext) -> None:
-        key: str | None = None
-        if by_address:
-            key = context.request.remote_addr
-            if not key or ":" in key:
-                key = None  # not as plain as an IPv4 address
-        if key is None:
-            try:
-                key = key_func()
-            except Exception:
-                RequestState.start(context, slot, plan).swallow()
-                return
-            if key.__class__ is not str or not key:
-                RequestState.start(context, slot, plan).run(check)
-                return
-        looked = counted = None
+    def enter(context: RequestContext) -> Outcome | None:
         try:
-            text = key if key.isascii() and "/" not in key and "%" not in key else join_key(key)
-            if prefix:
-                text = prefix + text
-            if looked_at is not None:
-                looked = ask(looked_bounds, looked_keys(text), looked_costs, TEST)
-            if group is not None and (looked is None or looked.allowed):
-                counted = ask(bounds, keys(text), costs, HIT)
-        except Exception as error:
-            fail(context, key, error)
-            return
-        if (counted is None or counted.allowed) and (looked is None or looked.allowed):
-            setattr(context, slot, (None, check, key, counted, looked))
-        else:
-            RequestState.start(context, slot, plan).go_on(check, key, looked, counted)
-
-    def fail(context: RequestContext, key: str, error: Exception) -> None:
-        failure = StoreFailedError(error, ask)
-        RequestState.start(context, slot, plan).go_on(check, key, None, None, failure)
-
-    if not by_address or looked_at is not None or suffix is None:
-        return run
-
-    def run_for_address(context: RequestContext) -> None:
-        """The same for an IPv4 address and a single scope."""
-        key = context.request.remote_addr
-        if not key or ":" in key:
-            run(context)
-            return
+            key = key_func()
+        except Exception:
+            RequestState.start(context, slot, plan).swallow()
+            return None
+        if key.__class__ is not str or not key:
+            return None, None, None
         try:
-            counted = ask(bounds, f"{prefix}{key}{suffix}", costs, HIT)
+            decision = ask(key)
         except Exception as error:
-            fail(context, key, error)
-            return
-        if counted.allowed:
-            setattr(context, slot, (None, check, key, counted, None))
+            return key, None, error
+        if not decision.allowed:
+            return key, decision, None
+        setattr(context, slot, (None, check, key, decision))
+        return None
+
+    def resume_by_address(context: RequestContext, outcome: Outcome) -> None:
+        again = enter(context) if outcome[0] is None else outcome  # no address, or one of IPv6
+        if again is not None:
+            resume(context, again)
+
+    def resume(context: RequestContext, outcome: Outcome) -> None:
+        key, decision, error = outcome
+        request = RequestState.start(context, slot, plan)
+        if key is not None and decision is not None:
+            request.go_on(check, key, decision)
+        elif key is not None and error is not None:
+            request.go_on(check, key, StoreFailedError(error, state.decide))
         else:
-            RequestState.start(context, slot, plan).go_on(check, key, None, counted)
+            request.run(check)  # the key is empty or no text
 
-    return run_for_address
+    if gate is None:
+        return nothing, resume
+    ask = gate.ask
+    if key_func is get_remote_address and isinstance(gate, Gate):
+        return gate.enter, resume_by_address
+    return enter, resume
 
 
-def count_later(seen: Seen, response: Response) -> tuple[Sequence[int], Decision | None]:
-    """Count the limits with ``deduct_when`` that say so: which they are, and what they said."""
-    _, check, key, _, _ = seen
+def count_later(check: Check, key: str, decision: Decision, response: Response) -> Decision:
+    """Count the limits with ``deduct_when`` that say so; the decision after that."""
     entries = check.entries
-    wanted: Sequence[int] = check.watched
-    for i in check.watched:
-        if not entries[i].deduct_when(response):  # type: ignore[misc]
-            wanted = [n for n in wanted if n != i]
+    wanted = [i for i in check.watched if entries[i].deduct_when(response)]  # type: ignore[misc]
     if not wanted:
-        return wanted, None
-    later = check.later
-    if later is None or wanted is not check.watched:
-        later = Group([entries[i] for i in wanted])
-    state = check.plan.state
+        return decision
     try:
-        text = key if key.isascii() and "/" not in key and "%" not in key else join_key(key)
-        return wanted, state.decide(
-            later.bounds, later.keys(check.prefix + text), later.costs, EACH
-        )
+        return check.later(wanted).charge(key, decision)
     except Exception as error:
-        state.fail_late(error)
-        return wanted, None
+        check.plan.state.fail_late(error)
+        return decision

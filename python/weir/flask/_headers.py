@@ -154,9 +154,7 @@ class HeaderWriter:
             return policy_names(entries)[told].strip('"')
         return str(entries[told].limit.limit)
 
-    def describe(
-        self, entries: Sequence[Entry], verdicts: Verdicts, told: int
-    ) -> dict[str, str]:
+    def describe(self, entries: Sequence[Entry], verdicts: Verdicts, told: int) -> dict[str, str]:
         """The headers by themselves, for the handler of an exception."""
         now = time.time()
         verdict = verdicts[told]

@@ -29,15 +29,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._check import NOBODY, Armed, Ask, Broken, Check, Entry, Node
+from ._check import NOBODY, Armed, Ask, Broken, Check, Enter, Entry, Node, Resume
 from ._limits import Limit, RuntimeLimit, View, iterate
 from ._registry import Blueprints, find_handlers, find_view
 from .constants import ExemptionScope
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from flask.ctx import RequestContext
-
     from ._state import AppState
 
 #: How many endpoints are remembered before starting anew.
@@ -276,6 +274,7 @@ class Plan:
         "function",
         "key",
         "resolver",
+        "resume_before",
         "state",
     )
 
@@ -296,7 +295,8 @@ class Plan:
         #: For the fast path: what the request context holds at first, None if this is no way for
         #: it; and what makes the check before dispatch, None if there is none.
         self.fast_call: Armed | None = None
-        self.fast_before: Callable[[RequestContext], None] | None = None
+        self.fast_before: Enter | None = None
+        self.resume_before: Resume | None = None
         self.find_fast_path()
 
     def find_fast_path(self) -> None:
@@ -307,19 +307,15 @@ class Plan:
         view = self.resolver.view
         if before.watched and self.resolver.leaves_defaults:
             return  # two checks with counts that depend on the response
-        run = before.arm(self)
+        enter, resume = before.arm(self)
         if not before.idle:
-            self.fast_before = run
-        self.fast_call = (NOBODY, run)
+            self.fast_before = enter
+        self.resume_before = resume
+        self.fast_call = (NOBODY, enter, resume)
         if view is not None and not self.exempt and not self.resolver.inner:
             check = self.call(view, False)
             if not check.is_ask and check.simple:
-                self.fast_call = (view, check.arm(self))
-
-    def follows(self, check: Check, view: View) -> bool:
-        """Whether, after ``check`` before dispatch, that of ``view`` can go the fast way."""
-        armed = self.fast_call
-        return armed is not None and armed[0] is view and self.before is check
+                self.fast_call = before.follow = (view, *check.arm(self, before))
 
     def _before(self) -> Check:
         application, defaults, declared = self.resolver.before_dispatch()

@@ -73,13 +73,13 @@ class RequestState:
     ) -> RequestState:
         """Go on from what the fast path found out."""
         slot = limiter._slot
-        if len(seen) == 2:
+        if len(seen) == 3:
             state: AppState = context.app.extensions["weir"][limiter]
             return cls.start(context, slot, state.plan_for(context.request))
-        _, check, key, counted, looked = seen
+        _, check, key, decision = seen
         self = cls.start(context, slot, check.plan)
         entries = check.entries
-        verdicts = check.verdicts(counted, looked)
+        verdicts = decision[: len(entries)] if decision is not None else ()
         if check.watched:
             self.pending = []
             for i in check.watched:
@@ -154,25 +154,17 @@ class RequestState:
         except StoreFailedError as failure:
             self.fail(check, failure)
 
-    def go_on(
-        self,
-        check: Check,
-        key: str,
-        looked: Decision | None,
-        counted: Decision | None,
-        failure: StoreFailedError | None = None,
-    ) -> None:
+    def go_on(self, check: Check, key: str, said: Decision | StoreFailedError) -> None:
         """Go on with a check where the fast path was denied or failed."""
         if check.defaults:
             self.defaults_counted = True
         try:
-            if failure is not None:
-                self.fail(check, failure)
-                return
             try:
-                FullCheck(self, check).resume(key, looked, counted)
-            except StoreFailedError as later:
-                self.fail(check, later)
+                if isinstance(said, StoreFailedError):
+                    raise said
+                FullCheck(self, check).resume(key, said)
+            except StoreFailedError as failure:
+                self.fail(check, failure)
         except RateLimitExceeded:
             raise
         except Exception:

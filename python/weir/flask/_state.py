@@ -313,8 +313,9 @@ class AppState:
                 ready.clear()
                 self.learned.clear()
             plans[key] = plan
-            if plan.fast_call is not None and self.identify is None and self.enabled:
-                ready[endpoint, method] = (function, plan.fast_call, plan.fast_before)
+            resume = plan.resume_before
+            if plan.fast_call and resume and self.identify is None and self.enabled:
+                ready[endpoint, method] = (function, plan.fast_call, plan.fast_before, resume)
         return plan
 
     def resolve(
