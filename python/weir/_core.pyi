@@ -231,6 +231,7 @@ class Described(NamedTuple):
     limit: Limit
     before: str
     after: str
+
 #: A limit of a gate: what follows the client in its key, its cost, and the place of its verdict.
 _Item = tuple[Limit, str, int, int]
 
