@@ -1,6 +1,6 @@
 /* The module: its state, errors, numbers, parse(), unlink(). */
 #include "core.h"
-#include "remote_request.h"
+#include "stores.h"
 
 #include <errno.h>
 #include <string.h>

@@ -230,7 +230,7 @@ PyObject *core_table_note(PyObject *object, PyObject *args, PyObject *kwargs) {
     struct core_request request;
     struct weir_table *table = NULL;
     int rc = 0;
-    if (core_request_read(&request, self, limits, keys, NULL) == 0) {
+    if (core_request_read(&request, self->state, self, limits, keys, NULL) == 0) {
         if (request.count != Py_SIZE(decision))
             PyErr_Format(PyExc_ValueError, "a decision of %zd limits for %zd", Py_SIZE(decision),
                          request.count);

@@ -2,7 +2,8 @@
  * MemcachedCheck: one limit of a decision on Memcached, what to send for it, and what came back. Holds no
  * connection: weir.stores.memcached moves the bytes.
  */
-#include "remote_request.h"
+#include "stores.h"
+#include "request.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -200,8 +201,8 @@ static PyObject *module_checks(PyObject *module, PyObject *args) {
     PyObject *type = PyObject_GetAttrString(module, "MemcachedCheck");
     if (!type)
         return NULL;
-    struct remote_request request;
-    if (remote_request_read(&request, state, limits, keys, costs) == 0)
+    struct core_request request;
+    if (core_request_read(&request, state, NULL, limits, keys, costs) == 0)
         list = PyList_New(request.count);
     for (Py_ssize_t i = 0; list && i < request.count; i++) {
         PyObject *check =
@@ -211,7 +212,7 @@ static PyObject *module_checks(PyObject *module, PyObject *args) {
         else
             PyList_SET_ITEM(list, i, check);
     }
-    remote_request_free(&request);
+    core_request_free(&request);
     Py_DECREF(type);
     return list;
 }

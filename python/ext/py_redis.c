@@ -6,7 +6,8 @@
  *     socket.send(command)                    the buffer protocol
  *     decision = command.read(socket.recv(65536))
  */
-#include "remote_request.h"
+#include "request.h"
+#include "stores.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -251,9 +252,9 @@ static void codec_dealloc(PyObject *object) {
 
 static PyObject *make(struct redis_codec *self, PyObject *limits, PyObject *keys, PyObject *costs,
                       int64_t mode, int32_t clear) {
-    struct remote_request request;
+    struct core_request request;
     PyObject *command = NULL;
-    if (remote_request_read(&request, self->state, limits, keys, costs) == 0) {
+    if (core_request_read(&request, self->state, NULL, limits, keys, costs) == 0) {
         struct weir_redis_request redis = {
             .checks = request.check,
             .n = (size_t)request.count,
@@ -266,7 +267,7 @@ static PyObject *make(struct redis_codec *self, PyObject *limits, PyObject *keys
         };
         command = new_command(self, &redis);
     }
-    remote_request_free(&request);
+    core_request_free(&request);
     return command;
 }
 
@@ -314,11 +315,11 @@ static PyObject *codec_find_slots(PyObject *object, PyObject *const *args, Py_ss
         PyErr_Format(PyExc_TypeError, "slots() takes 2 arguments (%zd given)", nargs);
         return NULL;
     }
-    struct remote_request request;
+    struct core_request request;
     PyObject *list = NULL;
     struct core_key name;
     core_key_init(&name);
-    if (remote_request_read(&request, self->state, args[0], args[1], NULL) == 0)
+    if (core_request_read(&request, self->state, NULL, args[0], args[1], NULL) == 0)
         list = PyList_New(request.count);
     for (Py_ssize_t i = 0; list && i < request.count; i++) {
         size_t prefix_len = (size_t)PyBytes_GET_SIZE(self->prefix);
@@ -335,7 +336,7 @@ static PyObject *codec_find_slots(PyObject *object, PyObject *const *args, Py_ss
             PyList_SET_ITEM(list, i, slot);
     }
     core_key_free(&name);
-    remote_request_free(&request);
+    core_request_free(&request);
     return list;
 }
 

@@ -122,7 +122,7 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
         return NULL;
     struct core_request request;
     struct core_decision *decision = NULL;
-    if (core_request_read(&request, self, args[0], args[1], nargs > 2 ? args[2] : NULL) == 0)
+    if (core_request_read(&request, self->state, self, args[0], args[1], nargs > 2 ? args[2] : NULL) == 0)
         decision = core_decision_new(self->state, request.count);
     /* ... and so may the reading of an odd sequence. */
     if (decision && (table = core_table_borrow(self))) {
@@ -148,7 +148,7 @@ static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t
     }
     struct core_request request;
     struct weir_table *table = NULL;
-    if (core_request_read(&request, self, args[0], args[1], NULL) == 0)
+    if (core_request_read(&request, self->state, self, args[0], args[1], NULL) == 0)
         table = core_table_borrow(self);
     int rc = table ? weir_clear(table, request.check, (size_t)request.count) : 0;
     core_request_free(&request);

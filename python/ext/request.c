@@ -1,4 +1,4 @@
-/* The arguments of decide() and its like, read into checks. */
+/* From the arguments of decide() and clear() to checks. */
 #include "request.h"
 
 void core_request_free(struct core_request *request) {
@@ -38,12 +38,12 @@ static int request_sequences(struct core_request *request, PyObject *limits, PyO
     return 0;
 }
 
-/* Appends namespaces and key of check `i`. */
+/* Appends the table's mark, namespace and key of check `i`. */
 static int request_key(struct core_request *request, const struct core_table *table,
                        const struct core_limit *limit, Py_ssize_t i) {
     struct core_key *bytes = &request->bytes;
     request->start[i] = bytes->len;
-    if (core_key_table(bytes, table) < 0 || core_key_join(bytes, limit, NULL, 0) < 0 ||
+    if ((table && core_key_table(bytes, table) < 0) || core_key_join(bytes, limit, NULL, 0) < 0 ||
         core_key_append(bytes, "/", 1) < 0)
         return -1;
     size_t bare = bytes->len;
@@ -57,37 +57,40 @@ static int request_key(struct core_request *request, const struct core_table *ta
     return core_key_within_bounds(request->check[i].key_len);
 }
 
-static int request_check(struct core_request *request, struct core_table *table, Py_ssize_t i) {
+static int request_check(struct core_request *request, struct core_state *state,
+                         struct core_table *table, Py_ssize_t i) {
     PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
-    if (!core_is_limit(table->state, limit)) {
+    if (!core_is_limit(state, limit)) {
         PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s",
                      Py_TYPE(limit)->tp_name);
         return -1;
     }
     struct weir_check *check = &request->check[i];
     *check = (struct weir_check){.limit = &((struct core_limit *)limit)->limit,
-                                 .cost = 1,
-                                 .label = core_label(table, (struct core_limit *)limit)};
+                                 .cost = 1};
+    if (table)
+        check->label = core_label(table, (struct core_limit *)limit);
     if (request->costs &&
         core_count(PySequence_Fast_GET_ITEM(request->costs, i), "cost", &check->cost) < 0)
         return -1;
     return request_key(request, table, (struct core_limit *)limit, i);
 }
 
-int core_request_read(struct core_request *request, struct core_table *table, PyObject *limits,
-                      PyObject *keys, PyObject *costs) {
+int core_request_read(struct core_request *request, struct core_state *state,
+                      struct core_table *table, PyObject *limits, PyObject *keys, PyObject *costs) {
     request->limits = request->keys = request->key = request->costs = NULL;
     core_key_init(&request->bytes);
     if (request_sequences(request, limits, keys, costs) < 0)
         return -1;
     for (Py_ssize_t i = 0; i < request->count; i++)
-        if (request_check(request, table, i) < 0)
+        if (request_check(request, state, table, i) < 0)
             return -1;
     for (Py_ssize_t i = 0; i < request->count; i++) {
         request->check[i].key = request->bytes.data + request->start[i];
-        core_client(&request->check[i],
-                    (struct core_limit *)PySequence_Fast_GET_ITEM(request->limits, i),
-                    request->client[i]);
+        if (table)
+            core_client(&request->check[i],
+                        (struct core_limit *)PySequence_Fast_GET_ITEM(request->limits, i),
+                        request->client[i]);
     }
     return 0;
 }

@@ -1,4 +1,4 @@
-/* The arguments of Table.decide() and its like. */
+/* The arguments of decide() and clear(), for tables and for remote stores. */
 #ifndef WEIR_REQUEST_EXT_H
 #define WEIR_REQUEST_EXT_H
 
@@ -18,11 +18,12 @@ struct core_request {
 };
 
 /*
- * Reads the arguments into checks on an open table. 0, or -1 with an exception set; core_request_free() is due
- * in any case. May run Python code, which may close the table.
+ * Reads the arguments into checks. On a table, keys carry its mark, and checks say who the client is and what
+ * to count them under; table NULL: for a remote store. 0, or -1 with an exception set; core_request_free() is
+ * due in any case. May run Python code, which may close the table.
  */
-int core_request_read(struct core_request *request, struct core_table *table, PyObject *limits,
-                      PyObject *keys, PyObject *costs);
+int core_request_read(struct core_request *request, struct core_state *state,
+                      struct core_table *table, PyObject *limits, PyObject *keys, PyObject *costs);
 
 void core_request_free(struct core_request *request);
 

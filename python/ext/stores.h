@@ -1,0 +1,11 @@
+/* The codecs of remote stores, and what else of them the module has. */
+#ifndef WEIR_STORES_EXT_H
+#define WEIR_STORES_EXT_H
+
+#include "core.h"
+
+/* Add RedisCodec, MemcachedCheck, and what belongs to them to the module. 0, or -1 with an exception set. */
+int remote_init(PyObject *module);
+int memcached_init(PyObject *module);
+
+#endif
