@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import select
 import time
 from types import ModuleType
 from typing import Any
@@ -71,12 +72,22 @@ def scheme_of(uri: str) -> str:
     return uri.partition("://")[0]
 
 
-def failure(store: str, error: BaseException | str) -> StorageError:
-    """The error to raise when ``store``, an address that may be shown, could not decide."""
-    text = str(error) or type(error).__name__
+def failure(store: str, error: BaseException | str, text: str = "") -> StorageError:
+    """The error to raise when ``store``, an address that may be shown, could not decide.
+
+    text: what to say of ``error`` instead of its own words.
+    """
+    text = text or str(error) or type(error).__name__
     failed = StorageError(f"{store}: {text}")
     failed.storage_error = error if isinstance(error, Exception) else None
     return failed
+
+
+def is_readable(sock: Any) -> bool:
+    """Whether a socket has something to read at this moment, be it the end."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Hosts:

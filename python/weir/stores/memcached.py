@@ -11,6 +11,7 @@ Options are pymemcache's; ``socket_timeout`` is its ``timeout`` and ``connect_ti
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import random
 import time
@@ -37,6 +38,7 @@ from ._common import (
     Hosts,
     check_uri,
     failure,
+    is_readable,
     monotonic,
     need,
     seconds,
@@ -46,6 +48,8 @@ from ._common import (
 from ._denials import Denials
 
 __all__ = ["MemcachedStorage"]
+
+logger = logging.getLogger("weir")
 
 T = TypeVar("T")
 
@@ -82,7 +86,11 @@ class _Node:
         self._idle: list[Any] = []
         #: Whether the server knows meta commands; ``None``: not known yet.
         self.meta: bool | None = None
-        place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+        if isinstance(address, str):
+            place = address
+        else:
+            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            place = f"{host}:{address[1]}"
         self.name = f"memcached://{place}"
 
     def forget_connections(self) -> None:
@@ -93,22 +101,30 @@ class _Node:
         for client in idle:
             client.close()
 
-    def use(self, ask: Callable[[Any], T]) -> T:
-        """What ``ask`` makes of a client of pymemcache's, which is nobody else's meanwhile."""
+    def use(self, ask: Callable[[Any], T], once: bool = False) -> T:
+        """What ``ask`` makes of a client of pymemcache's, which is nobody else's meanwhile.
+
+        once: what may have been done already is not done again; it would be given back twice.
+        """
         try:
             client = self._idle.pop()
         except IndexError:
             return self._use_anew(ask)
+        if once and (client.sock is None or is_readable(client.sock)):
+            client.close()
+            return self._use_anew(ask)
         try:
             answer = ask(client)
-        except (ConnectionResetError, BrokenPipeError, self._storage.closed_error):
-            # It was closed while nobody used it.
+        except (ConnectionResetError, BrokenPipeError, self._storage.closed_error) as error:
             client.close()
+            if once:
+                raise self.failure(error) from error
+            # It was closed while nobody used it.
             self.close()
             return self._use_anew(ask)
         except BaseException as error:
             client.close()
-            raise self._failure(error) from error
+            raise self.failure(error) from error
         self._idle.append(client)
         return answer
 
@@ -120,20 +136,22 @@ class _Node:
             answer = ask(client)
         except BaseException as error:
             client.close()
-            raise self._failure(error) from error
+            raise self.failure(error) from error
         self._idle.append(client)
         return answer
 
-    def _failure(self, error: BaseException) -> BaseException:
+    def failure(self, error: BaseException) -> BaseException:
         if isinstance(error, TimeoutError):
-            return failure(self.name, f"no answer within {self._storage.deadline:g} s")
+            return failure(self.name, error, f"no answer within {self._storage.deadline:g} s")
+        if isinstance(error, self._storage.closed_error):
+            return failure(self.name, error, "the server closed the connection")
         if isinstance(error, OSError | ValueError | self._storage.client_error):
             return failure(self.name, error)
         return error
 
-    def talk(self, commands: Sequence[bytes]) -> list[_Count]:
+    def talk(self, commands: Sequence[bytes], once: bool = False) -> list[_Count]:
         """Send meta commands in one go."""
-        return self.use(partial(_talk, commands=commands))
+        return self.use(partial(_talk, commands=commands), once)
 
 
 def _version(text: bytes) -> tuple[int, ...]:
@@ -391,19 +409,32 @@ class MemcachedStorage(Storage):
         if node.meta is None:
             node.use(_connected)
         if self._meta is False or not node.meta:
-            return [node.use(partial(_count_by_incr, check=c, what=w)) for c, w in asked]
-        return node.talk([check.command(what, 0, true_time()) for check, what in asked])
+            return [
+                node.use(partial(_count_by_incr, check=check, what=what), what == _GIVE_BACK)
+                for check, what in asked
+            ]
+        once = any(what == _GIVE_BACK for _, what in asked)
+        return node.talk([check.command(what, 0, true_time()) for check, what in asked], once)
 
     def undo(self, check: MemcachedCheck, count: _Count) -> None:
-        """Take a charge back, unless its window has ended: the next one is none of ours."""
+        """Take a charge back, unless its window has ended: the next one is none of ours.
+
+        What cannot be taken back stays charged.
+        """
         node = self._node(check.name)
+        try:
+            self._undo(node, check, count)
+        except StorageError as error:
+            logger.warning("%s; a charged limit could not be given back", error)
+
+    def _undo(self, node: _Node, check: MemcachedCheck, count: _Count) -> None:
         if self._meta is False or not node.meta:
             if count.left > 1:
-                node.use(partial(_decrease, name=check.name, by=check.cost))
+                node.use(partial(_decrease, name=check.name, by=check.cost), once=True)
             return
         left = count.left
         for _ in range(_TRIES):
-            done = node.talk([check.command(_UNDO, count.cas, true_time())])[0]
+            done = node.talk([check.command(_UNDO, count.cas, true_time())], once=True)[0]
             if done.left > 0:
                 if done.number == 0:
                     self.remove(check, done.cas)
@@ -437,13 +468,22 @@ class MemcachedStorage(Storage):
     def update(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
         """Fetch a state, step it, store it; again if somebody else was faster."""
         node = self._node(check.name)
-        for attempt in range(_TRIES):
-            value, cas = node.use(partial(_fetch, name=check.name))
+
+        def step_it(client: Any) -> Verdict | None:
+            value, cas = _fetch(client, check.name)
             verdict, following, seconds, changed = self._step(check, value, mode, now)
             if not changed:
                 return verdict
-            store = partial(_store, name=check.name, value=following, cas=cas, seconds=seconds)
-            if node.use(store):
+            try:
+                stored = _store(client, check.name, following, cas, seconds)
+            except (OSError, self.closed_error) as error:
+                # It may have been stored: not to be tried again, or it would be charged twice.
+                raise node.failure(error) from error
+            return verdict if stored else None
+
+        for attempt in range(_TRIES):
+            verdict = node.use(step_it)
+            if verdict is not None:
                 return verdict
             if attempt > 2:
                 time.sleep(random.random() * 0.0005 * min(attempt, 16))
@@ -563,7 +603,10 @@ class _Hit:
 
     def _give_back(self) -> None:
         for i in reversed(self._kept):
-            self._storage.update(self._checks[i], REFUND, self._now)
+            try:
+                self._storage.update(self._checks[i], REFUND, self._now)
+            except StorageError as error:
+                logger.warning("%s; a charged limit could not be given back", error)
         for i, count in reversed(self._counts.items()):
             self._storage.undo(self._checks[i], count)
 

@@ -44,6 +44,7 @@ from ._common import (
     Hosts,
     check_uri,
     failure,
+    is_readable,
     monotonic,
     need,
     scheme_of,
@@ -111,6 +112,10 @@ class _Lane:
             answer = command.read(data)
         return answer
 
+    def was_closed(self) -> bool:
+        """Whether anything came while nobody asked: most likely, the end."""
+        return is_readable(self._sock)
+
     def give_back(self) -> None:
         """To the pool, as it was."""
         self._sock.settimeout(self._timeout)
@@ -138,6 +143,14 @@ def _library(uri: str) -> ModuleType:
 
 def _client_class(library: ModuleType) -> Any:
     return getattr(library, "Valkey", None) or library.Redis
+
+
+def _errors(library: ModuleType) -> tuple[type[Exception], ...]:
+    """What a client that could not ask raises. Those of a whole Cluster are none of the base's."""
+    found = library.exceptions
+    base = getattr(found, "ValkeyError", None) or found.RedisError
+    cluster = getattr(found, "ValkeyClusterException", None) or found.RedisClusterException
+    return OSError, ValueError, base, cluster
 
 
 def _no_retries(library: ModuleType) -> Any:
@@ -204,7 +217,7 @@ class _Remembering(Storage):
             if known is not None:
                 return known
         asked_at = monotonic()
-        decision = cast(Decision, self._ask(command))
+        decision = cast(Decision, self._ask(command, mode == REFUND))
         if mode == REFUND:
             denials.forget(_names(command))
         elif not decision.allowed and mode <= TEST and denials.seconds > 0:
@@ -218,7 +231,8 @@ class _Remembering(Storage):
         finally:
             self._denials.forget(_names(command))
 
-    def _ask(self, command: RedisCommand) -> Decision | bool:
+    def _ask(self, command: RedisCommand, once: bool = False) -> Decision | bool:
+        """once: what may have been done is not asked again; it would be given back twice."""
         raise NotImplementedError
 
     def _pattern(self) -> bytes:
@@ -229,6 +243,11 @@ class _Remembering(Storage):
 def _names(command: RedisCommand) -> list[bytes]:
     arguments = command.arguments()
     return arguments[1:] if arguments[0] == b"DEL" else arguments[3:-1]
+
+
+def _without_clients(error: str) -> str:
+    """Who was asked and what came of it, without the settings of each."""
+    return re.sub(r"<\w+\.client\..*?\)>\)> - ", "", error)
 
 
 def _readable(error: str) -> str:
@@ -313,16 +332,22 @@ class RedisStorage(_Remembering):
         else:
             self._idle.append(lane)
 
-    def _ask(self, command: RedisCommand) -> Decision | bool:
+    def _ask(self, command: RedisCommand, once: bool = False) -> Decision | bool:
         if self._pid != os.getpid():
             self._after_fork()
         try:
             lane = self._idle.pop()
         except IndexError:
             return self._ask_anew(command)
+        if once and lane.was_closed():
+            lane.close()
+            return self._ask_anew(command)
         try:
             answer = lane.ask(command, command)
-        except (_Gone, ConnectionResetError, BrokenPipeError):
+        except (_Gone, ConnectionResetError, BrokenPipeError) as error:
+            if once:
+                lane.close()
+                self._fail(error)
             # It was closed while nobody used it: the server was restarted, or is another one now.
             lane.close()
             self._drop_idle()
@@ -380,9 +405,9 @@ class RedisStorage(_Remembering):
     def _fail(self, error: BaseException) -> NoReturn:
         """Raise what became of a call, as the error of this store if it is one."""
         if isinstance(error, BlockingIOError | TimeoutError | self._library.TimeoutError):
-            raise failure(self.name, f"no answer within {self._deadline:g} s") from error
-        if isinstance(error, OSError | ValueError | _Gone | self._library.RedisError):
-            raise failure(self.name, error) from error
+            raise failure(self.name, error, f"no answer within {self._deadline:g} s") from error
+        if isinstance(error, (*_errors(self._library), _Gone)):
+            raise failure(self.name, error, _without_clients(str(error))) from error
         raise error
 
     # -- the whole store
@@ -402,8 +427,8 @@ class RedisStorage(_Remembering):
         self._drop_idle()  # the pool may have no other for this
         try:
             return sum(_delete(self._client, self._pattern()))
-        except self._library.RedisError as error:
-            raise failure(self.name, error) from error
+        except _errors(self._library) as error:
+            raise failure(self.name, error, _without_clients(str(error))) from error
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -501,7 +526,9 @@ class RedisClusterStorage(_Remembering):
     ) -> None:
         super().__init__(uri, key_prefix, remember_denials, options)
         self._library = _library(uri)
+        self._errors = _errors(self._library)
         self._hosts = Hosts(uri, 6379)
+        _with_deadline(options, self._library)  # is it one?
         self._cluster: Any = None
         self._pid = os.getpid()
         self._opening = threading.Lock()
@@ -529,7 +556,7 @@ class RedisClusterStorage(_Remembering):
             "username": self._hosts.username,
             "password": self._hosts.password,
             "cluster_error_retry_attempts": 1,
-            **_with_deadline(self.options, self._library),
+            **_with_deadline(self.options, self._library, max_connections=_UNBOUNDED),
         }
         retry = options.pop("retry")
         if "retry" in self.options or name == "redis":
@@ -538,7 +565,7 @@ class RedisClusterStorage(_Remembering):
         nodes = [cluster.ClusterNode(*address) for address in self._hosts.addresses]
         return kind(startup_nodes=nodes, **options)
 
-    def _ask(self, command: RedisCommand) -> Decision | bool:
+    def _ask(self, command: RedisCommand, once: bool = False) -> Decision | bool:
         arguments: list[Any] = command.arguments()
         try:
             client = self.client
@@ -552,9 +579,9 @@ class RedisClusterStorage(_Remembering):
                 packed = client.execute_command("EVAL", *arguments[1:], NEVER_DECODE=True)
             return command.read(b"$%d\r\n%b\r\n" % (len(packed), packed))  # type: ignore[return-value]
         except self._library.TimeoutError as error:
-            raise failure(self.name, "no answer in time") from error
-        except (OSError, ValueError, self._library.RedisError) as error:
-            raise failure(self.name, _readable(str(error))) from error
+            raise failure(self.name, error, "no answer in time") from error
+        except self._errors as error:
+            raise failure(self.name, error, _readable(str(error))) from error
 
     def decide(
         self,
@@ -613,7 +640,7 @@ class RedisClusterStorage(_Remembering):
         """Whether the Cluster answers."""
         try:
             return bool(self.client.ping())
-        except (OSError, self._library.RedisError):
+        except self._errors:
             return False
 
     def reset(self) -> int:  # type: ignore[override]
@@ -624,7 +651,7 @@ class RedisClusterStorage(_Remembering):
             for node in self.client.get_primaries():
                 for name in node.redis_connection.scan_iter(match=self._pattern(), count=500):
                     count += node.redis_connection.unlink(name)
-        except (OSError, self._library.RedisError) as error:
+        except self._errors as error:
             raise failure(self.name, error) from error
         return count
 

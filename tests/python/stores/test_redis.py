@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -232,7 +233,7 @@ def test_a_pool_of_ones_own_is_shared(servers: Any, options: dict[str, Any]) -> 
 
 def test_a_connection_that_broke_is_no_longer_counted(servers: Any, client: Any) -> None:
     """Else a pool would be exhausted by the restarts and the timeouts of a long life."""
-    store = storage_from_string(servers.redis.uri, max_connections=2)
+    store = storage_from_string(servers.redis.uri, max_connections=2, socket_timeout=0.5)
     for _ in range(6):
         assert store.decide(THREE, "a").allowed
         client.client_kill_filter(_type="normal", skipme=True)
@@ -430,6 +431,27 @@ def test_a_wrong_password(servers: Any) -> None:
             right.close()
         finally:
             client.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("scheme", ["redis+cluster", "valkey+cluster", "redis+sentinel"])
+def test_nobody_answers_for_a_whole_topology(free_port: Callable[[], int], scheme: str) -> None:
+    if scheme.startswith("valkey"):
+        pytest.importorskip("valkey", reason="valkey-py is not installed")
+    places = ",".join(f"127.0.0.1:{free_port()}" for _ in range(3))
+    path = "/shop" if "sentinel" in scheme else ""
+    store = storage_from_string(f"{scheme}://user:secret@{places}{path}")
+    with pytest.raises(StorageError, match=f"{re.escape(scheme)}://127") as caught:
+        store.decide(THREE, "a")
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert not store.check()
+    with pytest.raises(StorageError):
+        store.reset()
+
+
+def test_a_cluster_that_is_none(servers: Any) -> None:
+    with pytest.raises(StorageError, match="Cluster mode is not enabled"):
+        storage_from_string(f"redis+cluster://127.0.0.1:{servers.redis.port}").decide(THREE, "a")
 
 
 def test_a_wrong_database(servers: Any) -> None:

@@ -1,0 +1,156 @@
+"""Connections that are cut anywhere, replies that arrive in pieces, servers that are slow."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from weir import TEST, Limit, StorageError
+from weir.storage import storage_from_string
+
+STRATEGIES = ["fixed-window", "moving-window", "token-bucket"]
+
+
+class Proxy:
+    """Stands between a store and its server, and does to the replies what the test asks."""
+
+    def __init__(self, port: int) -> None:
+        self.server = ("127.0.0.1", port)
+        #: Each connection is cut after so many bytes of replies; ``None``: never.
+        self.cut: int | None = None
+        #: Bytes that are sent at once.
+        self.piece = 65536
+        #: Seconds before each reply.
+        self.delay = 0.0
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                server = socket.create_connection(self.server)
+                for work in (self._forward, self._answer):
+                    threading.Thread(target=work, args=(client, server), daemon=True).start()
+
+    @staticmethod
+    def _close(*sockets: socket.socket) -> None:
+        for each in sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                server.sendall(data)
+        self._close(client, server)
+
+    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+        left = self.cut
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                time.sleep(self.delay)
+                if left is not None:
+                    data, left = data[:left], left - len(data)
+                for at in range(0, len(data), self.piece):
+                    client.sendall(data[at : at + self.piece])
+                if left is not None and left <= 0:
+                    break
+        self._close(client, server)
+
+    def close(self) -> None:
+        self._close(self._listener)
+
+
+@pytest.fixture(params=["redis", "memcached"])
+def proxy(request: pytest.FixtureRequest, servers: Any) -> Iterator[tuple[Proxy, str, str]]:
+    """A proxy, and the URIs of the store through it and past it."""
+    server = getattr(servers, request.param)
+    proxy = Proxy(server.port)
+    yield proxy, f"{request.param}://127.0.0.1:{proxy.port}", server.uri
+    proxy.close()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_replies_in_pieces(proxy: Any, strategy: str, key: str) -> None:
+    between, uri, _ = proxy
+    between.piece = 1
+    store = storage_from_string(uri, socket_timeout=20)
+    items = [Limit(5 + n, 1, "hour", strategy=strategy) for n in range(8)]
+    decision = store.decide(items, key)
+    assert [verdict.remaining for verdict in decision] == list(range(4, 12))
+    assert between.connections == 1
+    store.close()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_connection_cut_anywhere(proxy: Any, strategy: str, key: str) -> None:
+    """A verdict or an error of the store; and no hit is charged more than twice."""
+    between, uri, direct = proxy
+    sure = storage_from_string(direct, remember_denials=0, socket_timeout=10)
+    item = Limit(1000, 1, "hour", strategy=strategy)
+    for cut in range(0, 330, 7):
+        between.cut = cut
+        store = storage_from_string(uri, remember_denials=0, socket_timeout=10)
+        passed = asked = 0
+        name = f"{key}/{cut}"
+        for _ in range(4):
+            asked += 1
+            with contextlib.suppress(StorageError):
+                passed += store.decide([item], name).allowed
+        charged = 1000 - sure.decide([item], name, [0], TEST)[0].remaining
+        assert passed <= charged <= 2 * asked, (cut, passed, charged)
+        store.close()
+    sure.close()
+
+
+def test_a_slow_server_costs_the_deadline(proxy: Any, key: str, default_deadline: None) -> None:
+    between, uri, _ = proxy
+    between.delay = 1.5
+    store = storage_from_string(uri)
+    start = time.perf_counter()
+    with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
+        store.decide([Limit(5)], key)
+    assert time.perf_counter() - start < 1.2
+    assert not store.check()
+    between.delay = 0.0
+    assert store.decide([Limit(5)], key).allowed
+    store.close()
+
+
+def ask_often(store: Any, item: Limit, key: str, allowed: list[bool]) -> Callable[[], None]:
+    def ask() -> None:
+        for _ in range(50):
+            with contextlib.suppress(StorageError):
+                allowed.append(store.decide([item], key).allowed)
+
+    return ask
+
+
+def test_threads_whose_connections_are_cut(proxy: Any, key: str) -> None:
+    """Nobody reads another's answer: each key counts for itself, and none too many."""
+    between, uri, _ = proxy
+    between.cut = 1500
+    store = storage_from_string(uri, remember_denials=0, socket_timeout=10)
+    item = Limit(30, 1, "hour")
+    answers: list[list[bool]] = [[] for _ in range(6)]
+    threads = [
+        threading.Thread(target=ask_often(store, item, f"{key}/{n}", allowed))
+        for n, allowed in enumerate(answers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(10 < sum(allowed) <= 30 for allowed in answers), [sum(a) for a in answers]
+    store.close()
