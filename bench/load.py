@@ -1,0 +1,146 @@
+"""Drives the example app with kinds of clients, to size limits; see docs/sizing.md.
+
+    load.py capacity               what the service bears: wrk, more and more connections, no limit
+    load.py clients --limit TEXT   polite, bursting and hammering clients at once, by wrk
+    load.py locust --limit TEXT    the same kinds by Locust (bench/locustfile.py)
+
+The app is bench/load_app.py under gunicorn, started and stopped here; ``--url`` drives a server
+of yours instead. Caveat: load generator and server share the machine's cores, so that a service of
+its own bears more than is measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+#: Kinds of clients, and how many connections each keeps busy.
+KINDS = {"polite": 4, "bursting": 4, "hammering": 16}
+
+#: Of what each kind saw.
+HEAD = f"{'':10}  {'admitted':>8}  {'denied':>8}  {'admitted/s':>10}  {'p50 ms':>8}  {'p99 ms':>8}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serve(workers: int, limit: str) -> Iterator[str]:
+    """The app under gunicorn, answering; stopped by its process id."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-w", str(workers), "-b", f"127.0.0.1:{port}"]
+    command += ["--log-level", "error", "--no-control-socket", "load_app:app"]
+    server = subprocess.Popen(command, cwd=HERE, env={**os.environ, "LOAD_LIMIT": limit})
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("gunicorn did not start")
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)
+
+
+def start_wrk(url: str, kind: str, connections: int, seconds: int) -> subprocess.Popen[str]:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command += ["-s", str(HERE / "load.lua"), url, "--", kind]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"wrk failed:\n{printed}")
+    found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+    if found["failed"] or found["broken"]:
+        print(
+            f"   ({found['failed']} answers of other kinds, {found['broken']} broken connections)"
+        )
+    return found
+
+
+def capacity(url: str, seconds: int) -> None:
+    """More and more connections, until it only gets slower."""
+    print(f"{'connections':>11}  {'requests/s':>10}  {'p50 ms':>8}  {'p99 ms':>8}")
+    for connections in (1, 2, 4, 8, 16, 32):
+        found = result(start_wrk(f"{url}/unlimited", "anybody", connections, seconds))
+        rate = found["admitted"] / found["seconds"]
+        print(
+            f"{connections:11}  {rate:10.0f}  {found['p50_ms']:8.1f}  {found['p99_ms']:8.1f}",
+            flush=True,
+        )
+
+
+def clients(url: str, path: str, seconds: int, kinds: dict[str, int]) -> None:
+    """The kinds at once, each by a wrk of its own."""
+    running = {kind: start_wrk(url + path, kind, n, seconds) for kind, n in kinds.items()}
+    print(HEAD)
+    for kind, process in running.items():
+        found = result(process)
+        print(
+            f"{kind:10}  {found['admitted']:8}  {found['denied']:8}  "
+            f"{found['admitted'] / found['seconds']:10.1f}  "
+            f"{found['p50_ms']:8.1f}  {found['p99_ms']:8.1f}",
+            flush=True,
+        )
+
+
+def locust(url: str, seconds: int, users: int) -> int:
+    command = [sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless"]
+    command += ["--only-summary", "--loglevel", "WARNING", "--host", url, "-u", str(users)]
+    command += ["-r", str(users), "-t", f"{seconds}s", "--exit-code-on-error", "0"]
+    return subprocess.run(command, check=False).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["capacity", "clients", "locust"])
+    parser.add_argument("--limit", default="10 per second", help="of each client on /work")
+    parser.add_argument("--path", default="/work", help="what the clients ask for")
+    parser.add_argument("--seconds", type=int, default=10, help="of load (each step)")
+    parser.add_argument("--workers", type=int, default=2, help="of gunicorn")
+    parser.add_argument("--users", type=int, default=30, help="of Locust")
+    parser.add_argument("--only", choices=KINDS, action="append", help="these kinds of clients")
+    parser.add_argument("--url", help="drive this server, which runs bench/load_app.py")
+    arguments = parser.parse_args()
+    if arguments.what != "locust" and not shutil.which("wrk"):
+        raise SystemExit("wrk is not installed: apt-get install wrk")
+    server = (
+        contextlib.nullcontext(arguments.url)
+        if arguments.url
+        else serve(arguments.workers, arguments.limit)
+    )
+    with server as url:
+        if arguments.what == "capacity":
+            capacity(url, arguments.seconds)
+        elif arguments.what == "clients":
+            kinds = {k: n for k, n in KINDS.items() if not arguments.only or k in arguments.only}
+            clients(url, arguments.path, arguments.seconds, kinds)
+        else:
+            return locust(url, arguments.seconds, arguments.users)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The load tests: each kind of client sees what it should, by wrk and by Locust."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+LOAD = Path(__file__).resolve().parents[2] / "bench" / "load.py"
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(LOAD), *arguments],
+        env={**os.environ, "LOAD_WORK": "10"},  # a view that takes no time
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def table(printed: str) -> dict[str, tuple[int, int]]:
+    """Requests admitted and denied, by kind."""
+    rows = re.findall(r"^(\w+) +(\d+) +(\d+) +[\d.]+ +[\d.]+ +[\d.]+$", printed, re.MULTILINE)
+    return {name: (int(admitted), int(denied)) for name, admitted, denied in rows}
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_wrk_drives_all_kinds_of_clients() -> None:
+    # One client that hammers, twenty that burst, a thousand polite ones.
+    rows = table(run("clients", "--seconds", "2", "--limit", "5 per day"))
+    assert list(rows) == ["polite", "bursting", "hammering"]
+    admitted, denied = rows["polite"]
+    assert admitted > 0
+    assert denied == 0  # nobody's turn comes a sixth time in two seconds
+    admitted, denied = rows["hammering"]
+    assert 0 < admitted <= 5
+    assert denied > 0
+    admitted, denied = rows["bursting"]
+    assert 0 < admitted <= 20 * 5
+
+
+@pytest.mark.skipif(find_spec("locust") is None, reason="Locust is not installed")
+def test_locust_drives_all_kinds_of_clients() -> None:
+    rows = table(run("locust", "--seconds", "4", "--limit", "2 per day", "--users", "10"))
+    assert list(rows) == ["polite", "bursting", "hammering"]
+    assert rows["polite"][0] > 0
+    admitted, denied = rows["hammering"]  # there is one of them
+    assert 0 < admitted <= 2
+    assert denied > 0
