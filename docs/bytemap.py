@@ -55,6 +55,7 @@ def fields(struct: str) -> list[Field]:
     assert body is not None, struct
     # A name on the line after its type.
     flat = re.sub(r"^( {4}[\w ]+)\n\s+(\w)", r"\1 \2", body[1], flags=re.MULTILINE)
+    flat = re.sub(r"\]\n\s+\[", "][", flat)
     return [
         Field(kind.strip(), name, array, " ".join(comment.split()))
         for kind, name, array, comment in MEMBER.findall(flat)
