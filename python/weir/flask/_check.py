@@ -6,10 +6,11 @@ function returns, a :class:`Broken` for one that cannot be made.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from weir._core import CHECKS_MAX, EACH, HIT, Decision, join_key
+from weir._core import CHECKS_MAX, EACH, HIT, Decision, Table, WeirError, join_key
 from weir._core import Limit as RateLimit
 
 from ._gate import AnyGate, make_gate
@@ -73,6 +74,19 @@ class Entry:
         self.reserve = limit.reserve
         self.shadow = limit.shadow
         self.amount_text = str(self.bound.burst or self.bound.amount)
+
+    def tell_board(self, prefix: str, storage: object) -> None:
+        """Tell the limit where in its keys the client is, and its table that there is such a limit.
+
+        prefix: what is before the client in every key.
+        """
+        skip = len(prefix.encode("utf-8", "surrogateescape"))
+        if self.bound.skip != skip:
+            self.bound = self.bound.replace()  # others may have the same object, with other keys
+            self.bound.skip = skip
+        if isinstance(storage, Table) and self.scope_of is None:
+            with contextlib.suppress(WeirError, UnicodeError):  # deciding will tell, if need be
+                storage.describe(self.bound, prefix, self.suffix)
 
     @property
     def is_static(self) -> bool:
@@ -160,6 +174,8 @@ class Check:
         self.watched = tuple(i for i, entry in enumerate(self.entries) if entry.deduct_when)
 
         everything = [*self.metas, *self.entries]
+        for entry in everything:
+            entry.tell_board(self.prefix, state.storage)
         self.key_func = everything[0].key_func if everything else state.key_func
         #: The fast path can make this check: the key is all there is to find out.
         self.simple = (
