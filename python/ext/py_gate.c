@@ -8,6 +8,7 @@
  * context; what it does then is what its Python callers would do, in a tenth of the time.
  */
 #include "core.h"
+#include "weir/board.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -224,6 +225,10 @@ static int decide(struct core_gate *self, struct question *question, Py_ssize_t 
         core_raise(self->state, rc, NULL);
         return -1;
     }
+    /* A look that denies refuses the request: it counts, which looks do not otherwise. */
+    if (from == 0 && mode == WEIR_TEST && !said.allowed)
+        (void)weir_board_note(self->table->table, question->check, (size_t)to, decision->now_ns,
+                              verdict, 0);
     for (Py_ssize_t i = from; i < to; i++)
         if (!amend || verdict[i - from].allowed)
             decision->verdict[self->item[i].place] = verdict[i - from];
