@@ -16,6 +16,8 @@ UNREADABLE = 2
 AWAY = 3
 #: This kind of store cannot do that.
 UNABLE = 4
+#: By Ctrl-C, as a shell says it.
+INTERRUPTED = 130
 
 EXIT_CODES = """\
 \b

@@ -22,7 +22,7 @@ try:
 except ImportError:  # plain columns, then
     Console = None  # type: ignore[assignment, misc]
 
-_NUMBER = re.compile(r"[\d,]+(\.\d+)?( ?[a-z%/]+( [\d,]+ [a-z]+)?)?|never", re.ASCII)
+_NUMBER = re.compile(r"[\d,]+(\.\d+)?( (s|min|h|d|%))?( \d+ (s|min|h))?|never", re.ASCII)
 
 #: Said by the commands that cannot do without.
 NEED_RICH = "this needs rich: pip install 'weir[cli]'"
@@ -37,6 +37,11 @@ _RICH = {**STYLES, "dim": "dim"}
 def has_rich() -> bool:
     """Whether rich is installed."""
     return Console is not None
+
+
+def is_terminal() -> bool:
+    """Whether somebody looks at standard output."""
+    return sys.stdout.isatty()
 
 
 def styled(text: str, style: str = "") -> str:
@@ -66,13 +71,18 @@ def _is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None) -> None:
-    """Rows below the names of their columns; numbers to the right."""
-    right = [
+def numeric(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[bool]:
+    """Which columns hold numbers only."""
+    return [
         bool(rows) and all(_is_number(_parts(row[i])[0]) or not _parts(row[i])[0] for row in rows)
         for i in range(len(columns))
     ]
-    if has_rich() and sys.stdout.isatty():
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None) -> None:
+    """Rows below the names of their columns; numbers to the right."""
+    right = numeric(columns, rows)
+    if has_rich() and is_terminal():
         Console(highlight=False).print(rich_table(columns, rows, title, right))
     else:
         _plain(columns, rows, title, right)
@@ -86,6 +96,7 @@ def rich_table(
 ) -> RichTable:
     """The same as an object of rich's."""
     drawn = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    drawn.show_header = any(columns)
     for i, name in enumerate(columns):
         drawn.add_column(name, justify="right" if right and right[i] else "left", overflow="fold")
     for row in rows:
@@ -113,7 +124,8 @@ def _plain(
 
     if title:
         say(title, "head")
-    say(line([(name, "dim") for name in columns]))
+    if any(columns):
+        say(line([(name, "dim") for name in columns]))
     for row in rows:
         say(line(row))
 

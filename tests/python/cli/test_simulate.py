@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
 import re
+import signal
 import subprocess
+import sys
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -404,3 +407,35 @@ def test_ascii_where_the_terminal_has_no_more(process: Process) -> None:
     done = process("simulate", "3/minute", input=PLAIN, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert "# admitted  - denied" in done.stdout
+
+
+def test_an_interrupted_command_says_so_and_ends_with_130() -> None:
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "weir", "simulate", "3/minute"],
+        stdin=reader,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        # More than a pipe holds: the command runs when all was taken.
+        for _ in range(20):
+            os.write(writer, PLAIN.encode() * 100)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read().strip() == b"weir: interrupted"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_who_has_seen_enough_may_close_the_pipe(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(f"{START + t} client-{t}\n" for t in range(20000)))
+    command = f"{sys.executable} -m weir simulate 3/minute {log} --top 20000 --clients 30000"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -n 1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("3 per 1 minute: 20,000 requests")

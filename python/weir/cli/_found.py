@@ -1,0 +1,101 @@
+"""The tables of this host: those in /dev/shm that belong to this user."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+#: Where shm:// tables are, each as weir.<name>.
+SHARED_MEMORY = Path("/dev/shm")
+
+_LOCKS = Path("/proc/locks")
+
+
+class Found(NamedTuple):
+    """A shm:// table that is there.
+
+    server: the process whose workers share it (``auto://``), if it runs; else ``None``.
+    command: what that process is. users: processes that hold the table open, as far as can be
+    seen. made: when, in seconds since the epoch.
+    """
+
+    name: str
+    server: int | None
+    command: str
+    users: int
+    made: float
+    automatic: bool
+    here: bool  # of this PID namespace, so that its processes can be seen
+
+    @property
+    def uri(self) -> str:
+        return f"shm://{self.name}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether a running process uses it."""
+        return self.here and (self.server is not None if self.automatic else self.users > 0)
+
+
+def _command(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return " ".join(word.decode(errors="backslashreplace") for word in words).strip()
+
+
+def _holders() -> dict[int, set[int]]:
+    """Which processes hold a shared lock on a file, by its inode; openers of a table do."""
+    found: dict[int, set[int]] = {}
+    try:
+        text = _LOCKS.read_text()
+    except OSError:
+        return found
+    for match in re.finditer(
+        r"^\d+: FLOCK +ADVISORY +READ +(\d+) [0-9a-f:]+:(\d+) ", text, re.MULTILINE
+    ):
+        found.setdefault(int(match[2]), set()).add(int(match[1]))
+    return found
+
+
+def tables() -> list[Found]:
+    """This user's tables, by name."""
+    return sorted(_tables(), key=lambda found: found.name)
+
+
+def _tables() -> Iterator[Found]:
+    from .. import _auto  # its hooks watch forks from then on
+
+    namespace, holders = _auto._pid_namespace(), _holders()
+    try:
+        paths = list(SHARED_MEMORY.glob("weir.*"))
+    except OSError:
+        return
+    for path in paths:
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if status.st_uid != os.geteuid() or not path.is_file() or path.is_symlink():
+            continue
+        name = path.name.removeprefix("weir.")
+        users = holders.get(status.st_ino, set()) - {os.getpid()}
+        match = _auto._NAME.fullmatch(path.name)
+        server, here = None, True
+        if match is not None:
+            _, where, pid, started = map(int, match.group(2, 3, 4, 5))
+            here = where == namespace
+            server = pid if here and not _auto._ended(pid, started) else None
+        yield Found(
+            name,
+            server,
+            _command(server) if server is not None else "",
+            len(users),
+            min(status.st_mtime, status.st_ctime),
+            match is not None,
+            here,
+        )

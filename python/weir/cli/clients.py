@@ -1,0 +1,178 @@
+"""``weir show`` and ``weir reset``: one client's counters."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from ._app import cli
+from ._bounds import strategy_of
+from ._errors import WARNED
+from ._print import Cell, hint, say, say_json, table
+from ._stores import By, Counter, Ruled, Seen, Store, answering, is_hash, opened, store_options
+from ._words import count, iso, moment, shown, span
+
+#: How far down the list of the heaviest a client's place is looked for.
+RANKED = 1000
+
+
+class Used:
+    """What a client has used of one limit."""
+
+    def __init__(self, counter: Counter, client: str) -> None:
+        verdict = counter.look(client)
+        self.limit = counter.limit
+        self.scope = shown(_scope(counter))
+        self.most = verdict.limit
+        self.remaining = verdict.remaining
+        self.reset_at = verdict.reset_at
+
+    @property
+    def used(self) -> int:
+        return self.most - self.remaining
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "limit": str(self.limit),
+            "strategy": strategy_of(self.limit),
+            "scope": self.scope,
+            "used": self.used,
+            "remaining": self.remaining,
+            "reset_at": iso(self.reset_at),
+        }
+
+
+def _scope(counter: Counter) -> str:
+    """What else the limit is counted for: the endpoint, as a rule."""
+    return counter.after.lstrip("/")
+
+
+def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[Seen]]:
+    """A client's place among the heaviest, from 1, and its entries."""
+    name = client if is_hash(client) else store.name_of(client)
+    heaviest = store.heaviest(by, RANKED)
+    mine = [heavy for heavy in heaviest if heavy.client in (client, name)]
+    order = list(dict.fromkeys(heavy.client for heavy in heaviest if getattr(heavy, by)))
+    place = next((i for i, one in enumerate(order, 1) if one in (client, name)), None)
+    return place, mine
+
+
+def rule_text(rule: Ruled | None) -> str:
+    """What a rule says, in words."""
+    if rule is None:
+        return "no rule"
+    done = "blocked" if rule.kind == "block" else "let through"
+    until = "for good" if rule.until is None else f"until {moment(rule.until)}"
+    return f"{done} {until}, as {shown(rule.client)} since {moment(rule.since)}"
+
+
+def rule_json(rule: Ruled | None) -> dict[str, Any] | None:
+    """The same for programs."""
+    if rule is None:
+        return None
+    return {
+        "client": rule.client,
+        "kind": rule.kind,
+        "since": iso(rule.since),
+        "until": None if rule.until is None else iso(rule.until),
+    }
+
+
+@cli.command()
+@click.argument("key")
+@store_options
+@click.pass_context
+def show(context: click.Context, key: str, store_uri: str | None, as_json: bool) -> None:
+    """Show what the client KEY has used of each limit, its rule, and its place among the heaviest.
+
+    KEY is what the limiter's key function returns, an IP address as a rule; or # and 16 digits, as
+    `weir top` shows clients that are none. Nothing is charged.
+    """
+    with answering():
+        store = opened(context, store_uri)
+        used = [] if is_hash(key) else [Used(counter, key) for counter in store.counters()]
+        rule = store.rule_of(key)
+        denied, entries = place_of(store, key, "denied")
+        allowed, _ = place_of(store, key, "allowed")
+    if as_json:
+        say_json(
+            {
+                "client": key,
+                "limits": [one.as_json() for one in used],
+                "rule": rule_json(rule),
+                "place": {"denied": denied, "allowed": allowed},
+                "counted": [
+                    {"limit": heavy.limit, "allowed": heavy.allowed, "denied": heavy.denied,
+                     "error": heavy.error, "last": iso(heavy.last)}
+                    for heavy in entries
+                ],
+            }
+        )  # fmt: skip
+        return
+    say(f"{shown(key)}: {rule_text(rule)}", "head")
+    say(_place_text(denied, allowed))
+    if used:
+        say()
+        table(["limit", "scope", "used", "remaining", "reset"], [_used_row(one) for one in used])
+    elif is_hash(key):
+        hint("weir: the counters of a client cannot be found by its hash; give the client itself")
+    else:
+        hint("weir: no limit is known yet: they are once the application has answered a request")
+    if entries:
+        say()
+        rows: list[list[Cell]] = [
+            [h.limit, count(h.allowed), count(h.denied), moment(h.last)] for h in entries
+        ]
+        table(["limit", "admitted", "denied", "latest"], rows)
+
+
+def _place_text(denied: int | None, allowed: int | None) -> str:
+    if denied is None and allowed is None:
+        return "Not among the heaviest clients."
+    words = [
+        f"number {place} by {what} requests"
+        for place, what in ((denied, "denied"), (allowed, "admitted"))
+        if place is not None
+    ]
+    return f"Among the heaviest: {', '.join(words)}."
+
+
+def _used_row(used: Used) -> list[Cell]:
+    wait = used.reset_at - time.time()
+    style = "bad" if used.remaining == 0 else ""
+    return [
+        f"{used.limit}",
+        used.scope,
+        (count(used.used), style),
+        (count(used.remaining), style),
+        f"in {span(wait)}" if used.used and wait > 0 else "",
+    ]
+
+
+@cli.command()
+@click.argument("key")
+@store_options
+@click.pass_context
+def reset(context: click.Context, key: str, store_uri: str | None, as_json: bool) -> None:
+    """Forget what the client KEY has used of each limit. Its rule stays: see `weir unlist`."""
+    with answering():
+        store = opened(context, store_uri)
+        counters = [] if is_hash(key) else list(store.counters())
+        used = [Used(counter, key) for counter in counters]
+        for counter in counters:
+            counter.clear(key)
+    if as_json:
+        say_json({"client": key, "cleared": [one.as_json() for one in used]})
+    elif counters:
+        some = [one for one in used if one.used]
+        say(f"{shown(key)}: {len(counters)} counters cleared, {len(some)} of which were in use")
+    else:
+        hint(
+            "weir: the counters of a client cannot be found by its hash; give the client itself"
+            if is_hash(key)
+            else "weir: no limit is known yet; nothing was cleared"
+        )
+    if not counters:
+        context.exit(WARNED)

@@ -1,0 +1,291 @@
+"""``weir block``, ``allow``, ``unlist`` and ``rules``: clients whom the limits do not concern."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ._app import cli
+from ._errors import WARNED, Unreadable
+from ._logs import LineError, parse_time
+from ._print import Cell, hint, say, say_json, table
+from ._stores import Ruled, Store, answering, opened, store_options
+from ._words import iso, moment, parse_duration, shown, some
+from .clients import rule_json
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[float]
+else:
+    _ParamType = click.ParamType
+
+#: Rules in a file, and its bytes, at most.
+LOAD_MAX = 1_000_000
+LOAD_BYTES = 256 << 20
+
+KINDS = ("block", "allow")
+
+
+class Duration(_ParamType):
+    """``90s``, ``15m``, ``1h``, ``7d`` or ``for good``; in seconds, infinite for good."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        try:
+            return _seconds(value) if isinstance(value, str) else float(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _seconds(text: str) -> float:
+    """A duration; raises ValueError."""
+    seconds = parse_duration(text)
+    return float("inf") if seconds is None else seconds
+
+
+def until(seconds: float, now: float) -> float | None:
+    """The moment at which a rule of that duration ends; ``None``: never."""
+    return None if seconds == float("inf") else now + seconds
+
+
+def _set(
+    context: click.Context, kind: str, key: str, seconds: float, uri: str | None, as_json: bool
+) -> None:
+    now = time.time()
+    end = until(seconds, now)
+    with answering():
+        store = opened(context, uri)
+        try:
+            store.set_rule(key, kind, end)
+        except ValueError as error:
+            raise Unreadable(str(error)) from None
+    if as_json:
+        ends = None if end is None else iso(end)
+        say_json({"rule": {"client": key, "kind": kind, "since": iso(now), "until": ends}})
+        return
+    done = "blocked" if kind == "block" else "let through"
+    say(f"{shown(key)} is {done} {'for good' if end is None else f'until {moment(end)}'}")
+
+
+_FOR = click.option(
+    "--for", "seconds", type=Duration(), required=True, metavar="DURATION",
+    help='How long: 90s, 15m, 1h, 7d, or "for good".',
+)  # fmt: skip
+
+
+@cli.command()
+@click.argument("key")
+@_FOR
+@store_options
+@click.pass_context
+def block(
+    context: click.Context, key: str, seconds: float, store_uri: str | None, as_json: bool
+) -> None:
+    """Deny every request of KEY, whatever the limits say: in every worker, from now on.
+
+    KEY is a client, or a range of IP addresses such as 203.0.113.0/24. The most specific rule wins:
+    a client before a range, a smaller range before a larger one.
+    """
+    _set(context, "block", key, seconds, store_uri, as_json)
+
+
+@cli.command()
+@click.argument("key")
+@_FOR
+@store_options
+@click.pass_context
+def allow(
+    context: click.Context, key: str, seconds: float, store_uri: str | None, as_json: bool
+) -> None:
+    """Let every request of KEY through, whatever the limits say, and charge it nothing.
+
+    KEY is as in `weir block`.
+    """
+    _set(context, "allow", key, seconds, store_uri, as_json)
+
+
+@cli.command()
+@click.argument("key")
+@store_options
+@click.pass_context
+def unlist(context: click.Context, key: str, store_uri: str | None, as_json: bool) -> None:
+    """Remove the rule of KEY. The exit code is 1 if exactly this client or range has none."""
+    with answering():
+        store = opened(context, store_uri)
+        try:
+            removed = store.unlist(key)
+            rule = store.rule_of(key) if "/" not in key else None
+        except ValueError as error:
+            raise Unreadable(str(error)) from None
+    if as_json:
+        say_json({"client": key, "removed": removed, "rule": rule_json(rule)})
+    else:
+        say(f"{shown(key)} has no rule of its own any more" if removed else
+            f"{shown(key)} had no rule of its own")  # fmt: skip
+        if rule is not None:
+            hint(f"weir: the rule of {shown(rule.client)} still holds for it: {rule.kind}")
+    if not removed:
+        context.exit(WARNED)
+
+
+# ------------------------------------------------------------------------------------------ many
+
+
+Entry = tuple[str, str, float | None]
+
+_HASH = re.compile(r"#[0-9a-f]{16}(?!\S)", re.ASCII)
+
+
+def _end(text: str, now: float) -> float | None:
+    """A duration, or a moment that is to come."""
+    try:
+        return until(_seconds(text), now)
+    except ValueError as error:
+        try:
+            end = parse_time(text)
+        except LineError:
+            raise LineError(f"{error}; or a moment, such as 2027-01-15T08:00:00Z") from None
+    if end <= now:
+        raise LineError(f"{shown(text)} is over")
+    return end
+
+
+def _of_object(value: Any, kind: str | None, end: float | None, now: float) -> Entry:
+    """A rule as `weir rules --json` prints it."""
+    if not isinstance(value, dict):
+        raise LineError("no JSON object")
+    client, kind, text = value.get("client"), value.get("kind", kind), value.get("until")
+    if not isinstance(client, str) or kind not in KINDS or not isinstance(text, str | None):
+        raise LineError('a rule is {"client": "…", "kind": "block", "until": "…"}')
+    if "until" in value:
+        end = None if text is None else _end(text, now)
+    return client, kind, end
+
+
+def _of_line(text: str, kind: str | None, end: float | None, now: float) -> list[Entry]:
+    """``[block|allow] CLIENT [DURATION]``, or JSON."""
+    if text.startswith("{"):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise LineError(f"no JSON: {error}") from None
+        listed = value.get("rules") if "rules" in value else [value]
+        if not isinstance(listed, list):
+            raise LineError('"rules" is no list')
+        return [_of_object(one, kind, end, now) for one in listed]
+    words = text.split()
+    if words[0] in KINDS and len(words) > 1:
+        kind = words.pop(0)
+    if kind is None:
+        raise LineError("a line is block CLIENT or allow CLIENT; else say which by --as")
+    client, *rest = words
+    return [(client, kind, _end(" ".join(rest), now) if rest else end)]
+
+
+def _is_remark(text: str) -> bool:
+    return not text or (text.startswith("#") and not _HASH.match(text))
+
+
+def read_rules(
+    lines: Iterable[str], kind: str | None, end: float | None, now: float
+) -> list[Entry]:
+    """The rules of a file; ends the command at a line that cannot be read, before any is set.
+
+    kind, end: of lines that do not say.
+    """
+    entries: list[Entry] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if _is_remark(text):
+            continue
+        try:
+            entries += _of_line(text, kind, end, now)
+        except LineError as error:
+            raise Unreadable(f"line {number}: {error}: {shown(text)}; no rule was set") from None
+        if len(entries) > LOAD_MAX:
+            raise Unreadable(f"more than {LOAD_MAX:,} rules; no rule was set")
+    return entries
+
+
+def _lines(name: str) -> list[str]:
+    """The lines of a file of bounded size."""
+    try:
+        with click.open_file(name, "rb") as file:
+            data = file.read(LOAD_BYTES + 1)
+    except OSError as error:
+        raise Unreadable(f"cannot read {shown(name)}: {error.strerror}") from None
+    if len(data) > LOAD_BYTES:
+        raise Unreadable(f"{shown(name)} is larger than {LOAD_BYTES >> 20} MiB; no rule was set")
+    return str(data, "utf-8-sig", "backslashreplace").splitlines()
+
+
+def _rule_row(rule: Ruled, now: float) -> list[Cell]:
+    over = rule.until is not None and rule.until <= now
+    until = "for good" if rule.until is None else moment(rule.until)
+    return [
+        (rule.kind, "dim" if over else "bad" if rule.kind == "block" else "good"),
+        shown(rule.client),
+        (f"{until} (over)", "dim") if over else until,
+        moment(rule.since),
+    ]
+
+
+@cli.command("rules")
+@click.option("--load", "file", type=click.Path(allow_dash=True), metavar="FILE",
+              help="Set the rules of a file (-: standard input), all of them or none.")  # fmt: skip
+@click.option(
+    "--as", "kind", type=click.Choice(KINDS), help="With --load: of lines that do not say."
+)
+@click.option("--for", "seconds", type=Duration(), metavar="DURATION",
+              help="With --load: of lines that do not say; else for good.")  # fmt: skip
+@store_options
+@click.pass_context
+def list_rules(
+    context: click.Context,
+    file: str | None,
+    kind: str | None,
+    seconds: float | None,
+    store_uri: str | None,
+    as_json: bool,
+) -> None:
+    """List the rules about clients, or set many at once.
+
+    A line of a file is "block 203.0.113.0/24 7d", "allow 10.0.0.1", a client alone (with --as), or
+    an object as --json prints them. Empty lines and lines that begin with # are left out.
+    """
+    if file is None and (kind is not None or seconds is not None):
+        raise Unreadable("--as and --for belong to --load")
+    now = time.time()
+    entries: list[Entry] = []
+    if file is not None:
+        end = until(float("inf") if seconds is None else seconds, now)
+        entries = read_rules(_lines(file), kind, end, now)
+    with answering():
+        store = opened(context, store_uri)
+        if file is not None:
+            loaded = _load(store, entries)
+            if as_json:
+                say_json({"loaded": loaded})
+            else:
+                say(f"{some(loaded, 'rule')} set")
+            return
+        rules = store.rules()
+    if as_json:
+        say_json({"rules": [rule_json(rule) for rule in rules]})
+    elif rules:
+        names = ["rule", "client", "until", "since"]
+        table(names, [_rule_row(rule, now) for rule in rules])
+    else:
+        hint("weir: there are no rules")
+
+
+def _load(store: Store, entries: list[Entry]) -> int:
+    try:
+        return store.load_rules(entries)
+    except ValueError as error:
+        raise Unreadable(f"{error}; no rule was set") from None

@@ -1,0 +1,328 @@
+"""``weir top``: what a store decides at this moment, for whom, and how it fares."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from ._app import cli
+from ._errors import Unreadable
+from ._print import NEED_RICH, Cell, has_rich, is_terminal, say, say_json, table
+from ._stores import Counted, Seen, Store, answering, opened, store_options, without_password
+from ._words import count, iso, moment, shown, span
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+#: Between the two looks of one snapshot, in seconds.
+BRIEF = 0.5
+
+#: Clients looked at, of which the busiest are shown.
+LOOKED_AT = 500
+
+
+class Look(NamedTuple):
+    """What a store says at one moment."""
+
+    at: float  # monotonic
+    now: float
+    counts: list[Counted]
+    clients: dict[tuple[str, str], Seen]
+    health: dict[str, Any]
+
+
+def look(store: Store) -> Look:
+    """Ask the store."""
+    listed = [*store.heaviest("allowed", LOOKED_AT), *store.heaviest("denied", LOOKED_AT)]
+    clients = {(heavy.client, heavy.limit): heavy for heavy in listed}
+    return Look(time.monotonic(), time.time(), store.counts(), clients, store.health())
+
+
+class Limit(NamedTuple):
+    """A limit, counted since its table was made, and a second."""
+
+    limit: str
+    allowed: int
+    denied: int
+    near: int
+    shadow: int
+    allowed_per_second: float
+    denied_per_second: float
+
+
+class Client(NamedTuple):
+    """A client under one limit."""
+
+    client: str
+    limit: str
+    allowed: int
+    denied: int
+    allowed_per_second: float
+    denied_per_second: float
+    last: float
+
+
+class Snapshot(NamedTuple):
+    """Two looks, and what happened between them."""
+
+    store: str
+    now: float
+    seconds: float
+    limits: list[Limit]
+    clients: list[Client]
+    health: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "time": iso(self.now),
+            "store": self.store,
+            "seconds": round(self.seconds, 3),
+            "limits": [limit._asdict() for limit in self.limits],
+            "clients": [{**one._asdict(), "last": iso(one.last)} for one in self.clients],
+            "health": self.health,
+        }
+
+
+def between(store: str, before: Look, after: Look, most: int) -> Snapshot:
+    """What happened between two looks.
+
+    most: how many clients.
+    """
+    seconds = max(after.at - before.at, 1e-9)
+
+    def rate(new: int, old: int) -> float:
+        # A table made anew in between counts from 0.
+        return round(max(0, new - old) / seconds, 2) if after.at > before.at else 0.0
+
+    was = {counts.limit: (counts.allowed, counts.denied) for counts in before.counts}
+    limits = []
+    for counts in after.counts:
+        allowed, denied = was.get(counts.limit, (0, 0))
+        rates = rate(counts.allowed, allowed), rate(counts.denied, denied)
+        limits.append(Limit(*counts, *rates))
+    clients = []
+    for key, heavy in after.clients.items():
+        then = before.clients.get(key)
+        # One that was not listed before has not done all of it since.
+        rates = (
+            (0.0, 0.0)
+            if then is None and heavy.error
+            else (
+                rate(heavy.allowed, then.allowed if then else 0),
+                rate(heavy.denied, then.denied if then else 0),
+            )
+        )
+        clients.append(
+            Client(heavy.client, heavy.limit, heavy.allowed, heavy.denied, *rates, heavy.last)
+        )
+    clients.sort(key=_heat, reverse=True)
+    return Snapshot(store, after.now, seconds, limits, clients[:most], after.health)
+
+
+def _heat(client: Client) -> tuple[float, ...]:
+    return (
+        client.denied_per_second,
+        client.allowed_per_second,
+        client.denied,
+        client.allowed,
+        client.last,
+    )
+
+
+# ---------------------------------------------------------------------------------------- output
+
+Section = tuple[str, Sequence[str], list[list[Cell]]]
+
+
+def _per_second(rate: float, style: str = "") -> Cell:
+    text = f"{rate:,.0f}" if rate >= 100 else f"{rate:,.1f}"
+    return (text, style if rate else "dim")
+
+
+def sections(snapshot: Snapshot) -> list[Section]:
+    """Title, columns and rows of each table."""
+    limits: list[list[Cell]] = [
+        [
+            one.limit,
+            _per_second(one.allowed_per_second, "good"),
+            _per_second(one.denied_per_second, "bad"),
+            count(one.allowed),
+            count(one.denied),
+            count(one.near),
+            count(one.shadow),
+        ]
+        for one in snapshot.limits
+    ]
+    clients: list[list[Cell]] = [
+        [
+            shown(one.client),
+            one.limit,
+            _per_second(one.denied_per_second, "bad"),
+            _per_second(one.allowed_per_second, "good"),
+            count(one.denied),
+            count(one.allowed),
+            _ago(snapshot.now - one.last),
+        ]
+        for one in snapshot.clients
+    ]
+    health: list[list[Cell]] = [
+        [name, text] for name, text in _health(snapshot.health, snapshot.now)
+    ]
+    return [
+        ("Limits", ["limit", "admitted/s", "denied/s", "admitted", "denied", "near", "shadow"],
+         limits),
+        ("Hottest clients",
+         ["client", "limit", "denied/s", "admitted/s", "denied", "admitted", "latest"], clients),
+        ("Store", ["", ""], health),
+    ]  # fmt: skip
+
+
+def _ago(seconds: float) -> str:
+    return "now" if seconds < 2 else f"{span(int(seconds))} ago"
+
+
+def _health(health: dict[str, Any], now: float) -> list[tuple[str, Cell]]:
+    rows: list[tuple[str, Cell]] = []
+    info = health.get("table")
+    if info:
+        rows.append(("keys", f"{count(info['keys'])} of {count(info['keys_max'])}"))
+        rows += [
+            (what, (count(info[what]), "warn" if info[what] else ""))
+            for what in ("evictions", "recoveries")
+        ]
+        if info["lines_used"]:
+            share = 100 * info["lines_used"] // max(1, info["lines_max"])
+            rows.append(("moving-window pool", f"{share} % used"))
+    remote = health.get("remote")
+    if remote:
+        latency = remote.get("latency")
+        answer: Cell = ("does not answer", "bad")
+        if latency is not None:
+            answer = f"answers in {span(latency)}"
+        rows.append((remote["store"], answer))
+        if remote["fallback"]:
+            rows.append(("fallback", ("this host decides without the store", "bad")))
+        rows += [(f"errors: {kind}", (count(number), "warn" if number else ""))
+                 for kind, number in remote["errors"].items()]  # fmt: skip
+        for host in remote["hosts"]:
+            rows.append((f"host {shown(host['name'], 40)}", _host(host, now)))
+    return rows
+
+
+def _host(host: dict[str, Any], now: float) -> str:
+    """What one host tells of itself."""
+    words = []
+    if isinstance(host["seen"], int | float):
+        words.append(f"seen {_ago(max(0.0, now - host['seen']))}")
+    return ", ".join(words) or "here"
+
+
+def _heading(snapshot: Snapshot) -> str:
+    admitted = sum(one.allowed_per_second for one in snapshot.limits)
+    denied = sum(one.denied_per_second for one in snapshot.limits)
+    return (
+        f"{snapshot.store}   {moment(snapshot.now)}   admitted {admitted:,.1f}/s   "
+        f"denied {denied:,.1f}/s"
+    )
+
+
+def _print(snapshot: Snapshot) -> None:
+    say(_heading(snapshot), "head")
+    for title, columns, rows in sections(snapshot):
+        say()
+        if rows:
+            table(columns, rows, title)
+        else:
+            say(f"{title}: none yet")
+
+
+def _drawn(snapshot: Snapshot) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from ._print import numeric, rich_table
+
+    parts: list[RenderableType] = [Text(_heading(snapshot), "bold")]
+    for title, columns, rows in sections(snapshot):
+        if rows:
+            parts.append(rich_table(columns, rows, title, numeric(columns, rows)))
+        else:
+            parts.append(Text(f"\n{title}: none yet", "dim"))
+    parts.append(Text("Ctrl-C ends this view", "dim"))
+    return Group(*parts)
+
+
+# -------------------------------------------------------------------------------------- command
+
+
+def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapshot]:
+    """A function that waits for the interval and tells what happened in it."""
+    name = without_password(store.uri)
+    last = look(store)
+
+    def after_interval() -> Snapshot:
+        nonlocal last
+        time.sleep(max(0.0, last.at + interval - time.monotonic()))
+        before, last = last, look(store)
+        return between(name, before, last, most)
+
+    return after_interval
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Print once and end.")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
+              help="Between two looks; default 1. With --json: go on, a line each.")  # fmt: skip
+@click.option("-n", "--top", "most", default=15, show_default=True, metavar="N",
+              type=click.IntRange(1, LOOKED_AT), help="Show so many clients.")  # fmt: skip
+@store_options
+@click.pass_context
+def top(
+    context: click.Context,
+    once: bool,
+    interval: float | None,
+    most: int,
+    store_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Watch who is admitted and denied: rates per limit, the hottest clients, the store's health.
+
+    Refreshed each second until Ctrl-C. --once prints what happens within half a second, and so
+    does --json; with --interval it goes on, a line of JSON each time. Clients that are no IP
+    addresses are shown as # and 16 digits unless the application reveals them.
+    """
+    live = not (once or as_json) and is_terminal()
+    if live and not has_rich():
+        raise Unreadable(f"{NEED_RICH}; --once and --json do without")
+    with answering(), contextlib.suppress(KeyboardInterrupt):
+        store = opened(context, store_uri)
+        if live:
+            _watch(store, most, interval or 1.0)
+            return
+        again = as_json and interval is not None and not once
+        after_interval = _snapshots(store, most, interval or BRIEF)
+        while True:
+            snapshot = after_interval()
+            if as_json:
+                say_json(snapshot.as_json())
+            else:
+                _print(snapshot)
+            if not again:
+                return
+
+
+def _watch(store: Store, most: int, interval: float) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    first = look(store)
+    start = between(without_password(store.uri), first, first, most)
+    after_interval = _snapshots(store, most, interval)
+    with Live(_drawn(start), console=Console(), screen=True, auto_refresh=False) as view:
+        while True:
+            view.update(_drawn(after_interval()), refresh=True)

@@ -1,0 +1,465 @@
+"""Commands about a table: ``tables``, ``top``, ``show``, ``reset``, and which store is meant."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+
+import weir as package
+from weir import _auto
+from weir.cli import _found as found
+
+Weir = Callable[..., click.testing.Result]
+
+LIMIT = package.parse("10/minute")
+HOURLY = package.parse("100/hour").replace(strategy="moving-window")
+SHM = Path("/dev/shm")
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    """A table's URI; nothing of it stays."""
+    name = f"test-cli-{uuid.uuid4()}"
+    yield f"shm://{name}"
+    (SHM / f"weir.{name}").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def table(store: str) -> package.Table:
+    """The table, with two limits of one endpoint in use."""
+    table = package.Table(store, namespace=0)
+    for limit in (LIMIT, HOURLY):
+        table.describe(limit, "", "/search")
+    return table
+
+
+def ask(table: package.Table, client: str, times: int = 1) -> None:
+    key = f"{package.join_key(client)}/search"
+    for _ in range(times):
+        table.decide([LIMIT, HOURLY], key)
+
+
+# ----------------------------------------------------------------------------- which store is meant
+
+
+@pytest.mark.parametrize("command", [["top", "--once"], ["show", "me"], ["reset", "me"], ["rules"],
+                                     ["block", "me", "--for", "1h"], ["unlist", "me"]])  # fmt: skip
+@pytest.mark.parametrize(
+    ("uri", "code", "advice"),
+    [
+        ("shm://test-cli-nobody-made-it", 3, "weir tables"),
+        ("file:///nowhere/at/all", 3, "there is no table"),
+        ("memory://", 4, "shm://name"),
+        ("orders", 2, "is no URI"),
+        ("ftp://orders", 2, "one of shm://"),
+        ("shm://", 2, "needs a name"),
+    ],
+)
+def test_a_store_that_is_not_there(
+    weir: Weir, command: list[str], uri: str, code: int, advice: str
+) -> None:
+    result = weir(*command, "-s", uri)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("weir: ")
+    assert advice in result.stderr
+    assert not (SHM / "weir.test-cli-nobody-made-it").exists(), "looking made it"
+
+
+def test_the_store_may_be_told_in_three_places(
+    weir: Weir, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(table, "10.0.0.1")
+    told = ["top", "--json"]
+    assert json.loads(weir(*told, "-s", store).stdout)["store"] == store
+    assert json.loads(weir("-s", store, *told).stdout)["store"] == store
+    monkeypatch.setenv("WEIR_STORE", store)
+    assert json.loads(weir(*told).stdout)["store"] == store
+    assert weir(*told, "-s", "shm://test-cli-nobody-made-it").exit_code == 3, "the nearest counts"
+
+
+def servers(monkeypatch: pytest.MonkeyPatch, *running: str) -> None:
+    def tables() -> list[found.Found]:
+        return [
+            found.Found(uri.removeprefix("shm://"), 7 + i, f"gunicorn {i}", 4, 0.0, True, True)
+            for i, uri in enumerate(running)
+        ] + [found.Found("old", None, "", 0, 0.0, True, True)]
+
+    monkeypatch.setattr("weir.cli._stores.tables", tables)
+
+
+def test_the_only_servers_table_is_meant(
+    weir: Weir, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers(monkeypatch, store)
+    for options in ([], ["-s", "auto://"]):
+        assert json.loads(weir("top", "--json", *options).stdout)["store"] == store
+
+
+def test_of_several_servers_none_is_guessed(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers(monkeypatch, "shm://a", "shm://b")
+    result = weir("top", "--once")
+    assert result.exit_code == 3
+    assert "--store shm://a   gunicorn 0" in result.stderr
+    assert "--store shm://b   gunicorn 1" in result.stderr
+    assert "old" not in result.stderr
+
+
+def test_without_a_server_it_says_what_to_write(
+    weir: Weir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers(monkeypatch)
+    result = weir("top", "--once")
+    assert (result.exit_code, "--store URI" in result.stderr) == (3, True)
+
+
+def test_a_table_that_is_none_is_an_error(weir: Weir, tmp_path: Path) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("not a table" * 1000)
+    result = weir("show", "me", "-s", f"file://{other}")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert other.read_text() == "not a table" * 1000
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def test_tables_lists_what_is_there(weir: Weir, weir_json: Any, store: str) -> None:
+    def mine() -> dict[str, Any] | None:
+        return next((t for t in weir_json("tables")["tables"] if t["store"] == store), None)
+
+    assert mine() is None
+    opened = package.Table(f"{store}?keys=800")
+    ask(opened, "10.0.0.1")
+    seen = mine()
+    assert seen is not None
+    assert (seen["table"]["keys"], seen["table"]["keys_max"]) == (2, 800)
+    assert (seen["server"], seen["running"], seen["problem"]) == (None, False, None)
+    assert 0 <= seen["age"] < 600
+    assert re.search(rf"{store} +not in use +2 +800", weir("tables").stdout)
+
+
+def test_a_table_that_a_process_has_open_is_in_use(weir_json: Any, store: str) -> None:
+    code = f"import weir; t = weir.Table({store!r}); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (seen,) = [t for t in weir_json("tables")["tables"] if t["store"] == store]
+        assert (seen["users"], seen["running"]) == (1, True)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_a_servers_table_is_known_by_its_process(weir_json: Any) -> None:
+    me = _auto.Server(os.getpid(), _auto._started(os.getpid()))
+    names = [
+        f"auto-{os.geteuid()}-{_auto._pid_namespace()}-{me.pid}-{started}"
+        for started in (me.started, me.started - 1)
+    ] + [f"auto-{os.geteuid()}-1-{me.pid}-{me.started}"]
+    try:
+        for name in names:
+            package.Table(f"shm://{name}?keys=80").close()
+        seen = {t["store"]: t for t in weir_json("tables")["tables"]}
+        mine, ended, elsewhere = (seen[f"shm://{name}"] for name in names)
+        assert (mine["server"], mine["running"]) == (me.pid, True)
+        assert "python" in mine["command"]
+        assert (ended["server"], ended["running"]) == (None, False)
+        assert (elsewhere["running"], elsewhere["problem"]) == (False, "of another container")
+    finally:
+        for name in names:
+            (SHM / f"weir.{name}").unlink(missing_ok=True)
+
+
+def test_a_damaged_table_is_listed_with_what_is_wrong(weir_json: Any, store: str) -> None:
+    place = SHM / f"weir.{store.removeprefix('shm://')}"
+    place.touch(0o600)
+    place.write_bytes(b"x" * 10000)
+    (seen,) = [t for t in weir_json("tables")["tables"] if t["store"] == store]
+    assert seen["table"] is None
+    assert "not a weir table" in seen["problem"]
+
+
+# ------------------------------------------------------------------------------------ show, reset
+
+
+def test_show_tells_what_a_client_has_used(
+    weir: Weir, weir_json: Any, store: str, table: package.Table
+) -> None:
+    ask(table, "10.0.0.1", 14)
+    ask(table, "10.0.0.2", 3)
+    answer = weir_json("show", "10.0.0.1", "-s", store)
+    assert answer["client"] == "10.0.0.1"
+    assert [
+        (one["limit"], one["used"], one["remaining"], one["scope"]) for one in answer["limits"]
+    ] == [
+        ("10 per 1 minute", 10, 0, "search"),
+        ("100 per 1 hour", 10, 90, "search"),
+    ]
+    assert answer["limits"][1]["strategy"] == "moving-window"
+    assert answer["rule"] is None
+    assert answer["place"] == {"denied": 1, "allowed": 1}
+    assert weir_json("show", "10.0.0.2", "-s", store)["place"] == {"denied": None, "allowed": 2}
+    counted = {one["limit"]: (one["allowed"], one["denied"]) for one in answer["counted"]}
+    assert counted["10 per 1 minute"] == (10, 4)
+    plain = weir("show", "10.0.0.1", "-s", store).stdout
+    assert re.search(r"10 per 1 minute +search +10 +0 +in ", plain)
+    assert "number 1 by denied requests" in plain
+    again = weir_json("show", "10.0.0.1", "-s", store)
+    assert [one["used"] for one in again["limits"]] == [10, 10], "looking charges nothing"
+
+
+@pytest.mark.parametrize("client", ["ann/../%2F", "käthe", "a b", "key\x1b[2J"])
+def test_clients_are_named_as_the_key_function_does(
+    weir: Weir, weir_json: Any, store: str, table: package.Table, client: str
+) -> None:
+    ask(table, client, 4)
+    assert [one["used"] for one in weir_json("show", client, "-s", store)["limits"]] == [4, 4]
+    assert weir_json("show", client, "-s", store)["place"]["allowed"] == 1
+    assert "\x1b" not in weir("show", client, "-s", store).output
+    assert weir("reset", client, "-s", store).exit_code == 0
+    assert [one["used"] for one in weir_json("show", client, "-s", store)["limits"]] == [0, 0]
+
+
+def test_a_client_that_is_no_address_is_found_by_its_hash(
+    weir: Weir, weir_json: Any, store: str, table: package.Table
+) -> None:
+    ask(table, "api-key-of-ann", 12)
+    name = table.name_of("api-key-of-ann")
+    assert name.startswith("#")
+    answer = weir_json("show", name, "-s", store)
+    assert answer["place"]["denied"] == 1
+    assert answer["limits"] == []
+    assert "give the client itself" in weir("show", name, "-s", store).stderr
+    assert "api-key-of-ann" not in weir("top", "--once", "-s", store).output
+    assert weir("reset", name, "-s", store).exit_code == 1
+
+
+def test_a_client_nobody_has_seen(weir: Weir, weir_json: Any, store: str, table: Any) -> None:
+    answer = weir_json("show", "10.9.9.9", "-s", store)
+    assert answer["place"] == {"denied": None, "allowed": None}
+    assert "Not among the heaviest" in weir("show", "10.9.9.9", "-s", store).stdout
+
+
+def test_storages_of_one_server_are_all_looked_at(weir_json: Any, store: str, table: Any) -> None:
+    second = package.Table(store, namespace=1)
+    second.describe(LIMIT, "", "/other")
+    second.decide([LIMIT], "10.0.0.1/other")
+    limits = weir_json("show", "10.0.0.1", "-s", store)["limits"]
+    assert {one["scope"]: one["used"] for one in limits} == {"search": 0, "other": 1}
+
+
+def test_reset_forgets_one_client_alone(
+    weir: Weir, weir_json: Any, store: str, table: package.Table
+) -> None:
+    ask(table, "10.0.0.1", 12)
+    ask(table, "10.0.0.2", 12)
+    answer = weir_json("reset", "10.0.0.1", "-s", store)
+    assert [one["used"] for one in answer["cleared"]] == [10, 10]
+    used = {
+        client: [one["used"] for one in weir_json("show", client, "-s", store)["limits"]]
+        for client in ("10.0.0.1", "10.0.0.2")
+    }
+    assert used == {"10.0.0.1": [0, 0], "10.0.0.2": [10, 10]}
+    ask(table, "10.0.0.1", 1)
+    assert table.decide([LIMIT], "10.0.0.1/search").allowed
+
+
+def test_reset_without_a_known_limit_says_so(weir: Weir, store: str) -> None:
+    package.Table(store)
+    result = weir("reset", "10.0.0.1", "-s", store)
+    assert (result.exit_code, "no limit is known" in result.stderr) == (1, True)
+
+
+def test_file_tables(weir_json: Any, tmp_path: Path) -> None:
+    uri = f"file://{tmp_path}/with%20blank"
+    table = package.Table(uri)
+    table.describe(LIMIT, "", "/search")
+    table.decide([LIMIT], "10.0.0.1/search")
+    assert weir_json("show", "10.0.0.1", "-s", uri)["limits"][0]["used"] == 1
+
+
+# --------------------------------------------------------------------------------------------- top
+
+
+def test_top_once(weir: Weir, store: str, table: package.Table) -> None:
+    ask(table, "203.0.113.7", 15)
+    result = weir("top", "--once", "-s", store)
+    assert result.exit_code == 0
+    assert re.search(r"10 per 1 minute +0.0 +0.0 +10 +5 +3 +0", result.stdout)
+    assert re.search(r"203.0.113.7 +10 per 1 minute +0.0 +0.0 +5 +10 ", result.stdout)
+    assert re.search(r"keys +2 of 262,144", result.stdout)
+
+
+def test_top_of_a_new_table(weir: Weir, store: str) -> None:
+    package.Table(store)
+    result = weir("top", "--once", "-s", store)
+    assert (result.exit_code, "Limits: none yet" in result.stdout) == (0, True)
+
+
+@contextlib.contextmanager
+def hammering(table: package.Table, client: str) -> Iterator[None]:
+    """Some 200 requests a second, in a thread."""
+    stop = threading.Event()
+
+    def hammer() -> None:
+        while not stop.wait(0.005):
+            ask(table, client)
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_top_json_tells_rates(weir_json: Any, store: str, table: package.Table) -> None:
+    ask(table, "10.0.0.1", 2000)  # yesterday's
+    with hammering(table, "203.0.113.7"):
+        answer = weir_json("top", "-s", store)
+    assert answer["clients"][0]["client"] == "203.0.113.7", "the hottest now comes first"
+    assert answer["clients"][0]["denied_per_second"] > 1
+    minute = next(one for one in answer["limits"] if one["limit"] == "10 per 1 minute")
+    assert minute["denied_per_second"] > 1
+    assert minute["denied"] >= 1990
+    assert answer["health"]["table"]["evictions"] == 0
+    assert 0.4 < answer["seconds"] < 60
+
+
+def test_top_json_with_an_interval_is_a_stream(store: str, table: package.Table) -> None:
+    arguments = ["top", "--json", "--interval", "0.1", "-s", store]
+    with subprocess.Popen(
+        [sys.executable, "-m", "weir", *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.terminate()
+    assert lines[0]["time"] < lines[1]["time"] < lines[2]["time"]
+
+
+def test_an_interrupted_stream_ends_quietly(store: str, table: package.Table) -> None:
+    arguments = ["top", "--json", "--interval", "0.1", "-s", store]
+    with subprocess.Popen(
+        [sys.executable, "-m", "weir", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.send_signal(2)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_in_a_pipe_top_prints_once(store: str, table: package.Table) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "weir", "top", "-s", store],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert "Hottest clients" in done.stdout
+
+
+class Screen:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ.update({"TERM": "xterm", "COLUMNS": "120", "LINES": "40", **(env or {})})
+            os.execv(sys.executable, [sys.executable, "-m", "weir", *arguments])
+        size = struct.pack("HHHH", 40, 120, 0, 0)
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, size)
+        self.seen = ""
+
+    def read(self, seconds: float) -> str:
+        """What came within so many seconds."""
+        ready, _, _ = select.select([self.terminal], [], [], seconds)
+        if ready:
+            with contextlib.suppress(OSError):
+                self.seen += os.read(self.terminal, 65536).decode(errors="replace")
+        return self.seen
+
+    def until(self, text: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while text not in self.seen and time.monotonic() < deadline:
+            self.read(0.05)
+        return text in self.seen
+
+    def end(self, key: bytes = b"\x03") -> int:
+        """Press Ctrl-C; the exit code."""
+        with contextlib.suppress(OSError):
+            os.write(self.terminal, key)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            self.read(0.05)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                os.close(self.terminal)
+                return os.waitstatus_to_exitcode(status)
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+        raise AssertionError(f"does not end: {self.seen[-2000:]}")
+
+
+def test_the_live_view_shows_a_hammering_client_within_two_seconds(
+    store: str, table: package.Table
+) -> None:
+    screen = Screen("top", "-s", store)
+    try:
+        assert screen.until("Ctrl-C ends this view", 30), screen.seen
+        assert "203.0.113.7" not in screen.seen
+        with hammering(table, "203.0.113.7"):
+            began = time.monotonic()
+            assert screen.until("203.0.113.7", 20), screen.seen
+            waited = time.monotonic() - began
+    finally:
+        code = screen.end()
+    assert waited < 2.0
+    assert code == 0
+    assert "\x1b[?1049l" in screen.seen, "the screen from before is there again"
+
+
+def test_the_live_view_without_rich_says_what_to_install(
+    store: str, table: package.Table, tmp_path: Path
+) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('rich')\n")
+    there = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(tmp_path), *([there] if there else [])])
+    screen = Screen("top", "-s", store, env={"PYTHONPATH": path})
+    assert screen.until("pip install 'weir[cli]'", 30), screen.seen
+    assert screen.end(key=b"") == 2
+
+
+def test_tables_are_drawn_by_rich_on_a_terminal(store: str, table: package.Table) -> None:
+    ask(table, "203.0.113.7", 15)
+    screen = Screen("top", "--once", "-s", store)
+    assert screen.until("recoveries", 30), screen.seen
+    assert screen.end(key=b"") == 0
+    assert "━" in screen.seen or "─" in screen.seen
