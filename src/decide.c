@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "board.h"
+#include "decide.h"
 #include "layout.h"
 #include "rules.h"
 
@@ -382,8 +383,8 @@ static int decide_many(struct weir_table *table, const struct weir_check *checks
 }
 
 /* Which verdict to tell the client: see struct weir_decision. */
-static void choose(const struct weir_check *checks, const struct weir_verdict *verdicts, uint32_t n,
-                   struct weir_decision *decision) {
+void weir_decide_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
+                        uint32_t n, struct weir_decision *decision) {
     int32_t deciding = 0;
     for (uint32_t i = 1; i < n; i++) {
         const struct weir_verdict *a = &verdicts[i], *b = &verdicts[deciding];
@@ -393,6 +394,19 @@ static void choose(const struct weir_check *checks, const struct weir_verdict *v
             deciding = (int32_t)i;
     }
     *decision = (struct weir_decision){.allowed = verdicts[deciding].allowed, .deciding = deciding};
+}
+
+int weir_decide_by_limits(struct weir_table *table, const struct weir_check *checks, size_t n,
+                          int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
+                          struct weir_decision *decision) {
+    int rc = n == 1 ? decide_one(table, checks, now_ns, mode, verdicts)
+                    : decide_many(table, checks, (uint32_t)n, now_ns, mode, verdicts);
+    if (rc == 0 && decision) {
+        *decision = (struct weir_decision){.allowed = verdicts[0].allowed, .deciding = 0};
+        if (n > 1)
+            weir_decide_choose(checks, verdicts, (uint32_t)n, decision);
+    }
+    return rc;
 }
 
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
@@ -406,23 +420,9 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         rc = weir_after_fork(table);
     if (rc < 0)
         return rc;
-    if (weir_rules_any(table) && mode != WEIR_REFUND) {
-        rc = weir_rules_judge(table, checks, n, now_ns, verdicts, decision);
-        if (rc < 0)
-            return rc;
-        if (rc > 0)
-            return mode != WEIR_TEST ? weir_board_note(table, checks, n, now_ns, verdicts, 0) : 0;
-    }
-    if (n == 1)
-        rc = decide_one(table, checks, now_ns, mode, verdicts);
-    else
-        rc = decide_many(table, checks, (uint32_t)n, now_ns, mode, verdicts);
-    if (rc == 0 && decision) {
-        *decision = (struct weir_decision){.allowed = verdicts[0].allowed, .deciding = 0};
-        if (n > 1)
-            choose(checks, verdicts, (uint32_t)n, decision);
-    }
-    return rc;
+    if (weir_rules_any(table, now_ns) && mode != WEIR_REFUND)
+        return weir_decide_ruled(table, checks, n, now_ns, mode, verdicts, decision);
+    return weir_decide_by_limits(table, checks, n, now_ns, mode, verdicts, decision);
 }
 
 int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {

@@ -120,6 +120,7 @@ static void attach(struct weir_table *table, void *base) {
     table->line = (struct weir_line *)((char *)base + header->lines_at);
     table->board = (struct weir_board *)((char *)base + header->board_at);
     table->rules = (struct weir_rules *)((char *)base + header->rules_at);
+    weir_rules_plan(&table->rules_plan, header->rules);
     table->buckets = header->keys / WEIR_BUCKET_CELLS;
     table->stripe_mask = header->stripes - 1;
     table->lines = header->lines;

@@ -126,6 +126,19 @@ struct weir_pool {
 struct weir_board; /* board.h */
 struct weir_rules; /* rules.h */
 
+#define WEIR_RULES_LEVELS 6u
+
+/*
+ * Where things are in a copy of the rules (rules.h). Each process computes its own of the capacity alone: there
+ * is nothing to damage.
+ */
+struct weir_rules_plan {
+    uint32_t capacity, segments, slots, name_bytes; /* room for */
+    size_t entry_at, term_at, word_4_at, word_6_at, slot_at, name_at;
+    size_t key_4_at[WEIR_RULES_LEVELS], key_6_at[WEIR_RULES_LEVELS]; /* of each level; 0 has all keys */
+    size_t copy_bytes;
+};
+
 /* This process's handle. */
 enum weir_home { WEIR_HOME_MEMORY, WEIR_HOME_SHM, WEIR_HOME_FILE };
 
@@ -148,6 +161,7 @@ struct weir_table {
     struct weir_line *line;
     struct weir_board *board;
     struct weir_rules *rules;
+    struct weir_rules_plan rules_plan;
     uint64_t buckets;
     uint32_t stripe_mask;
     uint32_t lines;
@@ -176,6 +190,9 @@ static inline struct weir_lock *weir_lock_at(struct weir_table *table, uint32_t 
 }
 
 /* lock.c */
+/* A lock of the kind that the table's home needs. */
+int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex);
+int weir_mutex_take(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, or another errno after one second */
 int weir_lock_init(struct weir_table *table, uint32_t index);
 int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc);
 int weir_lock_try(struct weir_table *table,

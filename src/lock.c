@@ -36,7 +36,7 @@ void weir_fork_watch(struct weir_table *table) {
     atomic_store(&table->fork_generation, atomic_load(&weir_fork_generation));
 }
 
-int weir_lock_init(struct weir_table *table, uint32_t index) {
+int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex) {
     pthread_mutexattr_t attr;
     if (pthread_mutexattr_init(&attr) != 0)
         return WEIR_ENOMEM;
@@ -44,9 +44,13 @@ int weir_lock_init(struct weir_table *table, uint32_t index) {
         pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
         pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
     }
-    int rc = pthread_mutex_init(&weir_lock_at(table, index)->mutex, &attr);
+    int rc = pthread_mutex_init(mutex, &attr);
     pthread_mutexattr_destroy(&attr);
     return rc == 0 ? 0 : WEIR_ESYSTEM;
+}
+
+int weir_lock_init(struct weir_table *table, uint32_t index) {
+    return weir_mutex_init(table, &weir_lock_at(table, index)->mutex);
 }
 
 /* The caller holds lock `index`, whose owner died, and whoever leads its record may be dead too. */
@@ -139,6 +143,11 @@ static int wait_for(pthread_mutex_t *mutex) {
             return rc;
     }
     return pthread_mutex_trylock(mutex);
+}
+
+int weir_mutex_take(pthread_mutex_t *mutex) {
+    int rc = pthread_mutex_trylock(mutex);
+    return rc == EBUSY ? wait_for(mutex) : rc;
 }
 
 int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc) {

@@ -300,7 +300,10 @@ WEIR_API void weir_table_close(struct weir_table *table);
  */
 WEIR_API int weir_table_unlink(const char *uri, struct weir_error *error);
 
-/* Forgets every counter. Not one instant over the whole table: stripe after stripe. */
+/*
+ * Forgets every counter. Not one instant over the whole table: stripe after stripe. Rules about clients and what
+ * the board has counted stay.
+ */
 WEIR_API int weir_table_reset(struct weir_table *table);
 
 struct weir_table_info {
