@@ -109,8 +109,10 @@ static int read_rule(const struct weir_table *table, const char *text, size_t le
     if (since_ns < 0 || since_ns > WEIR_NOW_MAX)
         return weir_fail(error, WEIR_EINVAL, 0, "now is out of its range");
     if (until_ns != WEIR_NEVER && (until_ns <= since_ns || until_ns > WEIR_NOW_MAX))
-        return weir_fail(error, WEIR_EINVAL, 0,
-                         "a rule must end after now, and before the year 2116, or never");
+        return weir_fail(
+            error, WEIR_EINVAL, 0,
+            "a rule must end after now and before the year 2116, or never: its end is a "
+            "moment since 1970, not how long it holds");
     int rc = read_client(table, text, len, change, error);
     change->entry.since_ns = since_ns;
     change->until_ns = until_ns;
@@ -142,6 +144,7 @@ struct merge {
     struct weir_rules_copy *to;
     int64_t drop_ns; /* rules that have ended by then are left out; negative: none */
     bool keep_since; /* a rule that stays as it was keeps its beginning */
+    bool only;       /* rules that no change is about are left out */
     bool changed;
 };
 
@@ -182,14 +185,17 @@ static bool append(struct merge *merge, const struct weir_rule_entry *entry, con
     return true;
 }
 
+static bool leave_out(struct merge *merge) {
+    merge->changed = true;
+    return true;
+}
+
 /* Takes a rule of the old list over as it is. */
 static bool take_over(struct merge *merge, uint32_t number) {
     const struct weir_rule_entry *entry = &weir_rules_entries(merge->table, merge->from)[number];
     int64_t until_ns = until_of(merge->table, merge->from, number);
-    if (until_ns <= merge->drop_ns) {
-        merge->changed = true;
-        return true;
-    }
+    if (until_ns <= merge->drop_ns)
+        return leave_out(merge);
     return append(merge, entry, weir_rules_names(merge->table, merge->from) + entry->name_at,
                   until_ns, kind_of(merge->table, merge->from, number));
 }
@@ -228,7 +234,7 @@ static bool merge_lists(struct merge *merge, const struct change *changes, size_
         int order = number == rules ? 1
                     : next == count ? -1
                                     : weir_rules_compare(&old[number], &changes[next].entry);
-        bool fits = order < 0 ? take_over(merge, number)
+        bool fits = order < 0 ? (merge->only ? leave_out(merge) : take_over(merge, number))
                               : apply(merge, &changes[next], order == 0 ? number : UINT32_MAX);
         if (!fits)
             return false;
@@ -260,16 +266,19 @@ static void publish(struct weir_rules *rules, const struct weir_rules_copy *copy
     atomic_store(&rules->ends_ns, copy->ends_ns);
 }
 
+enum edit { SET, LOAD, REPLACE };
+
 /* Makes the changes, which are sorted. The lock is held. Returns 1 if anything has changed, 0 if not. */
 static int edit(struct weir_table *table, const struct change *changes, size_t count,
-                int64_t now_ns, bool keep_since, struct weir_error *error) {
+                int64_t now_ns, enum edit how, struct weir_error *error) {
     struct weir_rules *rules = table->rules;
     uint64_t version = atomic_load(&rules->version);
     struct merge merge = {.table = table,
                           .from = weir_rules_copy(table, version),
                           .to = weir_rules_copy(table, version + 1),
                           .drop_ns = -1,
-                          .keep_since = keep_since};
+                          .keep_since = how != SET,
+                          .only = how == REPLACE};
     if (!weir_rules_sound(table, merge.from))
         return weir_fail(error, WEIR_ECORRUPT, 0, "%s: the list of rules is broken", table->name);
     atomic_store(&rules->building, version + 1);
@@ -300,35 +309,61 @@ int weir_rules_set(struct weir_table *table, const void *client, size_t len, int
         rc = begin(table, error);
     if (rc < 0)
         return rc;
-    rc = edit(table, &change, 1, since_ns, false, error);
+    rc = edit(table, &change, 1, since_ns, SET, error);
     weir_rules_unlock(table);
+    return rc < 0 ? rc : 0;
+}
+
+/* Reads the rules that have not ended; *count becomes how many. An error says which rule it is about. */
+static int read_rules(const struct weir_table *table, const struct weir_rule *rules, size_t *count,
+                      int64_t now_ns, struct change *changes, struct weir_error *error) {
+    size_t read = 0;
+    for (size_t i = 0; i < *count; i++) {
+        struct weir_error why;
+        if (rules[i].until_ns >= 0 && rules[i].until_ns <= now_ns)
+            continue;
+        int rc = read_rule(table, rules[i].client, rules[i].client_len, rules[i].kind, now_ns,
+                           rules[i].until_ns, &changes[read], &why);
+        if (rc < 0)
+            return weir_fail(error, rc, why.column, "rule %zu: %s", i + 1, why.message);
+        changes[read].order = (uint32_t)i;
+        read++;
+    }
+    *count = read;
+    return 0;
+}
+
+static int load(struct weir_table *table, const struct weir_rule *rules, size_t count,
+                int64_t now_ns, enum edit how, struct weir_error *error) {
+    if (!table || (!rules && count > 0))
+        return weir_fail(error, WEIR_EINVAL, 0, table ? "no rules" : "no table");
+    if (now_ns < 0 || now_ns > WEIR_NOW_MAX || count > UINT32_MAX)
+        return weir_fail(error, WEIR_EINVAL, 0,
+                         count > UINT32_MAX ? "so many rules fit no table"
+                                            : "now is out of its range");
+    struct change *changes = malloc((count + 1) * sizeof *changes);
+    if (!changes)
+        return weir_fail(error, WEIR_ENOMEM, 0, "%s: out of memory", table->name);
+    int rc = read_rules(table, rules, &count, now_ns, changes, error);
+    if (rc == 0)
+        rc = begin(table, error);
+    if (rc == 0) {
+        count = sort_changes(changes, count);
+        rc = edit(table, changes, count, now_ns, how, error);
+        weir_rules_unlock(table);
+    }
+    free(changes);
     return rc < 0 ? rc : 0;
 }
 
 int weir_rules_load(struct weir_table *table, const struct weir_rule *rules, size_t count,
                     int64_t now_ns, struct weir_error *error) {
-    if (!table || (!rules && count > 0))
-        return weir_fail(error, WEIR_EINVAL, 0, table ? "no rules" : "no table");
-    if (count > SIZE_MAX / 2 / sizeof(struct change))
-        return weir_fail(error, WEIR_EINVAL, 0, "%zu rules are too many", count);
-    struct change *changes = malloc((count + 1) * sizeof *changes);
-    if (!changes)
-        return weir_fail(error, WEIR_ENOMEM, 0, "%s: out of memory", table->name);
-    int rc = 0;
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = read_rule(table, rules[i].client, rules[i].client_len, rules[i].kind, now_ns,
-                       rules[i].until_ns, &changes[i], error);
-        changes[i].order = (uint32_t)i;
-    }
-    if (rc == 0)
-        rc = begin(table, error);
-    if (rc == 0) {
-        count = sort_changes(changes, count);
-        rc = edit(table, changes, count, now_ns, true, error);
-        weir_rules_unlock(table);
-    }
-    free(changes);
-    return rc < 0 ? rc : 0;
+    return load(table, rules, count, now_ns, LOAD, error);
+}
+
+int weir_rules_replace(struct weir_table *table, const struct weir_rule *rules, size_t count,
+                       int64_t now_ns, struct weir_error *error) {
+    return load(table, rules, count, now_ns, REPLACE, error);
 }
 
 int weir_rules_remove(struct weir_table *table, const void *client, size_t len,
@@ -341,7 +376,7 @@ int weir_rules_remove(struct weir_table *table, const void *client, size_t len,
         rc = begin(table, error);
     if (rc < 0)
         return rc;
-    rc = edit(table, &change, 1, 0, false, error);
+    rc = edit(table, &change, 1, 0, SET, error);
     weir_rules_unlock(table);
     return rc;
 }

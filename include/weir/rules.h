@@ -63,11 +63,15 @@ WEIR_API int weir_rules_set(struct weir_table *table, const void *client, size_t
 /*
  * Sets many rules at once: all, or, on an error, none. Of `rules`, `kind`, `client`, `client_len` and
  * `until_ns` are read; later ones replace earlier ones of the same client. One that is there already, of the
- * same kind and end, keeps its beginning.
- * Errors: as weir_rules_set(); WEIR_ENOMEM.
+ * same kind and end, keeps its beginning; one that has ended by now_ns is passed over.
+ * Errors: as weir_rules_set(), the message says which rule; WEIR_ENOMEM.
  */
 WEIR_API int weir_rules_load(struct weir_table *table, const struct weir_rule *rules, size_t count,
                              int64_t now_ns, struct weir_error *error);
+
+/* The same, and removes all rules that are not among them. If nothing changes, the version does not either. */
+WEIR_API int weir_rules_replace(struct weir_table *table, const struct weir_rule *rules, size_t count,
+                                int64_t now_ns, struct weir_error *error);
 
 /* Removes the rule of exactly this client or range. Returns 1, or 0 if there was none. Errors: as above. */
 WEIR_API int weir_rules_remove(struct weir_table *table, const void *client, size_t len,

@@ -8,6 +8,7 @@
  *     py_decision.c  Decision, and the named tuples Verdict and WindowStats
  *     py_table.c     Table
  *     py_board.c     what a Table tells beside its counters
+ *     py_rules.c     its rules about clients
  *     py_gate.c      Gate
  *     py_limiter.c   RateLimiter
  *
@@ -54,6 +55,7 @@ struct core_state {
     PyTypeObject *counts_type;
     PyTypeObject *heavy_type;
     PyTypeObject *described_type;
+    PyTypeObject *rule_type;
     uint64_t tables; /* serial numbers given out */
     PyObject *error; /* WeirError and what derives from it */
     PyObject *parse_error;
@@ -295,6 +297,20 @@ PyObject *core_table_get_reveal(PyObject *object, void *closure);
 int core_table_set_reveal(PyObject *object, PyObject *value, void *closure);
 extern const char core_counts_doc[], core_heaviest_doc[], core_name_of_doc[], core_note_doc[],
     core_describe_doc[], core_catalogue_doc[];
+
+/* ----------------------------------------------------------------------------------- py_rules.c */
+
+/* Methods of Table. */
+PyObject *core_table_block(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_allow(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_unlist(PyObject *object, PyObject *client);
+PyObject *core_table_rules(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_load_rules(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
+PyObject *core_table_get_rules_version(PyObject *object, void *closure);
+extern const char core_block_doc[], core_allow_doc[], core_unlist_doc[], core_rules_doc[],
+    core_rule_of_doc[], core_load_rules_doc[], core_ruled_doc[];
 
 /* ------------------------------------------------------------------------------------ py_gate.c */
 

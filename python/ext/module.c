@@ -340,6 +340,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->counts_type);
     Py_VISIT(state->heavy_type);
     Py_VISIT(state->described_type);
+    Py_VISIT(state->rule_type);
     Py_VISIT(state->error);
     Py_VISIT(state->parse_error);
     Py_VISIT(state->storage_error);
@@ -360,6 +361,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->counts_type);
     Py_CLEAR(state->heavy_type);
     Py_CLEAR(state->described_type);
+    Py_CLEAR(state->rule_type);
     Py_CLEAR(state->error);
     Py_CLEAR(state->parse_error);
     Py_CLEAR(state->storage_error);

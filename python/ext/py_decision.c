@@ -58,6 +58,9 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
         state->heavy_type =
             named_tuple(module, maker, "Heavy", "client limit allowed denied error last",
                         "One client under the limits of one text. `last` in seconds since the epoch.");
+        state->rule_type =
+            named_tuple(module, maker, "Rule", "client kind since until",
+                        "Who is blocked or let through. Seconds since the epoch; until None: for good.");
         state->described_type =
             named_tuple(module, maker, "Described", "limit before after",
                         "A limit in use: before + client + after is the key of a client's counter.");
@@ -65,7 +68,8 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
     Py_XDECREF(collections);
     Py_XDECREF(maker);
     return state->verdict_type && state->stats_type && state->granularity_type &&
-                   state->counts_type && state->heavy_type && state->described_type
+                   state->counts_type && state->heavy_type && state->described_type &&
+                   state->rule_type
                ? 0
                : -1;
 }

@@ -6,7 +6,7 @@ reading is rounded to the nearest microsecond, moments and durations that are an
 up to the next.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, SupportsIndex, final, overload
 
@@ -225,6 +225,14 @@ class Heavy(NamedTuple):
     error: int
     last: float
 
+class Rule(NamedTuple):
+    """Who is blocked or let through. Seconds since the epoch; ``until`` None: for good."""
+
+    client: str
+    kind: Literal["block", "allow"]
+    since: float
+    until: float | None
+
 class Described(NamedTuple):
     """A limit in use: ``before + client + after`` is the key of a client's counter."""
 
@@ -344,6 +352,57 @@ class Table:
         """
     def catalogue(self) -> list[Described]:
         """The limits that were described, by any process, in this table's namespace."""
+    # -- rules about clients
+    def block(
+        self, client: str | bytes | float, until: float | None = None, now: float | None = None
+    ) -> None:
+        """Deny everything to a client or a range of IP addresses, in all processes, at once.
+
+        ``client``: an identifier as :meth:`RateLimiter.hit` takes it first, ``"10.0.0.0/8"``,
+        ``"2001:db8::/32"``, or the ``#…`` that :meth:`heaviest` shows. ``until``: seconds since the
+        epoch; ``None``: for good. Replaces the rule of the same client or range, in all namespaces of
+        the table. The most specific rule wins; when it ends, the next wider one holds.
+
+        Raises :class:`ParseError` for a range with bits behind its prefix and for what merely looks
+        like an address, :class:`TableError` if there is no more room.
+        """
+    def allow(
+        self, client: str | bytes | float, until: float | None = None, now: float | None = None
+    ) -> None:
+        """Let a client or a range through, whatever the limits say, and charge nothing."""
+    def unlist(self, client: str | bytes | float, /) -> bool:
+        """Remove the rule of exactly this client or range; whether there was one."""
+    def rules(self, now: float | None = None) -> list[Rule]:
+        """The rules that have not ended: IPv4 by address, IPv6 by address, then names."""
+    def rule_of(self, client: str | bytes | float, now: float | None = None) -> Rule | None:
+        """The rule that holds for a client."""
+    def load_rules(
+        self,
+        rules: Iterable[tuple[str | bytes | float, str, float | None]],
+        *,
+        replace: bool = False,
+        now: float | None = None,
+    ) -> int:
+        """Set many rules, ``(client, kind, until)``, in one change: all or, if one is wrong, none.
+
+        replace: remove all others. Returns how many hold: those that have ended already are passed
+        over.
+        """
+    @property
+    def rules_version(self) -> int:
+        """Changes with each change of the rules; 0: there never was one."""
+    def ruled(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        now: float | None = None,
+        /,
+    ) -> Decision | None:
+        """For a store that decides elsewhere: the decision, if a rule decides instead.
+
+        Counts nothing. If several clients are asked about and only some are let through, the limits
+        decide about all of them.
+        """
     def name_of(self, client: str | bytes, /) -> str:
         """How :meth:`heaviest` shows a client: an IP address as it is, others as their hash."""
     @property
