@@ -29,22 +29,40 @@
 
 /* -------------------------------------------------------------------------------- names of clients */
 
-static bool is_address(const char *client, size_t len) {
-    char text[INET6_ADDRSTRLEN];
+/*
+ * Writes an address, or a network as weir.flask has it of an IPv6 client, as people write it; false if the
+ * client is neither. In keys the slash of "2001:db8:1:2::/64" is "%2F".
+ */
+static bool print_address(const char *client, size_t len, char text[WEIR_NAME_OF_CLIENT]) {
     struct in6_addr address;
-    if (len < 2 || len >= sizeof text || memchr(client, '\0', len))
+    if (len < 2 || len >= INET6_ADDRSTRLEN + 5 || memchr(client, '\0', len))
         return false;
     memcpy(text, client, len);
     text[len] = '\0';
-    return inet_pton(strchr(text, ':') ? AF_INET6 : AF_INET, text, &address) == 1;
+    size_t end = strcspn(text, "%/"), after = end + (text[end] == '%' ? 3 : 1);
+    bool network = end < len;
+    if (network &&
+        (after >= len || len - after > 3 || strspn(text + after, "0123456789") != len - after ||
+         (text[end] == '%' && memcmp(text + end, "%2F", 3) != 0)))
+        return false;
+    text[end] = '\0';
+    if (inet_pton(strchr(text, ':') ? AF_INET6 : AF_INET, text, &address) != 1)
+        return false;
+    if (network) {
+        text[end] = '/';
+        memmove(text + end + 1, text + after, len - after + 1);
+    }
+    return true;
 }
 
 static void name_client(const struct weir_table *table, const char *client, size_t len,
                         char name[WEIR_NAME_OF_CLIENT]) {
     static const char digits[] = "0123456789abcdef";
+    if (print_address(client, len, name))
+        return;
     bool reveal = atomic_load_explicit(&table->reveal, memory_order_relaxed) &&
                   len < WEIR_NAME_OF_CLIENT && !memchr(client, '\0', len);
-    if (reveal || is_address(client, len)) {
+    if (reveal) {
         memcpy(name, client, len);
         name[len] = '\0';
         return;

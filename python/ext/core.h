@@ -66,7 +66,7 @@ struct core_state {
     PyObject *default_namespace; /* "LIMITER" */
 };
 
-/* One limit. Immutable after creation, but for `label` and `skip`. */
+/* One limit. Immutable after creation, but for `label`, `skip` and `quiet`. */
 struct core_limit {
     PyObject ob_base;
     struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given */
@@ -78,7 +78,16 @@ struct core_limit {
     Py_hash_t hash; /* -1: not computed yet */
     uint64_t label; /* of a table whose serial is above, the label's number in the lowest byte */
     size_t skip;    /* bytes between the namespace's slash and the client */
+    bool quiet;     /* its decisions are not counted on the board */
 };
+
+/*
+ * Whether this is a limit of Weir's own bookkeeping, by a namespace that begins with "!": not counted on the
+ * board, and no rule about a client is about its keys.
+ */
+static inline bool core_limit_is_own(const struct core_limit *limit) {
+    return PyBytes_AS_STRING(limit->prefix)[0] == '!';
+}
 
 /* What weir_decide() said; the verdicts follow. */
 struct core_decision {

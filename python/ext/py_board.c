@@ -21,6 +21,10 @@
  */
 int32_t core_label_find(struct core_table *table, struct core_limit *limit) {
     char text[128];
+    if (limit->quiet || core_limit_is_own(limit)) {
+        limit->label = table->serial << 8; /* none */
+        return 0;
+    }
     int len = weir_limit_print(&limit->limit, text, sizeof text);
     int number = weir_board_label(table->table, text, (size_t)len);
     if (number < 0)

@@ -77,6 +77,8 @@ static struct core_limit *allocate(PyTypeObject *type, PyObject *namespace) {
     self->namespace = Py_NewRef(namespace);
     self->prefix = prefix;
     self->hash = -1;
+    if (core_limit_is_own(self))
+        self->skip = WEIR_KEY_MAX; /* its keys are nobody's */
     return self;
 }
 
@@ -112,6 +114,7 @@ PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, in
     self->has_strategy = true;
     self->has_max_delay = SELF(limit)->has_max_delay;
     self->skip = SELF(limit)->skip;
+    self->quiet = SELF(limit)->quiet;
     return (PyObject *)self;
 }
 
@@ -234,7 +237,9 @@ static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwarg
     self->limit = from->limit;
     self->has_strategy = from->has_strategy;
     self->has_max_delay = from->has_max_delay;
-    self->skip = from->skip;
+    if (!core_limit_is_own(self) && !core_limit_is_own(from))
+        self->skip = from->skip;
+    self->quiet = from->quiet;
     if (choose(self, &choices) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -315,6 +320,20 @@ static int set_skip(PyObject *object, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     }
     SELF(object)->skip = (size_t)skip;
+    return 0;
+}
+
+static PyObject *get_quiet(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(SELF(object)->quiet);
+}
+
+static int set_quiet(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
+    if (!value || !PyBool_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "quiet must be True or False");
+        return -1;
+    }
+    SELF(object)->quiet = value == Py_True;
+    SELF(object)->label = 0; /* to be found anew */
     return 0;
 }
 
@@ -486,6 +505,8 @@ static PyGetSetDef limit_getset[] = {
     {"namespace", get_namespace, NULL, PyDoc_STR("First part of every key."), NULL},
     {"skip", get_skip, set_skip,
      PyDoc_STR("Bytes of its keys before the client, the namespace aside. May be set."), NULL},
+    {"quiet", get_quiet, set_quiet,
+     PyDoc_STR("Whether tables count nothing of what it decides."), NULL},
     {"GRANULARITY", get_granularity, NULL, PyDoc_STR("(seconds, name) of the unit."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

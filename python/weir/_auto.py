@@ -28,6 +28,7 @@ import re
 import sys
 import threading
 import weakref
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -245,7 +246,7 @@ os.register_at_fork(
     before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release
 )
 
-_NAME = re.compile(r"weir\.(auto-(\d+)-(\d+)-(\d+)-(\d+)(-(keys|hits|rules)\d+)*)")
+_NAME = re.compile(r"weir\.(auto-(\d+)-(\d+)-(\d+)-(\d+)(-(keys|hits|rules|board)\d+)*)")
 
 
 def _ended(pid: int, started: int) -> bool:
@@ -276,16 +277,37 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
     """The store of ``auto://``; see above. Takes what ``shm://`` takes."""
     global _made
     sizes = with_sizes(uri, options).partition("?")[2]
-    query = f"?{sizes}" if sizes else ""
     scope = server()
     if scope is None:
-        return _private_table(f"memory://{query}")
-    namespace = _pid_namespace()
-    name = f"auto-{os.geteuid()}-{namespace}-{scope.pid}-{scope.started}"
-    for what, number in sorted(re.findall(r"(keys|hits|rules)=(\d+)", sizes)):
-        name += f"-{what}{number}"  # tables of another size are other tables
+        return _private_table(f"memory://{_query(sizes)}")
     with _lock:
-        _remove_ended(namespace)
-        table = Table(f"shm://{name}{query}", namespace=_made)
+        table = _shared_table(scope, sizes, _made)
         _made += 1
     return table
+
+
+def open_board(uri: str, store: str, *, counts: bool) -> Table:
+    """The table beside ``store``, the same for all limiters of this server that use that store.
+
+    counts: whether limits are counted in it, so that one has to be warned of a private one.
+    """
+    sizes = uri.partition("?")[2]
+    scope = server()
+    if scope is None:
+        private = f"memory://{_query(sizes)}"
+        return _private_table(private) if counts else Table(private)
+    with _lock:
+        return _shared_table(scope, sizes, 0, f"-board{zlib.crc32(store.encode())}")
+
+
+def _query(sizes: str) -> str:
+    return f"?{sizes}" if sizes else ""
+
+
+def _shared_table(scope: Server, sizes: str, number: int, mark: str = "") -> Table:
+    namespace = _pid_namespace()
+    name = f"auto-{os.geteuid()}-{namespace}-{scope.pid}-{scope.started}"
+    for what, size in sorted(re.findall(r"(keys|hits|rules)=(\d+)", sizes)):
+        name += f"-{what}{size}"  # tables of another size are other tables
+    _remove_ended(namespace)
+    return Table(f"shm://{name}{mark}{_query(sizes)}", namespace=number)

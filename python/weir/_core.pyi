@@ -50,6 +50,9 @@ class Granularity(NamedTuple):
 class Limit:
     """One limit: ``amount`` hits per ``multiples`` units. Immutable and hashable.
 
+    A ``namespace`` that begins with ``!`` is for bookkeeping: what it decides is not counted by
+    :meth:`Table.counts` and listed by :meth:`Table.heaviest`, and no rule is about its keys.
+
     ``strategy`` is ``None`` for a limit that has not been told; a limiter then uses its own.
     ``burst`` implies ``"token-bucket"`` and ``max_delay`` ``"leaky-bucket"``.
 
@@ -90,6 +93,14 @@ class Limit:
         """
     @skip.setter
     def skip(self, value: int, /) -> None: ...
+    @property
+    def quiet(self) -> bool:
+        """Whether tables count nothing of what it decides: for limits that are not enforced.
+
+        May be set; no part of what makes limits equal.
+        """
+    @quiet.setter
+    def quiet(self, value: bool, /) -> None: ...
     @property
     def GRANULARITY(self) -> Granularity: ...  # noqa: N802
     def get_expiry(self) -> int:

@@ -43,7 +43,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ._core import HIT, REFUND, TEST, Limit, Table
-from .errors import StorageError
+from .errors import StorageError, WeirError
 
 __all__ = ["KEYS_MAX", "SPAN", "WINDOWS", "Audit", "Breach", "logger"]
 
@@ -167,8 +167,13 @@ class Audit:
         self._failed = False
 
     def name_of(self, key: str) -> str:
-        """``key`` as it may be shown."""
-        return key if self.reveal else _name_of(self.table, key)
+        """``key`` as it may be shown; ``#`` if the table cannot tell."""
+        if self.reveal:
+            return key
+        try:
+            return self.table.name_of(key)
+        except (WeirError, ValueError):
+            return "#"
 
     # -- breaches
 
@@ -320,22 +325,6 @@ class Audit:
                 used = self._hit(window, 0, TEST)
                 if used % _TOLD < _PROCESS or time.time() >= window.end:
                     self._tell(window)
-
-
-_secret = os.urandom(16)
-
-
-def _name_of(table: Table, key: str) -> str:
-    if hasattr(table, "name_of"):
-        return str(table.name_of(key))
-    import ipaddress
-
-    try:
-        ipaddress.ip_network(key, strict=False)
-    except ValueError:
-        digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8, key=_secret)
-        return "#" + digest.hexdigest()
-    return key
 
 
 def _used(remaining: int) -> int:

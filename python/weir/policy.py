@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from ._core import HIT, REFUND, Decision, Limit, Verdict
 from .errors import ConfigurationError, StorageError
@@ -84,6 +85,8 @@ class Guarded(Storage):
         self._pause = 0.0
         self._ask_again = 0.0
         self._since = 0.0
+        #: The store with its board, if it has one.
+        self._watched: Any = storage if hasattr(storage, "meters") else None
 
     # -- the switch
 
@@ -120,6 +123,8 @@ class Guarded(Storage):
             self.away = False
             self._ask_again = 0.0
             self.counters["returns"] += 1
+            if self._watched is not None:
+                self._watched.meters.back()
             logger.warning("the store is back after %.1f s", monotonic() - self._since)
 
     # -- the store
@@ -149,9 +154,14 @@ class Guarded(Storage):
                     self._returned()
                 return decision
         self.counters["answered"] += 1
+        if self._watched is not None:
+            self._watched.meters.away()
         if self.fallback is not None:
             return self.fallback.decide(limits, keys, costs, mode)
-        return self._answer(limits, mode)
+        decision = self._answer(limits, mode)
+        if self._watched is not None:
+            decision = self._watched.without(limits, keys, mode, decision)
+        return decision
 
     def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
         """Everybody or nobody passes."""

@@ -101,6 +101,10 @@ class Storage(ABC):
     raised as :class:`weir.errors.StorageError`; what a limiter does then is its policy.
     """
 
+    #: Whether ``observe`` is called with the seconds that each trip to the store took.
+    times_itself: ClassVar[bool] = False
+    observe: Callable[[float], None] | None = None
+
     #: Schemes of the URIs that :func:`storage_from_string` gives to this class.
     STORAGE_SCHEME: ClassVar[Sequence[str]] = ()
 

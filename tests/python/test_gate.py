@@ -35,7 +35,7 @@ class Both:
         if kind == "Gate":
             self.gate = Gate(self.table, looked, counted, prefix, "slot", None)
         else:
-            state: Any = types.SimpleNamespace(decide=self.table.decide)
+            state: Any = types.SimpleNamespace(decide=self.table.decide, board=self.table)
             self.gate = StoreGate(state, limits_of(*looked), limits_of(*counted), prefix)
 
     def left(self, limit: Limit, key: str) -> int:
@@ -103,7 +103,7 @@ def test_charging_afterwards(kind: str) -> None:
         with pytest.raises(ValueError, match="another gate"):
             later.charge("alice", both.table.decide([MINUTE], "x"))
     else:
-        state: Any = types.SimpleNamespace(decide=both.table.decide)
+        state: Any = types.SimpleNamespace(decide=both.table.decide, board=both.table)
         counted = limits_of((HOUR, "/h", 1, 1), (MINUTE, "/m", 9, 0))
         later = StoreGate(state, [], counted, "")
     after = later.charge("alice", decision)
@@ -120,7 +120,7 @@ def test_each_is_the_mode_of_charging() -> None:
         modes.append(arguments[3])
         return Table().decide(*arguments)
 
-    state: Any = types.SimpleNamespace(decide=decide)
+    state: Any = types.SimpleNamespace(decide=decide, board=Table())
     gate = StoreGate(state, [], limits_of((MINUTE, "", 1, 0)), "")
     gate.charge("alice", gate.ask("alice"))
     assert modes == [HIT, EACH]

@@ -46,13 +46,14 @@ class StoreFailedError(Exception):
 class Asked:
     """One limit that is asked in a request."""
 
-    __slots__ = ("cost", "entry", "key", "rule", "scope", "verdict", "who")
+    __slots__ = ("bound", "cost", "entry", "key", "rule", "scope", "verdict", "who")
 
     #: What it said; there once it was asked.
     verdict: Verdict
 
     def __init__(self, entry: Entry, who: str, scope: str, key: str, cost: int) -> None:
         self.entry = entry
+        self.bound = entry.bound
         self.who = who
         self.scope = scope
         #: What the storage knows it by, together with the limit itself.
@@ -69,7 +70,7 @@ def ask(state: AppState, group: Sequence[Asked], mode: int) -> bool:
         if len(group) > CHECKS_MAX:
             return _ask_in_parts(state, group, mode)
         decision = decide(
-            [asked.entry.bound for asked in group],
+            [asked.bound for asked in group],
             [asked.key for asked in group],
             [asked.cost for asked in group],
             mode,
@@ -131,8 +132,8 @@ class FullCheck:
         """Decide the check."""
         self.sort(self.prepare_all(self.check.metas), self.prepare_all(self.check.entries))
         looked = [*self.metas, *self.watched]
-        if looked:
-            ask(self.state, looked, TEST)
+        if looked and not ask(self.state, looked, TEST):
+            self.note_refusal(looked)
         self.watch_metas()
         self.count()
         self.conclude()
@@ -193,8 +194,16 @@ class FullCheck:
         if self.counted:
             mode = EACH if self.each else HIT if self.passed else TEST
             self.passed = ask(state, self.counted, mode) and self.passed
+            if mode == TEST:
+                self.note_refusal(self.counted)
         for asked in self.shadows:
             ask(state, [asked], HIT if self.passed or self.each else TEST)
+
+    def note_refusal(self, looked: Sequence[Asked]) -> None:
+        """Note those that deny of limits that were only looked at: looks count nothing."""
+        for asked in looked:
+            if not asked.verdict.allowed:
+                self.state.note(asked.entry.bound, asked.key, asked.verdict)
 
     # -- what comes of it
 
@@ -262,6 +271,9 @@ class FullCheck:
             asked.who,
             asked.scope,
         )
+        loud = asked.entry.bound.replace()
+        loud.quiet = False
+        self.state.note(loud, asked.key, asked.verdict, shadow=True)
         self.report(asked, self.request.limit_of(asked), shadow=True)
 
     def report(self, asked: Asked, limit: RequestLimit, shadow: bool = False) -> None:
@@ -368,6 +380,9 @@ def count_pending(request: RequestState, response: Response) -> None:
         deduct_when = asked.entry.deduct_when
         wanted = deduct_when is not None and deduct_when(response)
         if wanted and not taken:
+            if not asked.verdict.allowed:  # which was counted as that
+                asked.bound = asked.bound.replace()
+                asked.bound.quiet = True
             count.append(asked)
         elif taken and not wanted:
             give_back.append(asked)

@@ -75,18 +75,21 @@ class Entry:
         self.shadow = limit.shadow
         self.amount_text = str(self.bound.burst or self.bound.amount)
 
-    def tell_board(self, prefix: str, storage: object) -> None:
-        """Tell the limit where in its keys the client is, and its table that there is such a limit.
+    def tell_board(self, prefix: str, board: Table, shadow: bool) -> None:
+        """Tell the limit where in its keys the client is, and the board that there is such a limit.
 
-        prefix: what is before the client in every key.
+        prefix: what is before the client in every key. shadow: nothing that limits say is enforced.
         """
         skip = len(prefix.encode("utf-8", "surrogateescape"))
-        if self.bound.skip != skip:
+        quiet = shadow or self.shadow
+        if self.bound.skip != skip or self.bound.quiet != quiet:
             self.bound = self.bound.replace()  # others may have the same object, with other keys
             self.bound.skip = skip
-        if isinstance(storage, Table) and self.scope_of is None:
+            # What it would have denied is noted when that is known.
+            self.bound.quiet = quiet
+        if self.scope_of is None:
             with contextlib.suppress(WeirError, UnicodeError):  # deciding will tell, if need be
-                storage.describe(self.bound, prefix, self.suffix)
+                board.describe(self.bound, prefix, self.suffix)
 
     @property
     def is_static(self) -> bool:
@@ -175,7 +178,7 @@ class Check:
 
         everything = [*self.metas, *self.entries]
         for entry in everything:
-            entry.tell_board(self.prefix, state.storage)
+            entry.tell_board(self.prefix, state.board, state.shadow)
         self.key_func = everything[0].key_func if everything else state.key_func
         #: The fast path can make this check: the key is all there is to find out.
         self.simple = (

@@ -43,6 +43,7 @@ class StoreGate:
         self, state: AppState, looked: Sequence[Placed], counted: Sequence[Placed], prefix: str
     ) -> None:
         self.decide = state.decide
+        self.note = state.board.note
         self.looked = Group(looked)
         self.counted = Group(counted)
         self.prefix = prefix
@@ -61,6 +62,9 @@ class StoreGate:
             if not group.bounds:
                 continue
             said = self._decide(group, text, mode if allowed else TEST)
+            if not said.allowed and mode == TEST:
+                # It refuses the request: it counts, which looks do not otherwise.
+                self.note(group.bounds, group.keys(text), said)
             for place, verdict in zip(group.places, said, strict=True):
                 verdicts[place] = verdict
             if allowed:

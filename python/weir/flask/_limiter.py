@@ -15,6 +15,7 @@ from flask import Flask
 from flask.wrappers import Response
 
 from weir._core import RateLimiter
+from weir._watched import Watched
 from weir.storage import StorageTypes
 
 from ._context import require_context
@@ -490,7 +491,8 @@ class Limiter:
     @property
     def storage(self) -> StorageTypes:
         """Where counts are kept."""
-        return self._state.storage
+        storage = self._state.storage
+        return storage.storage if isinstance(storage, Watched) else storage
 
     @property
     def limiter(self) -> RateLimiter:

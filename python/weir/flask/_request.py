@@ -85,6 +85,7 @@ class RequestState:
             for i in check.watched:
                 text = check.key_of(key, entries[i])
                 asked = Asked(entries[i], key, entries[i].scope, text, entries[i].cost)
+                asked.verdict = verdicts[i]
                 self.pending.append((asked, False))
         self.entries = entries
         self.verdicts = verdicts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -15,11 +16,12 @@ from flask import Flask, Request
 from flask.wrappers import Response
 
 from weir._auto import note_environ
-from weir._core import Table
+from weir._core import Decision, Table, Verdict, WeirError
+from weir._core import Limit as RateLimit
+from weir._watched import StandIn, Watched, board_for, name_of
 from weir.audit import Audit
 from weir.policy import POLICIES, Guarded
 from weir.storage import StorageTypes, storage_from_string
-from weir.stores._common import shown
 from weir.strategies import STRATEGIES, RateLimiter
 
 from ._check import Ready
@@ -156,13 +158,12 @@ class AppState:
         #: Which of this process's automatic storages ours is; None if it is another kind.
         self.auto_number = next(_autos) if self.storage_uri.startswith("auto:") else None
         self.opened = storage_from_string(self.storage_uri, **self.storage_options)
-        self.use_storage(self.opened)
+        self._configure_store(options, config)
 
         self._configure_limits(options, config)
         self._configure_fallback(options, config)
-        #: The table beside the store: the store itself if it is one.
-        self.board = board_of(self.storage)
         reveal = flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
+        self.board.reveal = reveal
         self.audit = Audit(self.board, reveal=reveal)
         self.forget_plans()
 
@@ -171,6 +172,28 @@ class AppState:
         self.storage = storage
         self.decide = storage.decide
         self.forget_plans()
+
+    def _configure_store(self, options: Options, config: Any) -> None:
+        """What surrounds the store that was opened: its board, and what stands in for it."""
+        policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)
+        if policy is not None and policy not in POLICIES:
+            raise ConfigurationError(
+                "EOPTION", f"on_store_error={policy!r}; there are {', '.join(POLICIES)}"
+            )
+        self.on_store_error: str | None = policy
+        storage = self.opened
+        #: The store and the table beside it; None for a store that is a table itself.
+        self.watched: Watched | None = None
+        if isinstance(storage, Table):
+            #: What tells of decisions, and has rules about clients.
+            self.board = storage
+        else:
+            self.board = board_for(storage, counts=policy == "local")
+            storage = self.watched = Watched(storage, self.board)
+        if policy not in (None, "raise"):
+            fallback = "auto://" if self.watched is None else self.board
+            storage = Guarded(storage, policy, fallback)
+        self.use_storage(storage)
 
     def _configure_limits(self, options: Options, config: Any) -> None:
         per_method = options.default_limits_per_method
@@ -242,18 +265,12 @@ class AppState:
             or config.get(ConfigVars.IN_MEMORY_FALLBACK_ENABLED, False)
             or bool(self.fallback_limits)
         )
-        policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)
-        if policy is not None and policy not in POLICIES:
-            raise ConfigurationError(
-                "EOPTION", f"on_store_error={policy!r}; there are {', '.join(POLICIES)}"
-            )
-        self.on_store_error: str = policy or "raise"
-        if self.on_store_error != "raise":
-            self.use_storage(Guarded(self.storage, self.on_store_error))
         #: Where counts go while the storage is away, if Flask-Limiter's arguments say so.
-        self.fallback: StorageTypes | None = (
-            storage_from_string("memory://") if enabled and policy is None else None
-        )
+        self.fallback: StorageTypes | None = None
+        if enabled and self.on_store_error is None:
+            self.fallback = storage_from_string("memory://")
+            if self.watched is not None:
+                self.fallback = StandIn(self.fallback, self.watched)
         self.dead = False
         self._probes = 0
         self._next_probe = 0.0
@@ -385,36 +402,33 @@ class AppState:
             alive = False
         if alive:
             self.limiter.logger.info("the rate limit storage can be reached again")
+            if self.watched is not None:
+                self.watched.meters.back()
             self.decide = self.storage.decide
             self.dead = False
             self.forget_plans()
         return alive
+
+    def note(self, limit: RateLimit, key: str, verdict: Verdict, *, shadow: bool = False) -> None:
+        """Note on the board what a limit has said where it does not by itself."""
+        with contextlib.suppress(WeirError):  # what limits say is not less true without
+            self.board.note([limit], key, Decision([verdict], 0, time.time()), shadow)
 
     def store_name(self) -> str:
         """The store that decides at this moment, without its password."""
         storage: object = self.storage
         if self.dead and self.fallback is not None:
             storage = self.fallback
-        elif isinstance(storage, Guarded) and storage.away:
-            storage = storage.fallback or storage.policy
-        if isinstance(storage, str):
-            return storage
-        uri = getattr(storage, "uri", None)
-        return shown(uri) if isinstance(uri, str) else type(storage).__name__
+        elif isinstance(storage, Guarded):
+            storage = storage.fallback or storage.policy if storage.away else storage.storage
+        return storage if isinstance(storage, str) else name_of(storage)
 
     def rate_limiter(self) -> RateLimiter:
         """The strategy over the storage in use."""
         storage = self.fallback if self.dead and self.fallback is not None else self.storage
+        if isinstance(storage, Watched | StandIn):
+            storage = storage.storage
         return STRATEGIES[self.strategy](storage)
-
-
-def board_of(storage: StorageTypes) -> Table:
-    """The table in which is counted what is not the store's business."""
-    if isinstance(storage, Table):
-        return storage
-    if isinstance(storage, Guarded):
-        return board_of(storage.fallback or storage.storage)
-    return cast(Table, storage_from_string("auto://"))
 
 
 def as_list(value: Any) -> list[Any]:

@@ -233,6 +233,8 @@ class MemcachedStorage(Storage):
     :param options: for ``pymemcache.client.base.Client``
     """
 
+    times_itself = True
+
     def __init__(
         self,
         uri: str = "memcached://127.0.0.1:11211",
@@ -338,6 +340,8 @@ class MemcachedStorage(Storage):
             verdicts = self._test(limits, checks, now)
         else:
             verdicts = [self.charge(check, mode, now) for check in checks]
+        if self.observe is not None:
+            self.observe(monotonic() - asked_at)
         decision = Decision(verdicts, deciding(limits, verdicts), now)
         names = [check.name for check in checks]
         if mode == REFUND:

@@ -174,6 +174,8 @@ def _with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any
 class _Remembering(Storage):
     """What all Redis stores share: commands, remembered denials, errors."""
 
+    times_itself = True
+
     def __init__(
         self,
         uri: str | None,
@@ -218,6 +220,8 @@ class _Remembering(Storage):
                 return known
         asked_at = monotonic()
         decision = cast(Decision, self._ask(command, mode == REFUND))
+        if self.observe is not None:
+            self.observe(monotonic() - asked_at)
         if mode == REFUND:
             denials.forget(_names(command))
         elif not decision.allowed and mode <= TEST and denials.seconds > 0:

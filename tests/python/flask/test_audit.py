@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask, request
 
-from weir import audit
 from weir.audit import Breach
 from weir.flask import Limiter, RequestLimit
 from weir.flask.signals import rate_limit_breached
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    yield
-    for known in list(audit._audits):
-        known._reset()
 
 
 @pytest.fixture

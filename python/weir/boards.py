@@ -1,0 +1,241 @@
+"""What several hosts tell of a Redis or Valkey server that they share, and the rules they share.
+
+A host whose limits are counted in Redis keeps a board of its own, a local table of its workers.
+About once a second one of them writes what it shows into Redis, for whoever wants to see all hosts
+at once, and looks whether the rules about clients have changed::
+
+    weir:boards          sorted set   ids of the hosts, by when they wrote last
+    weir:board:{id}      string       what one host shows, as JSON; gone a minute after the host
+    weir:rules           hash         client -> JSON of kind, since and until
+    weir:rules:version   string       changes with the rules
+
+Each name has a time to live, but for rules for good. A client that is shown as ``#…`` is known by
+that name on the host that shows it only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import time
+from typing import Any, NamedTuple, cast
+
+from ._core import Table
+from .errors import ConfigurationError, StorageError
+from .stores._common import failure
+
+__all__ = ["LIVES", "Boards", "SharedRule", "apply_rules", "snapshot"]
+
+#: Seconds after which the board of a host that is gone is gone.
+LIVES = 60
+
+#: How many clients and limits a host tells of.
+_HEAVIEST = 50
+_CATALOGUE = 500
+
+#: Rules that are kept in Redis.
+RULES_MAX = 100_000
+
+KINDS = ("block", "allow")
+
+
+class SharedRule(NamedTuple):
+    """A rule about a client: ``kind`` is ``block`` or ``allow``; ``until`` is None for good."""
+
+    client: str
+    kind: str
+    since: float
+    until: float | None
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def snapshot(table: Table) -> dict[str, Any]:
+    """What the board of a table shows, as JSON can say it."""
+    return {
+        "counts": [list(counts) for counts in table.counts()],
+        "heaviest": {
+            by: [list(heavy) for heavy in table.heaviest(by, _HEAVIEST)]
+            for by in ("denied", "allowed")
+        },
+        "catalogue": [
+            [str(known.limit), known.limit.strategy, _text(known.before), _text(known.after)]
+            for known in table.catalogue()[:_CATALOGUE]
+        ],
+        "rules": len(table.rules()),
+        "info": table.info(),
+    }
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
+
+
+def apply_rules(table: Table, rules: list[SharedRule]) -> int:
+    """Make these the rules of ``table``; how many were changed."""
+    now = time.time()
+    wanted = {r.client: r for r in rules if r.until is None or r.until > now}
+    there = {rule.client: rule for rule in table.rules()}
+    changes = [
+        (rule.client, rule.kind, rule.until)
+        for rule in wanted.values()
+        if (known := there.get(rule.client)) is None
+        or (known.kind, _moment(known.until)) != (rule.kind, _moment(rule.until))
+    ]
+    gone = [client for client in there if client not in wanted]
+    for client in gone:
+        table.unlist(client)
+    if changes:
+        table.load_rules(changes)
+    return len(changes) + len(gone)
+
+
+def _moment(until: float | None) -> float | None:
+    return None if until is None or math.isinf(until) else round(until, 3)
+
+
+class Boards:
+    """The boards and rules in the server of ``storage``, a Redis or Valkey store.
+
+    All methods raise :class:`weir.errors.StorageError` if the server is away; each command has the
+    store's deadline.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        if not hasattr(storage, "client") or not hasattr(storage, "_codec"):
+            raise ConfigurationError("boards and rules are shared by way of Redis or Valkey only")
+        self._storage = storage
+        prefix = storage._codec.prefix.decode()
+        self._boards = f"{prefix}:boards"
+        self._board = f"{prefix}:board:"
+        self._rules = f"{prefix}:rules"
+        self._version = f"{prefix}:rules:version"
+
+    def _do(self, *command: Any) -> Any:
+        try:
+            return self._storage.client.execute_command(*command)
+        except StorageError:
+            raise
+        except Exception as error:  # of the client library, and what it lets through
+            raise failure(self._storage.name, error) from error
+
+    # -- boards
+
+    def publish(self, host: str, board: dict[str, Any]) -> None:
+        """Show ``board`` as that of ``host``."""
+        now = time.time()
+        text = json.dumps({"host": host, "time": now, **board}, default=str)
+        self._do("SET", self._board + host, text, "EX", LIVES)
+        self._do("ZADD", self._boards, now, host)
+        self._do("ZREMRANGEBYSCORE", self._boards, "-inf", now - LIVES)
+        self._do("EXPIRE", self._boards, LIVES)
+
+    def read(self) -> list[dict[str, Any]]:
+        """What all hosts show that have written in the last minute."""
+        boards = []
+        for host in self._do("ZRANGE", self._boards, 0, -1):
+            text = self._do("GET", self._board + _text(host))
+            if text is None:
+                continue
+            try:
+                board = json.loads(text)
+            except ValueError:
+                continue  # not ours
+            if isinstance(board, dict):
+                boards.append(board)
+        return boards
+
+    # -- rules
+
+    def rules_version(self) -> str:
+        """Changes with the rules; "" while there never was one."""
+        version = self._do("GET", self._version)
+        return "" if version is None else _text(version)
+
+    def rules(self) -> list[SharedRule]:
+        """All rules that have not ended."""
+        now = time.time()
+        found = []
+        for client, text in _pairs(self._do("HGETALL", self._rules)):
+            rule = _rule(client, text)
+            if rule is not None and (rule.until is None or rule.until > now):
+                found.append(rule)
+        return sorted(found)
+
+    def set_rule(self, client: str, kind: str, until: float | None = None) -> None:
+        """Block or allow ``client`` on every host, within about a second.
+
+        until: seconds since the epoch; ``None``: for good. ValueError: for what is no rule.
+        """
+        now = time.time()
+        if kind not in KINDS:
+            raise ValueError(f"a rule is one of {', '.join(KINDS)}, not {kind!r}")
+        if until is not None and not (math.isfinite(until) and until > now):
+            raise ValueError("until must be a moment that has not passed")
+        # In the form in which tables show it; and refused if a table would refuse it.
+        with Table("memory://?keys=8&rules=1") as judge:
+            getattr(judge, kind)(client, until)
+            client = judge.rules()[0].client
+        if self._do("HLEN", self._rules) >= RULES_MAX:
+            raise ValueError(f"there are {RULES_MAX} rules already")
+        rule = {"kind": kind, "since": now, "until": until}
+        self._do("HSET", self._rules, client, json.dumps(rule))
+        self._changed()
+
+    def remove_rule(self, client: str) -> bool:
+        """Take back the rule of exactly this client or range; whether there was one."""
+        with Table("memory://?keys=8&rules=1") as judge:
+            judge.block(client)
+            client = judge.rules()[0].client
+        removed = bool(self._do("HDEL", self._rules, client))
+        if removed:
+            self._changed()
+        return removed
+
+    def clean(self) -> None:
+        """Delete rules that have ended."""
+        now = time.time()
+        gone = []
+        for client, text in _pairs(self._do("HGETALL", self._rules)):
+            rule = _rule(client, text)
+            if rule is None or (rule.until is not None and rule.until <= now):
+                gone.append(client)
+        if gone:
+            self._do("HDEL", self._rules, *gone)
+
+    def _changed(self) -> None:
+        ends = [rule.until for rule in self.rules()]
+        # Not a number that counts up: it would say the same again once it is gone.
+        version = secrets.token_hex(8)
+        if not ends or None not in ends:
+            last = math.ceil(max(cast("list[float]", ends), default=time.time())) + LIVES
+            self._do("EXPIREAT", self._rules, last)
+            self._do("SET", self._version, version, "EXAT", last)
+        else:
+            self._do("PERSIST", self._rules)
+            self._do("SET", self._version, version)
+
+
+def _pairs(answer: Any) -> list[tuple[str, str]]:
+    """What HGETALL said, by whichever protocol and client."""
+    if isinstance(answer, dict):
+        items = list(answer.items())
+    else:
+        items = list(zip(answer[::2], answer[1::2], strict=True))
+    return [(_text(client), _text(text)) for client, text in items]
+
+
+def _rule(client: str, text: str) -> SharedRule | None:
+    try:
+        rule = json.loads(text)
+        until = rule["until"]
+        if rule["kind"] not in KINDS:
+            return None
+        return SharedRule(
+            client, rule["kind"], float(rule["since"]), None if until is None else float(until)
+        )
+    except (ValueError, KeyError, TypeError):
+        return None

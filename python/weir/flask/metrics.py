@@ -1,0 +1,74 @@
+"""A page for Prometheus.
+
+::
+
+    from weir.flask.metrics import mount
+
+    mount(app, limiter)  # /metrics
+
+It tells of everything that the limiter's workers decide together, whichever of them is asked; see
+:mod:`weir.metrics`. It is not limited itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Flask, Response, request
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from weir.metrics import Collector
+
+from ._limiter import Limiter
+from ._state import AppState
+from .errors import ConfigurationError
+
+__all__ = ["collector", "mount"]
+
+
+def collector(limiter: Limiter) -> Collector:
+    """Collects what ``limiter`` decides on all of its applications; for a registry of one's own."""
+
+    def stores() -> Iterator[Any]:
+        states: list[AppState] = list(limiter._states)
+        for state in states:
+            yield state.opened if state.watched is None else state.watched
+
+    return Collector(stores)
+
+
+def mount(
+    app: Flask,
+    limiter: Limiter,
+    path: str = "/metrics",
+    *,
+    authorize: Callable[[], bool] | None = None,
+    registry: CollectorRegistry | None = None,
+    endpoint: str = "weir_metrics",
+) -> CollectorRegistry:
+    """Serve the metrics of ``limiter`` at ``path``; the registry that is shown.
+
+    :param authorize: says, in the request, whether the client may see them; otherwise it gets a
+        403. Without it everybody may who reaches the path: names of limits and stores, and how
+        busy the service is, but nothing of a client.
+    :param registry: where to add them; what else is in it is shown, too. By default a new one.
+    :param endpoint: the name of the view
+    :raises ConfigurationError: ``EOPTION``, for an ``authorize`` that cannot be called.
+    """
+    if authorize is not None and not callable(authorize):
+        raise ConfigurationError("EOPTION", "authorize must be a function that returns a bool")
+    shown = CollectorRegistry() if registry is None else registry
+    shown.register(collector(limiter))
+
+    def view() -> Response:
+        if authorize is not None and not authorize():
+            return Response("not for you\n", 403, mimetype="text/plain")
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        response = Response(encode(shown), content_type=content_type)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    app.add_url_rule(path, endpoint, limiter.exempt(view), methods=["GET"])
+    return shown
