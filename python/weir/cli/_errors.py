@@ -24,7 +24,7 @@ EXIT_CODES = """\
 Exit codes:
   0    done, nothing to remark
   1    done, and there is something to look at: a warning of `check`, lines
-       that `simulate` could not read, nothing there to `unlist`
+       that `simulate` could not read, nothing to `reset` or `unlist`
   2    an argument or an input cannot be read
   3    the store is not there or does not answer
   4    this kind of store cannot do that

@@ -116,9 +116,13 @@ def _plain(
 
     def line(cells: Sequence[Cell]) -> str:
         padded = []
-        for cell, width, to_right in zip(cells, widths, right, strict=True):
+        last = len(cells) - 1
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True)):
             text, style = _parts(cell)
-            text = text.rjust(width) if to_right else text.ljust(width)
+            if right[i]:
+                text = text.rjust(width)
+            elif i < last:
+                text = text.ljust(width)
             padded.append(styled(text, style))
         return "  ".join(padded).rstrip()
 

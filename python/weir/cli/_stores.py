@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import click
+from click.shell_completion import CompletionItem
 
 from .._core import TEST, Limit, Table, Verdict, join_key
 from ..errors import ConfigurationError, ParseError, StorageError, WeirError
@@ -19,6 +21,9 @@ from ._app import json_option
 from ._errors import Away, Unable, Unreadable
 from ._found import SHARED_MEMORY, Found, tables
 from ._words import shown
+
+#: So far into a key no client begins: to look past the rules about clients.
+_NOBODY = 16 << 20
 
 #: A server's automatic storages are told apart by their order; more than this are not looked for.
 NAMESPACES = 8
@@ -82,8 +87,10 @@ class Counter(NamedTuple):
         return f"{self.before}{join_key(client)}{self.after}"
 
     def look(self, client: str) -> Verdict:
-        """What a client has left, without charging anything."""
-        return self.storage.decide([self.limit], [self.key(client)], [0], TEST)[0]
+        """What a client has left, whatever its rule; nothing is charged."""
+        limit = self.limit.replace()
+        limit.skip = _NOBODY
+        return self.storage.decide([limit], [self.key(client)], [0], TEST)[0]
 
     def clear(self, client: str) -> None:
         """Forget what a client has used."""
@@ -143,7 +150,6 @@ class LocalStore(Store):
     def __init__(self, uri: str, table: Table) -> None:
         self.uri = uri
         self.table = table
-        self._rules: Any = table
 
     def counts(self) -> list[Counted]:
         return [Counted(*counts) for counts in self.table.counts()]
@@ -164,25 +170,36 @@ class LocalStore(Store):
         return {"table": self.table.info()}
 
     def set_rule(self, client: str, kind: str, until: float | None) -> None:
-        (self._rules.block if kind == "block" else self._rules.allow)(client, until)
+        (self.table.block if kind == "block" else self.table.allow)(client, until)
 
     def load_rules(self, rules: list[tuple[str, str, float | None]]) -> int:
-        return int(self._rules.load_rules(rules))
+        return self.table.load_rules(rules)
 
     def unlist(self, client: str) -> bool:
-        return bool(self._rules.unlist(client))
+        return self.table.unlist(client)
 
     def rules(self) -> list[Ruled]:
-        return [Ruled(*rule) for rule in self._rules.rules()]
+        return [Ruled(*rule) for rule in self.table.rules()]
 
     def rule_of(self, client: str) -> Ruled | None:
-        rule = self._rules.rule_of(client) if hasattr(self.table, "rule_of") else None
+        rule = self.table.rule_of(client)
         return None if rule is None else Ruled(*rule)
+
+
+def _complete(context: Any, option: Any, begun: str) -> list[CompletionItem]:
+    """The stores of this host, for the shell."""
+    return [
+        CompletionItem(found.uri, help=found.command or None)
+        for found in tables()
+        if found.uri.startswith(begun)
+    ]
 
 
 def store_options(command: Command) -> Command:
     """The options of a command about a store."""
-    option = click.option("-s", "--store", "store_uri", metavar="URI", help="The store.")
+    option = click.option(
+        "-s", "--store", "store_uri", metavar="URI", help="The store.", shell_complete=_complete
+    )
     return option(json_option(command))
 
 
@@ -244,15 +261,13 @@ def local_table(uri: str, scheme: str, rest: str) -> Table:
         raise Away(str(error)) from None
 
 
-class answering:  # noqa: N801
-    """Turns errors of a store into the end of the command."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, WeirError):
-            raise Away(str(error)) from None
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Errors of a store end the command."""
+    try:
+        yield
+    except WeirError as error:
+        raise Away(str(error)) from None
 
 
 def without_password(uri: str) -> str:

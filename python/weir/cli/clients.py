@@ -12,7 +12,7 @@ from ._bounds import strategy_of
 from ._errors import WARNED
 from ._print import Cell, hint, say, say_json, table
 from ._stores import By, Counter, Ruled, Seen, Store, answering, is_hash, opened, store_options
-from ._words import count, iso, moment, shown, span
+from ._words import count, iso, moment, shown, some, span
 
 #: How far down the list of the heaviest a client's place is looked for.
 RANKED = 1000
@@ -166,8 +166,8 @@ def reset(context: click.Context, key: str, store_uri: str | None, as_json: bool
     if as_json:
         say_json({"client": key, "cleared": [one.as_json() for one in used]})
     elif counters:
-        some = [one for one in used if one.used]
-        say(f"{shown(key)}: {len(counters)} counters cleared, {len(some)} of which were in use")
+        busy = sum(one.used > 0 for one in used)
+        say(f"{shown(key)}: {some(len(counters), 'counter')} cleared, {busy} of them in use")
     else:
         hint(
             "weir: the counters of a client cannot be found by its hash; give the client itself"

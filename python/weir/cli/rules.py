@@ -224,13 +224,11 @@ def _lines(name: str) -> list[str]:
     return str(data, "utf-8-sig", "backslashreplace").splitlines()
 
 
-def _rule_row(rule: Ruled, now: float) -> list[Cell]:
-    over = rule.until is not None and rule.until <= now
-    until = "for good" if rule.until is None else moment(rule.until)
+def _rule_row(rule: Ruled) -> list[Cell]:
     return [
-        (rule.kind, "dim" if over else "bad" if rule.kind == "block" else "good"),
+        (rule.kind, "bad" if rule.kind == "block" else "good"),
         shown(rule.client),
-        (f"{until} (over)", "dim") if over else until,
+        "for good" if rule.until is None else moment(rule.until),
         moment(rule.since),
     ]
 
@@ -279,7 +277,7 @@ def list_rules(
         say_json({"rules": [rule_json(rule) for rule in rules]})
     elif rules:
         names = ["rule", "client", "until", "since"]
-        table(names, [_rule_row(rule, now) for rule in rules])
+        table(names, [_rule_row(rule) for rule in rules])
     else:
         hint("weir: there are no rules")
 
