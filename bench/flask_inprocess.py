@@ -13,6 +13,8 @@ Caveats before numbers:
   and each warmed up by requests that are not measured, so that a machine that slows down slows all
   three. The processes are started several times: where things lie in memory makes a difference of
   a microsecond by itself. What counts is the ratio: what Flask-Limiter adds over what Weir adds.
+- "hooks" is the least that anybody can add who has Flask call him: a function before and one after
+  each request that do nothing, and four constant headers where the limiters write theirs.
 - Medians over the rounds, with the quartiles in brackets.
 
 Usage: python bench/flask_inprocess.py [--starts N] [--rounds N] [--calls N] [--json]
@@ -40,7 +42,7 @@ SOME = "900000 per hour"
 FEW = "800000 per minute"
 
 #: What is measured, and the module that limits in it.
-PEERS = {"bare": None, "flask-limiter": "flask_limiter", "weir": "weir.flask"}
+PEERS = {"bare": None, "hooks": None, "flask-limiter": "flask_limiter", "weir": "weir.flask"}
 
 
 def make_limiter(package: Any, app: flask.Flask, **options: Any) -> Any:
@@ -111,6 +113,22 @@ WORKLOADS: dict[str, Callable[[Any], tuple[flask.Flask, str]]] = {
 }
 
 
+def add_hooks(app: flask.Flask, headers: bool) -> None:
+    """A pair of hooks that limit nothing."""
+    said = [("X-RateLimit-Limit", "1"), ("X-RateLimit-Remaining", "1")]
+    said += [("X-RateLimit-Reset", "1"), ("Retry-After", "1")]
+
+    @app.before_request
+    def before() -> None:
+        pass
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        if headers:
+            response.headers.extend(said)
+        return response
+
+
 def caller(app: flask.Flask, path: str) -> Callable[[int], float]:
     """A function that makes so many requests and returns the microseconds of one."""
     # As a server has it.
@@ -150,7 +168,10 @@ def serve(workload: str, peer: str, commands: Any) -> None:
     if name is not None:
         package = importlib.import_module(name)
         importlib.import_module(f"{name}.util")
-    call = caller(*WORKLOADS[workload](package))
+    app, path = WORKLOADS[workload](package)
+    if peer == "hooks":
+        add_hooks(app, "headers" in workload)
+    call = caller(app, path)
     gc.collect()
     while calls := commands.recv():
         commands.send(call(calls))

@@ -10,6 +10,7 @@
  *     py_board.c     what a Table tells beside its counters
  *     py_rules.c     its rules about clients
  *     py_gate.c      Gate
+ *     py_door.c      Door
  *     py_limiter.c   RateLimiter
  *
  * Everything lives in the module's state, so that each interpreter has its own. Objects whose
@@ -49,6 +50,7 @@ struct core_state {
     PyTypeObject *table_type;
     PyTypeObject *limiter_type;
     PyTypeObject *gate_type;
+    PyTypeObject *door_type;
     PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
     PyTypeObject *stats_type;
     PyTypeObject *granularity_type;
@@ -324,6 +326,10 @@ extern const char core_block_doc[], core_allow_doc[], core_unlist_doc[], core_ru
 /* ------------------------------------------------------------------------------------ py_gate.c */
 
 extern PyType_Spec core_gate_spec;
+
+/* ------------------------------------------------------------------------------------ py_door.c */
+
+extern PyType_Spec core_door_spec;
 
 /* --------------------------------------------------------------------------------- py_limiter.c */
 

@@ -286,7 +286,8 @@ static int add_types(PyObject *module, struct core_state *state) {
                    (state->decision_type = add_type(module, &core_decision_spec)) &&
                    (state->table_type = add_type(module, &core_table_spec)) &&
                    (state->limiter_type = add_type(module, &core_limiter_spec)) &&
-                   (state->gate_type = add_type(module, &core_gate_spec))
+                   (state->gate_type = add_type(module, &core_gate_spec)) &&
+                   (state->door_type = add_type(module, &core_door_spec))
                ? core_tuples_init(module, state)
                : -1;
 }
@@ -334,6 +335,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->table_type);
     Py_VISIT(state->limiter_type);
     Py_VISIT(state->gate_type);
+    Py_VISIT(state->door_type);
     Py_VISIT(state->verdict_type);
     Py_VISIT(state->stats_type);
     Py_VISIT(state->granularity_type);
@@ -355,6 +357,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->table_type);
     Py_CLEAR(state->limiter_type);
     Py_CLEAR(state->gate_type);
+    Py_CLEAR(state->door_type);
     Py_CLEAR(state->verdict_type);
     Py_CLEAR(state->stats_type);
     Py_CLEAR(state->granularity_type);

@@ -25,7 +25,7 @@ struct item {
 };
 
 struct core_gate {
-    PyObject_VAR_HEAD
+    PyVarObject ob_base;
     struct core_state *state;
     struct core_table *table;
     PyObject *prefix;  /* bytes */
@@ -247,8 +247,8 @@ static int decide_all(struct core_gate *self, struct question *question,
         allowed = decide(self, question, 0, self->looked, WEIR_TEST, decision, false);
     if (allowed >= 0 && self->looked < Py_SIZE(self)) {
         int deciding = decision->decision.deciding;
-        int rc = decide(self, question, self->looked, Py_SIZE(self),
-                        allowed ? WEIR_HIT : WEIR_TEST, decision, false);
+        int rc = decide(self, question, self->looked, Py_SIZE(self), allowed ? WEIR_HIT : WEIR_TEST,
+                        decision, false);
         if (!allowed)
             decision->decision.deciding = deciding;
         allowed = rc < 0 ? rc : allowed && rc;
@@ -384,13 +384,14 @@ PyDoc_STRVAR(charge_doc,
              "charge($self, who, decision, /)\n--\n\n"
              "Charges each limit that has room, and puts their new verdicts into the Decision.");
 
-PyDoc_STRVAR(enter_doc,
-             "enter($self, context, /)\n--\n\n"
-             "Decides for the client of a Flask request context, by its address.\n\n"
-             "If no limit denies, context.<slot> becomes (None, check, who, decision), and None is\n"
-             "returned. Otherwise nothing is set and (who, decision, error) is returned: a\n"
-             "Decision that denies, or why there is none; all None for a client whose address\n"
-             "cannot be taken as it is.");
+PyDoc_STRVAR(
+    enter_doc,
+    "enter($self, context, /)\n--\n\n"
+    "Decides for the client of a Flask request context, by its address.\n\n"
+    "If no limit denies, context.<slot> becomes (None, check, who, decision), and None is\n"
+    "returned. Otherwise nothing is set and (who, decision, error) is returned: a\n"
+    "Decision that denies, or why there is none; all None for a client whose address\n"
+    "cannot be taken as it is.");
 
 static PyMethodDef gate_methods[] = {
     {"ask", gate_ask, METH_O, ask_doc},

@@ -6,7 +6,7 @@ reading is rounded to the nearest microsecond, moments and durations that are an
 up to the next.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, SupportsIndex, final, overload
 
@@ -282,6 +282,18 @@ class Gate:
         denies, or why there is none; all ``None`` for a client whose address cannot be taken as it
         is.
         """
+
+@final
+class Door:
+    """The way of most requests through :mod:`weir.flask`."""
+
+    def __new__(cls, current: Callable[[], object], slot: str, /) -> Self: ...
+    def before(self, ready: dict[str, Any], views: dict[str, Any], /) -> bool:
+        """Make the check before dispatch; False if that is not ready."""
+    def call(self, view: object, /) -> bool:
+        """Make the check of a limited function; False if that is not ready."""
+    def after(self, response: object, /) -> bool:
+        """Write headers; False if there is more to do."""
 
 class Table:
     """A local store: ``memory://``, ``shm://name`` or ``file:///path``.

@@ -19,6 +19,7 @@ from .util import get_remote_address
 
 if TYPE_CHECKING:
     from flask.ctx import RequestContext
+    from flask.wrappers import Response
 
     from ._plan import Plan
     from ._state import AppState
@@ -123,6 +124,7 @@ class Check:
         "prefix",
         "said",
         "simple",
+        "tell",
         "told",
         "watched",
     )
@@ -165,6 +167,8 @@ class Check:
             headers.reset,
             headers.retry_after,
         )
+        #: What is left to do when the response is there; None: more than the fast path does.
+        self.tell: Tell | bool | None = None
         #: By what the gate of the limited function is opened that is called after this check, if
         #: that can go the fast way, too.
         self.follow: Armed | None = None
@@ -195,7 +199,7 @@ class Check:
 
         before: a check that was made just before this one in any request that comes here.
         """
-        from ._fast import open_gate
+        from ._fast import close_gate, open_gate
 
         self.plan = plan
         asked_already = set()
@@ -210,6 +214,7 @@ class Check:
         counted = [(i, entry) for i, entry in enumerate(self.entries) if not entry.deduct_when]
         if metas or self.entries:
             self.gate = make_gate(self, plan.state, [*metas, *watched], counted)
+        self.tell = close_gate(self, plan)
         return open_gate(self, plan)
 
     def later(self, wanted: Sequence[int]) -> AnyGate:
@@ -246,8 +251,16 @@ Resume: TypeAlias = "Callable[[RequestContext, Outcome], None]"
 #: it.
 Armed: TypeAlias = "tuple[View, Enter, Resume]"
 
-#: See :attr:`AppState.ready`.
+#: For one endpoint and method: its view, what the context holds at first, and what makes the check
+#: before dispatch, None if there is none.
 Ready: TypeAlias = "tuple[Any, Armed, Enter | None, Resume]"
+
+#: Which limit to tell of, and what its headers are beside the numbers; what writes headers where
+#: there is a Retry-After; and, of a limit that counts only then, when it does, and what counts it.
+Tell: TypeAlias = (
+    "tuple[int, Any, Callable[[Response, Decision], None],"
+    " Callable[[Response], bool] | None, Callable[[str, Decision], Decision] | None]"
+)
 
 #: What it holds after one: None, the check, who asked, and the decision if anything was asked.
 Seen: TypeAlias = "tuple[None, Check, str, Decision | None]"

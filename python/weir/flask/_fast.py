@@ -16,13 +16,13 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask.ctx import RequestContext
 from flask.wrappers import Response
 
-from weir._core import Decision, Gate
+from weir._core import Decision, Door, Gate
 
 from ._ask import StoreFailedError
 from ._context import current_context
@@ -30,7 +30,7 @@ from ._request import RequestState
 from .util import get_remote_address
 
 if TYPE_CHECKING:
-    from ._check import Check, Enter, Outcome, Resume
+    from ._check import Check, Enter, Outcome, Resume, Tell
     from ._limiter import Limiter
     from ._limits import View
     from ._plan import Plan
@@ -45,25 +45,19 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
     slot = state.slot
     current = current_context
     views = state.app.view_functions
+    door = Door(current, slot)
+    before, after = door.before, door.after
 
     # Plain functions: Flask asks of each hook whether it is a coroutine function, and that is the
     # answer it finds soonest.
     def before_request() -> None:
-        context = current()
-        request = context.request
-        rule = request.url_rule
-        if rule is not None:
-            ready = state.ready.get((rule.endpoint, request.method))
-            if ready is not None and ready[0] is views.get(rule.endpoint):
-                setattr(context, slot, ready[1])
-                enter = ready[2]
-                if enter is not None and (outcome := enter(context)) is not None:
-                    ready[3](context, outcome)
-                return
-        if state.enabled:
-            RequestState.start(context, slot, state.plan_for(request)).begin()
+        if not before(state.ready, views) and state.enabled:
+            context = current()
+            RequestState.start(context, slot, state.plan_for(context.request)).begin()
 
     def after_request(response: Response) -> Response:
+        if after(response):
+            return response
         seen = getattr(current(), slot, None)
         if seen.__class__ is not tuple:
             if seen is not None:
@@ -74,18 +68,11 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
         _, check, key, decision = seen
         if check.watched:
             decision = count_later(check, key, decision, response)
-            if decision is not seen[3]:
-                setattr(current(), slot, (None, check, key, decision))
         told = check.told
         if told < 0:
             return response
         writer = state.headers
-        if writer.plain:
-            # What most want told, in one call: see HeaderWriter.write() for the same at length.
-            headers = response.headers
-            if not decision.tell(headers._list, told, check.said):
-                writer.write(headers, check.entries, decision, told)
-        elif writer.kinds:
+        if writer.kinds:
             writer.write(response.headers, check.entries, decision, told)
         return response
 
@@ -94,36 +81,27 @@ def hooks(state: AppState) -> tuple[Callable[[], None], Callable[[Response], Res
 
 def limited(limiter: Limiter, view: View, function: Callable[P, R]) -> Callable[P, R]:
     """``function``, with the check of ``view`` before it."""
-    slot = limiter._slot
-    current = current_context
+    call = Door(current_context, limiter._slot).call
     asynchronous = inspect.iscoroutinefunction(function)
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            context = current()
-        except (LookupError, RuntimeError):
-            return function(*args, **kwargs)  # called outside of a request: nobody is asking
-        seen = getattr(context, slot, None)
         wake = 0.0
-        armed = None
-        if seen.__class__ is tuple:
-            # Nothing was checked yet, or the check before dispatch went the fast way.
-            armed = seen if seen[0] is not None else seen[1].follow
-        if armed is not None and armed[0] is view:
-            outcome = armed[1](context)
-            if outcome is not None:
-                armed[2](context, outcome)
+        if call(view):
             if not asynchronous:
                 return function(*args, **kwargs)
         else:
+            try:
+                context = current_context()
+            except (LookupError, RuntimeError):
+                return function(*args, **kwargs)  # called outside of a request: nobody is asking
             full = RequestState.of(context, limiter)
             if full is not None:
                 full.enter(view)
                 wake, full.wake = full.wake, 0.0
         if asynchronous:
-            call: Any = functools.partial(_later, wake, function) if wake else function
-            return cast(R, context.app.ensure_sync(call)(*args, **kwargs))
+            start: Any = functools.partial(_later, wake, function) if wake else function
+            return cast(R, current_context().app.ensure_sync(start)(*args, **kwargs))
         if wake:
             time.sleep(max(0.0, wake - time.time()))
         return function(*args, **kwargs)
@@ -187,14 +165,43 @@ def open_gate(check: Check, plan: Plan) -> tuple[Enter, Resume]:
     return enter, resume
 
 
+def close_gate(check: Check, plan: Plan) -> Tell | bool | None:
+    """What is left to do of a check that passed when the response is there: :attr:`Check.tell`."""
+    headers = plan.state.headers
+    told = check.told
+    if not check.watched and (told < 0 or not headers.kinds):
+        return False
+    if len(check.watched) > 1 or told < 0 or not headers.plain:
+        return None
+
+    def write(response: Response, decision: Decision) -> None:
+        headers.write(response.headers, check.entries, decision, told)
+
+    if not check.watched:
+        return told, check.said, write, None, None
+    wanted = check.watched
+
+    def charge(key: str, decision: Decision) -> Decision:
+        return charge_later(check, wanted, key, decision)
+
+    return told, check.said, write, check.entries[wanted[0]].deduct_when, charge
+
+
 def count_later(check: Check, key: str, decision: Decision, response: Response) -> Decision:
     """Count the limits with ``deduct_when`` that say so; the decision after that."""
     entries = check.entries
     wanted = [i for i in check.watched if entries[i].deduct_when(response)]  # type: ignore[misc]
-    if not wanted:
-        return decision
+    return charge_later(check, wanted, key, decision) if wanted else decision
+
+
+def charge_later(check: Check, wanted: Sequence[int], key: str, decision: Decision) -> Decision:
+    """Count these of the limits with ``deduct_when``; the decision after that."""
+    state = check.plan.state
     try:
-        return check.later(wanted).charge(key, decision)
+        after = check.later(wanted).charge(key, decision)
     except Exception as error:
-        check.plan.state.fail_late(error)
+        state.fail_late(error)
         return decision
+    if after is not decision:
+        setattr(current_context(), state.slot, (None, check, key, after))
+    return after

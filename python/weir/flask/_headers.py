@@ -119,13 +119,6 @@ class HeaderWriter:
     def _format(self, wait: Wait) -> str:
         return http_date(wait.date) if self.http_date else f"{wait.seconds}"
 
-    def merge(self, headers: Headers, seconds: int) -> int:
-        """The longer of ``seconds`` and what somebody else told to wait, which is taken away."""
-        now = time.time()
-        longest = max([seconds, *(wait.seconds for wait in self._told_before(headers, now))])
-        headers.remove(self.retry_after)
-        return longest
-
     def _write_draft(
         self,
         headers: Headers,

@@ -86,9 +86,8 @@ class AppState:
         self.enabled = True
         self.slot = limiter._slot
         self.plans: dict[object, Plan] = {}
-        #: By endpoint and method, of the plans that can go the fast way: the view they were made
-        #: for, what the request context holds at first, what makes the check before dispatch.
-        self.ready: dict[tuple[str, str], Ready] = {}
+        #: By endpoint and method, of the plans that can go the fast way.
+        self.ready: dict[str, dict[str, Ready]] = {}
         self.learned: dict[object, list[View]] = {}
         self.lock = threading.Lock()
         #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
@@ -332,7 +331,12 @@ class AppState:
             plans[key] = plan
             resume = plan.resume_before
             if plan.fast_call and resume and self.identify is None and self.enabled:
-                ready[endpoint, method] = (function, plan.fast_call, plan.fast_before, resume)
+                ready.setdefault(endpoint, {})[method] = (
+                    function,
+                    plan.fast_call,
+                    plan.fast_before,
+                    resume,
+                )
         return plan
 
     def resolve(
@@ -356,7 +360,7 @@ class AppState:
             ):
                 learned.append(view)
                 self.plans.pop(plan.key, None)
-                self.ready.pop(plan.key, None)  # type: ignore[call-overload]
+                self.ready.pop(plan.resolver.endpoint, None)
 
     # -- a storage that is away
 
