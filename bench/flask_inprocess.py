@@ -125,7 +125,7 @@ def add_hooks(app: flask.Flask, headers: bool) -> None:
     @app.after_request
     def after(response: flask.Response) -> flask.Response:
         if headers:
-            response.headers.extend(said)
+            response.headers._list.extend(said)  # the quickest way there is
         return response
 
 
