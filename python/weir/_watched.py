@@ -84,7 +84,7 @@ class Watched(Storage):
         self.name = name_of(storage)
         self.meters = StoreMeters(board, self.name)
         self._ask = storage.decide
-        self._ruled = getattr(board, "ruled", lambda limits, keys: None)
+        self._ruled = board.ruled
         self._note = board.note
         self._next_beat = 0.0
         self._timed = False

@@ -74,27 +74,9 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
-def apply_rules(table: Table, rules: list[SharedRule]) -> int:
-    """Make these the rules of ``table``; how many were changed."""
-    now = time.time()
-    wanted = {r.client: r for r in rules if r.until is None or r.until > now}
-    there = {rule.client: rule for rule in table.rules()}
-    changes = [
-        (rule.client, rule.kind, rule.until)
-        for rule in wanted.values()
-        if (known := there.get(rule.client)) is None
-        or (known.kind, _moment(known.until)) != (rule.kind, _moment(rule.until))
-    ]
-    gone = [client for client in there if client not in wanted]
-    for client in gone:
-        table.unlist(client)
-    if changes:
-        table.load_rules(changes)
-    return len(changes) + len(gone)
-
-
-def _moment(until: float | None) -> float | None:
-    return None if until is None or math.isinf(until) else round(until, 3)
+def apply_rules(table: Table, rules: list[SharedRule]) -> None:
+    """Make these the rules of ``table``, in one change."""
+    table.load_rules([(rule.client, rule.kind, rule.until) for rule in rules], replace=True)
 
 
 class Boards:

@@ -161,7 +161,7 @@ def _add_table(found: _Found, table: Table) -> None:
     for limit, number in _look_at_heaviest(table).items():
         found.heaviest[limit] += number
     found.info.update(table.info())
-    for rule in getattr(table, "rules", list)():
+    for rule in table.rules():
         found.rules[rule.kind] += 1
 
 

@@ -1,0 +1,307 @@
+"""The collector: what tables and stores tell, added up, without a word that a client chose."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from weir import Decision, Limit, StorageError, Table, Verdict, parse
+from weir._meters import BOUNDS, StoreMeters, kind_of
+from weir._watched import Watched
+from weir.metrics import Collector
+from weir.policy import Guarded
+from weir.storage import Storage
+
+MINUTE = parse("10/minute")
+LABEL = "10 per 1 minute"
+
+
+class Remote(Storage):
+    """A store whose answers the test gives."""
+
+    name = "fake://there"
+
+    def __init__(self) -> None:
+        super().__init__("fake://me:hush@there")
+        self.error: Exception | None = None
+        self.table = Table()
+
+    def decide(self, *arguments: Any) -> Decision:
+        if self.error is not None:
+            raise self.error
+        return self.table.decide(*arguments)
+
+    def clear(self, limits: Any, keys: Any, /) -> None:
+        pass
+
+
+class Page:
+    """What a registry with a collector shows."""
+
+    def __init__(self, *stores: Any) -> None:
+        self.collector = Collector(*stores)
+        self.registry = CollectorRegistry()
+        self.registry.register(self.collector)
+
+    def __call__(self, name: str, **labels: str) -> float | None:
+        self.collector._read_at = float("-inf")
+        return self.registry.get_sample_value(name, labels)
+
+    def text(self) -> str:
+        self.collector._read_at = float("-inf")
+        return generate_latest(self.registry).decode()
+
+
+def test_decisions_of_all_limits_of_a_request_are_counted() -> None:
+    table = Table()
+    page = Page(table)
+    hour = parse("15/hour")
+    for i in range(40):
+        table.decide([MINUTE, hour], f"10.0.0.{i % 2}")
+    # Each of the two clients: 10 by the minute; the hour has room for 5 more, but is not charged.
+    assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == 20
+    assert page("weir_decisions_total", limit=LABEL, verdict="denied") == 20
+    assert page("weir_decisions_total", limit="15 per 1 hour", verdict="allowed") == 20
+    assert page("weir_decisions_total", limit="15 per 1 hour", verdict="denied") == 0
+    assert page("weir_near_limit_total", limit=LABEL) == 2 * 3  # the eighth, ninth and tenth
+    assert page("weir_shadow_denied_total", limit=LABEL) == 0
+    table.note([MINUTE], "10.0.0.1", table.decide([MINUTE], "10.0.0.1"), shadow=True)
+    assert page("weir_shadow_denied_total", limit=LABEL) == 1
+
+
+def test_looks_and_refunds_are_no_decisions() -> None:
+    from weir import REFUND, TEST
+
+    table = Table()
+    for mode in (TEST, REFUND):
+        table.decide([MINUTE], "10.0.0.1", [1], mode)
+    assert Page(table)("weir_decisions_total", limit=LABEL, verdict="allowed") in (None, 0)
+
+
+def test_no_label_is_of_a_client() -> None:
+    table = Table()
+    table.reveal = True
+    page = Page(table)
+    for i in range(500):
+        table.decide([Limit(1 + i % 3)], f'secret-{i}"\n')
+        table.decide([Limit(1 + i % 3)], f'secret-{i}"\n')
+    text = page.text()
+    assert "secret" not in text
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    assert {key for s in samples for key in s.labels} == {"limit", "verdict", "kind"}
+    assert len(samples) < 40
+
+
+def test_more_limits_than_a_table_has_labels_are_other() -> None:
+    table = Table()
+    page = Page(table)
+    for i in range(100):
+        table.decide([Limit(1 + i)], "10.0.0.1")
+    assert page("weir_decisions_total", limit="other", verdict="allowed") == 100 - 63
+    assert page.text().count('verdict="allowed"') == 64
+
+
+def test_one_table_that_was_opened_twice_is_counted_once(tmp_path: Any) -> None:
+    uri = f"file://{tmp_path}/table"
+    first, second = Table(uri), Table(uri, namespace=7)
+    first.decide([MINUTE], "10.0.0.1")
+    second.decide([MINUTE], "10.0.0.1")
+    page = Page(first, lambda: [second])
+    assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == 2
+    assert page("weir_table_keys") == 2
+    other = Table()
+    other.decide([MINUTE], "10.0.0.1")
+    assert Page(first, other)("weir_decisions_total", limit=LABEL, verdict="allowed") == 3
+
+
+def test_the_heaviest_client_is_measured_from_look_to_look() -> None:
+    table = Table()
+    page = Page(table)
+
+    def deny(client: str, times: int) -> None:
+        for _ in range(times):
+            table.decide([MINUTE], client, [11])
+
+    def heaviest() -> float | None:
+        return page("weir_heaviest_denied_total", limit=LABEL)
+
+    deny("10.0.0.1", 1000)
+    deny("10.0.0.2", 10)
+    assert heaviest() == 0, "nothing to compare with yet"
+    deny("10.0.0.1", 5)
+    deny("10.0.0.2", 300)
+    assert heaviest() == 300, "yesterday's giant does not hide who hammers now"
+    assert heaviest() == 300
+    deny("10.0.0.1", 7)
+    deny("10.0.0.2", 7)
+    assert heaviest() == 307, "not the sum over clients"
+    # Whichever process looks: another collector goes on where the first has stopped.
+    deny("10.0.0.1", 3)
+    assert Page(table)("weir_heaviest_denied_total", limit=LABEL) == 310
+
+
+def test_tables_rules_and_evictions_are_told() -> None:
+    table = Table("memory://?keys=64")
+    page = Page(table)
+    table.block("192.0.2.0/24")
+    table.allow("192.0.2.7")
+    table.block("k-secret", time.time() + 60)
+    for i in range(1000):
+        table.decide([MINUTE], str(i))
+    assert page("weir_rules", kind="block") == 2
+    assert page("weir_rules", kind="allow") == 1
+    assert page("weir_table_keys_max") == 64
+    keys = page("weir_table_keys")
+    assert keys is not None
+    assert 32 < keys <= 64
+    assert (page("weir_table_evictions_total") or 0) >= 1000 - 64
+    assert page("weir_fallback_active") == 0
+
+
+def test_reading_a_large_table_is_done_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table()
+    collector = Collector(table)
+    registry = CollectorRegistry()
+    registry.register(collector)
+    reads: list[float] = []
+    read = collector._read
+    monkeypatch.setattr(collector, "_read", lambda: reads.append(0.0) or read())
+    now = [100.0]
+    monkeypatch.setattr("weir.metrics.monotonic", lambda: now[0])
+    for moment in (100.0, 100.5, 100.9, 101.1, 50.0):
+        now[0] = moment
+        generate_latest(registry)
+    assert len(reads) == 3
+
+
+# ------------------------------------------------------------------------------------- stores
+
+
+def test_a_remote_store_is_timed_and_its_decisions_are_on_the_board() -> None:
+    remote = Remote()
+    watched = Watched(remote, Table())
+    page = Page(watched)
+    for _ in range(12):
+        watched.decide([MINUTE], "10.0.0.1")
+    assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == 10
+    assert page("weir_decisions_total", limit=LABEL, verdict="denied") == 2
+    assert page("weir_store_seconds_count", store="fake://there") == 12
+    assert page("weir_store_seconds_bucket", store="fake://there", le="+Inf") == 12
+    assert 0 < (page("weir_store_seconds_sum", store="fake://there") or 0) < 10
+    assert "hush" not in page.text()
+
+
+def test_each_answer_is_in_the_class_of_its_time() -> None:
+    meters = StoreMeters(Table(), "fake://there")
+    for seconds in (0.00005, 0.0001, 0.0002, 0.3, 7.0, -0.1):
+        meters.answered(seconds)
+    seen = meters.read()
+    assert len(seen.answers) == len(BOUNDS) + 1
+    assert seen.answers[0] == 3
+    assert seen.answers[1] == 1
+    assert seen.answers[BOUNDS.index(0.5)] == 1
+    assert seen.answers[-1] == 1
+    assert seen.seconds == pytest.approx(7.30035)
+
+
+def away(error: Exception) -> StorageError:
+    failed = StorageError(f"fake://there: {error}")
+    failed.__cause__ = error
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (away(TimeoutError("no answer within 0.25 s")), "timeout"),
+        (away(ConnectionRefusedError("refused")), "connection"),
+        (away(OSError("no route to host")), "connection"),
+        (away(ValueError("-ERR unknown command")), "answer"),
+        (StorageError("fake://there: OOM command not allowed"), "answer"),
+    ],
+)
+def test_failures_are_counted_by_their_kind(error: Exception, kind: str) -> None:
+    remote = Remote()
+    watched = Watched(remote, Table())
+    remote.error = error
+    page = Page(watched)
+    with pytest.raises(StorageError):
+        watched.decide([MINUTE], "10.0.0.1")
+    assert kind_of(error) == kind
+    assert page("weir_store_errors_total", store="fake://there", kind=kind) == 1
+    assert sum(watched.meters.read().errors.values()) == 1
+    assert page("weir_store_seconds_count", store="fake://there") == 0
+
+
+@pytest.mark.parametrize("policy", ["open", "closed", "local"])
+def test_a_fallback_shows_until_the_store_is_back(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_700_000_000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    monkeypatch.setattr("weir.policy.monotonic", lambda: now[0])
+    remote = Remote()
+    board = Table()
+    watched = Watched(remote, board)
+    guarded = Guarded(watched, policy, board)
+    page = Page(watched)
+    remote.error = away(TimeoutError("no answer"))
+    for _ in range(12):
+        guarded.decide([MINUTE], "10.0.0.1")
+    assert page("weir_fallback_active") == 1
+    allowed = {"open": 12, "closed": 0, "local": 10}[policy]
+    assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == allowed
+    assert page("weir_decisions_total", limit=LABEL, verdict="denied") == 12 - allowed
+    now[0] += 2
+    remote.error = None
+    guarded.decide([MINUTE], "10.0.0.1")
+    assert page("weir_fallback_active") == 0
+    now[0] += 2
+    remote.error = away(TimeoutError("no answer"))
+    guarded.decide([MINUTE], "10.0.0.1")
+    assert page("weir_fallback_active") == 1
+    now[0] += 301
+    assert page("weir_fallback_active") == 0, "nobody has asked for minutes: nobody knows"
+
+
+@pytest.mark.parametrize("policy", ["raise", "open", "closed", "local"])
+def test_rules_hold_whatever_the_store_does(policy: str) -> None:
+    remote = Remote()
+    board = Table()
+    watched = Watched(remote, board)
+    store = watched if policy == "raise" else Guarded(watched, policy, board)
+    watched.block("192.0.2.0/24")
+    watched.allow("198.51.100.1")
+    for error in (None, away(TimeoutError("no answer"))):
+        remote.error = error
+        if error is None or policy != "raise":
+            blocked = store.decide([MINUTE], "192.0.2.7")
+            assert (blocked.allowed, blocked.rule) == (False, "block")
+            for _ in range(12):
+                through = store.decide([MINUTE], "198.51.100.1")
+            assert (through.allowed, through.rule) == (True, "allow")
+    assert watched.unlist("192.0.2.0/24")
+    assert not watched.unlist("192.0.2.0/24")
+    remote.error = None
+    assert watched.decide([MINUTE], "192.0.2.7").allowed
+
+
+def test_what_a_store_of_ones_own_needs_is_still_its_decide() -> None:
+    """A store that knows nothing of boards: its verdicts are what is told."""
+
+    class Never(Storage):
+        def decide(self, limits: Any, *rest: Any) -> Decision:
+            return Decision([Verdict(False, 1, 0, 2.0, 1.0, 0.0) for _ in limits], 0, 1.0)
+
+        def clear(self, limits: Any, keys: Any, /) -> None:
+            pass
+
+    watched = Watched(Never(), Table())
+    assert not watched.decide([MINUTE], "10.0.0.1").allowed
+    assert Page(watched)("weir_decisions_total", limit=LABEL, verdict="denied") == 1
+    assert watched.name == "Never"
