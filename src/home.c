@@ -429,7 +429,7 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
         rc = open_memory(table, &plan, error);
     } else {
         rc = 1;
-        for (int i = 0; i < 16 && rc == 1; i++) { /* others may make and remove it meanwhile */
+        for (int i = 0; i < 100 && rc == 1; i++) { /* others may make and remove it meanwhile */
             rc = open_file(table, &uri, error);
             if (rc == WEIR_ENOENT)
                 rc = make_file(table, &uri, &plan, error);
