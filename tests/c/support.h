@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,6 +210,27 @@ static inline void expect_success(pid_t pid) {
         fail_msg("WEIR_SEED=%" PRIu64 ": child ended by signal %d", seed, WTERMSIG(status));
     if (WEXITSTATUS(status) != 0)
         fail_msg("WEIR_SEED=%" PRIu64 ": child failed (%d)", seed, WEXITSTATUS(status));
+}
+
+/*
+ * A lock's holder that gets no processor for a second makes others fail with WEIR_EBUSY, as it should. Whether this
+ * machine does that is told by workers that are off their processors while they wait for nothing.
+ */
+static inline int64_t steady_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+/* To be called when it has something to do again, with the moment at which it was last seen. */
+static inline void note_absence(_Atomic int64_t *longest_ns, int64_t seen_ns) {
+    int64_t absence = steady_ns() - seen_ns, longest = *longest_ns;
+    while (absence > longest && !atomic_compare_exchange_weak(longest_ns, &longest, absence))
+        ;
+}
+
+static inline bool machine_is_to_blame(int rc, const _Atomic int64_t *longest_ns) {
+    return rc == WEIR_EBUSY && *longest_ns > SECOND / 5;
 }
 
 /* Memory that children share with the test; zeroed. */

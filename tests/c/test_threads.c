@@ -17,6 +17,7 @@ struct crowd {
     struct weir_table *table;
     struct weir_limit limit[WEIR_LEAKY_BUCKET];
     _Atomic int64_t now_ns; /* one more with each decision */
+    _Atomic int64_t absence_ns;
     _Atomic bool stop;
 };
 
@@ -35,6 +36,7 @@ static uint32_t draw(struct thread *thread, uint32_t bound) {
 
 /* One decision over one to four limits of keys that the others ask for, too. */
 static int decide_some(struct thread *thread) {
+    int64_t seen_ns = steady_ns();
     struct weir_check checks[4];
     struct weir_verdict verdicts[4];
     struct weir_decision decision;
@@ -51,9 +53,10 @@ static int decide_some(struct thread *thread) {
             mode = WEIR_HIT;
     }
     int64_t now_ns = thread->crowd->now_ns++;
+    note_absence(&thread->crowd->absence_ns, seen_ns);
     int rc = weir_decide(thread->crowd->table, checks, n, now_ns, mode, verdicts, &decision);
     if (rc < 0)
-        return rc;
+        return machine_is_to_blame(rc, &thread->crowd->absence_ns) ? 0 : rc;
     for (uint32_t i = 0; i < n && mode != WEIR_TEST; i++)
         if (mode == WEIR_HIT ? decision.allowed : verdicts[i].allowed)
             thread->granted[strategy[i]][number[i]] +=
@@ -72,9 +75,11 @@ static void *look_on(void *argument) {
     struct thread *thread = argument;
     struct weir_table_info info;
     while (!thread->crowd->stop && !thread->failed) {
-        thread->failed = weir_table_check(thread->crowd->table, NULL);
-        if (!thread->failed)
-            thread->failed = weir_table_info(thread->crowd->table, thread->crowd->now_ns, &info);
+        int rc = weir_table_check(thread->crowd->table, NULL);
+        if (rc == 0)
+            rc = weir_table_info(thread->crowd->table, thread->crowd->now_ns, &info);
+        if (!machine_is_to_blame(rc, &thread->crowd->absence_ns))
+            thread->failed = rc;
         usleep(5000); /* a marked sleep: it holds every lock there is, and the others have a second */
     }
     return NULL;
