@@ -383,8 +383,8 @@ class Table:
 
         ``client``: an identifier as :meth:`RateLimiter.hit` takes it first, ``"10.0.0.0/8"``,
         ``"2001:db8::/32"``, or the ``#…`` that :meth:`heaviest` shows. ``until``: seconds since the
-        epoch; ``None``: for good. Replaces the rule of the same client or range, in all namespaces of
-        the table. The most specific rule wins; when it ends, the next wider one holds.
+        epoch; ``None``: for good. Replaces the rule of the same client or range, in all namespaces
+        of the table. The most specific rule wins; when it ends, the next wider one holds.
 
         Raises :class:`ParseError` for a range with bits behind its prefix and for what merely looks
         like an address, :class:`TableError` if there is no more room.
