@@ -1,0 +1,261 @@
+"""A live page: what is admitted and denied, by which limit, to whom; and a hand on the tap.
+
+::
+
+    from weir.flask import dashboard
+
+    dashboard.mount(app, limiter, authorize=lambda: current_user.is_admin)
+
+mounts it at ``/weir``. It shows admitted and denied requests per second and per limit, the clients
+that are denied and admitted most, and the health of the store, of all workers of the host together;
+and blocks clients, lets them pass, and takes that back.
+
+The page is served whole from the application: no other host is asked for anything. It is brought up
+to date by server-sent events. A worker that can serve one request at a time (gunicorn's ``sync``)
+answers each with one event and hangs up, so that open pages never hold a worker; one with threads or
+greenlets keeps sending for a minute at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import hmac
+import ipaddress
+import json
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import Any
+
+from flask import Blueprint, Flask, Response, abort, current_app, jsonify, make_response, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from weir.errors import WeirError
+from weir.snapshot import board_of, snapshot
+from weir.storage import StorageTypes
+
+from .._limiter import Limiter
+from ..errors import ConfigurationError
+
+__all__ = ["blueprint", "mount"]
+
+#: Seconds between two events.
+INTERVAL = 1.0
+#: Seconds that one stream lasts where it does not hold up others.
+LONGEST = 60.0
+#: Bytes of a client's name, at most.
+CLIENT_MAX = 256
+#: Seconds of the longest rule but one for good: a year.
+FOR_MAX = 366 * 86400
+
+_COOKIE = "weir-dashboard"
+_TOKEN_HEADER = "X-CSRF-Token"
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def mount(
+    app: Flask,
+    limiter: Limiter,
+    *,
+    authorize: Callable[[], Any],
+    url_prefix: str = "/weir",
+    name: str = "weir_dashboard",
+) -> Blueprint:
+    """Serve the page at ``url_prefix`` of ``app``; returns the blueprint. See :func:`blueprint`."""
+    page = blueprint(limiter, authorize=authorize, name=name)
+    app.register_blueprint(page, url_prefix=url_prefix)
+    return page
+
+
+def blueprint(
+    limiter: Limiter, *, authorize: Callable[[], Any], name: str = "weir_dashboard"
+) -> Blueprint:
+    """The page as a blueprint, to register where you like.
+
+    authorize: asked before anything is shown or done, in the request's context. What is true lets
+    it go on; what is false is a 403; a response (a redirection to the login, say), a text or a
+    tuple is sent instead, as if a view had returned it.
+    name: of the blueprint, for a second page on the same application.
+
+    The limiter does not count the page's own requests.
+
+    :raises ConfigurationError: ``EOPTION`` without a callable to ask: everybody could see and do
+        everything
+    """
+    if not callable(authorize):
+        raise ConfigurationError(
+            "EOPTION",
+            "the dashboard needs authorize=, a function that returns whether this request may see "
+            "the page and block clients",
+        )
+    page = Blueprint(name, __name__)
+    limiter.exempt(page)
+
+    @page.before_request
+    def ask() -> Any:
+        answer = authorize()
+        if isinstance(answer, BaseResponse | str | tuple):
+            return answer
+        if not answer:
+            abort(403)
+        return None
+
+    @page.after_request
+    def protect(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "same-origin"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @page.get("/")
+    def index() -> Response:
+        session = request.cookies.get(_COOKIE, "")
+        if len(session) != 43:
+            session = secrets.token_urlsafe(32)
+        html = _file("page.html").replace("{{ token }}", _token(session))
+        response = make_response(html)
+        response.set_cookie(
+            _COOKIE,
+            session,
+            httponly=True,
+            secure=request.is_secure,
+            samesite="Strict",
+            path=request.script_root + request.path,
+        )
+        return response
+
+    @page.get("/page.css")
+    def style() -> Response:
+        return Response(_file("page.css"), mimetype="text/css")
+
+    @page.get("/page.js")
+    def script() -> Response:
+        return Response(_file("page.js"), mimetype="text/javascript")
+
+    @page.get("/state")
+    def state() -> Response:
+        return jsonify(_readable(snapshot(limiter.storage)))
+
+    @page.get("/events")
+    def events() -> Response:
+        lasts = LONGEST if request.environ.get("wsgi.multithread") else 0.0
+        response = Response(_events(limiter.storage, lasts), mimetype="text/event-stream")
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would wait for more
+        return response
+
+    @page.post("/rules")
+    def rules() -> Any:
+        if not _genuine():
+            return _refused(403, "this page is out of date: load it again")
+        asked = request.get_json(silent=True)
+        if not isinstance(asked, dict):
+            return _refused(400, 'send {"action": "block", "client": "10.1.2.3", "seconds": 3600}')
+        return _act(limiter.storage, asked)
+
+    return page
+
+
+# --------------------------------------------------------------------------------------- showing
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _readable(value: Any) -> Any:
+    """The same without what JSON cannot say: infinity becomes null."""
+    if isinstance(value, dict):
+        return {name: _readable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _events(storage: StorageTypes, lasts: float) -> Iterator[str]:
+    """The state as server-sent events: once, or each second for some time."""
+    until = time.monotonic() + lasts
+    yield f"retry: {int(INTERVAL * 1000)}\n\n"
+    while True:
+        yield f"data: {json.dumps(_readable(snapshot(storage)))}\n\n"
+        if time.monotonic() + INTERVAL > until:
+            return
+        time.sleep(INTERVAL)
+
+
+# ---------------------------------------------------------------------------------------- acting
+
+
+def _token(session: str) -> str:
+    """What only the page that was sent with this session's cookie knows."""
+    key = current_app.secret_key or b""
+    if isinstance(key, str):
+        key = key.encode()
+    digest = hmac.digest(key, b"weir dashboard " + session.encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode()
+
+
+def _genuine() -> bool:
+    """Whether our own page asks, and not another one in the same browser."""
+    session = request.cookies.get(_COOKIE, "")
+    sent = request.headers.get(_TOKEN_HEADER, "")
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    return (
+        len(session) == 43
+        and site == "same-origin"
+        and hmac.compare_digest(sent.encode(), _token(session).encode())
+    )
+
+
+def _refused(status: int, why: str) -> tuple[Response, int]:
+    return jsonify(error=why), status
+
+
+def _act(storage: StorageTypes, asked: dict[str, Any]) -> Any:
+    board = board_of(storage)
+    if board is None:
+        return _refused(409, "this store has no lists to block by")
+    client, seconds = asked.get("client"), asked.get("seconds")
+    if not isinstance(client, str) or not client.strip() or len(client.encode()) > CLIENT_MAX:
+        return _refused(400, f"client: a name of 1 to {CLIENT_MAX} bytes is needed")
+    client = client.strip()
+    if seconds is not None and (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 1 <= seconds <= FOR_MAX
+    ):
+        return _refused(400, f"seconds: 1 to {FOR_MAX}, or null for good")
+    until = None if seconds is None else time.time() + seconds
+    lists = getattr(storage, "rule_keeper", board)
+    try:
+        match asked.get("action"):
+            case "block":
+                lists.block(client, until)
+            case "allow":
+                lists.allow(client, until)
+            case "unlist":
+                if not lists.unlist(client):
+                    return _refused(404, f"there is no rule for {client}")
+            case other:
+                return _refused(400, f"there is no action {other!r}: block, allow or unlist")
+    except (WeirError, ValueError) as error:
+        return _refused(400, str(error))
+    current_app.logger.info("weir dashboard: %s %s", asked["action"], _logged(client))
+    return "", 204
+
+
+def _logged(client: str) -> str:
+    """A client's name as the log may have it: an address or range, else that there was one."""
+    try:
+        return str(ipaddress.ip_network(client, strict=False))
+    except ValueError:
+        return client if client.startswith("#") else "a key"

@@ -1,0 +1,284 @@
+"""The live page: who may see it, what it tells, and what it does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask, Response, redirect
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from weir import Table
+from weir.flask import ConfigurationError, Limiter, dashboard
+
+from .conftest import Clock
+
+PATHS = ["/weir/", "/weir/page.css", "/weir/page.js", "/weir/state", "/weir/events"]
+
+
+@pytest.fixture
+def limiter(app: Flask, make: Callable[..., Limiter]) -> Limiter:
+    limiter = make()
+
+    @app.get("/limited")
+    @limiter.limit("3 per minute")
+    def limited() -> str:
+        return "passed"
+
+    return limiter
+
+
+@pytest.fixture
+def client(app: Flask, limiter: Limiter) -> FlaskClient:
+    app.secret_key = "of a test"
+    dashboard.mount(app, limiter, authorize=lambda: True)
+    return app.test_client()
+
+
+def token_of(client: FlaskClient) -> str:
+    found = re.search(r'name="csrf-token" content="([^"]+)"', client.get("/weir/").text)
+    assert found
+    return found[1]
+
+
+def act(client: FlaskClient, token: str | None = None, **asked: Any) -> TestResponse:
+    headers = {"X-CSRF-Token": token_of(client) if token is None else token}
+    return client.post("/weir/rules", json=asked, headers=headers)
+
+
+def state_of(client: FlaskClient) -> dict[str, Any]:
+    state: dict[str, Any] = client.get("/weir/state").get_json()
+    return state
+
+
+# ------------------------------------------------------------------------------------ who may see
+
+
+@pytest.mark.parametrize("authorize", [None, True, "yes"])
+def test_nothing_is_mounted_without_somebody_to_ask(
+    app: Flask, limiter: Limiter, authorize: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="authorize="):
+        dashboard.mount(app, limiter, authorize=authorize)
+    assert not any(str(rule).startswith("/weir") for rule in app.url_map.iter_rules())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_who_is_not_authorized_gets_403_and_sees_nothing(
+    app: Flask, limiter: Limiter, path: str
+) -> None:
+    dashboard.mount(app, limiter, authorize=lambda: False)
+    client = app.test_client()
+    client.get("/limited")
+    response = client.get(path)
+    assert response.status_code == 403
+    assert "127.0.0.1" not in response.text
+    assert "per 1 minute" not in response.text
+
+
+def test_who_is_not_authorized_does_nothing(app: Flask, limiter: Limiter) -> None:
+    dashboard.mount(app, limiter, authorize=lambda: False)
+    client = app.test_client()
+    assert client.post("/weir/rules", json={"action": "block", "client": "a"}).status_code == 403
+    assert isinstance(limiter.storage, Table)
+    assert limiter.storage.rules() == []
+
+
+def test_a_response_is_sent_instead_of_the_page(app: Flask, limiter: Limiter) -> None:
+    dashboard.mount(app, limiter, authorize=lambda: redirect("/login"))
+    response = app.test_client().get("/weir/")
+    assert response.status_code == 302
+    assert response.headers["Location"] == "/login"
+
+
+def test_who_is_asked_can_see_the_request(app: Flask, limiter: Limiter) -> None:
+    from flask import request
+
+    dashboard.mount(app, limiter, authorize=lambda: request.headers.get("X-Admin") == "1")
+    client = app.test_client()
+    assert client.get("/weir/").status_code == 403
+    assert client.get("/weir/", headers={"X-Admin": "1"}).status_code == 200
+
+
+# ---------------------------------------------------------------------------------- what it tells
+
+
+def test_nothing_of_the_page_comes_from_elsewhere(client: FlaskClient) -> None:
+    for path in PATHS[:3]:
+        response = client.get(path)
+        assert response.status_code == 200
+        found = re.findall(r"(?:https?:)?//[a-z][\w.-]+", re.sub(r"(?m)^\s*//.*$", "", response.text))
+        assert [url for url in found if "www.w3.org" not in url] == []
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_the_state_counts_what_was_decided(client: FlaskClient) -> None:
+    for _ in range(5):
+        client.get("/limited")
+    state = state_of(client)
+    [row] = state["limits"]
+    assert (row["limit"], row["allowed"], row["denied"]) == ("3 per 1 minute", 3, 2)
+    [heavy] = state["denied"]
+    assert (heavy["client"], heavy["denied"], heavy["error"]) == ("127.0.0.1", 2, 0)
+    assert state["store"]["reachable"] is True
+    assert state["store"]["evictions"] == 0
+
+
+def test_the_page_itself_is_not_limited(app: Flask, make: Callable[..., Limiter]) -> None:
+    limiter = make(default_limits=["1 per hour"], application_limits=["2 per hour"])
+    dashboard.mount(app, limiter, authorize=lambda: True)
+    client = app.test_client()
+    assert [client.get("/weir/state").status_code for _ in range(5)] == [200] * 5
+
+
+def test_a_worker_that_serves_one_at_a_time_is_not_held(client: FlaskClient) -> None:
+    response = client.get("/weir/events", environ_overrides={"wsgi.multithread": False})
+    assert response.mimetype == "text/event-stream"
+    lines = [line for line in response.text.split("\n") if line]
+    assert lines[0] == "retry: 1000"
+    [data] = lines[1:]
+    assert json.loads(data.removeprefix("data: "))["store"]["reachable"] is True
+
+
+def test_a_worker_with_threads_keeps_sending(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard, "INTERVAL", 0.01)
+    response = client.get(
+        "/weir/events", environ_overrides={"wsgi.multithread": True}, buffered=False
+    )
+    seen = 0
+    for chunk in response.response:
+        seen += str(chunk).count("data:") if isinstance(chunk, str) else chunk.count(b"data:")
+        if seen == 3:
+            break
+    response.close()
+    assert seen == 3
+
+
+def test_a_key_is_shown_by_its_hash_unless_asked_for(
+    app: Flask, make: Callable[..., Limiter]
+) -> None:
+    limiter = make()
+    dashboard.mount(app, limiter, authorize=lambda: True)
+
+    @app.get("/limited")
+    @limiter.limit("1 per minute", key_func=lambda: "secret-key")
+    def limited() -> str:
+        return "passed"
+
+    client = app.test_client()
+    client.get("/limited")
+    client.get("/limited")
+    text = client.get("/weir/state").text
+    assert "secret-key" not in text
+    assert re.search(r'"client": ?"#[0-9a-f]{16}"', text)
+
+
+# ----------------------------------------------------------------------------------- what it does
+
+
+def test_a_blocked_client_is_denied_until_it_is_taken_back(
+    client: FlaskClient, clock: Clock
+) -> None:
+    assert act(client, action="block", client="127.0.0.1", seconds=60).status_code == 204
+    [rule] = state_of(client)["rules"]
+    assert (rule["client"], rule["kind"]) == ("127.0.0.1", "block")
+    assert client.get("/limited").status_code == 429
+    assert act(client, action="unlist", client="127.0.0.1").status_code == 204
+    assert client.get("/limited").status_code == 200
+
+
+def test_a_block_ends(client: FlaskClient, clock: Clock) -> None:
+    act(client, action="block", client="127.0.0.0/8", seconds=60)
+    assert client.get("/limited").status_code == 429
+    clock.forward(61)
+    assert client.get("/limited").status_code == 200
+
+
+def test_an_allowed_client_is_not_counted(client: FlaskClient) -> None:
+    act(client, action="allow", client="127.0.0.1", seconds=None)
+    assert [client.get("/limited").status_code for _ in range(10)] == [200] * 10
+
+
+@pytest.mark.parametrize("token", ["", "guessed", "ä"])
+def test_an_action_needs_the_token_of_the_page(client: FlaskClient, token: str) -> None:
+    client.get("/weir/")
+    refused = client.post(
+        "/weir/rules",
+        json={"action": "block", "client": "127.0.0.1"},
+        headers=[("X-CSRF-Token", token.encode().decode("latin-1"))],
+    )
+    assert refused.status_code == 403
+    assert state_of(client)["rules"] == []
+
+
+def test_the_token_of_another_session_is_not_ours(app: Flask, client: FlaskClient) -> None:
+    foreign = token_of(app.test_client())
+    client.get("/weir/")
+    assert act(client, foreign, action="block", client="127.0.0.1").status_code == 403
+
+
+def test_another_site_cannot_act(client: FlaskClient) -> None:
+    refused = client.post(
+        "/weir/rules",
+        json={"action": "block", "client": "127.0.0.1"},
+        headers={"X-CSRF-Token": token_of(client), "Sec-Fetch-Site": "cross-site"},
+    )
+    assert refused.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 400),
+        ({"action": "block"}, 400),
+        ({"action": "block", "client": " "}, 400),
+        ({"action": "block", "client": 7}, 400),
+        ({"action": "block", "client": "x" * 257}, 400),
+        ({"action": "block", "client": "a", "seconds": 0}, 400),
+        ({"action": "block", "client": "a", "seconds": True}, 400),
+        ({"action": "block", "client": "a", "seconds": "60"}, 400),
+        ({"action": "block", "client": "a", "seconds": 1e300}, 400),
+        ({"action": "explode", "client": "a"}, 400),
+        ({"action": "unlist", "client": "a"}, 404),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_reason(
+    client: FlaskClient, asked: dict[str, Any], status: int
+) -> None:
+    response = act(client, **asked)
+    assert response.status_code == status
+    assert response.get_json()["error"]
+    assert state_of(client)["rules"] == []
+
+
+def test_what_is_no_json_is_refused(client: FlaskClient) -> None:
+    response = client.post(
+        "/weir/rules", data="block", headers={"X-CSRF-Token": token_of(client)}
+    )
+    assert response.status_code == 400
+
+
+def test_an_action_is_logged_without_the_secret(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        act(client, action="block", client="10.0.0.0/8", seconds=60)
+        act(client, action="block", client="secret-key", seconds=60)
+    assert "block 10.0.0.0/8" in caplog.text
+    assert "secret-key" not in caplog.text
+
+
+def test_two_pages_of_one_application(app: Flask, limiter: Limiter) -> None:
+    dashboard.mount(app, limiter, authorize=lambda: True, url_prefix="/a", name="a")
+    dashboard.mount(app, limiter, authorize=lambda: Response("no", 401), url_prefix="/b", name="b")
+    client = app.test_client()
+    assert client.get("/a/").status_code == 200
+    assert client.get("/b/").status_code == 401
