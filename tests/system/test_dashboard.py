@@ -7,10 +7,10 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .conftest import Served
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
@@ -44,7 +44,9 @@ dashboard.mount(app, limiter,
                 authorize=lambda: request.cookies.get("admin") == "yes" or "admin" in request.args)
 """
 
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), "")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), ""
+)
 DRIVER = shutil.which("chromedriver") or ""
 
 pytestmark = [
@@ -77,12 +79,12 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture
-def site(serve: Callable[..., Served]) -> Served:
+def site(serve: Callable[..., Any]) -> Any:
     return serve(PROGRAM)
 
 
 @pytest.fixture
-def load(site: Served) -> Iterator[None]:
+def load(site: Any) -> Iterator[None]:
     """Polite clients, and one that hammers."""
     over = threading.Event()
 
@@ -105,7 +107,7 @@ def load(site: Served) -> Iterator[None]:
         thread.join()
 
 
-def open_page(browser: webdriver.Chrome, site: Served) -> None:
+def open_page(browser: webdriver.Chrome, site: Any) -> None:
     browser.get(site.url + "/")
     browser.add_cookie({"name": "admin", "value": "yes"})
     browser.get(site.url + "/weir/")
@@ -125,7 +127,7 @@ def wait(browser: webdriver.Chrome, what: Callable[[], object], seconds: float =
 
 
 def test_the_page_shows_who_hammers_and_blocks_him(
-    browser: webdriver.Chrome, site: Served, load: None
+    browser: webdriver.Chrome, site: Any, load: None
 ) -> None:
     open_page(browser, site)
     wait(browser, lambda: any("203.0.113.9" in row for row in rows(browser, "denied")))
@@ -160,19 +162,22 @@ def take_screenshot(browser: webdriver.Chrome, path: Path) -> None:
     browser.save_screenshot(str(path))
 
 
-def test_the_form_blocks_a_range_for_a_time(browser: webdriver.Chrome, site: Served) -> None:
+def test_the_form_blocks_a_range_for_a_time(browser: webdriver.Chrome, site: Any) -> None:
     open_page(browser, site)
     browser.find_element(By.NAME, "client").send_keys("10.1.0.0/16")
     Select(browser.find_element(By.NAME, "seconds")).select_by_visible_text("1 day")
     browser.find_element(By.CSS_SELECTOR, "form button[value=block]").click()
-    wait(browser, lambda: any("10.1.0.0/16" in row and "24 h" in row for row in rows(browser, "rules")))
+    wait(
+        browser,
+        lambda: any("10.1.0.0/16" in row and "24 h" in row for row in rows(browser, "rules")),
+    )
     assert site.ask("/prices", X_Client="10.1.2.3")[0] == 429
     browser.find_element(By.NAME, "client").send_keys("10.1.0.0/99")
     browser.find_element(By.CSS_SELECTOR, "form button[value=block]").click()
     wait(browser, lambda: browser.find_element(By.ID, "message").is_displayed())
 
 
-def test_a_clients_name_is_text_and_nothing_else(browser: webdriver.Chrome, site: Served) -> None:
+def test_a_clients_name_is_text_and_nothing_else(browser: webdriver.Chrome, site: Any) -> None:
     open_page(browser, site)
     evil = "<img src=x onerror=document.title='broken'>"
     browser.find_element(By.NAME, "client").send_keys(evil)
@@ -183,7 +188,7 @@ def test_a_clients_name_is_text_and_nothing_else(browser: webdriver.Chrome, site
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(
-    browser: webdriver.Chrome, site: Served, load: None
+    browser: webdriver.Chrome, site: Any, load: None
 ) -> None:
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -197,7 +202,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(
         browser.save_screenshot(str(Path(path).with_suffix(".phone.png")))
 
 
-def test_without_authorization_there_is_a_403_that_lists_nothing(site: Served) -> None:
+def test_without_authorization_there_is_a_403_that_lists_nothing(site: Any) -> None:
     site.ask("/search", X_Client="203.0.113.9")
     for path in ("/weir/", "/weir/state", "/weir/events", "/weir/page.js"):
         status, body = site.ask(path)

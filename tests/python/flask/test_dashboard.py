@@ -16,7 +16,6 @@ from werkzeug.test import TestResponse
 from weir import Table
 from weir.flask import ConfigurationError, Limiter, dashboard
 
-from .conftest import Clock
 
 PATHS = ["/weir/", "/weir/page.css", "/weir/page.js", "/weir/state", "/weir/events"]
 
@@ -112,7 +111,9 @@ def test_nothing_of_the_page_comes_from_elsewhere(client: FlaskClient) -> None:
     for path in PATHS[:3]:
         response = client.get(path)
         assert response.status_code == 200
-        found = re.findall(r"(?:https?:)?//[a-z][\w.-]+", re.sub(r"(?m)^\s*//.*$", "", response.text))
+        found = re.findall(
+            r"(?:https?:)?//[a-z][\w.-]+", re.sub(r"(?m)^\s*//.*$", "", response.text)
+        )
         assert [url for url in found if "www.w3.org" not in url] == []
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
         assert response.headers["Cache-Control"] == "no-store"
@@ -184,9 +185,7 @@ def test_a_key_is_shown_by_its_hash_unless_asked_for(
 # ----------------------------------------------------------------------------------- what it does
 
 
-def test_a_blocked_client_is_denied_until_it_is_taken_back(
-    client: FlaskClient, clock: Clock
-) -> None:
+def test_a_blocked_client_is_denied_until_it_is_taken_back(client: FlaskClient, clock: Any) -> None:
     assert act(client, action="block", client="127.0.0.1", seconds=60).status_code == 204
     [rule] = state_of(client)["rules"]
     assert (rule["client"], rule["kind"]) == ("127.0.0.1", "block")
@@ -195,7 +194,7 @@ def test_a_blocked_client_is_denied_until_it_is_taken_back(
     assert client.get("/limited").status_code == 200
 
 
-def test_a_block_ends(client: FlaskClient, clock: Clock) -> None:
+def test_a_block_ends(client: FlaskClient, clock: Any) -> None:
     act(client, action="block", client="127.0.0.0/8", seconds=60)
     assert client.get("/limited").status_code == 429
     clock.forward(61)
@@ -260,9 +259,7 @@ def test_what_makes_no_sense_is_refused_with_a_reason(
 
 
 def test_what_is_no_json_is_refused(client: FlaskClient) -> None:
-    response = client.post(
-        "/weir/rules", data="block", headers={"X-CSRF-Token": token_of(client)}
-    )
+    response = client.post("/weir/rules", data="block", headers={"X-CSRF-Token": token_of(client)})
     assert response.status_code == 400
 
 
