@@ -22,9 +22,9 @@ __all__ = ["board_of", "snapshot"]
 
 
 def board_of(storage: StorageTypes) -> Table | None:
-    """The table that counts what ``storage`` decides, and that holds the rules: itself, if it is one.
+    """The table that counts what ``storage`` decides and holds the rules: itself, if it is one.
 
-    ``None`` for a store without one.
+    ``None`` for a store without such a table.
     """
     seen = 0
     while not isinstance(storage, Table) and seen < 8:

@@ -16,7 +16,6 @@ from werkzeug.test import TestResponse
 from weir import Table
 from weir.flask import ConfigurationError, Limiter, dashboard
 
-
 PATHS = ["/weir/", "/weir/page.css", "/weir/page.js", "/weir/state", "/weir/events"]
 
 

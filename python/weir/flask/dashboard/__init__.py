@@ -10,10 +10,10 @@ mounts it at ``/weir``. It shows admitted and denied requests per second and per
 that are denied and admitted most, and the health of the store, of all workers of the host together;
 and blocks clients, lets them pass, and takes that back.
 
-The page is served whole from the application: no other host is asked for anything. It is brought up
-to date by server-sent events. A worker that can serve one request at a time (gunicorn's ``sync``)
-answers each with one event and hangs up, so that open pages never hold a worker; one with threads or
-greenlets keeps sending for a minute at a time.
+The page is served whole from the application: no other host is asked for anything. It is brought
+up to date by server-sent events. A worker that can serve one request at a time (gunicorn's
+``sync``) answers each with one event and hangs up, so that open pages never hold a worker; one
+with threads or greenlets keeps sending for a minute at a time.
 """
 
 from __future__ import annotations
