@@ -130,7 +130,7 @@ def test_the_page_shows_who_hammers_and_blocks_him(
 ) -> None:
     open_page(browser, site)
     wait(browser, lambda: any("203.0.113.9" in row for row in rows(browser, "denied")))
-    wait(browser, lambda: browser.find_element(By.ID, "denied-rate").text [:1] in "123456789")
+    wait(browser, lambda: browser.find_element(By.ID, "denied-rate").text[:1] in "123456789")
     assert any("20 per 1 minute" in row for row in rows(browser, "limits"))
     assert any("198.51.100." in row for row in rows(browser, "allowed"))
 

@@ -44,7 +44,7 @@ def token_of(client: FlaskClient) -> str:
     return found[1]
 
 
-def act(client: FlaskClient, token: str | None = None, **asked: Any) -> TestResponse:
+def act(client: FlaskClient, token: str | None = None, /, **asked: Any) -> TestResponse:
     headers = {"X-CSRF-Token": token_of(client) if token is None else token}
     return client.post("/weir/rules", json=asked, headers=headers)
 
