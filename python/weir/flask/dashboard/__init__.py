@@ -35,11 +35,11 @@ from flask import Blueprint, Flask, Response, abort, current_app, jsonify, make_
 from werkzeug.wrappers import Response as BaseResponse
 
 from weir.errors import WeirError
-from weir.snapshot import board_of, snapshot
 from weir.storage import StorageTypes
 
 from .._limiter import Limiter
 from ..errors import ConfigurationError
+from ._snapshot import board_of, snapshot
 
 __all__ = ["blueprint", "mount"]
 

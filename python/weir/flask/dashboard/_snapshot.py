@@ -14,9 +14,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ._core import Table
-from .storage import StorageTypes
-from .stores._common import shown
+from weir._core import Table
+from weir.storage import StorageTypes
+from weir.stores._common import shown
 
 __all__ = ["board_of", "snapshot"]
 
