@@ -56,7 +56,7 @@ _COOKIE = "weir-dashboard"
 _TOKEN_HEADER = "X-CSRF-Token"
 
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
