@@ -67,7 +67,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         "--no-first-run",
         "--force-color-profile=srgb",
         f"--user-data-dir={tmp_path / 'browser'}",
-        "--window-size=1200,1500",
+        "--window-size=1200,1250",
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -107,8 +107,9 @@ def load(site: Any) -> Iterator[None]:
 
 
 def open_page(browser: webdriver.Chrome, site: Any) -> None:
-    browser.get(site.url + "/")
+    browser.get(site.url + "/weir/?admin")
     browser.add_cookie({"name": "admin", "value": "yes"})
+    browser.get_log("browser")  # nobody had let its style and script in yet
     browser.get(site.url + "/weir/")
 
 

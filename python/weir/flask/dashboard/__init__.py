@@ -34,12 +34,12 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, current_app, jsonify, make_response, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from weir.errors import WeirError
-from weir.storage import StorageTypes
+from weir.errors import StorageError, WeirError
 
 from .._limiter import Limiter
+from .._state import AppState
 from ..errors import ConfigurationError
-from ._snapshot import board_of, snapshot
+from ._snapshot import snapshot
 
 __all__ = ["blueprint", "mount"]
 
@@ -143,12 +143,12 @@ def blueprint(
 
     @page.get("/state")
     def state() -> Response:
-        return jsonify(_readable(snapshot(limiter.storage)))
+        return jsonify(_readable(snapshot(limiter._state)))
 
     @page.get("/events")
     def events() -> Response:
         lasts = LONGEST if request.environ.get("wsgi.multithread") else 0.0
-        response = Response(_events(limiter.storage, lasts), mimetype="text/event-stream")
+        response = Response(_events(limiter._state, lasts), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"  # nginx would wait for more
         return response
 
@@ -159,7 +159,7 @@ def blueprint(
         asked = request.get_json(silent=True)
         if not isinstance(asked, dict):
             return _refused(400, 'send {"action": "block", "client": "10.1.2.3", "seconds": 3600}')
-        return _act(limiter.storage, asked)
+        return _act(limiter._state, asked)
 
     return page
 
@@ -181,12 +181,12 @@ def _readable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _events(storage: StorageTypes, lasts: float) -> Iterator[str]:
+def _events(state: AppState, lasts: float) -> Iterator[str]:
     """The state as server-sent events: once, or each second for some time."""
     until = time.monotonic() + lasts
     yield f"retry: {int(INTERVAL * 1000)}\n\n"
     while True:
-        yield f"data: {json.dumps(_readable(snapshot(storage)))}\n\n"
+        yield f"data: {json.dumps(_readable(snapshot(state)))}\n\n"
         if time.monotonic() + INTERVAL > until:
             return
         time.sleep(INTERVAL)
@@ -220,10 +220,7 @@ def _refused(status: int, why: str) -> tuple[Response, int]:
     return jsonify(error=why), status
 
 
-def _act(storage: StorageTypes, asked: dict[str, Any]) -> Any:
-    board = board_of(storage)
-    if board is None:
-        return _refused(409, "this store has no lists to block by")
+def _act(state: AppState, asked: dict[str, Any]) -> Any:
     client, seconds = asked.get("client"), asked.get("seconds")
     if not isinstance(client, str) or not client.strip() or len(client.encode()) > CLIENT_MAX:
         return _refused(400, f"client: a name of 1 to {CLIENT_MAX} bytes is needed")
@@ -235,7 +232,7 @@ def _act(storage: StorageTypes, asked: dict[str, Any]) -> Any:
     ):
         return _refused(400, f"seconds: 1 to {FOR_MAX}, or null for good")
     until = None if seconds is None else time.time() + seconds
-    lists = getattr(storage, "rule_keeper", board)
+    lists = state.watched or state.board
     try:
         match asked.get("action"):
             case "block":
@@ -247,6 +244,8 @@ def _act(storage: StorageTypes, asked: dict[str, Any]) -> Any:
                     return _refused(404, f"there is no rule for {client}")
             case other:
                 return _refused(400, f"there is no action {other!r}: block, allow or unlist")
+    except StorageError as error:
+        return _refused(503, str(error))
     except (WeirError, ValueError) as error:
         return _refused(400, str(error))
     current_app.logger.info("weir dashboard: %s %s", asked["action"], _logged(client))
