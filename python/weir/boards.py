@@ -19,6 +19,8 @@ import json
 import math
 import secrets
 import time
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from ._core import Table
@@ -36,6 +38,9 @@ _CATALOGUE = 500
 
 #: Rules that are kept in Redis.
 RULES_MAX = 100_000
+
+#: Rules in one command.
+_AT_ONCE = 1000
 
 KINDS = ("block", "allow")
 
@@ -152,20 +157,35 @@ class Boards:
 
         until: seconds since the epoch; ``None``: for good. ValueError: for what is no rule.
         """
+        self.set_rules([(client, kind, until)])
+
+    def set_rules(self, rules: Sequence[tuple[str, str, float | None]]) -> int:
+        """Set many: ``(client, kind, until)``. Hosts take them over all at once; how many.
+
+        ValueError, and nothing is set: one of them is no rule, or there would be too many.
+        """
         now = time.time()
-        if kind not in KINDS:
-            raise ValueError(f"a rule is one of {', '.join(KINDS)}, not {kind!r}")
-        if until is not None and not (math.isfinite(until) and until > now):
-            raise ValueError("until must be a moment that has not passed")
-        # In the form in which tables show it; and refused if a table would refuse it.
-        with Table("memory://?keys=8&rules=1") as judge:
-            getattr(judge, kind)(client, until)
-            client = judge.rules()[0].client
-        if self._do("HLEN", self._rules) >= RULES_MAX:
-            raise ValueError(f"there are {RULES_MAX} rules already")
-        rule = {"kind": kind, "since": now, "until": until}
-        self._do("HSET", self._rules, client, json.dumps(rule))
+        for _, kind, until in rules:
+            if kind not in KINDS:
+                raise ValueError(f"a rule is one of {', '.join(KINDS)}, not {kind!r}")
+            if until is not None and not (math.isfinite(until) and until > now):
+                raise ValueError("until must be a moment that has not passed")
+        if not rules:
+            return 0
+        if len(rules) + int(self._do("HLEN", self._rules)) > RULES_MAX:
+            raise ValueError(f"there is room for {RULES_MAX:,} rules; remove some")
+        # In the form in which tables show them; and refused if a table would refuse one.
+        with Table(f"memory://?keys=8&rules={len(rules)}") as judge:
+            judge.load_rules(rules)
+            ready = [
+                (rule.client, json.dumps({"kind": rule.kind, "since": now, "until": rule.until}))
+                for rule in judge.rules()
+            ]
+        # No host looks before the version has changed.
+        for start in range(0, len(ready), _AT_ONCE):
+            self._do("HSET", self._rules, *chain(*ready[start : start + _AT_ONCE]))
         self._changed()
+        return len(ready)
 
     def remove_rule(self, client: str) -> bool:
         """Take back the rule of exactly this client or range; whether there was one."""

@@ -240,7 +240,9 @@ def opened(context: click.Context, uri: str | None) -> Store:
     if base in ("shm", "file"):
         return LocalStore(name, local_table(name, scheme, rest))
     if base in _REMOTE:
-        raise Unable("remote stores cannot be looked at yet")
+        from ._remote import RemoteStore
+
+        return RemoteStore(name)
     raise Unreadable(
         f"unknown scheme {shown(scheme, 20)!r}: one of shm://, file://, redis://, valkey://, "
         "memcached://"

@@ -1,0 +1,187 @@
+"""Stores on another machine: what the hosts that use one tell of it.
+
+Each host keeps a board beside such a store. By way of Redis and Valkey the hosts show theirs to
+each other, and share their rules (:mod:`weir.boards`). On Memcached, and while Redis does not
+answer, it is the boards of this host alone.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from .._core import Table, parse
+from .._meters import StoreMeters
+from .._watched import name_of
+from ..boards import Boards, snapshot
+from ..errors import ConfigurationError, ParseError, StorageError
+from ..storage import storage_from_string
+from ._errors import Unable, Unreadable
+from ._found import tables
+from ._stores import By, Counted, Counter, Ruled, Seen, Store
+
+
+class RemoteStore(Store):
+    """A server, the boards that tell of it, and those of them that are this host's."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        try:
+            self.storage = storage_from_string(uri)
+        except (ParseError, ConfigurationError) as error:
+            raise Unreadable(str(error)) from None
+        self.name = name_of(self.storage)
+        mark = f"-board{zlib.crc32(self.name.encode())}"
+        self.local = [
+            Table(found.uri) for found in tables() if found.runs and found.name.endswith(mark)
+        ]
+        try:
+            self.boards: Boards | None = Boards(self.storage)
+        except ConfigurationError:
+            self.boards = None
+
+    def _need_boards(self) -> list[Table]:
+        if not self.local:
+            scheme = self.uri.partition("://")[0]
+            raise Unable(
+                f"{scheme}:// keeps nothing but counters; the rest is in a table of each host that "
+                "uses it, and no running server of this host does"
+            )
+        return self.local
+
+    def _hosts(self) -> list[dict[str, Any]]:
+        """What each host shows."""
+        if self.boards is not None:
+            try:
+                return self.boards.read()
+            except StorageError:
+                if not self.local:
+                    raise
+        return [snapshot(table) for table in self._need_boards()]
+
+    # -- what the boards tell
+
+    def counts(self) -> list[Counted]:
+        sums: dict[str, list[int]] = {}
+        for host in self._hosts():
+            for limit, *numbers in _rows(host.get("counts"), str, int, int, int, int):
+                there = sums.setdefault(limit, [0, 0, 0, 0])
+                sums[limit] = [a + b for a, b in zip(there, numbers, strict=True)]
+        return [Counted(limit, *numbers) for limit, numbers in sums.items()]
+
+    def heaviest(self, by: By, count: int) -> list[Seen]:
+        found: dict[tuple[str, str], Seen] = {}
+        for host in self._hosts():
+            listed = host.get("heaviest")
+            rows = listed.get(by) if isinstance(listed, dict) else None
+            for row in _rows(rows, str, str, int, int, int, float):
+                seen = Seen(*row)
+                old = found.get(seen[:2])
+                if old is not None:
+                    last = max(seen.last, old.last)
+                    sums = (a + b for a, b in zip(seen[2:5], old[2:5], strict=True))
+                    seen = Seen(seen.client, seen.limit, *sums, last)  # type: ignore[call-arg]
+                found[seen[:2]] = seen
+        return sorted(found.values(), key=lambda seen: -getattr(seen, by))[:count]
+
+    def name_of(self, client: str) -> str:
+        # Each host gives a client that is no address a name of its own.
+        return self.local[0].name_of(client) if self.local else client
+
+    def counters(self) -> Iterator[Counter]:
+        known: dict[tuple[str, ...], None] = {}
+        for host in self._hosts():
+            for row in _rows(host.get("catalogue"), str, object, str, str):
+                known[tuple(row)] = None
+        for text, strategy, before, after in known:
+            try:
+                limit = parse(text)
+                if limit.strategy is None:
+                    limit = limit.replace(strategy=strategy or "fixed-window")
+            except ValueError:
+                continue  # of another version
+            yield Counter(self.storage, limit, before, after)
+
+    def health(self) -> dict[str, Any]:
+        began = time.monotonic()
+        there = self.storage.check()
+        latency = time.monotonic() - began if there else None
+        seen = [StoreMeters(table, self.name).read() for table in self.local]
+        return {
+            "remote": {
+                "store": self.name,
+                "latency": latency,
+                "hosts": [_host(host) for host in self._hosts()],
+                "fallback": any(one.away for one in seen) if seen else None,
+                "errors": {
+                    kind: sum(one.errors[kind] for one in seen)
+                    for kind in (seen[0].errors if seen else ())
+                },
+            }
+        }
+
+    # -- rules
+
+    def set_rule(self, client: str, kind: str, until: float | None) -> None:
+        if self.boards is not None:
+            self.boards.set_rule(client, kind, until)
+        for table in self.local if self.boards is not None else self._need_boards():
+            (table.block if kind == "block" else table.allow)(client, until)
+
+    def load_rules(self, rules: list[tuple[str, str, float | None]]) -> int:
+        if self.boards is not None:
+            return self.boards.set_rules(rules)
+        for table in self._need_boards():
+            table.load_rules(rules)
+        return len(rules)
+
+    def unlist(self, client: str) -> bool:
+        removed = [
+            table.unlist(client)
+            for table in (self.local if self.boards is not None else self._need_boards())
+        ]
+        if self.boards is not None:
+            removed.append(self.boards.remove_rule(client))
+        return any(removed)
+
+    def rules(self) -> list[Ruled]:
+        if self.boards is not None:
+            return [Ruled(*rule) for rule in self.boards.rules()]
+        return [Ruled(*rule) for rule in self._need_boards()[0].rules()]
+
+    def rule_of(self, client: str) -> Ruled | None:
+        if self.boards is None:
+            rule = self._need_boards()[0].rule_of(client)
+            return None if rule is None else Ruled(*rule)
+        rules = self.boards.rules()
+        if not rules:
+            return None
+        with Table(f"memory://?keys=8&rules={len(rules)}") as judge:
+            judge.load_rules([(rule.client, rule.kind, rule.until) for rule in rules])
+            holds = judge.rule_of(client)
+        since = {rule.client: rule.since for rule in rules}
+        if holds is None:
+            return None
+        return Ruled(holds.client, holds.kind, since.get(holds.client, holds.since), holds.until)
+
+
+def _rows(value: Any, *kinds: type) -> Iterator[Any]:
+    """The rows of a list from elsewhere that have these columns."""
+    for row in value if isinstance(value, list) else ():
+        if isinstance(row, list | tuple) and len(row) == len(kinds):
+            cells = [float(c) if k is float and isinstance(c, int) else c
+                     for c, k in zip(row, kinds, strict=True)]  # fmt: skip
+            if all(isinstance(c, k) for c, k in zip(cells, kinds, strict=True)):
+                yield cells
+
+
+def _host(board: dict[str, Any]) -> dict[str, Any]:
+    """One host, as `weir top` shows it."""
+    info = board.get("info")
+    return {
+        "name": str(board.get("name", "this host")),
+        "seen": board.get("time"),
+        "table": info if isinstance(info, dict) else None,
+    }

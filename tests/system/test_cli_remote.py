@@ -1,0 +1,237 @@
+"""``weir`` and applications that count in Redis or Memcached: what two hosts show each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SHM = Path("/dev/shm")
+
+APP = """
+import os
+from flask import Flask, request
+from weir.flask import Limiter
+
+app = Flask(__name__)
+limiter = Limiter(
+    lambda: request.headers.get("X-Client", "nobody"), app=app, storage_uri=os.environ["STORE"],
+    on_store_error="local",
+)
+
+@app.get("/")
+@limiter.exempt
+def index():
+    return "up"
+
+@app.get("/login")
+@limiter.limit("10/hour")
+def login():
+    return "in"
+"""
+
+
+def weir(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "weir", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def weir_json(*arguments: str, **options: Any) -> Any:
+    return json.loads(weir(*arguments, "--json", **options).stdout)
+
+
+def until(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first answer of ``what`` that is true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = what()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+class Daemon:
+    """A store's server on a port of its own."""
+
+    def __init__(self, command: list[str], directory: Path) -> None:
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"{command[0]} is not installed")
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        self.command = [word.replace("PORT", str(self.port)) for word in command]
+        self.directory = directory
+        self.start()
+
+    def start(self) -> None:
+        with (self.directory / "store.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=self.directory
+            )
+        until(self.answers)
+
+    def answers(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Daemon]:
+    options = ["--port", "PORT", "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    daemon = Daemon(["redis-server", *options], tmp_path)
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def memcached(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(
+        ["memcached", "-l", "127.0.0.1", "-p", "PORT", "-U", "0", "-u", "root"], tmp_path
+    )
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def hosts(serve: Callable[..., Any]) -> Iterator[Callable[..., list[Any]]]:
+    """Servers of one application with one store, each with workers and a board of its own."""
+    started: list[Any] = []
+
+    def start(store: str, count: int) -> list[Any]:
+        servers = [serve(APP, workers=2, STORE=store) for _ in range(count)]
+        started.extend(servers)
+        return servers
+
+    yield start
+    for server in started:
+        server.stop()
+        for path in SHM.glob(f"weir.auto-*-{server.process.pid}-*"):
+            path.unlink()
+
+
+def login(server: Any, client: str) -> int:
+    status: int = server.ask("/login", X_Client=client)[0]
+    return status
+
+
+def test_redis(redis: Daemon, hosts: Callable[..., list[Any]]) -> None:
+    store = f"redis://127.0.0.1:{redis.port}/0"
+    one, two = hosts(store, 2)
+    statuses = [login(host, "203.0.113.7") for host in [one, two] * 10]
+    assert statuses.count(200) == 10
+    login(one, "192.0.2.1")
+
+    # Both hosts' counts in one, once each has told.
+    def told() -> Any:
+        login(one, "192.0.2.2")
+        login(two, "192.0.2.2")
+        answer = weir_json("top", "-s", store)
+        limits = {limit["limit"]: limit for limit in answer["limits"]}
+        both = len(answer["health"]["remote"]["hosts"]) == 2
+        return both and limits["10 per 1 hour"]["denied"] >= 10 and answer
+
+    answer = until(told)
+    hottest = next(one for one in answer["clients"] if one["client"] == "203.0.113.7")
+    assert (hottest["allowed"], hottest["denied"]) == (10, 10)
+    assert answer["health"]["remote"]["latency"] > 0
+    assert answer["health"]["remote"]["fallback"] is False
+    shown = weir("top", "--once", "-s", store).stdout
+    assert "answers in" in shown
+    assert "203.0.113.7" in shown
+
+    answer = weir_json("show", "203.0.113.7", "-s", store)
+    assert [(limit["limit"], limit["used"]) for limit in answer["limits"]] == [
+        ("10 per 1 hour", 10)
+    ]
+    assert answer["place"]["denied"] == 1
+    weir("reset", "203.0.113.7", "-s", store)
+    until(lambda: login(two, "203.0.113.7") == 200)  # a worker remembers denials for a while
+
+    # A rule holds on both hosts soon.
+    weir("block", "203.0.113.0/24", "--for", "1h", "-s", store)
+    for host in (one, two):
+        until(lambda host=host: login(host, "203.0.113.99") == 429)
+    assert login(one, "192.0.2.1") == 200
+    rule = weir_json("show", "203.0.113.5", "-s", store)["rule"]
+    assert (rule["client"], rule["kind"]) == ("203.0.113.0/24", "block")
+    weir("unlist", "203.0.113.0/24", "-s", store)
+    for host in (one, two):
+        until(lambda host=host: login(host, "203.0.113.98") == 200)
+    weir("unlist", "203.0.113.0/24", "-s", store, code=1)
+
+    lines = "".join(f"block 198.51.{i // 256}.{i % 256}\n" for i in range(500)) + "allow ann 1h\n"
+    assert weir_json("rules", "--load", "-", "-s", store, input=lines) == {"loaded": 501}
+    assert len(weir_json("rules", "-s", store)["rules"]) == 501
+    until(lambda: login(two, "198.51.1.7") == 429)
+    weir("rules", "--load", "-", "-s", store, input="block 10.0.0.1\nblock 10.0.0.1/8\n", code=2)
+    assert len(weir_json("rules", "-s", store)["rules"]) == 501
+
+
+def test_redis_that_is_away(redis: Daemon, hosts: Callable[..., list[Any]]) -> None:
+    store = f"redis://127.0.0.1:{redis.port}/0"
+    (host,) = hosts(store, 1)
+    assert login(host, "203.0.113.7") == 200
+    redis.stop()
+    for _ in range(15):
+        login(host, "203.0.113.7")
+    # What this host knows is still to be seen, and that it decides alone.
+    answer = weir_json("top", "-s", store)
+    assert answer["health"]["remote"]["latency"] is None
+    assert answer["health"]["remote"]["fallback"] is True
+    assert answer["clients"][0]["client"] == "203.0.113.7"
+    shown = weir("top", "--once", "-s", store).stdout
+    assert "does not answer" in shown
+    assert "decides without the store" in shown
+    refused = weir("block", "203.0.113.7", "--for", "1h", "-s", store, code=3)
+    assert refused.stderr.startswith("weir: ")
+
+
+def test_redis_that_nobody_has_ever_seen() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        store = f"redis://user:secret@127.0.0.1:{taken.getsockname()[1]}/0"
+        for command in (["top", "--once"], ["show", "me"], ["rules"]):
+            done = weir(*command, "-s", store, code=3)
+            assert done.stdout == ""
+            assert "secret" not in done.stderr
+
+
+def test_memcached(memcached: Daemon, hosts: Callable[..., list[Any]]) -> None:
+    store = f"memcached://127.0.0.1:{memcached.port}"
+    assert "no running server of this host" in weir("rules", "-s", store, code=4).stderr
+    (host,) = hosts(store, 1)
+    statuses = [login(host, "203.0.113.7") for _ in range(15)]
+    assert statuses.count(200) == 10
+    answer = weir_json("top", "-s", store)
+    assert (answer["clients"][0]["client"], answer["clients"][0]["denied"]) == ("203.0.113.7", 5)
+    answer = weir_json("show", "203.0.113.7", "-s", store)
+    assert [limit["used"] for limit in answer["limits"]] == [10]
+    weir("reset", "203.0.113.7", "-s", store)
+    until(lambda: login(host, "203.0.113.7") == 200)  # a worker remembers denials for a while
+    weir("block", "203.0.113.7", "--for", "1h", "-s", store)
+    assert {login(host, "203.0.113.7") for _ in range(10)} == {429}
+    assert weir_json("show", "203.0.113.7", "-s", store)["rule"]["kind"] == "block"
+    weir("unlist", "203.0.113.7", "-s", store)
+    assert login(host, "203.0.113.7") == 200
