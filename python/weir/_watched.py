@@ -38,6 +38,9 @@ logger = logging.getLogger("weir")
 #: Keys of the table that is a board only.
 _BOARD = "auto://?keys=16384"
 
+#: The meter of a board that tells its workers to forget the denials that they remember.
+FORGET = "denials forgotten"
+
 #: Seconds between two looks at what other hosts say.
 _BEAT = 1.0
 
@@ -87,6 +90,7 @@ class Watched(Storage):
         self._ruled = board.ruled
         self._note = board.note
         self._next_beat = 0.0
+        self._forgotten = 0
         self._timed = False
         if isinstance(storage, Storage) and storage.times_itself:
             storage.observe = self.meters.answered
@@ -122,9 +126,19 @@ class Watched(Storage):
             self._note(limits, keys, decision)
         if decision.now >= self._next_beat or decision.now < self._next_beat - 2:
             self._next_beat = decision.now + _BEAT
+            self._forget_denials()
             if self.beat is not None:
                 self.beat.wake()
         return decision
+
+    def _forget_denials(self) -> None:
+        """Somebody has reset a client: what is remembered of it holds no more."""
+        asked = self.board.meter(FORGET)
+        if asked != self._forgotten:
+            self._forgotten = asked
+            forget = getattr(self.storage, "forget_denials", None)
+            if forget is not None:
+                forget()
 
     def without(
         self, limits: Sequence[Limit], keys: Keys, mode: int, decision: Decision
@@ -223,6 +237,7 @@ class Beat:
         self._thread: threading.Thread | None = None
         self._awake_until = 0.0
         self._rules: str | None = None
+        self._forgets = ""
         self._cleaned = monotonic()
         self._failed = False
 
@@ -271,6 +286,10 @@ class Beat:
         if version != self._rules:
             apply_rules(self.board, self.boards.rules())
             self._rules = version
+        forgets = self.boards.forgets()
+        if forgets and forgets != self._forgets:
+            self._forgets = forgets
+            self.board.meter(FORGET, 1)
         if monotonic() - self._cleaned > 60:
             self._cleaned = monotonic()
             self.boards.clean()

@@ -8,6 +8,7 @@ at once, and looks whether the rules about clients have changed::
     weir:board:{id}      string       what one host shows, as JSON; gone a minute after the host
     weir:rules           hash         client -> JSON of kind, since and until
     weir:rules:version   string       changes with the rules
+    weir:forgets         string       changes when remembered denials are to be forgotten
 
 Each name has a time to live, but for rules for good. A client that is shown as ``#…`` is known by
 that name on the host that shows it only.
@@ -100,6 +101,7 @@ class Boards:
         self._board = f"{prefix}:board:"
         self._rules = f"{prefix}:rules"
         self._version = f"{prefix}:rules:version"
+        self._forgets = f"{prefix}:forgets"
 
     def _do(self, *command: Any) -> Any:
         try:
@@ -134,6 +136,18 @@ class Boards:
             if isinstance(board, dict):
                 boards.append(board)
         return boards
+
+    # -- remembered denials
+
+    def forget_denials(self) -> None:
+        """Let all hosts forget, within about two seconds, which denials they remember."""
+        # Longer than a host sleeps and remembers.
+        self._do("SET", self._forgets, secrets.token_hex(8), "EX", 2 * LIVES)
+
+    def forgets(self) -> str:
+        """Changes when that is asked for; "" if it was not of late."""
+        token = self._do("GET", self._forgets)
+        return "" if token is None else _text(token)
 
     # -- rules
 

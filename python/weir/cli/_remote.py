@@ -14,7 +14,7 @@ from typing import Any
 
 from .._core import Table, parse
 from .._meters import StoreMeters
-from .._watched import name_of
+from .._watched import FORGET, name_of
 from ..boards import Boards, snapshot
 from ..errors import ConfigurationError, ParseError, StorageError
 from ..storage import storage_from_string
@@ -121,6 +121,12 @@ class RemoteStore(Store):
                 },
             }
         }
+
+    def forget_denials(self) -> None:
+        for table in self.local:
+            table.meter(FORGET, 1)
+        if self.boards is not None:
+            self.boards.forget_denials()
 
     # -- rules
 

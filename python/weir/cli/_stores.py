@@ -123,6 +123,9 @@ class Store(ABC):
     def health(self) -> dict[str, Any]:
         """How the store fares."""
 
+    def forget_denials(self) -> None:  # noqa: B027  (a table remembers none)
+        """Counters were cleared: let workers ask again where they remember what they were told."""
+
     @abstractmethod
     def set_rule(self, client: str, kind: str, until: float | None) -> None:
         """Block or allow a client or a range."""

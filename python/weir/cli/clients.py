@@ -163,6 +163,8 @@ def reset(context: click.Context, key: str, store_uri: str | None, as_json: bool
         used = [Used(counter, key) for counter in counters]
         for counter in counters:
             counter.clear(key)
+        if counters:
+            store.forget_denials()
     if as_json:
         say_json({"client": key, "cleared": [one.as_json() for one in used]})
     elif counters:

@@ -289,6 +289,10 @@ class MemcachedStorage(Storage):
             return [f"/{hosts.path}"]
         raise ConfigurationError(f"{self.name}: needs servers: host:11211,host:11211")
 
+    def forget_denials(self) -> None:
+        """Ask again for what was denied."""
+        self._denials.clear()
+
     def make_client(self, address: tuple[str, int] | str) -> Any:
         """A client of pymemcache's, not connected yet."""
         return self._client_class(address, **self._client_options)

@@ -204,6 +204,10 @@ class _Remembering(Storage):
         self._denials.clear()
         self._denials.seconds = 0.0 if given else self._remember
 
+    def forget_denials(self) -> None:
+        """Ask again for what was denied."""
+        self._denials.clear()
+
     def decide(
         self,
         limits: Sequence[Limit],
