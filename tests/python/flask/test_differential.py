@@ -120,7 +120,7 @@ class Adjusted:
             except flask_limiter.RateLimitExceeded as refusal:
                 if self._fail_on_first_breach:
                     storage.storage, storage.expirations, storage.events = kept
-                    if refusal.limit.scope != "meta":
+                    if refusal.limit.scope not in META_SCOPES:
                         count_refusal(self, endpoint, limits)
                 raise
 
@@ -211,6 +211,8 @@ def count_refusal(self: Any, endpoint: str, limits: list[Any]) -> None:
     theirs = list(fair.metas)
     fair.metas.clear()
     for meta in metas:
+        if meta.is_exempt:
+            continue
         fair.hit(meta.limit, meta.key_func(), meta.scope_for(endpoint, method))
     used["meta-limits"] += theirs != fair.metas
 
@@ -223,6 +225,7 @@ def fair_limiter(self: Any) -> FairLimiter:
 
 # ------------------------------------------------------------------------- random applications
 
+META_SCOPES = ["meta", "refusals"]
 PERIODS = ["second", "2 second", "minute", "90 second", "3 minute", "hour", "day", "2 hour"]
 
 
@@ -274,14 +277,56 @@ class Maker:
             "cost": self.maybe(0.2, lambda: pick([2, 3, "header"]), 1),
             "scope": self.maybe(0.15, lambda: pick(["part", "called"])),
             "shared": None,
-            "meta": self.maybe(0.12, lambda: f"{pick([1, 2])} per {pick(PERIODS[2:])}"),
+            "meta": self.maybe(0.12, self.meta),
+            "on_breach": self.maybe(0.15, lambda: pick(["response", "nothing"])),
+        }
+
+    def meta(self) -> Any:
+        """A meta limit: its text, or what to make an object of."""
+        pick = self.random.choice
+        text = f"{pick([1, 2, 3])} per {pick(PERIODS[2:])}"
+        if self.random.random() < 0.6:
+            return text
+        return {
+            "kind": "MetaLimit",
+            "limit_provider": text,
+            # Flask-Limiter has another one for those that have none.
+            "key_function": pick(["address", "header"]),
+            "scope": pick(META_SCOPES),
+            "exempt_when": self.maybe(0.3, lambda: "exempt_when"),
+            "on_breach": self.maybe(0.3, lambda: pick(["response", "nothing"])),
+        }
+
+    def object(self, kind: str) -> dict[str, Any]:
+        """What to make a Limit or ApplicationLimit of."""
+        pick = self.random.choice
+        metas = self.maybe(0.2, lambda: [self.meta()])
+        return {
+            "meta_limits": metas,
+            "kind": kind,
+            "limit_provider": self.text(),
+            # Flask-Limiter fails if neither the limit nor the meta limit has one.
+            "key_function": self.maybe(1 if metas else 0.4, lambda: "header"),
+            "scope": self.maybe(0.3, lambda: pick(["part", "called"])),
+            "cost": self.maybe(0.3, lambda: pick([2, "header"])),
+            "methods": self.maybe(0.2, lambda: pick([["GET"], ["post"]])),
+            "per_method": self.maybe(0.3, lambda: True),
+            "error_message": self.maybe(0.3, lambda: "slow down"),
+            "exempt_when": self.maybe(0.2, lambda: "exempt_when"),
+            "deduct_when": self.maybe(0.2, lambda: pick(["ok", "refused"])),
+            "on_breach": self.maybe(0.2, lambda: pick(["response", "nothing"])),
         }
 
     def group(self, name: str) -> dict[str, Any]:
         """Options of default or application limits."""
         pick = self.random.choice
         return {
-            f"{name}_limits": [self.text() for _ in range(pick([0, 1, 1, 2]))],
+            f"{name}_limits": [
+                self.object({"default": "Limit", "application": "ApplicationLimit"}[name])
+                if self.random.random() < 0.2
+                else self.text()
+                for _ in range(pick([0, 1, 1, 2]))
+            ],
             f"{name}_limits_per_method": self.maybe(0.2, lambda: True),
             f"{name}_limits_exempt_when": self.maybe(0.15, lambda: "exempt_when"),
             f"{name}_limits_deduct_when": self.maybe(0.15, lambda: pick(["ok", "refused"])),
@@ -312,7 +357,7 @@ class Maker:
             limit["shared"] = pick(["together", "called"])
         routes = [
             {
-                "kind": pick(["function", "function", "function", "class"]),
+                "kind": pick(["function", "function", "function", "class", "block"]),
                 "blueprint": self.maybe(0.6, lambda: self.random.randrange(len(blueprints)))
                 if blueprints
                 else None,
@@ -322,6 +367,13 @@ class Maker:
             }
             for _ in range(pick([1, 2, 3]))
         ]
+        for route in routes:
+            if route["kind"] == "block":
+                # One limit, which the view itself enters. What that has to do with limits before
+                # dispatch, Flask-Limiter learns at the first request: see "Limits known from the
+                # start".
+                route["limits"] = [{**self.limit(), "dynamic": None}]
+                route["blueprint"] = route["exempt"] = None
         return {
             "strategy": pick(
                 ["fixed-window"] * 4 + ["moving-window"] * 2 + ["sliding-window-counter"]
@@ -333,9 +385,9 @@ class Maker:
                 "retry_after": self.maybe(0.2, lambda: "http-date"),
                 "key_prefix": self.maybe(0.2, lambda: "prefix", ""),
                 "fail_on_first_breach": self.maybe(0.2, lambda: False),
-                "meta_limits": self.maybe(
-                    0.2, lambda: [f"{pick([1, 2, 3])} per {pick(PERIODS[2:])}"]
-                ),
+                "meta_limits": self.maybe(0.2, lambda: [self.meta()]),
+                "on_breach": self.maybe(0.15, lambda: pick(["response", "nothing"])),
+                "on_meta_breach": self.maybe(0.15, lambda: pick(["response", "nothing"])),
                 "request_identifier": self.maybe(0.1, lambda: "identifier"),
             },
             "config": self.maybe(0.3, lambda: True, False),
@@ -356,14 +408,17 @@ class Maker:
         pick = self.random.choice
         requests = []
         for _ in range(self.random.randint(8, 16)):
+            route = self.random.randrange(len(app["routes"]))
+            methods = ["GET", "GET", "GET", "POST", "HEAD", "OPTIONS"]
+            if app["routes"][route]["kind"] == "block":
+                # There what is known of a block is known of every method.
+                methods = ["GET"]
             wait = pick([0, 0, 0, 0, 0, 0.25, 1, 1, 2, 7.75, 30, 60, 61.5, 90, 600, 3600, 90000])
             requests.append(
                 {
                     "wait": wait,
-                    "method": pick(["GET", "GET", "GET", "POST", "HEAD", "OPTIONS"]),
-                    "path": f"/{self.random.randrange(len(app['routes']))}"
-                    if self.random.random() < 0.97
-                    else "/nowhere",
+                    "method": pick(methods),
+                    "path": f"/{route}" if self.random.random() < 0.97 else "/nowhere",
                     "address": pick(["10.0.0.1", "10.0.0.1", "10.0.0.2"]),
                     "headers": {
                         name: value
@@ -389,7 +444,18 @@ def header(name: str, default: str = "") -> str:
     return flask.request.headers.get(name, default)
 
 
+def address() -> str:
+    return flask.request.remote_addr or ""
+
+
+def answer(limit: Any) -> flask.Response:
+    return flask.make_response(f"{limit.limit} {limit.breached} {limit.shared}", 429)
+
+
+BREACH: dict[str, Callable[[Any], Any]] = {"response": answer, "nothing": lambda limit: None}
+
 KEYS: dict[str, Callable[[], str]] = {
+    "address": address,
     "header": lambda: header("X-Key", "nobody"),
     "empty": lambda: header("X-Key"),
 }
@@ -426,7 +492,26 @@ def resolve(value: Any) -> Any:
     return named.get(value, value) if isinstance(value, str) else value
 
 
-def decorate(limiter: Any, limit: dict[str, Any]) -> Any:
+def make(package: Any, value: Any) -> Any:
+    """A limit as it is given: a text, or an object of the package's."""
+    if not isinstance(value, dict):
+        return value
+    options = {name: given for name, given in value.items() if given is not None}
+    options["key_function"] = KEYS.get(options.get("key_function", ""))
+    for name in ("exempt_when", "deduct_when", "cost"):
+        options[name] = resolve(options.get(name))
+    options["on_breach"] = BREACH.get(options.get("on_breach", ""))
+    if options.get("scope") == "called":
+        options["scope"] = called_scope
+    if "meta_limits" in options:
+        options["meta_limits"] = [make(package, meta) for meta in options["meta_limits"]]
+    kind = getattr(package, options.pop("kind"))
+    if kind is package.MetaLimit:
+        del options["deduct_when"]
+    return kind(**options)
+
+
+def decorate(package: Any, limiter: Any, limit: dict[str, Any]) -> Any:
     text: Any = limit["text"]
     if limit["dynamic"] == "constant":
         text = functools.partial(str, text)
@@ -443,7 +528,8 @@ def decorate(limiter: Any, limit: dict[str, Any]) -> Any:
         "override_defaults": limit["override_defaults"],
         "deduct_when": DEDUCT.get(limit["deduct_when"]),
         "cost": resolve(limit["cost"]),
-        "meta_limits": [limit["meta"]] if limit["meta"] else None,
+        "meta_limits": [make(package, limit["meta"])] if limit["meta"] else None,
+        "on_breach": BREACH.get(limit["on_breach"]),
     }
     if limit["shared"]:
         scope = called_scope if limit["shared"] == "called" else limit["shared"]
@@ -468,20 +554,41 @@ SETTINGS = {
     "key_prefix": "KEY_PREFIX",
     "fail_on_first_breach": "FAIL_ON_FIRST_BREACH",
     "meta_limits": "META",
+    "on_breach": "ON_BREACH_CALLBACK",
+    "on_meta_breach": "ON_META_BREACH_CALLBACK",
     "request_identifier": "REQUEST_IDENTIFIER",
 }
+
+
+BLOCK = """
+def entering(view, limit):
+    def function():
+        with limit():
+            return view()
+
+    return function
+"""
 
 
 def build(package: Any, spec: dict[str, Any]) -> tuple[flask.Flask, Any]:
     app = flask.Flask("differential")
     options = {
-        name: resolve(value)
+        name: [make(package, item) for item in value]
+        if isinstance(value, list)
+        else BREACH[value]
+        if "breach" in name and value in BREACH
+        else resolve(value)
         for name, value in spec["options"].items()
         if value is not None and value != []
     }
     if spec["config"]:
         for name, value in options.items():
-            text = "; ".join(value) if isinstance(value, list) else value
+            text = value
+            if isinstance(value, list):
+                # There a setting is a single text, here any list.
+                text = "; ".join(
+                    item if isinstance(item, str) else item.limit_provider for item in value
+                )
             app.config[f"RATELIMIT_{SETTINGS[name]}"] = text
         options = {}
     limiter = package.Limiter(
@@ -504,11 +611,14 @@ def build(package: Any, spec: dict[str, Any]) -> tuple[flask.Flask, Any]:
     for n, description in enumerate(spec["blueprints"]):
         blueprint = flask.Blueprint(f"bp{n}", "differential")
         if description["limit"]:
-            decorate(limiter, description["limit"])(blueprint)
+            decorate(package, limiter, description["limit"])(blueprint)
         if description["exempt"] is not None:
             names = description["exempt"]
             limiter.exempt(blueprint, **({"flags": flags(names)} if names else {}))
         blueprints.append(blueprint)
+
+    def block(limit: dict[str, Any]) -> Any:
+        return decorate(package, limiter, limit)
 
     for n, route in enumerate(spec["routes"]):
 
@@ -523,16 +633,22 @@ def build(package: Any, spec: dict[str, Any]) -> tuple[flask.Flask, Any]:
 
         view.__name__ = view.__qualname__ = f"view{n}"
         function: Any = view
-        if route["kind"] == "class":
+        if route["kind"] == "block":
+            # Blocks are known by where they stand.
+            place: dict[str, Any] = {}
+            exec(compile(BLOCK, f"view{n}.py", "exec"), place)
+            function = place["entering"](view, lambda limit=route["limits"][0]: block(limit))
+            function.__name__ = function.__qualname__ = f"view{n}"
+        elif route["kind"] == "class":
             namespace = {
                 "get": lambda self, view=view: view(),
                 "post": lambda self, view=view: view(),
-                "decorators": [decorate(limiter, limit) for limit in route["limits"]],
+                "decorators": [decorate(package, limiter, limit) for limit in route["limits"]],
             }
             function = type(f"Class{n}", (MethodView,), namespace).as_view(f"view{n}")
         else:
             for limit in route["limits"]:
-                function = decorate(limiter, limit)(function)
+                function = decorate(package, limiter, limit)(function)
         if route["exempt"] is not None:
             names = route["exempt"]
             function = limiter.exempt(function, **({"flags": flags(names)} if names else {}))
@@ -629,16 +745,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    logger = logging.getLogger("flask-limiter")
-    level, logger.level = logger.level, logging.CRITICAL + 1
+    loggers = [logging.getLogger(name) for name in ("flask-limiter", "weir.audit")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.level = logging.CRITICAL + 1
     yield
-    logger.level = level
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.level = level
 
 
 def said(value: Any) -> Any:
     """The description without what it leaves open."""
     if isinstance(value, dict):
-        return {k: said(v) for k, v in value.items() if v not in (None, False, 1, [], "")}
+        return {
+            name: said(given)
+            for name, given in value.items()
+            if given not in (None, [], "") and (given is not False or name == "override_defaults")
+        }
     return [said(item) for item in value] if isinstance(value, list) else value
 
 
