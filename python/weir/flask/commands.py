@@ -2,14 +2,21 @@
 
 The commands see the counters of the running workers if these are shared: with ``shm://``, ``file://``
 or a remote storage, and with ``auto://`` if the server runs in the same directory.
+
+``flask weir`` is the same by a name that is ours alone. Where Flask-Limiter is installed as well,
+both bring a ``flask limiter``, and Flask takes the one that it happens to find last. This one sees
+to it that it is that, and hands an application over that Flask-Limiter limits and Weir does not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
+import importlib.util
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -65,6 +72,52 @@ def cli() -> None:
         raise click.ClickException("these commands need rich: pip install rich")
 
 
+#: The commands of Flask-Limiter, if it is installed.
+_theirs: click.Group | None = None
+
+
+def __getattr__(name: str) -> Any:
+    # What Flask asks for when it looks for commands; importing this module changes nothing.
+    if name == "limiter":
+        _take_the_name()
+        return cli
+    raise AttributeError(name)
+
+
+def _take_the_name() -> None:
+    """Let ``flask limiter`` be :data:`cli`, in whatever order Flask finds it and another one."""
+    global _theirs
+    if _theirs is not None or importlib.util.find_spec("flask_limiter") is None:
+        return
+    try:
+        commands: Any = importlib.import_module("flask_limiter.commands")
+    except Exception:  # it is broken, which is no business of ours
+        return
+    theirs = getattr(commands, "cli", None)
+    if isinstance(theirs, click.Group) and theirs is not cli:
+        _theirs = theirs
+        commands.cli = cli
+
+
+def ours_or_theirs(command: Callable[..., None]) -> Callable[..., None]:
+    """Hands an application over to Flask-Limiter's command if only that limits it."""
+
+    @functools.wraps(command)
+    def choose(**options: Any) -> None:
+        name = click.get_current_context().info_name or ""
+        extensions = current_app.extensions
+        theirs = _theirs.commands.get(name) if _theirs is not None else None
+        if theirs is None or extensions.get("weir") or not extensions.get("limiter"):
+            command(**options)
+            return
+        if "yes" in options:
+            options["y"] = options.pop("yes")
+        callback: Any = theirs.callback
+        callback(**options)
+
+    return choose
+
+
 def console() -> Console:
     return Console(theme=Theme(STYLES))
 
@@ -114,6 +167,7 @@ def name_of(function: Any) -> Any:
 
 @cli.command(help="Show the configuration")
 @with_appcontext
+@ours_or_theirs
 def config() -> None:
     """Show the configuration."""
     for state in states():
@@ -180,6 +234,7 @@ def without_password(uri: str) -> str:
 @click.option("--key", help="show how much of the limits this key has left")
 @click.option("--watch/--no-watch", default=False, help="keep showing it")
 @with_appcontext
+@ours_or_theirs
 def limits(
     endpoint: str | None, path: str | None, method: str | None, key: str | None, watch: bool
 ) -> None:
@@ -344,6 +399,7 @@ def counter_of(
 @click.option("--key", required=True, help="whom to forget, e.g. an address")
 @click.option("-y", "yes", is_flag=True, help="do not ask")
 @with_appcontext
+@ours_or_theirs
 def clear(endpoint: str | None, path: str | None, method: str | None, key: str, yes: bool) -> None:
     """Forget what was counted for a key."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]

@@ -201,11 +201,62 @@ def test_flask_finds_the_commands_and_they_see_what_other_processes_count(tmp_pa
         weir.unlink(name)
 
 
-def test_the_entry_point() -> None:
-    from importlib.metadata import entry_points
+ORDERS = """
+import sys
+from importlib.metadata import entry_points
+import click
+import weir.flask.commands
 
-    (entry,) = [
-        entry for entry in entry_points(group="flask.commands") if entry.value.startswith("weir.")
-    ]
-    assert entry.name == "limiter"
-    assert entry.load() is cli
+found = [entry for entry in entry_points(group="flask.commands") if entry.name != "shell"]
+group = click.Group()
+for entry in sorted(found, key=lambda entry: entry.value, reverse=sys.argv[1] == "reverse"):
+    group.add_command(entry.load(), entry.name)
+print([entry.value for entry in found if entry.value.startswith("flask_limiter")])
+print(group.commands["limiter"] is group.commands["weir"] is weir.flask.commands.cli)
+"""
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_flask_limiter_is_our_command_whichever_is_found_first(order: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", ORDERS, order], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines() == ["['flask_limiter.commands:cli']", "True"]
+
+
+@pytest.mark.parametrize("command", ["limiter", "weir"])
+def test_an_application_of_flask_limiter_is_handed_over(tmp_path: Path, command: str) -> None:
+    script = tmp_path / "theirs.py"
+    script.write_text(
+        """
+from flask import Flask
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+
+app = Flask("theirs")
+Limiter(get_remote_address, app=app, default_limits=["7 per day"], storage_uri="memory://")
+app.add_url_rule("/", "hello", lambda: "hello")
+"""
+    )
+
+    def flask(*arguments: str) -> str:
+        run = subprocess.run(
+            [sys.executable, "-m", "flask", "--app", str(script), command, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return run.stdout
+
+    assert "7 per 1 day" in flask("limits")
+    assert "FixedWindowRateLimiter" in flask("config")
+    assert "Cleared" in flask("clear", "--key", "1.2.3.4", "-y")
+
+
+def test_without_rich(tmp_path: Path) -> None:
+    script = "import sys; sys.modules['rich.console'] = None; from flask.cli import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", script, "limiter", "config"], capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert run.stderr.strip() == "Error: these commands need rich: pip install rich"
