@@ -246,7 +246,7 @@ class FullCheck:
             callbacks = [state.on_breach, firm[i].entry.limit.on_breach]
             response = self.call_back(callbacks, request.request_limit(i), "on_breach") or response
         self.count_breach([firm[i].entry for i in denied])
-        self.exceed(firm[told].entry, told, response)
+        self.exceed(firm[told], told, response)
 
     def expect_deductions(self, firm: Sequence[Asked], denied: Sequence[int]) -> None:
         """Remember limits that count when the response is known.
@@ -324,17 +324,18 @@ class FullCheck:
                     response = result
         return response
 
-    def exceed(self, entry: Entry, told: int, response: Response | None) -> None:
+    def exceed(self, asked: Asked, told: int, response: Response | None) -> None:
         """Raise the 429."""
         request = self.request
         raise RateLimitExceeded(
-            entry.limit,
+            asked.entry.limit,
             response,
             request_limit=request.request_limit(told),
             headers=self.state.headers.describe(request.entries, request.verdicts, told),
             policy=self.state.headers.policy_of(request.entries, told)
             if self.state.problem_json
             else None,
+            rule=asked.rule,
         )
 
     # -- meta limits
@@ -354,7 +355,7 @@ class FullCheck:
         self.report(told, self.request.request_limit(0))
         callback = told.entry.limit.on_breach or self.state.on_meta_breach
         response = self.call_back([callback], self.request.request_limit(0), "on_meta_breach")
-        self.exceed(told.entry, 0, response)
+        self.exceed(told, 0, response)
 
     def count_breach(self, failed: Sequence[Entry]) -> None:
         """The meta limits count a refusal."""

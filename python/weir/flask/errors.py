@@ -58,6 +58,7 @@ class RateLimitExceeded(TooManyRequests):
         request_limit: RequestLimit | None = None,
         headers: dict[str, str] | None = None,
         policy: str | None = None,
+        rule: str = "",
     ) -> None:
         message = limit.error_message
         description = (message() if callable(message) else message) or str(limit.limit)
@@ -68,6 +69,8 @@ class RateLimitExceeded(TooManyRequests):
         self.retry_after = request_limit.retry_after if request_limit else None
         #: The headers that tell the client so, whether or not the limiter sends them by itself.
         self.headers: dict[str, str] = headers or {}
+        #: ``"block"`` if not the limit refused the client, but a rule about it (``weir block``).
+        self.rule = rule
         #: The name of the limit's policy, if the body is problem+json.
         self._policy = policy
 
