@@ -3,7 +3,8 @@
  *
  * Workload: one limit with room for every hit, a 25-byte key; hot (always the same key) and over many
  * keys at random. Peers, in turn with it in every round of the same run: lock and unlock of an
- * uncontended robust process-shared pthread mutex; one dependent read at random of 4 KiB pages.
+ * uncontended robust process-shared pthread mutex; one dependent read at random of 4 KiB pages. What the
+ * board costs is told beside the same decision without: counted under a label, and for a client, too.
  *
  * Caveats: one machine, often shared; compare columns of one run, never two runs. Numbers are medians
  * over the rounds, with the lowest and highest behind them.
@@ -19,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "weir/board.h"
 #include "weir/weir.h"
 
 #define ROUNDS 7
@@ -162,7 +164,20 @@ static double read_ns(struct chain *chain) {
 
 /* ------------------------------------------------------------------------------------------- weir */
 
-static double hot_ns(struct weir_table *table, int strategy, size_t n) {
+/* What a check has for the board. */
+enum watched { UNSEEN, LABELLED, LISTED };
+
+static struct weir_check watch(struct weir_table *table, enum watched watched, struct weir_check check) {
+    if (watched >= LABELLED)
+        check.label = weir_board_label(table, "1000000000 per 1 minute", 23);
+    if (watched >= LISTED) {
+        check.client = (const char *)check.key + 8; /* behind "LIMITER/" */
+        check.client_len = check.key_len - 8;
+    }
+    return check;
+}
+
+static double hot_ns(struct weir_table *table, int strategy, size_t n, enum watched watched) {
     enum { N = 1000000 };
     static int64_t now = START_NS;
     static const char key[] = "LIMITER/10.1.2.3/api.view";
@@ -171,7 +186,8 @@ static double hot_ns(struct weir_table *table, int strategy, size_t n) {
     struct weir_verdict verdict[8];
     for (size_t i = 0; i < n; i++) {
         limit[i] = limit_of(strategy, 1000000000 + (int64_t)i);
-        check[i] = (struct weir_check){.limit = &limit[i], .key = key, .key_len = sizeof key - 1, .cost = 1};
+        check[i] = watch(table, watched,
+                         (struct weir_check){.limit = &limit[i], .key = key, .key_len = sizeof key - 1, .cost = 1});
     }
     double start = seconds();
     for (int i = 0; i < N;
@@ -188,14 +204,17 @@ static void make_key(char key[24], uint64_t number) {
         key[8 + i] = digit[number >> (60 - 4 * i) & 15];
 }
 
-static double wide_ns(struct weir_table *table, int strategy, uint64_t keys, uint64_t *seed) {
+static double wide_ns(struct weir_table *table, int strategy, uint64_t keys, uint64_t *seed,
+                      enum watched watched) {
     enum { N = 500000 };
     static int64_t now = START_NS;
     struct weir_limit limit = limit_of(strategy, 1000000000);
     limit.period_ns = WEIR_PERIOD_MAX_NS; /* nothing expires: every key stays */
     struct weir_verdict verdict;
     char key[24];
-    struct weir_check check = {.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1};
+    struct weir_check check = watch(
+        table, watched,
+        (struct weir_check){.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1});
     double start = seconds();
     for (int i = 0; i < N; i++) {
         make_key(key, next_random(seed) % keys * UINT64_C(0x9E3779B97F4A7C15));
@@ -274,9 +293,9 @@ static void bench_hot(void) {
     for (int round = 0; round < ROUNDS; round++) {
         add(&mutex, mutex_ns());
         for (int s = 0; s < 5; s++) {
-            add(&one[s], hot_ns(table, s, 1));
-            add(&shm[s], hot_ns(shared, s, 1));
-            add(&three[s], hot_ns(table, s, 3));
+            add(&one[s], hot_ns(table, s, 1, UNSEEN));
+            add(&shm[s], hot_ns(shared, s, 1, UNSEEN));
+            add(&three[s], hot_ns(table, s, 3, UNSEEN));
         }
     }
     printf("A hot key, one thread\n");
@@ -312,7 +331,7 @@ static void bench_wide(uint64_t keys) {
         for (int round = 0; round < ROUNDS; round++) {
             add(&read, read_ns(&chain));
             double making = keys_ns(keys, &seed);
-            add(&wide, wide_ns(table, s, keys, &seed) - making);
+            add(&wide, wide_ns(table, s, keys, &seed, UNSEEN) - making);
         }
         must(weir_table_info(table, START_NS, &info), NULL);
         if (s == 0)
@@ -324,6 +343,43 @@ static void bench_wide(uint64_t keys) {
         weir_table_close(table);
     }
     munmap(chain.line, chain.n * 64);
+}
+
+/* A decision with and without the board, in turn. */
+static void bench_board(uint64_t keys) {
+    static const char *const what[] = {"unseen", "counted under a label", "and for its client"};
+    struct series hot[3] = {{.n = 0}}, three[3] = {{.n = 0}}, wide[3] = {{.n = 0}};
+    char uri[96];
+    uint64_t seed = 88172645463325252u;
+    snprintf(uri, sizeof uri, "memory://?keys=%llu&hits=0", (unsigned long long)(keys + keys / 4));
+    struct weir_table *table = open_table("memory://?keys=4096&hits=0"), *large = open_table(uri);
+    fill(large, WEIR_FIXED_WINDOW, keys);
+    for (int round = 0; round < ROUNDS; round++)
+        for (int w = 0; w < 3; w++) {
+            enum watched watched = (enum watched)((round + w) % 3);
+            add(&hot[watched], hot_ns(table, WEIR_FIXED_WINDOW, 1, watched));
+            add(&three[watched], hot_ns(table, WEIR_FIXED_WINDOW, 3, watched));
+            double making = keys_ns(keys, &seed);
+            add(&wide[watched], wide_ns(large, WEIR_FIXED_WINDOW, keys, &seed, watched) - making);
+        }
+    printf("\nThe board: fixed windows, seen or unseen\n");
+    for (int w = 0; w < 3; w++) {
+        char name[64];
+        snprintf(name, sizeof name, "hot key, %s", what[w]);
+        print(name, &hot[w], "ns", "unseen", &hot[0]);
+    }
+    for (int w = 0; w < 3; w++) {
+        char name[64];
+        snprintf(name, sizeof name, "three limits, %s", what[w]);
+        print(name, &three[w], "ns", "unseen", &three[0]);
+    }
+    for (int w = 0; w < 3; w++) {
+        char name[64];
+        snprintf(name, sizeof name, "at random, %s", what[w]);
+        print(name, &wide[w], "ns", "unseen", &wide[0]);
+    }
+    weir_table_close(table);
+    weir_table_close(large);
 }
 
 static void bench_pair(void) {
@@ -384,6 +440,7 @@ int main(int argc, char **argv) {
     printf("libweir %s, medians of %d rounds (lowest to highest)\n\n", weir_version(), ROUNDS);
     bench_hot();
     bench_wide(keys);
+    bench_board(keys);
     bench_pair();
     bench_bytes();
     return 0;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "layout.h"
+#include "weir/board.h"
 #include "weir/weir.h"
 
 #define DAMAGED_MUST(condition)                                                                      \
@@ -38,7 +39,13 @@ struct damaged {
 };
 
 static inline struct weir_check damaged_check(const struct damaged *damaged, int i, int64_t cost) {
-    return (struct weir_check){.limit = &damaged->limit[i], .key = "key", .key_len = 3, .cost = cost};
+    return (struct weir_check){.limit = &damaged->limit[i],
+                               .key = "key",
+                               .key_len = 3,
+                               .cost = cost,
+                               .client = "key",
+                               .client_len = 3,
+                               .label = i / 2 + 1};
 }
 
 /* Records for stripe 0, its neighbour and the pool, as a process leaves them that is killed in a commit. */
@@ -77,12 +84,15 @@ static inline void damaged_make(struct damaged *damaged) {
     for (size_t i = 0; i < sizeof table->header->mix / sizeof table->header->mix[0]; i++)
         table->header->mix[i] = UINT64_C(0x9E3779B97F4A7C15) * (2 * i + 1);
     table->header->checksum = weir_checksum(table->header);
+    for (int i = 0; i < DAMAGED_LIMITS / 2; i++)
+        DAMAGED_MUST(weir_board_label(table, &"label"[i], 5 - (size_t)i) == i + 1);
     for (int i = 0; i < DAMAGED_LIMITS; i++) {
         damaged->limit[i] = (struct weir_limit){.amount = i == 5 ? 450 : 40,
                                                 .period_ns = DAMAGED_DAY,
                                                 .multiples = 1,
                                                 .unit = WEIR_DAY,
                                                 .strategy = i == 5 ? WEIR_MOVING_WINDOW : i};
+        DAMAGED_MUST(weir_board_describe(table, &damaged->limit[i], "before", 6, "after", 5) == 0);
         struct weir_check check = damaged_check(damaged, i, 1);
         for (int hits = 0; hits < (i == 5 ? 400 : 45); hits++)
             DAMAGED_MUST(weir_decide(table, &check, 1, DAMAGED_NOW + hits * DAMAGED_SECOND, WEIR_HIT,
@@ -115,6 +125,37 @@ static inline void damaged_see(int rc, const struct weir_verdict *verdict, const
     DAMAGED_MUST(verdict->delay_ns >= 0);
 }
 
+static inline int damaged_ends(const char *text, size_t size) {
+    return memchr(text, '\0', size) != NULL;
+}
+
+/* Reads what the board says, and writes on it. */
+static inline void damaged_read(const struct damaged *damaged, struct weir_table *table) {
+    static struct weir_board_counts counts[WEIR_BOARD_LABELS];
+    static struct weir_heavy heavy[64];
+    static struct weir_described described[64];
+    size_t n = WEIR_BOARD_LABELS;
+    DAMAGED_MUST(weir_board_counts(table, counts, &n) == 0);
+    for (size_t i = 0; i < n; i++)
+        DAMAGED_MUST(damaged_ends(counts[i].label, sizeof counts[i].label));
+    for (int by = WEIR_BY_DENIED; by <= WEIR_BY_ALLOWED; by++) {
+        n = 64;
+        DAMAGED_MUST(weir_board_heaviest(table, (enum weir_heavy_by)by, 0, heavy, &n) == 0);
+        for (size_t i = 0; i < n; i++)
+            DAMAGED_MUST(damaged_ends(heavy[i].client, sizeof heavy[i].client) &&
+                         damaged_ends(heavy[i].label, sizeof heavy[i].label));
+    }
+    n = 64;
+    DAMAGED_MUST(weir_board_catalogue(table, described, &n) == 0 && n <= 64);
+    for (size_t i = 0; i < n; i++)
+        DAMAGED_MUST(described[i].before_len + described[i].after_len <= WEIR_DESCRIBED_MAX &&
+                     weir_limit_validate(&described[i].limit, NULL) == 0);
+    int label = weir_board_label(table, "new", 3);
+    DAMAGED_MUST(label > 0 && label <= WEIR_BOARD_LABELS);
+    int rc = weir_board_describe(table, &damaged->limit[0], "new", 3, NULL, 0);
+    DAMAGED_MUST(rc == 0 || rc == WEIR_ETOOMANY);
+}
+
 /* Asks everything of everyone. */
 static inline void damaged_use(const struct damaged *damaged, struct weir_table *table) {
     static const int64_t times[] = {DAMAGED_NOW + 400 * DAMAGED_SECOND,
@@ -142,11 +183,13 @@ static inline void damaged_use(const struct damaged *damaged, struct weir_table 
         DAMAGED_MUST(rc == 0 || rc == WEIR_EFULL || rc == WEIR_ECORRUPT);
         DAMAGED_MUST(weir_table_info(table, times[t], &info) == 0);
     }
-    for (int i = 0; i < 100; i++) { /* strangers, who evict */
+    damaged_read(damaged, table);
+    for (int i = 0; i < 100; i++) { /* strangers, who evict, and are listed */
         char key[8];
         int len = snprintf(key, sizeof key, "%d", i);
         struct weir_check check = {.limit = &damaged->limit[i % DAMAGED_LIMITS], .key = key,
-                                   .key_len = (size_t)len, .cost = 1};
+                                   .key_len = (size_t)len, .cost = 1, .client = key,
+                                   .client_len = (size_t)len, .label = i % WEIR_BOARD_LABELS + 1};
         damaged_see(weir_decide(table, &check, 1, DAMAGED_NOW, WEIR_HIT, verdicts, NULL), verdicts,
                     check.limit);
     }
@@ -188,6 +231,9 @@ static inline int damaged_try(const struct damaged *damaged, const unsigned char
         DAMAGED_MUST(strstr(error.message, damaged->uri));
         return 0;
     }
+    if (live) /* but for the rules, whose lock is between the two */
+        memcpy(table->board, bytes + table->header->board_at,
+               table->header->rules_at - table->header->board_at);
     if (live)
         memcpy(table->cell, bytes + table->header->cells_at, damaged->size - table->header->cells_at);
     int verified = weir_table_check(table, &error);

@@ -195,13 +195,17 @@ static int note_one(struct weir_table *table, const struct weir_check *check,
         count[WEIR_COUNT_SHADOW]++;
     } else {
         /* There may be no cell that knows its place in the list, so it is looked for each time. */
-        const struct weir_heavy_hit hit = {fingerprint,      check,
-                                           stripe,           weir_cell_find(table, fingerprint),
-                                           verdict->allowed, now_ns};
-        bool near = verdict->allowed && verdict->remaining <= verdict->limit / 5;
+        const struct weir_heavy_hit hit = {.check = check,
+                                           .fingerprint = fingerprint,
+                                           .stripe = stripe,
+                                           .cell = weir_cell_find(table, fingerprint),
+                                           .allowed = verdict->allowed,
+                                           .now_ns = now_ns};
+        bool near =
+            verdict->allowed && (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
         count[verdict->allowed ? WEIR_COUNT_ALLOWED : WEIR_COUNT_DENIED]++;
         count[WEIR_COUNT_NEAR] += near;
-        if (check->client && check->client_len > 0)
+        if (check->client_len > 0)
             weir_heavy_find(table, &hit);
     }
     weir_lock_release(table, stripe);

@@ -77,10 +77,10 @@ static inline struct weir_described *weir_board_described(const struct weir_tabl
 
 int weir_heavy_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error);
 
-/* A decision about one key. Its stripe's lock is held. */
+/* A decision about one key, to be counted. Its stripe's lock is held. */
 struct weir_heavy_hit {
-    const uint64_t *fingerprint;
     const struct weir_check *check; /* with a label and a client */
+    const uint64_t *fingerprint;
     uint32_t stripe;
     uint32_t cell; /* WEIR_CELL_NONE: it has none */
     bool allowed;
@@ -94,46 +94,46 @@ static inline void weir_heavy_add(struct weir_board_stripe *board, uint32_t plac
                                   int64_t now_ns) {
     struct weir_heavy_entry *entry = &board->entry[place];
     entry->last_ns = now_ns;
-    board->score[place] += allowed ? 1 : WEIR_HEAVY_DENIED;
-    *(allowed ? &entry->allowed : &entry->denied) += 1;
-}
-
-static inline void weir_heavy_count(struct weir_table *table, const struct weir_heavy_hit *hit) {
-    struct weir_board_stripe *board = &table->board->stripe[hit->stripe];
-    uint32_t place = hit->cell == WEIR_CELL_NONE ? 0 : table->cell[hit->cell].state.heavy;
-    if (place - 1 < WEIR_HEAVY_ENTRIES && hit->now_ns < board->halve_ns) {
-        const uint64_t *there = board->entry[place - 1].fingerprint;
-        if (there[0] == hit->fingerprint[0] && there[1] == hit->fingerprint[1]) {
-            weir_heavy_add(board, place - 1, hit->allowed, hit->now_ns);
-            return;
-        }
+    if (allowed) {
+        entry->allowed++;
+        board->score[place]++;
+    } else {
+        entry->denied++;
+        board->score[place] += WEIR_HEAVY_DENIED;
     }
-    if (hit->allowed && board->skip > 0)
-        board->skip--;
-    else
-        weir_heavy_find(table, hit);
 }
 
-/* Counts what became of one check, after the commit. Its stripe's lock is held. */
+/*
+ * Counts what became of one check, after the commit; `place` is the byte in its cell that says where the
+ * client is listed. The stripe's lock is held.
+ */
 static inline void weir_board_count(struct weir_table *table, const struct weir_check *check,
                                     const struct weir_verdict *verdict,
-                                    const uint64_t fingerprint[2], uint32_t cell, int64_t now_ns) {
+                                    const uint64_t fingerprint[2], uint32_t stripe, uint32_t cell,
+                                    uint8_t place, int64_t now_ns) {
     if (check->label == 0)
         return;
-    uint32_t stripe = weir_cell_stripe(table, fingerprint);
-    uint64_t *count = table->board->stripe[stripe].count[check->label - 1];
+    struct weir_board_stripe *board = &table->board->stripe[stripe];
+    uint64_t *count = board->count[check->label - 1];
     bool allowed = verdict->allowed;
     if (allowed) {
         count[WEIR_COUNT_ALLOWED]++;
-        if (verdict->remaining <= verdict->limit / 5)
+        if ((uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5)
             count[WEIR_COUNT_NEAR]++;
     } else {
         count[WEIR_COUNT_DENIED]++;
     }
-    if (check->client_len == 0 || !check->client)
+    if (check->client_len == 0)
         return;
-    const struct weir_heavy_hit hit = {fingerprint, check, stripe, cell, allowed, now_ns};
-    weir_heavy_count(table, &hit);
+    uint32_t at = (uint32_t)place - 1;
+    if (at < WEIR_HEAVY_ENTRIES && board->entry[at].fingerprint[0] == fingerprint[0]) {
+        weir_heavy_add(board, at, allowed, now_ns);
+    } else if (allowed && board->skip > 0) {
+        board->skip--;
+    } else {
+        const struct weir_heavy_hit hit = {check, fingerprint, stripe, cell, allowed, now_ns};
+        weir_heavy_find(table, &hit);
+    }
 }
 
 #endif

@@ -47,7 +47,8 @@ struct decision {
 
 static inline bool valid(const struct weir_check *check) {
     const struct weir_limit *limit = check->limit;
-    if (!limit || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len))
+    if (!limit || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len) ||
+        check->client_len > WEIR_KEY_MAX || (!check->client && check->client_len))
         return false;
     if (((uint32_t)check->label > WEIR_BOARD_LABELS) | (check->flags != 0))
         return false;
@@ -259,7 +260,8 @@ static void count_all(const struct decision *d) {
         const struct slot *slot = &d->slot[d->slot_of[i]];
         if (!d->denied || d->mode == WEIR_EACH || !d->verdicts[i].allowed)
             weir_board_count(d->table, &d->checks[i], &d->verdicts[i], slot->fingerprint,
-                             slot->cell, d->now_ns);
+                             weir_cell_stripe(d->table, slot->fingerprint), slot->cell,
+                             slot->state.heavy, d->now_ns);
     }
 }
 
@@ -323,7 +325,7 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
     weir_transaction_commit(&txn);
 count:
     if (mode != WEIR_REFUND)
-        weir_board_count(table, check, verdict, fingerprint, cell, now_ns);
+        weir_board_count(table, check, verdict, fingerprint, stripe, cell, state.heavy, now_ns);
 out:
     weir_transaction_end(&txn);
     return rc;

@@ -25,6 +25,7 @@
 #include "error.h"
 
 #define HALF_LIFE_NS INT64_C(600000000000)
+#define HALVINGS 8
 #define SAMPLE 16u /* one in so many */
 
 /* -------------------------------------------------------------------------------- names of clients */
@@ -88,13 +89,16 @@ int weir_board_name(struct weir_table *table, const void *client, size_t client_
 
 /* --------------------------------------------------------------------------------- heaviest clients */
 
-/* Yesterday's giants make room. */
+/*
+ * Yesterday's giants make room. When nobody new came for long, scores are halved a few times only: who was
+ * listed all the while did its hits at any time since, maybe just now.
+ */
 static void halve(struct weir_board_stripe *board, int64_t now_ns) {
     if (now_ns < board->halve_ns && board->halve_ns - now_ns <= HALF_LIFE_NS)
         return;
     int64_t times = now_ns < board->halve_ns ? 0 : (now_ns - board->halve_ns) / HALF_LIFE_NS + 1;
     for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++)
-        board->score[i] >>= times < 63 ? times : 63;
+        board->score[i] >>= times < HALVINGS ? times : HALVINGS;
     board->halve_ns = now_ns + HALF_LIFE_NS;
 }
 

@@ -213,7 +213,7 @@ struct weir_check {
     int64_t cost;    /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
     const void *client; /* who is asking, usually a part of `key`: what weir/rules.h has rules about, and
                            weir/board.h lists; NULL: nobody in particular */
-    size_t client_len;  /* 0 to WEIR_KEY_MAX; 0: nobody */
+    size_t client_len;  /* 0 to WEIR_KEY_MAX; 0: nobody in particular */
     int32_t label;      /* what to count it under, from weir_board_label(); 0: not counted */
     int32_t flags;      /* 0 */
 };

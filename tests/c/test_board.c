@@ -1,0 +1,698 @@
+/*
+ * What a table tells beside its counters, against a naive model: every decision counted under its label,
+ * clients listed with what they did, the error bound of Space-Saving, the catalogue; by several processes, and
+ * by some that are killed.
+ */
+#include "support.h"
+
+#include "board.h"
+#include "layout.h"
+
+static const char *const labels[] = {"10 per 1 minute", "5 per 1 second", "100 per 1 hour"};
+
+/* A check of cost 1 whose client is all of its key. */
+static struct weir_check labelled(struct weir_table *table, const struct weir_limit *limit, const char *key,
+                                  const char *label) {
+    struct weir_check check = check_of(limit, key, 1);
+    check.client = key;
+    check.client_len = strlen(key);
+    check.label = weir_board_label(table, label, strlen(label));
+    assert_true(check.label > 0);
+    return check;
+}
+
+static struct weir_verdict decide_check(struct weir_table *table, const struct weir_check *check,
+                                        int64_t now_ns, enum weir_mode mode) {
+    struct weir_verdict verdict;
+    assert_int_equal(weir_decide(table, check, 1, now_ns, mode, &verdict, NULL), 0);
+    return verdict;
+}
+
+/* The counters of a label, all 0 if it is not there. */
+static struct weir_board_counts counts_of(struct weir_table *table, const char *label) {
+    struct weir_board_counts counts[WEIR_BOARD_LABELS], none = {.label = ""};
+    size_t n = WEIR_BOARD_LABELS;
+    assert_int_equal(weir_board_counts(table, counts, &n), 0);
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(counts[i].label, label))
+            return counts[i];
+    return none;
+}
+
+#define assert_counts(table, text, allowed_, denied_, near_, shadow_)                                \
+    do {                                                                                             \
+        struct weir_board_counts counts_ = counts_of(table, text);                                   \
+        assert_int_equal(counts_.allowed, allowed_);                                                 \
+        assert_int_equal(counts_.denied, denied_);                                                   \
+        assert_int_equal(counts_.near_limit, near_);                                                 \
+        assert_int_equal(counts_.shadow, shadow_);                                                   \
+    } while (0)
+
+/* The entry of a client, all 0 if it is not listed. */
+static struct weir_heavy heavy_of(struct weir_table *table, enum weir_heavy_by by, const char *client) {
+    static struct weir_heavy list[8192];
+    struct weir_heavy none = {.client = ""};
+    size_t n = 8192;
+    assert_int_equal(weir_board_heaviest(table, by, 0, list, &n), 0);
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(list[i].client, client))
+            return list[i];
+    return none;
+}
+
+/* -------------------------------------------------------------------------------- counters by label */
+
+static void test_hits_count_under_their_label(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_check check = labelled(table, &limit, "10.0.0.1", labels[0]);
+    (void)state;
+    for (int i = 0; i < 15; i++)
+        decide_check(table, &check, NOW, WEIR_HIT);
+    assert_counts(table, labels[0], 10, 5, 3, 0); /* near: with the 8th, 9th and 10th hit 80 % is used */
+    decide_check(table, &check, NOW, WEIR_TEST);
+    decide_check(table, &check, NOW, WEIR_REFUND);
+    assert_counts(table, labels[0], 10, 5, 3, 0);
+    decide_check(table, &check, NOW, WEIR_EACH);
+    assert_counts(table, labels[0], 11, 5, 4, 0);
+    check.label = 0;
+    decide_check(table, &check, NOW, WEIR_HIT);
+    assert_counts(table, labels[0], 11, 5, 4, 0);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+static void test_near_is_eight_tenths_of_any_limit(void **state) {
+    static const struct {
+        int64_t amount, first; /* the first hit that is near */
+    } limits[] = {{1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 4}, {6, 5}, {9, 8}, {10, 8}, {11, 9}, {100, 80}};
+    (void)state;
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        struct weir_table *table = open_table("memory://?keys=8");
+        struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, limits[i].amount, MINUTE);
+        struct weir_check check = labelled(table, &limit, "k", labels[0]);
+        for (int64_t hits = 1; hits <= limits[i].amount; hits++) {
+            decide_check(table, &check, NOW, WEIR_HIT);
+            int64_t near = hits < limits[i].first ? 0 : hits - limits[i].first + 1;
+            assert_int_equal(counts_of(table, labels[0]).near_limit, near);
+        }
+        weir_table_close(table);
+    }
+    struct weir_table *table = open_table("memory://?keys=8");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, INT64_MAX, MINUTE);
+    struct weir_check check = labelled(table, &limit, "k", labels[0]);
+    decide_check(table, &check, NOW, WEIR_HIT);
+    check.cost = INT64_MAX - 1;
+    decide_check(table, &check, NOW, WEIR_HIT);
+    assert_counts(table, labels[0], 2, 0, 1, 0);
+    weir_table_close(table);
+}
+
+static void test_of_several_limits_those_that_denied_count(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64");
+    struct weir_limit limit[3] = {limit_of(WEIR_FIXED_WINDOW, 100, MINUTE),
+                                  limit_of(WEIR_TOKEN_BUCKET, 2, MINUTE),
+                                  limit_of(WEIR_MOVING_WINDOW, 2, MINUTE)};
+    struct weir_check checks[3];
+    struct weir_verdict verdicts[3];
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        checks[i] = labelled(table, &limit[i], "10.0.0.1", labels[i]);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(weir_decide(table, checks, 3, NOW, WEIR_HIT, verdicts, NULL), 0);
+    assert_counts(table, labels[0], 2, 0, 0, 0);
+    assert_counts(table, labels[1], 2, 3, 1, 0);
+    assert_counts(table, labels[2], 2, 3, 1, 0);
+    assert_int_equal(weir_decide(table, checks, 3, NOW, WEIR_EACH, verdicts, NULL), 0);
+    assert_counts(table, labels[0], 3, 0, 0, 0);
+    assert_counts(table, labels[1], 2, 4, 1, 0);
+    weir_table_close(table);
+}
+
+static void test_labels_beyond_the_last_are_other(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 1000, MINUTE);
+    char text[40];
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        snprintf(text, sizeof text, "label %d", i);
+        struct weir_check check = labelled(table, &limit, "k", text);
+        assert_int_equal(check.label, i < WEIR_BOARD_LABELS - 1 ? i + 1 : WEIR_BOARD_LABELS);
+        decide_check(table, &check, NOW, WEIR_HIT);
+        assert_int_equal(weir_board_label(table, text, strlen(text)), check.label);
+    }
+    assert_int_equal(counts_of(table, "label 62").allowed, 1);
+    assert_int_equal(counts_of(table, "label 63").allowed, 0);
+    assert_int_equal(counts_of(table, "other").allowed, 37);
+    assert_int_equal(weir_board_label(table, "other", 5), WEIR_BOARD_LABELS);
+    struct weir_board_counts counts[WEIR_BOARD_LABELS];
+    size_t n = WEIR_BOARD_LABELS - 1;
+    assert_int_equal(weir_board_counts(table, counts, &n), WEIR_ETOOMANY);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+static void test_labels_have_bounds(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    char text[WEIR_LABEL_MAX + 2];
+    struct weir_verdict verdict;
+    (void)state;
+    memset(text, 'x', sizeof text);
+    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX + 1), WEIR_EINVAL);
+    assert_int_equal(weir_board_label(table, text, 0), WEIR_EINVAL);
+    assert_int_equal(weir_board_label(table, "a\0b", 3), WEIR_EINVAL);
+    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX), 1);
+    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX - 1), 2); /* no prefix of another */
+    struct weir_check check = check_of(&limit, "k", 1);
+    for (int i = 0; i < 2; i++) {
+        check.label = i ? -1 : WEIR_BOARD_LABELS + 1;
+        assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EINVAL);
+    }
+    check.label = 0, check.flags = 1;
+    assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EINVAL);
+    weir_table_close(table);
+}
+
+/* Random decisions of all kinds, and the same counted by hand. */
+static void test_random_decisions_count_as_a_model_does(void **state) {
+    struct weir_table *table = open_table("memory://?keys=256&hits=2000");
+    struct weir_limit limit[15];
+    struct weir_board_counts model[3] = {0};
+    char key[8][16];
+    (void)state;
+    for (int i = 0; i < 15; i++)
+        limit[i] = limit_of(i % 5, 3 + i, (1 + i % 4) * MINUTE);
+    for (int i = 0; i < 8; i++)
+        snprintf(key[i], sizeof key[i], "10.0.0.%d", i);
+    int64_t now_ns = NOW;
+    for (int round = 0; round < 20000; round++) {
+        struct weir_check checks[4];
+        struct weir_verdict verdicts[4];
+        uint32_t n = 1 + (uint32_t)random_below(4);
+        enum weir_mode mode = (enum weir_mode)random_below(4);
+        int label[4];
+        bool denied = false;
+        for (uint32_t i = 0; i < n; i++) {
+            label[i] = (int)random_below(3);
+            checks[i] = labelled(table, &limit[random_below(15)], key[random_below(8)], labels[label[i]]);
+            checks[i].cost = (int64_t)random_below(3);
+        }
+        now_ns += (int64_t)random_below(SECOND);
+        assert_int_equal(weir_decide(table, checks, n, now_ns, mode, verdicts, NULL), 0);
+        for (uint32_t i = 0; i < n; i++)
+            denied |= !verdicts[i].allowed;
+        for (uint32_t i = 0; i < n; i++) {
+            struct weir_board_counts *counts = &model[label[i]];
+            if (mode == WEIR_TEST || mode == WEIR_REFUND)
+                continue;
+            if (!verdicts[i].allowed) {
+                counts->denied++;
+            } else if (!denied || mode == WEIR_EACH) {
+                counts->allowed++;
+                counts->near_limit += 10 * (verdicts[i].limit - verdicts[i].remaining) >= 8 * verdicts[i].limit;
+            }
+        }
+    }
+    for (int i = 0; i < 3; i++)
+        assert_counts(table, labels[i], model[i].allowed, model[i].denied, model[i].near_limit, 0);
+    assert_true(model[0].allowed > 300 && model[0].denied > 300 && model[0].near_limit > 30);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+static void test_what_was_decided_elsewhere_is_noted(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_check checks[2] = {labelled(table, &limit, "10.0.0.1", labels[0]),
+                                   labelled(table, &limit, "10.0.0.2", labels[1])};
+    struct weir_verdict verdicts[2] = {{.allowed = 1, .limit = 10, .remaining = 2},
+                                       {.allowed = 1, .limit = 10, .remaining = 3}};
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(weir_board_note(table, checks, 2, NOW + i, verdicts, 0), 0);
+    assert_counts(table, labels[0], 100, 0, 100, 0);
+    assert_counts(table, labels[1], 100, 0, 0, 0);
+    verdicts[1].allowed = 0;
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(weir_board_note(table, checks, 2, NOW + i, verdicts, i < 3), 0);
+    assert_counts(table, labels[0], 100, 0, 100, 0);
+    assert_counts(table, labels[1], 100, 7, 0, 3);
+    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, "10.0.0.1").allowed, 100);
+    assert_int_equal(heavy_of(table, WEIR_BY_DENIED, "10.0.0.2").denied, 7);
+    assert_int_equal(info_of(table, NOW).keys, 0); /* no counter was touched */
+    assert_int_equal(weir_board_note(table, checks, 0, NOW, verdicts, 0), WEIR_EINVAL);
+    assert_int_equal(weir_board_note(table, checks, 2, -1, verdicts, 0), WEIR_EINVAL);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+/* ---------------------------------------------------------------------------------- heaviest clients */
+
+static void test_few_clients_are_listed_exactly(void **state) {
+    static const char *const uris[] = {"memory://?keys=8", "memory://?keys=64", "memory://?keys=1024", "memory://"};
+    (void)state;
+    for (size_t u = 0; u < sizeof uris / sizeof uris[0]; u++) {
+        struct weir_table *table = open_table(uris[u]);
+        struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 20, MINUTE);
+        char key[6][16];
+        struct weir_check check[6];
+        for (int i = 0; i < 6; i++) {
+            snprintf(key[i], sizeof key[i], "10.0.0.%d", i);
+            check[i] = labelled(table, &limit, key[i], labels[0]);
+            for (int hits = 0; hits < 10 * (i + 1); hits++)
+                decide_check(table, &check[i], NOW + i, WEIR_HIT);
+        }
+        struct weir_heavy list[10];
+        size_t n = 10;
+        assert_int_equal(weir_board_heaviest(table, WEIR_BY_DENIED, 0, list, &n), 0);
+        assert_int_equal(n, 4); /* two were never denied */
+        for (size_t i = 0; i < n; i++) {
+            assert_string_equal(list[i].client, key[5 - i]);
+            assert_string_equal(list[i].label, labels[0]);
+            assert_int_equal(list[i].denied, 40 - 10 * i);
+            assert_int_equal(list[i].allowed, 20);
+            assert_int_equal(list[i].error, 0);
+            assert_int_equal(list[i].last_ns, NOW + 5 - (int64_t)i);
+        }
+        n = 10;
+        assert_int_equal(weir_board_heaviest(table, WEIR_BY_ALLOWED, check[0].label, list, &n), 0);
+        assert_int_equal(n, 6);
+        assert_string_equal(list[5].client, key[0]);
+        assert_int_equal(list[5].allowed, 10);
+        n = 2;
+        assert_int_equal(weir_board_heaviest(table, WEIR_BY_ALLOWED, 0, list, &n), 0);
+        assert_int_equal(n, 2);
+        n = 10;
+        assert_int_equal(weir_board_heaviest(table, WEIR_BY_ALLOWED, 5, list, &n), 0);
+        assert_int_equal(n, 0);
+        check_sound(table);
+        weir_table_close(table);
+    }
+}
+
+/* The counters of one client are in several stripes. */
+static void test_a_clients_counters_are_told_as_one(void **state) {
+    struct weir_table *table = open_table("memory://?keys=8192");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    char key[40];
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        snprintf(key, sizeof key, "10.0.0.1/view/%d", i);
+        struct weir_check check = labelled(table, &limit, key, labels[i % 2]);
+        check.client_len = 8;
+        for (int hits = 0; hits < 12; hits++)
+            decide_check(table, &check, NOW, WEIR_HIT);
+    }
+    struct weir_heavy list[10];
+    size_t n = 10;
+    assert_int_equal(weir_board_heaviest(table, WEIR_BY_DENIED, 0, list, &n), 0);
+    assert_int_equal(n, 2);
+    assert_int_equal(list[0].denied, 40);
+    assert_int_equal(list[1].allowed, 200);
+    weir_table_close(table);
+}
+
+static void test_clients_are_named_by_hash_unless_revealed_or_addresses(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64"), *other = open_table("memory://?keys=64");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    static const char *const addresses[] = {"10.1.2.3", "::1", "2001:db8::ff", "::ffff:10.0.0.1",
+                                            "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"};
+    static const char *const names[] = {"alice@example.org", "10.1.2", "10.1.2.3.4", "1", "::g", "x"};
+    char name[WEIR_NAME_OF_CLIENT], again[WEIR_NAME_OF_CLIENT], longest[200];
+    (void)state;
+    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
+        assert_int_equal(weir_board_name(table, addresses[i], strlen(addresses[i]), name), 0);
+        assert_string_equal(name, addresses[i]);
+    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        assert_int_equal(weir_board_name(table, names[i], strlen(names[i]), name), 0);
+        assert_int_equal(strlen(name), 17);
+        assert_int_equal(name[0], '#');
+        assert_int_equal(strspn(name + 1, "0123456789abcdef"), 16);
+        weir_board_name(table, names[i], strlen(names[i]), again);
+        assert_string_equal(name, again);
+        weir_board_name(other, names[i], strlen(names[i]), again);
+        assert_string_not_equal(name, again);
+    }
+    struct weir_check check = labelled(table, &limit, "alice", labels[0]);
+    decide_check(table, &check, NOW, WEIR_HIT);
+    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, "alice").allowed, 0);
+    weir_board_name(table, "alice", 5, name);
+    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, name).allowed, 1);
+
+    assert_int_equal(weir_board_reveal(table, 1), 0);
+    assert_int_equal(weir_board_reveal(table, 1), 1);
+    check = labelled(table, &limit, "bob", labels[0]);
+    decide_check(table, &check, NOW, WEIR_HIT);
+    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, "bob").allowed, 1);
+    memset(longest, 'x', sizeof longest);
+    weir_board_name(table, longest, WEIR_NAME_OF_CLIENT - 1, name);
+    assert_int_equal(strlen(name), WEIR_NAME_OF_CLIENT - 1);
+    weir_board_name(table, longest, WEIR_NAME_OF_CLIENT, name);
+    assert_int_equal(name[0], '#');
+    assert_int_equal(weir_board_name(table, "", 0, name), WEIR_EINVAL);
+    weir_table_close(table);
+    weir_table_close(other);
+}
+
+/* True numbers of clients, by rank; more hits of lower ranks. */
+#define RANKS 20000
+
+struct stream {
+    struct weir_table *table;
+    struct weir_limit limit;
+    int32_t label;
+    uint64_t allowed[RANKS], denied[RANKS];
+    uint64_t weight[WEIR_STRIPES_MAX]; /* of what fell into each stripe */
+};
+
+/* About Zipf's law with exponent 1: rank r is as likely as 1/r. */
+static uint32_t rank_of(void) {
+    uint32_t rank = 0;
+    double at = (double)next_random() / 18446744073709551616.0, sum = 1;
+    for (double x = at * 9.9; x > 0 && sum < RANKS; x -= 0.6931)
+        sum *= 2;
+    do
+        rank = (uint32_t)random_below((uint64_t)sum);
+    while (rank >= RANKS);
+    return rank;
+}
+
+static uint32_t stripe_of(struct stream *stream, uint32_t rank) {
+    uint64_t fingerprint[2];
+    char key[24];
+    int len = snprintf(key, sizeof key, "10.1.%u.%u", rank / 256, rank % 256);
+    weir_fingerprint(stream->table, key, (size_t)len, &stream->limit, fingerprint);
+    return weir_cell_stripe(stream->table, fingerprint);
+}
+
+static void ask(struct stream *stream, uint32_t rank, int64_t now_ns) {
+    char key[24];
+    snprintf(key, sizeof key, "10.1.%u.%u", rank / 256, rank % 256);
+    struct weir_check check = check_of(&stream->limit, key, 1);
+    check.client = key;
+    check.client_len = check.key_len;
+    check.label = stream->label;
+    bool allowed = decide_check(stream->table, &check, now_ns, WEIR_HIT).allowed;
+    *(allowed ? &stream->allowed[rank] : &stream->denied[rank]) += 1;
+    stream->weight[stripe_of(stream, rank)] += allowed ? 1 : WEIR_HEAVY_DENIED;
+}
+
+/* Only denials: Space-Saving as in the paper. Nobody is missed or told more of than the bound allows. */
+static void test_the_error_bound_of_a_stream_of_denials(void **state) {
+    static struct stream stream;
+    static struct weir_heavy list[8192];
+    (void)state;
+    memset(&stream, 0, sizeof stream);
+    stream.table = open_table("memory://?keys=32768");
+    stream.limit = limit_of(WEIR_FIXED_WINDOW, 0, MINUTE);
+    stream.label = weir_board_label(stream.table, labels[0], strlen(labels[0]));
+    for (int i = 0; i < 300000; i++)
+        ask(&stream, rank_of(), NOW + i);
+    size_t n = 8192;
+    assert_int_equal(weir_board_heaviest(stream.table, WEIR_BY_DENIED, 0, list, &n), 0);
+    assert_true(n > 1000);
+    uint32_t missed = 0, due = 0;
+    for (uint32_t rank = 0; rank < RANKS; rank++) {
+        uint64_t bound = stream.weight[stripe_of(&stream, rank)] / WEIR_HEAVY_ENTRIES / WEIR_HEAVY_DENIED;
+        char key[24];
+        snprintf(key, sizeof key, "10.1.%u.%u", rank / 256, rank % 256);
+        const struct weir_heavy *found = NULL;
+        for (size_t i = 0; i < n && !found && stream.denied[rank] > 0; i++)
+            found = strcmp(list[i].client, key) ? NULL : &list[i];
+        if (!found) {
+            missed += stream.denied[rank] > bound;
+            continue;
+        }
+        due += stream.denied[rank] > bound;
+        if (found->denied > stream.denied[rank] || found->denied + found->error < stream.denied[rank] ||
+            found->error > bound + 1)
+            fail_msg("WEIR_SEED=%" PRIu64 ": %s: %" PRIu64 " denied, told: %" PRIu64 " and at most %" PRIu64
+                     " more, bound %" PRIu64,
+                     seed, key, stream.denied[rank], found->denied, found->error, bound);
+    }
+    assert_int_equal(missed, 0);
+    assert_true(due > 100);
+    check_sound(stream.table);
+    weir_table_close(stream.table);
+}
+
+/* Most hits are allowed and sampled; who hammers and is denied must still be told to the last hit. */
+static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
+    static struct stream stream;
+    (void)state;
+    memset(&stream, 0, sizeof stream);
+    stream.table = open_table("memory://?keys=32768");
+    stream.limit = limit_of(WEIR_FIXED_WINDOW, 1000, MINUTE);
+    stream.label = weir_board_label(stream.table, labels[0], strlen(labels[0]));
+    for (int i = 0; i < 200000; i++) {
+        ask(&stream, (uint32_t)random_below(RANKS), NOW + i);
+        if (i % 100 == 0) { /* one client in a hundred */
+            ask(&stream, 7, NOW + i);
+        }
+    }
+    assert_true(stream.denied[7] > 900);
+    struct weir_heavy heavy = heavy_of(stream.table, WEIR_BY_DENIED, "10.1.0.7");
+    assert_int_equal(heavy.denied, stream.denied[7]);
+    heavy = heavy_of(stream.table, WEIR_BY_ALLOWED, "10.1.0.7");
+    assert_true(heavy.allowed <= stream.allowed[7]);
+    assert_true(heavy.allowed + heavy.error + 200 >= stream.allowed[7]); /* it was sampled at first */
+    check_sound(stream.table);
+    weir_table_close(stream.table);
+}
+
+/* Who was the heaviest an hour ago leaves when others come, even though they did less. */
+static void test_yesterdays_giants_make_room(void **state) {
+    struct weir_table *table = open_table("memory://?keys=8");
+    struct weir_limit closed = limit_of(WEIR_FIXED_WINDOW, 0, MINUTE);
+    char key[40];
+    (void)state;
+    for (int i = 0; i < 40; i++) { /* 32 of them are listed */
+        snprintf(key, sizeof key, "10.9.0.%d", i);
+        struct weir_check check = labelled(table, &closed, key, labels[0]);
+        for (int hits = 0; hits < 1000; hits++)
+            decide_check(table, &check, NOW, WEIR_HIT);
+    }
+    for (int i = 0; i < 32; i++) {
+        snprintf(key, sizeof key, "10.8.0.%d", i);
+        struct weir_check check = labelled(table, &closed, key, labels[0]);
+        for (int hits = 0; hits < 10; hits++)
+            decide_check(table, &check, NOW + 7200 * SECOND, WEIR_HIT);
+    }
+    for (int i = 0; i < 32; i++) {
+        snprintf(key, sizeof key, "10.8.0.%d", i);
+        assert_true(heavy_of(table, WEIR_BY_DENIED, key).denied > 0);
+    }
+    struct weir_check check = labelled(table, &closed, "10.7.0.1", labels[0]);
+    decide_check(table, &check, NOW, WEIR_HIT); /* a clock that steps back is no harm */
+    assert_int_equal(heavy_of(table, WEIR_BY_DENIED, "10.7.0.1").denied, 1);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+/* ----------------------------------------------------------------------------------------- catalogue */
+
+static void test_the_catalogue_holds_each_limit_once(void **state) {
+    char uri[300];
+    snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=64"));
+    struct weir_table *table = open_table(uri), *again = open_table(uri);
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_described described[64];
+    char after[WEIR_DESCRIBED_MAX + 1];
+    size_t n = 0;
+    (void)state;
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 5; i++) {
+            limit.amount = 10 + i;
+            assert_int_equal(weir_board_describe(round ? table : again, &limit, "LIMITER/", 8, "/view", 5), 0);
+        }
+    assert_int_equal(weir_board_catalogue(table, NULL, &n), 0);
+    assert_int_equal(n, 5);
+    n = 64;
+    assert_int_equal(weir_board_catalogue(again, described, &n), 0);
+    assert_int_equal(n, 5);
+    assert_int_equal(described[4].limit.amount, 14);
+    assert_int_equal(described[4].before_len, 8);
+    assert_memory_equal(described[4].text, "LIMITER//view", 13);
+    memset(after, 'x', sizeof after);
+    assert_int_equal(weir_board_describe(table, &limit, NULL, 0, after, sizeof after), WEIR_EINVAL);
+    assert_int_equal(weir_board_describe(table, &limit, "a", 1, after, sizeof after - 1), WEIR_EINVAL);
+    assert_int_equal(weir_board_describe(table, &limit, NULL, 0, after, sizeof after - 1), 0);
+    int rc = 0;
+    for (int i = 0; i < 2000 && rc == 0; i++) {
+        limit.amount = 100 + i;
+        rc = weir_board_describe(table, &limit, NULL, 0, NULL, 0);
+    }
+    assert_int_equal(rc, WEIR_ETOOMANY);
+    limit.amount = 10;
+    assert_int_equal(weir_board_describe(table, &limit, "LIMITER/", 8, "/view", 5), 0); /* is there */
+    check_sound(table);
+    weir_table_close(again);
+    weir_table_close(table);
+    weir_table_unlink(uri, NULL);
+}
+
+/* ----------------------------------------------------------------------------------------- processes */
+
+#define WORKERS 6
+#define PER_WORKER 20000
+
+struct crowd {
+    char uri[300];
+    struct weir_limit limit[3];
+    _Atomic uint64_t asked[WORKERS], allowed[WORKERS][3], denied[WORKERS][3];
+};
+
+static int decide_and_count(void *argument) {
+    struct crowd *crowd = argument;
+    struct weir_table *table;
+    struct weir_verdict verdicts[3];
+    char key[16];
+    MUST(weir_table_open(crowd->uri, &table, NULL) == 0);
+    uint32_t me = 0;
+    while (crowd->asked[me]++ != 0)
+        me++;
+    random_state ^= (uint64_t)me << 32;
+    for (int i = 0; i < PER_WORKER; i++) {
+        struct weir_check checks[3];
+        snprintf(key, sizeof key, "10.0.0.%u", (unsigned)random_below(200));
+        for (int j = 0; j < 3; j++) {
+            checks[j] = check_of(&crowd->limit[j], key, 1);
+            checks[j].client = key;
+            checks[j].client_len = checks[j].key_len;
+            checks[j].label = weir_board_label(table, labels[j], strlen(labels[j]));
+            MUST(checks[j].label > 0 && checks[j].label <= 3);
+        }
+        struct weir_decision decision;
+        MUST(weir_decide(table, checks, 3, NOW + i, WEIR_HIT, verdicts, &decision) == 0);
+        for (int j = 0; j < 3; j++)
+            if (!verdicts[j].allowed)
+                crowd->denied[me][j]++;
+            else if (decision.allowed)
+                crowd->allowed[me][j]++;
+    }
+    return 0;
+}
+
+static void test_processes_count_the_same_labels_exactly(void **state) {
+    struct crowd *crowd = shared_memory(sizeof *crowd);
+    pid_t pid[WORKERS];
+    (void)state;
+    snprintf(crowd->uri, sizeof crowd->uri, "%s", fresh_shm("?keys=1024&hits=200000"));
+    struct weir_table *table = open_table(crowd->uri);
+    crowd->limit[0] = limit_of(WEIR_FIXED_WINDOW, 500, MINUTE);
+    crowd->limit[1] = limit_of(WEIR_TOKEN_BUCKET, 400, MINUTE);
+    crowd->limit[2] = limit_of(WEIR_MOVING_WINDOW, 400, MINUTE);
+    for (int i = 0; i < WORKERS; i++)
+        pid[i] = spawn(decide_and_count, crowd);
+    for (int i = 0; i < WORKERS; i++)
+        expect_success(pid[i]);
+    for (int j = 0; j < 3; j++) {
+        uint64_t allowed = 0, denied = 0;
+        for (int i = 0; i < WORKERS; i++)
+            allowed += crowd->allowed[i][j], denied += crowd->denied[i][j];
+        assert_int_equal(counts_of(table, labels[j]).allowed, allowed);
+        assert_int_equal(counts_of(table, labels[j]).denied, denied);
+        assert_true(allowed > 1000 && (j == 0 || denied > 1000));
+    }
+    check_sound(table);
+    weir_table_close(table);
+    weir_table_unlink(crowd->uri, NULL);
+    munmap(crowd, sizeof *crowd);
+}
+
+struct victims {
+    char uri[300];
+    struct weir_limit limit;
+    _Atomic uint64_t done;
+};
+
+/* Ever new labels, limits and clients, until it is killed. */
+static int scribble(void *argument) {
+    struct victims *victims = argument;
+    struct weir_table *table;
+    struct weir_verdict verdict;
+    char key[24], label[24];
+    MUST(weir_table_open(victims->uri, &table, NULL) == 0);
+    random_state ^= (uint64_t)getpid() << 20;
+    for (;;) {
+        snprintf(key, sizeof key, "10.%u.0.1", (unsigned)random_below(2000));
+        snprintf(label, sizeof label, "label %u", (unsigned)random_below(20));
+        struct weir_check check = check_of(&victims->limit, key, 1);
+        check.client = key;
+        check.client_len = check.key_len;
+        check.label = weir_board_label(table, label, strlen(label));
+        MUST(check.label > 0);
+        struct weir_limit limit = victims->limit;
+        limit.amount = 1 + (int64_t)random_below(30);
+        MUST(weir_board_describe(table, &limit, "x", 1, key, check.key_len % 3) == 0);
+        MUST(weir_decide(table, &check, 1, NOW + (int64_t)random_below(MINUTE), WEIR_HIT, &verdict, NULL) == 0);
+        victims->done++;
+    }
+}
+
+static void test_a_killed_process_leaves_a_board_that_holds_together(void **state) {
+    struct victims *victims = shared_memory(sizeof *victims);
+    enum { AT_ONCE = 4, KILLS = 300 };
+    pid_t pid[AT_ONCE];
+    (void)state;
+    snprintf(victims->uri, sizeof victims->uri, "%s", fresh_shm("?keys=8192"));
+    struct weir_table *table = open_table(victims->uri);
+    victims->limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
+    for (int i = 0; i < AT_ONCE; i++)
+        pid[i] = spawn(scribble, victims);
+    for (int i = 0; i < KILLS; i++) {
+        uint32_t who = (uint32_t)random_below(AT_ONCE);
+        uint64_t until = victims->done + 20 + random_below(200);
+        while (victims->done < until)
+            usleep(50); /* a marked sleep: whoever is there goes on */
+        kill(pid[who], SIGKILL);
+        assert_int_equal(waitpid(pid[who], NULL, 0), pid[who]);
+        pid[who] = spawn(scribble, victims);
+        if (i % 20 == 0)
+            check_sound(table);
+    }
+    for (int i = 0; i < AT_ONCE; i++) {
+        kill(pid[i], SIGKILL);
+        assert_int_equal(waitpid(pid[i], NULL, 0), pid[i]);
+    }
+    check_sound(table);
+    struct weir_board_counts counts[WEIR_BOARD_LABELS];
+    size_t n = WEIR_BOARD_LABELS;
+    uint64_t sum = 0;
+    assert_int_equal(weir_board_counts(table, counts, &n), 0);
+    assert_int_equal(n, 20);
+    for (size_t i = 0; i < n; i++)
+        sum += counts[i].allowed + counts[i].denied;
+    assert_true(sum >= victims->done && sum <= victims->done + KILLS + AT_ONCE);
+    n = 0;
+    assert_int_equal(weir_board_catalogue(table, NULL, &n), 0);
+    assert_true(n >= 30 && n <= 90);
+    weir_table_close(table);
+    weir_table_unlink(victims->uri, NULL);
+    munmap(victims, sizeof *victims);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hits_count_under_their_label),
+        cmocka_unit_test(test_near_is_eight_tenths_of_any_limit),
+        cmocka_unit_test(test_of_several_limits_those_that_denied_count),
+        cmocka_unit_test(test_labels_beyond_the_last_are_other),
+        cmocka_unit_test(test_labels_have_bounds),
+        cmocka_unit_test(test_random_decisions_count_as_a_model_does),
+        cmocka_unit_test(test_what_was_decided_elsewhere_is_noted),
+        cmocka_unit_test(test_few_clients_are_listed_exactly),
+        cmocka_unit_test(test_a_clients_counters_are_told_as_one),
+        cmocka_unit_test(test_clients_are_named_by_hash_unless_revealed_or_addresses),
+        cmocka_unit_test(test_the_error_bound_of_a_stream_of_denials),
+        cmocka_unit_test(test_those_who_are_denied_stand_out_of_a_crowd),
+        cmocka_unit_test(test_yesterdays_giants_make_room),
+        cmocka_unit_test(test_the_catalogue_holds_each_limit_once),
+        cmocka_unit_test(test_processes_count_the_same_labels_exactly),
+        cmocka_unit_test(test_a_killed_process_leaves_a_board_that_holds_together),
+    };
+    seed_random();
+    return cmocka_run_group_tests_name("the board", tests, NULL, NULL);
+}
