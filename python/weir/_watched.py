@@ -26,7 +26,7 @@ from typing import Any, cast
 from ._auto import open_board
 from ._core import EACH, HIT, REFUND, Decision, Limit, Table
 from ._meters import StoreMeters
-from .boards import Boards, apply_rules, snapshot
+from .boards import RULES_MAX, Boards, apply_rules, snapshot
 from .errors import ConfigurationError, StorageError
 from .storage import Keys, Storage, StorageTypes
 from .stores._common import monotonic, shown
@@ -36,7 +36,7 @@ __all__ = ["StandIn", "Watched", "board_for", "board_of", "name_of"]
 logger = logging.getLogger("weir")
 
 #: Keys of the table that is a board only.
-_BOARD = "auto://?keys=16384"
+_BOARD = f"auto://?keys=16384&rules={RULES_MAX}"
 
 #: The meter of a board that tells its workers to forget the denials that they remember.
 FORGET = "denials forgotten"
@@ -59,7 +59,7 @@ def board_for(storage: StorageTypes, *, counts: bool = False) -> Table:
     """
     name = name_of(storage)
     if counts:
-        return open_board("auto://", name, counts=True)
+        return open_board(f"auto://?rules={RULES_MAX}", name, counts=True)
     try:
         return open_board(_BOARD, name, counts=False)
     except StorageError as error:

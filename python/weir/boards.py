@@ -37,8 +37,8 @@ LIVES = 60
 _HEAVIEST = 50
 _CATALOGUE = 500
 
-#: Rules that are kept in Redis.
-RULES_MAX = 100_000
+#: Rules that are kept in Redis: as many as the board of each host has room for.
+RULES_MAX = 10_000
 
 #: Rules in one command.
 _AT_ONCE = 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,16 @@ import click.testing
 import pytest
 
 import weir as package
+from weir.cli._app import cli
+from weir.cli._errors import (
+    AWAY,
+    EXIT_CODES,
+    FINE,
+    INTERRUPTED,
+    UNABLE,
+    UNREADABLE,
+    WARNED,
+)
 
 Weir = Callable[..., click.testing.Result]
 
@@ -185,3 +196,39 @@ def test_the_package_itself_imports_neither(tmp_path: Path) -> None:
     code = "import sys, weir, weir.cli; print('click' in sys.modules, 'rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+# -- every command
+
+
+def test_every_command_prints_json_and_is_in_the_manual(process: Process) -> None:
+    page = (Path(__file__).parents[3] / "docs/cli.md").read_text()
+    for name, command in cli.commands.items():
+        assert any("--json" in option.opts for option in command.params), name
+        assert re.search(rf"`weir {name}`|`{name}`", page) or f"`weir {name}" in page, name
+        assert command.help, name
+
+
+def test_the_manual_tells_the_exit_codes() -> None:
+    page = (Path(__file__).parents[3] / "docs/cli.md").read_text()
+    for code in (FINE, WARNED, UNREADABLE, AWAY, UNABLE, INTERRUPTED):
+        assert f"\n| {code} | " in page
+        assert re.search(rf"^  {code} +\w", EXIT_CODES, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "expected"),
+    [
+        ("weir ch", 1, "check"),
+        ("weir check --stra", 2, "--strategy"),
+        ("weir check --strategy mov", 3, "moving-window"),
+        ("weir block --fo", 2, "--for"),
+    ],
+)
+def test_the_shell_completes(words: str, number: int, expected: str) -> None:
+    env = {"_WEIR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+    code = "import sys; sys.argv = ['weir']; from weir.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env}
+    )
+    assert f"plain,{expected}" in done.stdout.split("\n"), done
