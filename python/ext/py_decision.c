@@ -8,6 +8,7 @@
 #include "core.h"
 
 #include <stddef.h>
+#include <string.h>
 #include <strings.h>
 #include <structmember.h>
 
@@ -151,13 +152,25 @@ out:
     return rc;
 }
 
+/* Which rule a text names; -1 with an exception set. */
+static int read_rule(const char *text) {
+    static const char *const names[] = {"", "block", "allow"};
+    for (int rule = WEIR_RULE_NONE; rule <= WEIR_RULE_ALLOW; rule++)
+        if (strcmp(text, names[rule]) == 0)
+            return rule;
+    PyErr_Format(PyExc_ValueError, "rule must be \"\", \"block\" or \"allow\", not \"%.20s\"", text);
+    return -1;
+}
+
 static PyObject *decision_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static const char *const names[] = {"verdicts", "deciding", "now", NULL};
+    static const char *const names[] = {"verdicts", "deciding", "now", "rule", NULL};
     PyObject *verdicts;
-    int deciding;
+    int deciding, rule;
     double now;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oid:Decision", (char **)names, &verdicts,
-                                     &deciding, &now))
+    const char *rule_name = "";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oid|s:Decision", (char **)names, &verdicts,
+                                     &deciding, &now, &rule_name) ||
+        (rule = read_rule(rule_name)) < 0)
         return NULL;
     struct core_state *state = core_state_of(type);
     PyObject *items = state ? PySequence_Fast(verdicts, "verdicts must be a sequence") : NULL;
@@ -175,6 +188,7 @@ static PyObject *decision_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         goto out;
     self->decision.allowed = 1;
     self->decision.deciding = deciding;
+    self->decision.rule = rule;
     int rc = core_seconds_to_ns(now, "now", &self->now_ns);
     for (Py_ssize_t i = 0; i < count && rc == 0; i++) {
         rc = read_verdict(PySequence_Fast_GET_ITEM(items, i), &self->verdict[i]);
@@ -348,7 +362,7 @@ static PyObject *decision_repr(PyObject *object) {
 
 PyDoc_STRVAR(
     decision_doc,
-    "Decision(verdicts, deciding, now)\n--\n\n"
+    "Decision(verdicts, deciding, now, rule='')\n--\n\n"
     "What all limits of one check said: a sequence of Verdict. Stores of one's own make them.\n\n"
     "deciding: index of the limit to tell the client of. now: seconds since the epoch.");
 

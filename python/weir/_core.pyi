@@ -166,7 +166,13 @@ class Decision:
     Stores of one's own make them.
     """
 
-    def __new__(cls, verdicts: Sequence[Verdict], deciding: int, now: float) -> Self: ...
+    def __new__(
+        cls,
+        verdicts: Sequence[Verdict],
+        deciding: int,
+        now: float,
+        rule: Literal["", "block", "allow"] = "",
+    ) -> Self: ...
     @property
     def allowed(self) -> bool: ...
     @property

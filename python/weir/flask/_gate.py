@@ -70,7 +70,7 @@ class StoreGate:
             if allowed:
                 deciding = group.places[said.deciding]
             allowed = allowed and said.allowed
-        return Decision([v for v in verdicts if v is not None], deciding, said.now)
+        return Decision([v for v in verdicts if v is not None], deciding, said.now, said.rule)
 
     def charge(self, who: str, decision: Decision, /) -> Decision:
         """Charge each limit that has room; the decision with their new verdicts."""
@@ -79,7 +79,7 @@ class StoreGate:
         for place, verdict in zip(self.counted.places, said, strict=True):
             if verdict.allowed:
                 verdicts[place] = verdict
-        return Decision(verdicts, decision.deciding, said.now)
+        return Decision(verdicts, decision.deciding, said.now, said.rule)
 
 
 AnyGate: TypeAlias = "Gate | StoreGate"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask, request
 
+from weir import Decision, Table
 from weir.audit import Breach
 from weir.flask import Limiter, RequestLimit
 from weir.flask.signals import rate_limit_breached
+from weir.storage import Storage
 
 
 @pytest.fixture
@@ -180,3 +183,36 @@ def test_a_store_is_named_without_its_password(app: Flask, make: Make) -> None:
     assert guarded._state.store_name() == "redis://127.0.0.1:1/0"
     guarded.storage.away = True  # type: ignore[attr-defined]
     assert guarded._state.store_name() == "open"
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["table", "store"])
+def test_a_request_that_a_rule_denies_says_so(
+    app: Flask, make: Make, statuses: Statuses, events: Events, remote: bool
+) -> None:
+    class Elsewhere(Storage):
+        STORAGE_SCHEME = ("elsewhere",)
+        table = Table()
+
+        def decide(self, *arguments: Any) -> Decision:
+            return self.table.decide(*arguments)
+
+        def clear(self, limits: Any, keys: Any, /) -> None:
+            pass
+
+    limiter = make(storage_uri="elsewhere://" if remote else "memory://", key_prefix="shop")
+    app.route("/")(limiter.limit("5/minute")(hello))
+    assert statuses(2) == [200, 200]
+    board = limiter._state.board
+    board.block("10.0.0.0/24", time.time() + 3600)
+    board.block("2001:db8::/32")
+    board.allow("10.0.0.9")
+    assert statuses(2) == [429, 429]
+    assert statuses(9, address="10.0.0.9") == [200] * 9
+    assert statuses(2, address="2001:db8::1") == [429, 429]
+    first, second = events()
+    assert (first["key"], first["rule"]) == ("10.0.0.1", "block")
+    assert first["retry_after"] == 3600.0
+    assert (second["key"], second["rule"]) == ("2001:db8::/64", "block")
+    assert second["retry_after"] is None, "it never passes"
+    assert board.unlist("10.0.0.0/24")
+    assert statuses(4) == [200, 200, 200, 429], "what was blocked was charged nothing"
