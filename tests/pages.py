@@ -92,4 +92,6 @@ def commands(block: Block) -> list[Command]:
 def matches(expected: str, seen: str) -> bool:
     """Whether ``seen`` is what the page says, in which ``...`` stands for anything."""
     pattern = re.escape(expected.strip()).replace(re.escape("..."), ".*?")
-    return re.fullmatch(pattern, seen.replace("\r\n", "\n").strip(), re.DOTALL) is not None
+    # Spaces at the ends of lines are not seen.
+    seen = re.sub(r"[ \r]+$", "", seen, flags=re.MULTILINE).strip()
+    return re.fullmatch(pattern, seen, re.DOTALL) is not None
