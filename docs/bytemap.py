@@ -33,6 +33,12 @@ STRUCTS = {
     "weir_board_stripe": "src/board.h",
     "weir_heavy_entry": "src/board.h",
     "weir_described": "include/weir/board.h",
+    "weir_rules": "src/rules.h",
+    "weir_rules_copy": "src/rules.h",
+    "weir_rule_entry": "src/rules.h",
+    "weir_rule_term": "src/rules.h",
+    "weir_rule_wides": "src/rules.h",
+    "weir_rule_slot": "src/rules.h",
 }
 
 MEMBER = re.compile(
@@ -53,8 +59,9 @@ def fields(struct: str) -> list[Field]:
     text = (ROOT / STRUCTS[struct]).read_text()
     body = re.search(rf"^struct {struct} \{{\n(.*?)^\}};", text, re.MULTILINE | re.DOTALL)
     assert body is not None, struct
-    # A name on the line after its type.
-    flat = re.sub(r"^( {4}[\w ]+)\n\s+(\w)", r"\1 \2", body[1], flags=re.MULTILINE)
+    # As if no line had been broken for its length.
+    flat = re.sub(r"_Alignas\(\s+64\)", "_Alignas(64)", body[1])
+    flat = re.sub(r"^( {4}[\w ]+)\n\s+(\w)", r"\1 \2", flat, flags=re.MULTILINE)
     flat = re.sub(r"\]\n\s+\[", "][", flat)
     return [
         Field(kind.strip(), name, array, " ".join(comment.split()))
@@ -64,7 +71,8 @@ def fields(struct: str) -> list[Field]:
 
 def measured() -> dict[str, int]:
     """``struct.member`` to its offset, ``struct.member size`` and ``struct`` to their sizes."""
-    lines = ['#include "board.h"', '#include "layout.h"', "#include <stdio.h>", "int main(void) {"]
+    lines = [f'#include "{name}.h"' for name in ("board", "layout", "rules")]
+    lines += ["#include <stdio.h>", "int main(void) {"]
     for struct in STRUCTS:
         lines.append(f'    printf("{struct}=%zu\\n", sizeof(struct {struct}));')
         for field in fields(struct):
