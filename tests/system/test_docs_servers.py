@@ -91,12 +91,18 @@ def with_consoles() -> list[pytest.param]:
 
 
 @pytest.mark.parametrize("page", with_consoles())
-def test_the_consoles_of_a_page_show_what_happens(page: Path, tmp_path: Path, start: Start) -> None:
+def test_the_consoles_of_a_page_show_what_happens(
+    page: Path, tmp_path: Path, start: Start, request: pytest.FixtureRequest
+) -> None:
     port = free_port()
+    table = f"shm://test-docs-{os.getpid()}-{port}"
 
     def here(text: str) -> str:
-        return text.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        return text.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("shm://shop", table)
 
+    request.addfinalizer(
+        lambda: Path("/dev/shm", table.replace("shm://", "weir.")).unlink(missing_ok=True)
+    )
     env = environment(tmp_path)
     for name, text in pages.files(page).items():
         (tmp_path / name).write_text(here(text))
@@ -106,6 +112,10 @@ def test_the_consoles_of_a_page_show_what_happens(page: Path, tmp_path: Path, st
         for command in pages.commands(block):
             if block.mark == "server":
                 start(["bash", "-c", f"exec {here(command.line)}"], ("127.0.0.1", port), env)
+                continue
+            if command.line.startswith("export "):
+                name, _, value = here(command.line).removeprefix("export ").partition("=")
+                env[name] = value
                 continue
             done = subprocess.run(
                 ["bash", "-c", here(command.line)],
