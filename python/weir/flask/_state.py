@@ -22,6 +22,7 @@ from weir._watched import StandIn, Watched, board_for, name_of
 from weir.audit import Audit
 from weir.policy import POLICIES, Guarded
 from weir.storage import StorageTypes, storage_from_string
+from weir.stores._common import shown
 from weir.strategies import STRATEGIES, RateLimiter
 
 from ._check import Ready
@@ -425,6 +426,8 @@ class AppState:
             storage = self.fallback
         elif isinstance(storage, Guarded):
             storage = storage.fallback or storage.policy if storage.away else storage.storage
+        if storage is self.opened:
+            return shown(self.storage_uri)  # auto://, not how that is called today
         return storage if isinstance(storage, str) else name_of(storage)
 
     def rate_limiter(self) -> RateLimiter:

@@ -177,6 +177,7 @@ def test_the_log_is_silenced_as_any_other(app: Flask, make: Make, statuses: Stat
 
 
 def test_a_store_is_named_without_its_password(app: Flask, make: Make) -> None:
+    assert make(storage_uri="auto://")._state.store_name() == "auto://"
     limiter = make(storage_uri="redis://me:hush@127.0.0.1:1/0")
     assert limiter._state.store_name() == "redis://127.0.0.1:1/0"
     guarded = make(storage_uri="redis://me:hush@127.0.0.1:1/0", on_store_error="open")
