@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "layout.h"
+#include "weir/board.h"
 
 #define THREADS 4
 #define KEYS 40
@@ -48,6 +49,9 @@ static int decide_some(struct thread *thread) {
         number[i] = draw(thread, KEYS);
         snprintf(key[i], sizeof key[i], "%u", number[i]);
         checks[i] = check_of(&thread->crowd->limit[strategy[i]], key[i], 1 + draw(thread, 3));
+        checks[i].client = key[i];
+        checks[i].client_len = checks[i].key_len;
+        checks[i].label = weir_board_label(thread->crowd->table, "0123456789", 1 + strategy[i]);
         /* no more is given back than this thread has */
         if (mode == WEIR_REFUND && thread->granted[strategy[i]][number[i]] < 12)
             mode = WEIR_HIT;
@@ -71,10 +75,28 @@ static void *mingle(void *argument) {
     return NULL;
 }
 
+static int look_at_the_board(struct thread *thread) {
+    struct weir_table *table = thread->crowd->table;
+    struct weir_board_counts counts[WEIR_BOARD_LABELS];
+    struct weir_heavy heavy[10];
+    struct weir_described described[10];
+    size_t n = WEIR_BOARD_LABELS, m = 10, d = 10;
+    int rc = weir_board_counts(table, counts, &n);
+    if (rc == 0)
+        rc = weir_board_heaviest(table, (enum weir_heavy_by)draw(thread, 2), 0, heavy, &m);
+    if (rc == 0)
+        rc = weir_board_describe(table, &thread->crowd->limit[draw(thread, WEIR_LEAKY_BUCKET)], "x",
+                                 draw(thread, 2), NULL, 0);
+    return rc == 0 ? weir_board_catalogue(table, described, &d) : rc;
+}
+
 static void *look_on(void *argument) {
     struct thread *thread = argument;
     struct weir_table_info info;
     while (!thread->crowd->stop && !thread->failed) {
+        thread->failed = look_at_the_board(thread);
+        if (thread->failed)
+            break;
         int rc = weir_table_check(thread->crowd->table, NULL);
         if (rc == 0)
             rc = weir_table_info(thread->crowd->table, thread->crowd->now_ns, &info);
