@@ -170,7 +170,7 @@ class LocalStore(Store):
                 yield Counter(table, known.limit, known.before, known.after)
 
     def health(self) -> dict[str, Any]:
-        return {"table": self.table.info()}
+        return {"table": self.table.info(), "removed": not place_of(self.uri).exists()}
 
     def set_rule(self, client: str, kind: str, until: float | None) -> None:
         (self.table.block if kind == "block" else self.table.allow)(client, until)
@@ -241,7 +241,7 @@ def opened(context: click.Context, uri: str | None) -> Store:
             "auto:// to look at it from here"
         )
     if base in ("shm", "file"):
-        return LocalStore(name, local_table(name, scheme, rest))
+        return LocalStore(name, local_table(name, rest))
     if base in _REMOTE:
         from ._remote import RemoteStore
 
@@ -252,11 +252,15 @@ def opened(context: click.Context, uri: str | None) -> Store:
     )
 
 
-def local_table(uri: str, scheme: str, rest: str) -> Table:
+def place_of(uri: str) -> Path:
+    """The file of a shm:// or file:// table."""
+    scheme, _, rest = uri.partition("?")[0].partition("://")
+    return SHARED_MEMORY / f"weir.{rest}" if scheme == "shm" else Path(unquote(rest))
+
+
+def local_table(uri: str, rest: str) -> Table:
     """A table that is there already: to look at one must not make it."""
-    place = rest.partition("?")[0]
-    path = SHARED_MEMORY / f"weir.{place}" if scheme == "shm" else Path(unquote(place))
-    if place and not path.exists():
+    if rest.partition("?")[0] and not place_of(uri).exists():
         raise Away(f"there is no table {shown(uri)}: `weir tables` lists those of this host")
     try:
         return Table(uri)

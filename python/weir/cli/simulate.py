@@ -223,7 +223,7 @@ def _sums(replays: Sequence[Replay]) -> None:
             count(replay.admitted),
             (count(replay.denied), "bad" if replay.denied else ""),
             f"{100 * replay.denied / max(1, replay.requests):.1f} %",
-            count(len(replay.clients) + replay.forgotten),
+            _number_of_clients(replay),
             count(replay.clients_denied),
             span(replay.longest_wait),
         ]
@@ -233,6 +233,11 @@ def _sums(replays: Sequence[Replay]) -> None:
         ["strategy", "admitted", "denied", "share", "clients", "of them denied", "longest wait"],
         rows,
     )
+
+
+def _number_of_clients(replay: Replay) -> str:
+    """How many there were, if that is known."""
+    return f"over {count(replay.most_clients)}" if replay.forgotten else count(len(replay.clients))
 
 
 def _clients(replays: Sequence[Replay], top: int) -> None:
@@ -311,7 +316,7 @@ def _replay_json(replay: Replay, top: int) -> dict[str, Any]:
         "requests": replay.requests,
         "admitted": replay.admitted,
         "denied": replay.denied,
-        "clients": len(replay.clients) + replay.forgotten,
+        "clients": len(replay.clients),
         "clients_denied": replay.clients_denied,
         "clients_forgotten": replay.forgotten,
         "evictions": replay.evictions,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..errors import WeirError
 from ._app import cli
 from ._errors import Unreadable
 from ._print import NEED_RICH, Cell, has_rich, is_terminal, say, say_json, table
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Between the two looks of one snapshot, in seconds.
 BRIEF = 0.5
+
+_HOW_TO_END = "Ctrl-C ends this view"
 
 #: Clients looked at, of which the busiest are shown.
 LOOKED_AT = 500
@@ -120,8 +123,13 @@ def between(store: str, before: Look, after: Look, most: int) -> Snapshot:
         clients.append(
             Client(heavy.client, heavy.limit, heavy.allowed, heavy.denied, *rates, heavy.last)
         )
+    limits.sort(key=_business, reverse=True)
     clients.sort(key=_heat, reverse=True)
     return Snapshot(store, after.now, seconds, limits, clients[:most], after.health)
+
+
+def _business(limit: Limit) -> tuple[float, ...]:
+    return limit.denied_per_second, limit.allowed_per_second, limit.denied, limit.allowed
 
 
 def _heat(client: Client) -> tuple[float, ...]:
@@ -188,6 +196,8 @@ def _ago(seconds: float) -> str:
 
 def _health(health: dict[str, Any], now: float) -> list[tuple[str, Cell]]:
     rows: list[tuple[str, Cell]] = []
+    if health.get("removed"):
+        rows.append(("table", ("removed: its server has ended, or another has begun", "bad")))
     info = health.get("table")
     if info:
         rows.append(("keys", f"{count(info['keys'])} of {count(info['keys_max'])}"))
@@ -223,12 +233,7 @@ def _host(host: dict[str, Any], now: float) -> str:
 
 
 def _heading(snapshot: Snapshot) -> str:
-    admitted = sum(one.allowed_per_second for one in snapshot.limits)
-    denied = sum(one.denied_per_second for one in snapshot.limits)
-    return (
-        f"{snapshot.store}   {moment(snapshot.now)}   admitted {admitted:,.1f}/s   "
-        f"denied {denied:,.1f}/s"
-    )
+    return f"{snapshot.store}   {moment(snapshot.now)}"
 
 
 def _print(snapshot: Snapshot) -> None:
@@ -241,19 +246,31 @@ def _print(snapshot: Snapshot) -> None:
             say(f"{title}: none yet")
 
 
-def _drawn(snapshot: Snapshot) -> RenderableType:
+#: Lines of the live view that are no rows: heading, titles, names of columns, rules.
+_FRAME = 18
+
+
+def _fitting(snapshot: Snapshot, height: int) -> Snapshot:
+    """As much of it as a terminal of so many lines shows: the busiest."""
+    room = max(4, height - _FRAME - len(_health(snapshot.health, snapshot.now)))
+    clients = snapshot.clients[: max(2, room - min(len(snapshot.limits), room // 3))]
+    limits = snapshot.limits[: max(2, room - len(clients))]
+    return snapshot._replace(limits=limits, clients=clients)
+
+
+def _drawn(snapshot: Snapshot, height: int, problem: str = "") -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
     from ._print import numeric, rich_table
 
     parts: list[RenderableType] = [Text(_heading(snapshot), "bold")]
-    for title, columns, rows in sections(snapshot):
+    for title, columns, rows in sections(_fitting(snapshot, height)):
         if rows:
             parts.append(rich_table(columns, rows, title, numeric(columns, rows)))
         else:
             parts.append(Text(f"\n{title}: none yet", "dim"))
-    parts.append(Text("Ctrl-C ends this view", "dim"))
+    parts.append(Text(shown(problem, 200), "red") if problem else Text(_HOW_TO_END, "dim"))
     return Group(*parts)
 
 
@@ -320,9 +337,17 @@ def _watch(store: Store, most: int, interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    console = Console()
     first = look(store)
-    start = between(without_password(store.uri), first, first, most)
+    snapshot = between(without_password(store.uri), first, first, most)
     after_interval = _snapshots(store, most, interval)
-    with Live(_drawn(start), console=Console(), screen=True, auto_refresh=False) as view:
+    drawn = _drawn(snapshot, console.height)
+    with Live(drawn, console=console, screen=True, auto_refresh=False) as view:
         while True:
-            view.update(_drawn(after_interval()), refresh=True)
+            problem = ""
+            try:
+                snapshot = after_interval()
+            except WeirError as error:  # it may come back
+                problem = str(error)
+                time.sleep(interval)
+            view.update(_drawn(snapshot, console.height, problem), refresh=True)

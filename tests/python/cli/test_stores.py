@@ -463,3 +463,32 @@ def test_tables_are_drawn_by_rich_on_a_terminal(store: str, table: package.Table
     assert screen.until("recoveries", 30), screen.seen
     assert screen.end(key=b"") == 0
     assert "━" in screen.seen or "─" in screen.seen
+
+
+def test_the_live_view_fits_its_terminal(store: str) -> None:
+    table = package.Table(store)
+    for number in range(40):
+        for client in range(3):
+            table.decide([package.Limit(1, number + 1, "hour")], f"192.0.2.{client}")
+    hot = package.parse("1 per 100 day")
+    table.describe(hot, "", "/search")
+    for _ in range(100):
+        table.decide([hot], "203.0.113.7/search")
+    screen = Screen("top", "-s", store)
+    try:
+        assert screen.until("Ctrl-C ends this view", 30), screen.seen
+        first = screen.seen
+    finally:
+        screen.end()
+    assert "203.0.113.7" in first
+    assert "1 per 100 day" in first
+    assert "evictions" in first
+    assert first.count("\n") <= 41
+
+
+def test_a_table_whose_server_has_gone_is_said_to_be_removed(
+    weir: Weir, weir_json: Any, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert weir_json("top", "-s", store)["health"]["removed"] is False
+    monkeypatch.setattr("weir.cli.top.time.sleep", lambda _: package.unlink(store))
+    assert "its server has ended" in weir("top", "--once", "-s", store).stdout
