@@ -12,8 +12,9 @@ or without touching it::
     python -m weir.compat -m flask run
 
 From then on ``flask_limiter`` and ``limits`` are names of Weir, and so are their modules ``util``,
-``constants``, ``errors``, ``commands``, ``storage``, ``strategies`` and ``limits.limits``. Neither
-package needs to be installed.
+``constants``, ``errors``, ``commands``, ``contrib``, ``storage``, ``strategies`` and
+``limits.limits``. Neither package needs to be installed. What has no counterpart, such as
+``limits.aio``, fails to be imported.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ MODULES = {
     "flask_limiter": "weir.flask",
     "flask_limiter.commands": "weir.flask.commands",
     "flask_limiter.constants": "weir.flask.constants",
+    "flask_limiter.contrib": "weir.flask.contrib",
+    "flask_limiter.contrib.util": "weir.flask.contrib.util",
     "flask_limiter.errors": "weir.flask.errors",
     "flask_limiter.storage": "weir.storage",
     "flask_limiter.util": "weir.flask.util",
@@ -46,6 +49,12 @@ MODULES = {
     "limits.errors": "weir.errors",
     "limits.limits": "weir.limits",
     "limits.storage": "weir.storage",
+    "limits.storage.base": "weir.storage",
+    "limits.storage.memcached": "weir.storage",
+    "limits.storage.memory": "weir.storage",
+    "limits.storage.redis": "weir.storage",
+    "limits.storage.redis_cluster": "weir.storage",
+    "limits.storage.redis_sentinel": "weir.storage",
     "limits.strategies": "weir.strategies",
     "limits.util": "weir.util",
 }
@@ -92,6 +101,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if name not in MODULES:
+            if name.startswith(("flask_limiter.", "limits.")):
+                raise ModuleNotFoundError(f"{name} has no counterpart in weir", name=name)
             return None
         package = any(other.startswith(f"{name}.") for other in MODULES)
         return importlib.machinery.ModuleSpec(name, self, is_package=package)

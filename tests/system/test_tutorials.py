@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -37,12 +38,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(program: str, log: Path) -> Iterator[Ask]:
+def running(program: str, log: Path, *, by: str = "weir", **environment: str) -> Iterator[Ask]:
+    """The program, limited by Weir in the place of what it imports, or by that itself."""
     port = free_port()
+    stand_in = ["-m", "weir.compat"] if by == "weir" else []
     with log.open("w") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "weir.compat", str(HERE / program)],
-            env={**os.environ, "PORT": str(port)},
+            [sys.executable, *stand_in, str(HERE / program)],
+            env={**os.environ, "PORT": str(port), **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -136,3 +139,140 @@ def test_without_flask_limiter(tmp_path: Path) -> None:
         told = json.loads(refused.text)
         assert 3500 <= told["retry_in"] <= 3600
         assert told["remaining"] == 0
+
+
+class Step(NamedTuple):
+    """Some requests, and the statuses of their responses."""
+
+    path: str
+    statuses: list[int]
+    data: bytes | None = None
+    headers: dict[str, str] = {}  # noqa: RUF012
+
+
+#: What is asked of each program, with Flask-Limiter and limits, and with Weir in their place.
+PROGRAMS: dict[str, list[Step]] = {
+    "redis_storage.py": [
+        Step("/reset", [200]),
+        Step("/", [200, 200, 200, 429, 429]),
+        Step("/reset", [200]),
+        Step("/", [200]),
+    ],
+    "factory.py": [
+        Step("/api/items", [200] * 4 + [429]),
+        Step("/api/v1/items", [200, 200, 429]),
+        Step("/health", [200] * 12),
+        Step("/", [200] * 5 + [429]),
+    ],
+    "filters.py": [
+        Step("/", [200] * 5, headers={"X-Internal": "true"}),
+        Step("/", [200, 200, 429]),
+        Step("/admins?admin=yes", [200] * 3),
+        Step("/admins", [200, 429]),
+        Step("/admins", [200], headers={"X-Internal": "true"}),
+    ],
+    "current_user.py": [
+        Step("/", [200, 429]),
+        Step("/", [200] * 4 + [429], headers={"Authorization": "Bearer token-1"}),
+        Step("/", [200] * 2 + [429], headers={"Authorization": "Bearer token-2"}),
+        Step("/expensive", [200] * 2 + [429], headers={"Authorization": "Bearer token-2"}),
+        Step("/expensive", [200] * 3),
+    ],
+    "strategies.py": [Step("/parsing", [200]), Step("/hits", [200]), Step("/errors", [200])],
+    "error_handlers.py": [
+        Step("/json", [200, 429]),
+        Step("/message", [200, 429]),
+        Step("/callback", [200, 429]),
+        Step("/caught", [200, 503]),
+    ],
+    "class_views.py": [
+        Step("/items", [200, 200, 429]),
+        Step("/items", [201, 201, 429], data=b"x"),
+        Step("/report", [200] * 3),
+        Step("/report", [200, 429], data=b"x"),
+        Step("/r1", [200, 200]),
+        Step("/r2", [200, 429]),
+        Step("/hosts/a", [200]),
+        Step("/hosts/b", [200, 429]),
+    ],
+    "own_headers.py": [
+        Step("/", [200] * 3 + [429]),
+        Step("/mine", [200, 200, 429]),
+        Step("/nowhere", [404]),
+    ],
+    "behind_proxy.py": [
+        Step("/", [200, 200, 429], headers={"X-Forwarded-For": "6.6.6.6, 203.0.113.5"}),
+        Step("/", [200], headers={"X-Forwarded-For": "203.0.113.6"}),
+        Step("/cloudflare", [200], headers={"CF-Connecting-IP": "203.0.113.7"}),
+        Step("/cloudflare", [200, 200, 429]),
+    ],
+    "decorators_order.py": [
+        Step("/limited", [401] * 3),
+        Step("/limited?key=a", [200, 200, 429]),
+        Step("/limited?key=b", [200, 200, 429]),
+        Step("/mail", [200, 429]),
+        Step("/slow?missing=1", [404] * 3),
+        Step("/slow", [200, 429]),
+    ],
+}
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    process = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+#: Moments and waits: the programs run one after the other.
+MOMENTS = ("X-RateLimit-Reset", "X-My-Reset", "Retry-After")
+
+
+def replies(ask: Ask, program: str) -> list[tuple[str, int, str, dict[str, str]]]:
+    said = []
+    for step in PROGRAMS[program]:
+        for _ in step.statuses:
+            reply = ask(step.path, step.data, **step.headers)
+            headers = {
+                name: "there" if name in MOMENTS else value
+                for name, value in reply.headers.items()
+                if name.startswith("X-") or name in MOMENTS
+            }
+            said.append((step.path, reply.status, reply.text, headers))
+    return said
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_it_is_as_with_what_the_program_imports(
+    program: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    environment = {}
+    if program == "redis_storage.py":
+        environment["REDIS_URL"] = request.getfixturevalue("redis_url")
+    with running(program, tmp_path / "weir", **environment) as ask:
+        ours = replies(ask, program)
+    with running(program, tmp_path / "theirs", by="flask-limiter", **environment) as ask:
+        theirs = replies(ask, program)
+    expected = [status for step in PROGRAMS[program] for status in step.statuses]
+    assert [status for _, status, _, _ in ours] == expected
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert mine == reference

@@ -106,6 +106,14 @@ def _ask_in_parts(state: AppState, group: Sequence[Asked], mode: int) -> bool:
     return allowed
 
 
+def by_counter(metas: Sequence[Asked]) -> list[Asked]:
+    """The first of these meta limits for each counter, which is to be asked once only."""
+    found: dict[object, Asked] = {}
+    for asked in metas:
+        found.setdefault((asked.entry.bound, asked.key), asked)
+    return list(found.values())
+
+
 def as_key(key: object) -> tuple[str, str]:
     """What a key function returned: as text, and as the storage is given it; "" for nothing."""
     if not key:
@@ -149,7 +157,7 @@ class FullCheck:
         self.conclude()
 
     def sort(self, metas: list[Asked], asked: list[Asked]) -> None:
-        self.metas = metas
+        self.metas = by_counter(metas)
         # Shadow limits are asked by themselves. If all are, they go as others do until the end.
         self.shadows = [] if self.state.shadow else [a for a in asked if a.entry.shadow]
         self.firm = [a for a in asked if not a.entry.shadow] if self.shadows else asked
@@ -360,7 +368,7 @@ class FullCheck:
     def count_breach(self, failed: Sequence[Entry]) -> None:
         """The meta limits count a refusal."""
         entries = [*self.check.global_metas, *(meta for entry in failed for meta in entry.metas)]
-        asked = self.prepare_all(list(dict.fromkeys(entries)))
+        asked = by_counter(self.prepare_all(list(dict.fromkeys(entries))))
         if not asked:
             return
         for a in asked:

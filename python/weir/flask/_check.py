@@ -206,8 +206,12 @@ class Check:
         if before is not None and before.key_func is self.key_func is get_remote_address:
             # The same question about the same client, a moment ago.
             asked_already = {(meta.bound, meta.scope) for meta in before.metas}
+        # One counter, one question: one that denies at 2 must not deny at 1 if it is asked twice.
+        metas_by_counter = {(meta.bound, meta.scope): meta for meta in reversed(self.metas)}
         self.looked_metas = tuple(
-            meta for meta in self.metas if (meta.bound, meta.scope) not in asked_already
+            meta
+            for counter, meta in reversed(metas_by_counter.items())
+            if counter not in asked_already
         )
         metas = list(enumerate(self.looked_metas, len(self.entries)))
         watched = [(i, self.entries[i]) for i in self.watched]

@@ -30,12 +30,18 @@ def get_remote_address() -> str:
     Without an address (a Unix socket) it is ``127.0.0.1``.
     """
     context = require_context()
-    request = context.request
-    address = request.remote_addr
+    address = context.request.remote_addr
+    if address and ":" not in address:
+        return address
+    return client_name(address, context.app.config.get(ConfigVars.IPV6_PREFIX))
+
+
+def client_name(address: str | None, ipv6_prefix: int | None = None) -> str:
+    """What a client at ``address`` is counted under; see :func:`get_remote_address`."""
     if not address:
         return "127.0.0.1"
     if ":" in address:
-        return _mask(address, context.app.config.get(ConfigVars.IPV6_PREFIX, _IPV6_PREFIX))
+        return _mask(address, _IPV6_PREFIX if ipv6_prefix is None else ipv6_prefix)
     return address
 
 

@@ -19,7 +19,13 @@ from flask_limiter.errors import RateLimitExceeded as Same
 from flask_limiter.util import get_remote_address, get_qualified_name
 from limits import RateLimitItemPerMinute, parse, parse_many
 from limits.limits import RateLimitItem
-from limits.storage import MemoryStorage, storage_from_string
+from flask_limiter.contrib.util import get_remote_address_cloudflare
+from limits.storage import MemcachedStorage, MemoryStorage, RedisStorage, storage_from_string
+from limits.storage.memory import MemoryStorage as Memory
+from limits.storage.redis_sentinel import RedisSentinelStorage
+
+assert Memory is MemoryStorage
+from flask_limiter.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 assert Same is RateLimitExceeded
@@ -36,6 +42,10 @@ try:
     from limits import aio
 except ImportError as error:
     print(type(error).__name__)
+try:
+    import limits.aio.storage
+except ModuleNotFoundError as error:
+    print(error)
 """
 
 
@@ -50,6 +60,7 @@ def run(*arguments: str, cwd: Path) -> str:
 
 
 EXPECTED = "__main__ ['an', 'argument'] weir.flask._limiter [200, 429]\nImportError\n"
+EXPECTED += "limits.aio has no counterpart in weir\n"
 
 
 def test_a_script(tmp_path: Path) -> None:

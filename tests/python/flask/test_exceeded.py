@@ -334,3 +334,22 @@ def test_a_shadow_limiter_refuses_nobody(make: Any, app: Flask, hello: None, get
     assert [reply.status_code for reply in replies] == [200] * 3
     assert "X-RateLimit-Limit" not in replies[2].headers
     assert limiter.counters == {"shadow_denied": 2}
+
+
+@pytest.mark.parametrize("other_key", [False, True])
+def test_meta_limits_with_one_counter_are_one(
+    make: Any, app: Flask, statuses: Any, clock: Any, other_key: bool
+) -> None:
+    """A limiter's and a limit's, here: each counts a refusal once, and refuses when it is full."""
+    limiter = make(meta_limits=["2 per day"])
+    meta = MetaLimit("2 per day", key_function=(lambda: "10.0.0.1") if other_key else None)
+    app.add_url_rule("/", "hello", limiter.limit("1 per minute", meta_limits=[meta])(lambda: ""))
+    app.add_url_rule("/other", "other", lambda: "")
+    assert statuses(2) == [200, 429]
+    clock.forward(60)
+    assert statuses(1) == [200]
+    assert statuses(1, "/other") == [200]
+    assert statuses(1) == [429]
+    clock.forward(60)
+    assert statuses(1) == [429]
+    assert statuses(1, "/other") == [429]

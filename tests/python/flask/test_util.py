@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from weir.flask import ConfigurationError, util
+from weir.flask.contrib.util import get_remote_address_cloudflare
 from weir.flask.util import get_remote_address, trusted_proxies
 
 
@@ -167,3 +168,17 @@ def test_proxy_fix_is_not_reported(
     app.add_url_rule("/", "hello", lambda: str(limiter.current_limit.request_args[0]))
     assert get("/", X_Forwarded_For="1.2.3.4").text == "1.2.3.4"
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3::1", "2001:db8:1:2::/64"),
+        ("", "127.0.0.1"),
+        (None, "127.0.0.1"),
+    ],
+)
+def test_the_client_that_cloudflare_names(header: str | None, key: str) -> None:
+    headers = {} if header is None else {"CF-Connecting-IP": header}
+    assert ask(get_remote_address_cloudflare, "10.0.0.1", headers) == key

@@ -1,0 +1,1 @@
+"""Recipes that Flask-Limiter has under this name."""
