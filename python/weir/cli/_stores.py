@@ -74,6 +74,10 @@ class Ruled(NamedTuple):
 By = Literal["denied", "allowed"]
 
 
+#: Names of tables that hold what is told of a Redis or Memcached, but no counters.
+_BESIDE_REMOTE = re.compile(r"-board\d+$", re.ASCII)
+
+
 class Counter(NamedTuple):
     """A limit that is in use, the store that counts it, and a key's parts around the client."""
 
@@ -102,6 +106,8 @@ class Store(ABC):
     ValueError for what is no rule."""
 
     uri: str
+    #: Who counts.
+    storage: StorageTypes
 
     @abstractmethod
     def counts(self) -> list[Counted]:
@@ -152,7 +158,7 @@ class LocalStore(Store):
 
     def __init__(self, uri: str, table: Table) -> None:
         self.uri = uri
-        self.table = table
+        self.storage = self.table = table
 
     def counts(self) -> list[Counted]:
         return [Counted(*counts) for counts in self.table.counts()]
@@ -241,6 +247,11 @@ def opened(context: click.Context, uri: str | None) -> Store:
             "auto:// to look at it from here"
         )
     if base in ("shm", "file"):
+        if _BESIDE_REMOTE.search(rest.partition("?")[0]) and context.command.name != "top":
+            raise Unable(
+                f"{shown(name)} is the board beside a remote store, which counts and keeps rules: give "
+                "that store's URI by --store"
+            )
         return LocalStore(name, local_table(name, rest))
     if base in _REMOTE:
         from ._remote import RemoteStore

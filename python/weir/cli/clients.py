@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from ._app import cli
+from ._app import Command, cli
 from ._bounds import strategy_of
-from ._errors import WARNED
+from ._errors import WARNED, Unreadable
+from ._limits import read_limits, strategy_choice, with_strategy
 from ._print import Cell, hint, say, say_json, table
 from ._stores import By, Counter, Ruled, Seen, Store, answering, is_hash, opened, store_options
 from ._words import count, iso, moment, shown, some, span
+
+_NONE_KNOWN = (
+    "no limit is known yet: weir.flask makes them known as it answers requests; "
+    "else say which by --limit"
+)
 
 #: How far down the list of the heaviest a client's place is looked for.
 RANKED = 1000
@@ -80,19 +86,64 @@ def rule_json(rule: Ruled | None) -> dict[str, Any] | None:
     }
 
 
+def _limit_options(command: Command) -> Command:
+    """The options that say which limits are meant."""
+    for option in (
+        click.option("--scope", metavar="TEXT", help="With --limit: what keys have after the client."),
+        click.option("--strategy", type=strategy_choice, help="With --limit: of those limits."),
+        click.option(
+            "--limit", "limits", metavar="LIMITS",
+            help="These limits, not those that weir.flask has made known.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+class Asked(NamedTuple):
+    """Which limits a command is about; without ``limits``: all that are known."""
+
+    limits: str | None
+    strategy: str | None
+    scope: str | None
+
+    def counters(self, store: Store, key: str) -> list[Counter]:
+        """The counters to look at."""
+        if self.limits is None and (self.strategy or self.scope is not None):
+            raise Unreadable("--strategy and --scope belong to --limit")
+        if is_hash(key):
+            return []
+        if self.limits is None:
+            return list(store.counters())
+        after = f"/{self.scope}" if self.scope else ""
+        limits = [with_strategy(limit, self.strategy) for limit in read_limits(self.limits)]
+        return [Counter(store.storage, limit, "", after) for limit in limits]
+
+
 @cli.command()
 @click.argument("key")
+@_limit_options
 @store_options
 @click.pass_context
-def show(context: click.Context, key: str, store_uri: str | None, as_json: bool) -> None:
+def show(
+    context: click.Context,
+    key: str,
+    limits: str | None,
+    strategy: str | None,
+    scope: str | None,
+    store_uri: str | None,
+    as_json: bool,
+) -> None:
     """Show what the client KEY has used of each limit, its rule, and its place among the heaviest.
 
     KEY is what the limiter's key function returns, an IP address as a rule; or # and 16 digits, as
-    `weir top` shows clients that are none. Nothing is charged.
+    `weir top` shows clients that are none. Nothing is charged. Without weir.flask, say which limits
+    by --limit: `limiter.hit(item, "ann", "login")` is `--limit 10/minute --scope login`.
     """
     with answering():
         store = opened(context, store_uri)
-        used = [] if is_hash(key) else [Used(counter, key) for counter in store.counters()]
+        counters = Asked(limits, strategy, scope).counters(store, key)
+        used = [Used(counter, key) for counter in counters]
         rule = store.rule_of(key)
         denied, entries = place_of(store, key, "denied")
         allowed, _ = place_of(store, key, "allowed")
@@ -119,7 +170,7 @@ def show(context: click.Context, key: str, store_uri: str | None, as_json: bool)
     elif is_hash(key):
         hint("weir: the counters of a client cannot be found by its hash; give the client itself")
     else:
-        hint("weir: no limit is known yet: they are once the application has answered a request")
+        hint(f"weir: {_NONE_KNOWN}")
     if entries:
         say()
         rows: list[list[Cell]] = [
@@ -153,13 +204,25 @@ def _used_row(used: Used) -> list[Cell]:
 
 @cli.command()
 @click.argument("key")
+@_limit_options
 @store_options
 @click.pass_context
-def reset(context: click.Context, key: str, store_uri: str | None, as_json: bool) -> None:
-    """Forget what the client KEY has used of each limit. Its rule stays: see `weir unlist`."""
+def reset(
+    context: click.Context,
+    key: str,
+    limits: str | None,
+    strategy: str | None,
+    scope: str | None,
+    store_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Forget what the client KEY has used of each limit. Its rule stays: see `weir unlist`.
+
+    KEY and --limit are as in `weir show`.
+    """
     with answering():
         store = opened(context, store_uri)
-        counters = [] if is_hash(key) else list(store.counters())
+        counters = Asked(limits, strategy, scope).counters(store, key)
         used = [Used(counter, key) for counter in counters]
         for counter in counters:
             counter.clear(key)
@@ -174,7 +237,7 @@ def reset(context: click.Context, key: str, store_uri: str | None, as_json: bool
         hint(
             "weir: the counters of a client cannot be found by its hash; give the client itself"
             if is_hash(key)
-            else "weir: no limit is known yet; nothing was cleared"
+            else f"weir: {_NONE_KNOWN}; nothing was cleared"
         )
     if not counters:
         context.exit(WARNED)

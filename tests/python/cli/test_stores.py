@@ -492,3 +492,32 @@ def test_a_table_whose_server_has_gone_is_said_to_be_removed(
     assert weir_json("top", "-s", store)["health"]["removed"] is False
     monkeypatch.setattr("weir.cli.top.time.sleep", lambda _: package.unlink(store))
     assert "its server has ended" in weir("top", "--once", "-s", store).stdout
+
+
+def test_limits_of_a_program_without_flask(weir: Weir, weir_json: Any, store: str) -> None:
+    table = package.Table(store)
+    limiter = package.strategies.MovingWindowRateLimiter(table)
+    item = package.parse("10/minute")
+    for _ in range(4):
+        limiter.hit(item, "ann", "login")
+    options = ("--limit", "10/minute", "--strategy", "moving-window", "--scope", "login")
+    (limit,) = weir_json("show", "ann", *options, "-s", store)["limits"]
+    assert (limit["used"], limit["scope"], limit["strategy"]) == (4, "login", "moving-window")
+    assert weir_json("show", "ann", *options[:4], "-s", store)["limits"][0]["used"] == 0
+    assert weir("reset", "ann", *options, "-s", store).exit_code == 0
+    assert limiter.get_window_stats(item, "ann", "login").remaining == 10
+    assert "by --limit" in weir("show", "ann", "-s", store).stderr
+    assert weir("show", "ann", "--scope", "login", "-s", store).exit_code == 2
+    assert weir("show", "ann", "--limit", "ten", "-s", store).exit_code == 2
+
+
+def test_the_board_beside_a_remote_store_is_not_mistaken_for_it(weir: Weir) -> None:
+    name = f"test-cli-{uuid.uuid4()}-board123"
+    try:
+        package.Table(f"shm://{name}?keys=800")
+        for command in (["show", "me"], ["reset", "me"], ["block", "me", "--for", "1h"]):
+            result = weir(*command, "-s", f"shm://{name}")
+            assert (result.exit_code, "that store's URI" in result.stderr) == (4, True)
+        assert weir("top", "--once", "-s", f"shm://{name}").exit_code == 0
+    finally:
+        (SHM / f"weir.{name}").unlink(missing_ok=True)
