@@ -249,8 +249,8 @@ def opened(context: click.Context, uri: str | None) -> Store:
     if base in ("shm", "file"):
         if _BESIDE_REMOTE.search(rest.partition("?")[0]) and context.command.name != "top":
             raise Unable(
-                f"{shown(name)} is the board beside a remote store, which counts and keeps rules: give "
-                "that store's URI by --store"
+                f"{shown(name)} is the board beside a remote store, which counts and keeps "
+                "rules: give that store's URI by --store"
             )
         return LocalStore(name, local_table(name, rest))
     if base in _REMOTE:

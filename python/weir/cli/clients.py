@@ -89,7 +89,7 @@ def rule_json(rule: Ruled | None) -> dict[str, Any] | None:
 def _limit_options(command: Command) -> Command:
     """The options that say which limits are meant."""
     for option in (
-        click.option("--scope", metavar="TEXT", help="With --limit: what keys have after the client."),
+        click.option("--scope", metavar="TEXT", help="With --limit: the rest of the key."),
         click.option("--strategy", type=strategy_choice, help="With --limit: of those limits."),
         click.option(
             "--limit", "limits", metavar="LIMITS",
