@@ -29,6 +29,7 @@ struct slot {
     uint32_t cell;                /* WEIR_CELL_NONE: a new key */
     const struct weir_state *was; /* in the table, or all zero */
     struct weir_state state;      /* as it shall be */
+    bool look;                    /* no check of it may charge */
 };
 
 struct decision {
@@ -45,19 +46,25 @@ struct decision {
     struct weir_transaction txn;
 };
 
+/* Whether the check is told what it would be, and no more. */
+static inline bool looks(const struct weir_check *check) {
+    return check->flags & WEIR_CHECK_LOOK;
+}
+
 static inline bool valid(const struct weir_check *check) {
     const struct weir_limit *limit = check->limit;
     if (!limit || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len) ||
         check->client_len > WEIR_KEY_MAX || (!check->client && check->client_len))
         return false;
-    if (((uint32_t)check->label > WEIR_BOARD_LABELS) | (check->flags != 0))
+    if (((uint32_t)check->label > WEIR_BOARD_LABELS) | ((check->flags & ~WEIR_CHECK_LOOK) != 0))
         return false;
     return (limit->amount | limit->burst | limit->max_delay_ns | check->cost) >= 0 &&
            limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
            limit->max_delay_ns <= limit->period_ns && (uint32_t)limit->strategy < WEIR_STRATEGIES;
 }
 
-int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks, size_t n) {
+int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks,
+                         size_t n) {
     if (!table || !checks || n == 0)
         return WEIR_EINVAL;
     if (n > WEIR_CHECKS_MAX)
@@ -80,7 +87,8 @@ static void name_slots(struct decision *d) {
             same++;
         d->slot_of[i] = (uint8_t)same;
         if (same == d->slots)
-            d->slots++;
+            d->slot[d->slots++].look = true;
+        d->slot[same].look &= looks(check);
     }
 }
 
@@ -115,7 +123,7 @@ static void read_states(struct decision *d) {
     bool moved = false;
     for (uint32_t i = 0; i < d->slots; i++) {
         d->slot[i].cell = weir_cell_find(d->table, d->slot[i].fingerprint);
-        if (d->slot[i].cell == WEIR_CELL_NONE && d->mode != WEIR_TEST)
+        if (d->slot[i].cell == WEIR_CELL_NONE && d->mode != WEIR_TEST && !d->slot[i].look)
             moved |= weir_cell_make_room(&d->txn, d->slot[i].fingerprint, d->now_ns);
     }
     for (uint32_t i = 0; i < d->slots; i++) {
@@ -131,25 +139,37 @@ static void read_states(struct decision *d) {
 static int64_t summed_cost(const struct decision *d, uint32_t i) {
     int64_t cost = d->checks[i].cost;
     for (uint32_t j = 0; j < i; j++)
-        if (d->slot_of[j] == d->slot_of[i] && d->verdicts[j].allowed &&
+        if (d->slot_of[j] == d->slot_of[i] && d->verdicts[j].allowed && !looks(&d->checks[j]) &&
             __builtin_add_overflow(cost, d->checks[j].cost, &cost))
             return INT64_MAX;
     return cost;
 }
 
 static int step(const struct weir_check *check, int64_t cost, int64_t now_ns, enum weir_mode mode,
-                bool charge, struct weir_lines *lines, struct weir_state *state,
-                struct weir_verdict *verdict) {
+                struct weir_lines *lines, struct weir_state *state, struct weir_verdict *verdict) {
     const struct weir_strategy_ops *strategy = weir_strategies[check->limit->strategy];
-    const struct weir_step step = {
-        .limit = check->limit, .now_ns = now_ns, .cost = cost, .charge = charge, .lines = lines};
+    struct weir_step step = {.limit = check->limit,
+                             .now_ns = now_ns,
+                             .cost = cost,
+                             .charge = mode != WEIR_TEST,
+                             .lines = lines};
     verdict->reserved = 0;
+    if (looks(check) && mode == WEIR_REFUND) {
+        step.cost = 0;
+    } else if (looks(check) && step.charge) {
+        struct weir_verdict ignored;
+        step.charge = false;
+        int rc = strategy->step(state, &step, verdict);
+        step.charge = true;
+        step.cost = 0; /* brings the counter to the present, as any other hit does */
+        return rc < 0 ? rc : strategy->step(state, &step, &ignored);
+    }
     return mode == WEIR_REFUND ? strategy->refund(state, &step, verdict)
                                : strategy->step(state, &step, verdict);
 }
 
 static int step_slot(struct decision *d, uint32_t i, int64_t cost, struct weir_verdict *verdict) {
-    return step(&d->checks[i], cost, d->now_ns, d->mode, d->mode != WEIR_TEST, &d->txn.lines,
+    return step(&d->checks[i], cost, d->now_ns, d->mode, &d->txn.lines,
                 &d->slot[d->slot_of[i]].state, verdict);
 }
 
@@ -254,11 +274,15 @@ static void mark_all(struct decision *d) {
     }
 }
 
-/* Of limits of which one denied, only those that denied count anything, unless each is its own decision. */
+/*
+ * Of limits of which one denied, only those that denied count anything, unless each is its own decision. Nor
+ * does a look that let it pass.
+ */
 static void count_all(const struct decision *d) {
     for (uint32_t i = 0; i < d->n; i++) {
         const struct slot *slot = &d->slot[d->slot_of[i]];
-        if (!d->denied || d->mode == WEIR_EACH || !d->verdicts[i].allowed)
+        if (!d->verdicts[i].allowed ||
+            ((!d->denied || d->mode == WEIR_EACH) && !looks(&d->checks[i])))
             weir_board_count(d->table, &d->checks[i], &d->verdicts[i], slot->fingerprint,
                              weir_cell_stripe(d->table, slot->fingerprint), slot->cell,
                              slot->state.heavy, d->now_ns);
@@ -301,7 +325,7 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
     bool fresh = cell == WEIR_CELL_NONE;
     struct weir_state *was = fresh ? NULL : &table->cell[cell].state;
     struct weir_state state = fresh ? never_seen : *was;
-    rc = step(check, check->cost, now_ns, mode, mode != WEIR_TEST, &txn.lines, &state, verdict);
+    rc = step(check, check->cost, now_ns, mode, &txn.lines, &state, verdict);
     if (rc < 0 || mode == WEIR_TEST)
         goto out;
     mark(&state, check, verdict);
@@ -324,7 +348,7 @@ static int attempt_one(struct weir_table *table, const struct weir_check *check,
                                                      .state = empty ? NULL : &state};
     weir_transaction_commit(&txn);
 count:
-    if (mode != WEIR_REFUND)
+    if (mode != WEIR_REFUND && (!looks(check) || !verdict->allowed))
         weir_board_count(table, check, verdict, fingerprint, stripe, cell, state.heavy, now_ns);
 out:
     weir_transaction_end(&txn);
@@ -341,6 +365,7 @@ static void shed(struct weir_table *table, const struct weir_check *check,
     struct weir_verdict verdict;
     nothing.cost = 0;
     nothing.label = 0;
+    nothing.flags = 0;
     (void)attempt_one(table, &nothing, fingerprint, now_ns, WEIR_HIT, &verdict);
 }
 

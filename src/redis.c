@@ -23,6 +23,7 @@
 #include "strategy/strategy.h"
 
 #define WIDE 16
+#define LOOK 32
 #define NS_PER_US 1000
 #define COUNT_MAX (INT64_C(1) << 47)       /* of a narrow check: sums stay exact */
 #define LEVEL_MAX ((u128)1 << 51)          /* as well */
@@ -125,6 +126,8 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
         WEIR_REFUND) /* two windows full, or a bucket and what a clock that steps back adds */
         most = 2 * (most + (uint64_t)limit->amount);
     numbers.number[0] = at_most(check->cost, most);
+    if (mode == WEIR_REFUND && (check->flags & WEIR_CHECK_LOOK))
+        numbers.number[0] = 0;
     return numbers;
 }
 
@@ -143,7 +146,8 @@ static char *put_double(char *to, int64_t value) {
 
 static char *put_check(char *to, const struct weir_check *check, int32_t mode, int slot) {
     struct numbers numbers = numbers_of(check, mode);
-    *to++ = (char)(check->limit->strategy + (numbers.wide ? WIDE : 0));
+    *to++ = (char)(check->limit->strategy + (numbers.wide ? WIDE : 0) +
+                   (check->flags & WEIR_CHECK_LOOK ? LOOK : 0));
     *to++ = (char)slot;
     for (int i = 0; i < 5; i++)
         to = put_double(to, numbers.number[i]);

@@ -205,6 +205,10 @@ enum weir_mode {
     WEIR_REFUND, /* give `cost` back to each limit, never above full; always allowed */
 };
 
+enum weir_check_flags {
+    WEIR_CHECK_LOOK = 1, /* not charged in any mode, as by WEIR_TEST; but if it denies, nothing is charged */
+};
+
 /* One limit to ask: who (`key`), which limit, how much. Borrowed for the call only. */
 struct weir_check {
     const struct weir_limit *limit;
@@ -215,7 +219,7 @@ struct weir_check {
                            weir/board.h lists; NULL: nobody in particular */
     size_t client_len;  /* 0 to WEIR_KEY_MAX; 0: nobody in particular */
     int32_t label;      /* what to count it under, from weir_board_label(); 0: not counted */
-    int32_t flags;      /* 0 */
+    int32_t flags;      /* of enum weir_check_flags; 0: none */
 };
 
 /* What a rule about the client said (weir/rules.h). */

@@ -51,6 +51,7 @@ struct core_state {
     PyTypeObject *limiter_type;
     PyTypeObject *gate_type;
     PyTypeObject *door_type;
+    PyTypeObject *look_type;
     PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
     PyTypeObject *stats_type;
     PyTypeObject *granularity_type;

@@ -274,11 +274,30 @@ static int add_errors(PyObject *module, struct core_state *state) {
     return state->table_error ? 0 : -1;
 }
 
-static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+static PyType_Slot look_slots[] = {
+    {Py_tp_doc,
+     (void *)PyDoc_STR(
+         "Look(cost)\n--\n\n"
+         "A cost of Storage.decide() that is not charged: its limit is only looked at, as\n"
+         "in a TEST. But if it denies, nothing is charged.")},
+    {0, NULL},
+};
+
+static PyType_Spec look_spec = {
+    .name = "weir.Look",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = look_slots,
+};
+
+static PyTypeObject *add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
     if (type && PyModule_AddType(module, (PyTypeObject *)type) < 0)
         Py_CLEAR(type);
     return (PyTypeObject *)type;
+}
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
+    return add_subtype(module, spec, NULL);
 }
 
 static int add_types(PyObject *module, struct core_state *state) {
@@ -287,7 +306,8 @@ static int add_types(PyObject *module, struct core_state *state) {
                    (state->table_type = add_type(module, &core_table_spec)) &&
                    (state->limiter_type = add_type(module, &core_limiter_spec)) &&
                    (state->gate_type = add_type(module, &core_gate_spec)) &&
-                   (state->door_type = add_type(module, &core_door_spec))
+                   (state->door_type = add_type(module, &core_door_spec)) &&
+                   (state->look_type = add_subtype(module, &look_spec, &PyLong_Type))
                ? core_tuples_init(module, state)
                : -1;
 }
@@ -336,6 +356,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->limiter_type);
     Py_VISIT(state->gate_type);
     Py_VISIT(state->door_type);
+    Py_VISIT(state->look_type);
     Py_VISIT(state->verdict_type);
     Py_VISIT(state->stats_type);
     Py_VISIT(state->granularity_type);
@@ -358,6 +379,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->limiter_type);
     Py_CLEAR(state->gate_type);
     Py_CLEAR(state->door_type);
+    Py_CLEAR(state->look_type);
     Py_CLEAR(state->verdict_type);
     Py_CLEAR(state->stats_type);
     Py_CLEAR(state->granularity_type);

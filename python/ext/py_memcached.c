@@ -16,6 +16,7 @@ struct memcached_check {
     int64_t cost;
     PyObject *name; /* bytes */
     char counts;
+    char look;
 };
 
 #define SELF(object) ((struct memcached_check *)(object))
@@ -111,6 +112,7 @@ static PyObject *check_asking(PyObject *object, PyObject *cost) {
     other->limit = self->limit;
     other->cost = count;
     other->counts = self->counts;
+    other->look = self->look;
     other->name = Py_NewRef(self->name);
     return (PyObject *)other;
 }
@@ -151,6 +153,8 @@ static PyMemberDef check_members[] = {
      PyDoc_STR("Of the counter.")},
     {"counts", T_BOOL, offsetof(struct memcached_check, counts), READONLY,
      PyDoc_STR("Whether the server itself can count this limit.")},
+    {"look", T_BOOL, offsetof(struct memcached_check, look), READONLY,
+     PyDoc_STR("Whether it is only looked at.")},
     {"cost", T_LONGLONG, offsetof(struct memcached_check, cost), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -184,6 +188,7 @@ static PyObject *new_check(PyTypeObject *type, struct core_state *state,
     self->limit = *check->limit;
     self->cost = check->cost;
     self->counts = (char)weir_memcached_counts(check->limit);
+    self->look = (check->flags & WEIR_CHECK_LOOK) != 0;
     self->name = PyBytes_FromStringAndSize(name, len);
     if (!self->name)
         Py_CLEAR(self);

@@ -66,13 +66,16 @@ static int request_check(struct core_request *request, struct core_state *state,
         return -1;
     }
     struct weir_check *check = &request->check[i];
-    *check = (struct weir_check){.limit = &((struct core_limit *)limit)->limit,
-                                 .cost = 1};
+    *check = (struct weir_check){.limit = &((struct core_limit *)limit)->limit, .cost = 1};
     if (table)
         check->label = core_label(table, (struct core_limit *)limit);
-    if (request->costs &&
-        core_count(PySequence_Fast_GET_ITEM(request->costs, i), "cost", &check->cost) < 0)
-        return -1;
+    if (request->costs) {
+        PyObject *cost = PySequence_Fast_GET_ITEM(request->costs, i);
+        if (core_count(cost, "cost", &check->cost) < 0)
+            return -1;
+        if (Py_TYPE(cost) == state->look_type)
+            check->flags = WEIR_CHECK_LOOK;
+    }
     return request_key(request, table, (struct core_limit *)limit, i);
 }
 

@@ -23,6 +23,17 @@ TEST: Final[int]
 EACH: Final[int]
 REFUND: Final[int]
 
+class Look(int):
+    """A cost of :meth:`weir.storage.Storage.decide` that is not charged.
+
+    Its limit is only looked at, as in a ``TEST``. But if it denies, nothing is charged.
+
+    >>> from weir import Limit, Look, Table
+    >>> table = Table("memory://?keys=1000")
+    >>> table.decide([Limit(1), Limit(9)], "alice", [Look(1), 1])[0].remaining
+    1
+    """
+
 class WeirError(Exception):
     """Base of all errors. ``code`` is libweir's, e.g. ``"ENOSPC"``."""
 
@@ -541,6 +552,9 @@ class MemcachedCheck:
     @property
     def counts(self) -> bool:
         """Whether the server itself can count this limit."""
+    @property
+    def look(self) -> bool:
+        """Whether it is only looked at."""
     @property
     def cost(self) -> int: ...
     @property

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ._auto import open_board
-from ._core import EACH, HIT, REFUND, Decision, Limit, Table
+from ._core import EACH, HIT, REFUND, Decision, Limit, Look, Table
 from ._meters import StoreMeters
 from .boards import RULES_MAX, Boards, apply_rules, snapshot
 from .errors import ConfigurationError, StorageError
@@ -73,6 +73,21 @@ def name_of(storage: object) -> str:
     return shown(name) if isinstance(name, str) else type(storage).__name__
 
 
+def note(
+    board: Table, limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None, said: Decision
+) -> None:
+    """Note what was said of these limits, but not that a look let it pass."""
+    if costs is not None and Look in map(type, costs):
+        told = [i for i, cost in enumerate(costs) if type(cost) is not Look or not said[i].allowed]
+        if not told:
+            return
+        if not isinstance(keys, str | bytes):
+            keys = [keys[i] for i in told]
+        limits = [limits[i] for i in told]
+        said = Decision([said[i] for i in told], 0, said.now)
+    board.note(limits, keys, said)
+
+
 class Watched(Storage):
     """``storage``, whose decisions are noted on ``board``, whose rules hold for it.
 
@@ -83,12 +98,12 @@ class Watched(Storage):
     def __init__(self, storage: StorageTypes, board: Table) -> None:
         super().__init__(getattr(storage, "uri", None))
         self.storage = storage
+        self.LOOKS = getattr(storage, "LOOKS", False)
         self.board = board
         self.name = name_of(storage)
         self.meters = StoreMeters(board, self.name)
         self._ask = storage.decide
         self._ruled = board.ruled
-        self._note = board.note
         self._next_beat = 0.0
         self._forgotten = 0
         self._timed = False
@@ -123,7 +138,7 @@ class Watched(Storage):
             if began:
                 self.meters.answered(monotonic() - began)
         if mode in (HIT, EACH):
-            self._note(limits, keys, decision)
+            note(self.board, limits, keys, costs, decision)
         if decision.now >= self._next_beat or decision.now < self._next_beat - 2:
             self._next_beat = decision.now + _BEAT
             self._forget_denials()
@@ -148,7 +163,7 @@ class Watched(Storage):
             return decision
         ruled = self._ruled(limits, keys)
         if mode in (HIT, EACH):
-            self._note(limits, keys, ruled or decision)
+            self.board.note(limits, keys, ruled or decision)
         return ruled or decision
 
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
@@ -192,6 +207,7 @@ class StandIn(Storage):
     def __init__(self, storage: StorageTypes, watched: Watched) -> None:
         super().__init__(getattr(storage, "uri", None))
         self.storage = storage
+        self.LOOKS = isinstance(storage, Table) or getattr(storage, "LOOKS", False)
         self.watched = watched
 
     def decide(
@@ -209,7 +225,7 @@ class StandIn(Storage):
         if decision is None:
             decision = self.storage.decide(limits, keys, costs, mode)
         if mode in (HIT, EACH):
-            self.watched.board.note(limits, keys, decision)
+            note(self.watched.board, limits, keys, costs, decision)
         return decision
 
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:

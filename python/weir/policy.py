@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ._core import HIT, REFUND, Decision, Limit, Verdict
+from ._core import HIT, REFUND, Decision, Limit, Table, Verdict
 from .errors import ConfigurationError, StorageError
 from .storage import Storage, StorageTypes, deciding, storage_from_string
 from .stores._common import monotonic
@@ -76,6 +76,11 @@ class Guarded(Storage):
         self.policy = policy
         #: The store that decides meanwhile; ``None`` unless the policy is ``"local"``.
         self.fallback: StorageTypes | None = _opened(fallback) if policy == "local" else None
+        self.LOOKS = all(
+            isinstance(store, Table) or getattr(store, "LOOKS", False)
+            for store in (self.storage, self.fallback)
+            if store is not None
+        )
         #: Whether the store is known to be away.
         self.away = False
         #: ``failures`` of the store, ``switches`` away from it and ``returns`` to it, and requests

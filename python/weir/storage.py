@@ -108,6 +108,9 @@ class Storage(ABC):
     #: Schemes of the URIs that :func:`storage_from_string` gives to this class.
     STORAGE_SCHEME: ClassVar[Sequence[str]] = ()
 
+    #: Whether :meth:`decide` knows costs that are only looked at, :class:`weir.Look`.
+    LOOKS: bool = False
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for scheme in cls.__dict__.get("STORAGE_SCHEME", ()):
@@ -132,7 +135,8 @@ class Storage(ABC):
         keys: one for each limit, its identifiers joined as by :func:`weir.join_key`; or one str
         or bytes for all. What counts for limit and key is named uniquely by
         ``limit.full_key(key)`` and the limit's strategy: ``LIMITER/alice/10/1/minute``.
-        costs: one for each limit, 0 or more; ``None``: 1 each.
+        costs: one for each limit, 0 or more; ``None``: 1 each. A :class:`weir.Look` is not charged,
+        but denies as others do; only a class that says so by ``LOOKS`` is given such.
         mode: ``HIT``, ``TEST`` (charge nothing), ``EACH`` (charge what has room even if another
         limit denies) or ``REFUND`` (give back, never above full; always allowed).
 

@@ -3,7 +3,7 @@
 --   KEYS     a name for each counter; those of moving windows come last
 --   ARGV[1]  packed: mode (0 hit, 1 test, 2 each, 3 refund), number of checks, number of counters that are
 --            no moving windows, whether the time is given, the clock; then for each check its strategy
---            (+ 16: wide), its place in KEYS and five numbers, the first of which is the cost. The clock
+--            (+ 16: wide; + 32: only looked at), its place in KEYS and five numbers, the first of which is the cost. The clock
 --            is the time itself if it is given, else what to add to the server's
 --   reply    packed: the time; for each check: allowed, retry_after (-1: never), delay; for each check:
 --            remaining, reset_at
@@ -427,7 +427,7 @@ end
 
 local big, scale, open_log, moving_window, keep_log -- made when needed
 local asked = mode == 1 and {} -- of each counter what earlier checks would have taken: nothing is charged
-local charge = mode == 3 and -1 or mode == 1 and 0 or 1 -- 1: what is allowed; -1: give back
+local whole = mode == 3 and -1 or mode == 1 and 0 or 1 -- 1: charge what is allowed; -1: give back
 local denied, first, second = false, '', ''
 
 for round = 1, 2 do
@@ -436,8 +436,10 @@ for round = 1, 2 do
     for slot = plain + 1, #KEYS do is[slot] = false end
     for _ = 1, checks do
         local kind, slot, cost, amount, x, y, z, after = take('<BBddddd', args, at)
-        local wide, zero, one, period = false, 0, 1, x
+        local wide, zero, one, period, charge = false, 0, 1, x, whole
         at = after
+        local look = kind > 31
+        if look then kind, charge = kind - 32, 0 end
         if kind > 15 then
             big = big or make_big(pack, take)
             cost, amount, x, y, z = big.arguments(args, after)
@@ -637,7 +639,7 @@ for round = 1, 2 do
             end
         end
 
-        if asked and allowed then asked[slot] = cost end
+        if asked and allowed and not look then asked[slot] = cost end
         if round == 1 then
             denied = denied or not allowed
             if LATEST < retry then retry = LATEST end

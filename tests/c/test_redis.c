@@ -373,11 +373,11 @@ static void compare(struct weir_table *table, const struct weir_check *checks, s
             continue;
         for (size_t j = 0; j < n; j++) {
             const struct weir_limit *l = checks[j].limit;
-            print_message("%s %lld per %lld ns burst %lld max_delay %lld key %.*s cost %lld\n",
-                          weir_strategy_name(l->strategy), (long long)l->amount,
-                          (long long)l->period_ns, (long long)l->burst, (long long)l->max_delay_ns,
-                          (int)checks[j].key_len, (const char *)checks[j].key,
-                          (long long)checks[j].cost);
+            print_message(
+                "%s %lld per %lld ns burst %lld max_delay %lld key %.*s cost %lld look %d\n",
+                weir_strategy_name(l->strategy), (long long)l->amount, (long long)l->period_ns,
+                (long long)l->burst, (long long)l->max_delay_ns, (int)checks[j].key_len,
+                (const char *)checks[j].key, (long long)checks[j].cost, checks[j].flags);
             show("table", &local[j]);
             show("server", &remote[j]);
         }
@@ -534,6 +534,8 @@ static void story(int number) {
         for (size_t i = 0; i < n; i++) {
             size_t which = (size_t)random_below(count);
             checks[i] = check_of(&limits[which], keys[which], draw_cost(&limits[which]));
+            if (random_below(4) == 0)
+                checks[i].flags = WEIR_CHECK_LOOK;
         }
         int mode = random_below(9) < 6 ? WEIR_HIT : (int)(1 + random_below(3));
         snprintf(where, sizeof where, "WEIR_SEED=%" PRIu64 ", story %d", seed, number);

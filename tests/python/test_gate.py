@@ -35,14 +35,16 @@ class Both:
         if kind == "Gate":
             self.gate = Gate(self.table, looked, counted, prefix, "slot", None)
         else:
-            state: Any = types.SimpleNamespace(decide=self.table.decide, board=self.table)
+            state: Any = types.SimpleNamespace(
+                decide=self.table.decide, board=self.table, looks="at once" in kind
+            )
             self.gate = StoreGate(state, limits_of(*looked), limits_of(*counted), prefix)
 
     def left(self, limit: Limit, key: str) -> int:
         return self.table.decide([limit], key, None, TEST)[0].remaining
 
 
-@pytest.fixture(params=["Gate", "StoreGate"])
+@pytest.fixture(params=["Gate", "StoreGate", "StoreGate, at once"])
 def kind(request: Any) -> str:
     return str(request.param)
 
@@ -103,7 +105,9 @@ def test_charging_afterwards(kind: str) -> None:
         with pytest.raises(ValueError, match="another gate"):
             later.charge("alice", both.table.decide([MINUTE], "x"))
     else:
-        state: Any = types.SimpleNamespace(decide=both.table.decide, board=both.table)
+        state: Any = types.SimpleNamespace(
+            decide=both.table.decide, board=both.table, looks="at once" in kind
+        )
         counted = limits_of((HOUR, "/h", 1, 1), (MINUTE, "/m", 9, 0))
         later = StoreGate(state, [], counted, "")
     after = later.charge("alice", decision)
@@ -120,7 +124,7 @@ def test_each_is_the_mode_of_charging() -> None:
         modes.append(arguments[3])
         return Table().decide(*arguments)
 
-    state: Any = types.SimpleNamespace(decide=decide, board=Table())
+    state: Any = types.SimpleNamespace(decide=decide, board=Table(), looks=True)
     gate = StoreGate(state, [], limits_of((MINUTE, "", 1, 0)), "")
     gate.charge("alice", gate.ask("alice"))
     assert modes == [HIT, EACH]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from flask.wrappers import Response
 
-from weir._core import CHECKS_MAX, EACH, HIT, REFUND, TEST, Decision, Verdict, join_key
+from weir._core import CHECKS_MAX, EACH, HIT, REFUND, TEST, Decision, Look, Verdict, join_key
 from weir.audit import Breach
 
 from ._context import current_context
@@ -63,16 +63,21 @@ class Asked:
         self.rule = ""
 
 
-def ask(state: AppState, group: Sequence[Asked], mode: int) -> bool:
-    """Decide these limits at once and keep their verdicts. True: none of them denied."""
+def ask(state: AppState, group: Sequence[Asked], mode: int, looked: int = 0) -> bool:
+    """Decide these limits at once and keep their verdicts. True: none of them denied.
+
+    looked: that many of them, the first, are only looked at; the state must say that it ``looks``.
+    """
     decide = state.decide
+    costs = [asked.cost for asked in group]
+    costs[:looked] = map(Look, costs[:looked])
     try:
         if len(group) > CHECKS_MAX:
             return _ask_in_parts(state, group, mode)
         decision = decide(
             [asked.bound for asked in group],
             [asked.key for asked in group],
-            [asked.cost for asked in group],
+            costs,
             mode,
         )
     except StoreFailedError:
@@ -140,11 +145,27 @@ class FullCheck:
         """Decide the check."""
         self.sort(self.prepare_all(self.check.metas), self.prepare_all(self.check.entries))
         looked = [*self.metas, *self.watched]
-        if looked and not ask(self.state, looked, TEST):
+        together = self.can_ask_together(looked)
+        if together:
+            self.passed = ask(self.state, [*looked, *self.counted], HIT, len(looked))
+        elif looked and not ask(self.state, looked, TEST):
             self.note_refusal(looked)
         self.watch_metas()
-        self.count()
+        if not together:
+            self.count()
+        self.count_shadows()
         self.conclude()
+
+    def can_ask_together(self, looked: Sequence[Asked]) -> bool:
+        """Whether one decision does for what is looked at and for what is charged then."""
+        state = self.state
+        return (
+            bool(looked and self.counted)
+            and len(looked) + len(self.counted) <= CHECKS_MAX
+            and state.looks
+            and not (self.each or state.shadow)
+            and not any(asked.entry.shadow for asked in self.metas)
+        )
 
     def resume(self, key: str, decision: Decision) -> None:
         """Go on where the fast path found that something was denied."""
@@ -204,8 +225,11 @@ class FullCheck:
             self.passed = ask(state, self.counted, mode) and self.passed
             if mode == TEST:
                 self.note_refusal(self.counted)
+
+    def count_shadows(self) -> None:
+        """The shadow limits count by themselves; what they say refuses nobody."""
         for asked in self.shadows:
-            ask(state, [asked], HIT if self.passed or self.each else TEST)
+            ask(self.state, [asked], HIT if self.passed or self.each else TEST)
 
     def note_refusal(self, looked: Sequence[Asked]) -> None:
         """Note those that deny of limits that were only looked at: looks count nothing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from weir._core import EACH, HIT, TEST, Decision, Gate, Table, Verdict, join_key
+from weir._core import EACH, HIT, TEST, Decision, Gate, Look, Table, Verdict, join_key
 
 if TYPE_CHECKING:
     from ._check import Check, Entry
@@ -46,6 +46,12 @@ class StoreGate:
         self.note = state.board.note
         self.looked = Group(looked)
         self.counted = Group(counted)
+        #: All at once, in the order of their places, if the storage can.
+        self.together: Group | None = None
+        if looked and counted and state.looks:
+            self.together = Group(sorted([*looked, *counted], key=lambda placed: placed[0]))
+            for place, entry in looked:
+                self.together.costs[place] = Look(entry.cost)
         self.prefix = prefix
         self.size = len(looked) + len(counted)
 
@@ -55,6 +61,8 @@ class StoreGate:
     def ask(self, who: str, /) -> Decision:
         """Look at the limits that are only looked at; charge the others if none denies."""
         text = self.prefix + join_key(who)
+        if self.together is not None:
+            return self._decide(self.together, text, HIT)
         verdicts: list[Verdict | None] = [None] * self.size
         deciding = -1
         allowed = True

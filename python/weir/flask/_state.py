@@ -173,6 +173,12 @@ class AppState:
         self.decide = storage.decide
         self.forget_plans()
 
+    @property
+    def looks(self) -> bool:
+        """Whether what decides now can look at some limits and charge others in one decision."""
+        store = getattr(self.decide, "__self__", None)
+        return isinstance(store, Table) or bool(getattr(store, "LOOKS", False))
+
     def _configure_store(self, options: Options, config: Any) -> None:
         """What surrounds the store that was opened: its board, and what stands in for it."""
         policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)

@@ -224,6 +224,8 @@ def _delete(client: Any, name: bytes) -> None:
 class MemcachedStorage(Storage):
     """One server or several, among which the counters are spread.
 
+    What is only looked at is told as it is before the others of its decision are charged.
+
     :param uri: ``memcached://host:11211,host:11211`` or ``memcached:///path/of/a/socket``
     :param key_prefix: the first part of all names
     :param remember_denials: seconds for which a denial may be told again without asking; 0: never
@@ -234,6 +236,8 @@ class MemcachedStorage(Storage):
     """
 
     times_itself = True
+
+    LOOKS = True
 
     def __init__(
         self,
@@ -331,7 +335,9 @@ class MemcachedStorage(Storage):
         if self._pid != os.getpid():
             self._after_fork()
         checks = memcached_checks(self._prefix, limits, keys, costs)
-        request = b"%d " % mode + b" ".join(b"%b %d" % (check.name, check.cost) for check in checks)
+        request = b"%d " % mode + b" ".join(
+            b"%b %d%b" % (check.name, check.cost, b"?" if check.look else b"") for check in checks
+        )
         if self._denials.entries and mode <= TEST:
             known = self._denials.get(request)
             if known is not None:
@@ -363,7 +369,7 @@ class MemcachedStorage(Storage):
         for check in checks:
             before = asked.get(check.name, 0)
             verdict = self.look(check.asking(min(check.cost + before, 2**63 - 1)), now)
-            if verdict.allowed:
+            if verdict.allowed and not check.look:
                 asked[check.name] = check.cost + before
             verdicts.append(verdict)
         return verdicts
@@ -383,6 +389,8 @@ class MemcachedStorage(Storage):
 
     def charge(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
         """Charge one limit, if it allows it, or give back."""
+        if check.look:
+            return self.look(check.asking(0) if mode == REFUND else check, now)
         if not self.counts(check):
             return self.update(check, mode, now)
         if mode == REFUND:
@@ -586,7 +594,7 @@ class _Hit:
         storage = self._storage
         places = [i for i, check in enumerate(self._checks) if storage.counts(check)]
         asked = [
-            (check, _CHARGE if 0 < check.cost <= check.amount else _LOOK)
+            (check, _CHARGE if 0 < check.cost <= check.amount and not check.look else _LOOK)
             for check in (self._checks[i] for i in places)
         ]
         for i, (check, what), count in zip(places, asked, storage.count(asked), strict=True):
@@ -599,8 +607,12 @@ class _Hit:
         """The others, one after the other in the order of their names, until one denies."""
         places = [i for i, verdict in enumerate(self._verdicts) if verdict is None]
         allowed = all(verdict.allowed for verdict in self._verdicts if verdict)
-        for i in sorted(places, key=lambda i: self._checks[i].name):
-            if allowed:
+        # Those that are only looked at first: if they deny, nothing need be given back.
+        for i in sorted(places, key=lambda i: (not self._checks[i].look, self._checks[i].name)):
+            if self._checks[i].look:
+                verdict = self._storage.look(self._checks[i], self._now)
+                allowed = allowed and verdict.allowed
+            elif allowed:
                 verdict = self._storage.update(self._checks[i], HIT, self._now)
                 allowed = verdict.allowed
                 if allowed and self._checks[i].cost > 0:

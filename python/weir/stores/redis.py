@@ -174,6 +174,8 @@ def _with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any
 class _Remembering(Storage):
     """What all Redis stores share: commands, remembered denials, errors."""
 
+    LOOKS = True
+
     times_itself = True
 
     def __init__(

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import sys
 import threading
 import time
@@ -15,9 +16,12 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from flask import Flask
 
 import weir
 from weir import EACH, REFUND, TEST, Limit, StorageError
+from weir.flask import Limiter
+from weir.flask.util import get_remote_address
 from weir.storage import storage_from_string
 from weir.stores.redis import RedisStorage, _Lane
 
@@ -105,6 +109,30 @@ def test_a_check_is_one_trip_whatever_it_asks(servers: Any, store: Any) -> None:
         store.decide(THREE, "a", None, mode)
         store.decide(THREE[:1], "a", None, mode)
     assert servers.redis.commands() == before + 8
+
+
+@pytest.mark.parametrize("key_func", [get_remote_address, lambda: "somebody"])
+def test_trips_of_a_request(servers: Any, key_func: Callable[[], str]) -> None:
+    """What is only looked at goes with what is charged."""
+    app = Flask(__name__)
+    limiter = Limiter(key_func, app=app, storage_uri=servers.redis.uri, meta_limits=["5 per hour"])
+
+    @app.get("/")
+    @limiter.limit("100 per minute; 1000 per hour")
+    @limiter.limit("3 per minute", deduct_when=lambda response: response.status_code == 200)
+    def view() -> str:
+        return "done"
+
+    client = app.test_client()
+    assert client.get("/").status_code == 200
+    before = servers.redis.commands()
+    assert client.get("/").status_code == 200
+    # The meta limits before the view; its own; and once more when the response is known.
+    assert servers.redis.commands() == before + 3
+    assert [client.get("/").status_code for _ in range(2)] == [200, 429]
+    with servers.redis.client() as server:
+        (name,) = server.keys("*/100/1/minute")
+        assert struct.unpack("<dd", server.get(name))[1] == 3  # the refusal has charged nothing
 
 
 def test_a_forgotten_script_is_sent_once(servers: Any, store: Any, client: Any) -> None:
