@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that it has no letters for
     try:
         code = cli.main(
             None if arguments is None else list(arguments), prog_name="weir", standalone_mode=False

@@ -136,7 +136,7 @@ def _plain(
 
 def as_json(value: Any) -> str:
     """One line of JSON. What is infinite or no number becomes null."""
-    return json.dumps(_finite(value), ensure_ascii=False)
+    return json.dumps(_finite(value))
 
 
 def _finite(value: Any) -> Any:

@@ -521,3 +521,20 @@ def test_the_board_beside_a_remote_store_is_not_mistaken_for_it(weir: Weir) -> N
         assert weir("top", "--once", "-s", f"shm://{name}").exit_code == 0
     finally:
         (SHM / f"weir.{name}").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_names_that_the_terminal_cannot_show(
+    store: str, table: package.Table, encoding: str
+) -> None:
+    for client in (b"k\xc3\xa4the \xe2\x98\x83", b"no utf-8: \xff"):
+        for command in (["show"], ["show", "--json"], ["block", "--for", "1h"], ["reset"]):
+            arguments: list[str | bytes] = [sys.executable, "-m", "weir", *command, client]
+            done = subprocess.run(
+                [*arguments, "-s", store],
+                capture_output=True,
+                timeout=60,
+                env={**os.environ, "PYTHONIOENCODING": encoding},
+            )
+            assert (done.returncode, done.stderr) == (0, b""), command
+            assert done.stdout
