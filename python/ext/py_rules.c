@@ -417,7 +417,10 @@ const char core_block_doc[] =
     "the\n"
     "same client or range. The most specific rule wins. Raises ValueError for a range with bits\n"
     "behind its prefix or what merely looks like an address, TableError if the table is full.\n\n"
-    ">>> table.block('203.0.113.0/24', time.time() + 3600)";
+    ">>> import time\n"
+    ">>> table = Table('memory://?keys=1000')\n"
+    ">>> table.block('203.0.113.0/24', time.time() + 3600)\n"
+    ">>> table.rule_of('203.0.113.7').kind\n'block'";
 
 const char core_allow_doc[] =
     "allow($self, /, client, until=None, now=None)\n--\n\n"
