@@ -106,6 +106,26 @@ static bool read_tail_4(const char *text, size_t len, struct groups *groups) {
     return true;
 }
 
+/* Reads the 1 to 4 digits of a group; how many. Most have four: those are read without a loop. */
+static inline size_t read_group(const char *text, size_t len, uint32_t *group) {
+    if (len >= 4) {
+        uint32_t a = hex_digit(text[0]), b = hex_digit(text[1]), c = hex_digit(text[2]),
+                 d = hex_digit(text[3]);
+        if ((a | b | c | d) <= 15) {
+            *group = a << 12 | b << 8 | c << 4 | d;
+            return 4;
+        }
+    }
+    size_t digits = 0;
+    uint32_t digit;
+    *group = 0;
+    while (digits < len && digits < 4 && (digit = hex_digit(text[digits])) <= 15) {
+        *group = *group << 4 | digit;
+        digits++;
+    }
+    return digits;
+}
+
 /* All groups up to the end; false if something else is there. */
 static bool read_groups(const char *text, size_t len, struct groups *groups) {
     size_t at = 0;
@@ -114,12 +134,9 @@ static bool read_groups(const char *text, size_t len, struct groups *groups) {
         at = 2;
     }
     while (at < len) {
+        uint32_t group;
         size_t from = at;
-        uint32_t group = 0, digit = 16;
-        while (at < len && at - from < 4 && (digit = hex_digit(text[at])) < 16) {
-            group = group << 4 | digit;
-            at++;
-        }
+        at += read_group(text + at, len - at, &group);
         if (at == from)
             return false;
         if (at < len && text[at] == '.')
@@ -188,7 +205,10 @@ enum weir_family weir_address_parse(const char *text, size_t len, struct weir_ad
         return WEIR_FAMILY_4;
     }
     /* A ":" comes within the first five bytes of every IPv6 address. */
-    if (!memchr(text, ':', len < 5 ? len : 5))
+    size_t colon = 0, most = len < 5 ? len : 5;
+    while (colon < most && text[colon] != ':')
+        colon++;
+    if (colon == most)
         return WEIR_FAMILY_NONE;
     if (!read_6(text, len, address)) {
         size_t rest = before_zone(text, len);

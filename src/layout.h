@@ -133,9 +133,10 @@ struct weir_rules; /* rules.h */
  * is nothing to damage.
  */
 struct weir_rules_plan {
-    uint32_t capacity, segments, slots, name_bytes; /* room for */
-    size_t entry_at, term_at, word_4_at, word_6_at, slot_at, name_at;
-    size_t key_4_at[WEIR_RULES_LEVELS], key_6_at[WEIR_RULES_LEVELS]; /* of each level; 0 has all keys */
+    uint32_t capacity, slots, name_bytes; /* room for */
+    size_t entry_at, end_at, wider_at, mark_4_at, mark_6_at, slot_at, name_at;
+    size_t key_4_at[WEIR_RULES_LEVELS]; /* of each level; 0 has all keys */
+    size_t key_6_at[WEIR_RULES_LEVELS];
     size_t copy_bytes;
 };
 

@@ -2,7 +2,7 @@
  * The rules about clients in a table's mapping: their bytes, and who may write them.
  *
  *     section:  | struct weir_rules | copy 0 | copy 1 |
- *     copy:     | struct weir_rules_copy | entries | terms | keys and rules of IPv4, of IPv6 | slots | names |
+ *     copy:     | struct weir_rules_copy | entries | ends | wider | keys and marks of IPv4, of IPv6 | slots | names |
  *
  * Each copy is a whole list with its index. `version` says which one holds (its lowest bit); a writer
  * builds the next list in the other one and publishes it by one store. Who may write what:
@@ -39,24 +39,20 @@ struct weir_rule_entry {
     uint16_t name_len;         /* writer: 0: known by its hash alone, or an address */
     uint8_t family;            /* writer: enum weir_family */
     uint8_t prefix;            /* writer */
+    int32_t kind;              /* writer: enum weir_rule_kind */
+    uint32_t pad;
 };
 
-_Static_assert(sizeof(struct weir_rule_entry) == 32, "byte map");
+_Static_assert(sizeof(struct weir_rule_entry) == 40, "byte map");
 
 /*
- * A rule in one word, as the index has it: its number + 1, whether it has an end, and whether it allows.
- * 0: no rule. So most look-ups need to read nothing else.
+ * What a search must know of a range, as its mark: its prefix, whether it allows, has an end, lies in a wider
+ * one. So most look-ups need to read nothing else.
  */
-#define WEIR_RULE_NUMBER UINT32_C(0x00ffffff)
-#define WEIR_RULE_ENDS UINT32_C(0x40000000)
-#define WEIR_RULE_ALLOWS UINT32_C(0x80000000)
-
-/* When a rule ends, and which then holds. */
-struct weir_rule_term {
-    _Atomic int64_t until_ns; /* writer: WEIR_NEVER: for good */
-    _Atomic uint32_t wider;   /* writer: the word of the rule around this one */
-    _Atomic uint32_t word;    /* writer: of this one */
-};
+#define WEIR_MARK_PREFIX 0x00ffu
+#define WEIR_MARK_ALLOWS 0x0100u
+#define WEIR_MARK_ENDS 0x0200u
+#define WEIR_MARK_WIDER 0x0400u
 
 /* Keys are searched in groups of so many: of IPv4, one cache line. */
 #define WEIR_FAN 4u
@@ -68,19 +64,19 @@ struct weir_rule_wides {
     _Atomic uint64_t low[WEIR_GROUP];               /* writer */
 };
 
-/* An exact name: its hash, and its rule's word. */
+/* An exact name: its hash, its rule's number + 1 (0: free), and ALLOWS and ENDS of a mark. */
 struct weir_rule_slot {
-    _Atomic uint64_t hash; /* writer */
-    _Atomic uint32_t word; /* writer: 0: free */
-    uint32_t pad;
+    _Atomic uint64_t hash;   /* writer */
+    _Atomic uint32_t number; /* writer */
+    _Atomic uint32_t mark;   /* writer */
 };
 
 struct weir_rules_copy {
-    _Alignas(64) _Atomic uint32_t segments_4; /* writer */
-    _Atomic uint32_t segments_6;              /* writer */
-    _Atomic uint32_t slots;                   /* writer */
-    uint32_t rules;                           /* writer */
-    uint32_t name_bytes;                      /* writer */
+    _Alignas(64) _Atomic uint32_t ranges_4; /* writer: the first rules of the list */
+    _Atomic uint32_t ranges_6;              /* writer: those behind them */
+    _Atomic uint32_t slots;                 /* writer */
+    uint32_t rules;                         /* writer */
+    uint32_t name_bytes;                    /* writer */
     uint32_t pad;
     int64_t ends_ns; /* writer: the latest end of all */
 };
@@ -112,7 +108,7 @@ static inline bool weir_rules_any(const struct weir_table *table, int64_t now_ns
 /* What holds for a client. */
 struct weir_ruling {
     int32_t kind;     /* enum weir_rule_kind */
-    uint32_t word;    /* of the rule */
+    uint32_t number;  /* of the rule in the list */
     int64_t until_ns; /* WEIR_NEVER: for good */
 };
 
@@ -153,9 +149,16 @@ static inline struct weir_rule_entry *weir_rules_entries(const struct weir_table
     return weir_rules_at(copy, table->rules_plan.entry_at);
 }
 
-static inline struct weir_rule_term *weir_rules_terms(const struct weir_table *table,
-                                                      const struct weir_rules_copy *copy) {
-    return weir_rules_at(copy, table->rules_plan.term_at);
+/* The end of each rule; WEIR_NEVER: for good. */
+static inline _Atomic int64_t *weir_rules_ends(const struct weir_table *table,
+                                               const struct weir_rules_copy *copy) {
+    return weir_rules_at(copy, table->rules_plan.end_at);
+}
+
+/* The number + 1 of the range around each range; 0: none. */
+static inline _Atomic uint32_t *weir_rules_wider(const struct weir_table *table,
+                                                 const struct weir_rules_copy *copy) {
+    return weir_rules_at(copy, table->rules_plan.wider_at);
 }
 
 static inline char *weir_rules_names(const struct weir_table *table,
@@ -173,7 +176,7 @@ bool weir_rule_sound(const struct weir_table *table, const struct weir_rules_cop
 /* Whether what a copy's list holds can be a list: every rule may be what it is, in order. */
 bool weir_rules_sound(const struct weir_table *table, const struct weir_rules_copy *copy);
 
-/* Makes the index of a copy's list, and the `wider` of its terms. */
+/* Makes the index of a copy's list. */
 void weir_rules_build(const struct weir_table *table, struct weir_rules_copy *copy);
 
 /* -------------------------------------------------------------------------------- rules_edit.c */

@@ -150,13 +150,12 @@ struct merge {
 
 static int64_t until_of(const struct weir_table *table, const struct weir_rules_copy *copy,
                         uint32_t number) {
-    return atomic_load_explicit(&weir_rules_terms(table, copy)[number].until_ns, relaxed);
+    return atomic_load_explicit(&weir_rules_ends(table, copy)[number], relaxed);
 }
 
 static int32_t kind_of(const struct weir_table *table, const struct weir_rules_copy *copy,
                        uint32_t number) {
-    uint32_t word = atomic_load_explicit(&weir_rules_terms(table, copy)[number].word, relaxed);
-    return word & WEIR_RULE_ALLOWS ? WEIR_RULE_ALLOW : WEIR_RULE_BLOCK;
+    return weir_rules_entries(table, copy)[number].kind;
 }
 
 /* Appends a rule to the list that is being made; false if there is no room. */
@@ -168,9 +167,6 @@ static bool append(struct merge *merge, const struct weir_rule_entry *entry, con
     if (number == plan->capacity || entry->name_len > plan->name_bytes - to->name_bytes)
         return false;
     struct weir_rule_entry *made = &weir_rules_entries(merge->table, to)[number];
-    struct weir_rule_term *term = &weir_rules_terms(merge->table, to)[number];
-    uint32_t word = (number + 1) | (until_ns != WEIR_NEVER ? WEIR_RULE_ENDS : 0) |
-                    (kind == WEIR_RULE_ALLOW ? WEIR_RULE_ALLOWS : 0);
     *made = *entry;
     made->name_at = 0;
     if (entry->name_len > 0) {
@@ -178,8 +174,8 @@ static bool append(struct merge *merge, const struct weir_rule_entry *entry, con
         memcpy(weir_rules_names(merge->table, to) + to->name_bytes, name, entry->name_len);
         to->name_bytes += entry->name_len;
     }
-    atomic_store_explicit(&term->until_ns, until_ns, relaxed);
-    atomic_store_explicit(&term->word, word, relaxed);
+    made->kind = kind;
+    atomic_store_explicit(&weir_rules_ends(merge->table, to)[number], until_ns, relaxed);
     to->ends_ns = until_ns > to->ends_ns ? until_ns : to->ends_ns;
     to->rules++;
     return true;
@@ -421,9 +417,8 @@ int weir_rules_find(struct weir_table *table, const void *client, size_t len, in
     struct weir_ruling ruling = weir_rules_look(table, version, &address, family, now_ns);
     rc = ruling.kind;
     if (rc != WEIR_RULE_NONE && rule) {
-        uint32_t number = (ruling.word & WEIR_RULE_NUMBER) - 1;
-        if (weir_rule_sound(table, copy, number))
-            describe(table, copy, number, rule);
+        if (weir_rule_sound(table, copy, ruling.number))
+            describe(table, copy, ruling.number, rule);
         else
             rc = WEIR_ECORRUPT;
     }
