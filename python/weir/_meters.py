@@ -5,17 +5,19 @@ Names of meters begin with the store's, as it may be shown. None is made of what
 
 from __future__ import annotations
 
+import contextlib
 import time
 from bisect import bisect_left
 from typing import NamedTuple
 
-from ._core import Table
+from ._core import Table, TableError, WeirError
 
 #: Upper bounds of the classes that answers of a store are counted in, in seconds.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
-#: What can go wrong with a store: no answer in time, no connection, an answer that is an error.
-KINDS = ("timeout", "connection", "answer")
+#: What can go wrong with a store: no answer in time, no connection, an answer that is an error; or
+#: a local table that cannot be used.
+KINDS = ("timeout", "connection", "answer", "table")
 
 #: Seconds after which a store that was away, and that nobody has asked since, is forgotten.
 _FORGET = 300.0
@@ -33,16 +35,21 @@ class StoreSeen(NamedTuple):
     errors: dict[str, int]
     #: Whether some process decides without it.
     away: bool
+    #: Whether its answers are timed: those of tables are not.
+    timed: bool
 
 
 class StoreMeters:
-    """The meters of one store in ``table``."""
+    """The meters of one store in ``table``, which may be that store itself."""
 
-    __slots__ = ("_away", "_back", "_classes", "_errors", "_meter", "_seconds", "store", "table")
+    __slots__ = (
+        "_away", "_back", "_classes", "_errors", "_meter", "_seconds", "board", "store", "timed",
+    )  # fmt: skip
 
-    def __init__(self, table: Table, store: str) -> None:
-        self.table = table
+    def __init__(self, table: Table, store: str, *, timed: bool = True) -> None:
+        self.board = table
         self.store = store
+        self.timed = timed
         self._meter = table.meter
         self._classes = tuple(f"{store} answers {i}" for i in range(len(BOUNDS) + 1))
         self._seconds = f"{store} nanoseconds"
@@ -57,15 +64,18 @@ class StoreMeters:
 
     def failed(self, error: BaseException) -> None:
         """The store has failed."""
-        self._meter(self._errors[kind_of(error)], 1)
+        with contextlib.suppress(WeirError):  # a table that is closed
+            self._meter(self._errors[kind_of(error)], 1)
 
     def away(self) -> None:
         """Something was decided without the store."""
-        self.table.raise_meter(self._away, int(time.time() * 1000))
+        with contextlib.suppress(WeirError):
+            self.board.raise_meter(self._away, int(time.time() * 1000))
 
     def back(self) -> None:
         """The store is there again."""
-        self.table.raise_meter(self._back, int(time.time() * 1000))
+        with contextlib.suppress(WeirError):
+            self.board.raise_meter(self._back, int(time.time() * 1000))
 
     def read(self) -> StoreSeen:
         """What is known of the store."""
@@ -77,11 +87,14 @@ class StoreMeters:
             meter(self._seconds) / 1e9,
             {kind: meter(name) for kind, name in self._errors.items()},
             away > meter(self._back) and time.time() * 1000 - away < _FORGET * 1000,
+            self.timed,
         )
 
 
 def kind_of(error: BaseException) -> str:
     """One of :data:`KINDS`."""
+    if isinstance(error, TableError):
+        return "table"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, TimeoutError | BlockingIOError) or "Timeout" in type(cause).__name__:

@@ -24,8 +24,8 @@ mount it by :func:`weir.flask.metrics.mount`.
                                        was denied since the last time somebody looked: its rate
                                        is that of the client who hammers hardest
 ``weir_store_seconds``                 by ``store``: histogram of the trips to a remote store
-``weir_store_errors_total``            by ``store`` and ``kind``: ``timeout``, ``connection`` or
-                                       ``answer``
+``weir_store_errors_total``            by ``store`` and ``kind``: ``timeout``, ``connection``,
+                                       ``answer`` (an error that the server told) or ``table``
 ``weir_fallback_active``               1 while some process decides without its store
 ``weir_table_keys``                    keys in the tables
 ``weir_table_keys_max``                keys that there is room for
@@ -46,7 +46,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ._core import HIT, REFUND, TEST, Heavy, Limit, Table
-from ._meters import BOUNDS, StoreSeen
+from ._meters import BOUNDS, StoreMeters, StoreSeen
 from .errors import ConfigurationError, StorageError
 from .stores._common import monotonic
 
@@ -137,8 +137,8 @@ class Collector(BaseCollector):
         read: set[object] = set()
         for source in self._sources():
             table = source if isinstance(source, Table) else source.board
-            if not isinstance(source, Table):
-                seen = source.meters.read()
+            if not isinstance(source, Table) and not table.closed:
+                seen = (source if isinstance(source, StoreMeters) else source.meters).read()
                 found.stores.setdefault(seen.store, seen)
             # Tables of one name are one, however often it was opened.
             identity = id(table) if table.uri.startswith("memory:") else _place(table.uri)
@@ -263,6 +263,7 @@ def _add_store(
     for bound, number in zip([*map(str, BOUNDS), "+Inf"], store.answers, strict=True):
         so_far += number
         buckets.append((bound, so_far))
-    seconds.add_metric([store.store], buckets, store.seconds)
+    if store.timed:
+        seconds.add_metric([store.store], buckets, store.seconds)
     for kind, number in store.errors.items():
         errors.add_metric([store.store, kind], number)

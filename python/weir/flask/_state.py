@@ -18,6 +18,7 @@ from flask.wrappers import Response
 from weir._auto import note_environ
 from weir._core import Decision, Table, Verdict, WeirError
 from weir._core import Limit as RateLimit
+from weir._meters import StoreMeters
 from weir._watched import StandIn, Watched, board_for, name_of
 from weir.audit import Audit
 from weir.policy import POLICIES, Guarded
@@ -193,9 +194,12 @@ class AppState:
         if isinstance(storage, Table):
             #: What tells of decisions, and has rules about clients.
             self.board = storage
+            #: How the store does, all processes together.
+            self.meters = StoreMeters(storage, shown(self.storage_uri), timed=False)
         else:
             self.board = board_for(storage, counts=policy == "local")
             storage = self.watched = Watched(storage, self.board)
+            self.meters = self.watched.meters
         if policy not in (None, "raise"):
             fallback = "auto://" if self.watched is None else self.board
             storage = Guarded(storage, policy, fallback)
@@ -376,7 +380,7 @@ class AppState:
 
         True: ask again, now locally. Otherwise raises ``error``.
         """
-        self.counters["store_error"] += 1
+        self._count_failure(error)
         if self.fallback is not None and decide != self.fallback.decide:
             with self.lock:
                 if not self.dead:
@@ -392,9 +396,16 @@ class AppState:
             return True
         raise error
 
+    def _count_failure(self, error: Exception) -> None:
+        self.counters["store_error"] += 1
+        if self.watched is None and isinstance(error, WeirError | OSError):
+            self.meters.failed(error)  # one beside a board counts for itself
+            if self.fallback is not None:
+                self.meters.away()
+
     def fail_late(self, error: Exception) -> None:
         """The storage raised ``error``, which is being handled, when the response was there."""
-        self.counters["store_error"] += 1
+        self._count_failure(error)
         if self.fallback is None and not self.swallow_errors:
             raise error
         self.limiter.logger.exception("a limit could not be counted after the response")
@@ -413,8 +424,7 @@ class AppState:
             alive = False
         if alive:
             self.limiter.logger.info("the rate limit storage can be reached again")
-            if self.watched is not None:
-                self.watched.meters.back()
+            self.meters.back()
             self.decide = self.storage.decide
             self.dead = False
             self.forget_plans()

@@ -34,7 +34,7 @@ def collector(limiter: Limiter) -> Collector:
     def stores() -> Iterator[Any]:
         states: list[AppState] = list(limiter._states)
         for state in states:
-            yield state.opened if state.watched is None else state.watched
+            yield state.meters
 
     return Collector(stores)
 

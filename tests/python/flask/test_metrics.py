@@ -9,6 +9,7 @@ import pytest
 from flask import Flask, request
 from prometheus_client import CollectorRegistry, Counter
 
+import weir
 from weir.flask import Limiter
 from weir.flask.errors import ConfigurationError
 from weir.flask.metrics import collector, mount
@@ -147,3 +148,18 @@ def test_a_meta_limit_that_refuses_counts_as_denied(
     assert statuses(10) == [200] + [429] * 9
     assert said(limiter, "1 per 1 minute") == (1, 2, 0)
     assert said(limiter, "2 per 1 hour")[1] == 7
+
+
+def test_a_table_that_fails_is_told(app: Flask, make: Make, get: Any, tmp_path: Any) -> None:
+    path = tmp_path / "table"
+    limiter = make(storage_uri=f"file://{path}", swallow_errors=True)
+    mount(app, limiter)
+    app.route("/")(limiter.limit("5/minute")(hello))
+    assert get("/").status_code == 200
+    error = weir.TableError("damaged")
+    limiter._state.decide = lambda *arguments: (_ for _ in ()).throw(error)
+    limiter._changed()
+    assert get("/").status_code == 200
+    store = f'store="file://{path}"'
+    assert f'weir_store_errors_total{{kind="table",{store}}} 1.0' in get("/metrics").text
+    assert "weir_store_seconds_count" not in get("/metrics").text, "tables are not timed"
