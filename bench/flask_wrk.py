@@ -1,9 +1,9 @@
 """Requests per second of a Flask app under ``gunicorn -w 2``: bare, with Weir, with Flask-Limiter.
 
 Workload: hello world behind three limits with headers on, scaled up so that nothing is denied; wrk
-on the same machine, one thread, eight connections, in turn on each server in every round. Caveat:
-load generator and server share the cores, so only the ratios say something. Medians over the
-rounds.
+on the same machine, one thread, eight connections, in short turns on each server, all of which run
+from beginning to end. Caveat: load generator, server and Redis share the cores, so only the ratios
+say something. Medians over the rounds; of the ratios within each round, the quartiles as well.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
+
+Rates: TypeAlias = dict[str, list[float]]
 
 APP = """
 from flask import Flask
@@ -58,6 +61,30 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def own_redis() -> Iterator[str]:
+    """The URI of a redis-server on a port of its own, or "" if there is none."""
+    if not shutil.which("redis-server"):
+        yield ""
+        return
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        address = ["--port", str(port), "--bind", "127.0.0.1"]
+        server = subprocess.Popen(
+            ["redis-server", *address, "--save", "", "--dir", folder], stdout=subprocess.DEVNULL
+        )
+        try:
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.02)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
 
 
 @contextlib.contextmanager
@@ -103,9 +130,14 @@ def wrk(url: str, seconds: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="of load for each server and round")
-    parser.add_argument("--redis", metavar="URI", help="measure both on this Redis, too")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=int, default=1, help="of load for each server and round")
+    parser.add_argument(
+        "--redis",
+        metavar="URI",
+        default="own",
+        help="measure both on this Redis, too; own: one that is started for it (default); none",
+    )
     arguments = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
@@ -114,23 +146,46 @@ def main() -> None:
         ("weir", "weir", ""),
         ("flask_limiter", "flask_limiter", "memory://"),
     ]
-    if arguments.redis:
-        cases += [("weir_redis", "weir", arguments.redis)]
-        cases += [("flask_limiter_redis", "flask_limiter", arguments.redis)]
-    rates: dict[str, list[float]] = {name: [] for name, _, _ in cases}
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        redis = arguments.redis
+        if redis == "own":
+            redis = stack.enter_context(own_redis())
+        if redis not in ("", "none"):
+            cases += [("weir_redis", "weir", redis)]
+            cases += [("flask_limiter_redis", "flask_limiter", redis)]
+        rates = measure(cases, arguments)
+    report(rates)
+
+
+def measure(cases: list[tuple[str, str, str]], arguments: argparse.Namespace) -> Rates:
+    """Requests per second in each round, by name of the case."""
+    rates: Rates = {name: [] for name, _, _ in cases}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        urls = {
+            name: stack.enter_context(serve(folder, f"app_{name}", kind, storage))
+            for name, kind, storage in cases
+        }
+        for url in urls.values():
+            wrk(url, 1)
         for round_ in range(arguments.rounds):
-            for name, kind, storage in cases:
-                with serve(Path(folder), f"app_{name}", kind, storage) as url:
-                    wrk(url, 1)
-                    rates[name].append(wrk(url, arguments.seconds))
+            for name, url in urls.items():
+                rates[name].append(wrk(url, arguments.seconds))
             if os.isatty(2):
                 print(f"round {round_ + 1} of {arguments.rounds}", file=sys.stderr)
+    return rates
+
+
+def report(rates: Rates) -> None:
     print(f"  {'':22} {'requests/s':>10}   {'lowest to highest':>20}   of the bare app")
     for name, values in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(values, rates["bare"], strict=True))
+        ratios = [a / b for a, b in zip(values, rates["bare"], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
         spread = f"{min(values):.0f} to {max(values):.0f}"
-        print(f"  {name:22} {statistics.median(values):10.0f}   {spread:>20}   x {ratio:.2f}")
+        print(
+            f"  {name:22} {statistics.median(values):10.0f}   {spread:>20}"
+            f"   x {middle:.2f} [{low:.2f}, {high:.2f}]"
+        )
 
 
 if __name__ == "__main__":
