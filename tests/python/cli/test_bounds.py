@@ -85,7 +85,12 @@ def flood(limit: weir.Limit, guard: weir.Limit) -> bool:
         for moment in sorted({0.0, second}):
             table.decide(limits, keys, None, weir.HIT, START + moment)
         moment = START + start
-        for _ in range(3 * max(ends, lasts) * guard.amount + 100):
+        requests = 3.0 * max(ends, lasts) * guard.amount + 100
+        surplus = guard.amount / lasts - limit.amount / ends
+        if surplus > 0:  # a bucket that drains a little slower than it is filled is full in the end
+            full = (limit.burst or limit.amount) / surplus
+            requests += 4 * full * guard.amount / lasts
+        for _ in range(round(requests)):
             answer = table.decide(limits, keys, None, weir.HIT, moment)
             if answer[0].allowed and not answer[1].allowed:
                 return True
