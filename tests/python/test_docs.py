@@ -200,6 +200,18 @@ def test_every_setting_is_on_its_page() -> None:
     assert sorted(shown) == sorted(ConfigVars.known())
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    from weir import errors, limits, storage, strategies
+
+    page = (ROOT / "docs/reference/python.md").read_text()
+    by_module = {name for m in (errors, limits, storage, strategies) for name in m.__all__}
+    for name in set(weir.__all__) - by_module - {"__version__"}:
+        assert re.search(rf"\bweir\.(compat\n.*)?{name}\b", page), f"weir.{name}"
+    page = (ROOT / "docs/reference/flask.md").read_text()
+    for name in set(weir.flask.__all__) - {"__version__"}:
+        assert re.search(rf"\bweir\.flask\.{name}\b", page), f"weir.flask.{name}"
+
+
 def test_no_page_loads_anything_from_elsewhere() -> None:
     for path in [*(ROOT / "docs").glob("**/*.md"), *(ROOT / "docs/_static").glob("*")]:
         if path.is_file() and path.suffix in (".md", ".css", ".js"):
