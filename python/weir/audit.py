@@ -183,8 +183,8 @@ class Audit:
         limit, key: the counter, as the store is given it. Never raises: a table that fails is
         logged once (by the logger ``weir``) and the breach is logged as it is.
         """
-        if not logger.isEnabledFor(logging.INFO):
-            return
+        if not (logger.isEnabledFor(logging.INFO) and logger.hasHandlers()):
+            return  # nobody would read it
         try:
             first, ended = self._note(breach, limit, key)
         except (StorageError, OSError, ValueError) as error:
