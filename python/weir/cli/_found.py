@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +62,21 @@ def _holders() -> dict[int, set[int]]:
     ):
         found.setdefault(int(match[2]), set()).add(int(match[1]))
     return found
+
+
+def others() -> list[str]:
+    """Other users who have tables here, by name."""
+    users = set()
+    with contextlib.suppress(OSError):
+        for path in SHARED_MEMORY.glob("weir.*"):
+            users.add(path.lstat().st_uid)
+    names = []
+    for uid in sorted(users - {os.geteuid()}):
+        try:
+            names.append(pwd.getpwuid(uid).pw_name)
+        except KeyError:
+            names.append(f"#{uid}")
+    return names
 
 
 def tables() -> list[Found]:

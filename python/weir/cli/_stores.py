@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, ParseError, StorageError, WeirError
 from ..storage import StorageTypes
 from ._app import json_option
 from ._errors import Away, Unable, Unreadable
-from ._found import SHARED_MEMORY, Found, tables
+from ._found import SHARED_MEMORY, Found, others, tables
 from ._words import shown
 
 #: So far into a key no client begins: to look past the rules about clients.
@@ -226,9 +226,15 @@ def only_one() -> Found:
     if len(running) == 1:
         return running[0]
     if not running:
+        elsewhere = others()
         raise Away(
             "no running server has a table here. Say which store by --store URI or WEIR_STORE: "
             "shm://name, file:///path, redis://… or memcached://…; `weir tables` lists those here"
+            + (
+                f". Tables belong to the user who made them: sudo -u {elsewhere[0]} weir …"
+                if elsewhere
+                else ""
+            )
         )
     lines = "".join(f"\n    --store {found.uri}   {found.command}" for found in running)
     raise Away(f"{len(running)} servers have a table here; say which is meant:{lines}")

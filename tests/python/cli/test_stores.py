@@ -130,6 +130,19 @@ def test_without_a_server_it_says_what_to_write(
     assert (result.exit_code, "--store URI" in result.stderr) == (3, True)
 
 
+def test_tables_of_another_user_are_told_of(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers(monkeypatch)
+    monkeypatch.setattr("weir.cli._stores.others", lambda: ["www-data"])
+    assert "sudo -u www-data weir" in weir("top", "--once").stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_whose_a_table_is(store: str, table: package.Table) -> None:
+    os.chown(SHM / f"weir.{store.removeprefix('shm://')}", 33, 33)
+    assert found.others()
+    assert store not in [one.uri for one in found.tables()]
+
+
 def test_a_table_that_is_none_is_an_error(weir: Weir, tmp_path: Path) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("not a table" * 1000)
