@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,23 +14,37 @@ import pytest
 PROCESSES, ROUNDS, LIMIT, HITS = 8, 20, 100, 25
 
 WORKER = """
-import json, sys, weir
+import json, sys, time, weir
 from weir.storage import storage_from_string
 
 uri, options, run, limits, rounds, hits = sys.argv[1:]
 store = storage_from_string(uri, remember_denials=0, **json.loads(options))
 items = [weir.parse(text).replace(strategy=strategy) for strategy, text in json.loads(limits)]
+
+def ask(key):
+    while True:
+        try:
+            return store.decide(items, key).allowed
+        except weir.StorageError:
+            time.sleep(0.02)  # the server is being started again
+
 print(flush=True)
 input()
 allowed = []
 for n in range(int(rounds)):
     key = f"{run}-{n}"
-    allowed.append(sum(store.decide(items, key).allowed for _ in range(int(hits))))
+    allowed.append(sum(ask(key) for _ in range(int(hits))))
 print(json.dumps(allowed))
 """
 
 
-def run(uri: str, options: dict[str, Any], limits: list[tuple[str, str]], name: str) -> list[int]:
+def run(
+    uri: str,
+    options: dict[str, Any],
+    limits: list[tuple[str, str]],
+    name: str,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[int]:
     """How many hits passed in each round, over all processes."""
     arguments = [json.dumps(options), name, json.dumps(limits), str(ROUNDS), str(HITS)]
     workers = [
@@ -47,6 +63,7 @@ def run(uri: str, options: dict[str, Any], limits: list[tuple[str, str]], name: 
         assert worker.stdin
         worker.stdin.write("\n")
         worker.stdin.flush()
+    meanwhile()
     answers = [worker.communicate(timeout=120)[0] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers)
     return [sum(counts) for counts in zip(*map(json.loads, answers), strict=True)]
@@ -76,3 +93,36 @@ def test_never_more_than_the_tightest_on_memcached(servers: Any) -> None:
     limits = [("fixed-window", f"{LIMIT} per hour"), ("fixed-window", f"{LIMIT + 20} per day")]
     passed = run(servers.memcached.uri, {"socket_timeout": 10}, limits, "two")
     assert all(LIMIT - PROCESSES <= count <= LIMIT for count in passed), passed
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["appendfsync always", "keeps nothing"])
+def test_the_server_is_killed_and_started_again(
+    make_redis: Callable[..., Any], wait_for: Callable[..., Any], keeps: bool
+) -> None:
+    """Never more than the limit, plus what a restart lost: nothing that was written down."""
+    server = make_redis(*(["--appendonly", "yes", "--appendfsync", "always"] if keeps else []))
+    server.start()
+    kills = 3
+
+    def kill_it() -> None:
+        for _ in range(kills):
+            before = server.commands()
+            wait_for(lambda before=before: server.commands() > before + 400)
+            server.kill()
+            time.sleep(0.05)
+            server.start()
+
+    try:
+        strategies = ["fixed-window", "moving-window", "token-bucket"]
+        limits = [(strategy, f"{LIMIT} per day") for strategy in strategies]
+        passed = run(server.uri, {"socket_timeout": 10}, limits, "killed", kill_it)
+        # Who was charged when the answer was cut off is not among those who passed.
+        assert sum(passed) >= LIMIT * ROUNDS - kills * PROCESSES * 2
+        if keeps:
+            assert all(count <= LIMIT for count in passed), passed
+        else:
+            # Each restart hands the counters back that were there: those of the rounds at work.
+            assert sum(passed) <= (LIMIT * ROUNDS) * 2
+            assert all(count <= LIMIT * (kills + 1) for count in passed), passed
+    finally:
+        server.stop()
