@@ -27,8 +27,6 @@ DRAFT = "draft-11"
 
 RETRY_AFTER = HeaderNames.RETRY_AFTER.value
 
-#: The last second that a date can stand for: the end of the year 9999.
-DATE_MAX = 253_402_300_799
 #: The longest wait that is taken from somebody else's Retry-After, in seconds: a hundred years.
 WAIT_MAX = 100 * 360 * 86400
 
@@ -171,10 +169,10 @@ def _wait_for(verdict: Verdict, now: float) -> Wait:
     """How long to wait, rounded so that the request passes then: the moment is a promise."""
     if verdict.allowed or math.isinf(verdict.retry_after):
         reset = _reset_of(verdict)
-        return Wait(max(0, int(reset - now)), min(reset, DATE_MAX))
+        return Wait(max(0, int(reset - now)), reset)
     # Not by way of whole seconds from now, which would round the date twice.
     date = math.ceil(now + verdict.retry_after)
-    return Wait(math.ceil(verdict.retry_after), min(date, DATE_MAX))
+    return Wait(math.ceil(verdict.retry_after), date)
 
 
 def _integer(number: int) -> int:

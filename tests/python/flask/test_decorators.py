@@ -508,6 +508,31 @@ def test_a_limited_block(app: Flask, limiter: Limiter, get: Any) -> None:
     assert get("/1").status_code == 429
 
 
+def test_a_block_whose_options_are_made_anew_is_no_twin_of_itself(
+    app: Flask, make: Any, get: Any, caplog: Any
+) -> None:
+    limiter = make(strict=True)
+
+    @app.route("/")
+    def view() -> str:
+        with limiter.limit("3 per minute", deduct_when=lambda response: True):
+            return "view"
+
+    assert [get("/").status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert "ETWICE" not in caplog.text
+
+
+def test_what_is_known_of_a_request_only_outside_of_one(limiter: Limiter) -> None:
+    for ask in (
+        lambda: limiter.current_limit,
+        lambda: limiter.current_limits,
+        limiter.check,
+        limiter.identify_request,
+    ):
+        with pytest.raises(RuntimeError, match="there is no request"):
+            ask()
+
+
 def test_blocks_made_anew_do_not_grow_without_bound(app: Flask, limiter: Limiter, get: Any) -> None:
     @app.route("/<int:n>")
     def view(n: int) -> str:

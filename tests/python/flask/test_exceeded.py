@@ -82,6 +82,30 @@ def test_problem_json(make: Any, hello: None, get: Any) -> None:
     assert reply.headers.getlist("Retry-After") == ["60"]
 
 
+def test_problem_json_names_the_policies_of_the_headers(make: Any, app: Flask, get: Any) -> None:
+    limiter = make(problem_json=True, headers_enabled="draft-11")
+    errors: list[RateLimitExceeded] = []
+    app.add_url_rule("/one", "one", limiter.limit("1 per minute")(lambda: ""))
+    app.add_url_rule("/two", "two", limiter.limit("1 per minute; 5 per hour")(lambda: ""))
+    for path, name in [("/one", "default"), ("/two", "1 per 1 minute")]:
+        get(path)
+        reply = get(path)
+        assert reply.json["violated-policies"] == [name]
+        assert reply.headers["RateLimit"] == f'"{name}";r=0;t=60'
+
+    @app.errorhandler(429)
+    def keep(error: RateLimitExceeded) -> Any:
+        errors.append(error)
+        return error
+
+    get("/one")
+    assert errors[0].headers == {
+        "RateLimit-Policy": '"default";q=1;w=60',
+        "RateLimit": '"default";r=0;t=60',
+        "Retry-After": "60",
+    }
+
+
 def test_on_breach(make: Any, app: Flask, get: Any) -> None:
     calls: list[tuple[str, str, int, bool]] = []
 

@@ -138,6 +138,9 @@ def test_http_date(make: Any, hello: None, get: Any) -> None:
         ("90", "90"),
         ("Tue, 14 Nov 2023 22:14:50 GMT", "90"),  # in 89.75 s
         ("Tue, 14 Nov 2023 22:13:30 GMT", "60"),
+        ("Tue Nov 14 22:14:50 2023", "90"),  # as asctime() has it: UTC, too
+        ("Tuesday, 14-Nov-23 22:14:50 GMT", "90"),
+        ("9" * 5000, "3110400000"),  # a hundred years of 360 days
         ("Tue, 14 Nov 2000 22:13:30 GMT", "60"),
         ("soon", "60"),
         ("-5", "60"),
@@ -185,6 +188,43 @@ def test_an_error_handler_gets_headers_too(make: Any, app: Flask, hello: None, g
     app.register_error_handler(429, lambda error: ("handled", 429))
     get("/")
     assert told(get("/")) == ["1", "0", "1700000061", "60"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        ("30", "Tue, 14 Nov 2023 22:14:21 GMT"),
+        ("90", "Tue, 14 Nov 2023 22:14:51 GMT"),
+        ("Tue, 14 Nov 2023 22:14:50 GMT", "Tue, 14 Nov 2023 22:14:50 GMT"),
+        ("9" * 50, "Mon, 08 Jun 2122 22:13:21 GMT"),
+    ],
+)
+def test_a_retry_after_of_the_view_is_merged_as_a_date(
+    make: Any, app: Flask, get: Any, theirs: str, expected: str
+) -> None:
+    make(default_limits=["2 per minute"], headers_enabled=True, retry_after="http-date")
+    app.add_url_rule("/", "view", lambda: ("view", {"Retry-After": theirs}))
+    assert get("/").headers.getlist("Retry-After") == [expected]
+
+
+def test_a_retry_after_of_the_view_counts_for_one_of_another_name(
+    make: Any, app: Flask, get: Any
+) -> None:
+    mapping = {HeaderNames.RETRY_AFTER: "X-Wait"}
+    make(default_limits=["2 per minute"], headers_enabled=True, header_name_mapping=mapping)
+    app.add_url_rule("/", "view", lambda: ("view", {"Retry-After": "90", "X-Wait": "70"}))
+    headers = get("/").headers
+    assert headers.getlist("Retry-After") == ["90"]
+    assert headers.getlist("X-Wait") == ["90"]
+
+
+def test_integers_of_draft_11_have_15_digits(make: Any, app: Flask, get: Any) -> None:
+    limiter = make(headers_enabled="draft-11")
+    limit = limiter.limit("9223372036854775807 per minute")
+    app.add_url_rule("/", "view", limit(lambda: "view"))
+    headers = get("/").headers
+    assert headers["RateLimit-Policy"] == '"default";q=999999999999999;w=60'
+    assert headers["RateLimit"] == '"default";r=999999999999999;t=60'
 
 
 def test_draft_11(make: Any, app: Flask, get: Any, clock: Any) -> None:
