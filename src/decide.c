@@ -279,13 +279,15 @@ static void mark_all(struct decision *d) {
  * does a look that let it pass.
  */
 static void count_all(const struct decision *d) {
-    for (uint32_t i = 0; i < d->n; i++) {
+    struct weir_table *table = d->table;
+    bool all = !d->denied || d->mode == WEIR_EACH;
+    int64_t now_ns = d->now_ns;
+    for (uint32_t i = 0, n = d->n; i < n; i++) {
         const struct slot *slot = &d->slot[d->slot_of[i]];
-        if (!d->verdicts[i].allowed ||
-            ((!d->denied || d->mode == WEIR_EACH) && !looks(&d->checks[i])))
-            weir_board_count(d->table, &d->checks[i], &d->verdicts[i], slot->fingerprint,
-                             weir_cell_stripe(d->table, slot->fingerprint), slot->cell,
-                             slot->state.heavy, d->now_ns);
+        if (!d->verdicts[i].allowed || (all && !looks(&d->checks[i])))
+            weir_board_count(table, &d->checks[i], &d->verdicts[i], slot->fingerprint,
+                             weir_cell_stripe(table, slot->fingerprint), slot->cell,
+                             slot->state.heavy, now_ns);
     }
 }
 
@@ -423,9 +425,10 @@ void weir_decide_choose(const struct weir_check *checks, const struct weir_verdi
     *decision = (struct weir_decision){.allowed = verdicts[deciding].allowed, .deciding = deciding};
 }
 
-int weir_decide_by_limits(struct weir_table *table, const struct weir_check *checks, size_t n,
-                          int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
-                          struct weir_decision *decision) {
+/* Inline in weir_decide(), whose seven arguments would be copied for another call. */
+static inline __attribute__((always_inline)) int
+by_limits(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
+          enum weir_mode mode, struct weir_verdict *verdicts, struct weir_decision *decision) {
     int rc = n == 1 ? decide_one(table, checks, now_ns, mode, verdicts)
                     : decide_many(table, checks, (uint32_t)n, now_ns, mode, verdicts);
     if (rc == 0 && decision) {
@@ -435,6 +438,13 @@ int weir_decide_by_limits(struct weir_table *table, const struct weir_check *che
     }
     return rc;
 }
+
+int weir_decide_by_limits(struct weir_table *table, const struct weir_check *checks, size_t n,
+                          int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
+                          struct weir_decision *decision) {
+    return by_limits(table, checks, n, now_ns, mode, verdicts, decision);
+}
+
 
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
                 enum weir_mode mode, struct weir_verdict *verdicts,
@@ -449,7 +459,7 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         return rc;
     if (weir_rules_any(table, now_ns) && mode != WEIR_REFUND)
         return weir_decide_ruled(table, checks, n, now_ns, mode, verdicts, decision);
-    return weir_decide_by_limits(table, checks, n, now_ns, mode, verdicts, decision);
+    return by_limits(table, checks, n, now_ns, mode, verdicts, decision);
 }
 
 int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {

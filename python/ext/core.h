@@ -165,6 +165,7 @@ struct core_key {
     char *data;
     size_t len;
     size_t room;
+    size_t first; /* where the first identifier ends, once it is there */
     char small[480];
 };
 
@@ -296,6 +297,17 @@ static inline void core_client(struct weir_check *check, const struct core_limit
     const char *slash = memchr(client, '/', check->key_len - at);
     check->client = client;
     check->client_len = slash ? (size_t)(slash - client) : check->key_len - at;
+}
+
+/* The same for a key whose first identifier ends at `end`: this is the client, unless there is a prefix. */
+static inline void core_first_client(struct weir_check *check, const struct core_limit *limit,
+                                     size_t at, size_t end) {
+    if (limit->skip != 0) {
+        core_client(check, limit, at);
+    } else if (at < end) {
+        check->client = (const char *)check->key + at;
+        check->client_len = end - at;
+    }
 }
 
 /* Methods of Table. */

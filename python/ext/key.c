@@ -173,10 +173,13 @@ int core_key_identifier(struct core_key *key, PyObject *identifier) {
 
 int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_ssize_t count) {
     size_t start = key->len;
-    for (Py_ssize_t i = 0; i < count; i++)
+    for (Py_ssize_t i = 0; i < count; i++) {
         if ((i > 0 && core_key_append(key, "/", 1) < 0) ||
             append_identifier(key, identifiers[i]) < 0)
             return -1;
+        if (i == 0)
+            key->first = key->len;
+    }
     if (count == 1 && key->len == start)
         return core_key_append(key, "%", 1);
     return 0;

@@ -192,7 +192,9 @@ static int make_check(const struct call *call, struct core_key *key, struct weir
     check->key = key->data;
     check->key_len = key->len;
     check->cost = call->cost;
-    core_client(check, call->item, mark + (size_t)PyBytes_GET_SIZE(call->item->prefix) + 1);
+    if (call->count > 0)
+        core_first_client(check, call->item,
+                          mark + (size_t)PyBytes_GET_SIZE(call->item->prefix) + 1, key->first);
     return 0;
 }
 
