@@ -223,7 +223,8 @@ int weir_board_note(struct weir_table *table, const struct weir_check *checks, s
     for (size_t i = 0; i < n && rc == 0; i++)
         denied |= !verdicts[i].allowed;
     for (size_t i = 0; i < n && rc == 0; i++)
-        if (checks[i].label != 0 && !(denied && verdicts[i].allowed))
+        if (checks[i].label != 0 &&
+            !(verdicts[i].allowed && (denied || checks[i].flags & WEIR_CHECK_LOOK)))
             rc = note_one(table, &checks[i], &verdicts[i], now_ns, shadow);
     return rc;
 }

@@ -169,7 +169,7 @@ static void test_labels_have_bounds(void **state) {
         check.label = i ? -1 : WEIR_BOARD_LABELS + 1;
         assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EINVAL);
     }
-    check.label = 0, check.flags = 1;
+    check.label = 0, check.flags = 1 << 30;
     assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EINVAL);
     weir_table_close(table);
 }
@@ -197,6 +197,7 @@ static void test_random_decisions_count_as_a_model_does(void **state) {
             label[i] = (int)random_below(3);
             checks[i] = labelled(table, &limit[random_below(15)], key[random_below(8)], labels[label[i]]);
             checks[i].cost = (int64_t)random_below(3);
+            checks[i].flags = random_below(4) ? 0 : WEIR_CHECK_LOOK;
         }
         now_ns += (int64_t)random_below(SECOND);
         assert_int_equal(weir_decide(table, checks, n, now_ns, mode, verdicts, NULL), 0);
@@ -208,7 +209,7 @@ static void test_random_decisions_count_as_a_model_does(void **state) {
                 continue;
             if (!verdicts[i].allowed) {
                 counts->denied++;
-            } else if (!denied || mode == WEIR_EACH) {
+            } else if ((!denied || mode == WEIR_EACH) && !checks[i].flags) {
                 counts->allowed++;
                 counts->near_limit += 10 * (verdicts[i].limit - verdicts[i].remaining) >= 8 * verdicts[i].limit;
             }
