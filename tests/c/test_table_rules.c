@@ -740,6 +740,73 @@ static void test_rules_survive_their_processes_in_a_file(void **state) {
     unlink(path);
 }
 
+/* ------------------------------------------------------------------------------------------------ damage */
+
+static void use_damaged(struct weir_table *table, const struct model *model) {
+    static struct weir_rule list[400];
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_verdict verdict;
+    struct weir_error error;
+    size_t n = 400;
+    for (int i = 0; i < 40; i++) {
+        char text[80];
+        random_probe(model, text, sizeof text);
+        struct weir_check check = check_by(&limit, text);
+        int rc = weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL);
+        assert_true(rc == 0 || rc == WEIR_ECORRUPT);
+        struct weir_rule rule;
+        rc = weir_rules_find(table, text, strlen(text), NOW, &rule);
+        assert_true((rc >= WEIR_RULE_NONE && rc <= WEIR_RULE_ALLOW) || rc == WEIR_ECORRUPT);
+    }
+    int rc = weir_table_check(table, &error);
+    assert_true(rc == 0 || rc == WEIR_ECORRUPT);
+    rc = weir_rules_list(table, list, &n);
+    assert_true(rc == WEIR_ECORRUPT || (rc == 0 && n <= 400));
+    rc = weir_rules_set(table, "10.1.2.3", 8, WEIR_RULE_BLOCK, NOW, WEIR_NEVER, &error);
+    assert_true(rc == 0 || rc == WEIR_ECORRUPT || rc == WEIR_ENOSPC);
+}
+
+/* Whatever is written over the section but its lock: no crash, no endless loop, and no damage goes unseen. */
+static void test_a_damaged_list_is_no_danger(void **state) {
+    static struct model model;
+    struct weir_table *table = open_table("memory://?keys=64&rules=400");
+    size_t bytes = weir_rules_bytes(400), unseen = 0, head = sizeof(struct weir_rules);
+    (void)state;
+    model.count = 0;
+    for (int i = 0; i < 300; i++) {
+        char text[80];
+        random_client(text, sizeof text);
+        set(table, text, WEIR_RULE_BLOCK, NOW, random_until(NOW));
+        model_set(&model, text, WEIR_RULE_BLOCK, NOW, WEIR_NEVER);
+    }
+    unsigned char *section = (unsigned char *)table->rules, *kept = malloc(bytes);
+    assert_non_null(kept);
+    memcpy(kept, section, bytes);
+    size_t copy = head + (table->rules->version & 1) * table->rules_plan.copy_bytes;
+    for (int round = 0; round < (UNDER_TSAN ? 100 : 2000); round++) {
+        size_t from = random_below(4) ? copy : 0, span = from ? table->rules_plan.copy_bytes : 24;
+        if (random_below(3) == 0)
+            span = from ? 64 : span; /* its head */
+        for (uint64_t i = 1 + random_below(random_below(4) ? 4 : 400); i > 0; i--)
+            section[from + random_below(span)] =
+                random_below(2) ? (unsigned char)next_random() : 0xff;
+        use_damaged(table, &model);
+        memcpy(section, kept, bytes);
+    }
+    for (uint32_t number = 0; number < (uint32_t)model.count;
+         number++) { /* one bit of what is searched */
+        _Atomic uint32_t *wider =
+            weir_rules_wider(table, weir_rules_copy(table, table->rules->version));
+        wider[number] ^= 1;
+        unseen += weir_table_check(table, NULL) == 0;
+        memcpy(section, kept, bytes);
+    }
+    assert_int_equal(unseen, 0);
+    check_sound(table);
+    free(kept);
+    weir_table_close(table);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_rules_against_a_model),
@@ -762,6 +829,7 @@ int main(void) {
         cmocka_unit_test(test_bad_input_is_told_and_changes_nothing),
         cmocka_unit_test(test_any_bytes_are_a_name),
         cmocka_unit_test(test_rules_survive_their_processes_in_a_file),
+        cmocka_unit_test(test_a_damaged_list_is_no_danger),
     };
     seed_random();
     return cmocka_run_group_tests_name("rules", tests, NULL, NULL);
