@@ -212,6 +212,18 @@ def test_every_public_name_is_in_the_reference() -> None:
         assert re.search(rf"\bweir\.flask\.{name}\b", page), f"weir.flask.{name}"
 
 
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", readme)
+    assert len(links) >= 10
+    for path, anchor in links:
+        assert (ROOT / path).exists(), path
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
+            assert anchor in anchors, f"{path}#{anchor}"
+
+
 def test_no_page_loads_anything_from_elsewhere() -> None:
     for path in [*(ROOT / "docs").glob("**/*.md"), *(ROOT / "docs/_static").glob("*")]:
         if path.is_file() and path.suffix in (".md", ".css", ".js"):
