@@ -14,9 +14,20 @@ from typing import Any
 
 import pytest
 
-from weir import EACH, HIT, REFUND, TEST, Limit, ParseError, RateLimiter, Rule, Table, TableError
+from weir import (
+    EACH,
+    HIT,
+    REFUND,
+    TEST,
+    Limit,
+    ParseError,
+    RateLimiter,
+    Rule,
+    Table,
+    TableError,
+    unlink,
+)
 from weir import join_key as key
-from weir import unlink
 
 NOW = 1_700_000_000.0
 LIMIT = Limit(10)
