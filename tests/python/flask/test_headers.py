@@ -190,6 +190,15 @@ def test_an_error_handler_gets_headers_too(make: Any, app: Flask, hello: None, g
     assert told(get("/")) == ["1", "0", "1700000061", "60"]
 
 
+def test_a_wait_that_is_merged_into_a_count_after_the_view(make: Any, app: Flask, get: Any) -> None:
+    limiter = make(headers_enabled=True)
+    limit = limiter.limit("5 per minute", deduct_when=lambda response: True)
+    app.add_url_rule("/", "view", limit(lambda: ("view", {"Retry-After": "90"})))
+    replies = [get("/").headers for _ in range(3)]
+    assert [headers["X-RateLimit-Remaining"] for headers in replies] == ["4", "3", "2"]
+    assert [headers.getlist("Retry-After") for headers in replies] == [["90"]] * 3
+
+
 @pytest.mark.parametrize(
     ("theirs", "expected"),
     [
