@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterable
+from hashlib import blake2b
 from itertools import islice
 
 from .._core import Decision, later
 from ._common import monotonic
+
+#: Bytes of a name that is kept as it is.
+_SHORT = 64
 
 
 class Denials:
@@ -15,6 +20,8 @@ class Denials:
 
     A request is named by the bytes that would be sent for it: the same limits, keys, costs and
     mode. What another process clears or gives back is seen here after ``seconds`` at the latest.
+    Clients choose how long their keys are: what is longer than a hash is kept as one, with a key of
+    our own, so that an entry never takes more than a few hundred bytes for each of its limits.
     """
 
     def __init__(self, seconds: float = 60.0, capacity: int = 10_000) -> None:
@@ -25,9 +32,16 @@ class Denials:
         self._names: dict[bytes, tuple[bytes, ...]] = {}
         self._requests: dict[bytes, set[bytes]] = {}
         self._lock = threading.Lock()
+        self._secret = secrets.token_bytes(16)
+
+    def _short(self, name: bytes) -> bytes:
+        if len(name) <= _SHORT:
+            return name
+        return blake2b(name, digest_size=24, key=self._secret).digest()
 
     def get(self, request: bytes) -> Decision | None:
         """What it would be told now, if that is known."""
+        request = self._short(request)
         entry = self.entries.get(request)
         if entry is None:
             return None
@@ -47,11 +61,12 @@ class Denials:
         wait = min(wait, self.seconds)
         if wait <= 0:
             return
+        request = self._short(request)
         with self._lock:
             for oldest in list(islice(self.entries, max(0, len(self.entries) - self.capacity + 1))):
                 self._drop(oldest)
             self._drop(request)
-            self._names[request] = tuple(names)
+            self._names[request] = tuple(map(self._short, names))
             for name in self._names[request]:
                 self._requests.setdefault(name, set()).add(request)
             self.entries[request] = (asked_at + wait, asked_at, decision)
@@ -59,7 +74,7 @@ class Denials:
     def forget(self, names: Iterable[bytes]) -> None:
         """Forget what was said of these counters."""
         with self._lock:
-            for name in names:
+            for name in map(self._short, names):
                 for request in list(self._requests.get(name, ())):
                     self._drop(request)
 

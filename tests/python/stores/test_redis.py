@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -211,6 +212,22 @@ def test_how_many_and_how_long_is_bounded(servers: Any) -> None:
         assert not never.decide([TIGHT], "client-29").allowed
     assert servers.redis.commands() == before + 5
     never.close()
+
+
+def test_long_keys_take_no_more_memory(store: Any) -> None:
+    """Clients choose how long their keys are."""
+    for i in range(20):
+        key = f"{i}" + "x" * 100_000
+        assert [store.decide([TIGHT], key).allowed for _ in range(3)] == [True, True, False]
+    denials = store._denials
+    names = [*denials.entries, *denials._requests, *itertools.chain(*denials._names.values())]
+    assert len(denials.entries) == 20
+    assert all(len(name) <= 64 for name in names)
+    # They are found all the same.
+    key = "0" + "x" * 100_000
+    store._denials.seconds = 0.0
+    store.clear([TIGHT], key)
+    assert store.decide([TIGHT], key).allowed
 
 
 # ------------------------------------------------------------------------------------- connections
