@@ -199,7 +199,7 @@ static void test_random_decisions_count_as_a_model_does(void **state) {
             checks[i].cost = (int64_t)random_below(3);
             checks[i].flags = random_below(4) ? 0 : WEIR_CHECK_LOOK;
         }
-        now_ns += (int64_t)random_below(SECOND);
+        now_ns += (int64_t)random_below(SECOND / 4);
         assert_int_equal(weir_decide(table, checks, n, now_ns, mode, verdicts, NULL), 0);
         for (uint32_t i = 0; i < n; i++)
             denied |= !verdicts[i].allowed;
@@ -217,7 +217,9 @@ static void test_random_decisions_count_as_a_model_does(void **state) {
     }
     for (int i = 0; i < 3; i++)
         assert_counts(table, labels[i], model[i].allowed, model[i].denied, model[i].near_limit, 0);
-    assert_true(model[0].allowed > 300 && model[0].denied > 300 && model[0].near_limit > 30);
+    print_message("# %" PRIu64 " allowed, %" PRIu64 " denied, %" PRIu64 " near\n", model[0].allowed, model[0].denied,
+                  model[0].near_limit);
+    assert_true(model[0].allowed > 100 && model[0].denied > 100 && model[0].near_limit > 10);
     check_sound(table);
     weir_table_close(table);
 }
