@@ -71,7 +71,7 @@ def named(name: str) -> Callable[[], str]:
 
 
 def compare(scenario: Callable[[Side], None], clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Play the scenario on either side: the same is said, and logged by the same names and levels."""
+    """Play it on either side: the same is said, and logged by the same names and levels."""
     caplog.set_level(logging.DEBUG, "flask-limiter")
     sides = []
     start = clock.now
