@@ -85,8 +85,11 @@ static uint32_t find_6(const struct weir_rules_plan *plan, const struct weir_rul
     for (uint32_t level = top_level(last) + 1; level-- > 0;) {
         const struct weir_rule_wides *key = weir_rules_at(copy, plan->key_6_at[level]);
         uint32_t base = at << WEIR_FAN;
-        if (level == 0)
+        if (level == 0) {
             __builtin_prefetch(mark + base);
+            __builtin_prefetch(&key[at].low[0]);
+            __builtin_prefetch(&key[at].low[WEIR_GROUP / 2]);
+        }
         at = at_most(base + count_6(key + at, address) - 1, last >> WEIR_FAN * level);
     }
     return at;
