@@ -263,8 +263,8 @@ def report(results: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--calls", type=int, default=40)
     parser.add_argument("--json", action="store_true", help="print the raw numbers")
     arguments = parser.parse_args()
     if shutil.which("redis-server") is None:
