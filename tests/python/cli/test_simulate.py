@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -430,9 +431,9 @@ def test_an_interrupted_command_says_so_and_ends_with_130() -> None:
 def test_who_has_seen_enough_may_close_the_pipe(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("".join(f"{START + t} client-{t}\n" for t in range(20000)))
-    command = f"{sys.executable} -m weir simulate 3/minute {log} --top 20000 --clients 30000"
+    command = f"{shlex.quote(sys.executable)} -m weir simulate 3/minute {log} --top 20000"
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} | head -n 1"],
+        ["bash", "-c", f"set -o pipefail; {command} --clients 30000 | head -n 1"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -116,7 +116,7 @@ def test_a_stopped_redis(servers: Any, gunicorn: Any, free_port: Any, policy: st
     else:
         # Each worker asks when it is stopped, and a second later.
         assert statuses == {200}
-        assert len(answers) > 200
+        assert len(answers) > 60  # some ten, if each of them had waited
         assert len(slow) <= 12
         assert percentile(answers, 0.5) < 0.2 * deadline
     end = time.monotonic() + 60
