@@ -14,7 +14,7 @@ enum { UNITS = sizeof unit_names / sizeof unit_names[0] };
 static bool valid(const struct weir_check *check) {
     const struct weir_limit *limit = check->limit;
     if (!limit || check->cost < 0 || check->key_len > WEIR_KEY_MAX ||
-        (!check->key && check->key_len))
+        (!check->key && check->key_len) || (check->flags & ~WEIR_CHECK_LOOK) != 0)
         return false;
     return limit->amount >= 0 && limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
            limit->burst >= 0 && limit->max_delay_ns >= 0 &&

@@ -88,17 +88,19 @@ static void test_a_command_is_the_protocols(void **state) {
 static void test_wrong_requests_are_refused(void **state) {
     (void)state;
     struct weir_limit limit = units(10, 1, WEIR_MINUTE, WEIR_FIXED_WINDOW), wrong = limit;
-    struct weir_check check = check_of(&limit, "a", 1), other = check;
+    struct weir_check check = check_of(&limit, "a", 1), other = check, flagged = check;
     struct weir_check many[WEIR_CHECKS_MAX + 1];
     for (size_t i = 0; i <= WEIR_CHECKS_MAX; i++)
         many[i] = check;
     wrong.strategy = WEIR_STRATEGIES;
     other.limit = &wrong;
+    flagged.flags = 2;
     struct weir_redis_command command;
     const struct weir_redis_request requests[] = {
         {.checks = NULL, .n = 1},
         {.checks = &check, .n = 0},
         {.checks = &other, .n = 1},
+        {.checks = &flagged, .n = 1},
         {.checks = &check, .n = 1, .mode = 4},
         {.checks = &check, .n = 1, .mode = -1},
         {.checks = &check, .n = 1, .prefix = "a{b", .prefix_len = 3},
