@@ -8,8 +8,8 @@
  *  - what was inherited is kept apart (`error`), so that what is told of a client has really happened;
  *  - a denied hit weighs 16, and scores are halved every ten minutes: who hammers now is listed among many
  *    that behave, or did yesterday;
- *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 16 on average,
- *    which then weighs 16. Denied hits never are.
+ *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 64 on average,
+ *    which then weighs 64. Denied hits never are.
  *
  * Cost: a listed client is found by a byte in its cell: one more cache line. Others cost a count-down; those
  * that are sampled or denied a search through 32 tags, and, if they take a place, through 32 scores.
@@ -26,7 +26,7 @@
 
 #define HALF_LIFE_NS INT64_C(600000000000)
 #define HALVINGS 8
-#define SAMPLE 16u /* one in so many */
+#define SAMPLE 64u /* one in so many */
 
 /* -------------------------------------------------------------------------------- names of clients */
 
