@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 import flask.ctx
 import flask.globals
+from flask import current_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,3 +51,17 @@ def require_context() -> RequestContext:
             "there is no request: this works in a view, in a hook of a request, or within"
             " app.test_request_context()"
         ) from None
+
+
+def answer_of(authorize: Callable[[], Any]) -> Any:
+    """What ``authorize``, a function or a coroutine function, says of the current request.
+
+    :raises TypeError: it returned something to be awaited all the same, which is true as such and
+        must not let everybody in.
+    """
+    answer = current_app.ensure_sync(authorize)()
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise TypeError("authorize returned an awaitable: declare it with async def")
+    return answer

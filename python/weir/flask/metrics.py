@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 
 from weir.metrics import Collector
 
+from ._context import answer_of
 from ._limiter import Limiter
 from ._state import AppState
 from .errors import ConfigurationError
@@ -63,7 +64,7 @@ def mount(
     shown.register(collector(limiter))
 
     def view() -> Response:
-        if authorize is not None and not authorize():
+        if authorize is not None and not answer_of(authorize):
             return Response("not for you\n", 403, mimetype="text/plain")
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         response = Response(encode(shown), content_type=content_type)

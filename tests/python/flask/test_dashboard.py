@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import logging
 import re
@@ -9,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask, Response, redirect
+from flask import Flask, Response, redirect, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -92,6 +94,37 @@ def test_a_response_is_sent_instead_of_the_page(app: Flask, limiter: Limiter) ->
     response = app.test_client().get("/weir/")
     assert response.status_code == 302
     assert response.headers["Location"] == "/login"
+
+
+@pytest.mark.parametrize("answer", [False, None, "", (), 0])
+def test_what_is_false_is_a_403(app: Flask, limiter: Limiter, answer: Any) -> None:
+    dashboard.mount(app, limiter, authorize=lambda: answer)
+    assert {app.test_client().get(path).status_code for path in PATHS} == {403}
+
+
+def test_a_coroutine_function_is_awaited(app: Flask, limiter: Limiter) -> None:
+    async def only_bob() -> bool:
+        return request.headers.get("X-User") == "bob"
+
+    dashboard.mount(app, limiter, authorize=only_bob)
+    client = app.test_client()
+    assert client.get("/weir/state").status_code == 403
+    assert client.get("/weir/state", headers={"X-User": "bob"}).status_code == 200
+
+
+def test_what_would_have_to_be_awaited_lets_nobody_in(app: Flask, limiter: Limiter) -> None:
+    async def nobody() -> bool:
+        return False
+
+    dashboard.mount(app, limiter, authorize=lambda: nobody())
+    assert {app.test_client().get(path).status_code for path in PATHS} == {500}
+
+
+def test_a_limiter_that_is_off_has_nothing_to_show(
+    app: Flask, make: Callable[..., Limiter]
+) -> None:
+    dashboard.mount(app, make(enabled=False), authorize=lambda: True)
+    assert {app.test_client().get(path).status_code for path in PATHS} == {503}
 
 
 def test_who_is_asked_can_see_the_request(app: Flask, limiter: Limiter) -> None:
@@ -223,6 +256,29 @@ def test_the_token_of_another_session_is_not_ours(app: Flask, client: FlaskClien
     assert act(client, foreign, action="block", client="127.0.0.1").status_code == 403
 
 
+@pytest.mark.parametrize("reveal", [False, True])
+def test_without_a_secret_key_the_token_cannot_be_computed(
+    app: Flask, make: Callable[..., Limiter], reveal: bool
+) -> None:
+    assert app.secret_key is None
+    dashboard.mount(app, make(reveal_keys=reveal), authorize=lambda: True)
+    client = app.test_client()
+    token = token_of(client)
+    cookie = client.get_cookie("weir-dashboard", path="/weir")
+    assert cookie is not None
+    for key in (b"", f"weir dashboard\0{cookie.value}".encode()):
+        digest = hmac.digest(key, f"weir dashboard {cookie.value}".encode(), "sha256")
+        guessed = base64.urlsafe_b64encode(digest).decode()
+        assert act(client, guessed, action="block", client="10.9.9.9").status_code == 403
+    assert act(client, token, action="block", client="10.9.9.9").status_code == 204
+
+
+def test_a_proxy_that_cuts_the_path_tells_the_cookie_nothing(client: FlaskClient) -> None:
+    # The browser sees /intern/weir/, the application /weir/. Without a path the cookie is of the
+    # folder that the browser sees.
+    assert "path=" not in client.get("/weir/").headers["Set-Cookie"].lower()
+
+
 def test_another_site_cannot_act(client: FlaskClient) -> None:
     refused = client.post(
         "/weir/rules",
@@ -262,14 +318,28 @@ def test_what_is_no_json_is_refused(client: FlaskClient) -> None:
     assert response.status_code == 400
 
 
+@pytest.mark.parametrize(
+    "body", ['{"action": "block", "client": "\\ud800"}', "[" * 100_000, '{"client": ' + "9" * 9999]
+)
+def test_what_no_client_would_send_is_refused(client: FlaskClient, body: str) -> None:
+    headers = {"X-CSRF-Token": token_of(client), "Content-Type": "application/json"}
+    response = client.post("/weir/rules", data=body, headers=headers)
+    assert response.status_code == 400
+    assert state_of(client)["rules"] == []
+
+
 def test_an_action_is_logged_without_the_secret(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         act(client, action="block", client="10.0.0.0/8", seconds=60)
         act(client, action="block", client="secret-key", seconds=60)
+        act(client, action="block", client="#secret-key\nforged", seconds=60)
+        act(client, action="block", client="#0123456789abcdef", seconds=60)
     assert "block 10.0.0.0/8" in caplog.text
     assert "secret-key" not in caplog.text
+    assert "forged" not in caplog.text
+    assert "block #0123456789abcdef" in caplog.text
 
 
 def test_two_pages_of_one_application(app: Flask, limiter: Limiter) -> None:

@@ -76,6 +76,15 @@ def test_who_is_not_authorized_sees_nothing(app: Flask, make: Make, get: Any) ->
         mount(app, make(), "/other", authorize=True, endpoint="other")  # type: ignore[arg-type]
 
 
+def test_a_coroutine_function_may_say_who_sees_them(app: Flask, make: Make, get: Any) -> None:
+    async def only_bob() -> bool:
+        return request.headers.get("X-User") == "bob"
+
+    mount(app, make(), authorize=only_bob)
+    assert get("/metrics").status_code == 403
+    assert get("/metrics", X_User="bob").status_code == 200
+
+
 def test_metrics_of_ones_own_are_on_the_page(app: Flask, make: Make, get: Any) -> None:
     registry = CollectorRegistry()
     Counter("orders", "Orders.", registry=registry).inc(3)

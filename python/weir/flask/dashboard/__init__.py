@@ -25,6 +25,7 @@ import hmac
 import ipaddress
 import json
 import math
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from weir.errors import StorageError, WeirError
 
+from .._context import answer_of
 from .._limiter import Limiter
 from .._state import AppState
 from ..errors import ConfigurationError
@@ -51,6 +53,9 @@ LONGEST = 60.0
 CLIENT_MAX = 256
 #: Seconds of the longest rule but one for good: a year.
 FOR_MAX = 366 * 86400
+
+#: A key as it is shown.
+_HASH = re.compile("#[0-9a-f]{16}")
 
 _COOKIE = "weir-dashboard"
 _TOKEN_HEADER = "X-CSRF-Token"
@@ -101,11 +106,13 @@ def blueprint(
 
     @page.before_request
     def ask() -> Any:
-        answer = authorize()
-        if isinstance(answer, BaseResponse | str | tuple):
-            return answer
+        answer = answer_of(authorize)
         if not answer:
             abort(403)
+        if isinstance(answer, BaseResponse | str | tuple):
+            return answer
+        if not limiter.initialized:
+            return _refused(503, "the limiter is disabled, or was not given to an application")
         return None
 
     @page.after_request
@@ -121,7 +128,7 @@ def blueprint(
         session = request.cookies.get(_COOKIE, "")
         if len(session) != 43:
             session = secrets.token_urlsafe(32)
-        html = _file("page.html").replace("{{ token }}", _token(session))
+        html = _file("page.html").replace("{{ token }}", _token(limiter._state, session))
         response = make_response(html)
         response.set_cookie(
             _COOKIE,
@@ -129,7 +136,8 @@ def blueprint(
             httponly=True,
             secure=request.is_secure,
             samesite="Strict",
-            path=request.script_root + request.path,
+            # Of the folder that the browser sees, which a proxy may not tell of.
+            path=None,
         )
         return response
 
@@ -154,9 +162,12 @@ def blueprint(
 
     @page.post("/rules")
     def rules() -> Any:
-        if not _genuine():
+        if not _genuine(limiter._state):
             return _refused(403, "this page is out of date: load it again")
-        asked = request.get_json(silent=True)
+        try:
+            asked = request.get_json(silent=True)
+        except RecursionError:
+            asked = None
         if not isinstance(asked, dict):
             return _refused(400, 'send {"action": "block", "client": "10.1.2.3", "seconds": 3600}')
         return _act(limiter._state, asked)
@@ -195,16 +206,20 @@ def _events(state: AppState, lasts: float) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------- acting
 
 
-def _token(session: str) -> str:
-    """What only the page that was sent with this session's cookie knows."""
-    key = current_app.secret_key or b""
+def _token(state: AppState, session: str) -> str:
+    """What only the page that was sent with this session's cookie knows.
+
+    state: an application without a ``secret_key`` has the secret of its table, which the workers of
+    a host share. (With the NUL in it, a name is a hash, even on a table that reveals names.)
+    """
+    key = current_app.secret_key or state.board.name_of(f"weir dashboard\0{session}")
     if isinstance(key, str):
         key = key.encode()
     digest = hmac.digest(key, b"weir dashboard " + session.encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest).decode()
 
 
-def _genuine() -> bool:
+def _genuine(state: AppState) -> bool:
     """Whether our own page asks, and not another one in the same browser."""
     session = request.cookies.get(_COOKIE, "")
     sent = request.headers.get(_TOKEN_HEADER, "")
@@ -212,7 +227,7 @@ def _genuine() -> bool:
     return (
         len(session) == 43
         and site == "same-origin"
-        and hmac.compare_digest(sent.encode(), _token(session).encode())
+        and hmac.compare_digest(sent.encode(), _token(state, session).encode())
     )
 
 
@@ -222,7 +237,7 @@ def _refused(status: int, why: str) -> tuple[Response, int]:
 
 def _act(state: AppState, asked: dict[str, Any]) -> Any:
     client, seconds = asked.get("client"), asked.get("seconds")
-    if not isinstance(client, str) or not client.strip() or len(client.encode()) > CLIENT_MAX:
+    if not isinstance(client, str) or not client.strip() or not _is_short_text(client):
         return _refused(400, f"client: a name of 1 to {CLIENT_MAX} bytes is needed")
     client = client.strip()
     if seconds is not None and (
@@ -252,9 +267,17 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
     return "", 204
 
 
+def _is_short_text(client: str) -> bool:
+    """Not too long, and no halves of characters, which JSON can say."""
+    try:
+        return len(client.encode()) <= CLIENT_MAX
+    except UnicodeEncodeError:
+        return False
+
+
 def _logged(client: str) -> str:
     """A client's name as the log may have it: an address or range, else that there was one."""
     try:
         return str(ipaddress.ip_network(client, strict=False))
     except ValueError:
-        return client if client.startswith("#") else "a key"
+        return client if _HASH.fullmatch(client) else "a key"
