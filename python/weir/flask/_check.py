@@ -179,6 +179,8 @@ class Check:
         self.looked_metas = self.metas
         #: Those that count once the response is known, by their index.
         self.watched = tuple(i for i, entry in enumerate(self.entries) if entry.deduct_when)
+        if self.watched:
+            state.watch_responses()
 
         everything = [*self.metas, *self.entries]
         for entry in everything:

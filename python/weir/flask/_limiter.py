@@ -217,9 +217,7 @@ class Limiter:
             return
         if state is None:
             state = AppState(self, app)
-            before_request, after_request = hooks(state)
-            app.before_request(before_request)
-            app.after_request(after_request)
+            state.hook_in(*hooks(state))
             states[self] = state
             # Where users of Flask-Limiter look for it.
             app.extensions.setdefault("limiter", set()).add(self)
@@ -227,6 +225,8 @@ class Limiter:
         else:
             state.configure()
             state.enable(True)
+            if state.headers.kinds:
+                state.watch_responses()
         self._latest = weakref.ref(state)
 
     # -- declaring

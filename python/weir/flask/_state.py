@@ -92,6 +92,9 @@ class AppState:
         self.ready: dict[str, dict[str, Ready]] = {}
         self.learned: dict[object, list[View]] = {}
         self.lock = threading.Lock()
+        #: Our function to be called after requests, until it is.
+        self._after: Callable[[Response], Response] | None = None
+        self._after_at = 0
         #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
         self.counters: Counter[str] = Counter()
         self.configure()
@@ -308,6 +311,30 @@ class AppState:
         # New ones, so that a plan that is being made is put into the old ones and forgotten, too.
         self.plans = {}
         self.ready = {}
+
+    # -- Flask's hooks
+
+    def hook_in(self, before: Callable[[], None], after: Callable[[Response], Response]) -> None:
+        """Have Flask call these before and after each request."""
+        self.app.before_request(before)
+        self._after = after
+        self._after_at = len(self.app.after_request_funcs.get(None, ()))
+        if self.headers.kinds:
+            self.watch_responses()
+
+    def watch_responses(self) -> None:
+        """Be called with each response, from the place that was ours when we were initialized.
+
+        Not before there is something to do with them, headers or a limit that depends on them:
+        being called is half of what a limit costs otherwise.
+        """
+        with self.lock:
+            if self._after is not None:
+                # A new list: others may be on their way through the old one.
+                hooks = list(self.app.after_request_funcs.get(None, ()))
+                hooks.insert(self._after_at, self._after)
+                self.app.after_request_funcs[None] = hooks
+                self._after = None
 
     def enable(self, enabled: bool) -> None:
         self.enabled = enabled

@@ -483,3 +483,21 @@ def test_threads_get_exactly_the_limit(app: Flask, clock: Any) -> None:
     with ThreadPoolExecutor(8) as pool:
         replies = Counter(pool.map(ask, range(400)))
     assert replies == {("/", 200): 100, ("/", 429): 100, ("/own", 200): 50, ("/own", 429): 150}
+
+
+def test_flask_calls_us_after_requests_only_if_there_is_something_to_do(
+    make: Any, app: Flask, get: Any
+) -> None:
+    limiter = make(default_limits=["9 per minute"])
+    app.add_url_rule("/", "hello", hello)
+    app.add_url_rule(
+        "/later", "later", limiter.limit("2 per minute", deduct_when=lambda r: True)(lambda: "")
+    )
+    get("/")
+    assert not app.after_request_funcs[None]
+    assert [get("/later").status_code for _ in range(3)] == [200, 200, 429]
+    assert len(app.after_request_funcs[None]) == 1
+    app.config["RATELIMIT_HEADERS_ENABLED"] = True
+    limiter.init_app(app)
+    assert get("/").headers["X-RateLimit-Limit"] == "9"
+    assert len(app.after_request_funcs[None]) == 1

@@ -232,6 +232,28 @@ def turned_off_and_on(side: Side) -> None:
 
 
 @scenario
+def a_count_that_depends_on_what_others_made_of_the_response(side: Side) -> None:
+    @side.app.after_request
+    def last(response: Any) -> Any:
+        response.status_code = 201
+        return response
+
+    limiter = side.make(headers_enabled=False)
+
+    @side.app.after_request
+    def first(response: Any) -> Any:
+        if response.status_code == 200:
+            response.status_code = 418
+        return response
+
+    limit = limiter.limit("2/minute", deduct_when=lambda response: response.status_code == 418)
+    side.app.add_url_rule("/free", "free", named("free"))
+    side.app.add_url_rule("/", "view", limit(named("view")))
+    side.ask("/free", 2)
+    side.ask("/", 4)
+
+
+@scenario
 def never_on(side: Side) -> None:
     limiter = side.make(default_limits=["1/minute"], enabled=False)
 
