@@ -8,16 +8,9 @@
 
 #include "cidr.h"
 #include "guarded.h"
+#include "must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static unsigned __int128 number(const unsigned char *bytes, int count) {
     unsigned __int128 value = 0;

@@ -6,17 +6,10 @@
 #include <stdio.h>
 
 #include "guarded.h"
+#include "must.h"
 #include "weir/weir.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(condition)                                                                              \
-    do {                                                                                             \
-        if (!(condition)) {                                                                          \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                          \
-            abort();                                                                                 \
-        }                                                                                            \
-    } while (0)
 
 static void check_limit(const struct weir_limit *limit) {
     struct weir_error error;

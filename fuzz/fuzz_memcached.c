@@ -7,17 +7,10 @@
 #include <stdio.h>
 
 #include "guarded.h"
+#include "must.h"
 #include "weir/memcached.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static char next[WEIR_MEMCACHED_VALUE_MAX], after[WEIR_MEMCACHED_VALUE_MAX];
 
