@@ -44,6 +44,7 @@ from typing import Any
 
 from ._core import HIT, REFUND, TEST, Limit, Table
 from .errors import StorageError, WeirError
+from .stores._common import monotonic
 
 __all__ = ["KEYS_MAX", "SPAN", "WINDOWS", "Audit", "Breach", "logger"]
 
@@ -164,6 +165,8 @@ class Audit:
         #: All that are not told yet, soonest to end first.
         self._due: list[tuple[float, int, _Window]] = []
         self._numbers = itertools.count()
+        #: What the clock by which breaches are counted was ahead of the monotonic one.
+        self._ahead = time.time() - monotonic()
         self._failed = False
 
     def name_of(self, key: str) -> str:
@@ -206,6 +209,7 @@ class Audit:
         period = limit.get_expiry()
         now = time.time()
         with self._lock:
+            self._ahead = now - monotonic()
             ended = self._ended(now)
             if name not in self._windows and len(self._windows) >= KEYS_MAX:
                 # Too many to tell apart.
@@ -278,12 +282,25 @@ class Audit:
 
         In seconds since the epoch. Nobody needs to call it: it is done in time.
         """
+        return self._flush(time.time())
+
+    def _flush(self, now: float) -> float | None:
         with self._lock:
-            ended = self._ended(time.time())
+            ended = self._ended(now)
             following = self._due[0][0] if self._due else None
         for window in ended:
             self._tell(window)
         return following
+
+    def flush_in_thread(self) -> float | None:
+        """The same in a thread of its own; the seconds until the next one ends.
+
+        Not before the clock of the last breach, as it has gone on since, says so: libraries that
+        move the time of tests do not move it in threads, where windows seem to have ended long ago.
+        """
+        now = min(time.time(), monotonic() + self._ahead)
+        following = self._flush(now)
+        return None if following is None else following - now
 
     def _tell(self, window: _Window) -> None:
         """Write the summary, unless another process has."""
@@ -375,11 +392,11 @@ class _Teller:
 
     def _run(self) -> None:
         while True:
-            ends = [end for end in [audit.flush() for audit in list(_audits)] if end is not None]
+            waits = [audit.flush_in_thread() for audit in list(_audits)]
+            wait = min((wait for wait in waits if wait is not None), default=None)
             with self._condition:
                 if not self._woken:
                     # Not longer, lest a clock that was set forward is noticed late.
-                    wait = min(ends) - time.time() if ends else None
                     self._condition.wait(None if wait is None else max(0.01, min(wait, 60.0)))
                 self._woken = False
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import freezegun
 import pytest
 
 from weir import Limit, Table, audit, parse, unlink
@@ -374,3 +375,17 @@ def test_a_summary_comes_by_itself(tmp_path: Path) -> None:
     lines = read(log)
     assert [line["event"] for line in lines[:2]] == ["breach", "summary"]
     assert sum(line.get("count", 0) for line in lines) == 5
+
+
+def test_a_clock_that_tests_hold_still_ends_no_window(events: list[Any]) -> None:
+    # The thread that tells of windows in time sees another time than the test does.
+    ours = Audit(Table())
+    with freezegun.freeze_time("2012-01-14 12:00:00") as frozen:
+        for _ in range(50):
+            for _ in range(20):
+                breach(ours)
+            threading.Event().wait(0.002)  # a turn for the thread
+        assert [line["event"] for line in events] == ["breach"]
+        frozen.tick(61)
+        ours.flush()
+        assert [line.get("count") for line in events] == [None, 1000]
