@@ -74,7 +74,12 @@ def name_of(storage: object) -> str:
 
 
 def note(
-    board: Table, limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None, said: Decision
+    board: Table,
+    limits: Sequence[Limit],
+    keys: Keys,
+    costs: Sequence[int] | None,
+    said: Decision,
+    mode: int = HIT,
 ) -> None:
     """Note what was said of these limits, but not that a look let it pass."""
     if costs is not None and Look in map(type, costs):
@@ -85,7 +90,13 @@ def note(
             keys = [keys[i] for i in told]
         limits = [limits[i] for i in told]
         said = Decision([said[i] for i in told], 0, said.now)
-    board.note(limits, keys, said)
+    if mode != EACH or said.allowed:
+        board.note(limits, keys, said)
+        return
+    # Those that have let it pass were charged, whatever the others say.
+    for i, limit in enumerate(limits):
+        key = keys if isinstance(keys, str | bytes) else keys[i]
+        board.note([limit], key, Decision([said[i]], 0, said.now))
 
 
 class Watched(Storage):
@@ -138,7 +149,7 @@ class Watched(Storage):
             if began:
                 self.meters.answered(monotonic() - began)
         if mode in (HIT, EACH):
-            note(self.board, limits, keys, costs, decision)
+            note(self.board, limits, keys, costs, decision, mode)
         if decision.now >= self._next_beat or decision.now < self._next_beat - 2:
             self._next_beat = decision.now + _BEAT
             self._forget_denials()
@@ -163,7 +174,7 @@ class Watched(Storage):
             return decision
         ruled = self._ruled(limits, keys)
         if mode in (HIT, EACH):
-            self.board.note(limits, keys, ruled or decision)
+            note(self.board, limits, keys, None, ruled or decision, mode)
         return ruled or decision
 
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
@@ -225,7 +236,7 @@ class StandIn(Storage):
         if decision is None:
             decision = self.storage.decide(limits, keys, costs, mode)
         if mode in (HIT, EACH):
-            note(self.watched.board, limits, keys, costs, decision)
+            note(self.watched.board, limits, keys, costs, decision, mode)
         return decision
 
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:

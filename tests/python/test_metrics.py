@@ -11,6 +11,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from weir import Decision, Limit, StorageError, Table, Verdict, parse
+from weir._core import EACH
 from weir._meters import BOUNDS, StoreMeters, kind_of
 from weir._watched import Watched
 from weir.metrics import Collector
@@ -194,6 +195,20 @@ def test_a_remote_store_is_timed_and_its_decisions_are_on_the_board() -> None:
     assert page("weir_store_seconds_bucket", store="fake://there", le="+Inf") == 12
     assert 0 < (page("weir_store_seconds_sum", store="fake://there") or 0) < 10
     assert "hush" not in page.text()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_limits_that_each_decide_for_themselves_each_count(remote: bool) -> None:
+    """EACH charges those that have room though another denies: so they have allowed it."""
+    store = Watched(Remote(), Table()) if remote else Table()
+    page = Page(store)
+    hour = parse("100/hour")
+    for _ in range(12):
+        store.decide([MINUTE, hour], ["10.0.0.1/a", "10.0.0.1/b"], None, EACH)
+    assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == 10
+    assert page("weir_decisions_total", limit=LABEL, verdict="denied") == 2
+    assert page("weir_decisions_total", limit=str(hour), verdict="allowed") == 12
+    assert page("weir_decisions_total", limit=str(hour), verdict="denied") == 0
 
 
 def test_each_answer_is_in_the_class_of_its_time() -> None:
