@@ -20,7 +20,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -186,7 +186,7 @@ class Boards:
                 raise ValueError("until must be a moment that has not passed")
         if not rules:
             return 0
-        if len(rules) + int(self._do("HLEN", self._rules)) > RULES_MAX:
+        if len(rules) > RULES_MAX:
             raise ValueError(f"there is room for {RULES_MAX:,} rules; remove some")
         # In the form in which tables show them; and refused if a table would refuse one.
         with Table(f"memory://?keys=8&rules={len(rules)}") as judge:
@@ -195,11 +195,22 @@ class Boards:
                 (rule.client, json.dumps({"kind": rule.kind, "since": now, "until": rule.until}))
                 for rule in judge.rules()
             ]
+        self._make_room(client for client, _ in ready)
         # No host looks before the version has changed.
         for start in range(0, len(ready), _AT_ONCE):
             self._do("HSET", self._rules, *chain(*ready[start : start + _AT_ONCE]))
         self._changed()
         return len(ready)
+
+    def _make_room(self, clients: Iterable[str]) -> None:
+        """See that there is room for rules of these clients, some of which may have one already."""
+        wanted = set(clients)
+        if len(wanted) + int(self._do("HLEN", self._rules)) <= RULES_MAX:
+            return
+        self.clean()
+        wanted.update(_text(client) for client in self._do("HKEYS", self._rules))
+        if len(wanted) > RULES_MAX:
+            raise ValueError(f"there is room for {RULES_MAX:,} rules; remove some")
 
     def remove_rule(self, client: str) -> bool:
         """Take back the rule of exactly this client or range; whether there was one."""

@@ -146,6 +146,23 @@ def test_rules_that_have_ended_are_cleaned(hosts: Two, monkeypatch: pytest.Monke
     assert boards._do("HLEN", boards._rules) == 1
 
 
+def test_a_full_list_takes_what_needs_no_room(hosts: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    boards = hosts[0].beat.boards
+    monkeypatch.setattr("weir.boards.RULES_MAX", 3)
+    now = time.time()
+    for i in range(3):
+        boards.set_rule(f"10.0.0.{i}", "block", now + 1000 if i == 0 else None)
+    with pytest.raises(ValueError, match="room for 3 rules"):
+        boards.set_rule("10.0.0.9", "block")
+    # Another rule in the place of the one that there is.
+    boards.set_rule("10.0.0.2", "allow", now + 60)
+    assert [rule.kind for rule in boards.rules()] == ["block", "block", "allow"]
+    # One that has ended is in nobody's way.
+    monkeypatch.setattr("time.time", lambda: now + 61)
+    boards.set_rule("10.0.0.9", "block")
+    assert [rule.client for rule in boards.rules()] == ["10.0.0.0", "10.0.0.1", "10.0.0.9"]
+
+
 def test_what_is_no_rule_is_refused(hosts: Two) -> None:
     boards = hosts[0].beat.boards
     with pytest.raises(ParseError):
