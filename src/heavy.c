@@ -96,7 +96,8 @@ int weir_board_name(struct weir_table *table, const void *client, size_t client_
 static void halve(struct weir_board_stripe *board, int64_t now_ns) {
     if (now_ns < board->halve_ns && board->halve_ns - now_ns <= HALF_LIFE_NS)
         return;
-    uint64_t late_ns = (uint64_t)now_ns - (uint64_t)board->halve_ns; /* damaged, it may be negative */
+    uint64_t late_ns =
+        (uint64_t)now_ns - (uint64_t)board->halve_ns; /* damaged, it may be negative */
     uint64_t times = now_ns < board->halve_ns ? 0 : late_ns / HALF_LIFE_NS + 1;
     for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++)
         board->score[i] >>= times < HALVINGS ? times : HALVINGS;
