@@ -97,6 +97,7 @@ class Resolver:
         try:
             return self.texts[id(provider)]
         except KeyError:
+            self.state.label_static_limits()
             raise UnaskedError(group) from None
 
     def expand_all(self, groups: Sequence[Limit]) -> list[RuntimeLimit]:

@@ -78,6 +78,16 @@ def find_handlers(limiter: Limiter, function: Any, method: str | None) -> list[V
     return []
 
 
+def declared_limits(limiter: Limiter, app: Flask) -> Iterator[Limit]:
+    """All limits of the blueprints and views of ``app``."""
+    for limits in list(limiter._registry.blueprint_limits.values()):
+        yield from limits
+    for function in list(app.view_functions.values()):
+        view, _ = find_view(limiter, function)
+        for known in (view, *find_handlers(limiter, function, None)):
+            yield from known.limits if known is not None else ()
+
+
 class Blueprints:
     """The blueprints that a view is in, and what they say about it."""
 

@@ -16,7 +16,7 @@ from flask import Flask, Request
 from flask.wrappers import Response
 
 from weir._auto import note_environ
-from weir._core import Decision, Table, Verdict, WeirError
+from weir._core import TEST, Decision, Table, Verdict, WeirError
 from weir._core import Limit as RateLimit
 from weir._meters import StoreMeters
 from weir._watched import StandIn, Watched, board_for, name_of
@@ -30,6 +30,7 @@ from ._check import Ready
 from ._headers import HeaderWriter
 from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
 from ._plan import PLANS_MAX, Plan, Resolver
+from ._registry import declared_limits
 from .constants import MAX_BACKEND_CHECKS, ConfigVars
 from .errors import ConfigurationError
 from .util import check_ipv6_prefix, get_remote_address, note_proxy
@@ -90,6 +91,8 @@ class AppState:
         self.plans: dict[object, Plan] = {}
         #: By endpoint and method, of the plans that can go the fast way.
         self.ready: dict[str, dict[str, Ready]] = {}
+        #: Whether the limits that were declared as text have their labels on the board.
+        self._labelled = False
         self.learned: dict[object, list[View]] = {}
         self.lock = threading.Lock()
         #: Our function to be called after requests, until it is.
@@ -311,6 +314,26 @@ class AppState:
         # New ones, so that a plan that is being made is put into the old ones and forgotten, too.
         self.plans = {}
         self.ready = {}
+        self._labelled = False
+
+    def label_static_limits(self) -> None:
+        """Give limits whose text is known their labels on the board, once.
+
+        Before the first dynamic limit gets one: a board has few, and the client may have a say in
+        what dynamic limits there are.
+        """
+        if self._labelled:
+            return
+        self._labelled = True
+        groups = [*self.application_limits, *self.default_limits, *self.meta_limits]
+        groups += declared_limits(self.limiter, self.app)
+        metas = [meta for group in groups for meta in group.metas()]
+        for group in [*groups, *metas]:
+            text = group.limit_provider
+            if not callable(text):
+                with contextlib.suppress(WeirError, ValueError):  # whoever asks it is told
+                    for limit in group.expand(text, self.key_func):
+                        self.board.decide([limit.limit], "-", [0], TEST)
 
     # -- Flask's hooks
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, request
+from flask.views import MethodView
 from prometheus_client import CollectorRegistry, Counter
 
 import weir
@@ -157,6 +158,37 @@ def test_a_meta_limit_that_refuses_counts_as_denied(
     assert statuses(10) == [200] + [429] * 9
     assert said(limiter, "1 per 1 minute") == (1, 2, 0)
     assert said(limiter, "2 per 1 hour")[1] == 7
+
+
+def test_clients_that_make_up_limits_push_no_declared_one_out(
+    app: Flask, make: Make, get: Any, said: Said
+) -> None:
+    limiter = make(default_limits=["501 per hour"], meta_limits=["502 per hour"])
+    by_client = limiter.limit(lambda: f"{request.headers['X-Limit']} per minute")
+    app.add_url_rule("/made-up", "made_up", by_client(hello))
+
+    class View(MethodView):
+        @limiter.limit("2 per day")
+        def get(self) -> str:
+            return "hello"
+
+    app.add_url_rule("/class", view_func=View.as_view("class"))
+    app.add_url_rule("/fixed", "fixed", limiter.limit("3 per day")(lambda: "hello"))
+    app.add_url_rule("/plain", "plain", lambda: "hello")
+    for i in range(100, 200):
+        get("/made-up", X_Limit=str(i))
+    for path in ("/class", "/fixed"):
+        for _ in range(4):
+            get(path)
+    get("/plain")
+    assert said(limiter, "2 per 1 day") == (2, 2, 0)
+    assert said(limiter, "3 per 1 day") == (3, 1, 0)
+    assert said(limiter, "501 per 1 hour") == (1, 0, 0)
+    assert said(limiter, "502 per 1 hour")[0] == 3
+    labels = {row.limit for row in limiter._state.board.counts()}
+    assert len(labels) == 64
+    assert "other" in labels
+    assert limiter._state.board.info()["keys"] <= 120, "labels are no keys"
 
 
 def test_a_table_that_fails_is_told(app: Flask, make: Make, get: Any, tmp_path: Any) -> None:
