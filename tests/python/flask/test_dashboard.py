@@ -15,7 +15,7 @@ from flask import Flask, Response, redirect, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from weir import Table
+from weir import Table, parse
 from weir.flask import ConfigurationError, Limiter, dashboard
 
 PATHS = ["/weir/", "/weir/page.css", "/weir/page.js", "/weir/state", "/weir/events"]
@@ -161,6 +161,22 @@ def test_the_state_counts_what_was_decided(client: FlaskClient) -> None:
     assert (heavy["client"], heavy["denied"], heavy["error"]) == ("127.0.0.1", 2, 0)
     assert state["store"]["reachable"] is True
     assert state["store"]["evictions"] == 0
+
+
+def test_who_begins_to_hammer_is_there_beside_those_of_the_past(
+    client: FlaskClient, limiter: Limiter, clock: Any
+) -> None:
+    board = limiter._state.board
+    limit = parse("1 per hour")
+    for i in range(60):
+        for _ in range(40):
+            board.decide([limit], f"10.1.0.{i}")
+    clock.forward(600)
+    for _ in range(10):
+        board.decide([limit], "10.9.9.9")
+    state = state_of(client)
+    assert "10.9.9.9" in [row["client"] for row in state["denied"]]
+    assert len(state["denied"]) <= 40
 
 
 def test_the_page_itself_is_not_limited(app: Flask, make: Callable[..., Limiter]) -> None:

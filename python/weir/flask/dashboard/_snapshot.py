@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from weir._watched import name_of
+from weir.boards import hottest
 from weir.errors import StorageError
 
 from .._state import AppState
@@ -22,7 +23,8 @@ Row = dict[str, Any]
 def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
     """All there is to see now. Times are seconds since the epoch.
 
-    count: how many of the heaviest clients, of those denied and of those allowed.
+    count: how many of the heaviest clients of this host, of those denied and of those allowed;
+        and as many of the others, those that came last.
 
     Numbers only grow, so that two snapshots give a rate. With a store that several hosts share,
     they are of all hosts, as each has told about a second ago. A store that cannot be asked is
@@ -31,8 +33,8 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
     """
     board = state.board
     limits = [row._asdict() for row in board.counts()]
-    denied = [row._asdict() for row in board.heaviest("denied", count)]
-    allowed = [row._asdict() for row in board.heaviest("allowed", count)]
+    denied = [row._asdict() for row in hottest(board, "denied", count)]
+    allowed = [row._asdict() for row in hottest(board, "allowed", count)]
     store = _health(state)
     others = _others(state) if store["reachable"] else []
     for other in others:
@@ -50,8 +52,8 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
         "time": now,
         "store": store,
         "limits": _merged(limits, lambda row: row["limit"]),
-        "denied": _heaviest(denied, "denied", count),
-        "allowed": _heaviest(allowed, "allowed", count),
+        "denied": _heaviest(denied, "denied"),
+        "allowed": _heaviest(allowed, "allowed"),
         "rules": [row._asdict() for row in board.rules()],
     }
 
@@ -85,9 +87,9 @@ def _merged(rows: Iterable[Row], identify: Callable[[Row], Any]) -> list[Row]:
     return list(merged.values())
 
 
-def _heaviest(rows: list[Row], by: str, count: int) -> list[Row]:
+def _heaviest(rows: list[Row], by: str) -> list[Row]:
     merged = _merged(rows, lambda row: (row["client"], row["limit"]))
-    return sorted((row for row in merged if row[by]), key=lambda row: -row[by])[:count]
+    return sorted((row for row in merged if row[by]), key=lambda row: -row[by])
 
 
 def _health(state: AppState) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 // Draws what /events sends. Numbers there only grow: a rate is the difference of two of them.
 
 const SECONDS = 120;
+const SHOWN = 20; // clients
 const token = document.querySelector('meta[name="csrf-token"]').content;
 const history = []; // {time, allowed, denied} per second, the newest last
 let last = null; // the state before
@@ -82,7 +83,12 @@ function showHeaviest(id, field, state, seconds) {
   const name = (row) => `${row.client}\n${row.limit}`;
   const speed = perSecond({ before: last?.[id] }, name, field, seconds);
   const blocked = new Set(state.rules.filter((rule) => rule.kind === "block").map((rule) => rule.client));
-  fill(id, state[id].map((row) => make("tr", [
+  // Who hammers now comes before who has in the past; a rate a little higher does not move rows.
+  const known = new Set((last?.[id] ?? []).map(name));
+  const heat = (row) => Math.round(Math.log2(1 + (known.has(name(row)) || !seconds ? speed(row) : Math.min(row[field], 10) / seconds)));
+  const rows = state[id].map((row) => ({ row, heat: heat(row) }));
+  rows.sort((a, b) => b.heat - a.heat || b.row[field] - a.row[field]);
+  fill(id, rows.slice(0, SHOWN).map(({ row }) => make("tr", [
     cell(row.client, { title: row.error ? `at most ${whole(row.error)} too many` : "exact" }),
     cell(row.limit), cell(rate(speed(row))), cell(whole(row[field])), cell(ago(state.time - row.last)),
     cell(blocked.has(row.client) ? "blocked" : button("block", row.client, "Block")),
