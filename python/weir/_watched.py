@@ -203,10 +203,9 @@ class Watched(Storage):
 
     def unlist(self, client: str) -> bool:
         """Take back the rule about ``client``; whether there was one."""
-        removed = self.board.unlist(client)
-        if self.beat is not None:
-            removed = self.beat.boards.remove_rule(client) or removed
-        return removed
+        # The shared one first, as in setting: a server that is away leaves both as they are.
+        removed = self.beat is not None and self.beat.boards.remove_rule(client)
+        return self.board.unlist(client) or removed
 
 
 class StandIn(Storage):

@@ -25,8 +25,11 @@ BRIEF = 0.5
 
 _HOW_TO_END = "Ctrl-C ends this view"
 
-#: Clients looked at, of which the busiest are shown.
-LOOKED_AT = 500
+#: Clients shown, at most.
+SHOWN_MAX = 500
+#: Clients looked at, of which the busiest are shown: all that a table lists, so that none who
+#: begins to hammer is overlooked beside the giants of the past.
+LOOKED_AT = 4096
 
 
 class Look(NamedTuple):
@@ -296,7 +299,7 @@ def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapsho
 @click.option("--interval", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
               help="Between two looks; default 1. With --json: go on, a line each.")  # fmt: skip
 @click.option("-n", "--top", "most", default=15, show_default=True, metavar="N",
-              type=click.IntRange(1, LOOKED_AT), help="Show so many clients.")  # fmt: skip
+              type=click.IntRange(1, SHOWN_MAX), help="Show so many clients.")  # fmt: skip
 @store_options
 @click.pass_context
 def top(

@@ -146,6 +146,22 @@ def test_rules_that_have_ended_are_cleaned(hosts: Two, monkeypatch: pytest.Monke
     assert boards._do("HLEN", boards._rules) == 1
 
 
+def test_a_rule_stays_while_the_server_is_away(hosts: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = hosts
+    one.watched.block("10.0.0.1")
+
+    def away(*command: Any) -> None:
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.beat.boards, "_do", away)
+        with pytest.raises(StorageError):
+            one.watched.unlist("10.0.0.1")
+    assert [rule.client for rule in one.board.rules()] == ["10.0.0.1"]
+    assert one.watched.unlist("10.0.0.1")
+    assert one.board.rules() == []
+
+
 def test_a_full_list_takes_what_needs_no_room(hosts: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     boards = hosts[0].beat.boards
     monkeypatch.setattr("weir.boards.RULES_MAX", 3)
