@@ -261,6 +261,7 @@ class Beat:
     def _reset(self) -> None:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._pause = threading.Event()
         self._awake_until = 0.0
         self._rules: str | None = None
         self._forgets = ""
@@ -282,13 +283,26 @@ class Beat:
         if self._thread is None:
             with self._condition:
                 if self._thread is None:
+                    self._pause = threading.Event()
                     self._thread = threading.Thread(
-                        target=_run, args=(weakref.ref(self),), name="weir.board", daemon=True
+                        target=_run,
+                        args=(weakref.ref(self), self._pause),
+                        name="weir.board",
+                        daemon=True,
                     )
                     try:
                         self._thread.start()
                     except RuntimeError:  # no threads here, or not any more
                         self._thread = None
+
+    def stop(self) -> None:
+        """Look no more until there are requests again; what was begun is done when this returns."""
+        with self._condition:
+            self._awake_until = 0.0
+            thread = self._thread
+            self._pause.set()
+        if thread is not None:
+            thread.join()
 
     def once(self, force: bool = False) -> None:
         """Look and tell, if no other worker has in this second. Never raises."""
@@ -321,8 +335,7 @@ class Beat:
             self.boards.clean()
 
 
-def _run(reference: weakref.ref[Beat]) -> None:
-    pause = threading.Event()
+def _run(reference: weakref.ref[Beat], pause: threading.Event) -> None:
     while True:
         beat = reference()
         if beat is None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import redis
 
-from weir import Table
+from weir import Table, _watched
 from weir.storage import storage_from_string
 from weir.stores.memcached import MemcachedStorage
 
@@ -429,8 +429,10 @@ def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(autouse=True)
 def _every_key_goes_away(servers: Servers) -> Iterator[None]:
-    """No test leaves a key on a server that would stay there for ever."""
+    """No test leaves a key on a server that would stay there, or somebody who makes more."""
     yield
+    for beat in list(_watched._beats):
+        beat.stop()
     for server in servers.redis_servers():
         with server.client() as client:
             if client.info("replication")["role"] != "master":
