@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "rules.h"
+#include "rules/rules.h"
 
 #define NOW_NS INT64_C(1800000000000000000)
 #define TEXTS 16384

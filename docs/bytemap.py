@@ -1,4 +1,4 @@
-"""Writes the byte map of a table into ``docs/reference/table.md``, from ``src/layout.h``.
+"""Writes the byte map of a table into ``docs/reference/table.md``, from ``src/table/layout.h``.
 
 Usage: ``python docs/bytemap.py``. Fields and their comments are the header's, offsets and sizes
 those of a C program that is compiled against it (``CC``, default ``cc``). A test compares the page
@@ -20,24 +20,24 @@ PAGE = ROOT / "docs" / "reference" / "table.md"
 
 #: What the page shows, and where it is declared.
 STRUCTS = {
-    "weir_header": "src/layout.h",
-    "weir_cell": "src/layout.h",
+    "weir_header": "src/table/layout.h",
+    "weir_cell": "src/table/layout.h",
     "weir_state": "src/strategy/strategy.h",
-    "weir_line": "src/lines.h",
-    "weir_lock": "src/layout.h",
-    "weir_undo": "src/layout.h",
-    "weir_stripe": "src/layout.h",
-    "weir_pool": "src/layout.h",
-    "weir_link": "src/lines.h",
-    "weir_board": "src/board.h",
-    "weir_board_stripe": "src/board.h",
-    "weir_heavy_entry": "src/board.h",
+    "weir_line": "src/strategy/log/lines.h",
+    "weir_lock": "src/table/layout.h",
+    "weir_undo": "src/table/layout.h",
+    "weir_stripe": "src/table/layout.h",
+    "weir_pool": "src/table/layout.h",
+    "weir_link": "src/strategy/log/lines.h",
+    "weir_board": "src/stats/stats_layout.h",
+    "weir_board_stripe": "src/stats/stats_layout.h",
+    "weir_heavy_entry": "src/stats/stats_layout.h",
     "weir_described": "include/weir/board.h",
-    "weir_rules": "src/rules.h",
-    "weir_rules_copy": "src/rules.h",
-    "weir_rule_entry": "src/rules.h",
-    "weir_rule_wides": "src/rules.h",
-    "weir_rule_slot": "src/rules.h",
+    "weir_rules": "src/rules/rules.h",
+    "weir_rules_copy": "src/rules/rules.h",
+    "weir_rule_entry": "src/rules/rules.h",
+    "weir_rule_wides": "src/rules/rules.h",
+    "weir_rule_slot": "src/rules/rules.h",
 }
 
 MEMBER = re.compile(
@@ -116,9 +116,9 @@ def table(struct: str, sizes: dict[str, int]) -> str:
 
 
 def regions() -> str:
-    """What lies where in the mapping, as the head of ``src/layout.h`` draws it."""
+    """What lies where in the mapping, as the head of ``src/table/layout.h`` draws it."""
     head = re.search(
-        r"^ \*     (offset .*?)^ \*$", (ROOT / "src/layout.h").read_text(), re.M | re.S
+        r"^ \*     (offset .*?)^ \*$", (ROOT / "src/table/layout.h").read_text(), re.M | re.S
     )
     assert head is not None
     return "```text\n" + re.sub(r"^ \*     ", "", head[1], flags=re.MULTILINE) + "```"

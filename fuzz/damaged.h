@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "layout.h"
+#include "table/layout.h"
 #include "weir/board.h"
 #include "weir/weir.h"
 

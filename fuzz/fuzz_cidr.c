@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "cidr.h"
+#include "rules/address.h"
 #include "guarded.h"
 #include "must.h"
 

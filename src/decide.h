@@ -2,7 +2,7 @@
 #ifndef WEIR_DECIDE_INTERNAL_H
 #define WEIR_DECIDE_INTERNAL_H
 
-#include "layout.h"
+#include "table/layout.h"
 
 /* Whether the checks may be decided: 0 or the error of weir_decide(). */
 int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks, size_t n);

@@ -2,7 +2,7 @@
 #ifndef WEIR_URI_H
 #define WEIR_URI_H
 
-#include "layout.h"
+#include "table/layout.h"
 
 #define WEIR_PATH_MAX 4096
 

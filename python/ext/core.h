@@ -1,17 +1,17 @@
 /*
  * weir._core: Python objects over libweir's structs, nothing else.
  *
- *     module.c       the module, its state, errors, parse(), unlink()
- *     clock.c        time.time()
- *     key.c          identifiers -> the bytes of a key
- *     py_limit.c     Limit
- *     py_decision.c  Decision, and the named tuples Verdict and WindowStats
- *     py_table.c     Table
- *     py_board.c     what a Table tells beside its counters
- *     py_rules.c     its rules about clients
- *     py_gate.c      Gate
- *     py_door.c      Door
- *     py_limiter.c   RateLimiter
+ *     module.c         the module, its state, errors, parse(), unlink()
+ *     clock.c          time.time()
+ *     key.c            identifiers -> the bytes of a key
+ *     limit.c          Limit
+ *     decision.c       Decision, and the named tuples Verdict and WindowStats
+ *     table.c          Table
+ *     stats.c          what a Table tells beside its counters
+ *     rules.c          its rules about clients
+ *     prepared_check.c Gate
+ *     flask_hooks.c    Door
+ *     limiter.c        RateLimiter
  *
  * Everything lives in the module's state, so that each interpreter has its own. Objects whose
  * methods need the state keep a pointer to it; their type keeps the module alive.
@@ -115,7 +115,7 @@ struct core_table {
     unsigned users; /* calls that run without the GIL; the last of them closes a closed table */
 };
 
-/* ------------------------------------------------------------------------------------- module.c */
+/* --------------------------------------------------------------------------------------- module.c */
 
 extern struct PyModuleDef core_module;
 
@@ -144,7 +144,7 @@ int core_count(PyObject *object, const char *what, int64_t *count);
  */
 const char *core_c_string(PyObject *text, const char *what);
 
-/* -------------------------------------------------------------------------------------- clock.c */
+/* ---------------------------------------------------------------------------------------- clock.c */
 
 int core_clock_init(struct core_clock *clock);
 int core_clock_traverse(struct core_clock *clock, visitproc visit, void *arg);
@@ -155,7 +155,7 @@ int64_t core_now(struct core_state *state);
 /* A moment given as seconds since the epoch, in ns; -1 with an exception set. what: for its text. */
 int64_t core_moment(PyObject *object, const char *what);
 
-/* ---------------------------------------------------------------------------------------- key.c */
+/* ------------------------------------------------------------------------------------------ key.c */
 
 /*
  * A key being built: in `small` while it fits. core_key_init() first, core_key_free() last.
@@ -219,7 +219,7 @@ static inline int core_key_table(struct core_key *key, const struct core_table *
 /* 0 if a key may have this length, or -1 with an exception set. */
 int core_key_within_bounds(size_t len);
 
-/* ----------------------------------------------------------------------------------- py_limit.c */
+/* ---------------------------------------------------------------------------------------- limit.c */
 
 extern PyType_Spec core_limit_spec;
 
@@ -240,7 +240,7 @@ PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, in
 /* Limit from the arguments of its constructor, all positional: what pickle calls. */
 PyObject *core_restore_limit(PyObject *module, PyObject *args);
 
-/* -------------------------------------------------------------------------------- py_decision.c */
+/* ------------------------------------------------------------------------------------- decision.c */
 
 extern PyType_Spec core_decision_spec;
 
@@ -256,7 +256,7 @@ struct core_decision *core_decision_new(struct core_state *state, Py_ssize_t cou
 PyObject *core_verdict_new(struct core_state *state, const struct weir_verdict *verdict);
 PyObject *core_stats_new(struct core_state *state, double reset_time, int64_t remaining);
 
-/* ----------------------------------------------------------------------------------- py_table.c */
+/* ---------------------------------------------------------------------------------------- table.c */
 
 extern PyType_Spec core_table_spec;
 
@@ -271,13 +271,13 @@ static inline struct weir_table *core_table_borrow(struct core_table *table) {
 struct weir_table *core_table_enter(struct core_table *table);
 void core_table_leave(struct core_table *table);
 
-/* ----------------------------------------------------------------------------------- py_meter.c */
+/* ---------------------------------------------------------------------------------------- meter.c */
 
 /* Table.meter(name, add=0) and Table.raise_meter(name, value). */
 PyObject *core_table_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 PyObject *core_table_raise_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 
-/* ----------------------------------------------------------------------------------- py_board.c */
+/* ---------------------------------------------------------------------------------------- stats.c */
 
 int32_t core_label_find(struct core_table *table, struct core_limit *limit);
 
@@ -322,7 +322,7 @@ int core_table_set_reveal(PyObject *object, PyObject *value, void *closure);
 extern const char core_counts_doc[], core_heaviest_doc[], core_name_of_doc[], core_note_doc[],
     core_describe_doc[], core_catalogue_doc[];
 
-/* ----------------------------------------------------------------------------------- py_rules.c */
+/* ---------------------------------------------------------------------------------------- rules.c */
 
 /* Methods of Table. */
 PyObject *core_table_block(PyObject *object, PyObject *args, PyObject *kwargs);
@@ -336,15 +336,15 @@ PyObject *core_table_get_rules_version(PyObject *object, void *closure);
 extern const char core_block_doc[], core_allow_doc[], core_unlist_doc[], core_rules_doc[],
     core_rule_of_doc[], core_load_rules_doc[], core_ruled_doc[];
 
-/* ------------------------------------------------------------------------------------ py_gate.c */
+/* ------------------------------------------------------------------------------- prepared_check.c */
 
 extern PyType_Spec core_gate_spec;
 
-/* ------------------------------------------------------------------------------------ py_door.c */
+/* ---------------------------------------------------------------------------------- flask_hooks.c */
 
 extern PyType_Spec core_door_spec;
 
-/* --------------------------------------------------------------------------------- py_limiter.c */
+/* -------------------------------------------------------------------------------------- limiter.c */
 
 extern PyType_Spec core_limiter_spec;
 

@@ -6,7 +6,7 @@
  *              ^-------- period ----------now
  *              (first of them to leave: at its time + period)
  *
- * The log itself is src/log.c; the state's words and lines are its. expires_ns is the newest hit's
+ * The log itself is src/strategy/log/log.c; the state's words and lines are its. expires_ns is the newest hit's
  * time + period, which is also how the newest hit's time is known.
  *
  * Clock: a call from up to WEIR_SKEW_NS before the newest hit is counted at that hit's time, since
@@ -19,7 +19,7 @@
  * Cost: O(1) amortised; O(log n) to find where a denied cost above 1 would fit, or after a long
  * pause.
  */
-#include "log.h"
+#include "strategy/log/log.h"
 #include "strategy/exact.h"
 #include "strategy/strategy.h"
 

@@ -38,7 +38,7 @@ struct weir_step {
     int64_t now_ns;                 /* 0 to WEIR_NOW_MAX */
     int64_t cost;                   /* 0 to 2^63-1 */
     bool charge;                    /* charge an allowed cost; else leave the counter as it is */
-    struct weir_lines *lines;       /* the pool as this decision sees it (src/lines.h) */
+    struct weir_lines *lines;       /* the pool as this decision sees it (src/strategy/log/lines.h) */
 };
 
 struct weir_strategy_ops {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lines.h"
+#include "strategy/log/lines.h"
 #include "weir/weir.h"
 
 struct pool {

@@ -7,7 +7,7 @@
 
 #include "support.h"
 
-#include "rules.h"
+#include "rules/rules.h"
 
 #define LIST_RULES 300
 #define LIST_PROBES 40

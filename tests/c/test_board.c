@@ -5,8 +5,8 @@
  */
 #include "support.h"
 
-#include "board.h"
-#include "layout.h"
+#include "stats/stats_layout.h"
+#include "table/layout.h"
 
 static const char *const labels[] = {"10 per 1 minute", "5 per 1 second", "100 per 1 hour"};
 

@@ -6,7 +6,7 @@
 
 #include <arpa/inet.h>
 
-#include "cidr.h"
+#include "rules/address.h"
 
 #define RANDOM_TEXTS 200000
 

@@ -11,7 +11,7 @@
 
 #include <sched.h>
 
-#include "layout.h"
+#include "table/layout.h"
 
 #define WORKERS 8
 #define KEYS 1000

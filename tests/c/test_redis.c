@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-#include "layout.h"
+#include "table/layout.h"
 #include "support.h"
 #include "weir/redis.h"
 

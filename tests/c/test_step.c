@@ -13,7 +13,7 @@
  */
 #include "support.h"
 
-#include "layout.h"
+#include "table/layout.h"
 
 #if !defined(__x86_64__)
 static void test_kills(void **state) {

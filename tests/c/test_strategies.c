@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "log.h"
+#include "strategy/log/log.h"
 #include "model.h"
 #include "pool.h"
 #include "strategy/strategy.h"

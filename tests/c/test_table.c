@@ -4,7 +4,7 @@
  */
 #include "support.h"
 
-#include "layout.h"
+#include "table/layout.h"
 
 /* Each test below runs once per home. */
 static const char *const homes[] = {"memory://", "shm://", "file://"};

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 
-#include "layout.h"
+#include "table/layout.h"
 
 #define KEYS 16
 #define THREADS 4

@@ -4,7 +4,7 @@
  */
 #include "support.h"
 
-#include "layout.h"
+#include "table/layout.h"
 
 #define KEYS 1024
 #define FLOOD (10 * KEYS)

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "layout.h"
+#include "table/layout.h"
 
 static char folder[32]; /* of this run */
 

@@ -4,7 +4,7 @@
  */
 #include "support.h"
 
-#include "rules.h"
+#include "rules/rules.h"
 
 /* ------------------------------------------------------------------------------------------- the model */
 

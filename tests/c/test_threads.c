@@ -6,7 +6,7 @@
 
 #include <pthread.h>
 
-#include "layout.h"
+#include "table/layout.h"
 #include "weir/board.h"
 
 #define THREADS 4

@@ -1,0 +1,99 @@
+/* From the arguments of decide() and clear() to checks. */
+#include "convert.h"
+
+void core_request_free(struct core_request *request) {
+    Py_XDECREF(request->limits);
+    Py_XDECREF(request->keys);
+    Py_XDECREF(request->costs);
+    core_key_free(&request->bytes);
+}
+
+/* Opens the arguments as sequences of one length. */
+static int request_sequences(struct core_request *request, PyObject *limits, PyObject *keys,
+                             PyObject *costs) {
+    request->limits = PySequence_Fast(limits, "limits must be a sequence of Limit");
+    if (!request->limits)
+        return -1;
+    request->count = PySequence_Fast_GET_SIZE(request->limits);
+    if (request->count < 1 || request->count > WEIR_CHECKS_MAX) {
+        PyErr_Format(PyExc_ValueError, "1 to %d limits can be decided at once, not %zd",
+                     WEIR_CHECKS_MAX, request->count);
+        return -1;
+    }
+    if (PyUnicode_Check(keys) || PyBytes_Check(keys))
+        request->key = keys;
+    else if (!(request->keys =
+                   PySequence_Fast(keys, "keys must be str, bytes or a sequence of them")))
+        return -1;
+    if (costs && costs != Py_None &&
+        !(request->costs = PySequence_Fast(costs, "costs must be a sequence of int or None")))
+        return -1;
+    /* Reading one of them may have run Python code that changed another. */
+    if (PySequence_Fast_GET_SIZE(request->limits) != request->count ||
+        (request->keys && PySequence_Fast_GET_SIZE(request->keys) != request->count) ||
+        (request->costs && PySequence_Fast_GET_SIZE(request->costs) != request->count)) {
+        PyErr_SetString(PyExc_ValueError, "limits, keys and costs differ in length");
+        return -1;
+    }
+    return 0;
+}
+
+/* Appends the table's mark, namespace and key of check `i`. */
+static int request_key(struct core_request *request, const struct core_table *table,
+                       const struct core_limit *limit, Py_ssize_t i) {
+    struct core_key *bytes = &request->bytes;
+    request->start[i] = bytes->len;
+    if ((table && core_key_table(bytes, table) < 0) || core_key_join(bytes, limit, NULL, 0) < 0 ||
+        core_key_append(bytes, "/", 1) < 0)
+        return -1;
+    size_t bare = bytes->len;
+    request->client[i] = bare - request->start[i];
+    if (core_key_joined(bytes, request->key ? request->key
+                                            : PySequence_Fast_GET_ITEM(request->keys, i)) < 0)
+        return -1;
+    if (bytes->len == bare)
+        bytes->len--; /* no identifiers: no slash either */
+    request->check[i].key_len = bytes->len - request->start[i];
+    return core_key_within_bounds(request->check[i].key_len);
+}
+
+static int request_check(struct core_request *request, struct core_state *state,
+                         struct core_table *table, Py_ssize_t i) {
+    PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
+    if (!core_is_limit(state, limit)) {
+        PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s",
+                     Py_TYPE(limit)->tp_name);
+        return -1;
+    }
+    struct weir_check *check = &request->check[i];
+    *check = (struct weir_check){.limit = &((struct core_limit *)limit)->limit, .cost = 1};
+    if (table)
+        check->label = core_label(table, (struct core_limit *)limit);
+    if (request->costs) {
+        PyObject *cost = PySequence_Fast_GET_ITEM(request->costs, i);
+        if (core_count(cost, "cost", &check->cost) < 0)
+            return -1;
+        if (Py_TYPE(cost) == state->look_type)
+            check->flags = WEIR_CHECK_LOOK;
+    }
+    return request_key(request, table, (struct core_limit *)limit, i);
+}
+
+int core_request_read(struct core_request *request, struct core_state *state,
+                      struct core_table *table, PyObject *limits, PyObject *keys, PyObject *costs) {
+    request->limits = request->keys = request->key = request->costs = NULL;
+    core_key_init(&request->bytes);
+    if (request_sequences(request, limits, keys, costs) < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < request->count; i++)
+        if (request_check(request, state, table, i) < 0)
+            return -1;
+    for (Py_ssize_t i = 0; i < request->count; i++) {
+        request->check[i].key = request->bytes.data + request->start[i];
+        if (table)
+            core_client(&request->check[i],
+                        (struct core_limit *)PySequence_Fast_GET_ITEM(request->limits, i),
+                        request->client[i]);
+    }
+    return 0;
+}

@@ -1,0 +1,451 @@
+/*
+ * RedisCodec and RedisCommand: the bytes of a decision on Redis, and what came back. They hold no
+ * connection: weir.stores.redis moves the bytes.
+ *
+ *     command = codec.decide(limits, keys, costs, mode)
+ *     socket.send(command)                    the buffer protocol
+ *     decision = command.read(socket.recv(65536))
+ */
+#include "convert.h"
+#include "stores.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "remote/names.h"
+#include "weir/redis.h"
+
+struct redis_codec {
+    PyObject_HEAD struct core_state *state;
+    PyTypeObject *command_type;
+    PyObject *prefix; /* bytes */
+    int64_t clock_ns;
+    int32_t clock_given;
+};
+
+/* A command, ready to be sent. Its limits follow its bytes, for reading the reply. */
+struct redis_command {
+    PyObject_VAR_HEAD struct core_state *state;
+    int32_t clear;
+    int32_t count;
+    size_t len;
+    size_t limits_at; /* of count struct weir_limit in `bytes` */
+    _Alignas(8) char bytes[];
+};
+
+#define CODEC(object) ((struct redis_codec *)(object))
+#define COMMAND(object) ((struct redis_command *)(object))
+
+/* ----------------------------------------------------------------------------------- RedisCommand */
+
+static PyObject *new_command(struct redis_codec *codec, const struct weir_redis_request *request) {
+    size_t room = weir_redis_room(request);
+    size_t limits = request->n * sizeof(struct weir_limit), at = (room + 7) & ~(size_t)7;
+    if (room == 0)
+        return core_raise(codec->state, WEIR_EINVAL, NULL);
+    struct redis_command *self =
+        COMMAND(codec->command_type->tp_alloc(codec->command_type, (Py_ssize_t)(at + limits)));
+    if (!self)
+        return NULL;
+    struct weir_redis_command command;
+    int rc = weir_redis_command(request, self->bytes, room, &command);
+    if (rc < 0) {
+        Py_DECREF(self);
+        return core_raise(codec->state, rc, NULL);
+    }
+    self->state = codec->state;
+    self->clear = request->clear;
+    self->count = (int32_t)request->n;
+    self->len = command.len;
+    self->limits_at = at;
+    for (size_t i = 0; i < request->n; i++)
+        memcpy(self->bytes + at + i * sizeof(struct weir_limit), request->checks[i].limit,
+               sizeof(struct weir_limit));
+    return (PyObject *)self;
+}
+
+/* The reply to this command out of `reply`'s bytes. */
+static PyObject *command_read(PyObject *object, PyObject *argument) {
+    struct redis_command *self = COMMAND(object);
+    Py_buffer view;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    struct weir_check checks[WEIR_CHECKS_MAX];
+    const struct weir_limit *limits = (const struct weir_limit *)(self->bytes + self->limits_at);
+    for (int i = 0; i < self->count; i++)
+        checks[i] = (struct weir_check){.limit = &limits[i]};
+    struct weir_redis_request request = {
+        .checks = checks, .n = (size_t)self->count, .clear = self->clear};
+    struct weir_redis_reply reply;
+    PyObject *result = NULL;
+    struct core_decision *decision = core_decision_new(self->state, self->count);
+    if (!decision)
+        goto out;
+    int rc = weir_redis_read(view.buf, (size_t)view.len, &request, decision->verdict, &reply);
+    if (rc < 0)
+        PyErr_SetString(PyExc_ValueError, "not a reply to a decision");
+    else if (rc == 0)
+        result = Py_NewRef(Py_None);
+    else if (reply.kind == WEIR_REDIS_DECIDED) {
+        decision->now_ns = reply.now_ns;
+        decision->decision = reply.decision;
+        result = Py_NewRef((PyObject *)decision);
+    } else if (reply.kind == WEIR_REDIS_ERROR)
+        result = PyUnicode_DecodeUTF8(reply.error, (Py_ssize_t)reply.error_len, "backslashreplace");
+    else
+        result = PyBool_FromLong(reply.kind == WEIR_REDIS_CLEARED);
+out:
+    Py_XDECREF(decision);
+    PyBuffer_Release(&view);
+    return result;
+}
+
+/* Passes over "$<length>\r\n" at *at; the length. Only for bytes that weir_redis_command() wrote. */
+static size_t take_length(const char **at) {
+    size_t len = 0;
+    for (++*at; **at != '\r'; ++*at)
+        len = len * 10 + (size_t)(**at - '0');
+    *at += 2;
+    return len;
+}
+
+/* Where the argument behind the name of the script begins, and how many arguments there are in all. */
+static const char *behind_script(const struct redis_command *self, size_t *count) {
+    const char *at = self->bytes;
+    *count = take_length(&at);
+    for (int i = 0; i < 2; i++) {
+        size_t len = take_length(&at);
+        at += len + 2;
+    }
+    return at;
+}
+
+static PyObject *command_whole(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct redis_command *self = COMMAND(object);
+    size_t count, script_len;
+    const char *rest = behind_script(self, &count), *script = weir_redis_script(&script_len);
+    char head[80];
+    int head_len = snprintf(head, sizeof head, "*%zu\r\n$4\r\nEVAL\r\n$%zu\r\n", count, script_len);
+    size_t rest_len = self->len - (size_t)(rest - self->bytes);
+    PyObject *bytes =
+        PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((size_t)head_len + script_len + 2 + rest_len));
+    if (!bytes)
+        return NULL;
+    char *to = PyBytes_AS_STRING(bytes);
+    memcpy(to, head, (size_t)head_len);
+    to += head_len;
+    memcpy(to, script, script_len);
+    to += script_len;
+    memcpy(to, "\r\n", 2);
+    memcpy(to + 2, rest, rest_len);
+    return bytes;
+}
+
+static PyObject *command_arguments(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct redis_command *self = COMMAND(object);
+    const char *at = self->bytes;
+    size_t count = take_length(&at);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list && i < count; i++) {
+        size_t len = take_length(&at);
+        PyObject *item = PyBytes_FromStringAndSize(at, (Py_ssize_t)len);
+        at += len + 2;
+        if (!item)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+static int command_buffer(PyObject *object, Py_buffer *view, int flags) {
+    return PyBuffer_FillInfo(view, object, COMMAND(object)->bytes, (Py_ssize_t)COMMAND(object)->len,
+                             1, flags);
+}
+
+static Py_ssize_t command_length(PyObject *object) {
+    return (Py_ssize_t)COMMAND(object)->len;
+}
+
+static void command_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef command_methods[] = {
+    {"read", command_read, METH_O,
+     PyDoc_STR(
+         "read($self, data, /)\n--\n\n"
+         "What came back: a Decision, or True for a command that clears; None if more bytes are\n"
+         "needed; False if the server does not know the script: send whole() then; a str, the\n"
+         "server's error. Raises ValueError if it is no reply to this.")},
+    {"whole", command_whole, METH_NOARGS,
+     PyDoc_STR("whole($self, /)\n--\n\nThe same with the script itself.")},
+    {"arguments", command_arguments, METH_NOARGS,
+     PyDoc_STR("arguments($self, /)\n--\n\nThe command as a list of its arguments, bytes each.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot command_slots[] = {
+    {Py_tp_doc,
+     (void *)PyDoc_STR("A command for Redis; made by RedisCodec. Its bytes are its buffer.")},
+    {Py_tp_dealloc, command_dealloc},
+    {Py_tp_methods, command_methods},
+    {Py_sq_length, command_length},
+    {Py_bf_getbuffer, command_buffer},
+    {0, NULL},
+};
+
+static PyType_Spec command_spec = {
+    .name = "weir._core.RedisCommand",
+    .basicsize = offsetof(struct redis_command, bytes),
+    .itemsize = 1,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = command_slots,
+};
+
+/* ------------------------------------------------------------------------------------- RedisCodec */
+
+static PyObject *codec_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"prefix", NULL};
+    PyObject *prefix = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|S:RedisCodec", names, &prefix))
+        return NULL;
+    if (prefix && (PyBytes_GET_SIZE(prefix) > WEIR_REDIS_PREFIX_MAX ||
+                   memchr(PyBytes_AS_STRING(prefix), '{', (size_t)PyBytes_GET_SIZE(prefix)) ||
+                   memchr(PyBytes_AS_STRING(prefix), '}', (size_t)PyBytes_GET_SIZE(prefix)))) {
+        PyErr_Format(PyExc_ValueError,
+                     "a prefix of names has at most %d bytes, none of them { or }",
+                     WEIR_REDIS_PREFIX_MAX);
+        return NULL;
+    }
+    PyObject *module = PyType_GetModule(type);
+    PyObject *command_type = module ? PyObject_GetAttrString(module, "RedisCommand") : NULL;
+    struct redis_codec *self = command_type ? CODEC(type->tp_alloc(type, 0)) : NULL;
+    if (!self) {
+        Py_XDECREF(command_type);
+        return NULL;
+    }
+    self->state = PyModule_GetState(module);
+    self->command_type = (PyTypeObject *)command_type;
+    self->prefix = prefix ? Py_NewRef(prefix) : PyBytes_FromString("weir");
+    if (!self->prefix)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int codec_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(CODEC(object)->command_type);
+    return 0;
+}
+
+static void codec_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    Py_XDECREF(CODEC(object)->command_type);
+    Py_XDECREF(CODEC(object)->prefix);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyObject *make(struct redis_codec *self, PyObject *limits, PyObject *keys, PyObject *costs,
+                      int64_t mode, int32_t clear) {
+    struct core_request request;
+    PyObject *command = NULL;
+    if (core_request_read(&request, self->state, NULL, limits, keys, costs) == 0) {
+        struct weir_redis_request redis = {
+            .checks = request.check,
+            .n = (size_t)request.count,
+            .mode = (int32_t)mode,
+            .clear = clear,
+            .clock_given = self->clock_given,
+            .clock_ns = self->clock_ns,
+            .prefix = PyBytes_AS_STRING(self->prefix),
+            .prefix_len = (size_t)PyBytes_GET_SIZE(self->prefix),
+        };
+        command = new_command(self, &redis);
+    }
+    core_request_free(&request);
+    return command;
+}
+
+static PyObject *codec_decide(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    int64_t mode = WEIR_HIT;
+    if (nargs < 2 || nargs > 4) {
+        PyErr_Format(PyExc_TypeError, "decide() takes 2 to 4 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    if (nargs > 3 && core_count(args[3], "mode", &mode) < 0)
+        return NULL;
+    if (mode > WEIR_REFUND) {
+        PyErr_SetString(PyExc_ValueError, "mode must be HIT, TEST, EACH or REFUND");
+        return NULL;
+    }
+    return make(CODEC(object), args[0], args[1], nargs > 2 ? args[2] : NULL, mode, 0);
+}
+
+static PyObject *codec_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "clear() takes 2 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    return make(CODEC(object), args[0], args[1], NULL, WEIR_HIT, 1);
+}
+
+static PyObject *codec_set_clock(PyObject *object, PyObject *args) {
+    double seconds;
+    int given = 0;
+    if (!PyArg_ParseTuple(args, "d|p:set_clock", &seconds, &given))
+        return NULL;
+    if (!(seconds >= -4e9 && seconds <= 4.6e9)) {
+        PyErr_SetString(PyExc_ValueError, "that is no time");
+        return NULL;
+    }
+    CODEC(object)->clock_ns = (int64_t)(seconds * 1e6 + (seconds < 0 ? -0.5 : 0.5)) * 1000;
+    CODEC(object)->clock_given = given;
+    Py_RETURN_NONE;
+}
+
+/* The slot of each check's counter. */
+static PyObject *codec_find_slots(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct redis_codec *self = CODEC(object);
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "slots() takes 2 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    struct core_request request;
+    PyObject *list = NULL;
+    struct core_key name;
+    core_key_init(&name);
+    if (core_request_read(&request, self->state, NULL, args[0], args[1], NULL) == 0)
+        list = PyList_New(request.count);
+    for (Py_ssize_t i = 0; list && i < request.count; i++) {
+        size_t prefix_len = (size_t)PyBytes_GET_SIZE(self->prefix);
+        name.len = 0;
+        PyObject *slot = NULL;
+        if (core_key_reserve(&name, prefix_len + request.check[i].key_len + WEIR_NAME_REST) == 0) {
+            size_t len = weir_remote_name(&request.check[i], PyBytes_AS_STRING(self->prefix),
+                                          prefix_len, name.data);
+            slot = PyLong_FromLong(weir_redis_slot(name.data, len));
+        }
+        if (!slot)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, slot);
+    }
+    core_key_free(&name);
+    core_request_free(&request);
+    return list;
+}
+
+static PyMethodDef codec_methods[] = {
+    {"slots", (PyCFunction)(void (*)(void))codec_find_slots, METH_FASTCALL,
+     PyDoc_STR("slots($self, limits, keys, /)\n--\n\n"
+               "The Cluster slot of each counter.")},
+    {"decide", (PyCFunction)(void (*)(void))codec_decide, METH_FASTCALL,
+     PyDoc_STR("decide($self, limits, keys, costs=None, mode=HIT, /)\n--\n\n"
+               "The command for what Storage.decide() is asked.")},
+    {"clear", (PyCFunction)(void (*)(void))codec_clear, METH_FASTCALL,
+     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nThe command that forgets these counters.")},
+    {"set_clock", codec_set_clock, METH_VARARGS,
+     PyDoc_STR(
+         "set_clock($self, seconds, given=False, /)\n--\n\n"
+         "For tests: moves the server's clock by that much for what is asked from now on; or, if\n"
+         "`given`, this is the time.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef codec_members[] = {
+    {"prefix", T_OBJECT_EX, offsetof(struct redis_codec, prefix), READONLY,
+     PyDoc_STR("The first part of all names.")},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot codec_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("RedisCodec(prefix=b'weir')\n--\n\n"
+                                  "What to send to Redis. prefix: the first part of all names.")},
+    {Py_tp_new, codec_new},
+    {Py_tp_dealloc, codec_dealloc},
+    {Py_tp_traverse, codec_traverse},
+    {Py_tp_methods, codec_methods},
+    {Py_tp_members, codec_members},
+    {0, NULL},
+};
+
+static PyType_Spec codec_spec = {
+    .name = "weir._core.RedisCodec",
+    .basicsize = sizeof(struct redis_codec),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = codec_slots,
+};
+
+/* ----------------------------------------------------------------------------------------- memory */
+
+/* What a denial says `wait_ns` later, if nothing has changed but the time. */
+static void age(struct weir_verdict *verdict, int64_t now_ns, int64_t wait_ns) {
+    if (!verdict->allowed && verdict->retry_after_ns != WEIR_NEVER)
+        verdict->retry_after_ns =
+            verdict->retry_after_ns > wait_ns ? verdict->retry_after_ns - wait_ns : 0;
+    if (verdict->reset_at_ns < now_ns)
+        verdict->reset_at_ns = now_ns;
+}
+
+static PyObject *module_later(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_state *state = PyModule_GetState(module);
+    int64_t wait_ns;
+    if (nargs != 2 || Py_TYPE(args[0]) != state->decision_type) {
+        PyErr_SetString(PyExc_TypeError, "a Decision and seconds are needed");
+        return NULL;
+    }
+    double seconds = PyFloat_AsDouble(args[1]);
+    if ((seconds == -1.0 && PyErr_Occurred()) ||
+        core_seconds_to_ns(seconds, "seconds", &wait_ns) < 0)
+        return NULL;
+    const struct core_decision *was = (const struct core_decision *)args[0];
+    Py_ssize_t count = Py_SIZE(args[0]);
+    struct core_decision *decision = core_decision_new(state, count);
+    if (!decision)
+        return NULL;
+    decision->decision = was->decision;
+    decision->now_ns = was->now_ns + wait_ns;
+    memcpy(decision->verdict, was->verdict, (size_t)count * sizeof was->verdict[0]);
+    for (Py_ssize_t i = 0; i < count; i++)
+        age(&decision->verdict[i], decision->now_ns, wait_ns);
+    return (PyObject *)decision;
+}
+
+static PyMethodDef functions[] = {
+    {"later", (PyCFunction)(void (*)(void))module_later, METH_FASTCALL,
+     PyDoc_STR(
+         "later($module, decision, seconds, /)\n--\n\n"
+         "A denial as it is so many seconds later: the waits are shorter. What remains of limits\n"
+         "that did not deny is as it was.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static int add_type(PyObject *module, PyType_Spec *spec) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    Py_XDECREF(type);
+    return rc;
+}
+
+/* The script, for who sends commands by other means, as a constant of the module. */
+static int add_script(PyObject *module) {
+    size_t len;
+    const char *script = weir_redis_script(&len);
+    PyObject *bytes = PyBytes_FromStringAndSize(script, (Py_ssize_t)len);
+    int rc = bytes ? PyModule_AddObjectRef(module, "REDIS_SCRIPT", bytes) : -1;
+    Py_XDECREF(bytes);
+    return rc;
+}
+
+int remote_init(PyObject *module) {
+    return add_type(module, &command_spec) < 0 || add_type(module, &codec_spec) < 0 ||
+                   PyModule_AddFunctions(module, functions) < 0 || add_script(module) < 0 ||
+                   memcached_init(module) < 0
+               ? -1
+               : 0;
+}

@@ -1,0 +1,348 @@
+/*
+ * Table: a handle of a local store.
+ *
+ * Deciding and clearing keep the GIL: they take less time than letting go of it. What may take
+ * milliseconds runs without it (open, info, reset, verify); `users` counts such calls, so that
+ * close() does not pull the table away from under one.
+ */
+#include "core.h"
+#include "convert.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#define SELF(object) ((struct core_table *)(object))
+
+/* ---------------------------------------------------------------------------- open and close */
+
+static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static const char *const names[] = {"", "namespace", NULL};
+    PyObject *uri = NULL, *namespace = NULL;
+    struct core_state *state = core_state_of(type);
+    int64_t number = 0;
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$O:Table", (char **)names, &uri,
+                                     &namespace) ||
+        (namespace && core_count(namespace, "namespace", &number) < 0))
+        return NULL;
+    struct core_table *self = SELF(type->tp_alloc(type, 0));
+    if (!self)
+        return NULL;
+    self->state = state;
+    self->namespace = (unsigned long long)number;
+    self->serial = ++state->tables;
+    self->uri = uri ? Py_NewRef(uri) : PyUnicode_FromString("memory://");
+    const char *text = self->uri ? core_c_string(self->uri, "a URI") : NULL;
+    if (!text) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    struct weir_error error;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_open(text, &self->mapped, &error);
+    Py_END_ALLOW_THREADS if (rc < 0) {
+        self->mapped = NULL;
+        Py_DECREF(self);
+        return core_raise(state, rc, &error);
+    }
+    self->table = self->mapped;
+    return (PyObject *)self;
+}
+
+static void close_if_unused(struct core_table *self) {
+    if (self->users > 0)
+        return;
+    weir_table_close(self->mapped);
+    self->mapped = NULL;
+}
+
+struct weir_table *core_table_enter(struct core_table *self) {
+    struct weir_table *table = core_table_borrow(self);
+    self->users += table != NULL;
+    return table;
+}
+
+void core_table_leave(struct core_table *self) {
+    self->users--;
+    if (!self->table)
+        close_if_unused(self);
+}
+
+static PyObject *table_close(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    SELF(object)->table = NULL;
+    close_if_unused(SELF(object));
+    Py_RETURN_NONE;
+}
+
+static PyObject *table_exit(PyObject *object, PyObject *const *Py_UNUSED(args),
+                            Py_ssize_t Py_UNUSED(nargs)) {
+    return table_close(object, NULL);
+}
+
+static PyObject *table_itself(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    return Py_NewRef(object);
+}
+
+static int table_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    return 0;
+}
+
+static void table_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (SELF(object)->weakrefs)
+        PyObject_ClearWeakRefs(object);
+    close_if_unused(SELF(object));
+    Py_CLEAR(SELF(object)->uri);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* ------------------------------------------------------------------------------------ deciding */
+
+static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_table *self = SELF(object);
+    if (nargs < 2 || nargs > 5) {
+        PyErr_Format(PyExc_TypeError, "decide() takes 2 to 5 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    int64_t mode = WEIR_HIT;
+    if (nargs > 3 && core_count(args[3], "mode", &mode) < 0)
+        return NULL;
+    if (mode > WEIR_REFUND) {
+        PyErr_SetString(PyExc_ValueError, "mode must be HIT, TEST, EACH or REFUND");
+        return NULL;
+    }
+    /* Reading the clock may run Python code, so it comes before anything is borrowed. */
+    int64_t now_ns =
+        nargs > 4 && args[4] != Py_None ? core_moment(args[4], "now") : core_now(self->state);
+    struct weir_table *table = now_ns >= 0 ? core_table_borrow(self) : NULL;
+    if (!table)
+        return NULL;
+    struct core_request request;
+    struct core_decision *decision = NULL;
+    if (core_request_read(&request, self->state, self, args[0], args[1], nargs > 2 ? args[2] : NULL) == 0)
+        decision = core_decision_new(self->state, request.count);
+    /* ... and so may the reading of an odd sequence. */
+    if (decision && (table = core_table_borrow(self))) {
+        decision->now_ns = now_ns;
+        int rc = weir_decide(table, request.check, (size_t)request.count, now_ns,
+                             (enum weir_mode)mode, decision->verdict, &decision->decision);
+        if (rc < 0) {
+            core_raise(self->state, rc, NULL);
+            table = NULL;
+        }
+    }
+    if (!table)
+        Py_CLEAR(decision);
+    core_request_free(&request);
+    return (PyObject *)decision;
+}
+
+static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_table *self = SELF(object);
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "clear() takes 2 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    struct core_request request;
+    struct weir_table *table = NULL;
+    if (core_request_read(&request, self->state, self, args[0], args[1], NULL) == 0)
+        table = core_table_borrow(self);
+    int rc = table ? weir_clear(table, request.check, (size_t)request.count) : 0;
+    core_request_free(&request);
+    if (!table)
+        return NULL;
+    if (rc < 0)
+        return core_raise(self->state, rc, NULL);
+    Py_RETURN_NONE;
+}
+
+/* -------------------------------------------------------------------------------- the whole table
+ */
+
+static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct core_table *self = SELF(object);
+    struct weir_table *table = core_table_enter(self);
+    if (!table)
+        return NULL;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_reset(table);
+    Py_END_ALLOW_THREADS core_table_leave(self);
+    if (rc < 0)
+        return core_raise(self->state, rc, NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct core_table *self = SELF(object);
+    struct weir_table *table = core_table_enter(self);
+    if (!table)
+        return NULL;
+    struct weir_error error;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_check(table, &error);
+    Py_END_ALLOW_THREADS core_table_leave(self);
+    if (rc < 0)
+        return core_raise(self->state, rc, &error);
+    Py_RETURN_NONE;
+}
+
+/* A decision that charges nothing: whether the store can be asked. */
+static PyObject *table_check(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct core_table *self = SELF(object);
+    if (!self->table)
+        Py_RETURN_FALSE;
+    struct weir_limit limit;
+    struct weir_verdict verdict;
+    weir_limit_init(&limit, 1, 1, WEIR_SECOND, NULL);
+    struct weir_check check = {.limit = &limit, .cost = 1};
+    int rc = weir_decide(self->table, &check, 1, 0, WEIR_TEST, &verdict, NULL);
+    return PyBool_FromLong(rc == 0);
+}
+
+static PyObject *table_info(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct core_table *self = SELF(object);
+    int64_t now_ns = core_now(self->state);
+    struct weir_table *table = now_ns >= 0 ? core_table_enter(self) : NULL;
+    if (!table)
+        return NULL;
+    struct weir_table_info info;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = weir_table_info(table, now_ns, &info);
+    Py_END_ALLOW_THREADS core_table_leave(self);
+    if (rc < 0)
+        return core_raise(self->state, rc, NULL);
+    return Py_BuildValue(
+        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:I,s:I}", "keys_max", (unsigned long long)info.keys_max,
+        "keys", (unsigned long long)info.keys, "evictions", (unsigned long long)info.evictions,
+        "lines_max", (unsigned long long)info.lines_max, "lines_used",
+        (unsigned long long)info.lines_used, "recoveries", (unsigned long long)info.recoveries,
+        "bytes", (unsigned long long)info.bytes, "stripes", (unsigned)info.stripes, "huge_pages",
+        (unsigned)info.huge_pages);
+}
+
+static PyObject *get_uri(PyObject *object, void *Py_UNUSED(closure)) {
+    return Py_NewRef(SELF(object)->uri);
+}
+
+static PyObject *get_namespace(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromUnsignedLongLong(SELF(object)->namespace);
+}
+
+static PyObject *get_closed(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(SELF(object)->table == NULL);
+}
+
+static PyObject *table_repr(PyObject *object) {
+    struct core_table *self = SELF(object);
+    return PyUnicode_FromFormat("<%s %R%s>", Py_TYPE(object)->tp_name, self->uri,
+                                self->table ? "" : " (closed)");
+}
+
+/* --------------------------------------------------------------------------------------- type */
+
+PyDoc_STRVAR(
+    table_doc,
+    "Table(uri='memory://', /, *, namespace=0)\n--\n\n"
+    "A local store, created if need be.\n\n"
+    "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N and &rules=N.\n"
+    "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
+    "Raises ParseError for a URI that cannot be read, TableError for a table that cannot be "
+    "opened.\n\n"
+    ">>> table = Table('memory://?keys=1000')\n>>> table.decide([Limit(10)], "
+    "'alice').allowed\nTrue");
+
+PyDoc_STRVAR(decide_doc, "decide($self, limits, keys, costs=None, mode=HIT, now=None, /)\n--\n\n"
+                         "Decides up to 32 limits at once, all or nothing.\n\n"
+                         "limits: a sequence of Limit; one without a strategy is a fixed window. "
+                         "keys: as many keys, or one\n"
+                         "str or bytes for all. costs: as many int of 0 or more, or None: 1 each. "
+                         "mode: HIT, TEST, EACH or\n"
+                         "REFUND. now: seconds since the epoch, or None: time.time(). Returns a "
+                         "Decision. Raises TableError when nothing could be "
+                         "decided (and nothing was charged).");
+
+static PyMethodDef table_methods[] = {
+    {"decide", (PyCFunction)(void (*)(void))table_decide, METH_FASTCALL, decide_doc},
+    {"clear", (PyCFunction)(void (*)(void))table_clear, METH_FASTCALL,
+     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nForgets these counters.")},
+    {"reset", table_reset, METH_NOARGS,
+     PyDoc_STR("reset($self, /)\n--\n\nForgets every counter of the table, of every namespace. "
+               "Rules stay.")},
+    {"check", table_check, METH_NOARGS,
+     PyDoc_STR("check($self, /)\n--\n\nWhether the table can be asked.")},
+    {"info", table_info, METH_NOARGS,
+     PyDoc_STR("info($self, /)\n--\n\nWhat the table holds, as a dict of int: keys, evictions, …")},
+    {"meter", (PyCFunction)(void (*)(void))core_table_meter, METH_FASTCALL,
+     PyDoc_STR("meter($self, name, add=0, /)\n--\n\n"
+               "Adds to a number that all who share the table add to; what it is then.")},
+    {"raise_meter", (PyCFunction)(void (*)(void))core_table_raise_meter, METH_FASTCALL,
+     PyDoc_STR("raise_meter($self, name, value, /)\n--\n\n"
+               "The meter becomes value, unless it is more than that already.")},
+    {"verify", table_verify, METH_NOARGS,
+     PyDoc_STR("verify($self, /)\n--\n\nThe full integrity check; raises TableError.")},
+    {"counts", core_table_counts, METH_NOARGS, core_counts_doc},
+    {"heaviest", (PyCFunction)(void (*)(void))core_table_heaviest, METH_VARARGS | METH_KEYWORDS,
+     core_heaviest_doc},
+    {"name_of", core_table_name_of, METH_O, core_name_of_doc},
+    {"note", (PyCFunction)(void (*)(void))core_table_note, METH_VARARGS | METH_KEYWORDS,
+     core_note_doc},
+    {"describe", (PyCFunction)(void (*)(void))core_table_describe, METH_FASTCALL,
+     core_describe_doc},
+    {"catalogue", core_table_catalogue, METH_NOARGS, core_catalogue_doc},
+    {"block", (PyCFunction)(void (*)(void))core_table_block, METH_VARARGS | METH_KEYWORDS,
+     core_block_doc},
+    {"allow", (PyCFunction)(void (*)(void))core_table_allow, METH_VARARGS | METH_KEYWORDS,
+     core_allow_doc},
+    {"unlist", core_table_unlist, METH_O, core_unlist_doc},
+    {"rules", (PyCFunction)(void (*)(void))core_table_rules, METH_VARARGS | METH_KEYWORDS,
+     core_rules_doc},
+    {"rule_of", (PyCFunction)(void (*)(void))core_table_rule_of, METH_VARARGS | METH_KEYWORDS,
+     core_rule_of_doc},
+    {"load_rules", (PyCFunction)(void (*)(void))core_table_load_rules,
+     METH_VARARGS | METH_KEYWORDS, core_load_rules_doc},
+    {"ruled", (PyCFunction)(void (*)(void))core_table_ruled, METH_FASTCALL, core_ruled_doc},
+    {"close", table_close, METH_NOARGS,
+     PyDoc_STR("close($self, /)\n--\n\nUnmaps the table; later calls raise TableError.")},
+    {"__enter__", table_itself, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))table_exit, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef table_getset[] = {
+    {"uri", get_uri, NULL, PyDoc_STR("As it was opened."), NULL},
+    {"namespace", get_namespace, NULL, PyDoc_STR("As it was opened."), NULL},
+    {"closed", get_closed, NULL, PyDoc_STR("Whether close() was called."), NULL},
+    {"rules_version", core_table_get_rules_version, NULL,
+     PyDoc_STR("Changes with each change of the rules; 0: there never was one."), NULL},
+    {"reveal", core_table_get_reveal, core_table_set_reveal,
+     PyDoc_STR("Whether this process lists clients in clear. IP addresses always are."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef table_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct core_table, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot table_slots[] = {
+    {Py_tp_doc, (void *)table_doc},
+    {Py_tp_new, table_new},
+    {Py_tp_dealloc, table_dealloc},
+    {Py_tp_traverse, table_traverse},
+    {Py_tp_repr, table_repr},
+    {Py_tp_methods, table_methods},
+    {Py_tp_getset, table_getset},
+    {Py_tp_members, table_members},
+    {0, NULL},
+};
+
+PyType_Spec core_table_spec = {
+    .name = "weir.Table",
+    .basicsize = sizeof(struct core_table),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = table_slots,
+};

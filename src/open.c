@@ -1,0 +1,471 @@
+/*
+ * Where a table lives: private memory, /dev/shm, or a file. Making it, opening it, refusing it.
+ *
+ * A new shared table is made without a name (O_TMPFILE), reserved, filled in, and only then linked to its
+ * name: nobody ever sees a half-made one, and a maker that is killed leaves nothing. Who loses the race for
+ * the name opens the winner's.
+ *
+ * Every opener holds a shared flock() for as long as it has the table. Who gets the exclusive one is
+ * alone: no lock in the table can have a living owner, so it undoes what a crash left, renews the locks (a
+ * file may come from before a reboot, when its owners' ids belonged to others), and verifies everything.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "stats/stats_layout.h"
+#include "error.h"
+#include "table/layout.h"
+#include "rules/rules.h"
+#include "uri.h"
+
+#define KEYS_DEFAULT (UINT64_C(256) << 10)
+#define HITS_PER_KEY 3
+#define RULES_DEFAULT 1024u
+#define DESCRIBED_MIN 32u
+#define DESCRIBED_MAX 1024u
+#define DESCRIBED_KEYS 64 /* keys for each limit in the catalogue */
+#define STRIPE_CELLS 512
+#define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
+#define STRIPE_CELLS_FEW 32
+#define LINE_HITS 14
+#define HUGE_PAGE ((size_t)2 << 20)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/* ------------------------------------------------------------------------------------------- sizes */
+
+static uint64_t line_up(uint64_t bytes) {
+    return (bytes + 63) & ~UINT64_C(63);
+}
+
+static uint64_t page_up(uint64_t bytes) {
+    return (bytes + 4095) & ~UINT64_C(4095);
+}
+
+/* Everything about this machine and build that the mapping's meaning rests on. */
+static uint64_t signature(void) {
+    const uint16_t one = 1;
+    const uint64_t parts[] = {sizeof(pthread_mutex_t),
+                              sizeof(struct weir_lock),
+                              sizeof(struct weir_stripe),
+                              sizeof(struct weir_pool),
+                              sizeof(struct weir_cell),
+                              sizeof(struct weir_line),
+                              sizeof(struct weir_board),
+                              sizeof(struct weir_board_stripe),
+                              sizeof(struct weir_described),
+                              weir_rules_bytes(RULES_DEFAULT),
+                              WEIR_BUCKET_CELLS,
+                              WEIR_CHECKS_MAX,
+                              WEIR_LINKS_MAX,
+                              sizeof(void *),
+                              *(const unsigned char *)&one,
+                              sizeof(time_t)};
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        hash = (hash ^ parts[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static uint32_t described(uint64_t keys) {
+    keys /= DESCRIBED_KEYS;
+    return keys < DESCRIBED_MIN   ? DESCRIBED_MIN
+           : keys > DESCRIBED_MAX ? DESCRIBED_MAX
+                                  : (uint32_t)keys;
+}
+
+static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits, uint32_t rules) {
+    keys = (keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
+    uint64_t lines = hits / LINE_HITS, stripes = 1;
+    lines += lines / 32 + 64;
+    /* Keys spread over stripes by chance, and fit only their own stripe's cells: many cells to each. */
+    while (stripes < WEIR_STRIPES_MAX &&
+           stripes * (stripes < STRIPES_FEW ? STRIPE_CELLS_FEW : STRIPE_CELLS) < keys)
+        stripes *= 2;
+    memcpy(header->magic, WEIR_MAGIC, sizeof header->magic);
+    header->version = WEIR_LAYOUT_VERSION;
+    header->header_bytes = WEIR_HEADER_BYTES;
+    header->signature = signature();
+    header->keys = keys;
+    header->hits = hits;
+    header->stripes = (uint32_t)stripes;
+    header->lines = (uint32_t)lines;
+    header->rules = rules;
+    header->described = described(keys);
+    header->stripes_at = WEIR_HEADER_BYTES;
+    header->pool_at = header->stripes_at + stripes * sizeof(struct weir_stripe);
+    header->board_at = line_up(header->pool_at + sizeof(struct weir_pool));
+    header->rules_at =
+        page_up(header->board_at + weir_board_bytes(header->stripes, header->described));
+    header->cells_at = page_up(header->rules_at + weir_rules_bytes(rules));
+    header->lines_at = header->cells_at + keys * sizeof(struct weir_cell);
+    header->bytes = page_up(header->lines_at + lines * sizeof(struct weir_line));
+}
+
+static void attach(struct weir_table *table, void *base) {
+    const struct weir_header *header = base;
+    table->header = base;
+    table->stripe = (struct weir_stripe *)((char *)base + header->stripes_at);
+    table->pool = (struct weir_pool *)((char *)base + header->pool_at);
+    table->cell = (struct weir_cell *)((char *)base + header->cells_at);
+    table->line = (struct weir_line *)((char *)base + header->lines_at);
+    table->board = (struct weir_board *)((char *)base + header->board_at);
+    table->rules = (struct weir_rules *)((char *)base + header->rules_at);
+    weir_rules_plan(&table->rules_plan, header->rules);
+    table->buckets = header->keys / WEIR_BUCKET_CELLS;
+    table->stripe_mask = header->stripes - 1;
+    table->lines = header->lines;
+    table->bytes = header->bytes;
+}
+
+/* ----------------------------------------------------------------------------------------- making */
+
+static int random_bytes(void *to, size_t len) {
+    return getrandom(to, len, 0) == (ssize_t)len ? 0 : -1;
+}
+
+/* `base` is zeroed memory of plan->bytes. */
+static int fill_in(struct weir_table *table, void *base, const struct weir_header *plan,
+                   struct weir_error *error) {
+    struct weir_header *header = base;
+    *header = *plan;
+    if (random_bytes(header->secret, sizeof header->secret) < 0 ||
+        random_bytes(header->mix, sizeof header->mix) < 0)
+        return weir_fail(error, WEIR_ESYSTEM, 0, "%s: no random bytes: %s", table->name,
+                         strerror(errno));
+    for (size_t i = 0; i < sizeof header->mix / sizeof header->mix[0]; i++)
+        header->mix[i] |= 1;
+    header->checksum = weir_checksum(header);
+    attach(table, base);
+    for (uint32_t i = 0; i < weir_locks(table); i++)
+        if (weir_lock_init(table, i) < 0)
+            return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
+    weir_board_init(table);
+    weir_rules_init(table->rules, header->rules);
+    if (weir_rules_repair(table) < 0)
+        return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
+    for (uint32_t line = 1; line + 1 < table->lines; line++)
+        table->line[line].next = line + 1;
+    table->pool->free_head = 1;
+    table->pool->free_count = table->lines - 1;
+    return 0;
+}
+
+/* Huge pages save a second cache miss per random look-up. What the kernel refuses is no error. */
+static void ask_huge_pages(struct weir_table *table, void *base, bool fresh) {
+    size_t bytes = table->bytes & ~(HUGE_PAGE - 1);
+    if (bytes < 2 * HUGE_PAGE)
+        return;
+    table->huge_pages = madvise(base, bytes, MADV_HUGEPAGE) == 0;
+    if (table->huge_pages && fresh && table->home != WEIR_HOME_MEMORY)
+        madvise(base, bytes, MADV_COLLAPSE);
+}
+
+static void *map_private(size_t bytes) {
+    char *base =
+        mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    size_t before = (HUGE_PAGE - ((uintptr_t)base & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
+    if (before)
+        munmap(base, before);
+    if (HUGE_PAGE - before)
+        munmap(base + before + bytes, HUGE_PAGE - before);
+    return base + before;
+}
+
+static int open_memory(struct weir_table *table, const struct weir_header *plan,
+                       struct weir_error *error) {
+    table->fd = -1;
+    table->bytes = plan->bytes;
+    void *base = map_private(plan->bytes);
+    if (!base)
+        return weir_fail(error, WEIR_ENOMEM, 0, "%s: cannot map %llu MiB; ask for fewer keys",
+                         table->name, (unsigned long long)(plan->bytes >> 20));
+    ask_huge_pages(table, base, true);
+    weir_fork_watch(table);
+    int rc = fill_in(table, base, plan, error);
+    if (rc < 0) {
+        munmap(base, plan->bytes);
+        table->header = NULL;
+    }
+    return rc;
+}
+
+static int fail_errno(const struct weir_table *table, int err, const char *what,
+                      struct weir_error *error) {
+    int code = err == EACCES || err == EPERM || err == ELOOP    ? WEIR_EACCES
+               : err == ENOENT                                  ? WEIR_ENOENT
+               : err == ENOSPC || err == EDQUOT || err == EFBIG ? WEIR_ENOSPC
+               : err == ENOMEM                                  ? WEIR_ENOMEM
+                                                                : WEIR_ESYSTEM;
+    return weir_fail(error, code, 0, "%s: %s: %s", table->name, what,
+                     err == ELOOP ? "it is a symbolic link" : strerror(err));
+}
+
+/* A file without a name where O_TMPFILE works, else one with a name that only this process would take. */
+static int open_nameless(const char *path, char *temporary, size_t size) {
+    char folder[WEIR_PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    temporary[0] = '\0';
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    uint64_t random = 0;
+    random_bytes(&random, sizeof random);
+    snprintf(temporary, size, "%s.%llx", path, (unsigned long long)random);
+    return open(temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+static int give_name(int fd, const char *temporary, const char *path) {
+    char self[64];
+    if (temporary[0])
+        return link(temporary, path);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
+
+/* Returns 0; 1 if somebody else was faster; or an error. The table is locked shared on success. */
+static int make_file(struct weir_table *table, const struct weir_uri *uri,
+                     const struct weir_header *plan, struct weir_error *error) {
+    char temporary[WEIR_PATH_MAX + 32];
+    void *base = MAP_FAILED;
+    int fd = open_nameless(uri->path, temporary, sizeof temporary);
+    if (fd < 0)
+        return fail_errno(table, errno, "cannot create it", error);
+    int rc = 0, err = posix_fallocate(fd, 0, (off_t)plan->bytes);
+    if (err) {
+        rc = weir_fail(
+            error, err == ENOSPC || err == EDQUOT || err == EFBIG ? WEIR_ENOSPC : WEIR_ESYSTEM, 0,
+            "%s: cannot reserve %llu KiB: %s; make room or ask for fewer with ?keys=N", table->name,
+            (unsigned long long)(plan->bytes >> 10), strerror(err));
+        goto out;
+    }
+    base = mmap(NULL, plan->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        rc = fail_errno(table, errno, "cannot map it", error);
+        goto out;
+    }
+    table->bytes = plan->bytes;
+    rc = fill_in(table, base, plan, error);
+    if (rc < 0)
+        goto out;
+    if (flock(fd, LOCK_SH) < 0)
+        rc = fail_errno(table, errno, "cannot lock it", error);
+    else if (give_name(fd, temporary, uri->path) < 0)
+        rc = errno == EEXIST ? 1 : fail_errno(table, errno, "cannot name it", error);
+out:
+    if (temporary[0])
+        unlink(temporary);
+    if (rc == 0) {
+        table->fd = fd;
+        ask_huge_pages(table, base, true);
+    } else {
+        if (base != MAP_FAILED)
+            munmap(base, plan->bytes);
+        table->header = NULL;
+        close(fd);
+    }
+    return rc;
+}
+
+/* ---------------------------------------------------------------------------------------- opening */
+
+static int refuse(const struct weir_table *table, int code, const char *why,
+                  struct weir_error *error) {
+    return weir_fail(error, code, 0, "%s: %s", table->name, why);
+}
+
+/* Whether the header is one that this library made on such a machine, undamaged. */
+static int judge(const struct weir_table *table, const struct weir_header *header, uint64_t size,
+                 struct weir_error *error) {
+    struct weir_header plan;
+    if (memcmp(header->magic, WEIR_MAGIC, sizeof header->magic) != 0)
+        return refuse(table, WEIR_EFORMAT, "not a weir table", error);
+    if (header->version != WEIR_LAYOUT_VERSION)
+        return weir_fail(
+            error, WEIR_EVERSION, 0,
+            "%s: made by another version of weir (layout %u, this one is %u); remove it",
+            table->name, header->version, WEIR_LAYOUT_VERSION);
+    if (header->signature != signature())
+        return refuse(table, WEIR_EVERSION, "made by another build or machine; remove it", error);
+    if (header->checksum != weir_checksum(header))
+        return refuse(table, WEIR_EFORMAT, "its header is damaged; remove it", error);
+    memset(&plan, 0, sizeof plan);
+    lay_out(&plan, header->keys, header->hits, header->rules);
+    if (header->keys < WEIR_BUCKET_CELLS || header->keys > WEIR_KEYS_MAX ||
+        header->hits > WEIR_HITS_MAX || header->rules > WEIR_RULES_MAX ||
+        memcmp(&plan, header, offsetof(struct weir_header, secret)) != 0)
+        return refuse(table, WEIR_EFORMAT, "its header is damaged; remove it", error);
+    if (size != header->bytes)
+        return weir_fail(error, WEIR_EFORMAT, 0,
+                         "%s: truncated: %llu bytes where there were %llu; remove it", table->name,
+                         (unsigned long long)size, (unsigned long long)header->bytes);
+    return 0;
+}
+
+static int judge_size(const struct weir_table *table, const struct weir_header *header,
+                      const struct weir_uri *uri, struct weir_error *error) {
+    uint64_t keys = (uri->keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
+    if ((uri->keys && keys != header->keys) ||
+        (uri->hits != UINT64_MAX && uri->hits != header->hits) ||
+        (uri->rules != UINT64_MAX && uri->rules != header->rules))
+        return weir_fail(error, WEIR_EMISMATCH, 0,
+                         "%s: exists with keys=%llu&hits=%llu&rules=%u; ask for these, or remove it",
+                         table->name, (unsigned long long)header->keys,
+                         (unsigned long long)header->hits, header->rules);
+    return 0;
+}
+
+static int judge_owner(const struct weir_table *table, int fd, struct stat *st,
+                       struct weir_error *error) {
+    if (fstat(fd, st) < 0)
+        return fail_errno(table, errno, "cannot look at it", error);
+    if (!S_ISREG(st->st_mode))
+        return refuse(table, WEIR_EFORMAT, "not a regular file", error);
+    if (st->st_uid != geteuid())
+        return weir_fail(error, WEIR_EACCES, 0, "%s: owned by another user (uid %u, not %u)",
+                         table->name, (unsigned)st->st_uid, (unsigned)geteuid());
+    if (st->st_mode & 077)
+        return weir_fail(error, WEIR_EACCES, 0,
+                         "%s: others may read or write it (mode %04o); chmod 600 it", table->name,
+                         (unsigned)st->st_mode & 07777);
+    if ((uint64_t)st->st_size < WEIR_HEADER_BYTES)
+        return refuse(table, WEIR_EFORMAT, "not a weir table, or truncated", error);
+    return 0;
+}
+
+/* Alone with an old table: undo, renew the locks, verify. */
+static int revive(struct weir_table *table, struct weir_error *error) {
+    if (weir_locks_repair(table) < 0)
+        return refuse(table, WEIR_ESYSTEM, "cannot renew its locks", error);
+    struct weir_error damage;
+    int rc = weir_table_check(table, &damage);
+    if (rc == WEIR_ECORRUPT)
+        return weir_fail(error, WEIR_EFORMAT, 0, "%s: damaged (%s); remove it", table->name,
+                         damage.message);
+    return rc < 0 ? refuse(table, rc, weir_strerror(rc), error) : 0;
+}
+
+/* Returns 0, WEIR_ENOENT, or another error. */
+static int open_file(struct weir_table *table, const struct weir_uri *uri,
+                     struct weir_error *error) {
+    struct stat st;
+    void *base = MAP_FAILED;
+    int fd = open(uri->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return fail_errno(table, errno, "cannot open it", error);
+    int rc = judge_owner(table, fd, &st, error);
+    if (rc < 0)
+        goto out;
+    bool alone = flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (!alone && flock(fd, LOCK_SH) < 0) {
+        rc = fail_errno(table, errno, "cannot lock it", error);
+        goto out;
+    }
+    if (fstat(fd, &st) == 0 &&
+        st.st_nlink == 0) { /* removed since we found it: not the one to share */
+        rc = 1;
+        goto out;
+    }
+    base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        rc = fail_errno(table, errno, "cannot map it", error);
+        goto out;
+    }
+    rc = judge(table, base, (uint64_t)st.st_size, error);
+    if (rc == 0)
+        rc = judge_size(table, base, uri, error);
+    if (rc < 0)
+        goto out;
+    attach(table, base);
+    if (alone)
+        rc = revive(table, error);
+    if (rc == 0 && alone && flock(fd, LOCK_SH) < 0)
+        rc = fail_errno(table, errno, "cannot lock it", error);
+out:
+    if (rc == 0) {
+        table->fd = fd;
+        ask_huge_pages(table, base, false);
+    } else {
+        if (base != MAP_FAILED)
+            munmap(base, (size_t)st.st_size);
+        table->header = NULL;
+        close(fd);
+    }
+    return rc;
+}
+
+int weir_table_open(const char *text, struct weir_table **out, struct weir_error *error) {
+    struct weir_uri uri;
+    struct weir_header plan;
+    if (!out)
+        return weir_fail(error, WEIR_EINVAL, 0, "no place to put the table");
+    *out = NULL;
+    int rc = weir_uri_parse(text, &uri, error);
+    if (rc < 0)
+        return rc;
+    struct weir_table *table = calloc(1, sizeof *table);
+    if (!table)
+        return weir_fail(error, WEIR_ENOMEM, 0, "out of memory");
+    table->home = uri.home;
+    snprintf(table->name, sizeof table->name, "%.*s", (int)strcspn(text, "?"), text);
+    uint64_t keys = uri.keys ? uri.keys : KEYS_DEFAULT;
+    memset(&plan, 0, sizeof plan);
+    uint64_t hits = keys * HITS_PER_KEY < WEIR_HITS_MAX ? keys * HITS_PER_KEY : WEIR_HITS_MAX;
+    lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits,
+            uri.rules != UINT64_MAX ? (uint32_t)uri.rules : RULES_DEFAULT);
+    if (uri.home == WEIR_HOME_MEMORY) {
+        rc = open_memory(table, &plan, error);
+    } else {
+        rc = 1;
+        for (int i = 0; i < 100 && rc == 1; i++) { /* others may make and remove it meanwhile */
+            rc = open_file(table, &uri, error);
+            if (rc == WEIR_ENOENT)
+                rc = make_file(table, &uri, &plan, error);
+        }
+        if (rc == 1)
+            rc = refuse(table, WEIR_ESYSTEM, "it keeps appearing and disappearing", error);
+    }
+    if (rc < 0) {
+        free(table);
+        return rc;
+    }
+    if (error)
+        *error = (struct weir_error){0}; /* "no such file", on the way to making it, is no error */
+    *out = table;
+    return 0;
+}
+
+void weir_table_close(struct weir_table *table) {
+    if (!table)
+        return;
+    munmap(table->header, table->bytes);
+    if (table->fd >= 0)
+        close(table->fd);
+    free(table);
+}
+
+int weir_table_unlink(const char *text, struct weir_error *error) {
+    struct weir_uri uri;
+    int rc = weir_uri_parse(text, &uri, error);
+    if (rc < 0)
+        return rc;
+    if (uri.home == WEIR_HOME_MEMORY)
+        return weir_fail(error, WEIR_ENOENT, 0, "memory:// has no name to remove");
+    if (unlink(uri.path) == 0)
+        return 0;
+    struct weir_table table = {.fd = -1};
+    snprintf(table.name, sizeof table.name, "%.*s", (int)strcspn(text, "?"), text);
+    return fail_errno(&table, errno, "cannot remove it", error);
+}

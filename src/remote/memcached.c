@@ -1,0 +1,314 @@
+/*
+ * Decisions on Memcached: the number that the server counts, and the states that it only keeps.
+ *
+ *     ma <name> N<seconds> J<cost> D<cost> v t c      hit: create with the cost, or add it; -> count, time left
+ *     mg <name> v t c                                 look
+ *     ma <name> MD D<cost> v t c                      refund; never below 0
+ *     ma <name> MD D<cost> C<cas> v t c               undo a hit, if nobody counted since: the window may
+ *                                                     have ended, and the next is none of ours
+ *
+ * An item lives from the second it was made in for N whole seconds: at least N - 1. So a period of P seconds
+ * asks for P + 1.
+ *
+ * Kept states: "W1", the strategy, then expires_ns and the words of struct weir_state, eight bytes each,
+ * the least first; of a moving window its log (src/strategy/log/flat.c).
+ */
+#include "weir/memcached.h"
+
+#include <sodium.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "strategy/log/flat.h"
+#include "remote/names.h"
+#include "strategy/strategy.h"
+
+#define NS_PER_S INT64_C(1000000000)
+#define COUNT_MAX                                                                                  \
+    (INT64_C(1) << 61) /* of a window the server counts: no sum of costs wraps its 64 bits */
+#define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
+#define HASH_BYTES 20
+#define STATE_BYTES (WEIR_FLAT_MARK + 4 * 8)
+
+/* ------------------------------------------------------------------------------------------- names */
+
+static bool is_safe(const char *name, size_t len) {
+    if (len > WEIR_MEMCACHED_NAME_MAX)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (name[i] <= ' ' || name[i] >= 0x7f)
+            return false;
+    return true;
+}
+
+/* The name, hashed without making it: its parts one after the other. */
+static int hashed_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
+                       char *name) {
+    struct weir_check without_key = *check;
+    char rest[WEIR_MEMCACHED_PREFIX_MAX + WEIR_NAME_REST];
+    unsigned char hash[HASH_BYTES];
+    crypto_generichash_state state;
+    static const unsigned char nothing = 0;
+    without_key.key_len = 0;
+    size_t rest_len = weir_remote_name(&without_key, prefix, prefix_len, rest);
+    crypto_generichash_init(&state, NULL, 0, sizeof hash);
+    crypto_generichash_update(&state, (const unsigned char *)rest, rest_len);
+    crypto_generichash_update(&state, &nothing, 1);
+    crypto_generichash_update(&state, check->key_len ? check->key : &nothing, check->key_len);
+    crypto_generichash_final(&state, hash, sizeof hash);
+    /* "weir:fw:", then the hash: no other name has a digit where this one has its first. */
+    size_t head = prefix_len + 4;
+    memcpy(name, rest, head);
+    char hex[2 * HASH_BYTES + 1];
+    sodium_bin2hex(hex, sizeof hex, hash, sizeof hash);
+    memcpy(name + head, hex, 2 * HASH_BYTES);
+    return (int)(head + 2 * HASH_BYTES);
+}
+
+int weir_memcached_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
+                        char *name) {
+    if (!check || !name || !prefix || prefix_len > WEIR_MEMCACHED_PREFIX_MAX ||
+        !is_safe(prefix, prefix_len) || weir_remote_validate(check, 1) < 0)
+        return WEIR_EINVAL;
+    if (check->key_len + prefix_len <= WEIR_MEMCACHED_NAME_MAX) {
+        char whole[WEIR_MEMCACHED_NAME_MAX + WEIR_NAME_REST];
+        size_t len = weir_remote_name(check, prefix, prefix_len, whole);
+        if (is_safe(whole, len)) {
+            memcpy(name, whole, len);
+            return (int)len;
+        }
+    }
+    return hashed_name(check, prefix, prefix_len, name);
+}
+
+/* ---------------------------------------------------------------------- what the server itself counts */
+
+int weir_memcached_counts(const struct weir_limit *limit) {
+    return limit->strategy == WEIR_FIXED_WINDOW && limit->amount <= COUNT_MAX &&
+           limit->period_ns <= PERIOD_MAX_NS;
+}
+
+int weir_memcached_command(const struct weir_check *check, const char *name, size_t name_len,
+                           int what, uint64_t cas, int64_t now_ns, char *buffer) {
+    if (!check || !name || !buffer || weir_remote_validate(check, 1) < 0 ||
+        !weir_memcached_counts(check->limit) || !is_safe(name, name_len) ||
+        (what != WEIR_MEMCACHED_LOOK && check->cost > COUNT_MAX && what != WEIR_MEMCACHED_REFUND))
+        return WEIR_EINVAL;
+    size_t room = WEIR_MEMCACHED_COMMAND_MAX;
+    int len = (int)name_len;
+    int64_t seconds = (check->limit->period_ns + NS_PER_S - 1) / NS_PER_S + 1;
+    if (seconds > WEIR_MEMCACHED_MONTH_S)
+        seconds += (now_ns + NS_PER_S - 1) / NS_PER_S;
+    long long cost = (long long)check->cost;
+    switch (what) {
+    case WEIR_MEMCACHED_HIT:
+        return snprintf(buffer, room, "ma %.*s N%lld J%lld D%lld v t c\r\n", len, name,
+                        (long long)seconds, cost, cost);
+    case WEIR_MEMCACHED_LOOK:
+        return snprintf(buffer, room, "mg %.*s v t c\r\n", len, name);
+    case WEIR_MEMCACHED_REFUND:
+        return snprintf(buffer, room, "ma %.*s MD D%lld v t c\r\n", len, name, cost);
+    case WEIR_MEMCACHED_UNDO:
+        return snprintf(buffer, room, "ma %.*s MD D%lld C%llu v t c\r\n", len, name, cost,
+                        (unsigned long long)cas);
+    default:
+        return WEIR_EINVAL;
+    }
+}
+
+struct cursor {
+    const char *at;
+    const char *end;
+};
+
+/* A line without its end. 1, 0 or WEIR_EFORMAT. */
+static int take_line(struct cursor *input, struct cursor *line) {
+    size_t there = (size_t)(input->end - input->at);
+    const char *end = there ? memchr(input->at, '\n', there) : NULL;
+    if (!end)
+        return there > 2048 ? WEIR_EFORMAT : 0;
+    if (end == input->at || end[-1] != '\r')
+        return WEIR_EFORMAT;
+    *line = (struct cursor){input->at, end - 1};
+    input->at = end + 1;
+    return 1;
+}
+
+static bool take_number(struct cursor *text, uint64_t *value) {
+    const char *start = text->at;
+    for (*value = 0; text->at < text->end && *text->at >= '0' && *text->at <= '9'; text->at++) {
+        uint64_t digit = (uint64_t)(*text->at - '0');
+        if (*value > (UINT64_MAX - digit) / 10)
+            return false;
+        *value = *value * 10 + digit;
+    }
+    return text->at > start;
+}
+
+static void skip_blanks(struct cursor *text) {
+    while (text->at < text->end && *text->at == ' ')
+        text->at++;
+}
+
+/* "VA 2 t59 c17", then the number on a line of its own; a number that was lowered ends in blanks. */
+static int read_value(struct cursor *line, struct cursor *input,
+                      struct weir_memcached_reply *reply) {
+    uint64_t size, number;
+    line->at += 2;
+    skip_blanks(line);
+    if (!take_number(line, &size) || size > 64)
+        return WEIR_EFORMAT;
+    for (skip_blanks(line); line->at < line->end; skip_blanks(line)) {
+        char flag = *line->at++;
+        bool forever = flag == 't' && line->end - line->at >= 2 && !memcmp(line->at, "-1", 2);
+        if (forever)
+            return WEIR_EFORMAT; /* no counter of ours */
+        if (!take_number(line, &number))
+            return WEIR_EFORMAT;
+        if (flag == 't')
+            reply->left_s = number > INT32_MAX ? INT32_MAX : (int64_t)number;
+        else if (flag == 'c')
+            reply->cas = number;
+    }
+    if ((size_t)(input->end - input->at) < size + 2)
+        return 0;
+    struct cursor text = {input->at, input->at + size};
+    if (!take_number(&text, &reply->count))
+        return WEIR_EFORMAT;
+    skip_blanks(&text);
+    if (text.at != text.end || memcmp(text.end, "\r\n", 2))
+        return WEIR_EFORMAT;
+    input->at += size + 2;
+    reply->kind = WEIR_MEMCACHED_COUNT;
+    return 1;
+}
+
+static bool is(const struct cursor *line, const char *word) {
+    size_t len = strlen(word);
+    return (size_t)(line->end - line->at) >= len && !memcmp(line->at, word, len);
+}
+
+int weir_memcached_read(const char *bytes, size_t len, struct weir_memcached_reply *reply) {
+    if (!bytes || !reply)
+        return WEIR_EINVAL;
+    struct cursor input = {bytes, bytes + len}, line;
+    *reply = (struct weir_memcached_reply){0};
+    int rc = take_line(&input, &line);
+    if (rc <= 0)
+        return rc;
+    if (is(&line, "VA "))
+        rc = read_value(&line, &input, reply);
+    else if (is(&line, "NF") || is(&line, "EN") || is(&line, "EX") || is(&line, "NS") ||
+             is(&line, "HD"))
+        reply->kind = WEIR_MEMCACHED_NONE;
+    else if (is(&line, "MN"))
+        reply->kind = WEIR_MEMCACHED_END;
+    else if (is(&line, "CLIENT_ERROR") || is(&line, "SERVER_ERROR") || is(&line, "ERROR")) {
+        reply->kind = WEIR_MEMCACHED_ERROR;
+        reply->error = line.at;
+        reply->error_len = (size_t)(line.end - line.at);
+    } else
+        rc = WEIR_EFORMAT;
+    reply->used = (size_t)(input.at - bytes);
+    return rc;
+}
+
+void weir_memcached_judge(const struct weir_check *check, const struct weir_memcached_reply *reply,
+                          int what, int64_t now_ns, struct weir_verdict *verdict) {
+    int64_t amount = check->limit->amount;
+    bool there = reply->kind == WEIR_MEMCACHED_COUNT && reply->count > 0;
+    uint64_t used = there ? reply->count : 0, limit = (uint64_t)amount;
+    uint64_t cost = (uint64_t)check->cost;
+    int64_t left_ns = there ? reply->left_s * NS_PER_S : 0;
+    *verdict = (struct weir_verdict){.allowed = 1, .limit = amount};
+    if (what == WEIR_MEMCACHED_HIT)
+        verdict->allowed = used <= limit;
+    else if (what == WEIR_MEMCACHED_LOOK)
+        verdict->allowed = cost == 0 || (cost <= limit && used <= limit - cost);
+    if (!verdict->allowed)
+        verdict->retry_after_ns = cost > limit ? WEIR_NEVER : left_ns;
+    if (what == WEIR_MEMCACHED_HIT && !verdict->allowed) /* as it will be once it is undone */
+        used -= cost < used ? cost : used;
+    verdict->remaining = used < limit ? (int64_t)(limit - used) : 0;
+    verdict->reset_at_ns = there && used > 0 ? now_ns + left_ns : now_ns;
+}
+
+/* ---------------------------------------------------------------------- what the server only keeps */
+
+static void put_word(char *to, int64_t value) {
+    for (int i = 0; i < 8; i++)
+        to[i] = (char)((uint64_t)value >> (8 * i) & 0xFF);
+}
+
+static int64_t get_word(const char *from) {
+    uint64_t value = 0;
+    for (int i = 7; i >= 0; i--)
+        value = value << 8 | (unsigned char)from[i];
+    return (int64_t)value;
+}
+
+static int read_state(const char *value, size_t len, struct weir_state *state) {
+    if (len != STATE_BYTES)
+        return WEIR_EFORMAT;
+    value += WEIR_FLAT_MARK;
+    state->expires_ns = get_word(value);
+    for (int i = 0; i < 3; i++)
+        state->word[i] = get_word(value + 8 + 8 * i);
+    bool wrong = state->expires_ns < 0;
+    for (int i = 0; i < 3; i++)
+        wrong |= state->word[i] < 0;
+    return wrong ? WEIR_EFORMAT : 0;
+}
+
+static size_t write_state(const struct weir_state *state, char *next) {
+    if (state->expires_ns == 0)
+        return 0;
+    put_word(next + WEIR_FLAT_MARK, state->expires_ns);
+    for (int i = 0; i < 3; i++)
+        put_word(next + WEIR_FLAT_MARK + 8 + 8 * i, state->word[i]);
+    return STATE_BYTES;
+}
+
+/* A state of fixed size. */
+static int step_state(const struct weir_step *step, enum weir_mode mode, const char *value,
+                      size_t len, struct weir_verdict *verdict, char *next, size_t *next_len,
+                      int64_t *expires_ns) {
+    struct weir_state state = {0};
+    const struct weir_strategy_ops *strategy = weir_strategies[step->limit->strategy];
+    int rc = value ? read_state(value, len, &state) : 0;
+    if (rc == 0)
+        rc = mode == WEIR_REFUND ? strategy->refund(&state, step, verdict)
+                                 : strategy->step(&state, step, verdict);
+    if (rc == 0) {
+        *next_len = write_state(&state, next);
+        *expires_ns = state.expires_ns;
+    }
+    return rc;
+}
+
+int weir_memcached_step(const struct weir_check *check, const char *value, size_t len,
+                        int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdict,
+                        char *next, size_t *next_len, int64_t *expires_s, int *changed) {
+    if (!check || !verdict || !next || !next_len || !expires_s || !changed || now_ns < 0 ||
+        now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND || weir_remote_validate(check, 1) < 0)
+        return WEIR_EINVAL;
+    const char mark[WEIR_FLAT_MARK] = {'W', '1', (char)check->limit->strategy};
+    if (value && (len < sizeof mark || memcmp(value, mark, sizeof mark)))
+        return WEIR_EFORMAT;
+    const struct weir_step step = {
+        .limit = check->limit, .now_ns = now_ns, .cost = check->cost, .charge = mode != WEIR_TEST};
+    int64_t expires_ns = 0;
+    verdict->reserved = 0;
+    memcpy(next, mark, sizeof mark);
+    int rc = check->limit->strategy == WEIR_MOVING_WINDOW
+                 ? weir_flat_step(&step, mode, value, len, verdict, next, WEIR_MEMCACHED_VALUE_MAX,
+                                  next_len, &expires_ns)
+                 : step_state(&step, mode, value, len, verdict, next, next_len, &expires_ns);
+    if (rc < 0)
+        return rc;
+    *expires_s = expires_ns > now_ns ? (expires_ns - now_ns - 1) / NS_PER_S + 2 : 1;
+    *changed = mode != WEIR_TEST && (*next_len != (value ? len : 0) ||
+                                     (*next_len > 0 && memcmp(next, value, *next_len) != 0));
+    return 0;
+}

@@ -1,0 +1,425 @@
+/*
+ * From checks to the bytes of one EVALSHA, and from its reply to verdicts.
+ *
+ *     EVALSHA <sha1> <counters> <name>… <packed>         decide: src/remote/decide.lua says what is packed
+ *     EVAL    <script> <counters> <name>… <packed>       the same to a server that has forgotten the script
+ *     DEL     <name>…                                    clear
+ *
+ * The script counts in doubles. Here is decided whether a check's numbers fit them; only the limit decides,
+ * never the cost or the time, since the counters of wide checks are kept in another form. Costs beyond what
+ * a limit can hold are cut to just beyond it, which changes no verdict. Levels of buckets are counted in
+ * units of gcd(amount, period).
+ *
+ * Two checks of the same counter share a name in KEYS. Those of moving windows come last.
+ */
+#include "weir/redis.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "decide.lua.h"
+#include "remote/names.h"
+#include "remote/resp.h"
+#include "strategy/strategy.h"
+
+#define WIDE 16
+#define LOOK 32
+#define NS_PER_US 1000
+#define COUNT_MAX (INT64_C(1) << 47)       /* of a narrow check: sums stay exact */
+#define LEVEL_MAX ((u128)1 << 51)          /* as well */
+#define SCALE_COUNT_MAX (INT64_C(1) << 40) /* what the script's make_scale() can do */
+#define SCALE_PERIOD_MAX_US (INT64_C(1) << 42)
+#define LATEST_US INT64_C(9007199254740991) /* what the script says for all beyond */
+#define PACKED_CHECK (2 + 5 * 8 + 5 * 9)    /* bytes, at most */
+
+#define FIRST 17 /* bytes of a verdict in the reply */
+#define SECOND 16
+
+__extension__ typedef unsigned __int128 u128;
+
+const char *weir_redis_script(size_t *len) {
+    if (len)
+        *len = sizeof weir_decide_lua - 1;
+    return weir_decide_lua;
+}
+
+const char *weir_redis_sha1(void) {
+    return WEIR_DECIDE_SHA1;
+}
+
+/* ------------------------------------------------------------------------------- one check, packed */
+
+/* A check as the script wants it: the cost and four numbers of its strategy. */
+struct numbers {
+    bool wide;
+    int64_t number[5];
+};
+
+static int64_t gcd(int64_t a, int64_t b) {
+    while (b > 0) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static int64_t at_most(int64_t value, u128 most) {
+    return (u128)(uint64_t)value > most ? (int64_t)most : value;
+}
+
+static u128 times(int64_t a, int64_t b) {
+    return (u128)(uint64_t)a * (uint64_t)b;
+}
+
+/* Bytes that tell `most` + 1 values apart; at least 1. */
+static int bytes_for(int64_t most) {
+    int bits = 64 - __builtin_clzll((uint64_t)most | 1);
+    return (bits + 7) / 8;
+}
+
+static void buckets(struct numbers *numbers, const struct weir_limit *limit, int64_t period_us) {
+    int64_t amount = limit->amount, second;
+    int64_t unit = gcd(period_us, amount), rate = amount / unit, per = period_us / unit;
+    u128 most; /* the largest level there is, and the largest charge on top of it */
+    if (limit->strategy == WEIR_TOKEN_BUCKET) {
+        second = amount == 0 ? 0 : limit->burst ? limit->burst : amount;
+        most = (u128)(uint64_t)amount + 2 * (u128)(uint64_t)second + 2;
+    } else {
+        second = limit->max_delay_ns / NS_PER_US;
+        most = 3 * (u128)(uint64_t)amount + 2;
+    }
+    numbers->wide |= second > COUNT_MAX && limit->strategy == WEIR_TOKEN_BUCKET;
+    numbers->wide |= most > LEVEL_MAX / (u128)per;
+    numbers->number[1] = amount;
+    numbers->number[2] = second;
+    numbers->number[3] = rate;
+    numbers->number[4] = per;
+}
+
+static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
+    const struct weir_limit *limit = check->limit;
+    struct numbers numbers = {.wide = limit->amount > COUNT_MAX};
+    int64_t period_us = (limit->period_ns + NS_PER_US - 1) / NS_PER_US;
+    u128 most = (u128)(uint64_t)limit->amount + 1;
+    numbers.number[1] = limit->amount;
+    numbers.number[2] = period_us;
+    switch (limit->strategy) {
+    case WEIR_MOVING_WINDOW:
+        numbers.number[3] = bytes_for(period_us);
+        numbers.number[4] = bytes_for(limit->amount);
+        break;
+    case WEIR_SLIDING_WINDOW_COUNTER:
+        numbers.wide |= times(limit->amount, period_us) > 2 * LEVEL_MAX &&
+                        (limit->amount >= SCALE_COUNT_MAX || period_us >= SCALE_PERIOD_MAX_US);
+        break;
+    case WEIR_TOKEN_BUCKET:
+    case WEIR_LEAKY_BUCKET:
+        buckets(&numbers, limit, period_us);
+        if (limit->burst && limit->amount)
+            most = (u128)(uint64_t)limit->burst + 1;
+        break;
+    default:
+        break;
+    }
+    if (mode ==
+        WEIR_REFUND) /* two windows full, or a bucket and what a clock that steps back adds */
+        most = 2 * (most + (uint64_t)limit->amount);
+    numbers.number[0] = at_most(check->cost, most);
+    if (mode == WEIR_REFUND && (check->flags & WEIR_CHECK_LOOK))
+        numbers.number[0] = 0;
+    return numbers;
+}
+
+static char *put_bytes(char *to, uint64_t value, int bytes) {
+    for (int i = 0; i < bytes; i++)
+        *to++ = (char)(value >> (8 * i) & 0xFF);
+    return to;
+}
+
+static char *put_double(char *to, int64_t value) {
+    double number = (double)value;
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return put_bytes(to, bits, 8);
+}
+
+static char *put_check(char *to, const struct weir_check *check, int32_t mode, int slot) {
+    struct numbers numbers = numbers_of(check, mode);
+    *to++ = (char)(check->limit->strategy + (numbers.wide ? WIDE : 0) +
+                   (check->flags & WEIR_CHECK_LOOK ? LOOK : 0));
+    *to++ = (char)slot;
+    for (int i = 0; i < 5; i++)
+        to = put_double(to, numbers.number[i]);
+    for (int i = 0; i < 5 && numbers.wide; i++)
+        to = put_bytes(put_bytes(to, (uint64_t)numbers.number[i], 8), 0, 1);
+    return to;
+}
+
+/* ------------------------------------------------------------------------------------ the command */
+
+/* The counters of a request: which check names them, and in which order. */
+struct slots {
+    int count;
+    int plain;                      /* of them, no moving windows: the first ones */
+    uint8_t check[WEIR_CHECKS_MAX]; /* of each counter the first */
+    uint8_t of[WEIR_CHECKS_MAX];    /* the counter of each check */
+};
+
+static void find_slots(const struct weir_redis_request *request, struct slots *slots) {
+    const struct weir_check *checks = request->checks;
+    slots->count = slots->plain = 0;
+    for (int moving = 0; moving < 2; moving++) {
+        for (size_t i = 0; i < request->n; i++) {
+            if ((checks[i].limit->strategy == WEIR_MOVING_WINDOW) != moving)
+                continue;
+            int same = 0;
+            while (same < slots->count &&
+                   !weir_remote_same(&checks[slots->check[same]], &checks[i]))
+                same++;
+            slots->of[i] = (uint8_t)same;
+            if (same == slots->count)
+                slots->check[slots->count++] = (uint8_t)i;
+        }
+        if (!moving)
+            slots->plain = slots->count;
+    }
+}
+
+static int validate(const struct weir_redis_request *request) {
+    int rc = weir_remote_validate(request->checks, request->n);
+    if (rc < 0)
+        return rc;
+    if (request->prefix_len > WEIR_REDIS_PREFIX_MAX || (uint32_t)request->mode > WEIR_REFUND ||
+        request->clock_ns > WEIR_NOW_MAX || request->clock_ns < -WEIR_NOW_MAX)
+        return WEIR_EINVAL;
+    if (request->prefix && (memchr(request->prefix, '{', request->prefix_len) ||
+                            memchr(request->prefix, '}', request->prefix_len)))
+        return WEIR_EINVAL;
+    return 0;
+}
+
+size_t weir_redis_room(const struct weir_redis_request *request) {
+    if (!request || validate(request) < 0)
+        return 0;
+    size_t room =
+        256 + 12 + request->n * PACKED_CHECK + (request->whole ? sizeof weir_decide_lua : 0);
+    for (size_t i = 0; i < request->n; i++)
+        room += request->checks[i].key_len + request->prefix_len + WEIR_NAME_REST;
+    return room;
+}
+
+static char *put_decimal(char *to, uint64_t number) {
+    char digits[20];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count > 0)
+        *to++ = digits[--count];
+    return to;
+}
+
+static char *put_head(char *to, char type, uint64_t number) {
+    *to++ = type;
+    to = put_decimal(to, number);
+    *to++ = '\r';
+    *to++ = '\n';
+    return to;
+}
+
+#define HEAD_MAX 23
+
+/* Makes an argument of the `len` bytes that stand at to + HEAD_MAX. Returns the place behind it. */
+static char *close_argument(struct weir_redis_command *command, char *to, size_t len) {
+    char *data = put_head(to, '$', len);
+    memmove(data, to + HEAD_MAX, len);
+    command->argv[command->argc] = data;
+    command->argv_len[command->argc++] = len;
+    data += len;
+    *data++ = '\r';
+    *data++ = '\n';
+    return data;
+}
+
+static char *put_argument(struct weir_redis_command *command, char *to, const char *bytes,
+                          size_t len) {
+    memcpy(to + HEAD_MAX, bytes, len);
+    return close_argument(command, to, len);
+}
+
+static char *put_names(const struct weir_redis_request *request, const struct slots *slots,
+                       struct weir_redis_command *command, char *to) {
+    const char *prefix = request->prefix ? request->prefix : "weir";
+    size_t prefix_len = request->prefix ? request->prefix_len : 4;
+    command->key_at = command->argc;
+    command->keys = slots->count;
+    for (int i = 0; i < slots->count; i++)
+        to = close_argument(
+            command, to,
+            weir_remote_name(&request->checks[slots->check[i]], prefix, prefix_len, to + HEAD_MAX));
+    return to;
+}
+
+static char *put_packed(const struct weir_redis_request *request, const struct slots *slots,
+                        struct weir_redis_command *command, char *to) {
+    char *start = to + HEAD_MAX, *at = start;
+    *at++ = (char)request->mode;
+    *at++ = (char)request->n;
+    *at++ = (char)slots->plain;
+    *at++ = (char)(request->clock_given != 0);
+    at = put_double(at, request->clock_ns / NS_PER_US);
+    for (size_t i = 0; i < request->n; i++)
+        at = put_check(at, &request->checks[i], request->mode, slots->of[i] + 1);
+    return close_argument(command, to, (size_t)(at - start));
+}
+
+int weir_redis_command(const struct weir_redis_request *request, char *buffer, size_t room,
+                       struct weir_redis_command *command) {
+    if (!request || !buffer || !command)
+        return WEIR_EINVAL;
+    int rc = validate(request);
+    if (rc < 0)
+        return rc;
+    if (room < weir_redis_room(request))
+        return WEIR_ENOSPC;
+    struct slots slots;
+    find_slots(request, &slots);
+    command->argc = 0;
+    command->reserved = 0;
+    char *to = put_head(buffer, '*', (uint64_t)slots.count + (request->clear ? 1 : 4));
+    if (request->clear) {
+        to = put_argument(command, to, "DEL", 3);
+        to = put_names(request, &slots, command, to);
+    } else {
+        if (request->whole) {
+            to = put_argument(command, to, "EVAL", 4);
+            to = put_argument(command, to, weir_decide_lua, sizeof weir_decide_lua - 1);
+        } else {
+            to = put_argument(command, to, "EVALSHA", 7);
+            to = put_argument(command, to, WEIR_DECIDE_SHA1, 40);
+        }
+        char count[3];
+        to = put_argument(command, to, count,
+                          (size_t)(put_decimal(count, (uint64_t)slots.count) - count));
+        to = put_names(request, &slots, command, to);
+        to = put_packed(request, &slots, command, to);
+    }
+    command->bytes = buffer;
+    command->len = (size_t)(to - buffer);
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------------- the slot */
+
+/* CRC-16/XMODEM: the Cluster's. */
+static uint16_t crc16(const char *bytes, size_t len) {
+    uint16_t crc = 0;
+    for (size_t i = 0; i < len; i++) {
+        crc ^= (uint16_t)((unsigned char)bytes[i] << 8);
+        for (int bit = 0; bit < 8; bit++)
+            crc = (uint16_t)(crc & 0x8000 ? crc << 1 ^ 0x1021 : crc << 1);
+    }
+    return crc;
+}
+
+int weir_redis_slot(const char *name, size_t len) {
+    const char *open = len ? memchr(name, '{', len) : NULL;
+    if (open) {
+        const char *tag = open + 1;
+        const char *close = memchr(tag, '}', len - (size_t)(tag - name));
+        if (close && close > tag)
+            return crc16(tag, (size_t)(close - tag)) & 16383;
+    }
+    return crc16(name, len) & 16383;
+}
+
+/* -------------------------------------------------------------------------------------- the reply */
+
+static uint64_t get_word(const char *bytes) {
+    uint64_t word = 0;
+    for (int i = 7; i >= 0; i--)
+        word = word << 8 | (unsigned char)bytes[i];
+    return word;
+}
+
+/* A time, from a double that is a whole number of microseconds; -1 if it is none. */
+static int64_t get_time(const char *bytes) {
+    uint64_t bits = get_word(bytes);
+    double us;
+    memcpy(&us, &bits, sizeof us);
+    if (!(us >= 0 && us <= (double)LATEST_US))
+        return -1;
+    return (int64_t)us == LATEST_US ? INT64_MAX : (int64_t)us * NS_PER_US;
+}
+
+static int read_verdict(const char *first, const char *second, const struct weir_limit *limit,
+                        struct weir_verdict *verdict) {
+    static const char never[8] = {0, 0, 0, 0, 0, 0, (char)0xF0, (char)0xBF}; /* -1.0 */
+    uint64_t remaining = get_word(second);
+    verdict->allowed = first[0];
+    verdict->reserved = 0;
+    verdict->limit =
+        limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
+    verdict->remaining = (int64_t)remaining;
+    verdict->reset_at_ns = get_time(second + 8);
+    verdict->retry_after_ns = memcmp(first + 1, never, 8) ? get_time(first + 1) : WEIR_NEVER;
+    verdict->delay_ns = get_time(first + 9);
+    return (first[0] & ~1) || remaining > (uint64_t)verdict->limit || verdict->reset_at_ns < 0 ||
+                   verdict->retry_after_ns < 0 || verdict->delay_ns < 0
+               ? WEIR_EFORMAT
+               : 1;
+}
+
+/* now; for each check allowed, retry_after, delay; for each check remaining, reset_at. */
+static int read_decision(const struct weir_resp_value *value,
+                         const struct weir_redis_request *request, struct weir_verdict *verdicts,
+                         struct weir_redis_reply *reply) {
+    size_t n = request->n;
+    if (n > WEIR_CHECKS_MAX || value->len != 8 + n * (FIRST + SECOND))
+        return WEIR_EFORMAT;
+    const char *first = value->text + 8, *second = first + n * FIRST;
+    reply->now_ns = get_time(value->text);
+    if (reply->now_ns < 0)
+        return WEIR_EFORMAT;
+    for (size_t i = 0; i < n; i++)
+        if (read_verdict(first + i * FIRST, second + i * SECOND, request->checks[i].limit,
+                         &verdicts[i]) < 0)
+            return WEIR_EFORMAT;
+    reply->kind = WEIR_REDIS_DECIDED;
+    weir_remote_choose(request->checks, verdicts, n, &reply->decision);
+    return 1;
+}
+
+static void read_error(const struct weir_resp_value *value, struct weir_redis_reply *reply) {
+    static const char noscript[] = "NOSCRIPT";
+    bool unknown =
+        value->len >= sizeof noscript - 1 && !memcmp(value->text, noscript, sizeof noscript - 1);
+    reply->kind = unknown ? WEIR_REDIS_NOSCRIPT : WEIR_REDIS_ERROR;
+    reply->error = value->text;
+    reply->error_len = value->len;
+}
+
+int weir_redis_read(const char *bytes, size_t len, const struct weir_redis_request *request,
+                    struct weir_verdict *verdicts, struct weir_redis_reply *reply) {
+    if (!bytes || !request || !reply || (!verdicts && !request->clear))
+        return WEIR_EINVAL;
+    *reply = (struct weir_redis_reply){0};
+    struct weir_resp resp = {.at = bytes, .end = bytes + len};
+    struct weir_resp_value value;
+    int rc = weir_resp_reply(&resp, &value);
+    if (rc == 1) {
+        if (value.type == '-' || value.type == '!')
+            read_error(&value, reply);
+        else if (request->clear && value.type == ':')
+            reply->kind = WEIR_REDIS_CLEARED;
+        else if (!request->clear && value.type == '$')
+            rc = read_decision(&value, request, verdicts, reply);
+        else
+            rc = WEIR_EFORMAT;
+    }
+    if (rc == 0 && len > WEIR_REDIS_REPLY_MAX)
+        rc = WEIR_EFORMAT;
+    reply->used = (size_t)(resp.at - bytes);
+    return rc;
+}

@@ -1,0 +1,142 @@
+/*
+ * The protocol's lines and lengths. A value is complete or not there: the caller keeps what has come and
+ * asks again from the start when there is more. Replies of ours are short, so that costs nothing.
+ */
+#include "remote/resp.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "weir/weir.h"
+
+#define LINE_MAX (1 << 16)
+
+/* A line without its end. 1, 0 or WEIR_EFORMAT. */
+static int read_line(struct weir_resp *resp, const char **line, size_t *len) {
+    size_t there = (size_t)(resp->end - resp->at);
+    const char *end = there ? memchr(resp->at, '\r', there) : NULL;
+    if (!end || end + 1 == resp->end)
+        return there > LINE_MAX ? WEIR_EFORMAT : 0;
+    if (end[1] != '\n')
+        return WEIR_EFORMAT;
+    *line = resp->at;
+    *len = (size_t)(end - resp->at);
+    resp->at = end + 2;
+    return 1;
+}
+
+static bool parse_integer(const char *text, size_t len, int64_t *value) {
+    bool negative = len > 0 && text[0] == '-';
+    uint64_t sum = 0, most = (uint64_t)INT64_MAX + (negative ? 1 : 0);
+    size_t i = negative || (len > 0 && text[0] == '+') ? 1 : 0;
+    if (i == len)
+        return false;
+    for (; i < len; i++) {
+        unsigned digit = (unsigned)text[i] - '0';
+        if (digit > 9 || sum > (most - digit) / 10)
+            return false;
+        sum = sum * 10 + digit;
+    }
+    *value = negative ? (int64_t)(0 - sum) : (int64_t)sum;
+    return true;
+}
+
+static int read_bulk(struct weir_resp *resp, int64_t len, struct weir_resp_value *value) {
+    if (len == -1) {
+        value->type = '_';
+        return 1;
+    }
+    if (len < 0 || len > WEIR_RESP_BULK_MAX)
+        return WEIR_EFORMAT;
+    if (resp->end - resp->at < len + 2)
+        return 0;
+    value->text = resp->at;
+    value->len = (size_t)len;
+    resp->at += len;
+    if (resp->at[0] != '\r' || resp->at[1] != '\n')
+        return WEIR_EFORMAT;
+    resp->at += 2;
+    return 1;
+}
+
+static int read_value(struct weir_resp *resp, struct weir_resp_value *value) {
+    const char *line;
+    size_t len;
+    int rc = read_line(resp, &line, &len);
+    if (rc <= 0)
+        return rc;
+    if (len == 0)
+        return WEIR_EFORMAT;
+    *value = (struct weir_resp_value){.type = line[0], .text = line + 1, .len = len - 1};
+    switch (line[0]) {
+    case '+':
+    case '-':
+    case '_':
+    case ',':
+    case '#':
+    case '(':
+        return 1;
+    case ':':
+        return parse_integer(line + 1, len - 1, &value->integer) ? 1 : WEIR_EFORMAT;
+    case '$':
+    case '!':
+    case '=': {
+        int64_t bytes;
+        if (!parse_integer(line + 1, len - 1, &bytes))
+            return WEIR_EFORMAT;
+        value->len = 0;
+        return read_bulk(resp, bytes, value);
+    }
+    case '*':
+    case '%':
+    case '~':
+    case '>':
+    case '|':
+        if (!parse_integer(line + 1, len - 1, &value->integer) || value->integer < -1 ||
+            value->integer > WEIR_RESP_ITEMS_MAX)
+            return WEIR_EFORMAT;
+        if (value->integer > 0 && (line[0] == '%' || line[0] == '|'))
+            value->integer *= 2;
+        return 1;
+    default:
+        return WEIR_EFORMAT;
+    }
+}
+
+int weir_resp_next(struct weir_resp *resp, struct weir_resp_value *value) {
+    return resp->at < resp->end ? read_value(resp, value) : 0;
+}
+
+/* Passes over what an aggregate holds. */
+static int pass_over(struct weir_resp *resp, int64_t items) {
+    int64_t left[WEIR_RESP_DEPTH] = {items};
+    int depth = 0;
+    while (depth >= 0) {
+        if (left[depth] <= 0) {
+            depth--;
+            continue;
+        }
+        struct weir_resp_value value;
+        int rc = weir_resp_next(resp, &value);
+        if (rc <= 0)
+            return rc;
+        left[depth]--;
+        if (!strchr("*%~>|", value.type))
+            continue;
+        if (++depth == WEIR_RESP_DEPTH)
+            return WEIR_EFORMAT;
+        left[depth] = value.integer;
+    }
+    return 1;
+}
+
+int weir_resp_reply(struct weir_resp *resp, struct weir_resp_value *value) {
+    for (;;) {
+        int rc = weir_resp_next(resp, value);
+        if (rc <= 0 || (value->type != '>' && value->type != '|'))
+            return rc;
+        rc = pass_over(resp, value->integer);
+        if (rc <= 0)
+            return rc;
+    }
+}

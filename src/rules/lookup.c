@@ -1,0 +1,273 @@
+/*
+ * Which rule holds for a client: what a decision asks when there are rules at all.
+ *
+ * The first addresses of all ranges lie in a sorted array, and above it, level by level, every 16th of the
+ * level below:
+ *
+ *     level 1   | 10.0.0.0                               | 10.7.0.0 …
+ *     level 0   | 10.0.0.0/8 | 10.0.0.0/16 | 10.1.0.0/16 …   | 10.7.0.0/24 | …    16 keys: one cache line
+ *     marks     | /8         | /16, wider  | /16, wider  …   | /24, wider  | …
+ *
+ * Ranges are either nested or apart. So of those that begin at or before an address, the last one covers it, or
+ * one of those around that one does, or none: and whether one of them does, its prefix and the key found tell.
+ * A search counts, line by line, how many keys are not above the address (no branch depends on it). For 100,000
+ * ranges it reads five cache lines and a mark, most of them hot.
+ *
+ * Names are found by their keyed hash, 64 bits of SipHash under the table's secret, in a hash table with linear
+ * probing. A rule that has expired hands over to the next wider one.
+ *
+ * Readers take no lock: see struct weir_rules. Everything that is read here may be damaged, or changed by a
+ * writer meanwhile: every index is bounded before it is used, every loop has an end.
+ */
+#include "rules/rules.h"
+
+#include <string.h>
+
+#define TRIES 64 /* a reader that is overtaken so often by two changes at once takes the lock */
+#define WIDER_MAX 130 /* nested ranges: prefixes 0 to 128 */
+#define relaxed memory_order_relaxed
+
+/* ---------------------------------------------------------------------------------------- ranges */
+
+/* Levels above level 0 that a search begins at. */
+static inline uint32_t top_level(uint32_t last) {
+    return last == 0 ? 0 : (31 - (uint32_t)__builtin_clz(last)) / WEIR_FAN;
+}
+
+static inline uint32_t at_most(uint32_t index, uint32_t last) {
+    return index < last ? index : last;
+}
+
+/* In one expression: compilers do not unroll loops of atomic loads. */
+#define EACH_4(of, i) (of(i) + of(i + 1) + of(i + 2) + of(i + 3))
+#define EACH_KEY(of) ((EACH_4(of, 0) + EACH_4(of, 4)) + (EACH_4(of, 8) + EACH_4(of, 12)))
+
+_Static_assert(WEIR_GROUP == 16, "EACH_KEY");
+
+/* How many of a group's keys are not above the address. */
+static inline uint32_t count_4(const _Atomic uint32_t *key, uint32_t address) {
+#define NOT_ABOVE(i) (uint32_t)(atomic_load_explicit(&key[i], relaxed) <= address)
+    return EACH_KEY(NOT_ABOVE);
+#undef NOT_ABOVE
+}
+
+/* The same of IPv6: by the upper halves first, which for most searches is enough. */
+static inline uint32_t count_6(const struct weir_rule_wides *key,
+                               const struct weir_address *address) {
+#define NOT_ABOVE(i) (uint32_t)(atomic_load_explicit(&key->high[i], relaxed) <= address->high)
+    uint32_t count = EACH_KEY(NOT_ABOVE);
+#undef NOT_ABOVE
+    while (count > 0 && atomic_load_explicit(&key->high[count - 1], relaxed) == address->high &&
+           atomic_load_explicit(&key->low[count - 1], relaxed) > address->low)
+        count--;
+    return count;
+}
+
+/* The last of last + 1 ranges that begins at or before an IPv4 address; any, if none does. */
+static uint32_t find_4(const struct weir_rules_plan *plan, const struct weir_rules_copy *copy,
+                       uint32_t last, uint32_t address) {
+    const _Atomic uint16_t *mark = weir_rules_at(copy, plan->mark_4_at);
+    uint32_t at = 0;
+    for (uint32_t level = top_level(last) + 1; level-- > 0;) {
+        const _Atomic uint32_t *key = weir_rules_at(copy, plan->key_4_at[level]);
+        uint32_t base = at << WEIR_FAN;
+        if (level == 0)
+            __builtin_prefetch(mark + base);
+        at = at_most(base + count_4(key + base, address) - 1, last >> WEIR_FAN * level);
+    }
+    return at;
+}
+
+static uint32_t find_6(const struct weir_rules_plan *plan, const struct weir_rules_copy *copy,
+                       uint32_t last, const struct weir_address *address) {
+    const _Atomic uint16_t *mark = weir_rules_at(copy, plan->mark_6_at);
+    uint32_t at = 0;
+    for (uint32_t level = top_level(last) + 1; level-- > 0;) {
+        const struct weir_rule_wides *key = weir_rules_at(copy, plan->key_6_at[level]);
+        uint32_t base = at << WEIR_FAN;
+        if (level == 0) {
+            __builtin_prefetch(mark + base);
+            __builtin_prefetch(&key[at].low[0]);
+            __builtin_prefetch(&key[at].low[WEIR_GROUP / 2]);
+        }
+        at = at_most(base + count_6(key + at, address) - 1, last >> WEIR_FAN * level);
+    }
+    return at;
+}
+
+/* Where an address is among the ranges of its family. */
+struct place {
+    uint32_t at, first, count;    /* of the range found; numbers of the family's */
+    const _Atomic uint16_t *mark; /* of the family's */
+    uint32_t same; /* how many bits the address and the range's first have in common */
+};
+
+static inline uint32_t same_bits(uint64_t a, uint64_t b) {
+    return a == b ? 64 : (uint32_t)__builtin_clzll(a ^ b);
+}
+
+static bool find_place(const struct weir_table *table, const struct weir_rules_copy *copy,
+                       const struct weir_address *address, bool is_4, struct place *place) {
+    const struct weir_rules_plan *plan = &table->rules_plan;
+    uint32_t ranges_4 = atomic_load_explicit(&copy->ranges_4, relaxed);
+    place->first = is_4 ? 0 : ranges_4;
+    place->count = is_4 ? ranges_4 : atomic_load_explicit(&copy->ranges_6, relaxed);
+    place->mark = weir_rules_at(copy, is_4 ? plan->mark_4_at : plan->mark_6_at);
+    if (place->count == 0 || place->first > plan->capacity ||
+        place->count > plan->capacity - place->first)
+        return false;
+    if (is_4) {
+        const _Atomic uint32_t *key = weir_rules_at(copy, plan->key_4_at[0]);
+        place->at = find_4(plan, copy, place->count - 1, (uint32_t)address->low);
+        uint64_t found = atomic_load_explicit(&key[place->at], relaxed);
+        place->same = same_bits(found << 32, address->low << 32);
+        place->same = place->same < 32 ? place->same : 32;
+    } else {
+        const struct weir_rule_wides *key = weir_rules_at(copy, plan->key_6_at[0]);
+        place->at = find_6(plan, copy, place->count - 1, address);
+        key += place->at / WEIR_GROUP;
+        uint64_t high = atomic_load_explicit(&key->high[place->at % WEIR_GROUP], relaxed);
+        place->same = same_bits(high, address->high);
+        if (place->same == 64)
+            place->same += same_bits(
+                atomic_load_explicit(&key->low[place->at % WEIR_GROUP], relaxed), address->low);
+    }
+    return true;
+}
+
+static struct weir_ruling ruling_of(const struct weir_table *table,
+                                    const struct weir_rules_copy *copy, uint32_t number,
+                                    uint32_t mark) {
+    int64_t until_ns = WEIR_NEVER;
+    if (mark & WEIR_MARK_ENDS)
+        until_ns = atomic_load_explicit(&weir_rules_ends(table, copy)[number], relaxed);
+    return (struct weir_ruling){.kind = mark & WEIR_MARK_ALLOWS ? WEIR_RULE_ALLOW : WEIR_RULE_BLOCK,
+                                .number = number,
+                                .until_ns = until_ns};
+}
+
+static const struct weir_ruling nothing = {.kind = WEIR_RULE_NONE};
+
+static struct weir_ruling look_by_address(const struct weir_table *table,
+                                          const struct weir_rules_copy *copy,
+                                          const struct weir_address *address, bool is_4,
+                                          int64_t now_ns) {
+    struct place place;
+    if (!find_place(table, copy, address, is_4, &place))
+        return nothing;
+    for (uint32_t i = 0; i < WIDER_MAX; i++) {
+        uint32_t mark = atomic_load_explicit(&place.mark[place.at], relaxed);
+        if ((mark & WEIR_MARK_PREFIX) <= place.same) {
+            struct weir_ruling ruling = ruling_of(table, copy, place.first + place.at, mark);
+            if (now_ns < ruling.until_ns)
+                return ruling;
+        }
+        if (!(mark & WEIR_MARK_WIDER))
+            break;
+        uint32_t wider =
+            atomic_load_explicit(&weir_rules_wider(table, copy)[place.first + place.at], relaxed);
+        if (wider - 1 - place.first >= place.count)
+            break;
+        place.at = wider - 1 - place.first;
+    }
+    return nothing;
+}
+
+/* ------------------------------------------------------------------------------------------- names */
+
+static struct weir_ruling look_by_hash(const struct weir_table *table,
+                                       const struct weir_rules_copy *copy, uint64_t hash,
+                                       int64_t now_ns) {
+    const struct weir_rules_plan *plan = &table->rules_plan;
+    uint32_t count = atomic_load_explicit(&copy->slots, relaxed);
+    if (count == 0 || count > plan->slots)
+        return nothing;
+    const struct weir_rule_slot *slot = weir_rules_at(copy, plan->slot_at);
+    uint32_t at = (uint32_t)((unsigned __int128)hash * count >> 64);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t number = atomic_load_explicit(&slot[at].number, relaxed);
+        if (number - 1 >= plan->capacity) /* 0: free */
+            return nothing;
+        if (atomic_load_explicit(&slot[at].hash, relaxed) == hash) {
+            struct weir_ruling ruling =
+                ruling_of(table, copy, number - 1, atomic_load_explicit(&slot[at].mark, relaxed));
+            return now_ns < ruling.until_ns ? ruling : nothing;
+        }
+        at = at + 1 < count ? at + 1 : 0;
+    }
+    return nothing;
+}
+
+struct weir_ruling weir_rules_look(const struct weir_table *table, uint64_t version,
+                                   const struct weir_address *address, enum weir_family family,
+                                   int64_t now_ns) {
+    const struct weir_rules_copy *copy = weir_rules_copy(table, version);
+    return family == WEIR_FAMILY_NONE
+               ? look_by_hash(table, copy, address->high, now_ns)
+               : look_by_address(table, copy, address, family == WEIR_FAMILY_4, now_ns);
+}
+
+struct weir_ruling weir_rules_ruling(struct weir_table *table, const void *client, size_t len,
+                                     int64_t now_ns) {
+    const struct weir_rules *rules = table->rules;
+    struct weir_ruling ruling = {.kind = WEIR_RULE_NONE};
+    struct weir_address address;
+    if (len == 0)
+        return ruling;
+    enum weir_family family = weir_address_parse(client, len, &address);
+    if (family == WEIR_FAMILY_NONE)
+        address = (struct weir_address){weir_client_hash(table, client, len), 0};
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t version = atomic_load_explicit(&rules->version, memory_order_acquire);
+        ruling = weir_rules_look(table, version, &address, family, now_ns);
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&rules->building, relaxed) - version <= 1)
+            return ruling;
+    }
+    if (weir_rules_lock(table) == 0) {
+        ruling = weir_rules_look(table, atomic_load(&rules->version), &address, family, now_ns);
+        weir_rules_unlock(table);
+    }
+    return ruling;
+}
+
+/* --------------------------------------------------------------------------------------- decisions */
+
+void weir_rules_verdict(const struct weir_check *check, int64_t now_ns,
+                        const struct weir_ruling *ruling, struct weir_verdict *verdict) {
+    const struct weir_limit *limit = check->limit;
+    int64_t amount =
+        limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
+    bool allowed = ruling->kind == WEIR_RULE_ALLOW;
+    *verdict = (struct weir_verdict){.allowed = allowed,
+                                     .limit = amount,
+                                     .remaining = allowed ? amount : 0,
+                                     .reset_at_ns = now_ns};
+    if (allowed)
+        return;
+    bool ends = ruling->until_ns != WEIR_NEVER;
+    verdict->reset_at_ns = ends ? ruling->until_ns : now_ns + limit->period_ns;
+    verdict->retry_after_ns = ends ? ruling->until_ns - now_ns : WEIR_NEVER;
+}
+
+static bool same_client(const struct weir_check *a, const struct weir_check *b) {
+    return a->client_len == b->client_len &&
+           (a->client == b->client || memcmp(a->client, b->client, a->client_len) == 0);
+}
+
+int weir_rules_rule(struct weir_table *table, const struct weir_check *checks, size_t n,
+                    int64_t now_ns, struct weir_ruling rulings[], size_t *allowed) {
+    bool blocked = false;
+    *allowed = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!checks[i].client || checks[i].client_len == 0)
+            rulings[i] = (struct weir_ruling){.kind = WEIR_RULE_NONE};
+        else if (i > 0 && checks[i - 1].client && same_client(&checks[i], &checks[i - 1]))
+            rulings[i] = rulings[i - 1];
+        else
+            rulings[i] = weir_rules_ruling(table, checks[i].client, checks[i].client_len, now_ns);
+        blocked |= rulings[i].kind == WEIR_RULE_BLOCK;
+        *allowed += rulings[i].kind == WEIR_RULE_ALLOW;
+    }
+    return blocked ? WEIR_RULE_BLOCK : *allowed == n ? WEIR_RULE_ALLOW : WEIR_RULE_NONE;
+}

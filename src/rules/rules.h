@@ -1,0 +1,188 @@
+/*
+ * The rules about clients in a table's mapping: their bytes, and who may write them.
+ *
+ *     section:  | struct weir_rules | copy 0 | copy 1 |
+ *     copy:     | struct weir_rules_copy | entries | ends | wider | keys and marks of IPv4, of IPv6 | slots | names |
+ *
+ * Each copy is a whole list with its index. `version` says which one holds (its lowest bit); a writer
+ * builds the next list in the other one and publishes it by one store. Who may write what:
+ *  - "writer": under `mutex`. A crash leaves anything; nobody reads it before the next writer.
+ *  - "publish": under `mutex`, in the order told at struct weir_rules.
+ */
+#ifndef WEIR_RULES_INTERNAL_H
+#define WEIR_RULES_INTERNAL_H
+
+#include <pthread.h>
+
+#include "rules/address.h"
+#include "table/layout.h"
+#include "weir/rules.h"
+
+/*
+ * A change: the mutex; `building` = version + 1; the other copy; `ends_ns` = the later of what it was and
+ * will be; `version` + 1, from where the change has happened; `ends_ns` as it will be. A reader of copy v & 1
+ * has read one list if `building` is still at most v + 1 afterwards.
+ */
+struct weir_rules {
+    _Alignas(
+        64) _Atomic int64_t ends_ns;    /* publish: from then on no rule holds; 0: there is none */
+    _Atomic uint64_t version;           /* publish: changes so far */
+    _Atomic uint64_t building;          /* publish: the version that is being built, or was last */
+    _Alignas(64) pthread_mutex_t mutex; /* process-shared and robust (memory://: a plain one) */
+};
+
+/* What a rule is about, and in which order rules lie: IPv4, IPv6, names; by address; wider before narrower. */
+struct weir_rule_entry {
+    struct weir_address first; /* writer: of names: `high` is their hash */
+    int64_t since_ns;          /* writer */
+    uint32_t name_at;          /* writer: among the names */
+    uint16_t name_len;         /* writer: 0: known by its hash alone, or an address */
+    uint8_t family;            /* writer: enum weir_family */
+    uint8_t prefix;            /* writer */
+    int32_t kind;              /* writer: enum weir_rule_kind */
+    uint32_t pad;
+};
+
+_Static_assert(sizeof(struct weir_rule_entry) == 40, "byte map");
+
+/*
+ * What a search must know of a range, as its mark: its prefix, whether it allows, has an end, lies in a wider
+ * one. So most look-ups need to read nothing else.
+ */
+#define WEIR_MARK_PREFIX 0x00ffu
+#define WEIR_MARK_ALLOWS 0x0100u
+#define WEIR_MARK_ENDS 0x0200u
+#define WEIR_MARK_WIDER 0x0400u
+
+/* Keys are searched in groups of so many: of IPv4, one cache line. */
+#define WEIR_FAN 4u
+#define WEIR_GROUP (1u << WEIR_FAN)
+
+/* A group of keys of IPv6. Most searches need the upper halves alone: two cache lines. */
+struct weir_rule_wides {
+    _Alignas(64) _Atomic uint64_t high[WEIR_GROUP]; /* writer */
+    _Atomic uint64_t low[WEIR_GROUP];               /* writer */
+};
+
+/* An exact name: its hash, its rule's number + 1 (0: free), and ALLOWS and ENDS of a mark. */
+struct weir_rule_slot {
+    _Atomic uint64_t hash;   /* writer */
+    _Atomic uint32_t number; /* writer */
+    _Atomic uint32_t mark;   /* writer */
+};
+
+struct weir_rules_copy {
+    _Alignas(64) _Atomic uint32_t ranges_4; /* writer: the first rules of the list */
+    _Atomic uint32_t ranges_6;              /* writer: those behind them */
+    _Atomic uint32_t slots;                 /* writer */
+    uint32_t rules;                         /* writer */
+    uint32_t name_bytes;                    /* writer */
+    uint32_t pad;
+    int64_t ends_ns; /* writer: the latest end of all */
+};
+
+void weir_rules_plan(struct weir_rules_plan *plan, uint32_t capacity);
+
+/* Size of the section for so many rules. */
+size_t weir_rules_bytes(uint32_t capacity);
+
+/* Makes an empty list of zeroed memory. */
+void weir_rules_init(void *section, uint32_t capacity);
+
+/*
+ * Makes the section's lock anew: at creation, when alone with an old table, and in a forked child with a
+ * private one. What a crash left needs no repair. 0 or WEIR_E….
+ */
+int weir_rules_repair(struct weir_table *table);
+
+/* Verifies the section. All of the table's own locks are held. 0, or WEIR_ECORRUPT with a message. */
+int weir_rules_check(struct weir_table *table, struct weir_error *error);
+
+/* Whether any rule may hold at that time: one relaxed load. */
+static inline bool weir_rules_any(const struct weir_table *table, int64_t now_ns) {
+    return now_ns < atomic_load_explicit(&table->rules->ends_ns, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------------------------- rules.c */
+
+/* What holds for a client. */
+struct weir_ruling {
+    int32_t kind;     /* enum weir_rule_kind */
+    uint32_t number;  /* of the rule in the list */
+    int64_t until_ns; /* WEIR_NEVER: for good */
+};
+
+/* The rule of a client at that time. Takes no lock, unless writers are faster than this reader ever is. */
+struct weir_ruling weir_rules_ruling(struct weir_table *table, const void *client, size_t len,
+                                     int64_t now_ns);
+
+/* The same for an address, or for a name's hash (`address->high`, family NONE), in one of the copies. */
+struct weir_ruling weir_rules_look(const struct weir_table *table, uint64_t version,
+                                   const struct weir_address *address, enum weir_family family,
+                                   int64_t now_ns);
+
+/*
+ * The rulings of a decision's checks. Returns WEIR_RULE_BLOCK if one client is blocked, WEIR_RULE_ALLOW if
+ * all checks pass by a rule, else WEIR_RULE_NONE; *allowed is how many pass.
+ */
+int weir_rules_rule(struct weir_table *table, const struct weir_check *checks, size_t n,
+                    int64_t now_ns, struct weir_ruling rulings[], size_t *allowed);
+
+/* What a check is told whose client a rule decides. */
+void weir_rules_verdict(const struct weir_check *check, int64_t now_ns,
+                        const struct weir_ruling *ruling, struct weir_verdict *verdict);
+
+/* -------------------------------------------------------------------------------- rules_build.c */
+
+static inline struct weir_rules_copy *weir_rules_copy(const struct weir_table *table,
+                                                      uint64_t version) {
+    return (struct weir_rules_copy *)((char *)table->rules + sizeof(struct weir_rules) +
+                                      (version & 1) * table->rules_plan.copy_bytes);
+}
+
+static inline void *weir_rules_at(const struct weir_rules_copy *copy, size_t offset) {
+    return (char *)(uintptr_t)copy + offset;
+}
+
+static inline struct weir_rule_entry *weir_rules_entries(const struct weir_table *table,
+                                                         const struct weir_rules_copy *copy) {
+    return weir_rules_at(copy, table->rules_plan.entry_at);
+}
+
+/* The end of each rule; WEIR_NEVER: for good. */
+static inline _Atomic int64_t *weir_rules_ends(const struct weir_table *table,
+                                               const struct weir_rules_copy *copy) {
+    return weir_rules_at(copy, table->rules_plan.end_at);
+}
+
+/* The number + 1 of the range around each range; 0: none. */
+static inline _Atomic uint32_t *weir_rules_wider(const struct weir_table *table,
+                                                 const struct weir_rules_copy *copy) {
+    return weir_rules_at(copy, table->rules_plan.wider_at);
+}
+
+static inline char *weir_rules_names(const struct weir_table *table,
+                                     const struct weir_rules_copy *copy) {
+    return weir_rules_at(copy, table->rules_plan.name_at);
+}
+
+/* The order of rules: negative, 0 (they are about the same), positive. */
+int weir_rules_compare(const struct weir_rule_entry *a, const struct weir_rule_entry *b);
+
+/* Whether there is a rule of that number, and what it holds can be a rule. */
+bool weir_rule_sound(const struct weir_table *table, const struct weir_rules_copy *copy,
+                     uint32_t number);
+
+/* Whether what a copy's list holds can be a list: every rule may be what it is, in order. */
+bool weir_rules_sound(const struct weir_table *table, const struct weir_rules_copy *copy);
+
+/* Makes the index of a copy's list. */
+void weir_rules_build(const struct weir_table *table, struct weir_rules_copy *copy);
+
+/* -------------------------------------------------------------------------------- rules_edit.c */
+
+/* The mutex. 0, WEIR_EBUSY or WEIR_ECORRUPT. */
+int weir_rules_lock(struct weir_table *table);
+void weir_rules_unlock(struct weir_table *table);
+
+#endif

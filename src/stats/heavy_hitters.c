@@ -1,0 +1,297 @@
+/*
+ * The heaviest clients of a table.
+ *
+ * Space-Saving (Metwally, Agrawal, El Abbadi, 2005) in each stripe, by the fingerprint of
+ * the counter: a client that is not listed takes the place of the one with the lowest score, and its score on
+ * top of its own. Three departures:
+ *
+ *  - what was inherited is kept apart (`error`), so that what is told of a client has really happened;
+ *  - a denied hit weighs 16, and scores are halved every ten minutes: who hammers now is listed among many
+ *    that behave, or did yesterday;
+ *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 64 on average,
+ *    which then weighs 64. Denied hits never are.
+ *
+ * Cost: a listed client is found by a byte in its cell: one more cache line. Others cost a count-down; those
+ * that are sampled or denied a search through 32 tags, and, if they take a place, through 32 scores.
+ *
+ * Invariants: a fingerprint is in its own stripe's list, once; a tag is the low half of its entry's fingerprint.
+ * A process killed while it fills in an entry leaves one without fingerprint, which is nobody's.
+ */
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stats/stats_layout.h"
+#include "error.h"
+
+#define HALF_LIFE_NS INT64_C(600000000000)
+#define HALVINGS 8
+#define SAMPLE 64u /* one in so many */
+
+/* -------------------------------------------------------------------------------- names of clients */
+
+/*
+ * Writes an address, or a network as weir.flask has it of an IPv6 client, as people write it; false if the
+ * client is neither. In keys the slash of "2001:db8:1:2::/64" is "%2F".
+ */
+static bool print_address(const char *client, size_t len, char text[WEIR_NAME_OF_CLIENT]) {
+    struct in6_addr address;
+    if (len < 2 || len >= INET6_ADDRSTRLEN + 5 || memchr(client, '\0', len))
+        return false;
+    memcpy(text, client, len);
+    text[len] = '\0';
+    size_t end = strcspn(text, "%/"), after = end + (text[end] == '%' ? 3 : 1);
+    bool network = end < len;
+    if (network &&
+        (after >= len || len - after > 3 || strspn(text + after, "0123456789") != len - after ||
+         (text[end] == '%' && memcmp(text + end, "%2F", 3) != 0)))
+        return false;
+    text[end] = '\0';
+    if (inet_pton(strchr(text, ':') ? AF_INET6 : AF_INET, text, &address) != 1)
+        return false;
+    if (network) {
+        text[end] = '/';
+        memmove(text + end + 1, text + after, len - after + 1);
+    }
+    return true;
+}
+
+static void name_client(const struct weir_table *table, const char *client, size_t len,
+                        char name[WEIR_NAME_OF_CLIENT]) {
+    static const char digits[] = "0123456789abcdef";
+    if (print_address(client, len, name))
+        return;
+    bool reveal = atomic_load_explicit(&table->reveal, memory_order_relaxed) &&
+                  len < WEIR_NAME_OF_CLIENT && !memchr(client, '\0', len);
+    if (reveal) {
+        memcpy(name, client, len);
+        name[len] = '\0';
+        return;
+    }
+    uint64_t hash = weir_client_hash(table, client, len);
+    name[0] = '#';
+    for (int i = 0; i < 16; i++)
+        name[1 + i] = digits[hash >> (60 - 4 * i) & 15];
+    name[17] = '\0';
+}
+
+int weir_board_reveal(struct weir_table *table, int reveal) {
+    return table ? atomic_exchange(&table->reveal, reveal != 0) : WEIR_EINVAL;
+}
+
+int weir_board_name(struct weir_table *table, const void *client, size_t client_len,
+                    char name[WEIR_NAME_OF_CLIENT]) {
+    if (!table || !client || client_len == 0 || client_len > WEIR_KEY_MAX || !name)
+        return WEIR_EINVAL;
+    name_client(table, client, client_len, name);
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------- heaviest clients */
+
+/*
+ * Yesterday's giants make room. When nobody new came for long, scores are halved a few times only: who was
+ * listed all the while did its hits at any time since, maybe just now.
+ */
+static void halve(struct weir_board_stripe *board, int64_t now_ns) {
+    if (now_ns < board->halve_ns && board->halve_ns - now_ns <= HALF_LIFE_NS)
+        return;
+    uint64_t late_ns =
+        (uint64_t)now_ns - (uint64_t)board->halve_ns; /* damaged, it may be negative */
+    uint64_t times = now_ns < board->halve_ns ? 0 : late_ns / HALF_LIFE_NS + 1;
+    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++)
+        board->score[i] >>= times < HALVINGS ? times : HALVINGS;
+    board->halve_ns = now_ns + HALF_LIFE_NS;
+}
+
+static uint32_t find_entry(const struct weir_board_stripe *board, const uint64_t fingerprint[2]) {
+    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++)
+        if (board->tag[i] == (uint32_t)fingerprint[0] &&
+            board->entry[i].fingerprint[0] == fingerprint[0] &&
+            board->entry[i].fingerprint[1] == fingerprint[1])
+            return i;
+    return WEIR_HEAVY_ENTRIES;
+}
+
+static uint32_t lowest(const struct weir_board_stripe *board) {
+    uint32_t place = 0;
+    for (uint32_t i = 1; i < WEIR_HEAVY_ENTRIES; i++)
+        if (board->score[i] < board->score[place])
+            place = i;
+    return place;
+}
+
+/* How many to pass over before the next is looked at: SAMPLE - 1 on average. */
+static uint32_t pass_over(struct weir_board_stripe *board) {
+    board->random = board->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(board->random >> 33) % (2 * SAMPLE - 1);
+}
+
+/* Gives the client a place, that of the one with the lowest score if there is no other. */
+static uint32_t enter(struct weir_table *table, struct weir_board_stripe *board,
+                      const struct weir_heavy_hit *hit) {
+    const struct weir_check *check = hit->check;
+    bool full = board->used >= WEIR_HEAVY_ENTRIES;
+    uint32_t place = full ? lowest(board) : board->used;
+    struct weir_heavy_entry *entry = &board->entry[place];
+    uint64_t score = full ? board->score[place] : 0;
+    volatile uint64_t *mark = &entry->fingerprint[0];
+    *mark = 0;
+    WEIR_ORDER();
+    entry->fingerprint[1] = hit->fingerprint[1];
+    entry->allowed = entry->denied = 0;
+    entry->error = score;
+    entry->label = (uint32_t)check->label;
+    name_client(table, check->client, check->client_len, entry->name);
+    board->tag[place] = (uint32_t)hit->fingerprint[0];
+    WEIR_ORDER();
+    *mark = hit->fingerprint[0];
+    board->score[place] = score;
+    if (full && hit->allowed) {
+        board->score[place] += SAMPLE - 1;
+        board->skip = pass_over(board);
+    } else if (!full) {
+        board->used++;
+    }
+    return place;
+}
+
+void weir_heavy_find(struct weir_table *table, const struct weir_heavy_hit *hit) {
+    struct weir_board_stripe *board = &table->board->stripe[hit->stripe];
+    if (hit->fingerprint[0] == 0)
+        return; /* one of 2^64 looks like nobody's */
+    halve(board, hit->now_ns);
+    uint32_t place = find_entry(board, hit->fingerprint);
+    if (place == WEIR_HEAVY_ENTRIES) {
+        if (hit->allowed && board->skip > 0) {
+            board->skip--;
+            return;
+        }
+        place = enter(table, board, hit);
+    }
+    weir_heavy_add(board, place, hit->allowed, hit->now_ns);
+    if (hit->cell != WEIR_CELL_NONE) {
+        struct weir_cell *cell = &table->cell[hit->cell];
+        if (cell->fingerprint[0] == hit->fingerprint[0] &&
+            cell->fingerprint[1] == hit->fingerprint[1])
+            cell->state.heavy = (uint8_t)(place + 1);
+    }
+}
+
+/* Adds the listed of one stripe to list[count..]; how many there are then. */
+static size_t gather(const struct weir_table *table, uint32_t stripe, enum weir_heavy_by by,
+                     int label, struct weir_heavy *list, size_t count) {
+    const struct weir_board_stripe *board = &table->board->stripe[stripe];
+    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++) {
+        const struct weir_heavy_entry *entry = &board->entry[i];
+        if (entry->fingerprint[0] == 0 || (label != 0 && entry->label != (uint32_t)label) ||
+            (by == WEIR_BY_DENIED ? entry->denied : entry->allowed) == 0)
+            continue;
+        struct weir_heavy *heavy = &list[count++];
+        weir_label_copy(table, entry->label, heavy->label);
+        memcpy(heavy->client, entry->name, sizeof heavy->client);
+        heavy->client[sizeof heavy->client - 1] = '\0';
+        heavy->allowed = entry->allowed;
+        heavy->denied = entry->denied;
+        heavy->error = by == WEIR_BY_DENIED ? entry->error / WEIR_HEAVY_DENIED +
+                                                  (entry->error % WEIR_HEAVY_DENIED > 0)
+                                            : entry->error;
+        heavy->last_ns = entry->last_ns;
+    }
+    return count;
+}
+
+static int by_name(const void *a, const void *b) {
+    const struct weir_heavy *x = a, *y = b;
+    int rc = strcmp(x->client, y->client);
+    return rc ? rc : strcmp(x->label, y->label);
+}
+
+/* More first; then the later; then by name, so that the order is the same each time. */
+static int compare(uint64_t a, uint64_t b, const struct weir_heavy *x, const struct weir_heavy *y) {
+    if (a != b)
+        return a < b ? 1 : -1;
+    if (x->last_ns != y->last_ns)
+        return x->last_ns < y->last_ns ? 1 : -1;
+    return by_name(x, y);
+}
+
+static int by_denied(const void *a, const void *b) {
+    const struct weir_heavy *x = a, *y = b;
+    return compare(x->denied, y->denied, x, y);
+}
+
+static int by_allowed(const void *a, const void *b) {
+    const struct weir_heavy *x = a, *y = b;
+    return compare(x->allowed, y->allowed, x, y);
+}
+
+/* A client has one entry for each of its counters: those of one label become one. */
+static size_t merge(struct weir_heavy *list, size_t count) {
+    size_t kept = 0;
+    qsort(list, count, sizeof *list, by_name);
+    for (size_t i = 0; i < count; i++) {
+        if (kept == 0 || by_name(&list[kept - 1], &list[i]) != 0) {
+            list[kept++] = list[i];
+            continue;
+        }
+        struct weir_heavy *into = &list[kept - 1];
+        into->allowed += list[i].allowed;
+        into->denied += list[i].denied;
+        into->error += list[i].error;
+        if (list[i].last_ns > into->last_ns)
+            into->last_ns = list[i].last_ns;
+    }
+    return kept;
+}
+
+int weir_board_heaviest(struct weir_table *table, enum weir_heavy_by by, int label,
+                        struct weir_heavy *heavy, size_t *n) {
+    if (!table || !n || (!heavy && *n > 0) || (unsigned)by > WEIR_BY_ALLOWED || label < 0 ||
+        label > WEIR_BOARD_LABELS)
+        return WEIR_EINVAL;
+    size_t room = ((size_t)table->stripe_mask + 1) * WEIR_HEAVY_ENTRIES, count = 0;
+    int rc = weir_board_ready(table);
+    struct weir_heavy *list = malloc(room * sizeof *list);
+    if (!list)
+        return WEIR_ENOMEM;
+    for (uint32_t stripe = 0; stripe <= table->stripe_mask && rc == 0; stripe++) {
+        rc = weir_lock_take(table, stripe);
+        if (rc == 0) {
+            count = gather(table, stripe, by, label, list, count);
+            weir_lock_release(table, stripe);
+        }
+    }
+    if (rc == 0) {
+        count = merge(list, count);
+        qsort(list, count, sizeof *list, by == WEIR_BY_DENIED ? by_denied : by_allowed);
+        *n = count < *n ? count : *n;
+        if (*n > 0)
+            memcpy(heavy, list, *n * sizeof *list);
+    }
+    free(list);
+    return rc;
+}
+
+/* -------------------------------------------------------------------------------------- integrity */
+
+static int corrupt(struct weir_error *error, const char *what, uint64_t where) {
+    return weir_fail(error, WEIR_ECORRUPT, 0, "%s (at %llu)", what, (unsigned long long)where);
+}
+
+int weir_heavy_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error) {
+    const struct weir_board_stripe *board = &table->board->stripe[stripe];
+    if (board->used > WEIR_HEAVY_ENTRIES)
+        return corrupt(error, "a list of clients is longer than it can be", stripe);
+    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++) {
+        const struct weir_heavy_entry *entry = &board->entry[i];
+        if (entry->fingerprint[0] == 0)
+            continue;
+        if (weir_cell_stripe(table, entry->fingerprint) != stripe ||
+            find_entry(board, entry->fingerprint) != i)
+            return corrupt(error, "a client is listed twice, or where it does not belong", stripe);
+        if (entry->label - 1 >= WEIR_BOARD_LABELS || !memchr(entry->name, '\0', sizeof entry->name))
+            return corrupt(error, "a client is listed without label or name", stripe);
+    }
+    return 0;
+}

@@ -1,0 +1,75 @@
+/*
+ * Meters: a hash table of numbers in what the header leaves of its page, by open addressing. A name's slot
+ * is claimed by one compare-and-swap of its hash and then never changes; so searching needs no lock, and a
+ * process that dies has claimed a slot or has not.
+ */
+#include "weir/meter.h"
+
+#include <stdatomic.h>
+
+#include "table/layout.h"
+
+struct meter {
+    _Atomic uint64_t name;  /* whoever is first; 0: free */
+    _Atomic uint64_t value; /* everybody, by atomic operations */
+};
+
+/* Room between the header and the end of its page. */
+#define METERS_AT 512u
+_Static_assert(sizeof(struct weir_header) <= METERS_AT, "byte map");
+_Static_assert(METERS_AT + WEIR_METERS * sizeof(struct meter) == WEIR_HEADER_BYTES, "byte map");
+
+/* The meter of a name. 0 and `*found`, which is NULL if it is not there and `make` is false. */
+static int find(struct weir_table *table, const char *name, size_t len, bool make,
+                struct meter **found) {
+    if (!table || !name || len == 0 || len > WEIR_KEY_MAX)
+        return WEIR_EINVAL;
+    struct meter *meters = (struct meter *)((char *)table->header + METERS_AT);
+    uint64_t hash = weir_client_hash(table, name, len);
+    hash += hash == 0;
+    for (uint64_t i = 0; i < WEIR_METERS; i++) {
+        struct meter *meter = &meters[(hash + i) % WEIR_METERS];
+        uint64_t there = atomic_load_explicit(&meter->name, memory_order_relaxed);
+        if (there == 0 && !make) {
+            *found = NULL;
+            return 0;
+        }
+        if (there == 0 && atomic_compare_exchange_strong(&meter->name, &there, hash))
+            there = hash;
+        if (there == hash) {
+            *found = meter;
+            return 0;
+        }
+    }
+    *found = NULL;
+    return make ? WEIR_ETOOMANY : 0;
+}
+
+int weir_meter_add(struct weir_table *table, const char *name, size_t len, uint64_t add,
+                   uint64_t *value) {
+    struct meter *meter;
+    int rc = find(table, name, len, add != 0, &meter);
+    if (rc < 0)
+        return rc;
+    uint64_t now = 0;
+    if (meter && add)
+        now = atomic_fetch_add_explicit(&meter->value, add, memory_order_relaxed) + add;
+    else if (meter)
+        now = atomic_load_explicit(&meter->value, memory_order_relaxed);
+    if (value)
+        *value = now;
+    return 0;
+}
+
+int weir_meter_raise(struct weir_table *table, const char *name, size_t len, uint64_t value) {
+    struct meter *meter;
+    int rc = find(table, name, len, true, &meter);
+    if (rc < 0)
+        return rc;
+    uint64_t there = atomic_load_explicit(&meter->value, memory_order_relaxed);
+    while (there < value &&
+           !atomic_compare_exchange_weak_explicit(&meter->value, &there, value,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+    return 0;
+}

@@ -1,0 +1,139 @@
+/*
+ * The board in a table's mapping, and what a decision does to it. src/stats/record.c and src/stats/heavy_hitters.c tell how.
+ *
+ * Who may write what, in the terms of layout.h
+ *  - "stripe": under that stripe's lock, outside of its undo record. A crash loses what it was about.
+ *  - "first": under the first stripe's lock. What is counted in `labels` or `described` is never written
+ *    again, so readers need no lock: the number is the last that is written.
+ */
+#ifndef WEIR_BOARD_INTERNAL_H
+#define WEIR_BOARD_INTERNAL_H
+
+#include "table/layout.h"
+#include "weir/board.h"
+
+#define WEIR_HEAVY_ENTRIES 32u /* of each stripe */
+#define WEIR_HEAVY_DENIED 16u  /* what a denied hit weighs; one that was allowed weighs 1 */
+
+/* A client among the heaviest, by the key and limit of its counter. */
+struct weir_heavy_entry {
+    _Alignas(64) uint64_t fingerprint[2]; /* stripe: of the cell; first word 0: none */
+    uint64_t allowed;                     /* stripe: since it took this place */
+    uint64_t denied;                      /* stripe: the same */
+    int64_t last_ns;                      /* stripe */
+    uint64_t error;                       /* stripe: score of who had the place before */
+    uint32_t label;                       /* stripe */
+    uint32_t pad[3];
+    char name[WEIR_NAME_OF_CLIENT]; /* stripe: NUL-terminated */
+};
+
+_Static_assert(sizeof(struct weir_heavy_entry) == 128, "an entry is two cache lines");
+
+enum weir_count { WEIR_COUNT_ALLOWED, WEIR_COUNT_DENIED, WEIR_COUNT_NEAR, WEIR_COUNT_SHADOW };
+
+struct weir_board_stripe {
+    /* stripe: by label - 1, then by enum weir_count */
+    _Alignas(64) uint64_t count[WEIR_BOARD_LABELS][4];
+    uint64_t score[WEIR_HEAVY_ENTRIES]; /* stripe: weight, halved now and then */
+    uint32_t tag[WEIR_HEAVY_ENTRIES];   /* stripe: low half of fingerprint[0] */
+    int64_t halve_ns;                   /* stripe: when that is due */
+    uint64_t random;                    /* stripe */
+    uint32_t used;                      /* stripe: entries that were taken so far */
+    uint32_t skip;                      /* stripe: allowed hits of others to pass over */
+    uint64_t pad[5];
+    struct weir_heavy_entry entry[WEIR_HEAVY_ENTRIES]; /* stripe */
+};
+
+struct weir_board {
+    _Alignas(64) _Atomic uint32_t labels; /* first: given out, "other" aside */
+    _Atomic uint32_t described;           /* first */
+    uint64_t pad[7];
+    char label[WEIR_BOARD_LABELS]
+              [WEIR_LABEL_MAX + 1];    /* first: NUL-terminated; the last is "other" */
+    struct weir_board_stripe stripe[]; /* then the catalogue */
+};
+
+_Static_assert(sizeof(struct weir_described) == 256, "byte map");
+_Static_assert(offsetof(struct weir_board, stripe) % 64 == 0, "byte map");
+
+size_t weir_board_bytes(uint32_t stripes, uint32_t described);
+void weir_board_init(struct weir_table *table);
+/* The text of a label by its number; "" for none. */
+void weir_label_copy(const struct weir_table *table, uint32_t label, char text[WEIR_LABEL_MAX + 1]);
+
+/* What comes before the first lock of a call: locks are made anew in a forked child. */
+static inline int weir_board_ready(struct weir_table *table) {
+    return table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+}
+
+/* Whether what it holds may be what it holds. All locks are held. */
+int weir_board_check(struct weir_table *table, struct weir_error *error);
+
+static inline struct weir_described *weir_board_described(const struct weir_table *table) {
+    return (struct weir_described *)&table->board->stripe[table->stripe_mask + 1];
+}
+
+/* ------------------------------------------------------------------------------------------ heavy.c */
+
+int weir_heavy_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error);
+
+/* A decision about one key, to be counted. Its stripe's lock is held. */
+struct weir_heavy_hit {
+    const struct weir_check *check; /* with a label and a client */
+    const uint64_t *fingerprint;
+    uint32_t stripe;
+    uint32_t cell; /* WEIR_CELL_NONE: it has none */
+    bool allowed;
+    int64_t now_ns;
+};
+
+/* A hit of a client that is not known to be listed: lists it, if it is its turn. */
+void weir_heavy_find(struct weir_table *table, const struct weir_heavy_hit *hit);
+
+static inline void weir_heavy_add(struct weir_board_stripe *board, uint32_t place, bool allowed,
+                                  int64_t now_ns) {
+    struct weir_heavy_entry *entry = &board->entry[place];
+    entry->last_ns = now_ns;
+    if (allowed) {
+        entry->allowed++;
+        board->score[place]++;
+    } else {
+        entry->denied++;
+        board->score[place] += WEIR_HEAVY_DENIED;
+    }
+}
+
+/*
+ * Counts what became of one check, after the commit; `place` is the byte in its cell that says where the
+ * client is listed. The stripe's lock is held.
+ */
+static inline void weir_board_count(struct weir_table *table, const struct weir_check *check,
+                                    const struct weir_verdict *verdict,
+                                    const uint64_t fingerprint[2], uint32_t stripe, uint32_t cell,
+                                    uint8_t place, int64_t now_ns) {
+    if (check->label == 0)
+        return;
+    struct weir_board_stripe *board = &table->board->stripe[stripe];
+    uint64_t *count = board->count[check->label - 1];
+    bool allowed = verdict->allowed;
+    if (allowed) {
+        count[WEIR_COUNT_ALLOWED]++;
+        if ((uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5)
+            count[WEIR_COUNT_NEAR]++;
+    } else {
+        count[WEIR_COUNT_DENIED]++;
+    }
+    if (check->client_len == 0)
+        return;
+    uint32_t at = (uint32_t)place - 1;
+    if (at < WEIR_HEAVY_ENTRIES && board->entry[at].fingerprint[0] == fingerprint[0]) {
+        weir_heavy_add(board, at, allowed, now_ns);
+    } else if (allowed && board->skip > 0) {
+        board->skip--;
+    } else {
+        const struct weir_heavy_hit hit = {check, fingerprint, stripe, cell, allowed, now_ns};
+        weir_heavy_find(table, &hit);
+    }
+}
+
+#endif

@@ -1,0 +1,290 @@
+/*
+ * Where a key's cell is, and where a new one goes.
+ *
+ *     fingerprint --> stripe s, first bucket (of all), second bucket (of s's)
+ *
+ *     bucket:  | cell | cell | cell | cell | cell | cell | cell | cell |   8 x 64 bytes
+ *
+ * Within a bucket the search starts at a cell of the key's own, so most lookups read one cache line.
+ * The second bucket takes a key only when the first is full (two choices, Azar et al. 1994). When that is
+ * full too, one of the sixteen moves to its own other bucket, if there is room (cuckoo hashing with
+ * buckets, Dietzfelbinger and Weidling 2007, one step deep): the table fills to some 97 % before anything
+ * is evicted.
+ *
+ * When nobody can move, the cell that loses least makes room: an expired one; else the smallest share of
+ * its limit used, then the one denied least lately, then the soonest to expire. A key at its limit that
+ * is still being hit therefore stays while others come and go, were they all at their limits, too.
+ */
+#include <string.h>
+
+#include "table/layout.h"
+#include "strategy/log/log.h"
+
+#define RECLAIM_BUCKETS 4096u /* looked at by one reclaim: about a millisecond */
+#define RECLAIM_LINES 64u     /* enough for one reclaim */
+
+/* A random number below `range`. */
+static uint64_t scale(uint64_t random, uint64_t range) {
+    return (uint64_t)((unsigned __int128)random * range >> 64);
+}
+
+void weir_buckets_of(const struct weir_table *table, const uint64_t fingerprint[2],
+                     uint64_t bucket[2]) {
+    bucket[0] = weir_first_bucket(table, fingerprint);
+    uint64_t stripe = bucket[0] & table->stripe_mask;
+    int shift = __builtin_ctz(table->stripe_mask + 1);
+    uint64_t of_stripe = ((table->buckets - 1 - stripe) >> shift) + 1;
+    uint64_t other = (bucket[0] >> shift) + (of_stripe > 1) + scale(fingerprint[1], of_stripe - 1);
+    if (other >= of_stripe)
+        other -= of_stripe;
+    bucket[1] = stripe + (other << shift);
+}
+
+static uint32_t find_in(const struct weir_table *table, uint64_t bucket,
+                        const uint64_t fingerprint[2]) {
+    uint32_t base = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
+    uint32_t first = weir_first_cell(fingerprint);
+    for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
+        uint32_t cell = base + (first + i) % WEIR_BUCKET_CELLS;
+        const uint64_t *there = table->cell[cell].fingerprint;
+        if (there[0] == fingerprint[0] && there[1] == fingerprint[1])
+            return cell;
+    }
+    return WEIR_CELL_NONE;
+}
+
+uint32_t weir_cell_search(const struct weir_table *table, const uint64_t fingerprint[2]) {
+    uint64_t bucket[2];
+    weir_buckets_of(table, fingerprint, bucket);
+    uint32_t cell = find_in(table, bucket[0], fingerprint);
+    if (cell == WEIR_CELL_NONE && bucket[1] != bucket[0])
+        cell = find_in(table, bucket[1], fingerprint);
+    return cell;
+}
+
+static bool taken_by(const struct weir_transaction *txn, uint32_t cell) {
+    for (uint32_t i = 0; i < txn->changes; i++)
+        if (txn->change[i].cell == cell)
+            return true;
+    return false;
+}
+
+/* Whether evicting `a` loses less than evicting `b`. */
+static bool loses_less(const struct weir_state *a, const struct weir_state *b) {
+    if (a->share != b->share)
+        return a->share < b->share;
+    if (a->heat != b->heat)
+        return a->heat < b->heat;
+    return a->expires_ns < b->expires_ns;
+}
+
+/* A free or expired cell, else WEIR_CELL_NONE; *victim becomes the best one to evict so far. */
+static uint32_t search(const struct weir_transaction *txn, uint64_t bucket,
+                       const uint64_t fingerprint[2], int64_t now_ns, uint32_t *victim) {
+    const struct weir_cell *cells = txn->table->cell;
+    uint32_t base = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
+    uint32_t first = weir_first_cell(fingerprint);
+    for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
+        uint32_t cell = base + (first + i) % WEIR_BUCKET_CELLS;
+        if (taken_by(txn, cell))
+            continue;
+        if (cells[cell].state.expires_ns <= now_ns)
+            return cell;
+        if (*victim == WEIR_CELL_NONE || loses_less(&cells[cell].state, &cells[*victim].state))
+            *victim = cell;
+    }
+    return WEIR_CELL_NONE;
+}
+
+/* Those that were spared for having been denied lately are spared once less. */
+static void cool(struct weir_table *table, uint64_t bucket) {
+    struct weir_cell *cell = &table->cell[bucket * WEIR_BUCKET_CELLS];
+    for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
+        if (cell[i].state.heat > 0)
+            cell[i].state.heat--;
+}
+
+static uint32_t free_in(const struct weir_table *table, uint64_t bucket, int64_t now_ns) {
+    uint32_t base = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
+    for (uint32_t cell = base; cell < base + WEIR_BUCKET_CELLS; cell++) {
+        const struct weir_state *state = &table->cell[cell].state;
+        if (state->expires_ns <= now_ns && !weir_owns_lines(state))
+            return cell;
+    }
+    return WEIR_CELL_NONE;
+}
+
+/* Moves the key in `from` to its other bucket, if that has room. */
+static bool move_out(struct weir_transaction *txn, uint32_t from, int64_t now_ns) {
+    struct weir_table *table = txn->table;
+    struct weir_cell moving = table->cell[from];
+    uint64_t bucket[2];
+    weir_buckets_of(table, moving.fingerprint, bucket);
+    uint32_t to = free_in(table, bucket[from / WEIR_BUCKET_CELLS == bucket[0]], now_ns);
+    if (to == WEIR_CELL_NONE)
+        return false;
+    txn->change[0] =
+        (struct weir_change){.cell = to, .fingerprint = moving.fingerprint, .state = &moving.state};
+    txn->change[1] = (struct weir_change){.cell = from, .state = NULL};
+    txn->changes = 2;
+    weir_transaction_commit(txn);
+    txn->changes = 0;
+    return true;
+}
+
+/*
+ * Makes room for a new key whose two buckets are full, by moving another: a transaction of its own, which
+ * changes no counter. `txn` holds the stripe and nothing else yet. Returns whether cells have moved.
+ */
+bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2],
+                         int64_t now_ns) {
+    uint64_t bucket[2];
+    weir_buckets_of(txn->table, fingerprint, bucket);
+    if (txn->lines.changed || bucket[0] == bucket[1] ||
+        free_in(txn->table, bucket[0], now_ns) != WEIR_CELL_NONE ||
+        free_in(txn->table, bucket[1], now_ns) != WEIR_CELL_NONE)
+        return false;
+    for (int b = 0; b < 2; b++)
+        for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
+            if (move_out(txn, (uint32_t)(bucket[b] * WEIR_BUCKET_CELLS) + i, now_ns))
+                return true;
+    return false;
+}
+
+/*
+ * Chooses a cell for a new key and gives back the lines of who was there. Returns 0, or an error of
+ * the pool; WEIR_ETOOMANY if this very decision has taken all cells there are to choose from.
+ */
+int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
+                    uint32_t *cell) {
+    struct weir_table *table = txn->table;
+    uint64_t bucket[2];
+    uint32_t victim = WEIR_CELL_NONE;
+    weir_buckets_of(table, fingerprint, bucket);
+    *cell = search(txn, bucket[0], fingerprint, now_ns, &victim);
+    if (*cell == WEIR_CELL_NONE && bucket[1] != bucket[0])
+        *cell = search(txn, bucket[1], fingerprint, now_ns, &victim);
+    bool evicts = *cell == WEIR_CELL_NONE;
+    if (evicts)
+        *cell = victim;
+    if (*cell == WEIR_CELL_NONE)
+        return WEIR_ETOOMANY;
+    struct weir_state was = table->cell[*cell].state;
+    int rc = weir_owns_lines(&was) ? weir_log_drop(&was, &txn->lines) : 0;
+    if (rc == 0 && evicts) {
+        table->stripe[bucket[0] & table->stripe_mask].evictions++;
+        cool(table, bucket[0]);
+        if (bucket[1] != bucket[0])
+            cool(table, bucket[1]);
+    }
+    return rc;
+}
+
+/*
+ * Frees `cell` and the lines it owns, adding their number to *lines, in a transaction of its own under a
+ * stripe that `txn` holds.
+ */
+int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines) {
+    struct weir_state was = txn->table->cell[cell].state;
+    txn->change[0] = (struct weir_change){.cell = cell, .state = NULL};
+    int rc = weir_owns_lines(&was) ? weir_log_drop(&was, &txn->lines) : 0;
+    if (rc == 0) {
+        txn->changes = 1;
+        *lines += txn->lines.given_count;
+        weir_transaction_commit(txn);
+    }
+    weir_transaction_rewind(txn);
+    return rc;
+}
+
+/* --------------------------------------------------------------------- when the pool has no line left */
+
+/* For whom lines are needed: not at the cost of the decision's own logs. */
+struct reclaim {
+    struct weir_table *table;
+    int64_t now_ns;
+    const uint64_t *const *keep; /* fingerprints */
+    uint32_t kept;
+    uint32_t lines; /* freed */
+};
+
+static bool may_evict(const struct reclaim *reclaim, const struct weir_cell *cell) {
+    if (!weir_owns_lines(&cell->state))
+        return false;
+    for (uint32_t i = 0; i < reclaim->kept; i++)
+        if (!memcmp(cell->fingerprint, reclaim->keep[i], sizeof cell->fingerprint))
+            return false;
+    return true;
+}
+
+/* Drops the expired logs of a bucket; with `evict`, if there is none, the one that loses least. */
+static int reclaim_bucket(struct reclaim *reclaim, uint64_t bucket, bool evict) {
+    struct weir_table *table = reclaim->table;
+    struct weir_transaction txn;
+    uint32_t victim = WEIR_CELL_NONE;
+    uint32_t stripe = (uint32_t)bucket & table->stripe_mask;
+    int rc = weir_lock_try(table, stripe);
+    if (rc < 0)
+        return rc == WEIR_EBUSY ? 0 : rc;
+    weir_transaction_begin(&txn, table);
+    txn.lock[txn.locks++] = (uint16_t)stripe;
+    for (uint32_t i = 0; i < WEIR_BUCKET_CELLS && rc == 0; i++) {
+        uint32_t cell = (uint32_t)(bucket * WEIR_BUCKET_CELLS) + i;
+        const struct weir_state *state = &table->cell[cell].state;
+        if (weir_owns_lines(state) && state->expires_ns <= reclaim->now_ns)
+            rc = weir_cell_forget(&txn, cell, &reclaim->lines);
+        else if (may_evict(reclaim, &table->cell[cell]) &&
+                 (victim == WEIR_CELL_NONE || loses_less(state, &table->cell[victim].state)))
+            victim = cell;
+    }
+    if (rc == 0 && evict && reclaim->lines == 0 && victim != WEIR_CELL_NONE) {
+        rc = weir_cell_forget(&txn, victim, &reclaim->lines);
+        table->stripe[stripe].evictions++;
+    }
+    weir_transaction_end(&txn);
+    return rc;
+}
+
+/* The bucket that holds the log, among those looked at, whose eviction loses least. */
+struct cheapest {
+    bool found;
+    uint64_t bucket;
+    struct weir_state state;
+};
+
+static void consider(const struct reclaim *reclaim, uint64_t bucket, struct cheapest *best) {
+    struct weir_table *table = reclaim->table;
+    uint32_t stripe = (uint32_t)bucket & table->stripe_mask;
+    if (weir_lock_try(table, stripe) < 0)
+        return;
+    for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
+        const struct weir_cell *cell = &table->cell[bucket * WEIR_BUCKET_CELLS + i];
+        if (may_evict(reclaim, cell) && (!best->found || loses_less(&cell->state, &best->state)))
+            *best = (struct cheapest){true, bucket, cell->state};
+    }
+    weir_lock_release(table, stripe);
+}
+
+/*
+ * Frees lines of expired logs; failing that, evicts the log that loses least among those looked at, but
+ * none of the `kept` keys whose fingerprints are in keep[]: whoever needs a line must not get it by
+ * forgetting his own hits. Called with no lock held. Returns 0 if a line was freed, else WEIR_EFULL or
+ * another error.
+ */
+int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
+                       uint32_t kept) {
+    struct reclaim reclaim = {.table = table, .now_ns = now_ns, .keep = keep, .kept = kept};
+    uint64_t count = table->buckets < RECLAIM_BUCKETS ? table->buckets : RECLAIM_BUCKETS;
+    uint64_t hand = atomic_fetch_add_explicit(&table->header->hand, count, memory_order_relaxed);
+    struct cheapest best = {.found = false};
+    int rc = 0;
+    for (uint64_t i = 0; i < count && reclaim.lines < RECLAIM_LINES && rc == 0; i++) {
+        uint64_t bucket = (hand + i) % table->buckets;
+        rc = reclaim_bucket(&reclaim, bucket, false);
+        if (rc == 0 && reclaim.lines == 0)
+            consider(&reclaim, bucket, &best);
+    }
+    if (rc == 0 && reclaim.lines == 0 && best.found)
+        rc = reclaim_bucket(&reclaim, best.bucket, true);
+    return rc < 0 ? rc : reclaim.lines > 0 ? 0 : WEIR_EFULL;
+}

@@ -1,0 +1,217 @@
+/*
+ * Striped locks that survive their owners.
+ *
+ * shm:// and file:// use PTHREAD_MUTEX_ROBUST: the kernel tells the next caller that the owner died
+ * (EOWNERDEAD), who then undoes what the dead had begun (layout.h, struct weir_lock) and goes on. memory://
+ * has no other process, but fork(): a child finds locks held by threads that it does not have, so the
+ * first call after a fork repairs them all.
+ *
+ * Cost: one uncontended pthread_mutex_trylock and unlock. Under contention a short spin (a decision holds
+ * its locks for some 50 ns), then the futex, for at most one second.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "table/layout.h"
+#include "rules/rules.h"
+
+#define SPINS 200
+#define SLICE_NS 10000000
+#define SLICES 100 /* one second in all */
+
+_Atomic uint64_t weir_fork_generation = 1;
+
+static void count_fork(void) {
+    atomic_fetch_add(&weir_fork_generation, 1);
+}
+
+static void watch_forks(void) {
+    pthread_atfork(NULL, NULL, count_fork);
+}
+
+void weir_fork_watch(struct weir_table *table) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    atomic_store(&table->fork_generation, atomic_load(&weir_fork_generation));
+}
+
+int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex) {
+    pthread_mutexattr_t attr;
+    if (pthread_mutexattr_init(&attr) != 0)
+        return WEIR_ENOMEM;
+    if (table->home != WEIR_HOME_MEMORY) {
+        pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+        pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    }
+    int rc = pthread_mutex_init(mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return rc == 0 ? 0 : WEIR_ESYSTEM;
+}
+
+int weir_lock_init(struct weir_table *table, uint32_t index) {
+    return weir_mutex_init(table, &weir_lock_at(table, index)->mutex);
+}
+
+/* The caller holds lock `index`, whose owner died, and whoever leads its record may be dead too. */
+static int inherit(struct weir_table *table, uint32_t index) {
+    struct weir_lock *lock = weir_lock_at(table, index);
+    uint64_t txn = atomic_load(&lock->txn);
+    if (txn != 0) {
+        uint32_t members = lock->members <= WEIR_CHECKS_MAX + 1 ? lock->members : 0;
+        for (uint32_t i = 0; i < members; i++) {
+            uint32_t member = lock->member[i];
+            if (member <= index || member >= weir_locks(table))
+                continue;
+            int rc =
+                weir_lock_take(table, member); /* undoes as an heir, if the dead still owns it */
+            if (rc < 0)
+                return rc;
+            weir_lock_release(table, member);
+        }
+        weir_undo_apply(table, index);
+        atomic_store(&lock->txn, 0);
+    } else if (lock->armed != 0 && lock->lead < index &&
+               atomic_load(&weir_lock_at(table, lock->lead)->txn) == lock->seq) {
+        weir_undo_apply(table, index);
+    }
+    lock->armed = 0;
+    return 0;
+}
+
+static int acquired(struct weir_table *table, uint32_t index, int rc) {
+    if (rc == 0)
+        return 0;
+    if (rc == EOWNERDEAD) {
+        pthread_mutex_t *mutex = &weir_lock_at(table, index)->mutex;
+        rc = inherit(table, index);
+        atomic_fetch_add(&table->header->recoveries, 1);
+        if (rc < 0) {
+            /* Not ours to repair now (a member is held by a stopped process). Unlocking an inconsistent
+               mutex would close it for ever, so leave the record as it is for a later heir: mark the
+               mutex consistent, but keep txn and armed; weir_lock_take() looks at them again. */
+            pthread_mutex_consistent(mutex);
+            pthread_mutex_unlock(mutex);
+            return rc;
+        }
+        pthread_mutex_consistent(mutex);
+        return 0;
+    }
+    if (rc == EBUSY || rc == ETIMEDOUT)
+        return WEIR_EBUSY;
+    return WEIR_ECORRUPT;
+}
+
+/* A lock that was handed on unrepaired (see acquired()) still says so. */
+static int finish_repair(struct weir_table *table, uint32_t index) {
+    struct weir_lock *lock = weir_lock_at(table, index);
+    if (lock->armed == 0)
+        return 0;
+    int rc = inherit(table, index);
+    if (rc < 0)
+        pthread_mutex_unlock(&lock->mutex);
+    return rc;
+}
+
+int weir_lock_try(struct weir_table *table, uint32_t index) {
+    int rc = acquired(table, index, pthread_mutex_trylock(&weir_lock_at(table, index)->mutex));
+    return rc == 0 ? finish_repair(table, index) : rc;
+}
+
+static int wait_for(pthread_mutex_t *mutex) {
+    for (int i = 0; i < SPINS; i++) {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+        int rc = pthread_mutex_trylock(mutex);
+        if (rc != EBUSY)
+            return rc;
+    }
+    /*
+     * In slices, for a wake-up can be lost: a waiter that is killed between being woken and taking the
+     * lock, which another has taken meanwhile without knowing of waiters, leaves the others asleep beside a
+     * lock that nobody holds. Each slice begins with a try.
+     */
+    for (int slice = 0; slice < SLICES; slice++) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += SLICE_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        int rc = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+        if (rc != ETIMEDOUT)
+            return rc;
+    }
+    return pthread_mutex_trylock(mutex);
+}
+
+int weir_mutex_take(pthread_mutex_t *mutex) {
+    int rc = pthread_mutex_trylock(mutex);
+    return rc == EBUSY ? wait_for(mutex) : rc;
+}
+
+int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc) {
+    if (rc == EBUSY)
+        rc = wait_for(&weir_lock_at(table, index)->mutex);
+    rc = acquired(table, index, rc);
+    return rc == 0 ? finish_repair(table, index) : rc;
+}
+
+int weir_lock_all(struct weir_table *table) {
+    for (uint32_t i = 0; i < weir_locks(table); i++) {
+        int rc = weir_lock_take(table, i);
+        if (rc < 0) {
+            while (i-- > 0)
+                weir_lock_release(table, i);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+void weir_release_all(struct weir_table *table) {
+    for (uint32_t i = weir_locks(table); i-- > 0;)
+        weir_lock_release(table, i);
+}
+
+int weir_locks_repair(struct weir_table *table) {
+    /* Members before their lead: a lead's txn says whether they are to be undone. */
+    for (uint32_t i = weir_locks(table); i-- > 0;) {
+        struct weir_lock *lock = weir_lock_at(table, i);
+        if (lock->armed != 0 && lock->lead <= i &&
+            atomic_load(&weir_lock_at(table, lock->lead)->txn) == lock->seq)
+            weir_undo_apply(table, i);
+    }
+    for (uint32_t i = 0; i < weir_locks(table); i++) {
+        struct weir_lock *lock = weir_lock_at(table, i);
+        atomic_store(&lock->txn, 0);
+        lock->armed = 0;
+        int rc = weir_lock_init(table, i);
+        if (rc < 0)
+            return rc;
+    }
+    return weir_rules_repair(table);
+}
+
+/*
+ * In a child, the generation differs from the handle's. One thread repairs, others wait: the handle's
+ * generation is set to 0 meanwhile (a fork in that very moment finds 0, which differs again).
+ */
+int weir_after_fork_slow(struct weir_table *table) {
+    uint64_t now = atomic_load(&weir_fork_generation);
+    uint64_t seen = atomic_load(&table->fork_generation);
+    if (seen == now)
+        return 0;
+    /* The low half names the generation being repaired, the high half says "being repaired". */
+    uint64_t repairing = now | UINT64_C(1) << 63;
+    while (seen != now) {
+        if (seen != repairing &&
+            atomic_compare_exchange_strong(&table->fork_generation, &seen, repairing)) {
+            int rc = weir_locks_repair(table);
+            atomic_store(&table->fork_generation, now);
+            return rc;
+        }
+        seen = atomic_load(&table->fork_generation);
+    }
+    return 0;
+}
