@@ -272,6 +272,108 @@ WEIR_API int weir_decide(struct weir_table *table, const struct weir_check *chec
  */
 WEIR_API int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n);
 
+/* ------------------------------------------------------------------------------- prepared checks */
+
+/*
+ * A program that decides often prepares its checks: limits, roles, fixed parts of keys and labels are
+ * validated and joined once. Each decision then takes only what varies.
+ *
+ *     struct weir_part part = {.limit = &limit, .before = {"api/", 4}, .cost = 1};
+ *     struct weir_prepared *prepared;
+ *     weir_prepare(&part, 1, &prepared, &error);
+ *
+ *     struct weir_request request = {.now_ns = now_ns, .client = {"10.1.2.3", 8}};
+ *     if (weir_decide_prepared(table, prepared, &request, &verdict, NULL) == 0 && !verdict.allowed)
+ *         refuse(verdict.retry_after_ns);
+ */
+
+/* Bytes that somebody else owns. `bytes` may be NULL if `len` is 0. */
+struct weir_bytes {
+    const void *bytes;
+    size_t len;
+};
+
+/* What a limit does in a prepared check. */
+enum weir_role {
+    WEIR_ROLE_CHARGED,  /* decides, and is charged */
+    WEIR_ROLE_PEEKED,   /* decides, is not charged; if it denies, nothing is charged, in WEIR_EACH too */
+    WEIR_ROLE_DEFERRED, /* decides, is not charged now but by weir_settle_prepared(); in WEIR_EACH its denial
+                           does not keep the others from being charged */
+    WEIR_ROLE_SHADOW,   /* does not decide; is charged by itself if the others let the request pass, or in
+                           WEIR_EACH; its denials count as shadow denials of its label */
+};
+
+/* One limit of a prepared check. Borrowed during weir_prepare() only. The key is before + client + after. */
+struct weir_part {
+    const struct weir_limit *limit;
+    struct weir_bytes before; /* of the key: what precedes the client */
+    struct weir_bytes after;  /* of the key: what follows the client */
+    int64_t cost;             /* 0 to 2^63-1, unless the request names another */
+    int32_t label;            /* from weir_board_label() of the table that will be asked; 0: not counted */
+    int32_t role;             /* enum weir_role */
+};
+
+/* What varies from one request to the next. Borrowed during the call only. */
+struct weir_request {
+    int64_t now_ns;            /* 0 to WEIR_NOW_MAX */
+    int32_t mode;              /* enum weir_mode */
+    uint32_t parts;            /* bit i: part i takes part; 0: all of them */
+    struct weir_bytes client;  /* who is asking; rules and statistics are about this client */
+    const struct weir_bytes *clients; /* NULL: `client` for every part; else one for each part */
+    const struct weir_bytes *after;   /* NULL: as prepared; else one for each part: replaces `after` unless
+                                         its `bytes` is NULL */
+    const int64_t *costs;             /* NULL: as prepared; else one for each part */
+};
+
+struct weir_prepared;
+
+/*
+ * Prepares `n` parts (1 to WEIR_CHECKS_MAX). `*prepared` is owned by the caller, who passes it to
+ * weir_prepared_free(). It is immutable: any number of threads may use it, and it depends on no table but
+ * by its labels.
+ * Errors: WEIR_EINVAL (the message names the part and the member), WEIR_ETOOMANY, WEIR_ENOMEM.
+ */
+WEIR_API int weir_prepare(const struct weir_part *parts, size_t n, struct weir_prepared **prepared,
+                          struct weir_error *error);
+
+/* Frees it. NULL is ignored. */
+WEIR_API void weir_prepared_free(struct weir_prepared *prepared);
+
+/* The number of its parts; 0 for NULL. */
+WEIR_API size_t weir_prepared_count(const struct weir_prepared *prepared);
+
+/*
+ * Decides a prepared check: one decision under one set of locks, all or nothing, whatever the roles.
+ * verdicts: room for one of each part; index i is always part i, and those of parts that take no part are left
+ * as they are. decision: may be NULL; `deciding` is an index of parts, never that of a shadow part unless there
+ * is no other. A decision in which no part takes part is WEIR_EINVAL.
+ * Errors: as weir_decide().
+ */
+WEIR_API int weir_decide_prepared(struct weir_table *table, const struct weir_prepared *prepared,
+                                  const struct weir_request *request,
+                                  struct weir_verdict *verdicts, struct weir_decision *decision);
+
+/*
+ * Charges (WEIR_EACH: each part that has room) or gives back (WEIR_REFUND) the parts that request->parts
+ * names, whatever their roles: deferred parts once the outcome of the request is known. No other mode.
+ * Errors: as weir_decide().
+ */
+WEIR_API int weir_settle_prepared(struct weir_table *table, const struct weir_prepared *prepared,
+                                  const struct weir_request *request,
+                                  struct weir_verdict *verdicts, struct weir_decision *decision);
+
+/*
+ * Writes the checks that a request asks for, in the order of their parts, for the codecs of remote stores:
+ * keys into `buffer` (borrowed by the checks), the checks into `checks` (room for n), and the part of each into
+ * `part` (room for n, may be NULL). Peeked and deferred parts get WEIR_CHECK_LOOK; shadow parts are left out,
+ * or are the only ones with `shadow`. Returns the number of checks, 0 if there is none, or an error:
+ * WEIR_EINVAL; WEIR_ENOSPC with `*need` set to the bytes that the keys need. need: may be NULL.
+ */
+WEIR_API int weir_prepared_checks(const struct weir_prepared *prepared,
+                                  const struct weir_request *request, int shadow, char *buffer,
+                                  size_t size, struct weir_check *checks, uint8_t *part,
+                                  size_t *need);
+
 /* ----------------------------------------------------------------------------------------- tables */
 
 /*
