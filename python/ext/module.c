@@ -45,7 +45,9 @@ static int set_attribute(PyObject *object, const char *name, PyObject *value) {
     return rc;
 }
 
-static void raise_error(PyObject *type, int result, const char *message, int column) {
+/* is_outage: what the class says, unless it says true and this false. */
+static void raise_error(PyObject *type, int result, const char *message, int column,
+                        bool is_outage) {
     PyObject *text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "backslashreplace");
     PyObject *error = text ? PyObject_CallOneArg(type, text) : NULL;
     Py_XDECREF(text);
@@ -54,22 +56,28 @@ static void raise_error(PyObject *type, int result, const char *message, int col
     int number = errno_of(result);
     if (set_attribute(error, "code", PyUnicode_FromString(code_name(result))) == 0 &&
         (column < 0 || set_attribute(error, "column", PyLong_FromLong(column)) == 0) &&
-        (column >= 0 || !number || set_attribute(error, "errno", PyLong_FromLong(number)) == 0))
+        (column >= 0 || !number || set_attribute(error, "errno", PyLong_FromLong(number)) == 0) &&
+        (is_outage || set_attribute(error, "is_outage", Py_NewRef(Py_False)) == 0))
         PyErr_SetObject(type, error);
     Py_DECREF(error);
+}
+
+/* Whether a table's error is about what was asked, and says nothing of the table itself. */
+static bool is_of_the_request(int result) {
+    return result == WEIR_EINVAL || result == WEIR_ETOOMANY || result == WEIR_EFULL;
 }
 
 PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error) {
     const char *message = error && error->message[0] ? error->message : weir_strerror(result);
     if (error && (result == WEIR_ESYNTAX || result == WEIR_EINVAL || result == WEIR_ETOOMANY))
-        raise_error(state->parse_error, result, message, error->column);
+        raise_error(state->parse_error, result, message, error->column, false);
     else
-        raise_error(state->table_error, result, message, -1);
+        raise_error(state->table_error, result, message, -1, !is_of_the_request(result));
     return NULL;
 }
 
 void core_raise_closed(struct core_state *state) {
-    raise_error(state->table_error, WEIR_EINVAL, "the table is closed", -1);
+    raise_error(state->table_error, WEIR_EINVAL, "the table is closed", -1, true);
 }
 
 /* ------------------------------------------------------------------------------------- numbers */
@@ -254,6 +262,14 @@ static PyObject *add_error(PyObject *module, const char *name, PyObject *base, P
     return type;
 }
 
+/* Errors of stores are outages unless they say otherwise; no other error is one. */
+static int add_is_outage(const struct core_state *state) {
+    return PyObject_SetAttrString(state->error, "is_outage", Py_False) < 0 ||
+                   PyObject_SetAttrString(state->storage_error, "is_outage", Py_True) < 0
+               ? -1
+               : 0;
+}
+
 static int add_errors(PyObject *module, struct core_state *state) {
     PyObject *empty = PyUnicode_FromString("");
     PyObject *zero = PyLong_FromLong(0);
@@ -271,7 +287,7 @@ static int add_errors(PyObject *module, struct core_state *state) {
                       "A table that cannot be opened or used.");
     Py_XDECREF(empty);
     Py_XDECREF(zero);
-    return state->table_error ? 0 : -1;
+    return state->table_error ? add_is_outage(state) : -1;
 }
 
 static PyType_Slot look_slots[] = {

@@ -38,8 +38,10 @@ from ._core import (
 )
 from .errors import (
     ConfigurationError,
+    KeyRefusedError,
     ParseError,
     StorageError,
+    StoreAwayError,
     TableError,
     WeirError,
     WeirWarning,
@@ -76,6 +78,7 @@ __all__ = [
     "Described",
     "Granularity",
     "Heavy",
+    "KeyRefusedError",
     "Limit",
     "LimitCounts",
     "Look",
@@ -90,6 +93,7 @@ __all__ = [
     "RateLimiter",
     "Rule",
     "StorageError",
+    "StoreAwayError",
     "Table",
     "TableError",
     "Verdict",

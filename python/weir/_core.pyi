@@ -35,9 +35,14 @@ class Look(int):
     """
 
 class WeirError(Exception):
-    """Base of all errors. ``code`` is libweir's, e.g. ``"ENOSPC"``."""
+    """Base of all errors. ``code`` is libweir's, e.g. ``"ENOSPC"``.
+
+    ``is_outage`` says whether the store itself is away or broken: true of a
+    :class:`StorageError`, unless it is about one request or one key.
+    """
 
     code: str
+    is_outage: bool
 
 class ParseError(WeirError, ValueError):
     """A limit string or URI that cannot be read. ``column`` is 1-based, 0 when there is none."""

@@ -1,4 +1,17 @@
-"""What can go wrong. "Denied" is not among it: that is a verdict."""
+"""What can go wrong. "Denied" is not among it: that is a verdict.
+
+Two kinds of errors mean that a store could not decide:
+
+* :class:`StoreAwayError`: the server or the connection to it cannot be used: refused, timed out,
+  out of memory, loading, read-only. ``error.is_outage`` is true. The policy about stores that are
+  away applies (``open``, ``closed``, ``local``, ``swallow_errors``).
+* :class:`KeyRefusedError`: this request cannot be decided, because of its own key or cost: a key
+  of another type, a counter that others keep changing, a log that is full. ``error.is_outage`` is
+  false. One client can cause it for itself, so it says nothing of the store: the request is
+  refused under every policy, and the store is asked by the next one.
+
+:func:`is_outage` tells them apart, whatever was raised.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +21,44 @@ from ._core import ParseError, StorageError, TableError, WeirError
 
 __all__ = [
     "ConfigurationError",
+    "KeyRefusedError",
     "ParseError",
     "StorageError",
+    "StoreAwayError",
     "TableError",
     "WeirError",
     "WeirWarning",
+    "is_outage",
 ]
 
 
 class ConfigurationError(WeirError, ValueError):
     """A storage, strategy or option that does not exist."""
+
+
+class StoreAwayError(StorageError):
+    """The store cannot be asked by anyone. ``is_outage`` is true."""
+
+
+class KeyRefusedError(StorageError):
+    """The store cannot decide about this key, or this cost. ``is_outage`` is false."""
+
+    is_outage = False
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error that a store raised says that the store itself is away.
+
+    An error of the system is one (``OSError``: connections, deadlines), as is a
+    :class:`StorageError` that does not say otherwise; ``ValueError``, ``TypeError`` and the like
+    are about what was asked.
+
+    >>> is_outage(ConnectionRefusedError()), is_outage(ValueError("cost must be 0 to 2**63-1"))
+    (True, False)
+    """
+    if isinstance(error, WeirError):
+        return error.is_outage
+    return isinstance(error, OSError)
 
 
 class WeirWarning(UserWarning):

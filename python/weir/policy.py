@@ -7,6 +7,9 @@
 
 A store that failed is asked again after 1, 2, 4, … 32 seconds, by one caller; the others do not
 wait.
+
+Only an outage counts (:func:`weir.errors.is_outage`). A request that cannot be decided because of
+its own key or cost is denied, or raises under ``raise``; the store is not away for the others.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._core import HIT, REFUND, Decision, Limit, Table, Verdict
-from .errors import ConfigurationError, StorageError
+from .errors import ConfigurationError, StorageError, StoreAwayError, is_outage
 from .storage import Storage, StorageTypes, deciding, storage_from_string
 from .stores._common import monotonic
 
@@ -146,7 +149,12 @@ class Guarded(Storage):
         if not was_away or self._may_ask():
             try:
                 decision = self.storage.decide(limits, keys, costs, mode)
+                if was_away and not self.storage.check():
+                    # A replica answers what writes nothing, and refuses the rest.
+                    raise StoreAwayError("the store answers, but does not count")
             except (StorageError, OSError) as error:
+                if not is_outage(error):
+                    return self._refuse(error, limits, mode, was_away)
                 self._failed(error, was_away)
                 if self.policy == "raise":
                     raise
@@ -167,6 +175,24 @@ class Guarded(Storage):
         if self._watched is not None:
             decision = self._watched.without(limits, keys, mode, decision)
         return decision
+
+    def _refuse(
+        self, error: Exception, limits: Sequence[Limit], mode: int, was_away: bool
+    ) -> Decision:
+        """Deny a request that cannot be decided because of itself."""
+        self.counters["refused"] += 1
+        if was_away:
+            self._ask_again = 0.0  # that says nothing of the store
+        if self.policy == "raise":
+            raise error
+        now = time.time()
+        allowed = mode == REFUND
+        wait = 0.0 if allowed else 1.0
+        verdicts = [
+            Verdict(allowed, limit.burst or limit.amount, 0, now + wait, wait, 0.0)
+            for limit in limits
+        ]
+        return Decision(verdicts, deciding(limits, verdicts), now)
 
     def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
         """Everybody or nobody passes."""
@@ -194,8 +220,9 @@ class Guarded(Storage):
             try:
                 self.storage.clear(limits, keys)
             except (StorageError, OSError) as error:
-                self._failed(error, was_away=False)
-                if self.policy == "raise":
+                if is_outage(error):
+                    self._failed(error, was_away=False)
+                if self.policy == "raise" or not is_outage(error):
                     raise
 
     def reset(self) -> None:

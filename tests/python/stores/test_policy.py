@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 
 import weir
-from weir import HIT, REFUND, TEST, Limit, StorageError, Table, policy
+from weir import (
+    HIT,
+    REFUND,
+    TEST,
+    KeyRefusedError,
+    Limit,
+    StorageError,
+    StoreAwayError,
+    Table,
+    TableError,
+    policy,
+)
+from weir.errors import is_outage
 from weir.policy import Guarded
 from weir.storage import Storage, storage_from_string
 
@@ -239,3 +251,83 @@ def test_the_deadline(servers: Any, default_deadline: None) -> None:
             store.decide([TIGHT], "a")
         assert time.perf_counter() - start > 0.2
     store.close()
+
+
+class Picky(Flaky):
+    """Cannot decide about the key "greedy"."""
+
+    def decide(self, *args: Any) -> weir.Decision:
+        decision = super().decide(*args)
+        if args[1] == "greedy":
+            raise KeyRefusedError("picky: this key is of another type")
+        return decision
+
+
+@pytest.mark.parametrize("policy_name", ["open", "closed", "local"])
+def test_a_refused_key_is_denied_and_changes_nothing_for_others(policy_name: str) -> None:
+    guarded = Guarded(Picky(), policy_name, Table())
+    assert [guarded.decide([TIGHT], "other").allowed for _ in range(3)] == [True, True, False]
+    for _ in range(5):
+        refused = guarded.decide([TIGHT], "greedy")
+        assert not refused.allowed
+        assert refused[0].retry_after == 1.0
+        assert not guarded.away
+    assert not guarded.decide([TIGHT], "other").allowed
+    assert guarded.counters == {"refused": 5}
+    assert guarded.decide([TIGHT], "greedy", None, REFUND).allowed
+
+
+def test_a_refused_key_raises_where_errors_do() -> None:
+    guarded = Guarded(Picky(), "raise")
+    with pytest.raises(KeyRefusedError):
+        guarded.decide([TIGHT], "greedy")
+    assert guarded.counters == {"refused": 1}
+
+
+def test_a_refused_key_leaves_the_next_caller_to_find_out(flaky: Flaky, hand: Hand) -> None:
+    picky = Picky()
+    guarded = Guarded(picky, "open")
+    picky.away = True
+    guarded.decide([TIGHT], "a")
+    hand.now += 2
+    picky.away = False
+    assert not guarded.decide([TIGHT], "greedy").allowed
+    assert guarded.away
+    assert guarded.decide([TIGHT], "a").allowed
+    assert not guarded.away
+
+
+def test_a_store_that_answers_but_does_not_count_is_not_back(hand: Hand) -> None:
+    class Replica(Flaky):
+        counts = False
+
+        def check(self) -> bool:
+            return self.counts
+
+    replica = Replica()
+    guarded = Guarded(replica, "open")
+    replica.away = True
+    guarded.decide([TIGHT], "a")
+    replica.away = False
+    hand.now += 2
+    guarded.decide([TIGHT], "a", None, TEST)
+    assert guarded.away
+    replica.counts = True
+    hand.now += 4
+    guarded.decide([TIGHT], "a", None, TEST)
+    assert not guarded.away
+
+
+def test_errors_say_whether_the_store_is_away() -> None:
+    table = Table()
+    with pytest.raises(ValueError, match="cost") as bad_cost:
+        table.decide([TIGHT], "a", [-5])
+    with pytest.raises((ValueError, TableError)) as too_many:
+        table.decide([TIGHT] * 99, "a")
+    table.close()
+    with pytest.raises(TableError) as closed:
+        table.decide([TIGHT], "a")
+    outages = [StorageError(), StoreAwayError(), TimeoutError(), closed.value]
+    others = [KeyRefusedError(), bad_cost.value, too_many.value, weir.ParseError(), TypeError()]
+    assert [is_outage(error) for error in outages] == [True] * len(outages)
+    assert [is_outage(error) for error in others] == [False] * len(others)
