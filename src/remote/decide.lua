@@ -8,6 +8,9 @@
 --   reply    packed: the time; for each check: allowed, retry_after (-1: never), delay; for each check:
 --            remaining, reset_at
 --
+-- What is not packed like that is refused before anything is written: unknown modes and strategies, places
+-- beyond KEYS, numbers that are negative or none, too few bytes or too many.
+--
 -- Numbers. Lua has doubles: integers are exact below 2^53. Times are whole microseconds, the resolution
 -- of TIME, and stay below that until the year 2255. Amounts and levels may need up to 126 bits: then the
 -- caller marks the check as wide, and its counts are objects with operators, so that each strategy
@@ -26,7 +29,7 @@
 
 -- Six limbs of 24 bits, the least first; the last one carries the sign. Where one operand is wide the other
 -- may be a plain number, but not in comparisons.
-local function make_big(pack, take)
+local function make_big(pack, take, malformed)
     local BASE, floor = 16777216, math.floor
     local meta = {}
     local function new(a, b, c, d, e, f) -- of limbs that may be out of range
@@ -126,6 +129,9 @@ local function make_big(pack, take)
                 (b and write(b) or '')
         end,
         arguments = function(s, at)
+            for last = at + 8, at + 44, 9 do -- none above 2^63
+                if take('B', s, last) ~= 0 or take('B', s, last - 1) > 127 then malformed('numbers') end
+            end
             return read_short(s, at), read_short(s, at + 9), read_short(s, at + 18),
                 read_short(s, at + 27), read_short(s, at + 36)
         end,
@@ -173,6 +179,8 @@ local function make_logs(call, pack, take, now, given)
     local function lay_out(log, time_bytes, hit_bytes)
         if log.big then
             log.width, log.start, log.ages = 16, 54, 2 ^ 56
+        elseif not (time_bytes >= 1 and time_bytes <= 8 and hit_bytes >= 1 and hit_bytes <= 8) then
+            error('weir: malformed arguments: bytes of a record', 0)
         else
             local of_time, of_hits = 'I' .. char(48 + time_bytes), 'I' .. char(48 + hit_bytes)
             log.record, log.header = '<' .. of_time .. of_hits, '<ddd' .. of_hits .. of_hits .. 'I4I4I4'
@@ -233,6 +241,7 @@ local function make_logs(call, pack, take, now, given)
             log.dies, log.oldest, log.newest, log.base, log.last, log.head, log.closed, log.room =
                 take(header, was)
         end
+        if log.room < log.closed or ENTRIES_MAX * 2 < log.room then foreign() end
         log.total = wrap(log.last - log.base)
         return log
     end
@@ -403,8 +412,15 @@ local SKEW = 100000             -- µs that calls may arrive out of order
 local LATEST = 9007199254740991 -- later, and longer, is said as this
 local NEVER = -1
 
+local function malformed(what)
+    error('weir: malformed arguments: ' .. what, 0)
+end
+
 local args = ARGV[1]
+if not args or #args < 12 then malformed('too short') end
 local mode, checks, plain, given, now, first_check = take('<BBBBd', args)
+if mode > 3 then malformed('unknown mode ' .. mode) end
+if checks < 1 or checks > 32 or plain > #KEYS or given > 1 or now ~= now then malformed('head') end
 if given == 0 then
     local time = call('TIME')
     now = now + time[1] * 1000000 + time[2]
@@ -435,15 +451,23 @@ for round = 1, 2 do
     for slot = 1, plain do is[slot], renew[slot] = was[slot], false end
     for slot = plain + 1, #KEYS do is[slot] = false end
     for _ = 1, checks do
+        if #args < at + 41 then malformed('too short') end
         local kind, slot, cost, amount, x, y, z, after = take('<BBddddd', args, at)
         local wide, zero, one, period, charge = false, 0, 1, x, whole
         at = after
         local look = kind > 31
         if look then kind, charge = kind - 32, 0 end
         if kind > 15 then
-            big = big or make_big(pack, take)
+            if #args < after + 44 then malformed('too short') end
+            big = big or make_big(pack, take, malformed)
             cost, amount, x, y, z = big.arguments(args, after)
             wide, zero, one, kind, at = true, big.zero, big.one, kind - 16, after + 45
+        end
+        if slot < 1 or slot > #KEYS or (kind == 1) ~= (slot > plain) then malformed('place ' .. slot) end
+        -- "not", since NaN is neither below nor above anything. Wide numbers are never negative.
+        if not (wide or 0 <= cost and cost <= LATEST and 0 <= amount and amount <= LATEST and 0 <= x and
+            x <= LATEST and 0 <= y and y <= LATEST and 0 <= z and z <= LATEST) then
+            malformed('numbers')
         end
         if asked and asked[slot] then
             cost = cost + asked[slot]
@@ -459,6 +483,7 @@ for round = 1, 2 do
         local allowed, retry, delay, remaining, resets = true, 0, 0, zero, now
 
         if kind == 0 then -- fixed window: its end, its hits
+            if x == zero then malformed('period') end
             local ends, used, opens = 0, zero, true
             if value then
                 if wide then ends, used = big.read(value, 1, 1) else ends, used = take('<dd', value) end
@@ -491,11 +516,13 @@ for round = 1, 2 do
             if not moving_window then
                 open_log, moving_window, keep_log = make_logs(call, pack, take, now, given)
             end
+            if x == zero then malformed('period') end
             value = value or open_log(slot, amount, period, y, z, wide and big)
             allowed, remaining, resets, retry = moving_window(value, charge, cost)
             is[slot] = value
 
         elseif kind == 2 then -- sliding window counter: the window's index, its hits, those of the one before
+            if x == zero then malformed('period') end
             scale = scale or make_scale()
             local index, moment, opens = (now - now % period) / period, now, true
             local cur, prev = zero, zero
@@ -567,11 +594,12 @@ for round = 1, 2 do
                 is[slot] = false
             end
 
-        else
+        elseif kind == 3 or kind == 4 then
             -- Buckets: when the key is gone, the time of the last look, the level then. The key lives up
             -- to a period longer than it must: most hits leave that time alone.
             --
             -- y: units drained in a µs; z: units of a hit; x: tokens, or the longest wait that is admitted.
+            if z == zero then malformed('units of a hit') end
             local level, gone, changed, token = zero, 0, false, kind == 3
             local size = x * (token and z or y)
             if value and zero < y then
@@ -637,6 +665,9 @@ for round = 1, 2 do
                     is[slot] = false
                 end
             end
+
+        else
+            malformed('unknown strategy ' .. kind)
         end
 
         if asked and allowed and not look then asked[slot] = cost end
@@ -647,6 +678,10 @@ for round = 1, 2 do
         end
         if LATEST < resets then resets = LATEST end
         second = second .. (wide and big.write_word(remaining) or pack('<I8', remaining)) .. pack('<d', resets)
+    end
+    if at ~= #args + 1 then malformed('too long') end
+    for slot = plain + 1, #KEYS do
+        if not is[slot] then malformed('a name that no check uses') end
     end
     -- A denial takes back what the others were charged: their verdicts then describe uncharged counters. A
     -- hit of cost 0 charges nothing, but brings a counter to the present.

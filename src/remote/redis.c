@@ -105,6 +105,8 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
     numbers.number[1] = limit->amount;
     numbers.number[2] = period_us;
     switch (limit->strategy) {
+    case WEIR_FIXED_WINDOW:
+        break;
     case WEIR_MOVING_WINDOW:
         numbers.number[3] = bytes_for(period_us);
         numbers.number[4] = bytes_for(limit->amount);
@@ -119,7 +121,7 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
         if (limit->burst && limit->amount)
             most = (u128)(uint64_t)limit->burst + 1;
         break;
-    default:
+    default: /* validate() refuses those */
         break;
     }
     if (mode ==
@@ -186,10 +188,27 @@ static void find_slots(const struct weir_redis_request *request, struct slots *s
     }
 }
 
+/* Whether the script knows this strategy, which may have come to libweir since. */
+static bool is_known(int32_t strategy) {
+    switch (strategy) {
+    case WEIR_FIXED_WINDOW:
+    case WEIR_MOVING_WINDOW:
+    case WEIR_SLIDING_WINDOW_COUNTER:
+    case WEIR_TOKEN_BUCKET:
+    case WEIR_LEAKY_BUCKET:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int validate(const struct weir_redis_request *request) {
     int rc = weir_remote_validate(request->checks, request->n);
     if (rc < 0)
         return rc;
+    for (size_t i = 0; i < request->n; i++)
+        if (!is_known(request->checks[i].limit->strategy))
+            return WEIR_EINVAL;
     if (request->prefix_len > WEIR_REDIS_PREFIX_MAX || (uint32_t)request->mode > WEIR_REFUND ||
         request->clock_ns > WEIR_NOW_MAX || request->clock_ns < -WEIR_NOW_MAX)
         return WEIR_EINVAL;
