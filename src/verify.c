@@ -46,7 +46,7 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
         return corrupt(error, "a counter is negative", index);
     if (state->strategy >= WEIR_STRATEGIES)
         return corrupt(error, "a cell of an unknown strategy", index);
-    if (state->strategy != WEIR_MOVING_WINDOW)
+    if (weir_strategies[state->strategy]->packing != WEIR_PACK_LOG)
         return weir_owns_lines(state) ? corrupt(error, "a cell owns lines that has no log", index)
                                       : 0;
     return weir_log_verify(state, lines, seen) < 0 ? corrupt(error, "a log is broken", index) : 0;

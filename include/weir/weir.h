@@ -47,6 +47,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "weir/strategies.h" /* enum weir_strategy */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -120,14 +122,6 @@ enum weir_unit {
     WEIR_DAY,
     WEIR_MONTH, /* 30 days */
     WEIR_YEAR,  /* 360 days */
-};
-
-enum weir_strategy {
-    WEIR_FIXED_WINDOW,
-    WEIR_MOVING_WINDOW,
-    WEIR_SLIDING_WINDOW_COUNTER,
-    WEIR_TOKEN_BUCKET,
-    WEIR_LEAKY_BUCKET,
 };
 
 /*

@@ -301,7 +301,7 @@ int weir_memcached_step(const struct weir_check *check, const char *value, size_
     int64_t expires_ns = 0;
     verdict->reserved = 0;
     memcpy(next, mark, sizeof mark);
-    int rc = check->limit->strategy == WEIR_MOVING_WINDOW
+    int rc = weir_strategies[check->limit->strategy]->packing == WEIR_PACK_LOG
                  ? weir_flat_step(&step, mode, value, len, verdict, next, WEIR_MEMCACHED_VALUE_MAX,
                                   next_len, &expires_ns)
                  : step_state(&step, mode, value, len, verdict, next, next_len, &expires_ns);

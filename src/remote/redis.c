@@ -5,12 +5,10 @@
  *     EVAL    <script> <counters> <name>… <packed>       the same to a server that has forgotten the script
  *     DEL     <name>…                                    clear
  *
- * The script counts in doubles. Here is decided whether a check's numbers fit them; only the limit decides,
- * never the cost or the time, since the counters of wide checks are kept in another form. Costs beyond what
- * a limit can hold are cut to just beyond it, which changes no verdict. Levels of buckets are counted in
- * units of gcd(amount, period).
+ * The script counts in doubles; src/strategy/numbers.h says which limits fit them. Costs beyond what a limit
+ * can hold are cut to just beyond it, which changes no verdict.
  *
- * Two checks of the same counter share a name in KEYS. Those of moving windows come last.
+ * Two checks of the same counter share a name in KEYS. Those of logs come last.
  */
 #include "weir/redis.h"
 
@@ -20,22 +18,16 @@
 #include "decide.lua.h"
 #include "remote/names.h"
 #include "remote/resp.h"
+#include "strategy/numbers.h"
 #include "strategy/strategy.h"
 
 #define WIDE 16
 #define LOOK 32
-#define NS_PER_US 1000
-#define COUNT_MAX (INT64_C(1) << 47)       /* of a narrow check: sums stay exact */
-#define LEVEL_MAX ((u128)1 << 51)          /* as well */
-#define SCALE_COUNT_MAX (INT64_C(1) << 40) /* what the script's make_scale() can do */
-#define SCALE_PERIOD_MAX_US (INT64_C(1) << 42)
 #define LATEST_US INT64_C(9007199254740991) /* what the script says for all beyond */
 #define PACKED_CHECK (2 + 5 * 8 + 5 * 9)    /* bytes, at most */
 
 #define FIRST 17 /* bytes of a verdict in the reply */
 #define SECOND 16
-
-__extension__ typedef unsigned __int128 u128;
 
 const char *weir_redis_script(size_t *len) {
     if (len)
@@ -55,81 +47,21 @@ struct numbers {
     int64_t number[5];
 };
 
-static int64_t gcd(int64_t a, int64_t b) {
-    while (b > 0) {
-        int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
-static int64_t at_most(int64_t value, u128 most) {
-    return (u128)(uint64_t)value > most ? (int64_t)most : value;
-}
-
-static u128 times(int64_t a, int64_t b) {
-    return (u128)(uint64_t)a * (uint64_t)b;
-}
-
-/* Bytes that tell `most` + 1 values apart; at least 1. */
-static int bytes_for(int64_t most) {
-    int bits = 64 - __builtin_clzll((uint64_t)most | 1);
-    return (bits + 7) / 8;
-}
-
-static void buckets(struct numbers *numbers, const struct weir_limit *limit, int64_t period_us) {
-    int64_t amount = limit->amount, second;
-    int64_t unit = gcd(period_us, amount), rate = amount / unit, per = period_us / unit;
-    u128 most; /* the largest level there is, and the largest charge on top of it */
-    if (limit->strategy == WEIR_TOKEN_BUCKET) {
-        second = amount == 0 ? 0 : limit->burst ? limit->burst : amount;
-        most = (u128)(uint64_t)amount + 2 * (u128)(uint64_t)second + 2;
-    } else {
-        second = limit->max_delay_ns / NS_PER_US;
-        most = 3 * (u128)(uint64_t)amount + 2;
-    }
-    numbers->wide |= second > COUNT_MAX && limit->strategy == WEIR_TOKEN_BUCKET;
-    numbers->wide |= most > LEVEL_MAX / (u128)per;
-    numbers->number[1] = amount;
-    numbers->number[2] = second;
-    numbers->number[3] = rate;
-    numbers->number[4] = per;
-}
-
-static struct numbers numbers_of(const struct weir_check *check, int32_t mode) {
+static struct numbers numbers_of(const struct weir_check *check, int32_t mode, int64_t now_ns) {
     const struct weir_limit *limit = check->limit;
-    struct numbers numbers = {.wide = limit->amount > COUNT_MAX};
-    int64_t period_us = (limit->period_ns + NS_PER_US - 1) / NS_PER_US;
-    u128 most = (u128)(uint64_t)limit->amount + 1;
-    numbers.number[1] = limit->amount;
-    numbers.number[2] = period_us;
-    switch (limit->strategy) {
-    case WEIR_FIXED_WINDOW:
-        break;
-    case WEIR_MOVING_WINDOW:
-        numbers.number[3] = bytes_for(period_us);
-        numbers.number[4] = bytes_for(limit->amount);
-        break;
-    case WEIR_SLIDING_WINDOW_COUNTER:
-        numbers.wide |= times(limit->amount, period_us) > 2 * LEVEL_MAX &&
-                        (limit->amount >= SCALE_COUNT_MAX || period_us >= SCALE_PERIOD_MAX_US);
-        break;
-    case WEIR_TOKEN_BUCKET:
-    case WEIR_LEAKY_BUCKET:
-        buckets(&numbers, limit, period_us);
-        if (limit->burst && limit->amount)
-            most = (u128)(uint64_t)limit->burst + 1;
-        break;
-    default: /* validate() refuses those */
-        break;
-    }
+    struct weir_numbers own = {.wide = limit->amount > WEIR_DOUBLE_COUNT_MAX,
+                               .number = {limit->amount, weir_period_us(limit)},
+                               .most = {(uint64_t)limit->amount + 1}};
+    weir_strategies[limit->strategy]->numbers(limit, now_ns, &own);
+    struct numbers numbers = {.wide = own.wide};
+    weir_u128 most = (weir_u128)own.most[1] << 64 | own.most[0];
     if (mode ==
         WEIR_REFUND) /* two windows full, or a bucket and what a clock that steps back adds */
         most = 2 * (most + (uint64_t)limit->amount);
-    numbers.number[0] = at_most(check->cost, most);
+    numbers.number[0] = (weir_u128)(uint64_t)check->cost > most ? (int64_t)most : check->cost;
     if (mode == WEIR_REFUND && (check->flags & WEIR_CHECK_LOOK))
         numbers.number[0] = 0;
+    memcpy(numbers.number + 1, own.number, sizeof own.number);
     return numbers;
 }
 
@@ -146,8 +78,9 @@ static char *put_double(char *to, int64_t value) {
     return put_bytes(to, bits, 8);
 }
 
-static char *put_check(char *to, const struct weir_check *check, int32_t mode, int slot) {
-    struct numbers numbers = numbers_of(check, mode);
+static char *put_check(char *to, const struct weir_check *check, int32_t mode, int64_t now_ns,
+                       int slot) {
+    struct numbers numbers = numbers_of(check, mode, now_ns);
     *to++ = (char)(check->limit->strategy + (numbers.wide ? WIDE : 0) +
                    (check->flags & WEIR_CHECK_LOOK ? LOOK : 0));
     *to++ = (char)slot;
@@ -163,7 +96,7 @@ static char *put_check(char *to, const struct weir_check *check, int32_t mode, i
 /* The counters of a request: which check names them, and in which order. */
 struct slots {
     int count;
-    int plain;                      /* of them, no moving windows: the first ones */
+    int plain;                      /* of them, no logs: the first ones */
     uint8_t check[WEIR_CHECKS_MAX]; /* of each counter the first */
     uint8_t of[WEIR_CHECKS_MAX];    /* the counter of each check */
 };
@@ -171,9 +104,9 @@ struct slots {
 static void find_slots(const struct weir_redis_request *request, struct slots *slots) {
     const struct weir_check *checks = request->checks;
     slots->count = slots->plain = 0;
-    for (int moving = 0; moving < 2; moving++) {
+    for (int logs = 0; logs < 2; logs++) {
         for (size_t i = 0; i < request->n; i++) {
-            if ((checks[i].limit->strategy == WEIR_MOVING_WINDOW) != moving)
+            if ((weir_strategies[checks[i].limit->strategy]->packing == WEIR_PACK_LOG) != logs)
                 continue;
             int same = 0;
             while (same < slots->count &&
@@ -183,22 +116,8 @@ static void find_slots(const struct weir_redis_request *request, struct slots *s
             if (same == slots->count)
                 slots->check[slots->count++] = (uint8_t)i;
         }
-        if (!moving)
+        if (!logs)
             slots->plain = slots->count;
-    }
-}
-
-/* Whether the script knows this strategy, which may have come to libweir since. */
-static bool is_known(int32_t strategy) {
-    switch (strategy) {
-    case WEIR_FIXED_WINDOW:
-    case WEIR_MOVING_WINDOW:
-    case WEIR_SLIDING_WINDOW_COUNTER:
-    case WEIR_TOKEN_BUCKET:
-    case WEIR_LEAKY_BUCKET:
-        return true;
-    default:
-        return false;
     }
 }
 
@@ -206,9 +125,6 @@ static int validate(const struct weir_redis_request *request) {
     int rc = weir_remote_validate(request->checks, request->n);
     if (rc < 0)
         return rc;
-    for (size_t i = 0; i < request->n; i++)
-        if (!is_known(request->checks[i].limit->strategy))
-            return WEIR_EINVAL;
     if (request->prefix_len > WEIR_REDIS_PREFIX_MAX || (uint32_t)request->mode > WEIR_REFUND ||
         request->clock_ns > WEIR_NOW_MAX || request->clock_ns < -WEIR_NOW_MAX)
         return WEIR_EINVAL;
@@ -283,13 +199,14 @@ static char *put_names(const struct weir_redis_request *request, const struct sl
 static char *put_packed(const struct weir_redis_request *request, const struct slots *slots,
                         struct weir_redis_command *command, char *to) {
     char *start = to + HEAD_MAX, *at = start;
+    int64_t now_ns = request->clock_ns; /* TODO */
     *at++ = (char)request->mode;
     *at++ = (char)request->n;
     *at++ = (char)slots->plain;
     *at++ = (char)(request->clock_given != 0);
-    at = put_double(at, request->clock_ns / NS_PER_US);
+    at = put_double(at, request->clock_ns / WEIR_NS_PER_US);
     for (size_t i = 0; i < request->n; i++)
-        at = put_check(at, &request->checks[i], request->mode, slots->of[i] + 1);
+        at = put_check(at, &request->checks[i], request->mode, now_ns, slots->of[i] + 1);
     return close_argument(command, to, (size_t)(at - start));
 }
 
@@ -369,7 +286,7 @@ static int64_t get_time(const char *bytes) {
     memcpy(&us, &bits, sizeof us);
     if (!(us >= 0 && us <= (double)LATEST_US))
         return -1;
-    return (int64_t)us == LATEST_US ? INT64_MAX : (int64_t)us * NS_PER_US;
+    return (int64_t)us == LATEST_US ? INT64_MAX : (int64_t)us * WEIR_NS_PER_US;
 }
 
 static int read_verdict(const char *first, const char *second, const struct weir_limit *limit,

@@ -32,8 +32,8 @@ static void report(const struct weir_state *state, const struct weir_step *step,
     verdict->delay_ns = 0;
 }
 
-static int step_fixed(struct weir_state *state, const struct weir_step *step,
-                      struct weir_verdict *verdict) {
+int weir_fixed_window_step(struct weir_state *state, const struct weir_step *step,
+                           struct weir_verdict *verdict) {
     settle(state, step);
     int64_t room = step->limit->amount - state->word[0];
     verdict->allowed = step->cost <= room;
@@ -50,8 +50,8 @@ static int step_fixed(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-static int refund_fixed(struct weir_state *state, const struct weir_step *step,
-                        struct weir_verdict *verdict) {
+int weir_fixed_window_refund(struct weir_state *state, const struct weir_step *step,
+                             struct weir_verdict *verdict) {
     settle(state, step);
     state->word[0] -= step->cost < state->word[0] ? step->cost : state->word[0];
     if (state->word[0] == 0)
@@ -62,9 +62,9 @@ static int refund_fixed(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-const struct weir_strategy_ops weir_fixed_window = {
-    .name = "fixed-window",
-    .tag = "fw",
-    .step = step_fixed,
-    .refund = refund_fixed,
-};
+void weir_fixed_window_numbers(const struct weir_limit *limit, int64_t now_ns,
+                               struct weir_numbers *numbers) {
+    (void)limit;
+    (void)now_ns;
+    (void)numbers;
+}

@@ -53,8 +53,8 @@ static void finish(struct weir_state *state, const struct weir_step *step,
         weir_level_keep(state, step, queue->level, verdict->reset_at_ns);
 }
 
-static int step_leaky(struct weir_state *state, const struct weir_step *step,
-                      struct weir_verdict *verdict) {
+int weir_leaky_bucket_step(struct weir_state *state, const struct weir_step *step,
+                           struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
     struct queue queue = look(state, step);
     verdict->allowed =
@@ -76,8 +76,8 @@ static int step_leaky(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-static int refund_leaky(struct weir_state *state, const struct weir_step *step,
-                        struct weir_verdict *verdict) {
+int weir_leaky_bucket_refund(struct weir_state *state, const struct weir_step *step,
+                             struct weir_verdict *verdict) {
     struct queue queue = look(state, step);
     weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
     queue.level -= queue.level < back ? queue.level : back;
@@ -89,9 +89,9 @@ static int refund_leaky(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-const struct weir_strategy_ops weir_leaky_bucket = {
-    .name = "leaky-bucket",
-    .tag = "lb",
-    .step = step_leaky,
-    .refund = refund_leaky,
-};
+void weir_leaky_bucket_numbers(const struct weir_limit *limit, int64_t now_ns,
+                               struct weir_numbers *numbers) {
+    (void)now_ns;
+    weir_level_numbers(limit, limit->max_delay_ns / WEIR_NS_PER_US,
+                       3 * (weir_u128)(uint64_t)limit->amount + 2, numbers);
+}

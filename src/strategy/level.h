@@ -28,6 +28,7 @@
 #define WEIR_LEVEL_H
 
 #include "strategy/exact.h"
+#include "strategy/numbers.h"
 #include "strategy/strategy.h"
 
 /* A level as a request finds it. */
@@ -72,6 +73,25 @@ static inline void weir_level_keep(struct weir_state *state, const struct weir_s
     state->word[1] = (int64_t)(level >> 63);
     state->word[2] = level ? step->now_ns : 0;
     state->expires_ns = level ? empty_ns : 0;
+}
+
+/*
+ * Numbers for the script, where a level is counted in units of gcd(amount, period), so that a million per day
+ * is not wide. second: tokens, or the longest wait. most_hits: the largest level there is, and the largest
+ * charge on top of it, in hits.
+ */
+static inline void weir_level_numbers(const struct weir_limit *limit, int64_t second,
+                                      weir_u128 most_hits, struct weir_numbers *numbers) {
+    int64_t period_us = weir_period_us(limit), unit = period_us, rest = limit->amount;
+    while (rest > 0) {
+        int64_t next = unit % rest;
+        unit = rest;
+        rest = next;
+    }
+    numbers->wide |= most_hits > WEIR_DOUBLE_LEVEL_MAX / (weir_u128)(period_us / unit);
+    numbers->number[1] = second;
+    numbers->number[2] = limit->amount / unit;
+    numbers->number[3] = period_us / unit;
 }
 
 #endif

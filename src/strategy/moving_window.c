@@ -21,6 +21,7 @@
  */
 #include "strategy/log/log.h"
 #include "strategy/exact.h"
+#include "strategy/numbers.h"
 #include "strategy/strategy.h"
 
 /* Reads the log and brings it to now. *at_ns: the moment that counts, now or a little later. */
@@ -61,8 +62,8 @@ static int wait_ns(const struct weir_log *log, const struct weir_step *step,
     return rc;
 }
 
-static int step_moving(struct weir_state *state, const struct weir_step *step,
-                       struct weir_verdict *verdict) {
+int weir_moving_window_step(struct weir_state *state, const struct weir_step *step,
+                            struct weir_verdict *verdict) {
     struct weir_log log;
     int64_t at_ns, amount = step->limit->amount;
     int rc = settle(&log, state, step, !step->charge, &at_ns);
@@ -81,8 +82,8 @@ static int step_moving(struct weir_state *state, const struct weir_step *step,
     return rc;
 }
 
-static int refund_moving(struct weir_state *state, const struct weir_step *step,
-                         struct weir_verdict *verdict) {
+int weir_moving_window_refund(struct weir_state *state, const struct weir_step *step,
+                              struct weir_verdict *verdict) {
     struct weir_log log;
     int64_t at_ns;
     int rc = settle(&log, state, step, false, &at_ns);
@@ -97,9 +98,9 @@ static int refund_moving(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-const struct weir_strategy_ops weir_moving_window = {
-    .name = "moving-window",
-    .tag = "mw",
-    .step = step_moving,
-    .refund = refund_moving,
-};
+void weir_moving_window_numbers(const struct weir_limit *limit, int64_t now_ns,
+                                struct weir_numbers *numbers) {
+    (void)now_ns;
+    numbers->number[2] = weir_bytes_for(weir_period_us(limit));
+    numbers->number[3] = weir_bytes_for(limit->amount);
+}

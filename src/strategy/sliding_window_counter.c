@@ -23,6 +23,7 @@
  * bits when prev x period fits.
  */
 #include "strategy/exact.h"
+#include "strategy/numbers.h"
 #include "strategy/strategy.h"
 
 struct window {
@@ -105,8 +106,8 @@ static void finish(struct weir_state *state, const struct weir_step *step,
         any ? weir_saturate(window->start_ns + period_ns + (window->cur ? period_ns : 0)) : 0;
 }
 
-static int step_sliding(struct weir_state *state, const struct weir_step *step,
-                        struct weir_verdict *verdict) {
+int weir_sliding_window_counter_step(struct weir_state *state, const struct weir_step *step,
+                                     struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
     struct window window = look(state, step);
     uint64_t use = used(&window, limit->period_ns);
@@ -124,8 +125,8 @@ static int step_sliding(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-static int refund_sliding(struct weir_state *state, const struct weir_step *step,
-                          struct weir_verdict *verdict) {
+int weir_sliding_window_counter_refund(struct weir_state *state, const struct weir_step *step,
+                                       struct weir_verdict *verdict) {
     struct window window = look(state, step);
     int64_t from_cur = weir_min(step->cost, window.cur);
     window.cur -= from_cur;
@@ -136,9 +137,13 @@ static int refund_sliding(struct weir_state *state, const struct weir_step *step
     return 0;
 }
 
-const struct weir_strategy_ops weir_sliding_window_counter = {
-    .name = "sliding-window-counter",
-    .tag = "sw",
-    .step = step_sliding,
-    .refund = refund_sliding,
-};
+#define SCALE_COUNT_MAX     (INT64_C(1) << 40) /* what the script's make_scale() can do */
+#define SCALE_PERIOD_MAX_US (INT64_C(1) << 42)
+
+void weir_sliding_window_counter_numbers(const struct weir_limit *limit, int64_t now_ns,
+                                         struct weir_numbers *numbers) {
+    int64_t period_us = weir_period_us(limit);
+    (void)now_ns;
+    numbers->wide |= weir_mul(limit->amount, period_us) > 2 * WEIR_DOUBLE_LEVEL_MAX &&
+                     (limit->amount >= SCALE_COUNT_MAX || period_us >= SCALE_PERIOD_MAX_US);
+}

@@ -1,15 +1,25 @@
-/* The one table of strategies. A sixth is one more file, one more row here and one more enum value. */
+/* The rows of include/weir/strategies.h as a table, with the functions that each must have. */
 #include "strategy/strategy.h"
 
 #include <string.h>
 
+#define ROW(constant, symbol, name_, tag_, packing_, shape_, words_)                               \
+    static const struct weir_strategy_ops symbol = {                                               \
+        .name = name_,                                                                             \
+        .tag = tag_,                                                                               \
+        .packing = WEIR_PACK_##packing_,                                                           \
+        .shape = WEIR_SHAPE_##shape_,                                                              \
+        .words = words_,                                                                           \
+        .step = weir_##symbol##_step,                                                              \
+        .refund = weir_##symbol##_refund,                                                          \
+        .numbers = weir_##symbol##_numbers,                                                        \
+    };                                                                                             \
+    _Static_assert(sizeof name_ > 1 && sizeof tag_ == 3 && sizeof words_ > 1, "a row is whole");
+WEIR_STRATEGY_ROWS(ROW)
+
+#define PLACE(constant, symbol, name, tag, packing, shape, words) [WEIR_##constant] = &symbol,
 const struct weir_strategy_ops *const weir_strategies[WEIR_STRATEGIES] = {
-    [WEIR_FIXED_WINDOW] = &weir_fixed_window,
-    [WEIR_MOVING_WINDOW] = &weir_moving_window,
-    [WEIR_SLIDING_WINDOW_COUNTER] = &weir_sliding_window_counter,
-    [WEIR_TOKEN_BUCKET] = &weir_token_bucket,
-    [WEIR_LEAKY_BUCKET] = &weir_leaky_bucket,
-};
+    WEIR_STRATEGY_ROWS(PLACE)};
 
 const char *weir_strategy_name(int strategy) {
     return strategy >= 0 && strategy < WEIR_STRATEGIES ? weir_strategies[strategy]->name : NULL;

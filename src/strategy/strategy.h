@@ -1,6 +1,6 @@
 /*
  * What a strategy is to the rest of libweir: pure functions over the state of one key, and one row in
- * weir_strategies[]. A strategy knows no table, no lock, no clock.
+ * include/weir/strategies.h. A strategy knows no table, no lock, no clock.
  *
  * A store gives it a *copy* of the state, decides over several limits, and writes the copies back, or
  * throws them away.
@@ -41,32 +41,59 @@ struct weir_step {
     struct weir_lines *lines;       /* the pool as this decision sees it (src/strategy/log/lines.h) */
 };
 
+/* How a state is packed where it is kept as bytes: by remote stores, or by a store of one's own. */
+enum weir_packing {
+    WEIR_PACK_WORDS, /* expires_ns and word[] */
+    WEIR_PACK_LOG,   /* what src/strategy/log/flat.c makes of lines of hits */
+};
+
+/* A limit as the script for Redis wants it: src/remote/decide.lua. Times are whole microseconds. */
+struct weir_numbers {
+    bool wide;         /* too large for doubles */
+    int64_t number[4]; /* the variables amount, x, y and z; amount and the period unless changed */
+    uint64_t most[2];  /* costs above it are taken for it; least part first: amount + 1 unless changed */
+};
+
+/*
+ * A row of include/weir/strategies.h, filled with the functions of src/strategy/<symbol>.c:
+ *
+ * step     Brings *state to now_ns (drops what has expired, heals a clock that stepped back), then decides
+ *          `cost`. When it is allowed and `charge` is set, charges it. Fills every member of *verdict but
+ *          `reserved`; `remaining` and `reset_at_ns` describe *state as it is left.
+ *          Returns 0, or WEIR_EFULL when the pool has no line (then *state is of no further use).
+ * refund   Brings *state to now_ns and takes `cost` off again, never above full. Verdict: allowed.
+ * numbers  Changes what the script's piece, src/strategy/<symbol>.lua, wants otherwise.
+ */
 struct weir_strategy_ops {
     const char *name; /* "fixed-window" */
     const char *tag;  /* "fw": in the key names of remote stores */
-
-    /*
-     * Brings *state to now_ns (drops what has expired, heals a clock that stepped back), then decides
-     * `cost`. When it is allowed and `charge` is set, charges it. Fills every member of *verdict but
-     * `reserved`; `remaining` and `reset_at_ns` describe *state as it is left.
-     * Returns 0, or WEIR_EFULL when the pool has no line (then *state is of no further use).
-     */
+    enum weir_packing packing;
+    enum weir_shape shape;
+    const char *words; /* what it does */
     int (*step)(struct weir_state *state, const struct weir_step *step,
                 struct weir_verdict *verdict);
-
-    /* Brings *state to now_ns and takes `cost` off again, never above full. Verdict: allowed. */
     int (*refund)(struct weir_state *state, const struct weir_step *step,
                   struct weir_verdict *verdict);
+    void (*numbers)(const struct weir_limit *limit, int64_t now_ns, struct weir_numbers *numbers);
+};
+
+#define WEIR_STRATEGY_FUNCTIONS(constant, symbol, name, tag, packing, shape, words)                \
+    int weir_##symbol##_step(struct weir_state *state, const struct weir_step *step,               \
+                             struct weir_verdict *verdict);                                        \
+    int weir_##symbol##_refund(struct weir_state *state, const struct weir_step *step,             \
+                               struct weir_verdict *verdict);                                      \
+    void weir_##symbol##_numbers(const struct weir_limit *limit, int64_t now_ns,                   \
+                                 struct weir_numbers *numbers);
+WEIR_STRATEGY_ROWS(WEIR_STRATEGY_FUNCTIONS)
+#undef WEIR_STRATEGY_FUNCTIONS
+
+enum {
+#define WEIR_STRATEGY_ONE(constant, symbol, name, tag, packing, shape, words) +1
+    WEIR_STRATEGIES = 0 WEIR_STRATEGY_ROWS(WEIR_STRATEGY_ONE)
+#undef WEIR_STRATEGY_ONE
 };
 
 /* Indexed by enum weir_strategy. */
-extern const struct weir_strategy_ops *const weir_strategies[];
-#define WEIR_STRATEGIES 5
-
-extern const struct weir_strategy_ops weir_fixed_window;
-extern const struct weir_strategy_ops weir_moving_window;
-extern const struct weir_strategy_ops weir_sliding_window_counter;
-extern const struct weir_strategy_ops weir_token_bucket;
-extern const struct weir_strategy_ops weir_leaky_bucket;
+extern const struct weir_strategy_ops *const weir_strategies[WEIR_STRATEGIES];
 
 #endif

@@ -54,8 +54,8 @@ static void finish(struct weir_state *state, const struct weir_step *step,
         weir_level_keep(state, step, bucket->level, verdict->reset_at_ns);
 }
 
-static int step_token(struct weir_state *state, const struct weir_step *step,
-                      struct weir_verdict *verdict) {
+int weir_token_bucket_step(struct weir_state *state, const struct weir_step *step,
+                           struct weir_verdict *verdict) {
     struct bucket bucket = look(state, step);
     weir_u128 after = bucket.level + weir_mul(step->cost, step->limit->period_ns);
     verdict->allowed = step->cost == 0 || (step->cost <= bucket.tokens && after <= bucket.size);
@@ -70,8 +70,8 @@ static int step_token(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-static int refund_token(struct weir_state *state, const struct weir_step *step,
-                        struct weir_verdict *verdict) {
+int weir_token_bucket_refund(struct weir_state *state, const struct weir_step *step,
+                             struct weir_verdict *verdict) {
     struct bucket bucket = look(state, step);
     weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
     bucket.level -= bucket.level < back ? bucket.level : back;
@@ -82,9 +82,14 @@ static int refund_token(struct weir_state *state, const struct weir_step *step,
     return 0;
 }
 
-const struct weir_strategy_ops weir_token_bucket = {
-    .name = "token-bucket",
-    .tag = "tb",
-    .step = step_token,
-    .refund = refund_token,
-};
+void weir_token_bucket_numbers(const struct weir_limit *limit, int64_t now_ns,
+                               struct weir_numbers *numbers) {
+    int64_t amount = limit->amount;
+    int64_t tokens = amount == 0 ? 0 : limit->burst ? limit->burst : amount;
+    (void)now_ns;
+    numbers->wide |= tokens > WEIR_DOUBLE_COUNT_MAX;
+    weir_level_numbers(limit, tokens, (weir_u128)(uint64_t)amount + 2 * (weir_u128)(uint64_t)tokens + 2,
+                       numbers);
+    if (limit->burst && amount)
+        weir_numbers_most(numbers, (weir_u128)(uint64_t)tokens + 1);
+}

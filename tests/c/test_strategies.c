@@ -468,7 +468,7 @@ static void test_two_checks_of_one_key_in_one_decision(void **state) {
                              .lines = &key.pool.lines};
     pool_begin(&key.pool);
     for (int i = 0; i < 20; i++) {
-        assert_int_equal(weir_moving_window.step(&key.state, &step, &verdict), 0);
+        assert_int_equal(weir_moving_window_step(&key.state, &step, &verdict), 0);
         assert_int_equal(verdict.remaining, 1000 - 599 - i - 1);
         step.now_ns += i % 2 ? 40 * SECOND / 1000 : 0;
     }

@@ -1,0 +1,57 @@
+/*
+ * The strategies: one row each. Everything that has a strategy's name, number or words takes them from here:
+ * enum weir_strategy, weir_strategy_name(), the names of counters on remote stores, the script for Redis,
+ * Python's weir._core.STRATEGIES, error texts, `weir check`, the tables of the manual.
+ *
+ *     X(CONSTANT, symbol, "name", "tag", packed as, shape, "what it does")
+ *
+ * CONSTANT   WEIR_CONSTANT in enum weir_strategy. Numbers are stored: a new row is the last one.
+ * symbol     the files src/strategy/<symbol>.c, with weir_<symbol>_step(), weir_<symbol>_refund() and
+ *            weir_<symbol>_numbers(), and src/strategy/<symbol>.lua. Without one of them, libweir does not build.
+ * name       what users write
+ * tag        two letters, in the names of counters on remote stores
+ * packed as  WORDS: the words of struct weir_state; LOG: a log of hits
+ * shape      how it is bounded and drawn; see enum weir_shape
+ * what …     a sentence. {requests}: "10 requests"; {period}: "1 minute"; {most}: the most requests that can fall
+ *            within one period; {tokens}: "20 tokens"; {every}: the time between two requests; {wait}: the
+ *            longest delay; {zone}: "Europe/Berlin"
+ */
+#ifndef WEIR_STRATEGIES_H
+#define WEIR_STRATEGIES_H
+
+/* clang-format off */
+#define WEIR_STRATEGY_ROWS(X)                                                                                   \
+    X(FIXED_WINDOW, fixed_window, "fixed-window", "fw", WORDS, OPENED,                                          \
+      "{requests} in a window of {period}, which opens with a client's first request and then starts anew. "    \
+      "Where two windows meet, {most} may fall within {period}.")                                               \
+    X(MOVING_WINDOW, moving_window, "moving-window", "mw", LOG, MOVING,                                         \
+      "Never more than {requests} within {period}, wherever it begins.")                                        \
+    X(SLIDING_WINDOW_COUNTER, sliding_window_counter, "sliding-window-counter", "sw", WORDS, WEIGHED,           \
+      "{requests} within {period}, reckoned from two counters: the hits of the clock's {period} before weigh "  \
+      "as much as they still overlap.")                                                                         \
+    X(TOKEN_BUCKET, token_bucket, "token-bucket", "tb", WORDS, BUCKET,                                          \
+      "A bucket of {tokens}; each request takes one, and one comes back every {every}.")                        \
+    X(LEAKY_BUCKET, leaky_bucket, "leaky-bucket", "lb", WORDS, QUEUE,                                           \
+      "Requests leave one every {every}. One whose turn comes within {wait} is let through with that delay, "   \
+      "another is denied.")
+/* clang-format on */
+
+enum weir_strategy {
+#define WEIR_STRATEGY_ENUM(constant, symbol, name, tag, packing, shape, words) WEIR_##constant,
+    WEIR_STRATEGY_ROWS(WEIR_STRATEGY_ENUM)
+#undef WEIR_STRATEGY_ENUM
+};
+
+/*
+ * What a strategy admits, as a curve: of amount N, period P and any half-open interval of length T.
+ */
+enum weir_shape {
+    WEIR_SHAPE_OPENED,  /* windows that a hit opens: N - 1 + N ceil(T / P) */
+    WEIR_SHAPE_MOVING,  /* any period: N ceil(T / P) */
+    WEIR_SHAPE_WEIGHED, /* windows of the clock, two of them weighed: at most N (ceil(T / P) + 1) */
+    WEIR_SHAPE_BUCKET,  /* a burst b, and the rate: ceil(b + N T / P) - 1 */
+    WEIR_SHAPE_QUEUE,   /* one by one at the rate, with a longest wait */
+    WEIR_SHAPE_ALIGNED, /* windows of the clock or the calendar: N (ceil(T / P) + 1) */
+};
+
+#endif

@@ -1,0 +1,25 @@
+-- Buckets: the time until which the key is kept, the time of the last look, the level then. The key lives up to
+-- a period longer than it must: most hits leave that time alone. Found: the level at `now`.
+--
+-- y: units drained in a µs; z: units of a hit; size: the level of a full bucket; slack: what a clock that stepped
+-- back may have found beyond it.
+if z == zero then malformed('units of a hit') end
+local level, gone, changed = zero, 0, false
+if value and zero < y then
+    local last
+    if wide then gone, last, level = big.read(value, 2, 1) else gone, last, level = take('<ddd', value) end
+    local most, some = size + slack, zero < level
+    if most < level then level, changed = most, true end
+    if last <= now then
+        local drained = y * (now - last)
+        level = drained < level and level - drained or zero
+    elseif some then
+        level = level + y * (last - now)
+    end
+    if most < level then level, changed = most, true end
+    changed = changed or some and level == zero
+end
+if charge < 0 then
+    local back = cost * z
+    level, changed = back < level and level - back or zero, true
+end
