@@ -10,10 +10,20 @@
  * has; and a sole empty identifier is written "%", since nothing at all stands for no identifier.
  *
  * A str, the bytes of its UTF-8, and an int and its digits are the same key, as in limits.
+ *
+ * Clients choose identifiers, and stores keep keys: no key is long, here or on a remote store. Of an
+ * identifier of more than 256 bytes, or a key of more than 4096, the key has the first bytes, "%#",
+ * which is no escape, and a strong hash of all of it.
  */
 #include "core.h"
+#include "digest.h"
 
 #include <string.h>
+
+#define IDENTIFIER_MAX 256           /* bytes, before they are escaped */
+#define PART_MAX (3 * IDENTIFIER_MAX) /* and after */
+#define JOINED_MAX 4096
+#define HEAD 64 /* bytes of a hashed one that stay readable */
 
 int core_key_within_bounds(size_t len) {
     if (len <= WEIR_KEY_MAX)
@@ -39,6 +49,32 @@ int core_key_grow(struct core_key *key, size_t more) {
     return 0;
 }
 
+/* How many of the first HEAD bytes make whole characters. */
+static size_t head_len(const char *text) {
+    size_t len = HEAD;
+    while (len > HEAD - 4 && ((unsigned char)text[len] & 0xC0) == 0x80)
+        len--;
+    return len;
+}
+
+/* Appends "%#" and the hash of `text`. */
+static int append_digest(struct core_key *key, const char *text, size_t len) {
+    char hex[WEIR_DIGEST_HEX];
+    weir_digest(text, len, hex);
+    return core_key_append(key, "%#", 2) < 0 ? -1 : core_key_append(key, hex, sizeof hex);
+}
+
+/* Bounds what stands in `key` from `start` on. */
+static int bound(struct core_key *key, size_t start, size_t most) {
+    size_t len = key->len - start;
+    if (len <= most)
+        return 0;
+    char hex[WEIR_DIGEST_HEX];
+    weir_digest(key->data + start, len, hex);
+    key->len = start + head_len(key->data + start);
+    return core_key_append(key, "%#", 2) < 0 ? -1 : core_key_append(key, hex, sizeof hex);
+}
+
 static inline bool must_escape(char c) {
     return c == '/' || c == '%';
 }
@@ -46,6 +82,10 @@ static inline bool must_escape(char c) {
 /* Appends text with "/" and "%" escaped, and bytes above 127, too, if `all`. */
 static int append_escaping(struct core_key *key, const char *text, size_t len, bool all) {
     static const char digits[] = "0123456789ABCDEF";
+    if (len > IDENTIFIER_MAX)
+        return append_escaping(key, text, head_len(text), all) < 0
+                   ? -1
+                   : append_digest(key, text, len);
     if (core_key_reserve(key, len * 3) < 0)
         return -1;
     char *out = key->data + key->len;
@@ -71,6 +111,8 @@ static inline uint64_t has_byte(uint64_t word, uint64_t bytes) {
 
 /* Appends text of which most has nothing to escape: copies eight bytes at a time until one has. */
 static inline int append_text(struct core_key *key, const char *text, size_t len) {
+    if (len > IDENTIFIER_MAX)
+        return append_escaping(key, text, len, false);
     if (core_key_reserve(key, len) < 0)
         return -1;
     char *out = key->data + key->len;
@@ -182,7 +224,10 @@ int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_
     }
     if (count == 1 && key->len == start)
         return core_key_append(key, "%", 1);
-    return 0;
+    int rc = bound(key, start, JOINED_MAX);
+    if (key->first > key->len)
+        key->first = key->len;
+    return rc;
 }
 
 int core_key_join(struct core_key *key, const struct core_limit *limit,
@@ -197,9 +242,27 @@ int core_key_join(struct core_key *key, const struct core_limit *limit,
     return core_key_identifiers(key, identifiers, count);
 }
 
+/* Appends a joined key of which no part, and which itself is not too long. */
+static int append_joined(struct core_key *key, const char *text, size_t len) {
+    size_t start = key->len;
+    if (len <= PART_MAX)
+        return core_key_append(key, text, len);
+    if (len > 64 * JOINED_MAX) /* not to be copied first */
+        return core_key_append(key, text, head_len(text)) < 0 ? -1 : append_digest(key, text, len);
+    for (const char *end = text + len, *at = text; at <= end; at++) {
+        const char *slash = at < end ? memchr(at, '/', (size_t)(end - at)) : NULL;
+        size_t part = key->len, part_len = (size_t)((slash ? slash : end) - at);
+        if (core_key_append(key, at, part_len) < 0 || bound(key, part, PART_MAX) < 0 ||
+            (slash && core_key_append(key, "/", 1) < 0))
+            return -1;
+        at += part_len;
+    }
+    return bound(key, start, JOINED_MAX);
+}
+
 int core_key_joined(struct core_key *key, PyObject *joined) {
     if (PyBytes_Check(joined))
-        return core_key_append(key, PyBytes_AS_STRING(joined), (size_t)PyBytes_GET_SIZE(joined));
+        return append_joined(key, PyBytes_AS_STRING(joined), (size_t)PyBytes_GET_SIZE(joined));
     if (!PyUnicode_Check(joined)) {
         PyErr_Format(PyExc_TypeError, "a key must be str or bytes, not %.100s",
                      Py_TYPE(joined)->tp_name);
@@ -207,7 +270,7 @@ int core_key_joined(struct core_key *key, PyObject *joined) {
     }
     Py_ssize_t len;
     const char *utf8 = PyUnicode_AsUTF8AndSize(joined, &len);
-    return utf8 ? core_key_append(key, utf8, (size_t)len) : append_surrogates(key, joined);
+    return utf8 ? append_joined(key, utf8, (size_t)len) : append_surrogates(key, joined);
 }
 
 int core_key_mark(struct core_key *key, const struct core_table *table) {

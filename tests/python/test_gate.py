@@ -196,10 +196,14 @@ def test_what_a_gate_is_not_made_of(looked: Any, counted: Any, error: type[Excep
         Gate(Table("memory://?keys=1000"), looked, counted, "", "slot", None)
 
 
-def test_a_key_that_is_too_long() -> None:
-    gate = Gate(Table("memory://?keys=1000"), [], [(MINUTE, "/m", 1, 0)], "", "slot", None)
-    with pytest.raises(ValueError, match="longer than"):
-        gate.ask("x" * (17 << 20))
+def test_a_key_that_is_long_is_hashed() -> None:
+    table = Table("memory://?keys=1000")
+    gate = Gate(table, [], [(MINUTE, "/m", 1, 0)], "", "slot", None)
+    gate.ask("x" * (17 << 20))
+    remaining = gate.ask("x" * (17 << 20))[0].remaining
+    key = join_key("x" * (17 << 20), "m")
+    assert len(key) < 300
+    assert table.decide([MINUTE], key, None, TEST)[0].remaining == remaining
 
 
 def test_a_gate_and_its_check_are_collected() -> None:
