@@ -22,6 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImportError:
         sys.stderr.write("weir: the command line needs click: pip install 'weir[cli]'\n")
         raise SystemExit(2) from None
-    from ._app import run
+    from .main import run
 
     run(arguments)

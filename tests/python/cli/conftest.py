@@ -12,7 +12,7 @@ from typing import Any
 import click.testing
 import pytest
 
-from weir.cli._app import cli
+from weir.cli.main import cli
 
 Weir = Callable[..., click.testing.Result]
 

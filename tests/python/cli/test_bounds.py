@@ -8,7 +8,7 @@ import random
 import pytest
 
 import weir
-from weir.cli import _bounds as bounds
+from weir.cli import bounds
 
 TICK = 1e-6
 START = 1_800_000_000.0

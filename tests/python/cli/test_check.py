@@ -14,8 +14,7 @@ import click.testing
 import pytest
 
 import weir as package
-from weir.cli._app import cli
-from weir.cli._errors import (
+from weir.cli.errors import (
     AWAY,
     EXIT_CODES,
     FINE,
@@ -24,6 +23,7 @@ from weir.cli._errors import (
     UNREADABLE,
     WARNED,
 )
+from weir.cli.main import cli
 
 Weir = Callable[..., click.testing.Result]
 

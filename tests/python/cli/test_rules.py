@@ -14,7 +14,7 @@ import click.testing
 import pytest
 
 import weir as package
-from weir.cli._words import parse_duration
+from weir.cli.words import parse_duration
 
 Weir = Callable[..., click.testing.Result]
 

@@ -22,8 +22,9 @@ import click.testing
 import pytest
 
 import weir as package
-from weir.cli import _logs as logs
-from weir.cli._replay import COLUMNS, REORDER, Replay, Timeline, in_order
+from weir.cli import times
+from weir.cli.simulate import formats, reader
+from weir.cli.simulate.replay import COLUMNS, REORDER, Replay, Timeline, in_order
 
 Weir = Callable[..., click.testing.Result]
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -230,13 +231,13 @@ def test_the_order_of_lines_does_not_matter_within_reach(weir_json: Any) -> None
 
 
 def test_what_comes_too_late_is_counted_as_of_the_latest_moment() -> None:
-    records = [logs.Record(START + i, "a") for i in range(REORDER + 5)]
-    records.append(logs.Record(START, "late"))
+    records = [formats.Record(START + i, "a") for i in range(REORDER + 5)]
+    records.append(formats.Record(START, "late"))
     ordered = list(in_order(records))
     times = [record.time for record, _ in ordered]
     assert times == sorted(times)
     assert [(record, late) for record, late in ordered if record.key == "late"] == [
-        (logs.Record(START + 4, "late"), True)
+        (formats.Record(START + 4, "late"), True)
     ]
     assert sum(late for _, late in ordered) == 1
 
@@ -308,8 +309,13 @@ def test_memory_is_bounded() -> None:
     def peak(lines: int) -> int:
         replay = Replay("fixed-window", package.parse_many("3/minute"), 2000)
         tracemalloc.start()
-        reader = logs.Reader(io.BufferedReader(Endless(lines)), None, [], None)  # type: ignore[arg-type]
-        for record, _ in in_order(reader):
+        opened = reader.Reader(
+            io.BufferedReader(Endless(lines)),
+            None,
+            [],
+            None,  # type: ignore[arg-type]
+        )
+        for record, _ in in_order(opened):
             replay.ask(record)
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -321,7 +327,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_line_without_end_is_one_bad_line(weir_json: Any) -> None:
-    log = PLAIN + "x" * (3 * logs.LINE_MAX) + "\n" + f"{START + 70} " + "k" * 2000 + "\n" + PLAIN
+    log = PLAIN + "x" * (3 * reader.LINE_MAX) + "\n" + f"{START + 70} " + "k" * 2000 + "\n" + PLAIN
     answer = weir_json("simulate", "3/minute", input=log, code=1)
     assert [bad["line"] for bad in answer["bad_examples"]] == [7, 8]
     assert "longer than" in answer["bad_examples"][0]["reason"]
@@ -329,7 +335,7 @@ def test_a_line_without_end_is_one_bad_line(weir_json: Any) -> None:
 
 
 def test_progress_is_told_on_standard_error(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weir.cli.simulate.PROGRESS", (0.0, 0.0))
+    monkeypatch.setattr("weir.cli.commands.simulate.PROGRESS", (0.0, 0.0))
     log = "".join(f"{START + t} me\n" for t in range(9000))
     loud = weir("simulate", "3/minute", input=log)
     assert re.search(r"weir: [\d,]+ lines read", loud.stderr)
@@ -340,7 +346,7 @@ def test_progress_is_told_on_standard_error(weir: Weir, monkeypatch: pytest.Monk
 def test_no_line_breaks_a_parser(seed: int) -> None:
     chance = random.Random(seed)
     samples = [line for text in FORMATS.values() for line in text.splitlines()]
-    parsers = [make([], None) for make in logs.FORMATS.values()]
+    parsers = [make([], None) for make in formats.FORMATS.values()]
     for _ in range(5000):
         line = list(chance.choice(samples))
         for _ in range(chance.randint(1, 6)):
@@ -351,9 +357,9 @@ def test_no_line_breaks_a_parser(seed: int) -> None:
         for parser in parsers:
             try:
                 record = parser("".join(line).strip())
-            except logs.LineError:
+            except times.LineError:
                 continue
-            assert record is None or 0 <= record.time < logs.LATEST, f"seed {seed}: {line}"
+            assert record is None or 0 <= record.time < times.LATEST, f"seed {seed}: {line}"
 
 
 @pytest.mark.parametrize(
@@ -375,7 +381,7 @@ def test_no_line_breaks_a_parser(seed: int) -> None:
     ],
 )
 def test_times(text: str, seconds: float) -> None:
-    assert logs.parse_time(text) == seconds
+    assert times.parse_time(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -383,8 +389,8 @@ def test_times(text: str, seconds: float) -> None:
              "99999999999999999999", "2200-01-01T00:00:00Z", "2027-01-15T00:00:00+99:99", "²"]
 )  # fmt: skip
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(logs.LineError):
-        logs.parse_time(text)
+    with pytest.raises(times.LineError):
+        times.parse_time(text)
 
 
 def test_a_timeline_keeps_its_sums_while_intervals_grow() -> None:

@@ -25,7 +25,7 @@ import pytest
 
 import weir as package
 from weir import _auto
-from weir.cli import _found as found
+from weir.cli import discover as found
 
 Weir = Callable[..., click.testing.Result]
 
@@ -68,7 +68,7 @@ def ask(table: package.Table, client: str, times: int = 1) -> None:
         ("shm://test-cli-nobody-made-it", 3, "weir tables"),
         ("file:///nowhere/at/all", 3, "there is no table"),
         ("memory://", 4, "shm://name"),
-        ("orders", 2, "is no URI"),
+        ("orders", 2, "is not a URI"),
         ("ftp://orders", 2, "one of shm://"),
         ("shm://", 2, "needs a name"),
     ],
@@ -102,7 +102,7 @@ def servers(monkeypatch: pytest.MonkeyPatch, *running: str) -> None:
             for i, uri in enumerate(running)
         ] + [found.Found("old", None, "", 0, 0.0, True, True)]
 
-    monkeypatch.setattr("weir.cli._stores.tables", tables)
+    monkeypatch.setattr("weir.cli.open_store.tables", tables)
 
 
 def test_the_only_servers_table_is_meant(
@@ -132,14 +132,14 @@ def test_without_a_server_it_says_what_to_write(
 
 def test_tables_of_another_user_are_told_of(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
     servers(monkeypatch)
-    monkeypatch.setattr("weir.cli._stores.others", lambda: ["www-data"])
+    monkeypatch.setattr("weir.cli.open_store.other_users", lambda: ["www-data"])
     assert "sudo -u www-data weir" in weir("top", "--once").stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 def test_whose_a_table_is(store: str, table: package.Table) -> None:
     os.chown(SHM / f"weir.{store.removeprefix('shm://')}", 33, 33)
-    assert found.others()
+    assert found.other_users()
     assert store not in [one.uri for one in found.tables()]
 
 
@@ -511,7 +511,7 @@ def test_a_table_whose_server_has_gone_is_said_to_be_removed(
     weir: Weir, weir_json: Any, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert weir_json("top", "-s", store)["health"]["removed"] is False
-    monkeypatch.setattr("weir.cli.top.time.sleep", lambda _: package.unlink(store))
+    monkeypatch.setattr("weir.cli.commands.top.time.sleep", lambda _: package.unlink(store))
     assert "its server has ended" in weir("top", "--once", "-s", store).stdout
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 
-from .._core import HIT, Limit, Table
-from ..errors import TableError
-from ._errors import Unreadable
-from ._logs import Record
+from ..._core import HIT, Limit, Table
+from ...errors import TableError
+from ..errors import Unreadable
+from .formats import Record
 
 #: Requests that may wait until an earlier one has come.
 REORDER = 10_000

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .._core import Table
-from ..errors import WeirError
-from ._app import cli, json_option
-from ._found import Found, tables
-from ._print import Cell, hint, say_json, table
-from ._words import count, iso, shown, span
+import click
+
+from ..._core import Table
+from ...errors import WeirError
+from ..discover import Found, tables
+from ..options import json_option
+from ..output import Cell, hint, say_json, table
+from ..words import count, iso, shown, span
 
 
 def _contents(found: Found) -> tuple[dict[str, int], str]:
@@ -24,7 +26,7 @@ def _contents(found: Found) -> tuple[dict[str, int], str]:
         return {}, str(error).removeprefix(f"{found.uri}: ")
 
 
-@cli.command("tables")
+@click.command("tables")
 @json_option
 def list_tables(as_json: bool) -> None:
     """List this user's tables in shared memory, with the server that uses each."""

@@ -6,46 +6,24 @@ import json
 import re
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ._app import cli
-from ._errors import WARNED, Unreadable
-from ._logs import LineError, parse_time
-from ._print import Cell, hint, say, say_json, table
-from ._stores import Ruled, Store, answering, opened, store_options
-from ._words import iso, moment, parse_duration, shown, some
-from .clients import rule_json
-
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[float]
-else:
-    _ParamType = click.ParamType
+from ..errors import WARNED, Unreadable
+from ..open_store import opened
+from ..options import Duration, seconds_of, store_options
+from ..output import Cell, hint, say, say_json, table
+from ..rule_text import rule_json
+from ..store import Rule, Store, answering
+from ..times import LineError, parse_time
+from ..words import iso, moment, shown, some
 
 #: Rules in a file, and its bytes, at most.
 LOAD_MAX = 1_000_000
 LOAD_BYTES = 256 << 20
 
 KINDS = ("block", "allow")
-
-
-class Duration(_ParamType):
-    """``90s``, ``15m``, ``1h``, ``7d`` or ``for good``; in seconds, infinite for good."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        try:
-            return _seconds(value) if isinstance(value, str) else float(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def _seconds(text: str) -> float:
-    """A duration; raises ValueError."""
-    seconds = parse_duration(text)
-    return float("inf") if seconds is None else seconds
 
 
 def until(seconds: float, now: float) -> float | None:
@@ -78,7 +56,7 @@ _FOR = click.option(
 )  # fmt: skip
 
 
-@cli.command()
+@click.command()
 @click.argument("key")
 @_FOR
 @store_options
@@ -94,7 +72,7 @@ def block(
     _set(context, "block", key, seconds, store_uri, as_json)
 
 
-@cli.command()
+@click.command()
 @click.argument("key")
 @_FOR
 @store_options
@@ -109,7 +87,7 @@ def allow(
     _set(context, "allow", key, seconds, store_uri, as_json)
 
 
-@cli.command()
+@click.command()
 @click.argument("key")
 @store_options
 @click.pass_context
@@ -144,7 +122,7 @@ _HASH = re.compile(r"#[0-9a-f]{16}(?!\S)", re.ASCII)
 def _end(text: str, now: float) -> float | None:
     """A duration, or a moment that is to come."""
     try:
-        return until(_seconds(text), now)
+        return until(seconds_of(text), now)
     except ValueError as error:
         try:
             end = parse_time(text)
@@ -224,7 +202,7 @@ def _lines(name: str) -> list[str]:
     return str(data, "utf-8-sig", "backslashreplace").splitlines()
 
 
-def _rule_row(rule: Ruled) -> list[Cell]:
+def _rule_row(rule: Rule) -> list[Cell]:
     return [
         (rule.kind, "bad" if rule.kind == "block" else "good"),
         shown(rule.client),
@@ -233,7 +211,7 @@ def _rule_row(rule: Ruled) -> list[Cell]:
     ]
 
 
-@cli.command("rules")
+@click.command("rules")
 @click.option("--load", "file", type=click.Path(allow_dash=True), metavar="FILE",
               help="Set the rules of a file (-: standard input), all of them or none.")  # fmt: skip
 @click.option(

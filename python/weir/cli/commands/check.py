@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import click
 
-from .._core import Limit
-from . import _bounds as bounds
-from ._app import cli, json_option
-from ._errors import WARNED
-from ._limits import read_limits, strategy_choice, with_strategy
-from ._print import say, say_json
-from ._words import about, period, some, span
+from ..._core import Limit
+from .. import bounds
+from ..errors import WARNED
+from ..limit_text import normalized, read_limits, with_strategy
+from ..options import json_option, strategy_choice
+from ..output import say, say_json
+from ..words import about, period, some, span
 
 DAY = 86400
 
@@ -168,15 +168,10 @@ def described(limit: Limit) -> dict[str, object]:
     }
 
 
-def normalized(limits: Sequence[Limit]) -> str:
-    """The text that reads back as the same limits."""
-    return "; ".join(map(str, limits))
-
-
 # -------------------------------------------------------------------------------------- command
 
 
-@cli.command()
+@click.command()
 @click.argument("limits")
 @click.option("--strategy", type=strategy_choice, help="of limits that have none of their own")
 @click.option("--max-delay", type=float, metavar="SECONDS", help="of leaky buckets")

@@ -1,4 +1,4 @@
-"""Logs: who asked when, from the lines of a file.
+"""Log formats: the time and the key of a request, from one line.
 
 ==========  ========================================================================================
 plain       ``TIME KEY``; the key is the rest of the line
@@ -7,8 +7,8 @@ json        an object a line
 access      nginx's and Apache's common and combined logs
 ==========  ========================================================================================
 
-A time is seconds since the epoch (or ms, µs, ns, told by their size) or ISO 8601, in UTC unless it
-names its zone. Nothing is kept of a file but the line at hand, whose length is bounded.
+A time is seconds since the epoch (or ms, µs, ns, recognized by their size) or ISO 8601, in UTC
+unless it names its zone.
 """
 
 from __future__ import annotations
@@ -16,23 +16,16 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from .._core import join_key
-from ._errors import Unreadable
-from ._words import shown
+from ..._core import join_key
+from ..errors import Unreadable
+from ..times import LineError, leading_time, parse_time
+from ..words import shown
 
-#: Bytes of a line, and of a key, at most.
-LINE_MAX = 65536
+#: Characters of a key, at most.
 KEY_MAX = 1024
-
-#: Lines looked at to tell the format.
-SAMPLE = 50
-
-#: Latest moment that can be decided, in seconds since the epoch.
-LATEST = 2**62 / 1e9
 
 
 class Record(NamedTuple):
@@ -42,92 +35,7 @@ class Record(NamedTuple):
     key: str
 
 
-class Bad(NamedTuple):
-    """A line that cannot be read."""
-
-    line: int
-    reason: str
-    text: str
-
-
-class LineError(ValueError):
-    """Why a line cannot be read."""
-
-
-Parser = Callable[[str], Record | None]  # None: a line that is no request, such as a headline
-
-# ----------------------------------------------------------------------------------------- times
-
-_NUMBER = re.compile(r"\d{1,19}(?:\.\d{1,12})?", re.ASCII)
-_ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?"
-    r" ?(Z|UTC|[+-]\d\d(?::?\d\d)?)?",
-    re.ASCII | re.IGNORECASE,
-)
-_CLF = re.compile(r"(\d\d)/(\w{3})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})", re.ASCII)
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
-    )
-}
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-def _zone(text: str | None) -> timezone:
-    if text is None or text[0] not in "+-":
-        return timezone.utc
-    digits = text[1:].replace(":", "")
-    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:] or 0))
-    return timezone(-offset if text[0] == "-" else offset)
-
-
-def _iso_time(match: re.Match[str]) -> float:
-    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
-    try:
-        when = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_zone(match[8]))
-    except ValueError as error:
-        raise LineError(f"no such moment: {error}") from None
-    micros = int((match[7] or "").ljust(6, "0")[:6])
-    # In whole microseconds, of which a float holds those of our centuries.
-    return ((when - _EPOCH) // timedelta(microseconds=1) + micros) / 1e6
-
-
-def _from_clf(text: str) -> str:
-    """``21/Nov/2026:10:00:00 +0000`` as ISO 8601; any other text as it is."""
-    match = _CLF.fullmatch(text)
-    if match is None or match[2] not in _MONTHS:
-        return text
-    day, month, year, clock, zone = match.groups()
-    return f"{year}-{_MONTHS[month]:02}-{day}T{clock}{zone}"
-
-
-def _whole(number: int) -> float:
-    """Seconds, or ms, µs or ns by their size: seconds beyond the year 5138 are none."""
-    for size in (10**9, 10**6, 10**3):
-        if number >= size * 10**8:
-            return number / size
-    return float(number)
-
-
-def parse_time(text: str) -> float:
-    """Seconds since the epoch; raises :class:`LineError`.
-
-    >>> parse_time("1800000000.5"), parse_time("2027-01-15T08:00:00.5Z")
-    (1800000000.5, 1800000000.5)
-    >>> parse_time("1800000000500"), parse_time("2027-01-15 09:00:00,5 +0100")
-    (1800000000.5, 1800000000.5)
-    """
-    if _NUMBER.fullmatch(text):
-        seconds = float(text) if "." in text else _whole(int(text))
-    else:
-        match = _ISO.fullmatch(_from_clf(text))
-        if match is None:
-            raise LineError(f"{shown(text, 40)!r} is no time")
-        seconds = _iso_time(match)
-    if not 0 <= seconds < LATEST:
-        raise LineError("only moments from 1970 to 2116 can be decided")
-    return seconds
+Parser = Callable[[str], Record | None]  # None: not a request, such as a line of column names
 
 
 def checked_key(text: str) -> str:
@@ -163,21 +71,12 @@ def plain(columns: Sequence[str], time_column: str | None) -> Parser:
             raise LineError("a line is TIME KEY, this one has one word")
         first, rest = words
         if len(first) == 10 and first[4] == "-":  # 2026-11-21 10:00:00 +0100 KEY
-            match = _ISO.match(f"{first} {rest}")
-            if match is not None:
-                key = f"{first} {rest}"[match.end() :]
-                if key[:1].isspace():
-                    return Record(_iso_or_error(match), checked_key(key.strip()))
+            leading = leading_time(f"{first} {rest}")
+            if leading is not None:
+                return Record(leading[0], checked_key(leading[1]))
         return Record(parse_time(first), checked_key(rest.strip()))
 
     return parse
-
-
-def _iso_or_error(match: re.Match[str]) -> float:
-    seconds = _iso_time(match)
-    if not 0 <= seconds < LATEST:
-        raise LineError("only moments from 1970 to 2116 can be decided")
-    return seconds
 
 
 _TIME_NAMES = ("time", "timestamp", "@timestamp", "ts", "datetime", "date", "when", "time_iso8601",
@@ -355,105 +254,3 @@ FORMATS: dict[str, Callable[[Sequence[str], str | None], Parser]] = {
     "csv": _Csv,
     "plain": plain,
 }
-
-# ----------------------------------------------------------------------------------------- lines
-
-
-def lines_of(file: BinaryIO) -> Iterator[tuple[int, str | None, int]]:
-    """Number, text and bytes of each line that is not empty; ``None`` for one that is too long."""
-    number = 0
-    while True:
-        line = file.readline(LINE_MAX + 1)
-        if not line:
-            return
-        number += 1
-        size = len(line)
-        if size > LINE_MAX and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LINE_MAX)
-                size += len(line)
-            yield number, None, size
-            continue
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8", "backslashreplace").strip()
-        if text and not text.startswith("#"):
-            yield number, text, size
-
-
-def detect(sample: Sequence[str], columns: Sequence[str], time_column: str | None) -> str:
-    """The format that reads most of these lines; ends the command if none reads any."""
-    best, most, refusals = "", 0, []
-    for name, make in FORMATS.items():
-        good, first = 0, ""
-        try:
-            parser = make(columns, time_column)
-            for line in sample:
-                try:
-                    good += parser(line) is not None
-                except LineError as error:
-                    first = first or str(error)
-        except Unreadable as error:
-            first = error.message
-        refusals.append(f"    as {name}: {first}")
-        if good > most:
-            best, most = name, good
-    if not best:
-        raise Unreadable(
-            "cannot tell the format of the log; give --format. Its first line is\n"
-            f"    {shown(sample[0], 90) if sample else '(there is none)'}\n" + "\n".join(refusals)
-        )
-    return best
-
-
-class Reader:
-    """The requests of a log, one by one; bad lines are counted and the first of them kept.
-
-    KEEP: how many bad lines are kept.
-    """
-
-    KEEP = 10
-
-    def __init__(
-        self, file: BinaryIO, form: str | None, columns: Sequence[str], time_column: str | None
-    ) -> None:
-        self.lines = 0
-        self.bytes = 0
-        self.bad = 0
-        self.examples: list[Bad] = []
-        self._rest = lines_of(file)
-        self._sample: list[tuple[int, str | None, int]] = []
-        for line in self._rest:
-            self._sample.append(line)
-            if len(self._sample) >= SAMPLE:
-                break
-        texts = [text for _, text, _ in self._sample if text is not None]
-        self.empty = not self._sample
-        if self.empty:
-            self.format = form or "plain"
-        else:
-            self.format = form or detect(texts, columns, time_column)
-        self._parser = FORMATS[self.format](columns, time_column)
-
-    def _all(self) -> Iterator[tuple[int, str | None, int]]:
-        yield from self._sample
-        self._sample = []
-        yield from self._rest
-
-    def _refuse(self, number: int, reason: str, text: str) -> None:
-        self.bad += 1
-        if len(self.examples) < self.KEEP:
-            self.examples.append(Bad(number, reason, shown(text, 80)))
-
-    def __iter__(self) -> Iterator[Record]:
-        for number, text, size in self._all():
-            self.lines += 1
-            self.bytes += size
-            if text is None:
-                self._refuse(number, f"longer than {LINE_MAX:,} bytes", "")
-                continue
-            try:
-                record = self._parser(text)
-            except LineError as error:
-                self._refuse(number, str(error), text)
-                continue
-            if record is not None:
-                yield record

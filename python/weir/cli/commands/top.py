@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..errors import WeirError
-from ._app import cli
-from ._errors import Unreadable
-from ._print import NEED_RICH, Cell, has_rich, is_terminal, say, say_json, table
-from ._stores import Counted, Seen, Store, answering, opened, store_options, without_password
-from ._words import count, iso, moment, shown, span
+from ..._text import hide_password
+from ...errors import WeirError
+from ..errors import Unreadable
+from ..open_store import opened
+from ..options import store_options
+from ..output import NEED_RICH, Cell, has_rich, is_terminal, say, say_json, table
+from ..store import Heavy, LimitCounts, Store, answering
+from ..words import count, iso, moment, shown, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,8 +39,8 @@ class Look(NamedTuple):
 
     at: float  # monotonic
     now: float
-    counts: list[Counted]
-    clients: dict[tuple[str, str], Seen]
+    counts: list[LimitCounts]
+    clients: dict[tuple[str, str], Heavy]
     health: dict[str, Any]
 
 
@@ -265,7 +267,7 @@ def _drawn(snapshot: Snapshot, height: int, problem: str = "") -> RenderableType
     from rich.console import Group
     from rich.text import Text
 
-    from ._print import numeric, rich_table
+    from ..output import numeric, rich_table
 
     parts: list[RenderableType] = [Text(_heading(snapshot), "bold")]
     for title, columns, rows in sections(_fitting(snapshot, height)):
@@ -282,7 +284,7 @@ def _drawn(snapshot: Snapshot, height: int, problem: str = "") -> RenderableType
 
 def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapshot]:
     """A function that waits for the interval and tells what happened in it."""
-    name = without_password(store.uri)
+    name = hide_password(store.uri)
     last = look(store)
 
     def after_interval() -> Snapshot:
@@ -294,7 +296,7 @@ def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapsho
     return after_interval
 
 
-@cli.command()
+@click.command()
 @click.option("--once", is_flag=True, help="Print once and end.")
 @click.option("--interval", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
               help="Between two looks; default 1. With --json: go on, a line each.")  # fmt: skip
@@ -342,7 +344,7 @@ def _watch(store: Store, most: int, interval: float) -> None:
 
     console = Console()
     first = look(store)
-    snapshot = between(without_password(store.uri), first, first, most)
+    snapshot = between(hide_password(store.uri), first, first, most)
     after_interval = _snapshots(store, most, interval)
     drawn = _drawn(snapshot, console.height)
     with Live(drawn, console=console, screen=True, auto_refresh=False) as view:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from html import escape
 
-from ._print import styled
-from ._replay import Replay, Timeline
-from ._words import count, span
+from ..output import styled
+from ..words import count, span
+from .replay import Replay, Timeline
 
 #: Marks of a row that is all admitted, all denied; and where the output is ASCII.
 _MARKS = ("█", "░")

@@ -12,15 +12,16 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from .._core import Table, parse
+from .._core import Heavy, LimitCounts, Rule, Table, parse
 from .._meters import StoreMeters
 from .._watched import FORGET, name_of
 from ..boards import Boards, snapshot
 from ..errors import ConfigurationError, ParseError, StorageError
 from ..storage import storage_from_string
-from ._errors import Unable, Unreadable
-from ._found import tables
-from ._stores import By, Counted, Counter, Ruled, Seen, Store
+from .discover import tables
+from .errors import Unable, Unreadable
+from .local import set_rule
+from .store import By, Counter, Store
 
 
 class RemoteStore(Store):
@@ -63,26 +64,26 @@ class RemoteStore(Store):
 
     # -- what the boards tell
 
-    def counts(self) -> list[Counted]:
+    def counts(self) -> list[LimitCounts]:
         sums: dict[str, list[int]] = {}
         for host in self._hosts():
             for limit, *numbers in _rows(host.get("counts"), str, int, int, int, int):
                 there = sums.setdefault(limit, [0, 0, 0, 0])
                 sums[limit] = [a + b for a, b in zip(there, numbers, strict=True)]
-        return [Counted(limit, *numbers) for limit, numbers in sums.items()]
+        return [LimitCounts(limit, *numbers) for limit, numbers in sums.items()]
 
-    def heaviest(self, by: By, count: int) -> list[Seen]:
-        found: dict[tuple[str, str], Seen] = {}
+    def heaviest(self, by: By, count: int) -> list[Heavy]:
+        found: dict[tuple[str, str], Heavy] = {}
         for host in self._hosts():
             listed = host.get("heaviest")
             rows = listed.get(by) if isinstance(listed, dict) else None
             for row in _rows(rows, str, str, int, int, int, float):
-                seen = Seen(*row)
+                seen = Heavy(*row)
                 old = found.get(seen[:2])
                 if old is not None:
                     last = max(seen.last, old.last)
                     sums = (a + b for a, b in zip(seen[2:5], old[2:5], strict=True))
-                    seen = Seen(seen.client, seen.limit, *sums, last)  # type: ignore[call-arg]
+                    seen = Heavy(seen.client, seen.limit, *sums, last)  # type: ignore[call-arg]
                 found[seen[:2]] = seen
         return sorted(found.values(), key=lambda seen: -getattr(seen, by))[:count]
 
@@ -134,7 +135,7 @@ class RemoteStore(Store):
         if self.boards is not None:
             self.boards.set_rule(client, kind, until)
         for table in self.local if self.boards is not None else self._need_boards():
-            (table.block if kind == "block" else table.allow)(client, until)
+            set_rule(table, client, kind, until)
 
     def load_rules(self, rules: list[tuple[str, str, float | None]]) -> int:
         if self.boards is not None:
@@ -152,15 +153,14 @@ class RemoteStore(Store):
             removed.append(self.boards.remove_rule(client))
         return any(removed)
 
-    def rules(self) -> list[Ruled]:
+    def rules(self) -> list[Rule]:
         if self.boards is not None:
-            return [Ruled(*rule) for rule in self.boards.rules()]
-        return [Ruled(*rule) for rule in self._need_boards()[0].rules()]
+            return [Rule(*rule) for rule in self.boards.rules()]  # type: ignore[arg-type]
+        return self._need_boards()[0].rules()
 
-    def rule_of(self, client: str) -> Ruled | None:
+    def rule_of(self, client: str) -> Rule | None:
         if self.boards is None:
-            rule = self._need_boards()[0].rule_of(client)
-            return None if rule is None else Ruled(*rule)
+            return self._need_boards()[0].rule_of(client)
         rules = self.boards.rules()
         if not rules:
             return None
@@ -170,7 +170,7 @@ class RemoteStore(Store):
         since = {rule.client: rule.since for rule in rules}
         if holds is None:
             return None
-        return Ruled(holds.client, holds.kind, since.get(holds.client, holds.since), holds.until)
+        return Rule(holds.client, holds.kind, since.get(holds.client, holds.since), holds.until)
 
 
 def _rows(value: Any, *kinds: type) -> Iterator[Any]:

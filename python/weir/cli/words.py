@@ -8,6 +8,8 @@ import time
 from datetime import datetime, timezone
 from fractions import Fraction
 
+from .._text import printable
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
@@ -39,14 +41,9 @@ def parse_duration(text: str) -> float | None:
     return seconds
 
 
-def shown(text: str, most: int = 60) -> str:
-    """A text of anybody's, fit for a terminal: nothing that moves the cursor, and not too long.
-
-    >>> shown("a" + chr(27) + "[2J")
-    'a\\\\x1b[2J'
-    """
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return safe if len(safe) <= most else safe[: most - 1] + "…"
+def shown(text: object, most: int = 60) -> str:
+    """A text from elsewhere, fit for a terminal; see :func:`weir._text.printable`."""
+    return printable(text, most)
 
 
 def count(number: float) -> str:

@@ -13,17 +13,17 @@ from typing import Any, BinaryIO, cast
 
 import click
 
-from .._core import CHECKS_MAX, Limit
-from . import _picture as picture
-from ._app import cli, json_option
-from ._bounds import same_counter
-from ._errors import WARNED, Unreadable
-from ._limits import read_limits, strategy_choice, with_strategy
-from ._logs import FORMATS, Reader
-from ._print import Cell, hint, say, say_json, table
-from ._replay import Client, Replay, in_order
-from ._words import count, iso, moment, shown, some, span
-from .check import normalized
+from ..._core import CHECKS_MAX, Limit
+from ..bounds import same_counter
+from ..errors import WARNED, Unreadable
+from ..limit_text import normalized, read_limits, with_strategy
+from ..options import json_option, strategy_choice
+from ..output import Cell, hint, say, say_json, table
+from ..simulate import picture
+from ..simulate.formats import FORMATS
+from ..simulate.reader import Reader
+from ..simulate.replay import Client, Replay, in_order
+from ..words import count, iso, moment, shown, some, span
 
 #: Seconds between two lines of progress, on a terminal and elsewhere.
 PROGRESS = (0.5, 10.0)
@@ -69,7 +69,7 @@ class Progress:
             click.echo("\r" + " " * 60 + "\r", err=True, nl=False)
 
 
-@cli.command()
+@click.command()
 @click.argument("limits")
 @click.argument("file", default="-")
 @click.option(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import click
+from collections.abc import Sequence
 
 from .._core import Limit, parse_many
 from ..errors import ParseError
-from ..strategies import STRATEGIES
-from ._errors import Unreadable
-from ._words import shown
+from .errors import Unreadable
+from .words import shown
 
 #: Characters shown on each side of the place that cannot be read.
 _AROUND = 34
-
-strategy_choice = click.Choice(list(STRATEGIES))
 
 
 def read_limits(text: str) -> list[Limit]:
@@ -52,3 +49,8 @@ def with_strategy(limit: Limit, strategy: str | None, max_delay: float | None = 
         except ValueError as error:
             raise Unreadable(f"--max-delay: {error}") from None
     return limit
+
+
+def normalized(limits: Sequence[Limit]) -> str:
+    """The text that reads back as the same limits."""
+    return "; ".join(map(str, limits))

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import click
 
-from ._app import Command, cli
-from ._bounds import strategy_of
-from ._errors import WARNED, Unreadable
-from ._limits import read_limits, strategy_choice, with_strategy
-from ._print import Cell, hint, say, say_json, table
-from ._stores import By, Counter, Ruled, Seen, Store, answering, is_hash, opened, store_options
-from ._words import count, iso, moment, shown, some, span
+from ..bounds import strategy_of
+from ..errors import WARNED, Unreadable
+from ..limit_text import read_limits, with_strategy
+from ..open_store import opened
+from ..options import limit_options, store_options
+from ..output import Cell, hint, say, say_json, table
+from ..rule_text import rule_json, rule_text
+from ..store import By, Counter, Heavy, Store, answering, is_hash
+from ..words import count, iso, moment, shown, some, span
 
 _NONE_KNOWN = (
     "no limit is known yet: weir.flask makes them known as it answers requests; "
@@ -28,7 +30,7 @@ class Used:
     """What a client has used of one limit."""
 
     def __init__(self, counter: Counter, client: str) -> None:
-        verdict = counter.look(client)
+        verdict = counter.peek(client)
         self.limit = counter.limit
         self.scope = shown(_scope(counter))
         self.most = verdict.limit
@@ -55,7 +57,7 @@ def _scope(counter: Counter) -> str:
     return counter.after.lstrip("/")
 
 
-def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[Seen]]:
+def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[Heavy]]:
     """A client's place among the heaviest, from 1, and its entries."""
     name = client if is_hash(client) else store.name_of(client)
     heaviest = store.heaviest(by, RANKED)
@@ -63,41 +65,6 @@ def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[Seen]]
     order = list(dict.fromkeys(heavy.client for heavy in heaviest if getattr(heavy, by)))
     place = next((i for i, one in enumerate(order, 1) if one in (client, name)), None)
     return place, mine
-
-
-def rule_text(rule: Ruled | None) -> str:
-    """What a rule says, in words."""
-    if rule is None:
-        return "no rule"
-    done = "blocked" if rule.kind == "block" else "let through"
-    until = "for good" if rule.until is None else f"until {moment(rule.until)}"
-    return f"{done} {until}, as {shown(rule.client)} since {moment(rule.since)}"
-
-
-def rule_json(rule: Ruled | None) -> dict[str, Any] | None:
-    """The same for programs."""
-    if rule is None:
-        return None
-    return {
-        "client": rule.client,
-        "kind": rule.kind,
-        "since": iso(rule.since),
-        "until": None if rule.until is None else iso(rule.until),
-    }
-
-
-def _limit_options(command: Command) -> Command:
-    """The options that say which limits are meant."""
-    for option in (
-        click.option("--scope", metavar="TEXT", help="With --limit: the rest of the key."),
-        click.option("--strategy", type=strategy_choice, help="With --limit: of those limits."),
-        click.option(
-            "--limit", "limits", metavar="LIMITS",
-            help="These limits, not those that weir.flask has made known.",
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 class Asked(NamedTuple):
@@ -120,9 +87,9 @@ class Asked(NamedTuple):
         return [Counter(store.storage, limit, "", after) for limit in limits]
 
 
-@cli.command()
+@click.command()
 @click.argument("key")
-@_limit_options
+@limit_options
 @store_options
 @click.pass_context
 def show(
@@ -202,9 +169,9 @@ def _used_row(used: Used) -> list[Cell]:
     ]
 
 
-@cli.command()
+@click.command()
 @click.argument("key")
-@_limit_options
+@limit_options
 @store_options
 @click.pass_context
 def reset(

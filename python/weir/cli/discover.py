@@ -64,7 +64,7 @@ def _holders() -> dict[int, set[int]]:
     return found
 
 
-def others() -> list[str]:
+def other_users() -> list[str]:
     """Other users who have tables here, by name."""
     users = set()
     with contextlib.suppress(OSError):

@@ -1,0 +1,80 @@
+"""Which store a command is about: by its URI, or the only one of this host."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import click
+
+from .._text import hide_password
+from .discover import Found, other_users, tables
+from .errors import Away, Unable, Unreadable
+from .local import LocalStore, open_existing
+from .store import Store
+from .words import shown
+
+_REMOTE = ("redis", "rediss", "valkey", "valkeys", "memcached")
+
+#: Names of tables that hold the statistics of a Redis or Memcached store, but no counters.
+_BESIDE_REMOTE = re.compile(r"-board\d+$", re.ASCII)
+
+
+def chosen(context: click.Context, uri: str | None) -> str:
+    """The store's URI: from the command, the group, the environment, or the only one."""
+    given = uri or context.obj or os.environ.get("WEIR_STORE")
+    if given and given.partition("?")[0] != "auto://":
+        return str(given)
+    return only_one().uri
+
+
+def only_one() -> Found:
+    """The table of the running server; ends the command if there is none, or are several."""
+    running = [found for found in tables() if found.runs]
+    if len(running) == 1:
+        return running[0]
+    if not running:
+        elsewhere = other_users()
+        raise Away(
+            "no running server has a table on this host. Name the store by --store URI or "
+            "WEIR_STORE: shm://name, file:///path, redis://… or memcached://…; `weir tables` lists "
+            "the tables of this host"
+            + (
+                f". A table belongs to the user who created it: sudo -u {elsewhere[0]} weir …"
+                if elsewhere
+                else ""
+            )
+        )
+    lines = "".join(f"\n    --store {found.uri}   {shown(found.command)}" for found in running)
+    raise Away(f"{len(running)} servers have a table on this host; choose one:{lines}")
+
+
+def opened(context: click.Context, uri: str | None) -> Store:
+    """The store to work with; ends the command if it cannot be opened."""
+    name = chosen(context, uri)
+    scheme, colon, rest = name.partition("://")
+    base = scheme.partition("+")[0]
+    if not colon:
+        raise Unreadable(
+            f"{shown(hide_password(name))!r} is not a URI: write shm://name, file:///path, redis://…"
+        )
+    if base == "memory":
+        raise Unable(
+            "memory:// is private to one process: give the application shm://name or auto:// to "
+            "look at it from here"
+        )
+    if base in ("shm", "file"):
+        if _BESIDE_REMOTE.search(rest.partition("?")[0]) and context.command.name != "top":
+            raise Unable(
+                f"{shown(name)} holds the statistics of a remote store, which counts and keeps "
+                "rules: give that store's URI by --store"
+            )
+        return LocalStore(name, open_existing(name))
+    if base in _REMOTE:
+        from .remote import RemoteStore
+
+        return RemoteStore(name)
+    raise Unreadable(
+        f"unknown scheme {shown(scheme, 20)!r}: use one of shm://, file://, redis://, valkey://, "
+        "memcached://"
+    )

@@ -1,0 +1,114 @@
+"""What the commands ask of a store; :mod:`.local` and :mod:`.remote` are the two kinds."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Verdict, join_key
+from ..errors import WeirError
+from ..storage import StorageTypes
+from .errors import Away
+
+__all__ = ["By", "Counter", "Heavy", "LimitCounts", "Rule", "Store", "answering", "is_hash"]
+
+#: Starts the client behind the end of any key, so that no rule about clients applies.
+_NO_CLIENT = 16 << 20
+
+By = Literal["denied", "allowed"]
+
+_HASH = re.compile(r"#[0-9a-f]{16}", re.ASCII)
+
+
+def is_hash(client: str) -> bool:
+    """Whether this is how a client that is no IP address is shown."""
+    return _HASH.fullmatch(client) is not None
+
+
+class Counter(NamedTuple):
+    """A limit in use, the store that counts it, and the parts of a key around the client."""
+
+    storage: StorageTypes
+    limit: Limit
+    before: str
+    after: str
+
+    def key(self, client: str) -> str:
+        """The key of a client's counter."""
+        return f"{self.before}{join_key(client)}{self.after}"
+
+    def peek(self, client: str) -> Verdict:
+        """What a client has left, whatever its rule; nothing is charged."""
+        limit = self.limit.replace()
+        limit.skip = _NO_CLIENT
+        return self.storage.decide([limit], [self.key(client)], [0], TEST)[0]
+
+    def clear(self, client: str) -> None:
+        """Forget what a client has used."""
+        self.storage.clear([self.limit], [self.key(client)])
+
+
+class Store(ABC):
+    """A store that commands can read and steer.
+
+    Errors: :class:`weir.errors.StorageError`, and ValueError for an invalid rule.
+    """
+
+    uri: str
+    #: The store that counts.
+    storage: StorageTypes
+
+    @abstractmethod
+    def counts(self) -> list[LimitCounts]:
+        """How often each limit allowed and denied."""
+
+    @abstractmethod
+    def heaviest(self, by: By, count: int) -> list[Heavy]:
+        """The clients with most denied or allowed requests, heaviest first."""
+
+    @abstractmethod
+    def name_of(self, client: str) -> str:
+        """The client as :meth:`heaviest` shows it."""
+
+    @abstractmethod
+    def counters(self) -> Iterator[Counter]:
+        """The limits in use."""
+
+    @abstractmethod
+    def health(self) -> dict[str, Any]:
+        """The state of the store."""
+
+    def forget_denials(self) -> None:  # noqa: B027  (a table remembers none)
+        """Make workers ask the store again instead of using denials they remember."""
+
+    @abstractmethod
+    def set_rule(self, client: str, kind: str, until: float | None) -> None:
+        """Block or allow a client or a range."""
+
+    @abstractmethod
+    def load_rules(self, rules: list[tuple[str, str, float | None]]) -> int:
+        """Set many rules, all of them or none; returns how many."""
+
+    @abstractmethod
+    def unlist(self, client: str) -> bool:
+        """Remove the rule of exactly this client or range; returns whether there was one."""
+
+    @abstractmethod
+    def rules(self) -> list[Rule]:
+        """All rules."""
+
+    @abstractmethod
+    def rule_of(self, client: str) -> Rule | None:
+        """The rule that applies now."""
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Errors of a store end the command."""
+    try:
+        yield
+    except WeirError as error:
+        raise Away(str(error)) from None
