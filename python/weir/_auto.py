@@ -35,8 +35,8 @@ from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
 from ._core import Table, unlink
+from ._storage import with_sizes
 from .errors import WeirError, warn
-from .storage import with_sizes
 
 SHARED_MEMORY = Path("/dev/shm")
 

@@ -25,10 +25,10 @@ from typing import Any, cast
 
 from ._auto import open_board
 from ._core import EACH, HIT, REFUND, Decision, Limit, Look, Table
-from ._meters import StoreMeters
+from ._storage import Keys, Storage, StorageTypes
 from .boards import RULES_MAX, Boards, apply_rules, snapshot
 from .errors import ConfigurationError, StorageError
-from .storage import Keys, Storage, StorageTypes
+from .observe.stats import StoreMeters
 from .stores._common import monotonic, shown
 
 __all__ = ["StandIn", "Watched", "board_for", "board_of", "name_of"]

@@ -30,8 +30,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ._storage import SCHEMES
 from .errors import ConfigurationError
-from .storage import SCHEMES
 
 __all__ = ["install_as_flask_limiter", "main"]
 

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._core import HIT, REFUND, Decision, Limit, Table, Verdict
+from ._storage import Storage, StorageTypes, deciding, storage_from_string
 from .errors import ConfigurationError, StorageError, StoreAwayError, is_outage
-from .storage import Storage, StorageTypes, deciding, storage_from_string
 from .stores._common import monotonic
 
 __all__ = ["POLICIES", "Guarded"]

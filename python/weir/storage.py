@@ -48,14 +48,22 @@ True
 
 from __future__ import annotations
 
-import importlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
-from urllib.parse import urlencode
-
-from ._core import HIT, Decision, Limit, Table, Verdict
-from .errors import ConfigurationError
+from ._storage import (  # noqa: F401
+    SCHEMES,
+    SIZES,
+    Factory,
+    Keys,
+    MemoryStorage,
+    Storage,
+    StorageTypes,
+    _open_table,
+    checks,
+    deciding,
+    register,
+    storage_from_string,
+    with_sizes,
+)
+from .policy import Guarded
 
 __all__ = [
     "SCHEMES",
@@ -68,209 +76,3 @@ __all__ = [
     "register",
     "storage_from_string",
 ]
-
-
-#: One key for each limit, or one for all of them.
-Keys: TypeAlias = str | bytes | Sequence[str | bytes]
-
-
-@runtime_checkable
-class StorageTypes(Protocol):
-    """What a limiter asks of its store; :class:`weir.Table` and :class:`Storage` are such."""
-
-    def decide(
-        self,
-        limits: Sequence[Limit],
-        keys: Keys,
-        costs: Sequence[int] | None = None,
-        mode: int = ...,
-        /,
-    ) -> Decision: ...
-
-    def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None: ...
-
-    def reset(self) -> None: ...
-
-    def check(self) -> bool: ...
-
-
-class Storage(ABC):
-    """Base of stores written in Python. Naming ``STORAGE_SCHEME`` registers the class.
-
-    A store is made by ``cls(uri, **options)``. Errors that mean "the store is away" should be
-    raised as :class:`weir.errors.StorageError`; what a limiter does then is its policy.
-    """
-
-    #: Whether ``observe`` is called with the seconds that each trip to the store took.
-    times_itself: ClassVar[bool] = False
-    observe: Callable[[float], None] | None = None
-
-    #: Schemes of the URIs that :func:`storage_from_string` gives to this class.
-    STORAGE_SCHEME: ClassVar[Sequence[str]] = ()
-
-    #: Whether :meth:`decide` knows costs that are only looked at, :class:`weir.Look`.
-    LOOKS: bool = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for scheme in cls.__dict__.get("STORAGE_SCHEME", ()):
-            register(scheme, cls)
-
-    def __init__(self, uri: str | None = None, **options: Any) -> None:
-        self.uri = uri
-        self.options = options
-
-    @abstractmethod
-    def decide(
-        self,
-        limits: Sequence[Limit],
-        keys: Keys,
-        costs: Sequence[int] | None = None,
-        mode: int = HIT,
-        /,
-    ) -> Decision:
-        """Decide all limits at once, all or nothing.
-
-        limits: 1 to 32. Each has its strategy set, or ``None`` for a fixed window.
-        keys: one for each limit, its identifiers joined as by :func:`weir.join_key`; or one str
-        or bytes for all. What counts for limit and key is named uniquely by
-        ``limit.full_key(key)`` and the limit's strategy: ``LIMITER/alice/10/1/minute``.
-        costs: one for each limit, 0 or more; ``None``: 1 each. A :class:`weir.Look` is not charged,
-        but denies as others do; only a class that says so by ``LOOKS`` is given such.
-        mode: ``HIT``, ``TEST`` (charge nothing), ``EACH`` (charge what has room even if another
-        limit denies) or ``REFUND`` (give back, never above full; always allowed).
-
-        A limit of amount N admits N hits of cost 1 from a fresh counter. ``retry_after`` is a
-        promise: the same request passes then, if nobody else came between. See
-        :class:`weir.Verdict`.
-        """
-
-    @abstractmethod
-    def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
-        """Forget these counters. Forgetting what is not there is no error."""
-
-    def reset(self) -> None:
-        """Forget every counter. Optional."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be reset")
-
-    def check(self) -> bool:
-        """Whether the store can be asked."""
-        return True
-
-
-Storage.register(Table)
-
-
-def checks(
-    limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None = None
-) -> list[tuple[Limit, str | bytes, int]]:
-    """The arguments of :meth:`Storage.decide`, limit by limit.
-
-    >>> checks([Limit(1), Limit(2)], "alice")
-    [(1 per 1 minute, 'alice', 1), (2 per 1 minute, 'alice', 1)]
-    """
-    if isinstance(keys, str | bytes):
-        keys = [keys] * len(limits)
-    if costs is None:
-        costs = [1] * len(limits)
-    return list(zip(limits, keys, costs, strict=True))
-
-
-def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:
-    """The index of the limit to tell the client of.
-
-    Of those that denied, the one whose ``retry_after`` is furthest away; else the shortest period.
-    """
-    denied = [i for i, verdict in enumerate(verdicts) if not verdict.allowed]
-    if denied:
-        return max(denied, key=lambda i: verdicts[i].retry_after)
-    return min(range(len(limits)), key=lambda i: limits[i].get_expiry())
-
-
-class MemoryStorage(Table):
-    """``memory://`` by the name that ``limits`` gives it."""
-
-    def __new__(cls, uri: str | None = None, **options: Any) -> MemoryStorage:
-        return super().__new__(cls, with_sizes(uri or "memory://", options))
-
-
-Factory = Callable[..., StorageTypes]
-
-#: Who makes the stores of a scheme: a callable, or where to import one from (``"module:name"``).
-SCHEMES: dict[str, Factory | str] = {
-    "auto": "weir._auto:open_auto",
-    "memory": MemoryStorage,
-}
-
-
-#: What tables can be told of their size.
-SIZES = ("keys", "hits", "rules")
-
-
-def with_sizes(uri: str, options: dict[str, Any]) -> str:
-    """The URI with the options that tables know; others are ignored, as ``limits`` does."""
-    sizes = {name: options[name] for name in SIZES if options.get(name) is not None}
-    if not sizes:
-        return uri
-    return f"{uri}{'&' if '?' in uri else '?'}{urlencode(sizes)}"
-
-
-def _open_table(uri: str, **options: Any) -> Table:
-    return Table(with_sizes(uri, options))
-
-
-SCHEMES["shm"] = _open_table
-SCHEMES["file"] = _open_table
-
-SCHEMES["memcached"] = "weir.stores.memcached:MemcachedStorage"
-for _server in ("redis", "valkey"):
-    SCHEMES[_server] = "weir.stores.redis:RedisStorage"
-    SCHEMES[f"{_server}s"] = "weir.stores.redis:RedisStorage"
-    SCHEMES[f"{_server}+unix"] = "weir.stores.redis:RedisStorage"
-    SCHEMES[f"{_server}+sentinel"] = "weir.stores.redis:RedisSentinelStorage"
-    SCHEMES[f"{_server}+cluster"] = "weir.stores.redis:RedisClusterStorage"
-
-
-def register(scheme: str, factory: Factory | str) -> None:
-    """Let ``scheme://…`` URIs be opened by ``factory(uri, **options)``.
-
-    factory: a callable that returns a store, or its place as ``"module:name"``, imported when first
-    needed.
-    """
-    SCHEMES[scheme] = factory
-
-
-def _factory_of(scheme: str) -> Factory:
-    factory = SCHEMES[scheme]
-    if isinstance(factory, str):
-        module, _, name = factory.partition(":")
-        factory = cast(Factory, getattr(importlib.import_module(module), name))
-        SCHEMES[scheme] = factory
-    return factory
-
-
-def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
-    """Open the store that a URI names.
-
-    options: handed on to the store. Local ones know ``keys``, ``hits`` and ``rules`` and ignore the
-    rest.
-    Raises :class:`weir.errors.ConfigurationError` for an unknown scheme,
-    :class:`weir.errors.ParseError` for a URI that cannot be read and
-    :class:`weir.errors.StorageError` for a store that cannot be opened.
-
-    >>> storage_from_string("memory://", keys=1000).check()
-    True
-    """
-    scheme = storage_string.partition("://")[0]
-    if scheme == storage_string or scheme not in SCHEMES:
-        # Not the URI itself: it may hold a password.
-        known = ", ".join(f"{name}://" for name in sorted(SCHEMES))
-        raise ConfigurationError(
-            f"unknown storage scheme {scheme[:40]!r}: one of {known}"
-            if scheme != storage_string
-            else f"a storage URI begins with its scheme: one of {known}"
-        )
-    return _factory_of(scheme)(storage_string, **options)
-
-
-from .policy import Guarded  # noqa: E402  (it is made of what stands above)

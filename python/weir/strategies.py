@@ -25,7 +25,7 @@ Where ``limits`` answers otherwise:
 from __future__ import annotations
 
 from ._core import RateLimiter
-from .storage import StorageTypes
+from ._storage import StorageTypes
 
 __all__ = [
     "STRATEGIES",

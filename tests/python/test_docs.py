@@ -156,7 +156,7 @@ def test_every_function_struct_and_bound_of_a_header_is_on_its_page(path: Path) 
     enumerators = set(re.findall(r"\b(WEIR_(?!ERROR)[A-Z]\w+)\b", " ".join(enums)))
     errors = {f"WEIR_{name}" for name in re.findall(r"X\((E\w+),", code)}
     bounds = set(re.findall(r"#define (WEIR_\w+_(?:MAX|NEVER|NS))\b", code))
-    assert functions
+    assert functions or "_ROWS(X)" in text
     for name in functions:
         assert re.search(rf"^\.\. c:function:: .*\b{name}\(", page, re.MULTILINE), name
     for name in structs:

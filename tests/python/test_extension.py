@@ -360,7 +360,16 @@ print([reference() for reference in dead])
 
 
 @pytest.mark.parametrize(
-    "module", ["weir", "weir.limits", "weir.storage", "weir.strategies", "weir._core"]
+    "module",
+    [
+        "weir",
+        "weir.limits",
+        "weir.storage",
+        "weir._storage",
+        "weir._text",
+        "weir.strategies",
+        "weir._core",
+    ],
 )
 def test_examples_in_docstrings(module: str, schemes: None) -> None:
     tested = importlib.import_module(module)

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from weir import Decision, Limit, StorageError, Table, Verdict, parse
 from weir._core import EACH
-from weir._meters import BOUNDS, StoreMeters, kind_of
 from weir._watched import Watched
 from weir.metrics import Collector
+from weir.observe.stats import BOUNDS, StoreMeters, kind_of
 from weir.policy import Guarded
 from weir.storage import Storage
 

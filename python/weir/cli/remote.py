@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._core import Heavy, LimitCounts, Rule, Table, parse
-from .._meters import StoreMeters
+from .._storage import storage_from_string
 from .._watched import FORGET, name_of
 from ..boards import Boards, snapshot
 from ..errors import ConfigurationError, ParseError, StorageError
-from ..storage import storage_from_string
+from ..observe.stats import StoreMeters
 from .discover import tables
 from .errors import Unable, Unreadable
 from .local import set_rule

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Verdict, join_key
+from .._storage import StorageTypes
 from ..errors import WeirError
-from ..storage import StorageTypes
 from .errors import Away
 
 __all__ = ["By", "Counter", "Heavy", "LimitCounts", "Rule", "Store", "answering", "is_hash"]

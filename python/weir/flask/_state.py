@@ -18,9 +18,9 @@ from flask.wrappers import Response
 from weir._auto import note_environ
 from weir._core import TEST, Decision, Table, Verdict, WeirError
 from weir._core import Limit as RateLimit
-from weir._meters import StoreMeters
 from weir._watched import StandIn, Watched, board_for, name_of
 from weir.audit import Audit
+from weir.observe.stats import StoreMeters
 from weir.policy import POLICIES, Guarded
 from weir.storage import StorageTypes, storage_from_string
 from weir.stores._common import shown

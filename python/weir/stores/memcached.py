@@ -31,8 +31,8 @@ from .._core import (
     memcached_checks,
     memcached_read,
 )
+from .._storage import Storage, deciding
 from ..errors import ConfigurationError, StorageError, TableError
-from ..storage import Storage, deciding
 from ._common import (
     DEADLINE,
     Hosts,

@@ -37,8 +37,8 @@ from .._core import (
     RedisCommand,
     Verdict,
 )
+from .._storage import Storage, deciding
 from ..errors import ConfigurationError, StorageError
-from ..storage import Storage, deciding
 from ._common import (
     DEADLINE,
     Hosts,

@@ -10,7 +10,7 @@ import time
 from bisect import bisect_left
 from typing import NamedTuple
 
-from ._core import Table, TableError, WeirError
+from .._core import Table, TableError, WeirError
 
 #: Upper bounds of the classes that answers of a store are counted in, in seconds.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)

@@ -1,0 +1,1 @@
+"""What is measured and reported: statistics of stores, the audit log, metrics."""

@@ -1,0 +1,420 @@
+"""Breaches of limits as events: logger ``weir.audit``, one JSON object a line.
+
+The first breach of a key in a window is logged at once, and when the window has ended, one summary
+with how often the key was denied in it, counted over all processes that share the table::
+
+    {"event": "breach", "time": "2026-11-21T10:00:00.250000Z", "limit": "10 per 1 minute",
+     "scope": "login", "endpoint": "login", "key": "192.0.2.7", "cost": 1, "remaining": 0,
+     "retry_after": 59.75, "shadow": false, "store": "auto://", "rule": ""}
+    {"event": "summary", "time": "2026-11-21T10:01:00.300000Z", "limit": "10 per 1 minute",
+     "scope": "login", "endpoint": "login", "key": "192.0.2.7", "shadow": false,
+     "store": "auto://", "count": 4711, "since": "…", "until": "…"}
+
+A window is the limit's period, opened by the first breach. A key that goes on is reported for
+:data:`WINDOWS` windows of a :data:`SPAN`; the rest of that span is one more summary. At most
+:data:`KEYS_MAX` keys at once are told apart by a process; what exceeds that is reported together,
+with ``"key": null``. So however hard somebody tries, the log stays short.
+
+How it is done: each key has counters of its own in the table, which the breaches "hit" like a limit
+of an amount that is never reached. One counter's first hit tells who opens a window and when it
+ends. The other, the bucket, is named after that end, and holds in one number the breaches, the
+processes that know of them, and whether the summary was written. So any process that knows may
+write the summary, only one does, and a breach that comes just then counts into the next bucket:
+none is lost, none is told twice. What a killed process alone knew of is told by nobody.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import heapq
+import itertools
+import json
+import logging
+import math
+import os
+import threading
+import time
+import weakref
+from datetime import datetime, timezone
+from typing import Any
+
+from .._core import HIT, REFUND, TEST, Limit, Table
+from ..errors import StorageError, WeirError
+from ..stores._common import monotonic
+
+__all__ = ["KEYS_MAX", "SPAN", "WINDOWS", "Audit", "Breach", "logger"]
+
+#: Where events go, at level ``INFO``. Unless a level is set, they go to every handler there is,
+#: even if the root logger wants warnings only; without handlers, nowhere.
+logger = logging.getLogger("weir.audit")
+if logger.level == logging.NOTSET:
+    logger.setLevel(logging.INFO)
+
+#: Windows of a key that are reported one by one within a span.
+WINDOWS = 3
+
+#: Seconds. Limits of longer periods have no more than one window in it anyway.
+SPAN = 900
+
+#: Keys that a process tells apart at a time.
+KEYS_MAX = 1000
+
+#: The namespace of the limits by which is counted here; "!" keeps them off the table's board.
+_NAMESPACE = "!audit"
+
+#: A bucket's number: breaches below, then processes that know of it, then summaries.
+_BREACH = 1
+_PROCESS = 1 << 40
+_TOLD = 1 << 52
+_NEVER_REACHED = 1 << 62
+
+#: Longer keys are counted under their hash.
+_KEY_MAX = 512
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Breach:
+    """A request that a limit denied, or (``shadow``) would have denied."""
+
+    #: Seconds since the Unix epoch.
+    time: float
+    #: The limit as text: ``10 per 1 minute``.
+    limit: str
+    #: What the limit counts together: an endpoint, or a shared scope.
+    scope: str
+    endpoint: str
+    #: Who was denied, as it may be shown: an address, ``#`` and a keyed hash, or in clear.
+    key: str | None
+    cost: int
+    remaining: int
+    #: Seconds until the same request can pass; ``None``: never.
+    retry_after: float | None
+    shadow: bool
+    #: The store that decided, without password.
+    store: str
+    #: ``block`` if a rule denied and not the limit.
+    rule: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is logged."""
+        event: dict[str, Any] = {"event": "breach", **dataclasses.asdict(self)}
+        event["time"] = _moment(self.time)
+        if self.retry_after is not None:
+            event["retry_after"] = (
+                round(self.retry_after, 6) if math.isfinite(self.retry_after) else None
+            )
+        return event
+
+
+def _moment(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _log(event: dict[str, Any]) -> None:
+    text = json.dumps(event, ensure_ascii=True, allow_nan=False)
+    logger.info(text, extra={"event": event})
+
+
+class _Window:
+    """Breaches of one key that are told together."""
+
+    __slots__ = ("about", "bucket", "end", "first", "known", "limit", "since")
+
+    def __init__(self, about: Breach, bucket: str, limit: Limit, since: float, end: float) -> None:
+        self.about = about
+        self.bucket = bucket
+        self.limit = limit
+        self.since = since
+        self.end = end
+        #: Whether its first breach is ours to log.
+        self.first = False
+        #: Breaches that this process has counted.
+        self.known = 0
+
+
+class Audit:
+    """Reports the breaches of the limits whose counters, or whose stand-ins, are in ``table``.
+
+    :param table: where breaches are counted; every process that shares it counts with it
+    :param reveal: show keys in clear. Otherwise addresses are shown, and of any other key ``#`` and
+        its hash under the table's secret.
+
+    >>> audit = Audit(Table())
+    >>> audit.name_of("192.0.2.7")
+    '192.0.2.7'
+    >>> audit.name_of("k-shop").startswith("#")
+    True
+    """
+
+    def __init__(self, table: Table, *, reveal: bool = False) -> None:
+        self.table = table
+        self.reveal = reveal
+        self._reset()
+        _audits.add(self)
+
+    def _reset(self) -> None:
+        """As new. In a forked child: what the parent knew of, the parent tells."""
+        self._lock = threading.Lock()
+        #: By key, the window that its breaches count into.
+        self._windows: dict[str, _Window] = {}
+        #: All that are not told yet, soonest to end first.
+        self._due: list[tuple[float, int, _Window]] = []
+        self._numbers = itertools.count()
+        #: What the clock by which breaches are counted was ahead of the monotonic one.
+        self._ahead = time.time() - monotonic()
+        self._failed = False
+
+    def name_of(self, key: str) -> str:
+        """``key`` as it may be shown; ``#`` if the table cannot tell."""
+        if self.reveal:
+            return key
+        try:
+            return self.table.name_of(key)
+        except (WeirError, ValueError):
+            return "#"
+
+    # -- breaches
+
+    def note(self, breach: Breach, limit: Limit, key: str) -> None:
+        """Count a breach, and log it if it is the first of its window.
+
+        limit, key: the counter, as the store is given it. Never raises: a table that fails is
+        logged once (by the logger ``weir``) and the breach is logged as it is.
+        """
+        if not (logger.isEnabledFor(logging.INFO) and logger.hasHandlers()):
+            return  # nobody would read it
+        try:
+            first, ended = self._note(breach, limit, key)
+        except (StorageError, OSError, ValueError) as error:
+            first, ended = None, []
+            if not self._failed:
+                self._failed = True
+                logging.getLogger("weir").error("breaches cannot be counted: %s", error)
+                first = breach
+        for window in ended:
+            self._tell(window)
+        if first:
+            _log(first.as_dict())
+
+    def _note(self, breach: Breach, limit: Limit, key: str) -> tuple[Breach | None, list[_Window]]:
+        """What to log of a breach, if anything, and what has to be told of besides."""
+        name = f"{limit.full_key(key)}/{limit.strategy}/{breach.shadow:d}"
+        if len(name) > _KEY_MAX:
+            name = hashlib.blake2b(name.encode(errors="surrogatepass")).hexdigest()
+        period = limit.get_expiry()
+        now = time.time()
+        with self._lock:
+            self._ahead = now - monotonic()
+            ended = self._ended(now)
+            if name not in self._windows and len(self._windows) >= KEYS_MAX:
+                # Too many to tell apart.
+                name, period = "*", 60
+                breach = dataclasses.replace(breach, limit="", scope="", endpoint="", key=None)
+            window = self._windows.get(name)
+            if window is None or not window.since - 1 <= now < window.end:
+                window = self._open(name, breach, period, now)
+            window, first = self._count(window)
+            self._windows[name] = window
+        return breach if first else None, ended
+
+    def _open(self, name: str, breach: Breach, period: int, now: float) -> _Window:
+        """The window in which a breach of now is."""
+        opening = _openings(period)
+        said = self.table.decide(opening, name, [0] * len(opening), TEST)
+        first = False
+        if said[0].remaining == _NEVER_REACHED:
+            # Nobody has one open. Whoever is first now, has.
+            said = self.table.decide(opening, name, [1] * len(opening), HIT)
+            first = _used(said[0].remaining) == 1
+        end = said[0].reset_at
+        since = end - period
+        lasting = period
+        # All that opens a window counts in both; so the difference is what was before this window,
+        # and the same for everybody.
+        if len(said) > 1 and _used(said[1].remaining) - _used(said[0].remaining) >= WINDOWS:
+            end, since, first, lasting = said[1].reset_at, now, False, SPAN
+        window = _Window(breach, f"{name}@{round(end * 1e6)}", _bucket(lasting), since, end)
+        window.first = first
+        return window
+
+    def _count(self, window: _Window) -> tuple[_Window, bool]:
+        """Count a breach in a window: in which, and whether to log it."""
+        for generation in itertools.count():
+            joining = _BREACH if window.known else _BREACH + _PROCESS
+            if self._hit(window, joining, HIT) < _TOLD:
+                break
+            # It was told of just now: by one whose clock is ahead of ours, or by the last process
+            # of a server that has ended meanwhile. The next bucket.
+            self._hit(window, joining, REFUND)
+            about, bucket = window.about, window.bucket.partition("+")[0]
+            late = _Window(about, f"{bucket}+{generation}", window.limit, window.since, window.end)
+            late.first, window = window.first, late
+        if not window.known:
+            heapq.heappush(self._due, (window.end, next(self._numbers), window))
+            _teller.wake(self)
+        window.known += 1
+        first, window.first = window.first, False
+        return window, first
+
+    def _hit(self, window: _Window, cost: int, mode: int) -> int:
+        decision = self.table.decide([window.limit], window.bucket, [cost], mode)
+        return _used(decision[0].remaining)
+
+    # -- summaries
+
+    def _ended(self, now: float) -> list[_Window]:
+        """Those that have to be told of now. Called with the lock held."""
+        ended = []
+        while self._due and self._due[0][0] <= now:
+            ended.append(heapq.heappop(self._due)[2])
+        if ended:
+            gone = {id(window) for window in ended}
+            self._windows = {n: w for n, w in self._windows.items() if id(w) not in gone}
+        return ended
+
+    def flush(self) -> float | None:
+        """Write the summaries of windows that have ended; when the next one ends.
+
+        In seconds since the epoch. Nobody needs to call it: it is done in time.
+        """
+        return self._flush(time.time())
+
+    def _flush(self, now: float) -> float | None:
+        with self._lock:
+            ended = self._ended(now)
+            following = self._due[0][0] if self._due else None
+        for window in ended:
+            self._tell(window)
+        return following
+
+    def flush_in_thread(self) -> float | None:
+        """The same in a thread of its own; the seconds until the next one ends.
+
+        Not before the clock of the last breach, as it has gone on since, says so: libraries that
+        move the time of tests do not move it in threads, where windows seem to have ended long ago.
+        """
+        now = min(time.time(), monotonic() + self._ahead)
+        following = self._flush(now)
+        return None if following is None else following - now
+
+    def _tell(self, window: _Window) -> None:
+        """Write the summary, unless another process has."""
+        try:
+            decision = self.table.decide([window.limit], window.bucket, [_TOLD], HIT)
+        except (StorageError, OSError, ValueError):
+            return  # closed, or broken, which others complain of
+        used = _used(decision[0].remaining)
+        if decision.allowed and used // _TOLD == 1:
+            self._summarize(window, used)
+
+    def _summarize(self, window: _Window, used: int) -> None:
+        about = window.about
+        now = time.time()
+        event = {
+            "event": "summary",
+            "time": _moment(now),
+            "limit": about.limit,
+            "scope": about.scope,
+            "endpoint": about.endpoint,
+            "key": about.key,
+            "shadow": about.shadow,
+            "store": about.store,
+            # Of a bucket that had to make room in a full table, what is known here is left.
+            "count": max(used % _PROCESS, window.known),
+            "since": _moment(window.since),
+            "until": _moment(min(window.end, now)),
+        }
+        _log(event)
+
+    def close(self) -> None:
+        """At the end of the process: the last one that knows of a window tells of it."""
+        with self._lock:
+            windows = [window for _, _, window in self._due]
+            self._due, self._windows = [], {}
+        for window in windows:
+            with contextlib.suppress(StorageError, OSError, ValueError):
+                self._hit(window, _PROCESS, REFUND)
+                used = self._hit(window, 0, TEST)
+                if used % _TOLD < _PROCESS or time.time() >= window.end:
+                    self._tell(window)
+
+
+def _used(remaining: int) -> int:
+    return _NEVER_REACHED - remaining
+
+
+@functools.lru_cache(maxsize=256)
+def _openings(period: int) -> list[Limit]:
+    """What counts the windows that were opened: in the one that is open, in the span."""
+    periods = [period] if period >= SPAN else [period, SPAN]
+    return [_counter(seconds) for seconds in periods]
+
+
+@functools.lru_cache(maxsize=256)
+def _bucket(period: int) -> Limit:
+    """Lasts as long as its window, and as long again for who tells of it."""
+    return _counter(2 * max(period, 60))
+
+
+def _counter(seconds: int) -> Limit:
+    return Limit(_NEVER_REACHED, seconds, "second", strategy="fixed-window", namespace=_NAMESPACE)
+
+
+# --------------------------------------------------------------------------- in time, or at the end
+
+
+class _Teller:
+    """A thread that waits for windows to end; started when there is one."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._woken = False
+
+    def wake(self, audit: Audit) -> None:
+        with self._condition:
+            self._woken = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="weir.audit", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:  # no more threads: the next breach, or the end, tells
+                    self._thread = None
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            waits = [audit.flush_in_thread() for audit in list(_audits)]
+            wait = min((wait for wait in waits if wait is not None), default=None)
+            with self._condition:
+                if not self._woken:
+                    # Not longer, lest a clock that was set forward is noticed late.
+                    self._condition.wait(None if wait is None else max(0.01, min(wait, 60.0)))
+                self._woken = False
+
+
+_audits: weakref.WeakSet[Audit] = weakref.WeakSet()
+_teller = _Teller()
+
+
+def _after_fork() -> None:
+    _teller._reset()
+    for audit in list(_audits):
+        audit._reset()
+
+
+def _at_exit() -> None:
+    for audit in list(_audits):
+        audit.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

@@ -1,0 +1,269 @@
+"""Metrics for Prometheus: a collector for prometheus_client (``pip install 'weir[metrics]'``).
+
+::
+
+    from prometheus_client import CollectorRegistry
+    from weir.metrics import Collector
+
+    registry = CollectorRegistry()
+    registry.register(Collector(table))
+
+Everything is read from the table that all workers share, or from the one beside a remote store. So
+it is right whichever worker answers, and needs no ``PROMETHEUS_MULTIPROC_DIR``. Flask applications
+mount it by :func:`weir.flask.metrics.mount`.
+
+====================================== ======================================================
+``weir_decisions_total``               by ``limit`` and ``verdict``: ``allowed`` or ``denied``.
+                                       Each limit of a request counts what it said; of a denied
+                                       request only the limits that denied it count
+``weir_near_limit_total``              by ``limit``: admitted requests after which 80 % of the
+                                       limit or more was used
+``weir_shadow_denied_total``           by ``limit``: requests that a limit in shadow mode would
+                                       have denied
+``weir_heaviest_denied_total``         by ``limit``: grows by what the client that was denied most
+                                       was denied since the last time somebody looked: its rate
+                                       is that of the client who hammers hardest
+``weir_store_seconds``                 by ``store``: histogram of the trips to a remote store
+``weir_store_errors_total``            by ``store`` and ``kind``: ``timeout``, ``connection``,
+                                       ``answer`` (an error that the server told) or ``table``
+``weir_fallback_active``               1 while some process decides without its store
+``weir_table_keys``                    keys in the tables
+``weir_table_keys_max``                keys that there is room for
+``weir_table_evictions_total``         keys that made room for others before their time
+``weir_table_recoveries_total``        locks taken over from killed processes
+``weir_rules``                         rules about clients, by ``kind``: ``block`` or ``allow``
+====================================== ======================================================
+
+No label takes a value that a client can choose: ``limit`` is the limit as text,
+``10 per 1 minute``, and beyond 63 limits of a table the rest is ``other``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from .._core import HIT, REFUND, TEST, Heavy, Limit, Table
+from ..errors import ConfigurationError, StorageError
+from ..stores._common import monotonic
+from .stats import BOUNDS, StoreMeters, StoreSeen
+
+try:
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector as BaseCollector
+except ImportError as error:
+    raise ConfigurationError(
+        "weir.metrics needs the package prometheus_client: pip install 'weir[metrics]'"
+    ) from error
+
+__all__ = ["Collector"]
+
+#: Seconds for which what was read is told again: counting the keys of a large table takes a while.
+_FRESH = 1.0
+
+#: Clients of a table that are looked at for the heaviest.
+_CLIENTS = 64
+
+#: Remembers what a client was denied when somebody last looked; see :class:`_Heaviest`.
+_SEEN = Limit(1 << 62, 1, "year", strategy="fixed-window", namespace="!heaviest")
+
+
+class _Found(NamedTuple):
+    """What all tables and stores say, added up."""
+
+    allowed: Counter[str]
+    denied: Counter[str]
+    near: Counter[str]
+    shadow: Counter[str]
+    heaviest: Counter[str]
+    info: Counter[str]
+    rules: Counter[str]
+    stores: dict[str, StoreSeen]
+
+
+class Collector(BaseCollector):
+    """Tells of stores: tables, remote stores with their boards, or a function that returns some.
+
+    :param stores: :class:`weir.Table`, or what has ``board``, a table, and ``meters``
+
+    >>> from prometheus_client import CollectorRegistry
+    >>> from weir import parse
+    >>> registry = CollectorRegistry()
+    >>> table = Table()
+    >>> registry.register(Collector(table))
+    >>> [table.decide([parse("2/minute")], "alice").allowed for _ in range(3)]
+    [True, True, False]
+    >>> labels = {"limit": "2 per 1 minute", "verdict": "denied"}
+    >>> registry.get_sample_value("weir_decisions_total", labels)
+    1.0
+    """
+
+    def __init__(self, *stores: Any) -> None:
+        self._stores = stores
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._metrics: list[Metric] = []
+
+    def describe(self) -> Iterable[Metric]:
+        """The metrics without their values, so that registering reads nothing."""
+        return _families(None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, at most a second old."""
+        with self._lock:
+            if not self._read_at <= monotonic() < self._read_at + _FRESH:
+                self._metrics = _families(self._read())
+                self._read_at = monotonic()
+            yield from self._metrics
+
+    def _sources(self) -> Iterator[Any]:
+        for store in self._stores:
+            if callable(store):
+                yield from store()
+            else:
+                yield store
+
+    def _read(self) -> _Found:
+        found = _Found(
+            Counter(), Counter(), Counter(), Counter(), Counter(), Counter(), Counter(), {}
+        )
+        read: set[object] = set()
+        for source in self._sources():
+            table = source if isinstance(source, Table) else source.board
+            if not isinstance(source, Table) and not table.closed:
+                seen = (source if isinstance(source, StoreMeters) else source.meters).read()
+                found.stores.setdefault(seen.store, seen)
+            # Tables of one name are one, however often it was opened.
+            identity = id(table) if table.uri.startswith("memory:") else _place(table.uri)
+            if identity not in read and not table.closed:
+                read.add(identity)
+                _add_table(found, table)
+        return found
+
+
+def _place(uri: str) -> str:
+    return uri.partition("?")[0]
+
+
+def _add_table(found: _Found, table: Table) -> None:
+    for counts in table.counts():
+        found.allowed[counts.limit] += counts.allowed
+        found.denied[counts.limit] += counts.denied
+        found.near[counts.limit] += counts.near
+        found.shadow[counts.limit] += counts.shadow
+    for limit, number in _look_at_heaviest(table).items():
+        found.heaviest[limit] += number
+    found.info.update(table.info())
+    for rule in table.rules():
+        found.rules[rule.kind] += 1
+
+
+# ----------------------------------------------------------------------------- who hammers hardest
+
+
+def _look_at_heaviest(table: Table) -> dict[str, int]:
+    """By limit: the sum, over all looks so far, of the most that one client was denied in between.
+
+    What each client had been denied at the last look is remembered in the table, in counters of
+    their own. A client that is seen for the first time, or was forgotten since, adds nothing yet.
+    """
+    heaviest: dict[str, int] = {}
+    try:
+        for heavy in table.heaviest("denied", _CLIENTS):
+            grown = _since_last_look(table, heavy)
+            heaviest[heavy.limit] = max(heaviest.get(heavy.limit, 0), grown)
+        return {
+            limit: table.meter(f"heaviest {limit}", number) for limit, number in heaviest.items()
+        }
+    except (StorageError, ValueError):  # no room for so many limits
+        return {}
+
+
+def _since_last_look(table: Table, heavy: Heavy) -> int:
+    key = f"{heavy.limit}\n{heavy.client}"
+    before = _SEEN.amount - table.decide([_SEEN], key, [0], TEST)[0].remaining
+    grown = heavy.denied - before
+    if grown <= 0:
+        if grown < 0:  # it had left the list
+            table.decide([_SEEN], key, [-grown], REFUND)
+        return 0
+    after = _SEEN.amount - table.decide([_SEEN], key, [grown], HIT)[0].remaining
+    if after != heavy.denied:  # another process looked at the same time
+        table.decide([_SEEN], key, [grown], REFUND)
+        return 0
+    return grown if before else 0
+
+
+# ---------------------------------------------------------------------------------- as metrics
+
+
+def _families(found: _Found | None) -> list[Metric]:
+    """Every metric there is; without values for None."""
+    decisions = CounterMetricFamily(
+        "weir_decisions", "What limits said.", labels=["limit", "verdict"]
+    )
+    near = CounterMetricFamily(
+        "weir_near_limit", "Admitted requests after which 80 % was used.", labels=["limit"]
+    )
+    shadow = CounterMetricFamily(
+        "weir_shadow_denied", "Requests that would have been denied.", labels=["limit"]
+    )
+    heaviest = CounterMetricFamily(
+        "weir_heaviest_denied", "Denials of the client that was denied most.", labels=["limit"]
+    )
+    seconds = HistogramMetricFamily(
+        "weir_store_seconds", "How long a remote store took to answer.", labels=["store"]
+    )
+    errors = CounterMetricFamily(
+        "weir_store_errors", "Failures of a remote store.", labels=["store", "kind"]
+    )
+    away = GaugeMetricFamily("weir_fallback_active", "Whether a process decides without its store.")
+    keys = GaugeMetricFamily("weir_table_keys", "Keys in the tables.")
+    room = GaugeMetricFamily("weir_table_keys_max", "Keys that there is room for.")
+    evictions = CounterMetricFamily(
+        "weir_table_evictions", "Keys that made room for others before their time."
+    )
+    recoveries = CounterMetricFamily(
+        "weir_table_recoveries", "Locks taken over from killed processes."
+    )
+    rules = GaugeMetricFamily("weir_rules", "Rules about clients.", labels=["kind"])
+    if found is not None:
+        for limit in sorted({*found.allowed, *found.denied}):
+            decisions.add_metric([limit, "allowed"], found.allowed[limit])
+            decisions.add_metric([limit, "denied"], found.denied[limit])
+            near.add_metric([limit], found.near[limit])
+            shadow.add_metric([limit], found.shadow[limit])
+            heaviest.add_metric([limit], found.heaviest[limit])
+        for store in found.stores.values():
+            _add_store(store, seconds, errors)
+        away.add_metric([], any(store.away for store in found.stores.values()))
+        keys.add_metric([], found.info["keys"])
+        room.add_metric([], found.info["keys_max"])
+        evictions.add_metric([], found.info["evictions"])
+        recoveries.add_metric([], found.info["recoveries"])
+        for kind in ("allow", "block"):
+            rules.add_metric([kind], found.rules[kind])
+    return [
+        decisions, near, shadow, heaviest, seconds, errors, away, keys, room, evictions, recoveries,
+        rules,
+    ]  # fmt: skip
+
+
+def _add_store(
+    store: StoreSeen, seconds: HistogramMetricFamily, errors: CounterMetricFamily
+) -> None:
+    so_far, buckets = 0, []
+    for bound, number in zip([*map(str, BOUNDS), "+Inf"], store.answers, strict=True):
+        so_far += number
+        buckets.append((bound, so_far))
+    if store.timed:
+        seconds.add_metric([store.store], buckets, store.seconds)
+    for kind, number in store.errors.items():
+        errors.add_metric([store.store, kind], number)
