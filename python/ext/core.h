@@ -196,7 +196,13 @@ static inline int core_key_append(struct core_key *key, const void *bytes, size_
     return 0;
 }
 
-/* Appends an identifier: str, bytes, int or float, escaped so that no "/" of its own is left. */
+/*
+ * The text of an identifier: str and bytes as they are, anything else as str() has it. New reference;
+ * NULL with an exception set, among them whatever the object's own __str__() raises. Runs Python code.
+ */
+PyObject *core_identifier(PyObject *object);
+
+/* Appends the text of an identifier, escaped so that no "/" of its own is left. Runs Python code. */
 int core_key_identifier(struct core_key *key, PyObject *identifier);
 
 /* Appends the limit's namespace, then "/" and the identifier for each of them. */

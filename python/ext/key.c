@@ -9,7 +9,9 @@
  * str with lone surrogates) has all of its bytes above 127 written as %80 to %FF, which text never
  * has; and a sole empty identifier is written "%", since nothing at all stands for no identifier.
  *
- * A str, the bytes of its UTF-8, and an int and its digits are the same key, as in limits.
+ * A str, the bytes of its UTF-8, and an int and its digits are the same key, as in limits. Any other
+ * object stands for its str(), except one whose text is its address in memory: no other request
+ * would have that key again, so that its limit would never deny.
  *
  * Clients choose identifiers, and stores keep keys: no key is long, here or on a remote store. Of an
  * identifier of more than 256 bytes, or a key of more than 4096, the key has the first bytes, "%#",
@@ -182,14 +184,38 @@ static int append_int(struct core_key *key, PyObject *number) {
     return core_key_append(key, at, (size_t)(text + sizeof text - at));
 }
 
-static int append_number(struct core_key *key, PyObject *number) {
-    int rc = PyLong_CheckExact(number) ? append_int(key, number) : 1;
+/* Whether str() of it would be "<module.Class object at 0x7f...>", or that of a function. */
+static bool has_no_text(PyObject *object) {
+    const PyTypeObject *type = Py_TYPE(object);
+    return PyFunction_Check(object) || PyCFunction_Check(object) || PyMethod_Check(object) ||
+           (type->tp_str == PyBaseObject_Type.tp_str && type->tp_repr == PyBaseObject_Type.tp_repr);
+}
+
+PyObject *core_identifier(PyObject *object) {
+    if (PyUnicode_Check(object) || PyBytes_Check(object))
+        return Py_NewRef(object);
+    if (has_no_text(object)) {
+        PyErr_Format(PyExc_TypeError,
+                     "an identifier must be str, bytes, a number or an object whose str() is the "
+                     "same each time: %.100s has none%s",
+                     Py_TYPE(object)->tp_name,
+                     PyCallable_Check(object) ? "; was it to be called?" : "");
+        return NULL;
+    }
+    /* A proxy says by its __class__ what it stands for. */
+    int bytes = PyObject_IsInstance(object, (PyObject *)&PyBytes_Type);
+    return bytes < 0 ? NULL : bytes ? PyObject_Bytes(object) : PyObject_Str(object);
+}
+
+/* What is neither str nor bytes. */
+static int append_object(struct core_key *key, PyObject *object) {
+    int rc = PyLong_CheckExact(object) ? append_int(key, object) : 1;
     if (rc <= 0)
         return rc;
-    PyObject *text = PyObject_Str(number);
+    PyObject *text = core_identifier(object);
     if (!text)
         return -1;
-    rc = append_str(key, text);
+    rc = PyBytes_Check(text) ? append_bytes(key, text) : append_str(key, text);
     Py_DECREF(text);
     return rc;
 }
@@ -204,13 +230,9 @@ static inline int append_identifier(struct core_key *key, PyObject *identifier) 
 int core_key_identifier(struct core_key *key, PyObject *identifier) {
     if (PyUnicode_Check(identifier))
         return append_str(key, identifier);
-    if (PyLong_Check(identifier) || PyFloat_Check(identifier))
-        return append_number(key, identifier);
     if (PyBytes_Check(identifier))
         return append_bytes(key, identifier);
-    PyErr_Format(PyExc_TypeError, "an identifier must be str, bytes, int or float, not %.100s",
-                 Py_TYPE(identifier)->tp_name);
-    return -1;
+    return append_object(key, identifier);
 }
 
 int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_ssize_t count) {

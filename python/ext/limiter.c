@@ -198,6 +198,14 @@ static int make_check(const struct call *call, struct core_key *key, struct weir
     return 0;
 }
 
+/* The open table; an identifier's __str__() may have closed it or given the limiter another store. */
+static struct weir_table *table_now(const struct call *call) {
+    if (call->self->table)
+        return core_table_borrow(call->self->table);
+    PyErr_SetString(PyExc_RuntimeError, "the limiter was given another store during the call");
+    return NULL;
+}
+
 static int decide_in_c(const struct call *call, enum weir_mode mode, struct weir_verdict *verdict) {
     struct core_key key;
     struct weir_check check;
@@ -207,10 +215,9 @@ static int decide_in_c(const struct call *call, enum weir_mode mode, struct weir
     if (make_check(call, &key, &copy, &check) == 0) {
         /* Reading the clock may run Python code that closes the table, so the table comes last. */
         int64_t now_ns = core_now(call->self->state);
-        struct core_table *store = call->self->table;
-        struct weir_table *table = now_ns >= 0 && store ? core_table_borrow(store) : NULL;
+        struct weir_table *table = now_ns >= 0 ? table_now(call) : NULL;
         if (table) {
-            check.label = core_label(store, call->item);
+            check.label = core_label(call->self->table, call->item);
             rc = weir_decide(table, &check, 1, now_ns, mode, verdict, NULL);
             if (rc < 0) {
                 core_raise(call->self->state, rc, NULL);
@@ -228,7 +235,7 @@ static int clear_in_c(const struct call *call) {
     struct weir_limit copy;
     core_key_init(&key);
     int rc = make_check(call, &key, &copy, &check);
-    struct weir_table *table = rc == 0 ? core_table_borrow(call->self->table) : NULL;
+    struct weir_table *table = rc == 0 ? table_now(call) : NULL;
     if (table) {
         rc = weir_clear(table, &check, 1);
         if (rc < 0)

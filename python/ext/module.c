@@ -192,6 +192,10 @@ static PyObject *module_join_key(PyObject *Py_UNUSED(module), PyObject *const *a
     return text;
 }
 
+static PyObject *module_identifier(PyObject *Py_UNUSED(module), PyObject *object) {
+    return core_identifier(object);
+}
+
 static PyObject *module_unlink(PyObject *module, PyObject *argument) {
     if (!PyUnicode_Check(argument)) {
         PyErr_Format(PyExc_TypeError, "a URI must be str, not %.100s", Py_TYPE(argument)->tp_name);
@@ -221,6 +225,11 @@ static PyMethodDef module_methods[] = {
                "The identifiers as the key that stores are given: joined by '/', escaped so that\n"
                "different identifiers make different keys.\n\n"
                ">>> join_key('alice', 'view/1', 7)\n'alice/view%2F1/7'")},
+    {"identifier", module_identifier, METH_O,
+     PyDoc_STR("identifier($module, value, /)\n--\n\n"
+               "The text that an identifier stands for: str and bytes as they are, else its str().\n\n"
+               ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
+               "'00000000-0000-0000-0000-000000000007'")},
     {"unlink", module_unlink, METH_O,
      PyDoc_STR("unlink($module, uri, /)\n--\n\n"
                "Removes the name of a shm:// or file:// table; who has it open keeps it.")},

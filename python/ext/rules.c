@@ -28,21 +28,17 @@ static bool is_hash(const char *text, size_t len) {
     return true;
 }
 
-/* Appends whom a rule is about, or `client` as a decision knows it. 0, or -1 with an exception set. */
-static int append_client(struct core_state *state, struct core_key *key, PyObject *client) {
-    const char *text = NULL;
+/* Appends a client that is str or bytes. 0, or -1 with an exception set. */
+static int append_client_text(struct core_state *state, struct core_key *key, PyObject *client) {
+    const char *text;
     Py_ssize_t len = 0;
     if (PyUnicode_Check(client)) {
         text = PyUnicode_AsUTF8AndSize(client, &len);
         if (!text)
             PyErr_Clear(); /* lone surrogates: an identifier like another */
-    } else if (PyBytes_Check(client)) {
+    } else {
         text = PyBytes_AS_STRING(client);
         len = PyBytes_GET_SIZE(client);
-    } else if (!PyLong_Check(client) && !PyFloat_Check(client)) {
-        PyErr_Format(PyExc_TypeError, "a client must be str, bytes, int or float, not %.100s",
-                     Py_TYPE(client)->tp_name);
-        return -1;
     }
     if (text) {
         struct weir_range range;
@@ -66,6 +62,18 @@ static int append_client(struct core_state *state, struct core_key *key, PyObjec
         "a rule's client has 1 to %d bytes, not %zd; Table.name_of() makes a short name of it",
         WEIR_RULE_CLIENT_MAX, len);
     return -1;
+}
+
+/* Appends whom a rule is about, or `client` as a decision knows it. 0, or -1 with an exception set. */
+static int append_client(struct core_state *state, struct core_key *key, PyObject *client) {
+    if (client == Py_None) { /* a name that was not found, rather than a client called None */
+        PyErr_SetString(PyExc_TypeError, "a rule's client must not be None");
+        return -1;
+    }
+    PyObject *text = core_identifier(client);
+    int rc = text ? append_client_text(state, key, text) : -1;
+    Py_XDECREF(text);
+    return rc;
 }
 
 /* The value of a hexadecimal digit as keys have them, or -1. */

@@ -121,7 +121,7 @@ class Limit:
     def GRANULARITY(self) -> Granularity: ...  # noqa: N802
     def get_expiry(self) -> int:
         """The period in seconds."""
-    def key_for(self, *identifiers: str | bytes | float) -> str:
+    def key_for(self, *identifiers: object) -> str:
         """``LIMITER/alice/10/1/minute``: namespace, identifiers and the limit, joined by ``/``.
 
         ``/`` and ``%`` within an identifier are written ``%2F`` and ``%25``.
@@ -151,12 +151,19 @@ def parse(text: str, /) -> Limit:
 def parse_many(text: str, /) -> list[Limit]:
     """One or more limits joined by ``;``, ``,`` or ``|``, else :class:`ParseError`."""
 
-def join_key(*identifiers: str | bytes | float) -> str:
+def join_key(*identifiers: object) -> str:
     """The identifiers as the key that stores are given.
 
     Joined by ``/``, escaped so that different identifiers make different keys:
     ``alice/view%2F1/7``. A str, the bytes of its UTF-8, and a number and its text are the same
-    identifier.
+    identifier. Of other objects :func:`identifier` makes text.
+    """
+
+def identifier(value: object, /) -> str | bytes:
+    """The text that an identifier stands for: str and bytes as they are, else ``str(value)``.
+
+    Raises what that raises, and TypeError for an object whose text is its address in memory, for no
+    other request would have it again.
     """
 
 class Verdict(NamedTuple):
@@ -479,25 +486,23 @@ class RateLimiter:
     def storage(self) -> StorageTypes: ...
     @property
     def strategy(self) -> str: ...
-    def hit(self, item: Limit, /, *identifiers: str | bytes | float, cost: int = 1) -> bool:
+    def hit(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
         """Takes ``cost`` off the limit and tells whether there was room for it."""
-    def test(self, item: Limit, /, *identifiers: str | bytes | float, cost: int = 1) -> bool:
+    def test(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
         """Tells whether there is room for ``cost``, and takes nothing."""
-    def refund(self, item: Limit, /, *identifiers: str | bytes | float, cost: int = 1) -> None:
+    def refund(self, item: Limit, /, *identifiers: object, cost: int = 1) -> None:
         """Gives ``cost`` back, never above full."""
     def decide(
         self,
         item: Limit,
         /,
-        *identifiers: str | bytes | float,
+        *identifiers: object,
         cost: int = 1,
         mode: int = ...,
     ) -> Verdict:
         """:meth:`hit` that answers with the whole verdict."""
-    def get_window_stats(
-        self, item: Limit, /, *identifiers: str | bytes | float
-    ) -> WindowStats: ...
-    def clear(self, item: Limit, /, *identifiers: str | bytes | float) -> None: ...
+    def get_window_stats(self, item: Limit, /, *identifiers: object) -> WindowStats: ...
+    def clear(self, item: Limit, /, *identifiers: object) -> None: ...
 
 # -- remote stores: what to send, and what came back
 

@@ -19,7 +19,8 @@ Where ``limits`` answers otherwise:
 - A sliding window's weighted count is rounded up, so that no more than the limit is let through.
 - ``reset_time`` of a moving window that nobody has used is now (there, a period from now).
 - Limits of one length are one counter, however they are written: 60 seconds are a minute.
-- Costs and amounts are ints and not below 0; identifiers are str, bytes, int or float.
+- Costs and amounts are ints and not below 0. An identifier whose text is its address in memory is
+  refused.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "bad parse": lambda: raises(weir.ParseError, lambda: parse("10 per fortnight")),
     "bad limit": lambda: raises(ValueError, lambda: Limit(1, burst=1, strategy="fixed-window")),
     "bad namespace": lambda: raises(TypeError, lambda: Limit(1, namespace=b"")),  # type: ignore[arg-type]
-    "bad identifier": lambda: raises(TypeError, lambda: LIMITER.hit(LIMIT, LONG, None)),  # type: ignore[arg-type]
+    "bad identifier": lambda: raises(TypeError, lambda: LIMITER.hit(LIMIT, LONG, object())),
     "bad cost": lambda: raises(ValueError, lambda: LIMITER.hit(LIMIT, LONG, cost=-1)),
     "bad keyword": lambda: raises(TypeError, lambda: LIMITER.hit(LIMIT, LONG, x=1)),  # type: ignore[call-arg]
     "bad uri": lambda: raises(weir.ParseError, lambda: Table("shm://a/b")),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import decimal
 import enum
+import ipaddress
+import uuid
+from pathlib import Path
 
 import limits as peer
 import pytest
@@ -84,12 +88,113 @@ def test_numbers_are_their_digits() -> None:
     assert join_key(Number.ONE) == str(Number.ONE)
 
 
-@pytest.mark.parametrize("wrong", [None, object(), ["a"], ("a",), bytearray(b"a"), 1j])
-def test_other_identifiers_are_refused(wrong: object) -> None:
-    with pytest.raises(TypeError, match="identifier"):
-        join_key("a", wrong)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="identifier"):
-        Limit(10).key_for(wrong)  # type: ignore[arg-type]
+class Plan(enum.Enum):
+    FREE = 1
+
+
+class Proxy:
+    """What werkzeug's LocalProxy is: all that one asks of it, another object answers."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # type: ignore[override]
+        return type(self.value)
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __bytes__(self) -> bytes:
+        return self.value  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (ipaddress.ip_address("2001:db8::1"), "2001:db8::1"),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0%2F8"),
+        (Plan.FREE, "Plan.FREE"),
+        (decimal.Decimal("1.50"), "1.50"),
+        (None, "None"),
+        (True, "True"),
+        (("a", 1), "('a', 1)"),
+        ({}, "{}"),
+        (1j, "1j"),
+        (Path("/tmp/x"), "%2Ftmp%2Fx"),
+        (Proxy("alice"), "alice"),
+        (Proxy(b"alice"), "alice"),
+        (Proxy(b"\xff"), "%FF"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_object_is_its_text_on_tables_and_on_other_stores(given: object, text: str) -> None:
+    assert join_key(given) == text
+    limit = Limit(1)
+    assert limit.key_for(given) == f"LIMITER/{text}/1/1/minute"
+    made = weir.identifier(given)
+    assert isinstance(made, str | bytes)
+    assert join_key(made) == text
+    table = weir.Table("memory://?keys=64")
+    limiter = weir.RateLimiter(table)
+    assert limiter.hit(limit, "user", given)
+    assert not limiter.hit(limit, "user", made)
+    assert not table.decide([limit], f"user/{text}").allowed
+    limiter.clear(limit, "user", given)
+    assert limiter.test(limit, "user", made)
+    if given is None:
+        return  # a rule is about somebody
+    table.block(given)
+    client = "10.1.2.3" if isinstance(given, ipaddress.IPv4Network) else given
+    assert not limiter.test(limit, client)
+
+
+@pytest.mark.parametrize(
+    "wrong", [object(), Proxy.__str__, lambda: "alice", len, "alice".upper, Proxy("").__str__]
+)
+def test_an_object_whose_text_is_its_address_is_refused(wrong: object) -> None:
+    for make in (join_key, Limit(10).key_for, weir.identifier):
+        with pytest.raises(TypeError, match="an identifier must be"):
+            make(wrong)
+    if callable(wrong):
+        with pytest.raises(TypeError, match=r"was it to be called\?"):
+            join_key(wrong)
+
+
+def test_what_an_objects_own_str_raises_is_raised() -> None:
+    class Unbound:
+        def __str__(self) -> str:
+            raise LookupError("no request")
+
+    limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
+    with pytest.raises(LookupError, match="no request"):
+        limiter.hit(Limit(1), "a", Unbound())
+    assert limiter.hit(Limit(1), "a")
+
+
+@pytest.mark.parametrize("method", ["hit", "test", "refund", "decide", "clear", "get_window_stats"])
+def test_an_objects_str_may_close_the_table_or_change_the_limiter(method: str) -> None:
+    class Closing:
+        def __str__(self) -> str:
+            limiter.storage.close()
+            return "a"
+
+    class Changing:
+        def __str__(self) -> str:
+            limiter.__init__(Other())  # type: ignore[misc]
+            return "a"
+
+    class Other:
+        def decide(self, *arguments: object) -> None: ...
+        def clear(self, *arguments: object) -> None: ...
+
+    limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
+    with pytest.raises(weir.TableError, match="closed"):
+        getattr(limiter, method)(Limit(1), Closing())
+    limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
+    with pytest.raises(RuntimeError, match="another store"):
+        getattr(limiter, method)(Limit(1), Changing())
 
 
 def test_keys_beyond_what_stands_on_the_stack() -> None:

@@ -241,7 +241,7 @@ def test_wrong_arguments(method: str) -> None:
         with pytest.raises(TypeError, match="Limit"):
             call(*arguments)
     with pytest.raises(TypeError, match="identifier"):
-        call(parse("1/minute"), None)
+        call(parse("1/minute"), object())
     with pytest.raises(TypeError):
         call(parse("1/minute"), "a", costs=1)
     if method != "decide":
