@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "stats/stats_layout.h"
+#include "access.h"
 #include "error.h"
 #include "table/layout.h"
 #include "rules/rules.h"
@@ -237,7 +238,7 @@ static int give_name(int fd, const char *temporary, const char *path) {
 
 /* Returns 0; 1 if somebody else was faster; or an error. The table is locked shared on success. */
 static int make_file(struct weir_table *table, const struct weir_uri *uri,
-                     const struct weir_header *plan, struct weir_error *error) {
+                     const struct weir_header *plan, gid_t group, struct weir_error *error) {
     char temporary[WEIR_PATH_MAX + 32];
     void *base = MAP_FAILED;
     int fd = open_nameless(uri->path, temporary, sizeof temporary);
@@ -262,6 +263,8 @@ static int make_file(struct weir_table *table, const struct weir_uri *uri,
         goto out;
     if (flock(fd, LOCK_SH) < 0)
         rc = fail_errno(table, errno, "cannot lock it", error);
+    else if (uri->group[0] && (fchown(fd, (uid_t)-1, group) < 0 || fchmod(fd, 0660) < 0))
+        rc = fail_errno(table, errno, "cannot give it to its group", error);
     else if (give_name(fd, temporary, uri->path) < 0)
         rc = errno == EEXIST ? 1 : fail_errno(table, errno, "cannot name it", error);
 out:
@@ -327,19 +330,15 @@ static int judge_size(const struct weir_table *table, const struct weir_header *
     return 0;
 }
 
-static int judge_owner(const struct weir_table *table, int fd, struct stat *st,
-                       struct weir_error *error) {
+static int judge_owner(const struct weir_table *table, int fd, const struct weir_uri *uri,
+                       gid_t group, struct stat *st, struct weir_error *error) {
     if (fstat(fd, st) < 0)
         return fail_errno(table, errno, "cannot look at it", error);
     if (!S_ISREG(st->st_mode))
         return refuse(table, WEIR_EFORMAT, "not a regular file", error);
-    if (st->st_uid != geteuid())
-        return weir_fail(error, WEIR_EACCES, 0, "%s: owned by another user (uid %u, not %u)",
-                         table->name, (unsigned)st->st_uid, (unsigned)geteuid());
-    if (st->st_mode & 077)
-        return weir_fail(error, WEIR_EACCES, 0,
-                         "%s: others may read or write it (mode %04o); chmod 600 it", table->name,
-                         (unsigned)st->st_mode & 07777);
+    int rc = weir_access_judge(table->name, st, uri, group, error);
+    if (rc < 0)
+        return rc;
     if ((uint64_t)st->st_size < WEIR_HEADER_BYTES)
         return refuse(table, WEIR_EFORMAT, "not a weir table, or truncated", error);
     return 0;
@@ -358,14 +357,14 @@ static int revive(struct weir_table *table, struct weir_error *error) {
 }
 
 /* Returns 0, WEIR_ENOENT, or another error. */
-static int open_file(struct weir_table *table, const struct weir_uri *uri,
+static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t group,
                      struct weir_error *error) {
     struct stat st;
     void *base = MAP_FAILED;
     int fd = open(uri->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return fail_errno(table, errno, "cannot open it", error);
-    int rc = judge_owner(table, fd, &st, error);
+    int rc = judge_owner(table, fd, uri, group, &st, error);
     if (rc < 0)
         goto out;
     bool alone = flock(fd, LOCK_EX | LOCK_NB) == 0;
@@ -428,11 +427,13 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
     if (uri.home == WEIR_HOME_MEMORY) {
         rc = open_memory(table, &plan, error);
     } else {
-        rc = 1;
+        gid_t group = 0;
+        rc = weir_access_group(table->name, &uri, &group, error);
+        rc = rc < 0 ? rc : 1;
         for (int i = 0; i < 100 && rc == 1; i++) { /* others may make and remove it meanwhile */
-            rc = open_file(table, &uri, error);
+            rc = open_file(table, &uri, group, error);
             if (rc == WEIR_ENOENT)
-                rc = make_file(table, &uri, &plan, error);
+                rc = make_file(table, &uri, &plan, group, error);
         }
         if (rc == 1)
             rc = refuse(table, WEIR_ESYSTEM, "it keeps appearing and disappearing", error);

@@ -1,5 +1,5 @@
 /*
- * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N. Pure text: nothing is opened here.
+ * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N&group=NAME. Pure text: nothing is opened here.
  */
 #include "uri.h"
 
@@ -15,6 +15,9 @@ static int fail(const char *text, const char *at, struct weir_error *error, cons
     weir_quote(quoted, sizeof quoted, text, len < 48 ? len : 48);
     return weir_fail(error, WEIR_ESYNTAX, (int)(at - text) + 1, "%s: %s", quoted, why);
 }
+
+static const char name_letters[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 
 static int hex(char c) {
     if (c >= '0' && c <= '9')
@@ -52,15 +55,13 @@ static int read_path(const char *text, const char *from, const char *end, struct
 
 static int read_name(const char *text, const char *from, const char *end, struct weir_uri *uri,
                      struct weir_error *error) {
-    static const char letters[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     size_t len = (size_t)(end - from);
     if (len == 0)
         return fail(text, from, error, "shm:// needs a name, as in shm://shop");
     if (len > WEIR_NAME_MAX)
         return fail(text, from, error, "the name is longer than 200 bytes");
     for (const char *c = from; c < end; c++)
-        if (!strchr(letters, *c))
+        if (!strchr(name_letters, *c))
             return fail(text, c, error,
                         "a name may hold letters, digits, \".\", \"_\" and \"-\" only");
     snprintf(uri->path, sizeof uri->path, "/dev/shm/weir.%.*s", (int)len, from);
@@ -82,6 +83,23 @@ static int read_number(const char *text, const char **at, uint64_t *number,
     return 0;
 }
 
+static int read_group(const char *text, const char **at, struct weir_uri *uri,
+                      struct weir_error *error) {
+    size_t len = strcspn(*at, "&");
+    if (len == 0 || len > WEIR_GROUP_MAX)
+        return fail(text, *at, error, "expected the name of a group, at most 32 bytes");
+    for (size_t i = 0; i < len; i++)
+        if (!strchr(name_letters, (*at)[i]))
+            return fail(text, *at + i, error,
+                        "a group may hold letters, digits, \".\", \"_\" and \"-\" only");
+    if (uri->home == WEIR_HOME_MEMORY)
+        return fail(text, *at, error, "memory:// is private; a group can share shm:// and file://");
+    memcpy(uri->group, *at, len);
+    uri->group[len] = '\0';
+    *at += len;
+    return 0;
+}
+
 static int read_options(const char *text, const char *at, struct weir_uri *uri,
                         struct weir_error *error) {
     while (*at) {
@@ -90,10 +108,12 @@ static int read_options(const char *text, const char *at, struct weir_uri *uri,
                            : !strncmp(at, "hits=", 5)  ? &uri->hits
                            : !strncmp(at, "rules=", 6) ? &uri->rules
                                                        : NULL;
-        if (!number)
-            return fail(text, from, error, "unknown option; there are keys=N, hits=N and rules=N");
+        bool group = !strncmp(at, "group=", 6);
+        if (!number && !group)
+            return fail(text, from, error,
+                        "unknown option; there are keys=N, hits=N, rules=N and group=NAME");
         at = strchr(at, '=') + 1;
-        int rc = read_number(text, &at, number, error);
+        int rc = group ? read_group(text, &at, uri, error) : read_number(text, &at, number, error);
         if (rc < 0)
             return rc;
         if (number == &uri->keys && (uri->keys < WEIR_BUCKET_CELLS || uri->keys > WEIR_KEYS_MAX))
@@ -123,6 +143,7 @@ int weir_uri_parse(const char *text, struct weir_uri *uri, struct weir_error *er
     uri->keys = 0;
     uri->hits = UINT64_MAX;
     uri->rules = UINT64_MAX;
+    uri->group[0] = '\0';
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
         size_t len = strlen(schemes[i].prefix);
         if (strncmp(text, schemes[i].prefix, len) != 0)

@@ -5,6 +5,7 @@
 #include "table/layout.h"
 
 #define WEIR_PATH_MAX 4096
+#define WEIR_GROUP_MAX 32 /* bytes of a group's name, as useradd allows */
 
 struct weir_uri {
     enum weir_home home;
@@ -12,6 +13,7 @@ struct weir_uri {
     uint64_t keys;            /* 0: not said */
     uint64_t hits;            /* UINT64_MAX: not said */
     uint64_t rules;           /* UINT64_MAX: not said */
+    char group[WEIR_GROUP_MAX + 1]; /* empty: not said */
 };
 
 /* Errors: WEIR_ESYNTAX (message and column), WEIR_EINVAL (a number out of its range). */

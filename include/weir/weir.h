@@ -382,6 +382,11 @@ WEIR_API int weir_prepared_checks(const struct weir_prepared *prepared,
  *     keys=N   cells, default 262144 (16 MiB of a table of 23), at least 8; rounded up to a multiple of 8
  *     hits=N   room for about N moving-window hits over all keys, default 3 x keys
  *     rules=N  rules about clients (weir/rules.h), default 1024, at most 1000000
+ *     group=G  shm:// and file:// only: shared with one group of users, by name or number: mode 0660 instead
+ *              of 0600. Refused unless this process belongs to the group, and if the table exists but was not
+ *              made for it. Every member can read, change, block and remove counters, and stop or kill the
+ *              others' decisions (by a held lock, by cutting the file short): share a group only with programs
+ *              that may harm each other anyway.
  *
  * Space is reserved here, so that a full file system is an error now and no SIGBUS later. An existing
  * table keeps its size; asking for another size is an error. `*table` is owned by the caller, who

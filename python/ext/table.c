@@ -247,7 +247,7 @@ PyDoc_STRVAR(
     table_doc,
     "Table(uri='memory://', /, *, namespace=0)\n--\n\n"
     "A local store, created if need be.\n\n"
-    "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N and &rules=N.\n"
+    "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N, &rules=N, &group=NAME.\n"
     "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
     "Raises ParseError for a URI that cannot be read, TableError for a table that cannot be "
     "opened.\n\n"

@@ -327,7 +327,7 @@ class Door:
 class Table:
     """A local store: ``memory://``, ``shm://name`` or ``file:///path``.
 
-    After a ``?`` come ``keys=N``, ``hits=N`` and ``rules=N``, joined by ``&``.
+    After a ``?`` come ``keys=N``, ``hits=N``, ``rules=N`` and ``group=NAME``, joined by ``&``.
 
     Tables of one URI but different namespaces (0 to 2**63-1) share no counter.
     """

@@ -156,8 +156,8 @@ SCHEMES: dict[str, Factory | str] = {
 }
 
 
-#: What tables can be told of their size.
-SIZES = ("keys", "hits", "rules")
+#: What tables can be told: their size, and the group that shares them.
+SIZES = ("keys", "hits", "rules", "group")
 
 
 def with_sizes(uri: str, options: dict[str, Any]) -> str:
@@ -205,8 +205,8 @@ def _factory_of(scheme: str) -> Factory:
 def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     """Open the store that a URI names.
 
-    options: handed on to the store. Local ones know ``keys``, ``hits`` and ``rules`` and ignore the
-    rest.
+    options: handed on to the store. Local ones know ``keys``, ``hits``, ``rules`` and ``group``
+    and ignore the rest.
     Raises :class:`weir.errors.ConfigurationError` for an unknown scheme,
     :class:`weir.errors.ParseError` for a URI that cannot be read and
     :class:`weir.errors.StorageError` for a store that cannot be opened.

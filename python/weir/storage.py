@@ -8,7 +8,8 @@
                                  uWSGI's master, ``memory://`` where there is none
 ===============================  ==========================================================
 
-All take ``?keys=N&hits=N&rules=N`` or the options of the same names (see :class:`weir.Table`).
+All take ``?keys=N&hits=N&rules=N`` or the options of the same names, ``shm://`` and ``file://``
+also ``group=NAME`` (see :class:`weir.Table`).
 
 A store of one's own is a class with the four methods of :class:`Storage`, and works with every
 limiter:

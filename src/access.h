@@ -1,0 +1,24 @@
+/* Who may open a table's file: its owner alone, or, with ?group=, the members of one group. */
+#ifndef WEIR_ACCESS_H
+#define WEIR_ACCESS_H
+
+#include <sys/stat.h>
+
+#include "uri.h"
+
+/*
+ * The group that ?group= names, into *gid, if this process belongs to it; leaves *gid as it is if none is named.
+ * name: the table's, for messages. Errors: WEIR_EINVAL (no such group), WEIR_EACCES (no member), WEIR_ENOMEM,
+ * WEIR_ESYSTEM.
+ */
+int weir_access_group(const char *name, const struct weir_uri *uri, gid_t *gid,
+                      struct weir_error *error);
+
+/*
+ * Whether a file with this owner, group and mode is as the URI wants it: 0600 and ours, or 0660 and of `group`.
+ * Errors: WEIR_EACCES.
+ */
+int weir_access_judge(const char *name, const struct stat *st, const struct weir_uri *uri, gid_t group,
+                      struct weir_error *error);
+
+#endif
