@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import weir
+from weir._core import STRATEGIES
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 
@@ -279,58 +281,55 @@ def departures(drawing: Drawing, hits: list[Hit], lane: float) -> float:
     return y + 26
 
 
+def tokens_left(limit: weir.Limit) -> Level:
+    return lambda now, verdict: limit.amount - (verdict.reset_at - now) * limit.amount / PERIOD
+
+
+def wait(limit: weir.Limit) -> Level:
+    return lambda now, verdict: max(0.0, verdict.reset_at - now)
+
+
+class Look(NamedTuple):
+    """How a shape of strategies is drawn."""
+
+    caption: str
+    level: Callable[[weir.Limit], Level] = counted
+    top: float = 3
+    line: tuple[float, str] = (3, "- - limit: 3")
+    extra: Any = None
+    end: float = 135
+    options: dict[str, float] = {}  # noqa: RUF012
+
+
+#: By the shape of a strategy's row (include/weir/strategies.h).
+LOOKS = {
+    "opened": Look("hits counted in the open window", extra=windows_of_hits),
+    "moving": Look("hits of the last 60 s", extra=life_of_hits),
+    "weighed": Look(
+        "this minute's hits + the last one's share, rounded up", extra=aligned_windows
+    ),
+    "bucket": Look("tokens in the bucket", tokens_left, line=(3, "- - full: 3")),
+    "queue": Look(
+        "how long the next request would wait", wait, 40, (20, "- - max_delay: 20 s"),
+        departures, 145, {"max_delay": 20.0},
+    ),
+    "aligned": Look("hits counted since the full minute", extra=aligned_windows),
+}  # fmt: skip
+
+
 def strategies() -> list[Drawing]:
-    three = weir.parse("3 per minute")
-
-    def of(strategy: str, **options: float) -> weir.Limit:
-        return three.replace(strategy=strategy, **options)  # type: ignore[arg-type]
-
-    bucket = of("token-bucket")
-    leaky = of("leaky-bucket", max_delay=20.0)
-
-    def tokens(now: float, verdict: weir.Verdict) -> float:
-        return bucket.amount - (verdict.reset_at - now) * bucket.amount / PERIOD
-
-    return [
-        timeline(
-            "fixed-window",
-            of("fixed-window"),
-            "hits counted in the open window",
-            counted(three),
-            3,
-            (3, "- - limit: 3"),
-            extra=windows_of_hits,
-        ),
-        timeline(
-            "moving-window",
-            of("moving-window"),
-            "hits of the last 60 s",
-            counted(three),
-            3,
-            (3, "- - limit: 3"),
-            extra=life_of_hits,
-        ),
-        timeline(
-            "sliding-window-counter",
-            of("sliding-window-counter"),
-            "this minute's hits + the last one's share, rounded up",
-            counted(three),
-            3,
-            (3, "- - limit: 3"),
-            extra=aligned_windows,
-        ),
-        timeline("token-bucket", bucket, "tokens in the bucket", tokens, 3, (3, "- - full: 3")),
-        timeline(
-            "leaky-bucket",
-            leaky,
-            "how long the next request would wait",
-            lambda now, verdict: max(0.0, verdict.reset_at - now),
-            40,
-            (20, "- - max_delay: 20 s"),
-            end=145,
-            extra=departures,
-        ),
-    ]
+    drawn = []
+    for name, (_, shape, _) in STRATEGIES.items():
+        look = LOOKS[shape]
+        limit = weir.parse("3 per minute").replace(strategy=name, **look.options)  # type: ignore[arg-type]
+        level = look.level(limit)
+        drawn.append(
+            timeline(
+                name, limit, look.caption, level, look.top, look.line, end=look.end,
+                extra=look.extra,
+            )
+        )  # fmt: skip
+    return drawn
 
 
 # -------------------------------------------------------------------------------- all beside each
@@ -340,7 +339,7 @@ def comparison() -> Drawing:
     """A client that comes once, and then knocks every two seconds, under all strategies."""
     limit = weir.parse("6 per minute")
     moments = [0.0, *(float(second) for second in range(50, 180, 2))]
-    drawing = Drawing("compare", "Five strategies, one impatient client", "", 180, 0)
+    drawing = Drawing("compare", "The strategies, and one impatient client", "", 180, 0)
     words = []
     y = 16.0
     for strategy in weir.strategies.STRATEGIES:

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "calendar.h"
 #include "error.h"
 #include "weir/weir.h"
 
@@ -92,7 +93,10 @@ int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error
         return weir_fail(error, WEIR_EINVAL, 0,
                          "max_delay_ns %" PRId64 " is out of its range: 0 to the period, %" PRId64,
                          limit->max_delay_ns, limit->period_ns);
-    return 0;
+    if (limit->zone && limit->strategy != WEIR_CALENDAR_WINDOW)
+        return weir_fail(error, WEIR_EINVAL, 0, "a zone is for calendar-window, not for %s",
+                         weir_strategy_name(limit->strategy));
+    return weir_zone_validate(limit->zone, error);
 }
 
 int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size) {
@@ -110,6 +114,7 @@ struct cursor {
     const char *text;
     size_t len;
     size_t at; /* offset of the next byte */
+    int strategy; /* of limits that have none of their own */
     struct weir_error *error;
 };
 
@@ -263,18 +268,28 @@ static int read_count(struct cursor *cursor, const char *name, int64_t *count) {
     return read_number(cursor, digits, "count larger than 9223372036854775807", count);
 }
 
-static int read_unit(struct cursor *cursor, int *unit) {
+/* Whether a word is this unit, or its plural. */
+static bool is_named(const struct cursor *cursor, struct span word, const char *name) {
+    size_t len = strlen(name);
+    bool plural = word.len == len + 1 && lower(cursor->text[word.at + len]) == 's';
+    return (word.len == len || plural) && starts_with(cursor, word.at, name);
+}
+
+static int read_unit(struct cursor *cursor, int *unit, int64_t *units_each) {
     struct span word = take(cursor, is_letter);
+    *units_each = 1;
     if (word.len == 0)
         return refuse_here(cursor, "a unit");
-    for (int i = 0; i < UNITS; i++) {
-        size_t len = strlen(units[i].name);
-        bool plural = word.len == len + 1 && lower(cursor->text[word.at + len]) == 's';
-        if ((word.len == len || plural) && starts_with(cursor, word.at, units[i].name)) {
+    if (cursor->strategy == WEIR_CALENDAR_WINDOW && is_named(cursor, word, "week")) {
+        *unit = WEIR_DAY;
+        *units_each = 7;
+        return 0;
+    }
+    for (int i = 0; i < UNITS; i++)
+        if (is_named(cursor, word, units[i].name)) {
             *unit = i;
             return 0;
         }
-    }
     return refuse_word(cursor, word, "unknown unit");
 }
 
@@ -295,10 +310,13 @@ static int read_period(struct cursor *cursor, int64_t *multiples, int *unit) {
     }
     skip_blanks(cursor);
     struct span start = {cursor->at, 0};
-    int rc = read_unit(cursor, unit);
-    if (rc == 0 && *multiples > multiples_max(*unit))
+    int64_t units_each;
+    int rc = read_unit(cursor, unit, &units_each);
+    if (rc == 0 && *multiples > multiples_max(*unit) / units_each)
         rc = refuse(cursor, digits.len > 0 ? digits.at : start.at,
                     "period longer than 100 years of 360 days");
+    else if (rc == 0)
+        *multiples *= units_each;
     return rc;
 }
 
@@ -349,14 +367,18 @@ static int read_limit(struct cursor *cursor, struct weir_limit *limit) {
     if (rc == 0 && burst > 0) {
         limit->burst = burst;
         limit->strategy = WEIR_TOKEN_BUCKET;
+    } else if (rc == 0) {
+        limit->strategy = cursor->strategy;
     }
     return rc;
 }
 
 /* All limits of a text; `too_many` is what to say of one more than there is room for. */
-static int read_limits(const char *text, size_t len, struct weir_limit *limits, size_t room,
-                       const char *too_many, size_t *count, struct weir_error *error) {
-    struct cursor cursor = {.text = text ? text : "", .len = len, .error = error};
+static int read_limits(const char *text, size_t len, int strategy, struct weir_limit *limits,
+                       size_t room, const char *too_many, size_t *count,
+                       struct weir_error *error) {
+    struct cursor cursor = {
+        .text = text ? text : "", .len = len, .strategy = strategy, .error = error};
 
     *count = 0;
     if (len > WEIR_TEXT_MAX)
@@ -381,11 +403,19 @@ int weir_limit_parse(const char *text, size_t len, struct weir_limit *limit,
     size_t count;
     if (!limit || (!text && len > 0))
         return weir_fail(error, WEIR_EINVAL, 0, "%s is NULL", limit ? "text" : "limit");
-    return read_limits(text, len, limit, 1, "more than one limit", &count, error);
+    return read_limits(text, len, WEIR_FIXED_WINDOW, limit, 1, "more than one limit", &count,
+                       error);
 }
 
 int weir_limit_parse_many(const char *text, size_t len, struct weir_limit *limits, size_t *count,
                           struct weir_error *error) {
+    return weir_limit_parse_as(text, len, WEIR_FIXED_WINDOW, limits, count, error);
+}
+
+int weir_limit_parse_as(const char *text, size_t len, int strategy, struct weir_limit *limits,
+                        size_t *count, struct weir_error *error) {
+    if (!weir_strategy_name(strategy))
+        return weir_fail(error, WEIR_EINVAL, 0, "strategy %d does not exist", strategy);
     if (!limits || !count || (!text && len > 0))
         return weir_fail(error, WEIR_EINVAL, 0, "%s is NULL",
                          !limits  ? "limits"
@@ -394,5 +424,5 @@ int weir_limit_parse_many(const char *text, size_t len, struct weir_limit *limit
     char too_many[48];
     size_t room = *count < WEIR_CHECKS_MAX ? *count : WEIR_CHECKS_MAX;
     snprintf(too_many, sizeof too_many, "more than %zu limits", room);
-    return read_limits(text, len, limits, room, too_many, count, error);
+    return read_limits(text, len, strategy, limits, room, too_many, count, error);
 }

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import re
 import sys
+from datetime import date, datetime, timedelta, timezone
 from fractions import Fraction
 from math import ceil, floor
+from zoneinfo import ZoneInfo
 
 S = 10**9
 MAX = 2**63 - 1
@@ -33,7 +35,8 @@ HEADER = """\
 #     test    charges nothing and changes nothing (cost 0: a look at the counters)
 #     refund  gives cost back; always allowed
 # Times are integers in nanoseconds since the epoch. retry_after 9223372036854775807: never.
-# The limit is a limit string; a leaky bucket's max_delay_ns is given, else it is 0.
+# The limit is a limit string; a leaky bucket's max_delay_ns is given, else it is 0. Of a calendar window, the
+# third part is its zone instead: UTC, +05:30, Europe/Berlin or America/Sao_Paulo.
 # Blank lines and lines that begin with # say nothing. Made by tests/timelines.py.
 """
 
@@ -241,12 +244,66 @@ class Leaky(Token):
         return ceil(self.ahead(now)) if cost else 0
 
 
+class Calendar(Fixed):
+    """Windows from midnight to midnight, by datetime and zoneinfo."""
+
+    def __init__(self, amount, multiples, unit, zone):
+        super().__init__(amount, multiples * UNITS[unit] * S, 0, 0)
+        self.multiples, self.unit, self.name = multiples, unit, zone
+        if zone[0] == "+":
+            hours, minutes = map(int, zone[1:].split(":"))
+            self.zone = timezone(timedelta(hours=hours, minutes=minutes))
+        else:
+            self.zone = ZoneInfo(zone)
+
+    def start(self, number):
+        """When the window of that number starts."""
+        n, unit = number * self.multiples, self.unit
+        if unit == "day":
+            first = date(1969, 12, 29) if self.multiples % 7 == 0 else date(1970, 1, 1)
+            first += timedelta(days=n)
+        elif unit == "month":
+            first = date(n // 12, n % 12 + 1, 1)
+        elif unit == "year":
+            first = date(n, 1, 1)
+        else:
+            return number * self.period
+        return int(datetime(first.year, first.month, first.day, tzinfo=self.zone).timestamp()) * S
+
+    def number(self, now):
+        local = datetime.fromtimestamp(now // S, self.zone)
+        if self.unit == "day":
+            days = local.date().toordinal() - date(1970, 1, 1).toordinal()
+            return (days + 3 * (self.multiples % 7 == 0)) // self.multiples
+        if self.unit == "month":
+            return (local.year * 12 + local.month - 1) // self.multiples
+        if self.unit == "year":
+            return local.year // self.multiples
+        return now // self.period
+
+    def settle(self, now):
+        number = self.number(now)
+        self.ends = self.start(number + 1)
+        if self.end <= now:
+            self.used = 0
+        elif self.used and self.end == self.start(number + 2) and self.ends - now <= SKEW:
+            self.ends = self.end  # others have opened the next window
+        self.end = self.ends
+
+    def charge(self, now, cost):
+        self.used += cost
+
+    def when(self, now, cost):
+        return self.ends
+
+
 MODELS = {
     "fixed-window": Fixed,
     "moving-window": Moving,
     "sliding-window-counter": Sliding,
     "token-bucket": Token,
     "leaky-bucket": Leaky,
+    "calendar-window": Calendar,
 }
 
 
@@ -255,7 +312,10 @@ class Story:
         words = re.fullmatch(r"(\d+) per (?:(\d+) )?([a-z]+?)s?(?: burst (\d+))?", limit)
         amount, multiples, unit, burst = words.groups()
         period = int(multiples or 1) * UNITS[unit] * S
-        self.make = lambda: MODELS[strategy](int(amount), period, int(burst or 0), int(delay or 0))
+        if strategy == "calendar-window":
+            self.make = lambda: Calendar(int(amount), int(multiples or 1), unit, delay)
+        else:
+            self.make = lambda: MODELS[strategy](int(amount), period, int(burst or 0), int(delay))
         self.model = self.make()
         self.head = f"= {strategy} | {limit} | {delay or 0} | {title}"
         self.period = period
@@ -861,10 +921,169 @@ def stories(strategy):
         )
 
 
+def calendar_stories():
+    """As stories(), with a zone instead of a delay, and moments as UTC."""
+
+    def at(text, after=0):
+        moment = datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+        return f"={int(moment.timestamp()) * S + after}"
+
+    yield (
+        "3 per day",
+        "UTC",
+        "anew at midnight, whenever the first hit came",
+        [
+            (at("2024-05-07T23:59:58"), "hit", 2),
+            (at("2024-05-07T23:59:59"), "hit", 2),
+            (at("2024-05-07T23:59:59", 999_999_999), "hit", 1),
+            (at("2024-05-08T00:00:00"), "hit", 3),
+            (at("2024-05-08T00:00:00"), "hit", 1),
+            (at("2024-05-08T23:59:59", 999_999_999), "test", 1),
+            (at("2024-05-09T00:00:00"), "test", 3),
+        ],
+    )
+    yield (
+        "3 per day",
+        "+05:30",
+        "midnight of a fixed offset",
+        [
+            (at("2024-05-07T18:29:59"), "hit", 3),
+            (at("2024-05-07T18:29:59", 999_999_000), "hit", 1),
+            (at("2024-05-07T18:30:00"), "hit", 3),
+            (at("2024-05-08T18:30:00"), "test", 3),
+        ],
+    )
+    yield (
+        "10 per day",
+        "Europe/Berlin",
+        "a day of 23 hours",
+        [
+            (at("2024-03-30T22:59:59"), "hit", 10),
+            (at("2024-03-30T23:00:00"), "hit", 10),
+            (at("2024-03-31T00:59:59"), "hit", 1),
+            (at("2024-03-31T01:00:00"), "hit", 1),
+            (at("2024-03-31T21:59:59"), "hit", 1),
+            (at("2024-03-31T22:00:00"), "hit", 10),
+            (at("2024-03-31T22:00:00"), "hit", 1),
+        ],
+    )
+    yield (
+        "10 per day",
+        "Europe/Berlin",
+        "a day of 25 hours",
+        [
+            (at("2024-10-26T21:59:59"), "hit", 10),
+            (at("2024-10-26T22:00:00"), "hit", 10),
+            (at("2024-10-27T00:59:59"), "hit", 1),
+            (at("2024-10-27T01:00:00"), "hit", 1),
+            (at("2024-10-27T22:00:00"), "hit", 1),
+            (at("2024-10-27T23:00:00"), "hit", 10),
+        ],
+    )
+    yield (
+        "2 per day",
+        "America/Sao_Paulo",
+        "a midnight that the clock skips",
+        [
+            (at("2018-11-04T02:59:59"), "hit", 2),
+            (at("2018-11-04T02:59:59"), "hit", 1),
+            (at("2018-11-04T03:00:00"), "hit", 2),
+            (at("2018-11-05T01:59:59"), "hit", 1),
+            (at("2018-11-05T02:00:00"), "hit", 1),
+        ],
+    )
+    yield (
+        "2 per day",
+        "America/Sao_Paulo",
+        "a clock that goes back from midnight",
+        [
+            (at("2019-02-17T01:59:59"), "hit", 2),
+            (at("2019-02-17T02:30:00"), "hit", 1),
+            (at("2019-02-17T03:00:00"), "hit", 1),
+        ],
+    )
+    yield (
+        "7 per 7 days",
+        "Europe/Berlin",
+        "a week begins on Monday",
+        [
+            (at("2024-03-31T21:59:59"), "hit", 7),
+            (at("2024-03-31T21:59:59"), "hit", 1),
+            (at("2024-03-31T22:00:00"), "hit", 7),
+            (at("2024-04-07T21:59:59"), "test", 1),
+            (at("2024-04-07T22:00:00"), "test", 7),
+        ],
+    )
+    yield (
+        "5 per month",
+        "UTC",
+        "months of 29 and 31 days",
+        [
+            (at("2024-02-01T00:00:00"), "hit", 5),
+            (at("2024-02-29T23:59:59"), "hit", 1),
+            (at("2024-03-01T00:00:00"), "hit", 5),
+            (at("2024-03-31T12:00:00"), "hit", 1),
+            (at("2024-04-01T00:00:00"), "hit", 1),
+            (at("2023-02-28T23:59:59"), "hit", 1),
+        ],
+    )
+    yield (
+        "5 per 3 months",
+        "Europe/Berlin",
+        "quarters",
+        [
+            (at("2024-03-31T21:59:59"), "hit", 5),
+            (at("2024-03-31T22:00:00"), "hit", 5),
+            (at("2024-06-30T21:59:59"), "hit", 1),
+            (at("2024-06-30T22:00:00"), "hit", 1),
+        ],
+    )
+    yield (
+        "5 per year",
+        "+05:30",
+        "a year that ends in winter",
+        [
+            (at("2024-12-31T18:29:59"), "hit", 5),
+            (at("2024-12-31T18:30:00"), "hit", 5),
+            (at("2025-12-31T18:29:59"), "hit", 1),
+        ],
+    )
+    yield (
+        "3 per day",
+        "UTC",
+        "just before a day that has begun for others",
+        [
+            (at("2024-05-08T00:00:00"), "hit", 2),
+            (at("2024-05-07T23:59:59", 950_000_000), "hit", 1),
+            (at("2024-05-07T23:59:59", 950_000_000), "hit", 1),
+            (at("2024-05-08T00:00:00"), "hit", 1),
+            (at("2024-05-07T23:59:59", 899_999_000), "hit", 1),
+            (at("2024-05-08T00:00:00"), "hit", 3),
+        ],
+    )
+    yield (
+        "3 per day",
+        "UTC",
+        "a refund, and a clock that steps back a day",
+        [
+            (at("2024-05-08T12:00:00"), "hit", 3),
+            (at("2024-05-08T12:00:00"), "refund", 1),
+            (at("2024-05-08T12:00:00"), "refund", 9),
+            (at("2024-05-08T12:00:00"), "hit", 3),
+            (at("2024-05-07T12:00:00"), "hit", 1),
+            (at("2024-05-08T00:00:00"), "hit", 3),
+        ],
+    )
+
+
 def main():
     out = [HEADER]
     for strategy in MODELS:
-        for limit, delay, title, steps in stories(strategy):
+        told = list(stories(strategy))
+        if strategy == "calendar-window":
+            told = [(limit, "UTC", title, steps) for limit, _, title, steps in told]
+            told += calendar_stories()
+        for limit, delay, title, steps in told:
             story = Story(strategy, limit, delay, title)
             out.append(story.head)
             for when, op, cost in steps:

@@ -111,12 +111,12 @@ struct weir_described {
     struct weir_limit limit;
     uint32_t before_len;
     uint32_t after_len;
-    char text[WEIR_DESCRIBED_MAX + 8]; /* `before`, then `after`; any bytes */
+    char text[248 - sizeof(struct weir_limit)]; /* `before`, then `after`; any bytes */
 };
 
 /*
  * Makes a limit known to those who look at the table, so that they can ask for a client's counters. Saying
- * so again changes nothing.
+ * so again changes nothing. A limit with a zone is left out: the zone is this process's.
  * Errors: WEIR_EINVAL (also: longer than WEIR_DESCRIBED_MAX), WEIR_ETOOMANY (the catalogue is full),
  * WEIR_EBUSY, WEIR_ECORRUPT.
  */

@@ -14,7 +14,8 @@
  * shape      how it is bounded and drawn; see enum weir_shape
  * what …     a sentence. {requests}: "10 requests"; {period}: "1 minute"; {most}: the most requests that can fall
  *            within one period; {tokens}: "20 tokens"; {every}: the time between two requests; {wait}: the
- *            longest delay; {zone}: "Europe/Berlin"
+ *            longest delay; {calendar}: "day", "2 weeks"; {zone}: "Europe/Berlin". A sentence with {most} is left
+ *            out where that is no more than {requests}.
  */
 #ifndef WEIR_STRATEGIES_H
 #define WEIR_STRATEGIES_H
@@ -33,7 +34,10 @@
       "A bucket of {tokens}; each request takes one, and one comes back every {every}.")                        \
     X(LEAKY_BUCKET, leaky_bucket, "leaky-bucket", "lb", WORDS, QUEUE,                                           \
       "Requests leave one every {every}. One whose turn comes within {wait} is let through with that delay, "   \
-      "another is denied.")
+      "another is denied.")                                                                                     \
+    X(CALENDAR_WINDOW, calendar_window, "calendar-window", "cw", WORDS, ALIGNED,                                \
+      "{requests} in each {calendar}, which starts anew at midnight in {zone}. "                                \
+      "Where two of them meet, {most} may fall within {period}.")
 /* clang-format on */
 
 enum weir_strategy {

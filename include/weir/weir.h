@@ -125,8 +125,28 @@ enum weir_unit {
 };
 
 /*
+ * Where a calendar window's midnight is: the offsets of local time from UTC, each from its moment on, in
+ * ascending order; before the first moment, the first offset holds. A program fills it, from the system's tz
+ * database or with one fixed offset. Limits borrow it, and so do prepared checks: it must outlive them.
+ */
+struct weir_zone_offset {
+    int64_t from_ns;
+    int64_t offset_ns; /* local time minus UTC, below one day either way */
+};
+
+#define WEIR_ZONE_NAME_MAX 63
+#define WEIR_ZONE_OFFSETS_MAX 4096
+
+struct weir_zone {
+    const char *name; /* "Europe/Berlin", "+05:30": sets its counters apart from another zone's; 1 to
+                         WEIR_ZONE_NAME_MAX letters, digits, "+", "-", "_", ":" and "/" */
+    const struct weir_zone_offset *offset;
+    size_t offsets; /* 1 to WEIR_ZONE_OFFSETS_MAX */
+};
+
+/*
  * One limit: `amount` hits per `multiples` units. Fill it by weir_limit_parse() or weir_limit_init(),
- * then set `strategy`, `burst` and `max_delay_ns` as needed; every other member is read-only. A plain
+ * then set `strategy`, `burst`, `max_delay_ns` and `zone` as needed; every other member is read-only. A plain
  * value: copy it freely, it owns nothing.
  */
 struct weir_limit {
@@ -137,6 +157,7 @@ struct weir_limit {
     int64_t multiples;    /* units per period, at least 1 */
     int32_t unit;         /* enum weir_unit */
     int32_t strategy;     /* enum weir_strategy */
+    const struct weir_zone *zone; /* calendar window: whose midnight; NULL: UTC. Borrowed */
 };
 
 /* Default of max_delay_ns: half a second. */
@@ -169,6 +190,23 @@ WEIR_API int weir_limit_parse(const char *text, size_t len, struct weir_limit *l
  */
 WEIR_API int weir_limit_parse_many(const char *text, size_t len, struct weir_limit *limits,
                                    size_t *count, struct weir_error *error);
+
+/*
+ * The same for limits of one strategy: those that have none of their own get it. For WEIR_CALENDAR_WINDOW, "week"
+ * is a unit, too: 7 days, of which the first is a Monday.
+ * Errors: as above; WEIR_EINVAL (no such strategy).
+ */
+WEIR_API int weir_limit_parse_as(const char *text, size_t len, int strategy,
+                                 struct weir_limit *limits, size_t *count,
+                                 struct weir_error *error);
+
+/*
+ * The window of a calendar-window limit that `now_ns` lies in: from *start_ns until before *end_ns, where the
+ * next one starts, which lasts until *next_ns.
+ * Errors: WEIR_EINVAL (another strategy; now_ns out of its range).
+ */
+WEIR_API int weir_limit_window(const struct weir_limit *limit, int64_t now_ns, int64_t *start_ns,
+                               int64_t *end_ns, int64_t *next_ns);
 
 /*
  * Writes "10 per 1 minute" (and " burst 20") into `buffer`, always NUL-terminated when `size` > 0.

@@ -75,6 +75,7 @@ struct core_limit {
     struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given */
     bool has_strategy;
     bool has_max_delay;
+    bool has_tz; /* UTC may have been asked for, too */
     PyObject *namespace; /* str */
     PyObject *prefix;    /* bytes: the namespace as keys have it */
     PyObject *weakrefs;
@@ -243,8 +244,27 @@ PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit
 /* The limit itself if it has a strategy, else a copy with this one. New reference. */
 PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy);
 
+/* The strategy of a name; -1 with an exception set. */
+int core_limit_strategy_of(PyObject *name);
+
+/* Gives a limit that only the caller knows yet a strategy and a zone; None: none. 0, or -1 with an exception. */
+int core_limit_choose(PyObject *limit, PyObject *strategy, PyObject *tz);
+
 /* Limit from the arguments of its constructor, all positional: what pickle calls. */
 PyObject *core_restore_limit(PyObject *module, PyObject *args);
+
+/* -------------------------------------------------------------------------------- strategies.c, zone.c */
+
+/* The strategy of that name; -1 with an exception that lists them all. */
+int core_strategy_of(const char *name, size_t len);
+
+/* Adds STRATEGIES to the module. */
+int core_add_strategies(PyObject *module);
+
+PyObject *core_make_zone(PyObject *module, PyObject *args);
+
+/* The zone of tz=…, a str, a tzinfo or None; NULL is UTC. It is never freed. 0, or -1 with an exception. */
+int core_zone_of(PyObject *tz, const struct weir_zone **zone);
 
 /* ------------------------------------------------------------------------------------- decision.c */
 

@@ -28,18 +28,17 @@ static int unit_of(PyObject *text) {
     return -1;
 }
 
-static int strategy_of(PyObject *text) {
+int core_limit_strategy_of(PyObject *text) {
     Py_ssize_t len;
+    if (!PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "strategy must be str or None, not %.100s",
+                     Py_TYPE(text)->tp_name);
+        return -1;
+    }
     const char *name = PyUnicode_AsUTF8AndSize(text, &len);
     if (!name)
         return -1;
-    int strategy = weir_strategy_parse(name, (size_t)len);
-    if (strategy < 0)
-        PyErr_Format(PyExc_ValueError,
-                     "unknown strategy %R: one of fixed-window, moving-window, "
-                     "sliding-window-counter, token-bucket, leaky-bucket",
-                     text);
-    return strategy;
+    return core_strategy_of(name, (size_t)len);
 }
 
 /* The namespace as keys have it: escaped like an identifier, and a NUL, too. */
@@ -113,6 +112,7 @@ PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, in
     self->limit.strategy = strategy;
     self->has_strategy = true;
     self->has_max_delay = SELF(limit)->has_max_delay;
+    self->has_tz = SELF(limit)->has_tz;
     self->skip = SELF(limit)->skip;
     self->quiet = SELF(limit)->quiet;
     return (PyObject *)self;
@@ -123,9 +123,10 @@ struct choices {
     PyObject *burst;
     PyObject *strategy;
     PyObject *max_delay;
+    PyObject *tz;
 };
 
-/* Sets burst, strategy and max_delay of *self. */
+/* Sets burst, strategy, max_delay and tz of *self. */
 static int choose(struct core_limit *self, const struct choices *choices) {
     if (choices->burst) {
         self->limit.burst = 0;
@@ -148,20 +149,26 @@ static int choose(struct core_limit *self, const struct choices *choices) {
                 return -1;
         }
     }
-    if (choices->strategy) {
-        if (choices->strategy != Py_None && !PyUnicode_Check(choices->strategy)) {
-            PyErr_Format(PyExc_TypeError, "strategy must be str or None, not %.100s",
-                         Py_TYPE(choices->strategy)->tp_name);
-            return -1;
-        }
-        self->has_strategy = choices->strategy != Py_None;
-        self->limit.strategy = WEIR_FIXED_WINDOW;
-        if (self->has_strategy && (self->limit.strategy = strategy_of(choices->strategy)) < 0)
+    if (choices->tz) {
+        self->has_tz = choices->tz != Py_None;
+        if (core_zone_of(choices->tz, &self->limit.zone) < 0)
             return -1;
     }
-    if (!self->has_strategy && (self->limit.burst || self->has_max_delay)) {
+    if (choices->strategy) {
+        self->has_strategy = choices->strategy != Py_None;
+        self->limit.strategy = WEIR_FIXED_WINDOW;
+        if (self->has_strategy && (self->limit.strategy = core_limit_strategy_of(choices->strategy)) < 0)
+            return -1;
+    }
+    if (!self->has_strategy && (self->limit.burst || self->has_max_delay || self->has_tz)) {
         self->has_strategy = true;
-        self->limit.strategy = self->limit.burst ? WEIR_TOKEN_BUCKET : WEIR_LEAKY_BUCKET;
+        self->limit.strategy = self->limit.burst     ? WEIR_TOKEN_BUCKET
+                               : self->has_max_delay ? WEIR_LEAKY_BUCKET
+                                                     : WEIR_CALENDAR_WINDOW;
+    }
+    if (self->has_tz && self->limit.strategy != WEIR_CALENDAR_WINDOW) {
+        PyErr_SetString(PyExc_ValueError, "tz is for calendar-window only");
+        return -1;
     }
     if (self->has_max_delay && self->limit.strategy != WEIR_LEAKY_BUCKET) {
         PyErr_SetString(PyExc_ValueError, "max_delay is for leaky-bucket only");
@@ -173,6 +180,10 @@ static int choose(struct core_limit *self, const struct choices *choices) {
         return -1;
     }
     return 0;
+}
+
+int core_limit_choose(PyObject *limit, PyObject *strategy, PyObject *tz) {
+    return choose(SELF(limit), &(struct choices){.strategy = strategy, .tz = tz});
 }
 
 static PyObject *make(PyTypeObject *type, PyObject *amount, PyObject *multiples, PyObject *unit,
@@ -200,14 +211,15 @@ static PyObject *make(PyTypeObject *type, PyObject *amount, PyObject *multiples,
 }
 
 static PyObject *limit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static const char *const names[] = {"amount",   "multiples", "unit",      "burst",
-                                        "strategy", "max_delay", "namespace", NULL};
+    static const char *const names[] = {"amount",    "multiples", "unit",      "burst",
+                                        "strategy",  "max_delay", "tz", "namespace", NULL};
     PyObject *amount, *multiples = NULL, *unit = NULL, *namespace = NULL;
-    struct choices choices = {Py_None, Py_None, Py_None};
+    struct choices choices = {Py_None, Py_None, Py_None, Py_None};
     struct core_state *state = core_state_of(type);
-    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOU:Limit", (char **)names,
+    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOOU:Limit", (char **)names,
                                                &amount, &multiples, &unit, &choices.burst,
-                                               &choices.strategy, &choices.max_delay, &namespace))
+                                               &choices.strategy, &choices.max_delay, &choices.tz,
+                                               &namespace))
         return NULL;
     return make(type, amount, multiples, unit, &choices,
                 namespace ? namespace : state->default_namespace);
@@ -216,19 +228,21 @@ static PyObject *limit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 PyObject *core_restore_limit(PyObject *module, PyObject *args) {
     struct core_state *state = PyModule_GetState(module);
     PyObject *amount, *multiples, *unit, *namespace;
-    struct choices choices;
-    if (!PyArg_ParseTuple(args, "OOUOOOU:_restore_limit", &amount, &multiples, &unit,
-                          &choices.burst, &choices.strategy, &choices.max_delay, &namespace))
+    struct choices choices = {0};
+    if (!PyArg_ParseTuple(args, "OOUOOOU|O:_restore_limit", &amount, &multiples, &unit,
+                          &choices.burst, &choices.strategy, &choices.max_delay, &namespace,
+                          &choices.tz))
         return NULL;
     return make(state->limit_type, amount, multiples, unit, &choices, namespace);
 }
 
 static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwargs) {
-    static const char *const names[] = {"burst", "strategy", "max_delay", "namespace", NULL};
+    static const char *const names[] = {"burst", "strategy", "max_delay", "tz", "namespace", NULL};
     struct choices choices = {0};
     PyObject *namespace = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOU:replace", (char **)names, &choices.burst,
-                                     &choices.strategy, &choices.max_delay, &namespace))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOU:replace", (char **)names,
+                                     &choices.burst, &choices.strategy, &choices.max_delay,
+                                     &choices.tz, &namespace))
         return NULL;
     const struct core_limit *from = SELF(object);
     struct core_limit *self = allocate(Py_TYPE(object), namespace ? namespace : from->namespace);
@@ -237,6 +251,7 @@ static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwarg
     self->limit = from->limit;
     self->has_strategy = from->has_strategy;
     self->has_max_delay = from->has_max_delay;
+    self->has_tz = from->has_tz;
     if (!core_limit_is_own(self) && !core_limit_is_own(from))
         self->skip = from->skip;
     self->quiet = from->quiet;
@@ -297,6 +312,24 @@ static PyObject *get_max_delay(PyObject *object, void *Py_UNUSED(closure)) {
     if (!SELF(object)->has_max_delay)
         Py_RETURN_NONE;
     return PyFloat_FromDouble(core_ns_to_seconds(SELF(object)->limit.max_delay_ns));
+}
+
+static PyObject *get_tz(PyObject *object, void *Py_UNUSED(closure)) {
+    const struct weir_zone *zone = SELF(object)->limit.zone;
+    if (!SELF(object)->has_tz)
+        Py_RETURN_NONE;
+    return PyUnicode_FromString(zone ? zone->name : "UTC");
+}
+
+static PyObject *limit_window(PyObject *object, PyObject *moment) {
+    int64_t now_ns = core_moment(moment, "now"), start_ns, end_ns, next_ns;
+    if (now_ns < 0)
+        return NULL;
+    if (weir_limit_window(&SELF(object)->limit, now_ns, &start_ns, &end_ns, &next_ns) < 0) {
+        PyErr_SetString(PyExc_ValueError, "only limits of calendar-window have windows by the clock");
+        return NULL;
+    }
+    return Py_BuildValue("(dd)", core_ns_to_seconds(start_ns), core_ns_to_seconds(end_ns));
 }
 
 static PyObject *get_namespace(PyObject *object, void *Py_UNUSED(closure)) {
@@ -363,6 +396,14 @@ static int append_tail(struct core_key *key, const struct weir_limit *limit) {
     if (limit->burst)
         len += PyOS_snprintf(tail + len, sizeof tail - (size_t)len, "/burst/%lld",
                              (long long)limit->burst);
+    if (core_key_append(key, tail, (size_t)len) < 0)
+        return -1;
+    if (!limit->zone)
+        return 0;
+    len = PyOS_snprintf(tail, sizeof tail, "/tz/%s", limit->zone->name);
+    for (char *at = tail + 4; *at; at++)
+        if (*at == '/')
+            *at = ':'; /* one part */
     return core_key_append(key, tail, (size_t)len);
 }
 
@@ -414,10 +455,10 @@ static PyObject *limit_reduce(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     if (!restore)
         return NULL;
     const struct weir_limit *limit = &SELF(object)->limit;
-    return Py_BuildValue("N(LLsNNNO)", restore, (long long)limit->amount,
+    return Py_BuildValue("N(LLsNNNON)", restore, (long long)limit->amount,
                          (long long)limit->multiples, units[limit->unit], get_burst(object, NULL),
                          get_strategy(object, NULL), get_max_delay(object, NULL),
-                         SELF(object)->namespace);
+                         SELF(object)->namespace, get_tz(object, NULL));
 }
 
 /* ------------------------------------------------------------------------- order and equality */
@@ -436,7 +477,11 @@ static int compare(const struct core_limit *a, const struct core_limit *b) {
     rc = rc ? rc : order(a->has_strategy, b->has_strategy);
     rc = rc ? rc : order(a->limit.strategy, b->limit.strategy);
     rc = rc ? rc : order(a->has_max_delay, b->has_max_delay);
-    return rc ? rc : order(a->limit.max_delay_ns, b->limit.max_delay_ns);
+    rc = rc ? rc : order(a->limit.max_delay_ns, b->limit.max_delay_ns);
+    rc = rc ? rc : order(a->has_tz, b->has_tz);
+    return rc ? rc
+              : strcmp(a->limit.zone ? a->limit.zone->name : "",
+                       b->limit.zone ? b->limit.zone->name : "");
 }
 
 static PyObject *limit_compare(PyObject *object, PyObject *other, int op) {
@@ -465,7 +510,8 @@ static Py_hash_t limit_hash(PyObject *object) {
                              self->limit.unit,
                              self->limit.burst,
                              self->has_strategy ? self->limit.strategy + 1 : 0,
-                             self->has_max_delay ? self->limit.max_delay_ns + 1 : 0};
+                             self->has_max_delay ? self->limit.max_delay_ns + 1 : 0,
+                             self->has_tz ? (int64_t)((uintptr_t)self->limit.zone | 1) : 0};
     uint64_t sum = (uint64_t)hash;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         sum = (sum ^ (uint64_t)parts[i]) * UINT64_C(0x9E3779B97F4A7C15);
@@ -481,18 +527,19 @@ static Py_hash_t limit_hash(PyObject *object) {
 PyDoc_STRVAR(
     limit_doc,
     "Limit(amount, multiples=1, unit='minute', *, burst=None, strategy=None, max_delay=None,\n"
-    "      namespace='LIMITER')\n--\n\n"
+    "      tz=None, namespace='LIMITER')\n--\n\n"
     "One limit: `amount` hits per `multiples` units. Immutable, hashable, ordered by unit.\n\n"
     ">>> Limit(10, 1, 'minute')\n10 per 1 minute\n\n"
     "amount: 0 to 2**63-1; 0 denies every hit. unit: second, minute, hour, day, month (30 days), "
     "year\n"
     "(360 days). burst: a token bucket's size. max_delay: seconds that a leaky bucket may make a "
     "request\n"
-    "wait. strategy: None leaves it to the limiter; burst and max_delay imply theirs.\n"
+    "wait. tz: where a calendar window's midnight is, 'Europe/Berlin' or '+05:30'; UTC unless given.\n"
+    "strategy: None leaves it to the limiter; burst, max_delay and tz imply theirs.\n"
     "Raises TypeError or ValueError for what is out of range.");
 
 PyDoc_STRVAR(replace_doc,
-             "replace($self, /, *, burst=..., strategy=..., max_delay=..., namespace=...)\n--\n\n"
+             "replace($self, /, *, burst=..., strategy=..., max_delay=..., tz=..., namespace=...)\n--\n\n"
              "A copy with these members changed.");
 
 static PyGetSetDef limit_getset[] = {
@@ -502,6 +549,7 @@ static PyGetSetDef limit_getset[] = {
     {"burst", get_burst, NULL, PyDoc_STR("A token bucket's size, or None: as amount."), NULL},
     {"strategy", get_strategy, NULL, PyDoc_STR("Its name, or None: the limiter's."), NULL},
     {"max_delay", get_max_delay, NULL, PyDoc_STR("Seconds, or None: 0.5."), NULL},
+    {"tz", get_tz, NULL, PyDoc_STR("A calendar window's zone, or None: UTC."), NULL},
     {"namespace", get_namespace, NULL, PyDoc_STR("First part of every key."), NULL},
     {"skip", get_skip, set_skip,
      PyDoc_STR("Bytes of its keys before the client, the namespace aside. May be set."), NULL},
@@ -514,6 +562,9 @@ static PyGetSetDef limit_getset[] = {
 static PyMethodDef limit_methods[] = {
     {"get_expiry", limit_get_expiry, METH_NOARGS,
      PyDoc_STR("get_expiry($self, /)\n--\n\nThe period in seconds.")},
+    {"window_at", limit_window, METH_O,
+     PyDoc_STR("window_at($self, now, /)\n--\n\n"
+               "Start and end of the calendar window that a moment is in, in seconds since the epoch.")},
     {"key_for", (PyCFunction)(void (*)(void))limit_key_for, METH_FASTCALL,
      PyDoc_STR("key_for($self, /, *identifiers)\n--\n\n"
                "'LIMITER/alice/10/1/minute': namespace, identifiers and the limit, joined by '/'.\n"

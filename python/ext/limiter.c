@@ -79,14 +79,9 @@ static int limiter_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s#:RateLimiter", (char **)names, &storage,
                                      &strategy, &strategy_len))
         return -1;
-    int number = weir_strategy_parse(strategy, (size_t)strategy_len);
-    if (number < 0) {
-        PyErr_Format(PyExc_ValueError,
-                     "unknown strategy '%.100s': one of fixed-window, moving-window, "
-                     "sliding-window-counter, token-bucket, leaky-bucket",
-                     strategy);
+    int number = core_strategy_of(strategy, (size_t)strategy_len);
+    if (number < 0)
         return -1;
-    }
     int in_c = decides_in_c(self->state, storage);
     if (in_c < 0 || (!in_c && require_methods(self->state, storage) < 0))
         return -1;

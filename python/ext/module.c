@@ -144,35 +144,82 @@ static PyObject *limit_text(PyObject *text) {
     return NULL;
 }
 
-static PyObject *module_parse(PyObject *module, PyObject *argument) {
+/* How a text of limits is to be read. */
+struct reading {
+    PyObject *text; /* bytes, owned; NULL with an exception set */
+    PyObject *strategy;
+    PyObject *tz;
+    int number; /* of the strategy */
+};
+
+static struct reading read_arguments(PyObject *args, PyObject *kwargs, const char *format) {
+    static char *names[] = {"", "strategy", "tz", NULL};
+    struct reading reading = {.strategy = Py_None, .tz = Py_None, .number = WEIR_FIXED_WINDOW};
+    PyObject *text;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &text, &reading.strategy,
+                                     &reading.tz))
+        return reading;
+    if (reading.strategy != Py_None) {
+        reading.number = core_limit_strategy_of(reading.strategy);
+    } else if (reading.tz != Py_None) {
+        reading.number = WEIR_CALENDAR_WINDOW;
+    }
+    if (reading.number >= 0)
+        reading.text = limit_text(text);
+    return reading;
+}
+
+/* A Limit of what was read, with the strategy and zone that were asked for if it has none of its own. */
+static PyObject *limit_as_read(struct core_state *state, struct weir_limit *limit,
+                               const struct reading *reading) {
+    if (reading->strategy == Py_None && reading->tz == Py_None)
+        return core_limit_new(state, limit);
+    bool own = limit->burst != 0;
+    if (!own)
+        limit->strategy = WEIR_FIXED_WINDOW;
+    PyObject *item = core_limit_new(state, limit), *told = NULL;
+    if (own || !item)
+        return item;
+    if (core_limit_choose(item, reading->strategy, reading->tz) == 0)
+        told = Py_NewRef(item);
+    Py_DECREF(item);
+    return told;
+}
+
+static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs) {
     struct core_state *state = PyModule_GetState(module);
-    PyObject *text = limit_text(argument);
-    if (!text)
+    struct reading reading = read_arguments(args, kwargs, "O|$OO:parse");
+    if (!reading.text)
         return NULL;
     struct weir_limit limit;
     struct weir_error error;
-    int rc =
-        weir_limit_parse(PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), &limit, &error);
-    Py_DECREF(text);
-    return rc < 0 ? core_raise(state, rc, &error) : core_limit_new(state, &limit);
+    int rc = reading.number == WEIR_CALENDAR_WINDOW
+                 ? weir_limit_parse_as(PyBytes_AS_STRING(reading.text),
+                                       (size_t)PyBytes_GET_SIZE(reading.text), reading.number,
+                                       &limit, &(size_t){1}, &error)
+                 : weir_limit_parse(PyBytes_AS_STRING(reading.text),
+                                    (size_t)PyBytes_GET_SIZE(reading.text), &limit, &error);
+    Py_DECREF(reading.text);
+    return rc < 0 ? core_raise(state, rc, &error) : limit_as_read(state, &limit, &reading);
 }
 
-static PyObject *module_parse_many(PyObject *module, PyObject *argument) {
+static PyObject *module_parse_many(PyObject *module, PyObject *args, PyObject *kwargs) {
     struct core_state *state = PyModule_GetState(module);
-    PyObject *text = limit_text(argument);
-    if (!text)
+    struct reading reading = read_arguments(args, kwargs, "O|$OO:parse_many");
+    if (!reading.text)
         return NULL;
     struct weir_limit limit[WEIR_CHECKS_MAX];
     size_t count = WEIR_CHECKS_MAX;
     struct weir_error error;
-    int rc = weir_limit_parse_many(PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), limit,
-                                   &count, &error);
-    Py_DECREF(text);
+    int rc = weir_limit_parse_as(PyBytes_AS_STRING(reading.text),
+                                 (size_t)PyBytes_GET_SIZE(reading.text), reading.number, limit,
+                                 &count, &error);
+    Py_DECREF(reading.text);
     if (rc < 0)
         return core_raise(state, rc, &error);
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
-        PyObject *item = core_limit_new(state, &limit[i]);
+        PyObject *item = limit_as_read(state, &limit[i], &reading);
         if (!item)
             Py_CLEAR(list);
         else
@@ -212,12 +259,14 @@ static PyObject *module_unlink(PyObject *module, PyObject *argument) {
 }
 
 static PyMethodDef module_methods[] = {
-    {"parse", module_parse, METH_O,
-     PyDoc_STR("parse($module, text, /)\n--\n\n"
+    {"parse", (PyCFunction)(void (*)(void))module_parse, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("parse($module, text, /, *, strategy=None, tz=None)\n--\n\n"
                "Reads exactly one limit, else raises ParseError.\n\n"
+               "strategy, tz: of a limit that has no strategy of its own, as by burst. With\n"
+               "'calendar-window', 'week' is a unit, too.\n\n"
                ">>> parse('10/minute')\n10 per 1 minute")},
-    {"parse_many", module_parse_many, METH_O,
-     PyDoc_STR("parse_many($module, text, /)\n--\n\n"
+    {"parse_many", (PyCFunction)(void (*)(void))module_parse_many, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("parse_many($module, text, /, *, strategy=None, tz=None)\n--\n\n"
                "Reads one or more limits joined by ';', ',' or '|', else raises ParseError.\n\n"
                ">>> parse_many('5/second; 60 per minute')\n[5 per 1 second, 60 per 1 minute]")},
     {"join_key", (PyCFunction)(void (*)(void))module_join_key, METH_FASTCALL,
@@ -234,6 +283,7 @@ static PyMethodDef module_methods[] = {
      PyDoc_STR("unlink($module, uri, /)\n--\n\n"
                "Removes the name of a shm:// or file:// table; who has it open keeps it.")},
     {"_restore_limit", core_restore_limit, METH_VARARGS, NULL},
+    {"_make_zone", core_make_zone, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -368,7 +418,8 @@ static int module_exec(PyObject *module) {
     struct core_state *state = PyModule_GetState(module);
     return core_clock_init(&state->clock) < 0 || add_strings(state) < 0 ||
                    add_errors(module, state) < 0 || add_types(module, state) < 0 ||
-                   add_constants(module) < 0 || remote_init(module) < 0
+                   add_constants(module) < 0 || core_add_strategies(module) < 0 ||
+                   remote_init(module) < 0
                ? -1
                : 0;
 }

@@ -7,6 +7,7 @@ up to the next.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import tzinfo
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, SupportsIndex, final, overload
 
@@ -22,6 +23,9 @@ HIT: Final[int]
 TEST: Final[int]
 EACH: Final[int]
 REFUND: Final[int]
+
+#: The strategies: tag in the names of counters, shape, and what they do in words, by name.
+STRATEGIES: Final[dict[str, tuple[str, str, str]]]
 
 class Look(int):
     """A cost of :meth:`weir.storage.Storage.decide` that is not charged.
@@ -70,7 +74,8 @@ class Limit:
     :meth:`Table.counts` and listed by :meth:`Table.heaviest`, and no rule is about its keys.
 
     ``strategy`` is ``None`` for a limit that has not been told; a limiter then uses its own.
-    ``burst`` implies ``"token-bucket"`` and ``max_delay`` ``"leaky-bucket"``.
+    ``burst`` implies ``"token-bucket"``, ``max_delay`` ``"leaky-bucket"`` and ``tz``
+    ``"calendar-window"``.
 
     Equal limits are equal in every member. They are ordered by unit, as in ``limits``; then by
     multiples, amount and the rest.
@@ -85,6 +90,7 @@ class Limit:
         burst: int | None = None,
         strategy: str | None = None,
         max_delay: float | None = None,
+        tz: str | tzinfo | None = None,
         namespace: str = "LIMITER",
     ) -> Self: ...
     @property
@@ -100,7 +106,15 @@ class Limit:
     @property
     def max_delay(self) -> float | None: ...
     @property
+    def tz(self) -> str | None:
+        """The zone whose midnights a calendar window starts at; ``None``: UTC."""
+    @property
     def namespace(self) -> str: ...
+    def window_at(self, now: float, /) -> tuple[float, float]:
+        """Start and end of the calendar window that a moment is in.
+
+        Raises ``ValueError`` for a limit of another strategy.
+        """
     @property
     def skip(self) -> int:
         """Bytes of its keys before the client, the namespace aside: for a common prefix of keys.
@@ -134,6 +148,7 @@ class Limit:
         burst: int | None = ...,
         strategy: str | None = ...,
         max_delay: float | None = ...,
+        tz: str | tzinfo | None = ...,
         namespace: str = ...,
     ) -> Self:
         """A copy with these members changed."""
@@ -145,12 +160,19 @@ class Limit:
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: Any, /) -> Self: ...
 
-def parse(text: str, /) -> Limit:
-    """Exactly one limit, else :class:`ParseError`."""
+def parse(text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None) -> Limit:
+    """Exactly one limit, else :class:`ParseError`.
 
-def parse_many(text: str, /) -> list[Limit]:
+    strategy, tz: of a limit that has no strategy of its own, as by ``burst``. With
+    ``"calendar-window"``, ``week`` is a unit, too.
+    """
+
+def parse_many(
+    text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None
+) -> list[Limit]:
     """One or more limits joined by ``;``, ``,`` or ``|``, else :class:`ParseError`."""
 
+def _make_zone(name: str, offsets: list[tuple[int, int]], /) -> Any: ...
 def join_key(*identifiers: object) -> str:
     """The identifiers as the key that stores are given.
 
@@ -547,18 +569,6 @@ class RedisCommand:
         needed; ``False`` if the server does not know the script: send :meth:`whole`; a str: its
         error.
         """
-    def exchange(
-        self, fd: int, seconds: float | None, message: bytes | None = None, /
-    ) -> Decision | bool | str:
-        """Send the command over a socket, and return what :meth:`read` makes of the answer.
-
-        Within so many seconds, ``None``: however long it takes. message: to be sent instead, e.g.
-        :meth:`whole`. ConnectionAbortedError: nothing was sent.
-        """
-    def slot(self) -> int:
-        """The Cluster slot of the first counter."""
-    def digest(self) -> bytes:
-        """A strong hash of the command."""
     def whole(self) -> bytes:
         """The same with the script itself."""
     def arguments(self) -> list[bytes]: ...

@@ -1,4 +1,8 @@
-"""Limiters by strategy, with the names of ``limits.strategies`` and two more.
+"""Limiters by strategy, with the names of ``limits.strategies`` and some more.
+
+One class for each: ``FixedWindowRateLimiter``, ``MovingWindowRateLimiter``,
+``SlidingWindowCounterRateLimiter``, ``TokenBucketRateLimiter``, ``LeakyBucketRateLimiter``,
+``CalendarWindowRateLimiter``.
 
 >>> from weir import parse
 >>> from weir.storage import MemoryStorage
@@ -25,69 +29,53 @@ Where ``limits`` answers otherwise:
 
 from __future__ import annotations
 
+from ._core import STRATEGIES as _ROWS
 from ._core import RateLimiter
 from ._storage import StorageTypes
 
-__all__ = [
-    "STRATEGIES",
-    "FixedWindowRateLimiter",
-    "KnownStrategy",
-    "LeakyBucketRateLimiter",
-    "MovingWindowRateLimiter",
-    "RateLimiter",
-    "SlidingWindowCounterRateLimiter",
-    "TokenBucketRateLimiter",
-]
+__all__ = ["STRATEGIES", "KnownStrategy", "RateLimiter"]
+
+KnownStrategy = type[RateLimiter]
+
+#: How the words of a row read without a limit.
+_ANY_LIMIT = {
+    "requests": "`amount` requests",
+    "period": "one period",
+    "most": "up to twice as many",
+    "tokens": "`burst` tokens (default: `amount`)",
+    "every": "period / amount",
+    "wait": "`max_delay`",
+    "calendar": "calendar period",
+    "zone": "the zone `tz`",
+}
 
 
-class FixedWindowRateLimiter(RateLimiter):
-    """Counts the hits of a window that opens with a key's first hit and lasts one period."""
-
-    def __init__(self, storage: StorageTypes) -> None:
-        super().__init__(storage, "fixed-window")
+def described(name: str) -> str:
+    """What a strategy does, whatever the limit."""
+    return _ROWS[name][2].format(**_ANY_LIMIT)
 
 
-class MovingWindowRateLimiter(RateLimiter):
-    """Never admits more than the limit in any period, wherever it begins."""
+def _limiter_of(name: str) -> KnownStrategy:
+    """A class that only knows its strategy."""
 
-    def __init__(self, storage: StorageTypes) -> None:
-        super().__init__(storage, "moving-window")
+    def init(self: RateLimiter, storage: StorageTypes) -> None:
+        RateLimiter.__init__(self, storage, name)
 
+    camel = "".join(part.capitalize() for part in name.split("-"))
+    return type(
+        f"{camel}RateLimiter",
+        (RateLimiter,),
+        {"__init__": init, "__module__": __name__, "__doc__": described(name)},
+    )
 
-class SlidingWindowCounterRateLimiter(RateLimiter):
-    """Weighs the last window's count by the share of it that a period back still covers."""
-
-    def __init__(self, storage: StorageTypes) -> None:
-        super().__init__(storage, "sliding-window-counter")
-
-
-class TokenBucketRateLimiter(RateLimiter):
-    """A bucket of ``burst`` tokens (default: the limit's amount), refilled evenly."""
-
-    def __init__(self, storage: StorageTypes) -> None:
-        super().__init__(storage, "token-bucket")
-
-
-class LeakyBucketRateLimiter(RateLimiter):
-    """Lets requests go evenly spaced; ``decide()`` tells how long one has to wait for its turn."""
-
-    def __init__(self, storage: StorageTypes) -> None:
-        super().__init__(storage, "leaky-bucket")
-
-
-KnownStrategy = (
-    type[FixedWindowRateLimiter]
-    | type[MovingWindowRateLimiter]
-    | type[SlidingWindowCounterRateLimiter]
-    | type[TokenBucketRateLimiter]
-    | type[LeakyBucketRateLimiter]
-)
 
 #: The limiters by the names of their strategies.
-STRATEGIES: dict[str, KnownStrategy] = {
-    "fixed-window": FixedWindowRateLimiter,
-    "moving-window": MovingWindowRateLimiter,
-    "sliding-window-counter": SlidingWindowCounterRateLimiter,
-    "token-bucket": TokenBucketRateLimiter,
-    "leaky-bucket": LeakyBucketRateLimiter,
-}
+STRATEGIES: dict[str, KnownStrategy] = {name: _limiter_of(name) for name in _ROWS}
+
+globals().update({limiter.__name__: limiter for limiter in STRATEGIES.values()})
+__all__ += [limiter.__name__ for limiter in STRATEGIES.values()]
+
+
+def __getattr__(name: str) -> KnownStrategy:
+    """For type checkers: every name that ends in RateLimiter is a limiter's class."""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

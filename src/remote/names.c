@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "calendar.h"
 #include "strategy/strategy.h"
 
 static const char *const unit_names[] = {"second", "minute", "hour", "day", "month", "year"};
@@ -19,7 +20,9 @@ static bool valid(const struct weir_check *check) {
     return limit->amount >= 0 && limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
            limit->burst >= 0 && limit->max_delay_ns >= 0 &&
            limit->max_delay_ns <= limit->period_ns && (uint32_t)limit->strategy < WEIR_STRATEGIES &&
-           (uint32_t)limit->unit < UNITS;
+           (uint32_t)limit->unit < UNITS &&
+           (!limit->zone || (limit->strategy == WEIR_CALENDAR_WINDOW &&
+                             weir_zone_validate(limit->zone, NULL) == 0));
 }
 
 int weir_remote_validate(const struct weir_check *checks, size_t n) {
@@ -48,6 +51,18 @@ static char *put_number(char *to, int64_t number) {
         *--at = (char)('0' + left % 10);
     while (left /= 10);
     return put(to, at, (size_t)(digits + sizeof digits - at));
+}
+
+/* "/Europe:Berlin": the zone's name is one part. */
+static char *put_zone(char *to, const struct weir_zone *zone) {
+    *to++ = '/';
+    for (const char *at = zone->name; *at; at++)
+        *to++ = (char)(*at == '/' ? ':' : *at);
+    return to;
+}
+
+static const char *zone_name(const struct weir_limit *limit) {
+    return limit->zone ? limit->zone->name : "";
 }
 
 /* The length of a key's first two parts. */
@@ -81,6 +96,8 @@ size_t weir_remote_name(const struct weir_check *check, const char *prefix, size
     to = put(to, unit, strlen(unit));
     if (limit->strategy == WEIR_TOKEN_BUCKET)
         to = put_number(to, burst(limit));
+    if (limit->zone)
+        to = put_zone(to, limit->zone);
     return (size_t)(to - name);
 }
 
@@ -88,6 +105,7 @@ bool weir_remote_same(const struct weir_check *a, const struct weir_check *b) {
     const struct weir_limit *x = a->limit, *y = b->limit;
     return x->strategy == y->strategy && x->amount == y->amount && x->multiples == y->multiples &&
            x->unit == y->unit && (x->strategy != WEIR_TOKEN_BUCKET || burst(x) == burst(y)) &&
+           !strcmp(zone_name(x), zone_name(y)) &&
            a->key_len == b->key_len && (a->key_len == 0 || !memcmp(a->key, b->key, a->key_len));
 }
 

@@ -11,7 +11,7 @@
 #include "weir/weir.h"
 
 /* Everything a name has beside prefix and key. */
-#define WEIR_NAME_REST 128
+#define WEIR_NAME_REST 192
 
 /* 0, WEIR_EINVAL or WEIR_ETOOMANY: whether a decision can be made of these. */
 int weir_remote_validate(const struct weir_check *checks, size_t n);
@@ -22,7 +22,7 @@ int weir_remote_validate(const struct weir_check *checks, size_t n);
  *
  * The braces enclose the key up to its second slash, all of it if there are fewer: namespace and first
  * identifier, so that a client's limits share a slot of a Redis Cluster. Amount, multiples and unit
- * (token bucket: and burst) are always the last parts, so that different counters have different names,
+ * (token bucket: and burst; calendar window: and zone) are always the last parts, so that different counters have different names,
  * whatever bytes are in the key.
  */
 size_t weir_remote_name(const struct weir_check *check, const char *prefix, size_t prefix_len,

@@ -126,7 +126,8 @@ static int validate(const struct weir_redis_request *request) {
     if (rc < 0)
         return rc;
     if (request->prefix_len > WEIR_REDIS_PREFIX_MAX || (uint32_t)request->mode > WEIR_REFUND ||
-        request->clock_ns > WEIR_NOW_MAX || request->clock_ns < -WEIR_NOW_MAX)
+        request->clock_ns > WEIR_NOW_MAX || request->clock_ns < -WEIR_NOW_MAX ||
+        request->now_ns < 0 || request->now_ns > WEIR_NOW_MAX)
         return WEIR_EINVAL;
     if (request->prefix && (memchr(request->prefix, '{', request->prefix_len) ||
                             memchr(request->prefix, '}', request->prefix_len)))
@@ -196,10 +197,16 @@ static char *put_names(const struct weir_redis_request *request, const struct sl
     return to;
 }
 
+/* The time as the caller has it. */
+static int64_t now_of(const struct weir_redis_request *request) {
+    int64_t now_ns = request->clock_ns + (request->clock_given ? 0 : request->now_ns);
+    return now_ns < 0 ? 0 : now_ns > WEIR_NOW_MAX ? WEIR_NOW_MAX : now_ns;
+}
+
 static char *put_packed(const struct weir_redis_request *request, const struct slots *slots,
                         struct weir_redis_command *command, char *to) {
     char *start = to + HEAD_MAX, *at = start;
-    int64_t now_ns = request->clock_ns; /* TODO */
+    int64_t now_ns = now_of(request);
     *at++ = (char)request->mode;
     *at++ = (char)request->n;
     *at++ = (char)slots->plain;

@@ -130,6 +130,8 @@ int weir_board_describe(struct weir_table *table, const struct weir_limit *limit
         (!after && after_len > 0) || before_len > WEIR_DESCRIBED_MAX ||
         after_len > WEIR_DESCRIBED_MAX - before_len)
         return WEIR_EINVAL;
+    if (limit->zone) /* borrowed from this process: another could not say what it is */
+        return 0;
     struct weir_described wanted = {
         .limit = *limit, .before_len = (uint32_t)before_len, .after_len = (uint32_t)after_len};
     if (before_len > 0)
@@ -163,7 +165,7 @@ int weir_board_describe(struct weir_table *table, const struct weir_limit *limit
 static bool is_sound(const struct weir_described *described) {
     return described->before_len <= WEIR_DESCRIBED_MAX &&
            described->after_len <= WEIR_DESCRIBED_MAX - described->before_len &&
-           weir_limit_validate(&described->limit, NULL) == 0;
+           !described->limit.zone && weir_limit_validate(&described->limit, NULL) == 0;
 }
 
 int weir_board_catalogue(struct weir_table *table, struct weir_described *described, size_t *n) {

@@ -13,6 +13,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "calendar.h"
 #include "table/layout.h"
 
 #define MEMO_BYTES (WEIR_MEMO_WORDS * 8)
@@ -108,6 +109,8 @@ void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
     uint64_t burst = 0;
     if (limit->strategy == WEIR_TOKEN_BUCKET)
         burst = (uint64_t)(limit->burst ? limit->burst : limit->amount);
+    else if (limit->strategy == WEIR_CALENDAR_WINDOW)
+        burst = weir_calendar_mark(limit);
     unsigned __int128 sum = (unsigned __int128)(uint64_t)limit->amount * mix[0] +
                             (unsigned __int128)(uint64_t)limit->period_ns * mix[1] +
                             (unsigned __int128)burst * mix[2] +

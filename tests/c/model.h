@@ -319,6 +319,25 @@ static inline void model_leaky(struct model *m, int64_t now, int64_t cost, bool 
     v->reset_at_ns = model_least(now + model_ceil(ahead, amount));
 }
 
+/* Windows that begin with multiples of the period, in UTC. */
+static inline void model_calendar(struct model *m, int64_t now, int64_t cost, bool charge,
+                                  struct weir_verdict *v) {
+    wide period = m->limit->period_ns, end = ((wide)now / period + 1) * period;
+    if (m->end_ns <= now)
+        m->used = 0;
+    else if (m->used > 0 && m->end_ns == end + period && end - now <= MODEL_SKEW)
+        end = m->end_ns;
+    m->end_ns = (int64_t)end;
+    v->allowed = cost <= m->limit->amount - m->used;
+    if (!v->allowed)
+        v->retry_after_ns = cost > m->limit->amount ? WEIR_NEVER : (int64_t)end - now;
+    else if (charge)
+        m->used += cost;
+    v->limit = m->limit->amount;
+    v->remaining = m->limit->amount - m->used;
+    v->reset_at_ns = m->used ? m->end_ns : now;
+}
+
 /* ---------------------------------------------------------------------------------- any of them */
 
 static inline void model_step(struct model *m, int64_t now, int64_t cost, bool charge,
@@ -330,6 +349,7 @@ static inline void model_step(struct model *m, int64_t now, int64_t cost, bool c
     case WEIR_SLIDING_WINDOW_COUNTER: model_sliding(m, now, cost, charge, v); break;
     case WEIR_TOKEN_BUCKET: model_token(m, now, cost, charge, false, v); break;
     case WEIR_LEAKY_BUCKET: model_leaky(m, now, cost, charge, false, v); break;
+    case WEIR_CALENDAR_WINDOW: model_calendar(m, now, cost, charge, v); break;
     }
 }
 
@@ -353,6 +373,11 @@ static inline void model_refund(struct model *m, int64_t now, int64_t cost,
         break;
     case WEIR_TOKEN_BUCKET: model_token(m, now, cost, false, true, v); break;
     case WEIR_LEAKY_BUCKET: model_leaky(m, now, cost, false, true, v); break;
+    case WEIR_CALENDAR_WINDOW:
+        model_calendar(m, now, 0, false, v);
+        m->used -= cost < m->used ? cost : m->used;
+        model_calendar(m, now, 0, false, v);
+        break;
     }
     v->allowed = 1;
 }

@@ -13,6 +13,7 @@
 #include "table/layout.h"
 #include "support.h"
 #include "weir/redis.h"
+#include "zones.h"
 
 #define US INT64_C(1000)
 #define LATEST_US INT64_C(9007199254740991)
@@ -407,18 +408,20 @@ static void test_timelines_on_a_server(void **state) {
     table = open_table("memory://?keys=4096");
     int timelines = 0;
     for (int number = 1; fgets(line, sizeof line, file); number++) {
-        char strategy[32], text[96], op[8];
-        long long now, cost, delay;
+        char strategy[32], text[96], third[32], op[8];
+        long long now, cost;
         if (line[0] == '=') {
-            assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %lld", strategy, text, &delay),
+            assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %31[^ |]", strategy, text, third),
                              3);
             size_t len = strlen(text);
             while (len > 0 && text[len - 1] == ' ')
                 len--;
             assert_int_equal(weir_limit_parse(text, len, &limit, NULL), 0);
             limit.strategy = weir_strategy_parse(strategy, strlen(strategy));
-            limit.max_delay_ns =
-                delay / US * US < limit.period_ns ? delay / US * US : limit.period_ns;
+            third_of_timeline(&limit, third);
+            limit.max_delay_ns = limit.max_delay_ns / US * US;
+            if (limit.max_delay_ns > limit.period_ns)
+                limit.max_delay_ns = limit.period_ns;
             snprintf(key, sizeof key, "LIMITER/%d/x", number);
             timelines++;
         } else if (line[0] != '#' && line[0] != '\n') {

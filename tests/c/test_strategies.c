@@ -1,5 +1,5 @@
 /*
- * The five strategies, without a table: the timelines of tests/timelines.txt, random runs against
+ * The strategies, without a table: the timelines of tests/timelines.txt, random runs against
  * the naive models of model.h, the promise of retry_after, and what the moving window's log costs.
  *
  * WEIR_SEED sets the seed of the random runs, WEIR_OPERATIONS their length per strategy.
@@ -19,6 +19,7 @@
 #include "model.h"
 #include "pool.h"
 #include "strategy/strategy.h"
+#include "zones.h"
 
 #define SECOND     INT64_C(1000000000)
 #define POOL_LINES 4096
@@ -344,19 +345,24 @@ static void test_leaky_bucket_equals_its_model(void **state) {
     random_run(WEIR_LEAKY_BUCKET);
 }
 
+static void test_calendar_window_equals_its_model(void **state) {
+    (void)state;
+    random_run(WEIR_CALENDAR_WINDOW);
+}
+
 /* ------------------------------------------------------------------------------------ timelines */
 
 struct timeline {
     char strategy[32];
     char limit[96];
-    long long max_delay_ns;
+    char third[32];
     int number; /* of its line */
 };
 
 static void begin_timeline(struct key *key, const char *line, struct timeline *timeline) {
     struct weir_error error;
-    assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %lld |", timeline->strategy,
-                            timeline->limit, &timeline->max_delay_ns),
+    assert_int_equal(sscanf(line, "= %31[^ |] | %95[^|] | %31[^ |] |", timeline->strategy,
+                            timeline->limit, timeline->third),
                      3);
     size_t len = strlen(timeline->limit);
     while (len > 0 && timeline->limit[len - 1] == ' ')
@@ -364,8 +370,8 @@ static void begin_timeline(struct key *key, const char *line, struct timeline *t
     if (weir_limit_parse(timeline->limit, len, &key->limit, &error) < 0)
         fail_msg("line %d: %s", timeline->number, error.message);
     key->limit.strategy = weir_strategy_parse(timeline->strategy, strlen(timeline->strategy));
-    key->limit.max_delay_ns = timeline->max_delay_ns;
     assert_true(key->limit.strategy >= 0);
+    third_of_timeline(&key->limit, timeline->third);
     pool_free(&key->pool);
     pool_init(&key->pool, POOL_LINES);
     memset(&key->state, 0, sizeof key->state);
@@ -686,6 +692,7 @@ int main(void) {
         cmocka_unit_test(test_sliding_window_counter_equals_its_model),
         cmocka_unit_test(test_token_bucket_equals_its_model),
         cmocka_unit_test(test_leaky_bucket_equals_its_model),
+        cmocka_unit_test(test_calendar_window_equals_its_model),
         cmocka_unit_test(test_a_test_writes_nothing),
         cmocka_unit_test(test_two_checks_of_one_key_in_one_decision),
         cmocka_unit_test(test_an_empty_pool_is_an_error_that_charges_nothing),

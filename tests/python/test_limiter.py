@@ -43,6 +43,7 @@ def test_names() -> None:
         "sliding-window-counter",
         "token-bucket",
         "leaky-bucket",
+        "calendar-window",
     }
     assert set(limits.strategies.STRATEGIES) < set(STRATEGIES)
     for name, kind in STRATEGIES.items():

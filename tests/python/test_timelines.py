@@ -50,6 +50,8 @@ def exact(ns: int) -> float:
 def test_timeline(head: str, lines: list[str]) -> None:
     strategy, text, delay, _ = (part.strip() for part in head.split("|"))
     limit = weir.parse(text).replace(strategy=strategy)
+    if strategy == "calendar-window":
+        limit = limit.replace(tz=delay)
     if strategy == "leaky-bucket":
         limit = limit.replace(max_delay=int(delay) / 1e9)
         if int(delay) % 1000:

@@ -12,6 +12,8 @@ fixed window    N a window. An interval may begin in the middle of a window that
 moving window   ``N ceil(T / P)``
 sliding         windows of the clock of N each, of which an interval touches one more:
                 ``N (ceil(T / P) + 1)``; more than really can pass
+calendar        windows of the calendar of N each, of which an interval touches one more:
+                ``N (ceil(T / P) + 1)``, P the shortest that one can be
 token bucket    at most ``b + N T / P``, less at the excluded end: ``ceil(b + N T / P) - 1``
 leaky bucket    the same with ``b = max_delay N / P + 1``
 ==============  ===================================================================================
@@ -25,10 +27,17 @@ from __future__ import annotations
 from fractions import Fraction
 from math import ceil, floor
 
-from .._core import Limit
+from .._core import STRATEGIES, Limit
 
-FIXED, MOVING, SLIDING = "fixed-window", "moving-window", "sliding-window-counter"
-TOKEN, LEAKY = "token-bucket", "leaky-bucket"
+#: Shapes of strategies (``enum weir_shape``), which is what all below goes by.
+FIXED, MOVING, SLIDING, TOKEN, LEAKY, ALIGNED = (
+    "opened",
+    "moving",
+    "weighed",
+    "bucket",
+    "queue",
+    "aligned",
+)
 
 #: What a leaky bucket lets wait unless told, in seconds.
 MAX_DELAY = Fraction(1, 2)
@@ -36,7 +45,22 @@ MAX_DELAY = Fraction(1, 2)
 
 def strategy_of(limit: Limit) -> str:
     """A limit that has not been told is a fixed window."""
-    return limit.strategy or FIXED
+    return limit.strategy or "fixed-window"
+
+
+def shape_of(limit: Limit) -> str:
+    """How the strategy is bounded."""
+    return STRATEGIES[strategy_of(limit)][1]
+
+
+def shortest_period(limit: Limit) -> int:
+    """Seconds that a window lasts at least: February has 28 days, and a day may have 23 hours."""
+    if shape_of(limit) != ALIGNED:
+        return limit.get_expiry()
+    days = {"day": 1, "month": 28, "year": 365}.get(limit.unit)
+    if days is None:
+        return limit.get_expiry()
+    return max(1, days * limit.multiples * 86400 - 2 * 3600)
 
 
 def rate(limit: Limit) -> Fraction:
@@ -53,47 +77,49 @@ def depth(limit: Limit, costs: bool = False) -> Fraction:
 
     costs: reckon with requests of any cost, not of 1.
     """
-    if strategy_of(limit) == TOKEN:
+    if shape_of(limit) == TOKEN:
         return Fraction(limit.burst or limit.amount if limit.amount else 0)
     return _longest_wait(limit) * rate(limit) + (limit.amount if costs else 1)
 
 
 def at_once(limit: Limit) -> int:
     """Most hits of cost 1 at one moment."""
-    if strategy_of(limit) in (TOKEN, LEAKY) and limit.amount:
+    if shape_of(limit) in (TOKEN, LEAKY) and limit.amount:
         return floor(depth(limit))
     return limit.amount
 
 
 def largest_cost(limit: Limit) -> int:
     """The largest cost that a single request may have."""
-    return int(depth(limit)) if strategy_of(limit) == TOKEN else limit.amount
+    return int(depth(limit)) if shape_of(limit) == TOKEN else limit.amount
 
 
 def most_within(limit: Limit, seconds: int, costs: bool = False) -> int:
     """Most hits in any half-open interval of this length."""
-    amount, strategy = limit.amount, strategy_of(limit)
+    amount, strategy = limit.amount, shape_of(limit)
     if amount == 0:
         return 0
-    windows = -(-seconds // limit.get_expiry())
+    windows = -(-seconds // shortest_period(limit))
     if strategy == FIXED:
         return amount - 1 + amount * windows
     if strategy == MOVING:
         return amount * windows
-    if strategy == SLIDING:
+    if strategy in (SLIDING, ALIGNED):
         return amount * (windows + 1)
     return ceil(depth(limit, costs) + rate(limit) * seconds) - 1
 
 
 def head(limit: Limit) -> Fraction:
     """The least h with at most ``h + rate t`` hits in any closed interval of length t."""
-    strategy = strategy_of(limit)
+    strategy = shape_of(limit)
     if strategy == FIXED:
         return Fraction(2 * limit.amount - 1)
     if strategy == MOVING:
         return Fraction(limit.amount)
     if strategy == SLIDING:
         return Fraction(2 * limit.amount)
+    if strategy == ALIGNED:  # its windows are not all of one length
+        return Fraction(2 * limit.amount) + rate(limit) * 3 * 86400
     return depth(limit, costs=True)
 
 
@@ -111,11 +137,12 @@ def weight_within(guard: Limit, seconds: int) -> int:
 
 def same_windows(limit: Limit, guard: Limit) -> bool:
     """Whether both count in the same windows: of one length, opened by the same hits."""
-    strategy = strategy_of(limit)
+    strategy = shape_of(limit)
     return (
-        strategy == strategy_of(guard)
-        and strategy in (FIXED, MOVING, SLIDING)
+        strategy == shape_of(guard)
+        and strategy in (FIXED, MOVING, SLIDING, ALIGNED)
         and limit.get_expiry() == guard.get_expiry()
+        and (strategy != ALIGNED or (limit.unit, limit.tz) == (guard.unit, guard.tz))
     )
 
 
@@ -128,16 +155,20 @@ def never_binds(limit: Limit, guard: Limit) -> int | None:
         return None
     if same_windows(limit, guard):
         return guard.amount if guard.amount <= limit.amount else None
-    strategy, seconds = strategy_of(limit), limit.get_expiry()
+    strategy, seconds = shape_of(limit), limit.get_expiry()
     if strategy in (FIXED, MOVING):
         most = most_within(guard, seconds, costs=True)
+        return most if most <= limit.amount else None
+    if strategy == ALIGNED:
+        # None of its windows is longer than two of the nominal ones.
+        most = most_within(guard, 2 * seconds, costs=True)
         return most if most <= limit.amount else None
     if strategy == SLIDING:
         most = weight_within(guard, seconds)
         return most if most <= limit.amount else None
     if rate(limit) < rate(guard) or largest_cost(limit) < largest_cost(guard):
         return None
-    if strategy == strategy_of(guard) == LEAKY:
+    if strategy == shape_of(guard) == LEAKY:
         waits = depth(guard) <= depth(limit)
         return floor(depth(guard)) if waits else None
     return floor(head(guard)) if head(guard) <= depth(limit) else None
@@ -149,7 +180,7 @@ def binds_at_edges_only(limit: Limit, guard: Limit) -> bool:
     For limits that :func:`never_binds` has not ruled out.
     """
     windows = (FIXED, MOVING)
-    if strategy_of(guard) != FIXED or strategy_of(limit) not in windows or guard.amount == 0:
+    if shape_of(guard) != FIXED or shape_of(limit) not in windows or guard.amount == 0:
         return False
     within = -(-limit.get_expiry() // guard.get_expiry())
     return guard.amount * within <= limit.amount
@@ -159,7 +190,8 @@ def same_counter(limit: Limit, other: Limit) -> bool:
     """Whether two limits of one check are one limit written twice."""
     return (
         strategy_of(limit) == strategy_of(other)
+        and limit.tz == other.tz
         and limit.amount == other.amount
         and limit.get_expiry() == other.get_expiry()
-        and (strategy_of(limit) not in (TOKEN, LEAKY) or depth(limit) == depth(other))
+        and (shape_of(limit) not in (TOKEN, LEAKY) or depth(limit) == depth(other))
     )

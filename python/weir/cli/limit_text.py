@@ -13,13 +13,18 @@ from .words import shown
 _AROUND = 34
 
 
-def read_limits(text: str) -> list[Limit]:
-    """The limits of a text; ends the command if it cannot be read."""
+def read_limits(text: str, strategy: str | None = None, tz: str | None = None) -> list[Limit]:
+    """The limits of a text; ends the command if it cannot be read.
+
+    strategy, tz: of limits that have no strategy of their own.
+    """
     text = text.encode("utf-8", "backslashreplace").decode()  # bytes that were no UTF-8
     try:
-        return parse_many(text)
+        return parse_many(text, strategy=strategy, tz=tz)
     except ParseError as error:
         raise Unreadable(f"{error}{pointed_at(text, error.column)}") from None
+    except ValueError as error:
+        raise Unreadable(f"--tz: {error}") from None
 
 
 def pointed_at(text: str, column: int) -> str:

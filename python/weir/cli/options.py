@@ -23,6 +23,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 strategy_choice = click.Choice(list(STRATEGIES))
 
+tz_option = click.option(
+    "--tz", metavar="ZONE", help="Where calendar-window's midnight is: Europe/Berlin, +05:30."
+)
+
 
 def _complete(context: Any, option: Any, begun: str) -> list[CompletionItem]:
     """The stores of this host, for the shell."""
@@ -42,9 +46,10 @@ def store_options(command: Command) -> Command:
 
 
 def limit_options(command: Command) -> Command:
-    """The options that choose limits: --limit, --strategy and --scope."""
+    """The options that choose limits: --limit, --strategy, --tz and --scope."""
     for option in (
         click.option("--scope", metavar="TEXT", help="With --limit: the rest of the key."),
+        tz_option,
         click.option(
             "--strategy", type=strategy_choice, help="With --limit: the strategy of those limits."
         ),

@@ -94,7 +94,7 @@ def test_each_strategy_is_explained_with_its_numbers(
     (limit,) = weir_json("check", "10/minute", "--strategy", strategy)["limits"]
     assert (limit["strategy"], limit["per_day"]) == (strategy, 14400)
     within = {"fixed-window": 19, "moving-window": 10, "sliding-window-counter": 20,
-              "token-bucket": 19, "leaky-bucket": 11}  # fmt: skip
+              "token-bucket": 19, "leaky-bucket": 11, "calendar-window": 20}  # fmt: skip
     assert limit["within_period"] == within[strategy]
 
 

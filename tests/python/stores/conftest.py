@@ -439,7 +439,7 @@ def default_deadline() -> None:
 def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All others wait longer: a busy machine may hold a call up for a quarter of a second."""
     if "default_deadline" not in request.fixturenames:
-        monkeypatch.setattr("weir.stores.base.DEADLINE", 20.0)
+        monkeypatch.setattr("weir.stores.redis.DEADLINE", 20.0)
         defaults = MemcachedStorage.__init__.__defaults__
         assert defaults is not None
         patient = tuple(20.0 if value == 0.25 else value for value in defaults)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import click
 
-from ..._core import Limit
+from ..._core import STRATEGIES, Limit
 from .. import bounds
 from ..errors import WARNED
 from ..limit_text import normalized, read_limits, with_strategy
-from ..options import json_option, strategy_choice
+from ..options import json_option, strategy_choice, tz_option
 from ..output import say, say_json
 from ..words import about, period, some, span
 
@@ -77,7 +77,7 @@ def _guard_of(index: int, limits: Sequence[Limit], needless: set[int]) -> tuple[
 
 def _never(limit: Limit, guard: Limit, most: int) -> str:
     start = f'"{limit}" can never bind: beside "{guard}" '
-    strategy, length = bounds.strategy_of(limit), period(limit.get_expiry())
+    strategy, length = bounds.shape_of(limit), period(limit.get_expiry())
     if strategy in (bounds.TOKEN, bounds.LEAKY):
         return (
             f"{start}its bucket never runs out, as that one lets no more than "
@@ -105,38 +105,36 @@ def notes_of(limits: Sequence[Limit], warnings: Sequence[Warned]) -> list[str]:
 
 
 def meaning(limit: Limit) -> list[str]:
-    """What a limit does, in sentences."""
+    """What a limit does, in sentences: the words of its strategy's row."""
     if limit.amount == 0:
         return ["Denies every request."]
-    strategy, length = bounds.strategy_of(limit), period(limit.get_expiry())
-    requests = some(limit.amount, "request")
-    if strategy == bounds.FIXED:
-        most = bounds.most_within(limit, limit.get_expiry())
-        lines = [
-            f"{requests} in a window of {length}, which opens with a client's first request and "
-            f"then starts anew."
-        ]
-        if most > limit.amount:
-            lines.append(
-                f"Where two windows meet, {some(most, 'request')} may fall within {length}."
-            )
-        return lines
-    if strategy == bounds.MOVING:
-        return [f"Never more than {requests} within {length}, wherever it begins."]
-    if strategy == bounds.SLIDING:
-        return [
-            f"{requests} within {length}, reckoned from two counters: the hits of the clock's "
-            f"{length} before weigh as much as they still overlap."
-        ]
-    every = span(limit.get_expiry() / limit.amount)
-    if strategy == bounds.TOKEN:
-        size = some(bounds.at_once(limit), "token")
-        return [f"A bucket of {size}; each request takes one, and one comes back every {every}."]
-    wait = span(float(bounds.MAX_DELAY if limit.max_delay is None else limit.max_delay))
+    most = bounds.most_within(limit, limit.get_expiry())
+    if bounds.shape_of(limit) == bounds.ALIGNED:
+        most = min(most, 2 * limit.amount)  # where two meet
+    words = {
+        "requests": some(limit.amount, "request"),
+        "period": period(limit.get_expiry()),
+        "most": some(most, "request"),
+        "tokens": some(bounds.at_once(limit), "token"),
+        "every": span(limit.get_expiry() / limit.amount),
+        "wait": span(float(bounds.MAX_DELAY if limit.max_delay is None else limit.max_delay)),
+        "calendar": calendar(limit),
+        "zone": limit.tz or "UTC",
+    }
+    sentences = STRATEGIES[bounds.strategy_of(limit)][2].split(". ")
     return [
-        f"Requests leave one every {every}. One whose turn comes within {wait} is let through "
-        f"with that delay, another is denied."
+        sentence.rstrip(".").format(**words) + "."
+        for sentence in sentences
+        if most > limit.amount or "{most}" not in sentence
     ]
+
+
+def calendar(limit: Limit) -> str:
+    """The unit of a calendar window: "day", "2 weeks"."""
+    number, unit = limit.multiples, limit.unit
+    if unit == "day" and number % 7 == 0:
+        number, unit = number // 7, "week"
+    return unit if number == 1 else f"{number} {unit}s"
 
 
 def per_day(limit: Limit) -> str:
@@ -153,12 +151,13 @@ def described(limit: Limit) -> dict[str, object]:
     return {
         "limit": str(limit),
         "strategy": bounds.strategy_of(limit),
+        "tz": limit.tz,
         "amount": limit.amount,
         "period": seconds,
-        "burst": bounds.at_once(limit) if bounds.strategy_of(limit) == bounds.TOKEN else None,
+        "burst": bounds.at_once(limit) if bounds.shape_of(limit) == bounds.TOKEN else None,
         "max_delay": (
             float(bounds.MAX_DELAY if limit.max_delay is None else limit.max_delay)
-            if bounds.strategy_of(limit) == bounds.LEAKY
+            if bounds.shape_of(limit) == bounds.LEAKY
             else None
         ),
         "at_once": bounds.at_once(limit),
@@ -175,6 +174,7 @@ def described(limit: Limit) -> dict[str, object]:
 @click.argument("limits")
 @click.option("--strategy", type=strategy_choice, help="of limits that have none of their own")
 @click.option("--max-delay", type=float, metavar="SECONDS", help="of leaky buckets")
+@tz_option
 @json_option
 @click.pass_context
 def check(
@@ -182,6 +182,7 @@ def check(
     limits: str,
     strategy: str | None,
     max_delay: float | None,
+    tz: str | None,
     as_json: bool,
 ) -> None:
     """Explain LIMITS, such as "10/minute; 5/hour", and warn of those that cannot work.
@@ -191,7 +192,8 @@ def check(
     read. It reckons with what any traffic could do, not with usual traffic, and with limits that
     are charged together for the same client.
     """
-    found = [with_strategy(limit, strategy, max_delay) for limit in read_limits(limits)]
+    read = read_limits(limits, strategy, tz)
+    found = [with_strategy(limit, strategy, max_delay) for limit in read]
     warnings = warnings_of(found)
     if as_json:
         say_json(

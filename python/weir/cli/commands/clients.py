@@ -72,18 +72,20 @@ class Asked(NamedTuple):
 
     limits: str | None
     strategy: str | None
+    tz: str | None
     scope: str | None
 
     def counters(self, store: Store, key: str) -> list[Counter]:
         """The counters to look at."""
-        if self.limits is None and (self.strategy or self.scope is not None):
-            raise Unreadable("--strategy and --scope belong to --limit")
+        if self.limits is None and (self.strategy or self.tz or self.scope is not None):
+            raise Unreadable("--strategy, --tz and --scope belong to --limit")
         if is_hash(key):
             return []
         if self.limits is None:
             return list(store.counters())
         after = f"/{self.scope}" if self.scope else ""
-        limits = [with_strategy(limit, self.strategy) for limit in read_limits(self.limits)]
+        read = read_limits(self.limits, self.strategy, self.tz)
+        limits = [with_strategy(limit, self.strategy) for limit in read]
         return [Counter(store.storage, limit, "", after) for limit in limits]
 
 
@@ -97,6 +99,7 @@ def show(
     key: str,
     limits: str | None,
     strategy: str | None,
+    tz: str | None,
     scope: str | None,
     store_uri: str | None,
     as_json: bool,
@@ -109,7 +112,7 @@ def show(
     """
     with answering():
         store = opened(context, store_uri)
-        counters = Asked(limits, strategy, scope).counters(store, key)
+        counters = Asked(limits, strategy, tz, scope).counters(store, key)
         used = [Used(counter, key) for counter in counters]
         rule = store.rule_of(key)
         denied, entries = place_of(store, key, "denied")
@@ -179,6 +182,7 @@ def reset(
     key: str,
     limits: str | None,
     strategy: str | None,
+    tz: str | None,
     scope: str | None,
     store_uri: str | None,
     as_json: bool,
@@ -189,7 +193,7 @@ def reset(
     """
     with answering():
         store = opened(context, store_uri)
-        counters = Asked(limits, strategy, scope).counters(store, key)
+        counters = Asked(limits, strategy, tz, scope).counters(store, key)
         used = [Used(counter, key) for counter in counters]
         for counter in counters:
             counter.clear(key)

@@ -17,7 +17,7 @@ from ..._core import CHECKS_MAX, Limit
 from ..bounds import same_counter
 from ..errors import WARNED, Unreadable
 from ..limit_text import normalized, read_limits, with_strategy
-from ..options import json_option, strategy_choice
+from ..options import json_option, strategy_choice, tz_option
 from ..output import Cell, hint, say, say_json, table
 from ..simulate import picture
 from ..simulate.formats import FORMATS
@@ -77,6 +77,7 @@ class Progress:
     help="Of limits that have none of their own; several times to compare.",
 )  # fmt: skip
 @click.option("--max-delay", type=float, metavar="SECONDS", help="Of leaky buckets.")
+@tz_option
 @click.option("--format", "form", type=click.Choice([*FORMATS]), help="Of the log; else told.")
 @click.option(
     "--key-column", "columns", multiple=True, metavar="NAME",
@@ -100,6 +101,7 @@ def simulate(
     file: str,
     strategies: Sequence[str],
     max_delay: float | None,
+    tz: str | None,
     form: str | None,
     columns: Sequence[str],
     time_column: str | None,
@@ -117,10 +119,10 @@ def simulate(
     epoch or ISO 8601. All limits apply to each key. The exit code is 1 if some lines could not be
     read.
     """
-    texts = read_limits(limits)
+    names = dict.fromkeys(strategies) if strategies else [None]
+    texts = read_limits(limits, None if len(names) > 1 else next(iter(names)), tz)
     replays = [
-        Replay(name or _name(texts), _once(texts, name, max_delay), clients, hits)
-        for name in (dict.fromkeys(strategies) if strategies else [None])
+        Replay(name or _name(texts), _once(texts, name, max_delay), clients, hits) for name in names
     ]
     with opened(file) as log:
         try:

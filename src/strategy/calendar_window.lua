@@ -1,0 +1,40 @@
+-- Calendar window: its end, its hits. x, y, z: the start of the caller's window, its end, the end of the next. The
+-- server's clock may be in another one: beyond them, windows are taken to be as long as the last of these.
+--@holds 16 26
+if wide then x, y, z = big.time(x), big.time(y), big.time(z) end
+if not (x < y and y < z) then malformed('window') end
+local ends, after, used, opens = y, z, zero, true
+if now < x then
+    ends, after = x, y
+elseif y <= now then
+    ends, after = z, z + z - y
+    if z <= now then
+        ends = after + now - z - (now - z) % (z - y)
+        after = ends + z - y
+    end
+end
+if value then
+    local was
+    if wide then was, used = big.read(value, 1, 1) else was, used = take('<dd', value) end
+    if amount < used then used = amount end
+    if was <= now then
+        used = zero
+    else
+        if was == after and ends - now <= SKEW then ends = after end
+        opens = was ~= ends
+    end
+end
+if charge < 0 then
+    used = cost < used and used - cost or zero
+elseif amount - used < cost then
+    allowed, retry = false, amount < cost and NEVER or ends - now
+elseif charge > 0 and zero < cost then
+    used = used + cost
+end
+remaining = amount - used
+if used == zero then
+    is[slot] = false
+else
+    resets, dies[slot], renew[slot] = ends, ends, renew[slot] or opens
+    is[slot] = wide and big.write(ends, used) or pack('<dd', ends, used)
+end
