@@ -37,6 +37,7 @@ from ._core import (
     parse_many,
     unlink,
 )
+from ._log import clean_loggers
 from .errors import (
     ConfigurationError,
     KeyRefusedError,
@@ -59,6 +60,8 @@ from .limits import (
 )
 
 __version__ = VERSION
+
+clean_loggers()
 
 
 def install_as_flask_limiter() -> None:

@@ -19,6 +19,7 @@ import freezegun
 import pytest
 
 from weir import Limit, Table, audit, parse, unlink
+from weir._text import NAME_MAX, printable
 from weir.audit import KEYS_MAX, SPAN, WINDOWS, Audit, Breach
 
 T0 = 1_700_000_000.25
@@ -210,7 +211,9 @@ def test_hostile_keys_make_one_clean_line(clock: Clock, events: list[Any]) -> No
     audit = Audit(Table(), reveal=True)
     for key in ('"}\n{"event": "breach"', "\x00\x1b[2J", "é漢\u2028", "x" * 5000, "\udc80"):
         breach(audit, key)
-        assert events[-1]["key"] == key  # the handler has checked that it is one line of JSON
+        # The handler has checked that it is one line of JSON.
+        assert events[-1]["key"] == printable(key)
+        assert len(events[-1]["key"]) <= NAME_MAX
     assert len(events) == 5
 
 

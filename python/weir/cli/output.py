@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from .._text import printable
+
 try:
     from rich import box
     from rich.console import Console
@@ -23,6 +25,9 @@ except ImportError:  # plain columns, then
     Console = None  # type: ignore[assignment, misc]
 
 _NUMBER = re.compile(r"[\d,]+(\.\d+)?( (s|min|h|d|%))?( \d+ (s|min|h))?|never", re.ASCII)
+
+#: Characters of a cell, and of a line.
+CELL_MAX, LINE_MAX = 200, 4096
 
 #: Said by the commands that cannot do without.
 NEED_RICH = "this needs rich: pip install 'weir[cli]'"
@@ -54,8 +59,13 @@ def styled(text: str, style: str = "") -> str:
 
 
 def say(text: str = "", style: str = "") -> None:
-    """A line on standard output."""
-    click.echo(styled(text, style))
+    """A line on standard output; what cannot be printed is escaped."""
+    click.echo(styled(printable(text, LINE_MAX), style))
+
+
+def say_styled(text: str) -> None:
+    """A line that is made of :func:`styled` parts."""
+    click.echo(text)
 
 
 def hint(text: str) -> None:
@@ -64,7 +74,9 @@ def hint(text: str) -> None:
 
 
 def _parts(cell: Cell) -> tuple[str, str]:
-    return (cell, "") if isinstance(cell, str) else cell
+    """Text and style of a cell. The text may come from anywhere, so it is escaped and cut."""
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return printable(text, CELL_MAX), style
 
 
 def _is_number(text: str) -> bool:
@@ -126,12 +138,13 @@ def _plain(
             padded.append(styled(text, style))
         return "  ".join(padded).rstrip()
 
+    columns = [printable(name, CELL_MAX) for name in columns]
     if title:
         say(title, "head")
     if any(columns):
-        say(line([(name, "dim") for name in columns]))
+        say_styled(line([(name, "dim") for name in columns]))
     for row in rows:
-        say(line(row))
+        say_styled(line(row))
 
 
 def as_json(value: Any) -> str:

@@ -17,6 +17,7 @@ from .._storage import storage_from_string
 from .._watched import FORGET, name_of
 from ..boards import Boards, snapshot
 from ..errors import ConfigurationError, ParseError, StorageError
+from ..observe.hosts import Host, merge_clients, merge_counts, read_host, read_table
 from ..observe.stats import StoreMeters
 from .discover import tables
 from .errors import Unable, Unreadable
@@ -52,50 +53,30 @@ class RemoteStore(Store):
             )
         return self.local
 
-    def _hosts(self) -> list[dict[str, Any]]:
+    def _hosts(self) -> list[Host]:
         """What each host shows."""
         if self.boards is not None:
             try:
-                return self.boards.read()
+                return [read_host(board) for board in self.boards.read()]
             except StorageError:
                 if not self.local:
                     raise
-        return [snapshot(table) for table in self._need_boards()]
+        return [read_table(table, snapshot(table)) for table in self._need_boards()]
 
-    # -- what the boards tell
+    # -- what the hosts show
 
     def counts(self) -> list[LimitCounts]:
-        sums: dict[str, list[int]] = {}
-        for host in self._hosts():
-            for limit, *numbers in _rows(host.get("counts"), str, int, int, int, int):
-                there = sums.setdefault(limit, [0, 0, 0, 0])
-                sums[limit] = [a + b for a, b in zip(there, numbers, strict=True)]
-        return [LimitCounts(limit, *numbers) for limit, numbers in sums.items()]
+        return merge_counts(self._hosts())
 
     def heaviest(self, by: By, count: int) -> list[Heavy]:
-        found: dict[tuple[str, str], Heavy] = {}
-        for host in self._hosts():
-            listed = host.get("heaviest")
-            rows = listed.get(by) if isinstance(listed, dict) else None
-            for row in _rows(rows, str, str, int, int, int, float):
-                seen = Heavy(*row)
-                old = found.get(seen[:2])
-                if old is not None:
-                    last = max(seen.last, old.last)
-                    sums = (a + b for a, b in zip(seen[2:5], old[2:5], strict=True))
-                    seen = Heavy(seen.client, seen.limit, *sums, last)  # type: ignore[call-arg]
-                found[seen[:2]] = seen
-        return sorted(found.values(), key=lambda seen: -getattr(seen, by))[:count]
+        return merge_clients(self._hosts(), by)[:count]
 
     def name_of(self, client: str) -> str:
         # Each host gives a client that is no address a name of its own.
         return self.local[0].name_of(client) if self.local else client
 
     def counters(self) -> Iterator[Counter]:
-        known: dict[tuple[str, ...], None] = {}
-        for host in self._hosts():
-            for row in _rows(host.get("catalogue"), str, object, str, str):
-                known[tuple(row)] = None
+        known = dict.fromkeys(row for host in self._hosts() for row in host.limits)
         for text, strategy, before, after in known:
             try:
                 limit = parse(text)
@@ -173,21 +154,6 @@ class RemoteStore(Store):
         return Rule(holds.client, holds.kind, since.get(holds.client, holds.since), holds.until)
 
 
-def _rows(value: Any, *kinds: type) -> Iterator[Any]:
-    """The rows of a list from elsewhere that have these columns."""
-    for row in value if isinstance(value, list) else ():
-        if isinstance(row, list | tuple) and len(row) == len(kinds):
-            cells = [float(c) if k is float and isinstance(c, int) else c
-                     for c, k in zip(row, kinds, strict=True)]  # fmt: skip
-            if all(isinstance(c, k) for c, k in zip(cells, kinds, strict=True)):
-                yield cells
-
-
-def _host(board: dict[str, Any]) -> dict[str, Any]:
+def _host(host: Host) -> dict[str, Any]:
     """One host, as `weir top` shows it."""
-    info = board.get("info")
-    return {
-        "name": str(board.get("name", "this host")),
-        "seen": board.get("time"),
-        "table": info if isinstance(info, dict) else None,
-    }
+    return {"name": host.name, "seen": host.time, "table": host.info}

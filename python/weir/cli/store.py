@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Verdict, join_key
 from .._storage import StorageTypes
+from .._text import LINE_MAX, printable
 from ..errors import WeirError
 from .errors import Away
 
@@ -111,4 +112,4 @@ def answering() -> Iterator[None]:
     try:
         yield
     except WeirError as error:
-        raise Away(str(error)) from None
+        raise Away(printable(error, LINE_MAX)) from None

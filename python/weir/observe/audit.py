@@ -43,6 +43,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from .._core import HIT, REFUND, TEST, Limit, Table
+from .._text import printable
 from ..errors import StorageError, WeirError
 from ..stores._common import monotonic
 
@@ -102,6 +103,7 @@ class Breach:
     def as_dict(self) -> dict[str, Any]:
         """What is logged."""
         event: dict[str, Any] = {"event": "breach", **dataclasses.asdict(self)}
+        event = {name: _clean(value) for name, value in event.items()}
         event["time"] = _moment(self.time)
         if self.retry_after is not None:
             event["retry_after"] = (
@@ -113,6 +115,11 @@ class Breach:
 def _moment(seconds: float) -> str:
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _clean(value: Any) -> Any:
+    """A text without control characters, and not endless: what reads the log may print it."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def _log(event: dict[str, Any]) -> None:
@@ -318,12 +325,12 @@ class Audit:
         event = {
             "event": "summary",
             "time": _moment(now),
-            "limit": about.limit,
-            "scope": about.scope,
-            "endpoint": about.endpoint,
-            "key": about.key,
+            "limit": _clean(about.limit),
+            "scope": _clean(about.scope),
+            "endpoint": _clean(about.endpoint),
+            "key": _clean(about.key),
             "shadow": about.shadow,
-            "store": about.store,
+            "store": _clean(about.store),
             # Of a bucket that had to make room in a full table, what is known here is left.
             "count": max(used % _PROCESS, window.known),
             "since": _moment(window.since),

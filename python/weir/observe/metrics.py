@@ -46,6 +46,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .._core import HIT, REFUND, TEST, Heavy, Limit, Table
+from .._text import hide_password, printable
 from ..errors import ConfigurationError, StorageError
 from ..stores._common import monotonic
 from .stats import BOUNDS, StoreMeters, StoreSeen
@@ -139,7 +140,8 @@ class Collector(BaseCollector):
             table = source if isinstance(source, Table) else source.board
             if not isinstance(source, Table) and not table.closed:
                 seen = (source if isinstance(source, StoreMeters) else source.meters).read()
-                found.stores.setdefault(seen.store, seen)
+                name = printable(hide_password(seen.store))
+                found.stores.setdefault(name, seen._replace(store=name))
             # Tables of one name are one, however often it was opened.
             identity = id(table) if table.uri.startswith("memory:") else _place(table.uri)
             if identity not in read and not table.closed:
@@ -153,13 +155,14 @@ def _place(uri: str) -> str:
 
 
 def _add_table(found: _Found, table: Table) -> None:
-    for counts in table.counts():
+    for row in table.counts():
+        counts = row._replace(limit=printable(row.limit))
         found.allowed[counts.limit] += counts.allowed
         found.denied[counts.limit] += counts.denied
         found.near[counts.limit] += counts.near
         found.shadow[counts.limit] += counts.shadow
     for limit, number in _look_at_heaviest(table).items():
-        found.heaviest[limit] += number
+        found.heaviest[printable(limit)] += number
     found.info.update(table.info())
     for rule in table.rules():
         found.rules[rule.kind] += 1

@@ -18,7 +18,7 @@ from ..bounds import same_counter
 from ..errors import WARNED, Unreadable
 from ..limit_text import normalized, read_limits, with_strategy
 from ..options import json_option, strategy_choice, tz_option
-from ..output import Cell, hint, say, say_json, table
+from ..output import Cell, hint, say, say_json, say_styled, table
 from ..simulate import picture
 from ..simulate.formats import FORMATS
 from ..simulate.reader import Reader
@@ -213,7 +213,7 @@ def _print(
         if len(replays) > 1:
             say(replay.name, "head")
         for line in picture.drawn(replay.timeline, width, height):
-            say(line)
+            say_styled(line)
     for replay in replays:
         _remarks(replay)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..._text import hide_password
+from ..._text import hide_password, printable
 from ...errors import WeirError
 from ..errors import Unreadable
 from ..open_store import opened
@@ -353,6 +353,6 @@ def _watch(store: Store, most: int, interval: float) -> None:
             try:
                 snapshot = after_interval()
             except WeirError as error:  # it may come back
-                problem = str(error)
+                problem = printable(error)
                 time.sleep(interval)
             view.update(_drawn(snapshot, console.height, problem), refresh=True)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
 from typing import Any
 
+from weir._text import hide_password, printable
 from weir._watched import name_of
 from weir.boards import hottest
 from weir.errors import StorageError
+from weir.observe.hosts import merge_clients, merge_counts, read_host
 
 from .._state import AppState
 
 __all__ = ["snapshot"]
-
-#: Of a row, the numbers that are added up over hosts.
-_SUMS = ("allowed", "denied", "near", "shadow", "error")
-
-Row = dict[str, Any]
 
 
 def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
@@ -32,29 +28,25 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
     million.
     """
     board = state.board
-    limits = [row._asdict() for row in board.counts()]
-    denied = [row._asdict() for row in hottest(board, "denied", count)]
-    allowed = [row._asdict() for row in hottest(board, "allowed", count)]
+    mine = {
+        "counts": board.counts(),
+        "heaviest": {by: hottest(board, by, count) for by in ("denied", "allowed")},
+    }
     store = _health(state)
-    others = _others(state) if store["reachable"] else []
-    for other in others:
-        limits += _rows(("limit", "allowed", "denied", "near", "shadow"), other.get("counts"))
-        heaviest = other.get("heaviest") or {}
-        fields = ("client", "limit", "allowed", "denied", "error", "last")
-        denied += _rows(fields, heaviest.get("denied"))
-        allowed += _rows(fields, heaviest.get("allowed"))
+    others = [read_host(other) for other in (_others(state) if store["reachable"] else [])]
+    hosts = [read_host(mine), *others]
     now = time.time()
     store["hosts"] = [
-        {"host": other.get("name", "?"), "age": now - float(other.get("time", now))}
+        {"host": other.name, "age": 0.0 if other.time is None else now - other.time}
         for other in others
     ]
     return {
         "time": now,
         "store": store,
-        "limits": _merged(limits, lambda row: row["limit"]),
-        "denied": _heaviest(denied, "denied"),
-        "allowed": _heaviest(allowed, "allowed"),
-        "rules": [row._asdict() for row in board.rules()],
+        "limits": [row._asdict() for row in merge_counts(hosts)],
+        "denied": [row._asdict() for row in merge_clients(hosts, "denied") if row.denied],
+        "allowed": [row._asdict() for row in merge_clients(hosts, "allowed") if row.allowed],
+        "rules": [{**row._asdict(), "client": printable(row.client)} for row in board.rules()],
     }
 
 
@@ -69,44 +61,21 @@ def _others(state: AppState) -> list[dict[str, Any]]:
         return []
 
 
-def _rows(fields: tuple[str, ...], rows: Any) -> list[Row]:
-    return [dict(zip(fields, row, strict=False)) for row in rows or ()]
-
-
-def _merged(rows: Iterable[Row], identify: Callable[[Row], Any]) -> list[Row]:
-    """One row for all that are of the same."""
-    merged: dict[Any, Row] = {}
-    for row in rows:
-        known = merged.setdefault(identify(row), row)
-        if known is not row:
-            for name in _SUMS:
-                if name in row:
-                    known[name] += row[name]
-            if "last" in row:
-                known["last"] = max(known["last"], row["last"])
-    return list(merged.values())
-
-
-def _heaviest(rows: list[Row], by: str) -> list[Row]:
-    merged = _merged(rows, lambda row: (row["client"], row["limit"]))
-    return sorted((row for row in merged if row[by]), key=lambda row: -row[by])
-
-
 def _health(state: AppState) -> dict[str, Any]:
     store, board = state.opened, state.board
     started = time.perf_counter()
     try:
         reachable, trouble = bool(store.check()), ""
     except Exception as error:
-        reachable, trouble = False, str(error)
+        reachable, trouble = False, printable(error)
     health: dict[str, Any] = {
-        "uri": name_of(store),
+        "uri": printable(hide_password(name_of(store))),
         "reachable": reachable,
         "seconds": time.perf_counter() - started,
         "trouble": trouble,
         "away": state.dead or bool(getattr(state.storage, "away", False)),
         "policy": state.on_store_error,
-        "board": board.uri,
+        "board": printable(board.uri),
     }
     info = board.info()
     for name in ("keys", "keys_max", "evictions", "recoveries", "bytes"):

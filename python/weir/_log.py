@@ -1,0 +1,70 @@
+"""Log lines without control characters, line breaks or endless text, whatever is logged.
+
+A filter on each of our loggers cleans what its records say. So a client's name, an error text of a
+server or a view's name can neither forge a second line nor fill the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from ._text import LINE_MAX, printable
+
+__all__ = ["LOGGERS", "clean_loggers"]
+
+#: The loggers that Weir writes to. (``weir.audit`` writes JSON, whose values it cleans itself.)
+LOGGERS = ("weir", "flask-limiter")
+
+#: Errors of a chain (``__cause__``, ``__context__``) that are logged.
+_CHAIN_MAX = 8
+
+
+class _Clean(logging.Filter):
+    """Replaces the text of a record that is not fit to print; other records stay as they are."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if len(text) > LINE_MAX or not text.isprintable():
+            record.msg, record.args = printable(text, LINE_MAX), None
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            record.exc_text = "\n".join(_traceback(record.exc_info[1]))
+        return True
+
+
+def _traceback(error: BaseException) -> Iterator[str]:
+    """The lines of a traceback; an error's own text is one line, cut and escaped."""
+    import traceback
+
+    chain = [(error, "")]
+    while len(chain) < _CHAIN_MAX:
+        last = chain[-1][0]
+        if last.__cause__ is not None:
+            why = "The above exception was the direct cause of the following exception:"
+            chain.append((last.__cause__, why))
+        elif last.__context__ is not None and not last.__suppress_context__:
+            why = "During handling of the above exception, another exception occurred:"
+            chain.append((last.__context__, why))
+        else:
+            break
+    for one, before_next in reversed(chain):
+        if one.__traceback__ is not None:
+            yield "Traceback (most recent call last):"
+            for frame in traceback.format_tb(one.__traceback__):
+                yield from frame.rstrip("\n").split("\n")
+        text = printable(str(one), LINE_MAX)
+        name = type(one).__qualname__
+        module = type(one).__module__
+        name = name if module in ("builtins", "__main__") else f"{module}.{name}"
+        yield f"{name}: {text}" if text else name
+        if before_next:
+            yield f"\n{before_next}\n"
+
+
+_CLEAN = _Clean()
+
+
+def clean_loggers() -> None:
+    """Put the filter on our loggers; does nothing the second time."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_CLEAN)

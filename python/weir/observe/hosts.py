@@ -1,0 +1,142 @@
+"""What the hosts of a shared store publish, read with suspicion and added up.
+
+Another host's snapshot is data from elsewhere: whoever can write to the store can write anything.
+Rows of another shape are left out, texts are escaped and cut, numbers and lengths are bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from .._core import Heavy, LimitCounts, Table
+from .._text import printable
+
+__all__ = ["By", "Host", "merge_clients", "merge_counts", "read_host", "read_table"]
+
+By = Literal["denied", "allowed"]
+
+#: Rows of one kind that are taken from one host.
+ROWS_MAX = 1000
+
+#: Characters of a part of a key.
+_PART_MAX = 1024
+
+_NUMBER_MAX = 2**63 - 1
+
+
+class Host(NamedTuple):
+    """One host, as it describes itself."""
+
+    name: str
+    #: When it wrote this, in seconds since the epoch; ``None``: it is this host.
+    time: float | None
+    counts: list[LimitCounts]
+    denied: list[Heavy]
+    allowed: list[Heavy]
+    #: Limits in use: text, strategy, and what precedes and follows the client in a key.
+    limits: list[tuple[str, str | None, str, str]]
+    #: The state of its table.
+    info: dict[str, int] | None
+
+
+def read_host(board: Any) -> Host:
+    """A host's snapshot, as :meth:`weir.boards.Boards.read` returns it."""
+    board = board if isinstance(board, dict) else {}
+    listed = board.get("heaviest")
+    listed = listed if isinstance(listed, dict) else {}
+    time, info = board.get("time"), board.get("info")
+    return Host(
+        printable(board.get("name", "?"), 60),
+        float(time) if _is_time(time) else None,
+        [LimitCounts(*row) for row in _rows(board.get("counts"), str, int, int, int, int)],
+        [Heavy(*row) for row in _clients(listed.get("denied"))],
+        [Heavy(*row) for row in _clients(listed.get("allowed"))],
+        list(_limits(board.get("catalogue"))),
+        {printable(name, 60): value for name, value in info.items() if _is_number(value)}
+        if isinstance(info, dict)
+        else None,
+    )
+
+
+def read_table(table: Table, snapshot: dict[str, Any]) -> Host:
+    """This host, from the snapshot of its table."""
+    return read_host({**snapshot, "name": "this host"})._replace(info=dict(table.info()))
+
+
+def _clients(rows: Any) -> Iterator[list[Any]]:
+    return _rows(rows, str, str, int, int, int, float)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _NUMBER_MAX
+
+
+def _is_time(value: Any) -> bool:
+    """Seconds since the epoch that can be shown: up to the year 9999."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 <= value < 253402300000
+    )
+
+
+def _cell(value: Any, kind: type) -> Any:
+    """The value, fit to show; raises ValueError."""
+    if kind is str and isinstance(value, str):
+        return printable(value)
+    if kind is int and _is_number(value):
+        return value
+    if kind is float and _is_time(value):
+        return float(value)
+    raise ValueError(kind)
+
+
+def _rows(value: Any, *kinds: type) -> Iterator[list[Any]]:
+    """The rows of a list that have these columns."""
+    for row in value[:ROWS_MAX] if isinstance(value, list) else ():
+        if isinstance(row, list | tuple) and len(row) == len(kinds):
+            try:
+                yield [_cell(c, kind) for c, kind in zip(row, kinds, strict=True)]
+            except ValueError:
+                continue
+
+
+def _limits(value: Any) -> Iterator[tuple[str, str | None, str, str]]:
+    # Not escaped: keys are made of these. What shows them escapes them.
+    for row in value[:ROWS_MAX] if isinstance(value, list) else ():
+        if isinstance(row, list | tuple) and len(row) == 4:
+            text, strategy, *parts = row
+            if all(isinstance(part, str) and len(part) <= _PART_MAX for part in (text, *parts)):
+                yield text, strategy if isinstance(strategy, str) else None, *parts
+
+
+def merge_counts(hosts: Iterable[Host]) -> list[LimitCounts]:
+    """The counts of each limit, all hosts together."""
+    sums: dict[str, LimitCounts] = {}
+    for host in hosts:
+        for row in host.counts:
+            known = sums.get(row.limit)
+            if known is not None:
+                row = LimitCounts(row.limit, *map(sum, zip(known[1:], row[1:], strict=True)))
+            sums[row.limit] = row
+    return list(sums.values())
+
+
+def merge_clients(hosts: Iterable[Host], by: By) -> list[Heavy]:
+    """The clients of all hosts, those with most denied or allowed requests first."""
+    sums: dict[tuple[str, str], Heavy] = {}
+    for host in hosts:
+        for row in host.denied if by == "denied" else host.allowed:
+            known = sums.get(row[:2])
+            if known is not None:
+                row = row._replace(
+                    allowed=known.allowed + row.allowed,
+                    denied=known.denied + row.denied,
+                    error=known.error + row.error,
+                    last=max(known.last, row.last),
+                )
+            sums[row[:2]] = row
+    return sorted(sums.values(), key=lambda row: -getattr(row, by))
