@@ -40,6 +40,8 @@ STRUCTS = {
     "weir_rule_slot": "src/rules/rules.h",
 }
 
+INCLUDED = sorted({name.removeprefix("src/").removeprefix("include/") for name in STRUCTS.values()})
+
 MEMBER = re.compile(
     r"^ {4}(?:_Alignas\(64\) )?([\w ]+?[ *])\s*(\w+)((?:\[[^\]]*\])*);(?:\s*/\*(.*?)\*/)?",
     re.MULTILINE | re.DOTALL,
@@ -71,7 +73,7 @@ def fields(struct: str) -> list[Field]:
 
 def measured() -> dict[str, int]:
     """``struct.member`` to its offset, ``struct.member size`` and ``struct`` to their sizes."""
-    lines = [f'#include "{name}.h"' for name in ("board", "layout", "rules")]
+    lines = [f'#include "{name}"' for name in INCLUDED]
     lines += ["#include <stdio.h>", "int main(void) {"]
     for struct in STRUCTS:
         lines.append(f'    printf("{struct}=%zu\\n", sizeof(struct {struct}));')

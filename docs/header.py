@@ -59,6 +59,8 @@ def set_words(text: str) -> str:
 
     def in_type(match: re.Match[str]) -> str:
         word = match[0]
+        if word[0] == '"' and word[1].isupper():  # words, not a value
+            return word
         word = word.replace("\\", "")
         if word.startswith("``"):
             return word
@@ -71,7 +73,7 @@ def set_words(text: str) -> str:
         return f"``{word}``"
 
     text = re.sub(
-        r"``[^`]+``|WEIR_E\.\.\.|\b(?:weir_\w+\(\)|WEIR_\w+)|\"[^\"\nA-Z][^\"\n]*\"|\b\w+\[[^\]]*\]\)?"
+        r"``[^`]+``|WEIR_E\.\.\.|\b(?:weir_\w+\(\)|WEIR_\w+)|\"[^\"\n]+\"|\b\w+\[[^\]]*\]\)?"
         r"|(?:\\\*)?\b\w+_(?:ns|s|len|at|after)\b|(?<![\w*])\\\*\w+\b(?!\\)",
         in_type,
         text,

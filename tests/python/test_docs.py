@@ -154,6 +154,8 @@ def test_every_function_struct_and_bound_of_a_header_is_on_its_page(path: Path) 
     structs = set(re.findall(r"struct (weir_\w+)\s*[{;]", code))
     enums = re.findall(r"enum weir_\w+\s*\{(.*?)\}", code, re.DOTALL)
     enumerators = set(re.findall(r"\b(WEIR_(?!ERROR)[A-Z]\w+)\b", " ".join(enums)))
+    # Made from a list of rows (an X macro), whose own comment documents it.
+    enumerators = {n for n in enumerators if not re.search(r"_(ROWS|ENUM)$", n)}
     errors = {f"WEIR_{name}" for name in re.findall(r"X\((E\w+),", code)}
     bounds = set(re.findall(r"#define (WEIR_\w+_(?:MAX|NEVER|NS))\b", code))
     assert functions or "_ROWS(X)" in text
@@ -185,9 +187,8 @@ def test_the_byte_map_leaves_no_shared_struct_out() -> None:
     # This process's own.
     private = {"weir_table", "weir_memo", "weir_change", "weir_transaction", "weir_heavy_hit"}
     private |= {"weir_ruling", "weir_rules_plan"}
-    layout = "".join(
-        (ROOT / "src" / name).read_text() for name in ("layout.h", "board.h", "rules.h")
-    )
+    headers = ("table/layout.h", "stats/stats_layout.h", "rules/rules.h")
+    layout = "".join((ROOT / "src" / name).read_text() for name in headers)
     declared = set(re.findall(r"^struct (\w+) \{", layout, re.MULTILINE)) - private
     shown = set(re.findall(r"^<!-- (weir_\w+) -->$", bytemap.PAGE.read_text(), re.MULTILINE))
     assert declared <= shown

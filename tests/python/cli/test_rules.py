@@ -108,7 +108,7 @@ def test_show_tells_of_a_blocked_client_what_it_has_used(
         assert [one["used"] for one in answer["limits"]] == [4]
 
 
-@pytest.mark.parametrize("key", ["10.0.0.1/8", "10.0.0.0/33", "300.0.0.0/8", "", "x" * 300])
+@pytest.mark.parametrize("key", ["10.0.0.1/8", "10.0.0.0/33", "300.0.0.0/8", ""])
 @pytest.mark.parametrize("command", ["block", "allow"])
 def test_what_is_no_client_is_refused(
     weir: Weir, store: str, table: package.Table, command: str, key: str
