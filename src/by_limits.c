@@ -41,6 +41,7 @@ struct decision {
     struct weir_verdict *verdicts;
     uint32_t slots;
     bool denied;
+    bool vetoed; /* a check with WEIR_CHECK_VETO denied */
     uint8_t slot_of[WEIR_CHECKS_MAX];
     struct slot slot[WEIR_CHECKS_MAX];
     struct weir_transaction txn;
@@ -194,15 +195,17 @@ static int uncharge(struct decision *d) {
 }
 
 static int evaluate(struct decision *d) {
-    d->denied = false;
+    d->denied = d->vetoed = false;
     for (uint32_t i = 0; i < d->n; i++) {
         int64_t cost = d->mode == WEIR_TEST ? summed_cost(d, i) : d->checks[i].cost;
         int rc = step_slot(d, i, cost, &d->verdicts[i]);
         if (rc < 0)
             return rc;
         d->denied |= !d->verdicts[i].allowed;
+        d->vetoed |= !d->verdicts[i].allowed && (d->checks[i].flags & WEIR_CHECK_VETO);
     }
-    return d->denied && d->mode == WEIR_HIT && d->n > 1 ? uncharge(d) : 0;
+    bool charges = d->mode == WEIR_EACH ? !d->vetoed : d->mode != WEIR_HIT;
+    return d->denied && !charges && d->n > 1 ? uncharge(d) : 0;
 }
 
 /* log2(number) in steps of an eighth, roughly; 0 for 0. */
@@ -280,7 +283,7 @@ static void mark_all(struct decision *d) {
  */
 static void count_all(const struct decision *d) {
     struct weir_table *table = d->table;
-    bool all = !d->denied || d->mode == WEIR_EACH;
+    bool all = !d->denied || (d->mode == WEIR_EACH && !d->vetoed);
     int64_t now_ns = d->now_ns;
     for (uint32_t i = 0, n = d->n; i < n; i++) {
         const struct slot *slot = &d->slot[d->slot_of[i]];
@@ -445,6 +448,22 @@ int weir_decide_by_limits(struct weir_table *table, const struct weir_check *che
     return by_limits(table, checks, n, now_ns, mode, verdicts, decision);
 }
 
+static inline __attribute__((always_inline)) int
+checked(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
+        enum weir_mode mode, struct weir_verdict *verdicts, struct weir_decision *decision) {
+    int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+    if (rc < 0)
+        return rc;
+    if (weir_rules_any(table, now_ns) && mode != WEIR_REFUND)
+        return weir_decide_ruled(table, checks, n, now_ns, mode, verdicts, decision);
+    return by_limits(table, checks, n, now_ns, mode, verdicts, decision);
+}
+
+int weir_decide_checked(struct weir_table *table, const struct weir_check *checks, size_t n,
+                        int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
+                        struct weir_decision *decision) {
+    return checked(table, checks, n, now_ns, mode, verdicts, decision);
+}
 
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
                 enum weir_mode mode, struct weir_verdict *verdicts,
@@ -453,13 +472,7 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
     if (rc == 0 &&
         (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND))
         rc = WEIR_EINVAL;
-    if (rc == 0 && table->home == WEIR_HOME_MEMORY)
-        rc = weir_after_fork(table);
-    if (rc < 0)
-        return rc;
-    if (weir_rules_any(table, now_ns) && mode != WEIR_REFUND)
-        return weir_decide_ruled(table, checks, n, now_ns, mode, verdicts, decision);
-    return by_limits(table, checks, n, now_ns, mode, verdicts, decision);
+    return rc < 0 ? rc : checked(table, checks, n, now_ns, mode, verdicts, decision);
 }
 
 int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {

@@ -7,6 +7,14 @@
 /* Whether the checks may be decided: 0 or the error of weir_decide(). */
 int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks, size_t n);
 
+/* Internal flag of a check: if it denies, nothing is charged, in WEIR_EACH too. */
+#define WEIR_CHECK_VETO 0x100
+
+/* weir_decide() of valid arguments. */
+int weir_decide_checked(struct weir_table *table, const struct weir_check *checks, size_t n,
+                        int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
+                        struct weir_decision *decision);
+
 /* weir_decide() of valid arguments as if there were no rules. */
 int weir_decide_by_limits(struct weir_table *table, const struct weir_check *checks, size_t n,
                           int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,

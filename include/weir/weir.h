@@ -17,6 +17,18 @@
  *     if (weir_decide(table, &check, 1, now_ns, WEIR_HIT, &verdict, NULL) == 0 && !verdict.allowed)
  *         refuse(verdict.retry_after_ns);
  *
+ * A program that decides often prepares its checks once (weir_prepare()) and gives each decision only
+ * what varies: the client, the time, and costs. That is the fast way, and the one that knows roles:
+ * limits that are only peeked at, charged later, or shadows.
+ *
+ *     struct weir_part part = {.limit = &limit, .before = {"api/", 4}, .cost = 1};
+ *     struct weir_prepared *prepared;
+ *     weir_prepare(&part, 1, &prepared, &error);
+ *
+ *     struct weir_request request = {.now_ns = now_ns, .client = {"10.1.2.3", 8}};
+ *     if (weir_decide_prepared(table, prepared, &request, &verdict, NULL) == 0 && !verdict.allowed)
+ *         refuse(verdict.retry_after_ns);
+ *
  * Caveats first
  * -------------
  *  - Time is an argument, in nanoseconds since the Unix epoch, from 0 to WEIR_NOW_MAX. libweir reads no
@@ -308,15 +320,8 @@ WEIR_API int weir_clear(struct weir_table *table, const struct weir_check *check
 
 /*
  * A program that decides often prepares its checks: limits, roles, fixed parts of keys and labels are
- * validated and joined once. Each decision then takes only what varies.
- *
- *     struct weir_part part = {.limit = &limit, .before = {"api/", 4}, .cost = 1};
- *     struct weir_prepared *prepared;
- *     weir_prepare(&part, 1, &prepared, &error);
- *
- *     struct weir_request request = {.now_ns = now_ns, .client = {"10.1.2.3", 8}};
- *     if (weir_decide_prepared(table, prepared, &request, &verdict, NULL) == 0 && !verdict.allowed)
- *         refuse(verdict.retry_after_ns);
+ * validated and joined once. Each decision then takes only what varies. The counters are those of
+ * weir_decide() for the same limit and the whole key.
  */
 
 /* Bytes that somebody else owns. `bytes` may be NULL if `len` is 0. */
@@ -331,8 +336,9 @@ enum weir_role {
     WEIR_ROLE_PEEKED,   /* decides, is not charged; if it denies, nothing is charged, in WEIR_EACH too */
     WEIR_ROLE_DEFERRED, /* decides, is not charged now but by weir_settle_prepared(); in WEIR_EACH its denial
                            does not keep the others from being charged */
-    WEIR_ROLE_SHADOW,   /* does not decide; is charged by itself if the others let the request pass, or in
-                           WEIR_EACH; its denials count as shadow denials of its label */
+    WEIR_ROLE_SHADOW,   /* never decides, nor do rules about its client; is charged by itself if the others let
+                           the request pass, or in WEIR_EACH; its denials count as shadow denials of its label,
+                           and nothing else of it is counted */
 };
 
 /* One limit of a prepared check. Borrowed during weir_prepare() only. The key is before + client + after. */
@@ -378,7 +384,9 @@ WEIR_API size_t weir_prepared_count(const struct weir_prepared *prepared);
  * Decides a prepared check: one decision under one set of locks, all or nothing, whatever the roles.
  * verdicts: room for one of each part; index i is always part i, and those of parts that take no part are left
  * as they are. decision: may be NULL; `deciding` is an index of parts, never that of a shadow part unless there
- * is no other. A decision in which no part takes part is WEIR_EINVAL.
+ * is no other; of shadow parts alone, `allowed` is 1. A bit of request->parts beyond the parts is WEIR_EINVAL.
+ * Two parts of the same key and limit are charged one after the other, shadow parts last. A key of more than
+ * 2,048 bytes takes an allocation (WEIR_ENOMEM).
  * Errors: as weir_decide().
  */
 WEIR_API int weir_decide_prepared(struct weir_table *table, const struct weir_prepared *prepared,
@@ -387,7 +395,9 @@ WEIR_API int weir_decide_prepared(struct weir_table *table, const struct weir_pr
 
 /*
  * Charges (WEIR_EACH: each part that has room) or gives back (WEIR_REFUND) the parts that request->parts
- * names, whatever their roles: deferred parts once the outcome of the request is known. No other mode.
+ * names, whatever their roles: deferred parts once the outcome of the request is known. request->parts 0 names
+ * all deferred parts; if there is none, or in another mode: WEIR_EINVAL. Shadow parts stay shadows. What is
+ * charged here is counted here, denials included.
  * Errors: as weir_decide().
  */
 WEIR_API int weir_settle_prepared(struct weir_table *table, const struct weir_prepared *prepared,

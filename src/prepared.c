@@ -1,0 +1,166 @@
+/*
+ * Prepared checks: the object, and the keys that a request makes of it.
+ *
+ *     | count, masks | part 0 | part 1 | ... | before 0, after 0, before 1, ... |     one allocation
+ *
+ * Validation happens here, once. A request can only be wrong in what it brings along.
+ */
+#include "prepared.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "weir/board.h"
+
+static bool has_bytes(const struct weir_bytes *bytes) {
+    return bytes->len <= WEIR_KEY_MAX && (bytes->bytes || bytes->len == 0);
+}
+
+static int part_error(struct weir_error *error, size_t i, const char *what) {
+    return weir_fail(error, WEIR_EINVAL, 0, "part %zu: %s", i, what);
+}
+
+static int check_part(const struct weir_part *part, size_t i, struct weir_error *error) {
+    struct weir_error why = {.message = ""};
+    if (!part->limit)
+        return part_error(error, i, "limit is NULL");
+    if (weir_limit_validate(part->limit, &why) < 0)
+        return weir_fail(error, WEIR_EINVAL, 0, "part %zu: limit: %.200s", i, why.message);
+    if (!has_bytes(&part->before))
+        return part_error(error, i, "before is NULL or longer than WEIR_KEY_MAX");
+    if (!has_bytes(&part->after) || part->before.len + part->after.len > WEIR_KEY_MAX)
+        return part_error(error, i, "after is NULL, or before and after exceed WEIR_KEY_MAX");
+    if (part->cost < 0)
+        return part_error(error, i, "cost is negative");
+    if ((uint32_t)part->label > WEIR_BOARD_LABELS)
+        return part_error(error, i, "label is not one of weir_board_label()");
+    if ((uint32_t)part->role > WEIR_ROLE_SHADOW)
+        return part_error(error, i, "role is not one of enum weir_role");
+    return 0;
+}
+
+static char *copy_bytes(char *to, const struct weir_bytes *bytes) {
+    if (bytes->len > 0)
+        memcpy(to, bytes->bytes, bytes->len);
+    return to + bytes->len;
+}
+
+static struct weir_prepared *join(const struct weir_part *parts, size_t n, size_t text_len) {
+    struct weir_prepared *prepared;
+    size_t head = sizeof *prepared + n * sizeof prepared->part[0];
+    prepared = malloc(head + text_len);
+    if (!prepared)
+        return NULL;
+    *prepared = (struct weir_prepared){.count = (uint32_t)n, .all = UINT32_MAX >> (32 - n)};
+    char *text = (char *)prepared + head;
+    for (size_t i = 0; i < n; i++) {
+        struct weir_prepared_part *part = &prepared->part[i];
+        *part = (struct weir_prepared_part){
+            .limit = *parts[i].limit,
+            .before = text,
+            .before_len = (uint32_t)parts[i].before.len,
+            .after_len = (uint32_t)parts[i].after.len,
+            .cost = parts[i].cost,
+            .label = parts[i].label,
+            .role = parts[i].role,
+        };
+        text = copy_bytes(text, &parts[i].before);
+        part->after = text;
+        text = copy_bytes(text, &parts[i].after);
+        prepared->shadow |= (uint32_t)(part->role == WEIR_ROLE_SHADOW) << i;
+        prepared->deferred |= (uint32_t)(part->role == WEIR_ROLE_DEFERRED) << i;
+    }
+    return prepared;
+}
+
+int weir_prepare(const struct weir_part *parts, size_t n, struct weir_prepared **prepared,
+                 struct weir_error *error) {
+    size_t text_len = 0;
+    if (!parts || !prepared || n == 0)
+        return weir_fail(error, WEIR_EINVAL, 0, "a check needs parts, and a place for the result");
+    if (n > WEIR_CHECKS_MAX)
+        return weir_fail(error, WEIR_ETOOMANY, 0, "%zu parts; at most %d are allowed", n,
+                         WEIR_CHECKS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        int rc = check_part(&parts[i], i, error);
+        if (rc < 0)
+            return rc;
+        text_len += parts[i].before.len + parts[i].after.len;
+    }
+    *prepared = join(parts, n, text_len);
+    return *prepared ? 0
+                     : weir_fail(error, WEIR_ENOMEM, 0, "no memory for a check of %zu parts", n);
+}
+
+void weir_prepared_free(struct weir_prepared *prepared) {
+    free(prepared);
+}
+
+size_t weir_prepared_count(const struct weir_prepared *prepared) {
+    return prepared ? prepared->count : 0;
+}
+
+bool weir_prepared_ask(const struct weir_prepared *prepared, const struct weir_request *request,
+                       uint32_t i, struct weir_asked *asked) {
+    const struct weir_prepared_part *part = &prepared->part[i];
+    asked->client = request->clients ? request->clients[i] : request->client;
+    asked->after = (struct weir_bytes){part->after, part->after_len};
+    if (request->after && request->after[i].bytes)
+        asked->after = request->after[i];
+    asked->cost = request->costs ? request->costs[i] : part->cost;
+    if (!has_bytes(&asked->client) || !has_bytes(&asked->after) || asked->cost < 0)
+        return false;
+    asked->key_len = part->before_len + asked->client.len + asked->after.len;
+    return asked->key_len <= WEIR_KEY_MAX;
+}
+
+void weir_prepared_key(const struct weir_prepared *prepared, uint32_t i,
+                       const struct weir_asked *asked, char *key) {
+    const struct weir_prepared_part *part = &prepared->part[i];
+    key = copy_bytes(key, &(struct weir_bytes){part->before, part->before_len});
+    key = copy_bytes(key, &asked->client);
+    copy_bytes(key, &asked->after);
+}
+
+int weir_prepared_checks(const struct weir_prepared *prepared, const struct weir_request *request,
+                         int shadow, char *buffer, size_t size, struct weir_check *checks,
+                         uint8_t *part, size_t *need) {
+    struct weir_asked asked[WEIR_CHECKS_MAX];
+    size_t total = 0;
+    int n = 0;
+    if (!prepared || !request || !checks || (!buffer && size > 0) ||
+        (request->parts & ~prepared->all))
+        return WEIR_EINVAL;
+    uint32_t mask = request->parts ? request->parts : prepared->all;
+    mask &= shadow ? prepared->shadow : ~prepared->shadow;
+    for (uint32_t rest = mask; rest; rest &= rest - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        if (!weir_prepared_ask(prepared, request, i, &asked[i]))
+            return WEIR_EINVAL;
+        total += asked[i].key_len;
+    }
+    if (need)
+        *need = total;
+    if (total > size)
+        return WEIR_ENOSPC;
+    for (uint32_t rest = mask; rest; rest &= rest - 1, n++) {
+        uint32_t i = (uint32_t)__builtin_ctz(rest);
+        const struct weir_prepared_part *from = &prepared->part[i];
+        bool looks = from->role == WEIR_ROLE_PEEKED || from->role == WEIR_ROLE_DEFERRED;
+        if (asked[i].key_len > 0)
+            weir_prepared_key(prepared, i, &asked[i], buffer);
+        checks[n] = (struct weir_check){.limit = &from->limit,
+                                        .key = buffer,
+                                        .key_len = asked[i].key_len,
+                                        .cost = asked[i].cost,
+                                        .client = asked[i].client.bytes,
+                                        .client_len = asked[i].client.len,
+                                        .label = from->label,
+                                        .flags = looks ? WEIR_CHECK_LOOK : 0};
+        buffer += asked[i].key_len;
+        if (part)
+            part[n] = (uint8_t)i;
+    }
+    return n;
+}
