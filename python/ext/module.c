@@ -137,11 +137,13 @@ const char *core_c_string(PyObject *text, const char *what) {
 }
 
 /* The bytes of a limit string; what UTF-8 cannot say becomes "?", which no limit string has. */
-static PyObject *limit_text(PyObject *text) {
+static PyObject *limit_text(struct core_state *state, PyObject *text) {
     if (PyUnicode_Check(text))
         return PyUnicode_AsEncodedString(text, "utf-8", "replace");
-    PyErr_Format(PyExc_TypeError, "a limit string must be str, not %.100s", Py_TYPE(text)->tp_name);
-    return NULL;
+    struct weir_error error = {.column = 0};
+    PyOS_snprintf(error.message, sizeof error.message, "a limit string must be str, not %.100s",
+                  Py_TYPE(text)->tp_name);
+    return core_raise(state, WEIR_EINVAL, &error);
 }
 
 /* How a text of limits is to be read. */
@@ -152,7 +154,8 @@ struct reading {
     int number; /* of the strategy */
 };
 
-static struct reading read_arguments(PyObject *args, PyObject *kwargs, const char *format) {
+static struct reading read_arguments(struct core_state *state, PyObject *args, PyObject *kwargs,
+                                     const char *format) {
     static char *names[] = {"", "strategy", "tz", NULL};
     struct reading reading = {.strategy = Py_None, .tz = Py_None, .number = WEIR_FIXED_WINDOW};
     PyObject *text;
@@ -165,30 +168,39 @@ static struct reading read_arguments(PyObject *args, PyObject *kwargs, const cha
         reading.number = WEIR_CALENDAR_WINDOW;
     }
     if (reading.number >= 0)
-        reading.text = limit_text(text);
+        reading.text = limit_text(state, text);
     return reading;
 }
 
-/* A Limit of what was read, with the strategy and zone that were asked for if it has none of its own. */
-static PyObject *limit_as_read(struct core_state *state, struct weir_limit *limit,
-                               const struct reading *reading) {
-    if (reading->strategy == Py_None && reading->tz == Py_None)
-        return core_limit_new(state, limit);
-    bool own = limit->burst != 0;
-    if (!own)
-        limit->strategy = WEIR_FIXED_WINDOW;
-    PyObject *item = core_limit_new(state, limit), *told = NULL;
-    if (own || !item)
+/*
+ * A limit that was read, a reference that is taken over, with the strategy and zone that were asked for if it
+ * has none of its own.
+ */
+static PyObject *limit_as_read(PyObject *item, const struct reading *reading) {
+    if (!item || (reading->strategy == Py_None && reading->tz == Py_None) ||
+        ((struct core_limit *)item)->limit.burst != 0)
         return item;
-    if (core_limit_choose(item, reading->strategy, reading->tz) == 0)
-        told = Py_NewRef(item);
-    Py_DECREF(item);
-    return told;
+    ((struct core_limit *)item)->limit.strategy = WEIR_FIXED_WINDOW;
+    if (core_limit_choose(item, reading->strategy, reading->tz) < 0)
+        Py_CLEAR(item);
+    return item;
+}
+
+/* The limits in a text that the parser refused, if units of an application's own make it one; or None. */
+static PyObject *read_own(struct core_state *state, PyObject *args,
+                          const struct reading *reading) {
+    PyObject *items = core_item_parse_own(state, PyTuple_GET_ITEM(args, 0));
+    for (Py_ssize_t i = 0; items && items != Py_None && i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = limit_as_read(Py_NewRef(PyList_GET_ITEM(items, i)), reading);
+        if (!item || PyList_SetItem(items, i, item) < 0)
+            Py_CLEAR(items);
+    }
+    return items;
 }
 
 static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs) {
     struct core_state *state = PyModule_GetState(module);
-    struct reading reading = read_arguments(args, kwargs, "O|$OO:parse");
+    struct reading reading = read_arguments(state, args, kwargs, "O|$OO:parse");
     if (!reading.text)
         return NULL;
     struct weir_limit limit;
@@ -200,12 +212,21 @@ static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs
                  : weir_limit_parse(PyBytes_AS_STRING(reading.text),
                                     (size_t)PyBytes_GET_SIZE(reading.text), &limit, &error);
     Py_DECREF(reading.text);
-    return rc < 0 ? core_raise(state, rc, &error) : limit_as_read(state, &limit, &reading);
+    if (rc == 0)
+        return limit_as_read(core_item_parsed(state, &limit), &reading);
+    PyObject *own = read_own(state, args, &reading);
+    PyObject *item = NULL;
+    if (own && own != Py_None && PyList_GET_SIZE(own) == 1)
+        item = Py_NewRef(PyList_GET_ITEM(own, 0));
+    else if (own)
+        core_raise(state, own == Py_None ? rc : WEIR_ETOOMANY, &error);
+    Py_XDECREF(own);
+    return item;
 }
 
 static PyObject *module_parse_many(PyObject *module, PyObject *args, PyObject *kwargs) {
     struct core_state *state = PyModule_GetState(module);
-    struct reading reading = read_arguments(args, kwargs, "O|$OO:parse_many");
+    struct reading reading = read_arguments(state, args, kwargs, "O|$OO:parse_many");
     if (!reading.text)
         return NULL;
     struct weir_limit limit[WEIR_CHECKS_MAX];
@@ -215,11 +236,16 @@ static PyObject *module_parse_many(PyObject *module, PyObject *args, PyObject *k
                                  (size_t)PyBytes_GET_SIZE(reading.text), reading.number, limit,
                                  &count, &error);
     Py_DECREF(reading.text);
-    if (rc < 0)
+    if (rc < 0) {
+        PyObject *own = read_own(state, args, &reading);
+        if (own != Py_None)
+            return own;
+        Py_DECREF(own);
         return core_raise(state, rc, &error);
+    }
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
-        PyObject *item = limit_as_read(state, &limit[i], &reading);
+        PyObject *item = limit_as_read(core_item_parsed(state, &limit[i]), &reading);
         if (!item)
             Py_CLEAR(list);
         else
@@ -282,6 +308,7 @@ static PyMethodDef module_methods[] = {
     {"unlink", module_unlink, METH_O,
      PyDoc_STR("unlink($module, uri, /)\n--\n\n"
                "Removes the name of a shm:// or file:// table; who has it open keeps it.")},
+    {"_set_items", core_set_items, METH_VARARGS, NULL},
     {"_restore_limit", core_restore_limit, METH_VARARGS, NULL},
     {"_make_zone", core_make_zone, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -440,6 +467,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->heavy_type);
     Py_VISIT(state->described_type);
     Py_VISIT(state->rule_type);
+    Py_VISIT(state->unit_classes);
+    Py_VISIT(state->granularities);
+    Py_VISIT(state->item_hooks);
     Py_VISIT(state->error);
     Py_VISIT(state->parse_error);
     Py_VISIT(state->storage_error);
@@ -463,6 +493,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->heavy_type);
     Py_CLEAR(state->described_type);
     Py_CLEAR(state->rule_type);
+    Py_CLEAR(state->unit_classes);
+    Py_CLEAR(state->granularities);
+    Py_CLEAR(state->item_hooks);
     Py_CLEAR(state->error);
     Py_CLEAR(state->parse_error);
     Py_CLEAR(state->storage_error);

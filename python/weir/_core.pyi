@@ -159,6 +159,7 @@ class Limit:
     def __hash__(self) -> int: ...
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: Any, /) -> Self: ...
+    def __reduce__(self) -> Any: ...
 
 def parse(text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None) -> Limit:
     """Exactly one limit, else :class:`ParseError`.
@@ -173,6 +174,12 @@ def parse_many(
     """One or more limits joined by ``;``, ``,`` or ``|``, else :class:`ParseError`."""
 
 def _make_zone(name: str, offsets: list[tuple[int, int]], /) -> Any: ...
+def _set_items(
+    classes: tuple[type[Limit], ...],
+    granularities: dict[str, Any],
+    hooks: tuple[Callable[..., Any], ...],
+    /,
+) -> None: ...
 def join_key(*identifiers: object) -> str:
     """The identifiers as the key that stores are given.
 
