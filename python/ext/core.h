@@ -10,8 +10,9 @@
  *     table.c          Table
  *     stats.c          what a Table tells beside its counters
  *     rules.c          its rules about clients
- *     prepared_check.c Gate
- *     flask_hooks.c    Door
+ *     prepared_check.c PreparedCheck
+ *     evaluation.c     Evaluation
+ *     flask_hooks.c    the hooks of weir.flask
  *     limiter.c        RateLimiter
  *
  * Everything lives in the module's state, so that each interpreter has its own. Objects whose
@@ -50,8 +51,12 @@ struct core_state {
     PyTypeObject *decision_type;
     PyTypeObject *table_type;
     PyTypeObject *limiter_type;
-    PyTypeObject *gate_type;
-    PyTypeObject *door_type;
+    PyTypeObject *prepared_type;
+    PyTypeObject *evaluation_type;
+    PyTypeObject *request_type;
+    PyTypeObject *plan_type;
+    PyTypeObject *hooks_type;
+    PyTypeObject *address_type;
     PyTypeObject *look_type;
     PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
     PyTypeObject *stats_type;
@@ -68,7 +73,7 @@ struct core_state {
     PyObject *parse_error;
     PyObject *storage_error;
     PyObject *table_error;
-    PyObject *str_cost, *str_mode, *str_decide, *str_clear, *str_allowed, *str_remaining,
+    PyObject *str_cost, *str_mode, *str_decide, *str_decide_prepared, *str_clear, *str_allowed, *str_remaining,
         *str_reset_at;
     PyObject *default_namespace; /* "LIMITER" */
 };
@@ -418,13 +423,17 @@ PyObject *core_table_get_rules_version(PyObject *object, void *closure);
 extern const char core_block_doc[], core_allow_doc[], core_unlist_doc[], core_rules_doc[],
     core_rule_of_doc[], core_load_rules_doc[], core_ruled_doc[];
 
-/* ------------------------------------------------------------------------------- prepared_check.c */
+/* ----------------------------------------------------------------------------- prepared_check.c */
 
-extern PyType_Spec core_gate_spec;
+extern PyType_Spec core_prepared_spec;
 
-/* ---------------------------------------------------------------------------------- flask_hooks.c */
+/* --------------------------------------------------------------------------------- evaluation.c */
 
-extern PyType_Spec core_door_spec;
+extern PyType_Spec core_evaluation_spec;
+
+/* -------------------------------------------------------------------------------- flask_hooks.c */
+
+extern PyType_Spec core_request_spec, core_plan_spec, core_hooks_spec, core_address_spec;
 
 /* -------------------------------------------------------------------------------------- limiter.c */
 

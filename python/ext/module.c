@@ -407,8 +407,12 @@ static int add_types(PyObject *module, struct core_state *state) {
                    (state->decision_type = add_type(module, &core_decision_spec)) &&
                    (state->table_type = add_type(module, &core_table_spec)) &&
                    (state->limiter_type = add_type(module, &core_limiter_spec)) &&
-                   (state->gate_type = add_type(module, &core_gate_spec)) &&
-                   (state->door_type = add_type(module, &core_door_spec)) &&
+                   (state->prepared_type = add_type(module, &core_prepared_spec)) &&
+                   (state->evaluation_type = add_type(module, &core_evaluation_spec)) &&
+                   (state->request_type = add_type(module, &core_request_spec)) &&
+                   (state->plan_type = add_type(module, &core_plan_spec)) &&
+                   (state->hooks_type = add_type(module, &core_hooks_spec)) &&
+                   (state->address_type = add_type(module, &core_address_spec)) &&
                    (state->look_type = add_subtype(module, &look_spec, &PyLong_Type))
                ? core_tuples_init(module, state)
                : -1;
@@ -420,7 +424,8 @@ static int add_strings(struct core_state *state) {
         const char *text;
     } strings[] = {
         {&state->str_cost, "cost"},         {&state->str_mode, "mode"},
-        {&state->str_decide, "decide"},     {&state->str_clear, "clear"},
+        {&state->str_decide, "decide"},     {&state->str_decide_prepared, "decide_prepared"},
+        {&state->str_clear, "clear"},
         {&state->str_allowed, "allowed"},   {&state->str_remaining, "remaining"},
         {&state->str_reset_at, "reset_at"}, {&state->default_namespace, "LIMITER"},
     };
@@ -436,7 +441,11 @@ static int add_constants(PyObject *module) {
                    PyModule_AddIntConstant(module, "HIT", WEIR_HIT) < 0 ||
                    PyModule_AddIntConstant(module, "TEST", WEIR_TEST) < 0 ||
                    PyModule_AddIntConstant(module, "EACH", WEIR_EACH) < 0 ||
-                   PyModule_AddIntConstant(module, "REFUND", WEIR_REFUND) < 0
+                   PyModule_AddIntConstant(module, "REFUND", WEIR_REFUND) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_CHARGED", WEIR_ROLE_CHARGED) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_PEEKED", WEIR_ROLE_PEEKED) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_DEFERRED", WEIR_ROLE_DEFERRED) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_SHADOW", WEIR_ROLE_SHADOW) < 0
                ? -1
                : 0;
 }
@@ -457,8 +466,12 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->decision_type);
     Py_VISIT(state->table_type);
     Py_VISIT(state->limiter_type);
-    Py_VISIT(state->gate_type);
-    Py_VISIT(state->door_type);
+    Py_VISIT(state->prepared_type);
+    Py_VISIT(state->evaluation_type);
+    Py_VISIT(state->request_type);
+    Py_VISIT(state->plan_type);
+    Py_VISIT(state->hooks_type);
+    Py_VISIT(state->address_type);
     Py_VISIT(state->look_type);
     Py_VISIT(state->verdict_type);
     Py_VISIT(state->stats_type);
@@ -483,8 +496,12 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->decision_type);
     Py_CLEAR(state->table_type);
     Py_CLEAR(state->limiter_type);
-    Py_CLEAR(state->gate_type);
-    Py_CLEAR(state->door_type);
+    Py_CLEAR(state->prepared_type);
+    Py_CLEAR(state->evaluation_type);
+    Py_CLEAR(state->request_type);
+    Py_CLEAR(state->plan_type);
+    Py_CLEAR(state->hooks_type);
+    Py_CLEAR(state->address_type);
     Py_CLEAR(state->look_type);
     Py_CLEAR(state->verdict_type);
     Py_CLEAR(state->stats_type);
@@ -504,6 +521,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->str_cost);
     Py_CLEAR(state->str_mode);
     Py_CLEAR(state->str_decide);
+    Py_CLEAR(state->str_decide_prepared);
     Py_CLEAR(state->str_clear);
     Py_CLEAR(state->str_allowed);
     Py_CLEAR(state->str_remaining);

@@ -23,6 +23,10 @@ HIT: Final[int]
 TEST: Final[int]
 EACH: Final[int]
 REFUND: Final[int]
+ROLE_CHARGED: Final[int]
+ROLE_PEEKED: Final[int]
+ROLE_DEFERRED: Final[int]
+ROLE_SHADOW: Final[int]
 
 #: The strategies: tag in the names of counters, shape, and what they do in words, by name.
 STRATEGIES: Final[dict[str, tuple[str, str, str]]]
@@ -310,48 +314,140 @@ class Described(NamedTuple):
     after: str
 
 #: A limit of a gate: what follows the client in its key, its cost, and the place of its verdict.
-_Item = tuple[Limit, str, int, int]
 
-@final
-class Gate:
-    """One check of a table, made beforehand: only who asks is still to be found out."""
+class PreparedCheck:
+    """The limits of one check; everything but what a request says is known."""
+
+    asked: int
+    observed: int
+    peeked: int
+    deferred: int
+    shadows: int
+    responsive: int
+    mode: int
+    defaults: bool
+    headers: tuple[tuple[Any, ...], ...] | None
+    store: Any
+    table: Table
 
     def __new__(
         cls,
         table: Table,
-        looked: Sequence[_Item],
-        counted: Sequence[_Item],
+        store: Any,
+        parts: Sequence[Any],
         prefix: str,
-        slot: str,
-        check: object,
+        on_empty: Callable[[int, str], object],
+        main: int,
+        mode: int,
+        labels: int,
+        asked: int,
+        lenient: int,
+        unshared: int,
+        observed: int,
         /,
-    ) -> Self: ...
-    def ask(self, who: str, /) -> Decision:
-        """Decide for a client."""
-    def charge(self, who: str, decision: Decision, /) -> Decision:
-        """Charge each limit that has room, and put their new verdicts into the decision."""
-    def enter(
-        self, context: object, /
-    ) -> tuple[str | None, Decision | None, Exception | None] | None:
-        """Decide for the client of a Flask request context, by its address.
+    ) -> Self:
+        """Prepare 1 to 32 parts.
 
-        If no limit denies, ``context.<slot>`` becomes (None, check, who, decision), and ``None`` is
-        returned. Otherwise nothing is set and (who, decision, error) is returned: a decision that
-        denies, or why there is none; all ``None`` for a client whose address cannot be taken as it
-        is.
+        parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of,
+        deduct_when); functions that do not apply are ``None``.
         """
+    def evaluate(self) -> Evaluation:
+        """Gather and decide."""
+    def gather(self) -> Evaluation:
+        """Call the functions that say who is asking and what it costs; decide nothing."""
 
 @final
-class Door:
-    """The way of most requests through :mod:`weir.flask`."""
+class Evaluation:
+    """What one request makes of a prepared check. Masks have bit i for part i."""
 
-    def __new__(cls, current: Callable[[], object], slot: str, /) -> Self: ...
-    def before(self, ready: dict[str, Any], views: dict[str, Any], /) -> bool:
-        """Make the check before dispatch; False if that is not ready."""
-    def call(self, view: object, /) -> bool:
-        """Make the check of a limited function; False if that is not ready."""
-    def after(self, response: object, /) -> bool:
-        """Write headers; False if there is more to do."""
+    @property
+    def check(self) -> Any: ...
+    @property
+    def parts(self) -> int: ...
+    @property
+    def denied(self) -> int: ...
+    @property
+    def reported(self) -> int: ...
+    @property
+    def now(self) -> float: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def delay(self) -> float: ...
+    def decide(self) -> bool:
+        """Ask the check's store; whether no part denies."""
+    def add(self, parts: int, /) -> int:
+        """Gather more parts, for :meth:`settle`; the mask of those that apply."""
+    def settle(self, mode: int, parts: int, unit_cost: bool = False, /) -> None:
+        """Charge or give back parts; keep the verdicts that allow."""
+    def decide_on(self, table: object, mode: int, parts: int, settling: bool, /) -> None:
+        """Decide parts on a table."""
+    def rule_match(self, parts: int, /) -> bool:
+        """Whether a rule of the table decides about the clients."""
+    def note(self, parts: int, shadow: bool, settled: bool = False, /) -> None:
+        """Count what was decided elsewhere in the table's statistics."""
+    def checks(self, parts: int, /) -> tuple[list[int], list[Limit], list[str], list[int]]:
+        """Indices, limits, keys and costs of parts."""
+    def keep(self, indices: list[int], decision: Decision, settling: bool, /) -> bool:
+        """Take over the verdicts of a decision; whether it allows."""
+    def verdict(self, index: int, /) -> Verdict: ...
+    def who(self, index: int, /) -> str: ...
+    def scope(self, index: int, /) -> str | None: ...
+    def key(self, index: int, /) -> str: ...
+    def cost(self, index: int, /) -> int: ...
+    def refuse(self) -> None:
+        """Every main part denies, for good."""
+    def report(self, index: int, /) -> None:
+        """The client is to be told of this part."""
+    def tell(self, pairs: list[tuple[str, str]], names: tuple[Any, ...], /) -> bool:
+        """Append the headers of the reported part."""
+
+class RequestBase:
+    """What a limiter holds of one request."""
+
+    pending: list[Any] | None
+    cache: Any
+    defaults_counted: bool
+    wake: float
+    evaluation: Evaluation | None
+
+    def __new__(cls, plan: object, /) -> Self: ...
+
+class PlanBase:
+    """What is known of one endpoint and method."""
+
+    function: Any
+    filters: list[Callable[[], bool]]
+    bare: Any
+    before: Any
+    view: Any
+    at_call: Any
+    at_call_counted: Any
+
+@final
+class FlaskHooks:
+    """What Flask calls before and after requests."""
+
+    def __new__(
+        cls, current: Callable[[], object], slot: str, request_type: type[RequestBase], /
+    ) -> Self: ...
+    def before(self, plans: dict[str, Any], views: dict[str, Any], /) -> bool:
+        """Begin the request and make the check before dispatch; False if there is no plan."""
+    def begin(self, context: object, plan: PlanBase, /) -> None:
+        """The same for a plan that was found."""
+    def run(self, request: RequestBase, node: object, /) -> None:
+        """Make one check of a request."""
+    def call(self, view: object, /) -> float | None:
+        """Make the check of a limited function: when it may run; None if it was not planned."""
+    def after(self, response: object, /) -> Any:
+        """Write headers: None; or the request, if there is more to do for it."""
+
+@final
+class RemoteAddress:
+    """A key function: the client's address where that is plain IPv4."""
+
+    def __new__(cls, current: Callable[[], object], otherwise: Callable[[], str], /) -> Self: ...
+    def __call__(self) -> str: ...
 
 class Table:
     """A local store: ``memory://``, ``shm://name`` or ``file:///path``.

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from weir import __version__
 
-from ._limiter import Limiter
-from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, RouteLimit
 from .constants import HEADERS, ExemptionScope, HeaderNames
 from .errors import ConfigurationError, RateLimitExceeded, UsageError
+from .limiter import Limiter
+from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, RouteLimit
 
 __all__ = [
     "HEADERS",

@@ -10,8 +10,8 @@ from typing import Any
 
 from werkzeug.datastructures import Headers
 
-from ._context import require_context
 from .constants import ConfigVars
+from .context import require_context
 from .errors import ConfigurationError
 
 _MAPPED = "::ffff:"

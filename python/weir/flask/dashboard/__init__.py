@@ -37,10 +37,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from weir.errors import StorageError, WeirError
 
-from .._context import answer_of
-from .._limiter import Limiter
-from .._state import AppState
+from ..context import answer_of
 from ..errors import ConfigurationError
+from ..limiter import Limiter
+from ..state import AppState
 from ._snapshot import snapshot
 
 __all__ = ["blueprint", "mount"]

@@ -15,12 +15,14 @@ from flask import Flask
 from flask.wrappers import Response
 
 from weir._core import RateLimiter
-from weir._watched import Watched
 from weir.storage import StorageTypes
 
-from ._context import require_context
-from ._fast import hooks
-from ._limits import (
+from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames
+from .context import require_context
+from .decorate import decorate
+from .errors import UsageError
+from .hooks import hooks
+from .limits import (
     EXEMPT_MARK,
     VIEW_MARK,
     ApplicationLimit,
@@ -31,11 +33,9 @@ from ._limits import (
     View,
     check_key_function,
 )
-from ._registry import Registry
-from ._request import RequestState
-from ._state import AppState, Options
-from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames
-from .errors import UsageError
+from .registry import Registry
+from .request import hooks_for, request_of
+from .state import AppState, Options
 from .util import get_qualified_name
 
 P = ParamSpec("P")
@@ -161,6 +161,7 @@ class Limiter:
         self.logger = logging.getLogger("flask-limiter")
         self._key_func = key_func
         self._slot = f"_weir_{next(_numbers)}"
+        self._hooks = hooks_for(self._slot)
         self._registry = Registry()
         self._request_filters: list[Callable[[], bool]] = []
         self._states: weakref.WeakSet[AppState] = weakref.WeakSet()
@@ -398,9 +399,15 @@ class Limiter:
         self._changed()
         return fn
 
-    def _limit_blueprint(self, blueprint: flask.Blueprint, limit: RouteLimit) -> None:
-        self._registry.limit_blueprint(blueprint.name, limit)
+    def _apply(self, limit: RouteLimit, obj: Any) -> Any:
+        """Limit a function or a blueprint: what calling a limit does."""
+        limited = None
+        if isinstance(obj, flask.Blueprint):
+            self._registry.limit_blueprint(obj.name, limit)
+        else:
+            limited = decorate(limit, obj, self, self._hooks, self._slot)
         self._changed()
+        return limited
 
     def _changed(self) -> None:
         for state in list(self._states):
@@ -409,7 +416,7 @@ class Limiter:
     # -- in a request
 
     def _enter_block(self, limit: RouteLimit, location: str) -> None:
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         if request is None:
             return
         view = self._blocks.get((location, limit))
@@ -426,7 +433,7 @@ class Limiter:
 
         :raises RateLimitExceeded: if one of them is exceeded.
         """
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         if request is not None:
             request.enter(request.plan.resolver.view)
 
@@ -448,13 +455,13 @@ class Limiter:
 
         Of several that refused it: the one that will refuse it longest.
         """
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         return request.current_limit() if request is not None else None
 
     @property
     def current_limits(self) -> list[RequestLimit]:
         """The limits that were checked for the current request, smallest window first."""
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         return request.current_limits() if request is not None else []
 
     # -- the application
@@ -491,8 +498,7 @@ class Limiter:
     @property
     def storage(self) -> StorageTypes:
         """Where counts are kept."""
-        storage = self._state.storage
-        return storage.storage if isinstance(storage, Watched) else storage
+        return self._state.store.public
 
     @property
     def limiter(self) -> RateLimiter:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import itertools
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -16,29 +14,28 @@ from flask import Flask, Request
 from flask.wrappers import Response
 
 from weir._auto import note_environ
-from weir._core import TEST, Decision, Table, Verdict, WeirError
-from weir._core import Limit as RateLimit
-from weir._watched import StandIn, Watched, board_for, name_of
+from weir._core import TEST, Table, WeirError
+from weir._watched import Watched
 from weir.audit import Audit
 from weir.observe.stats import StoreMeters
-from weir.policy import POLICIES, Guarded
-from weir.storage import StorageTypes, storage_from_string
-from weir.stores._common import shown
+from weir.storage import StorageTypes
 from weir.strategies import STRATEGIES, RateLimiter
 
-from ._check import Ready
-from ._headers import HeaderWriter
-from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
-from ._plan import PLANS_MAX, Plan, Resolver
-from ._registry import declared_limits
-from .constants import MAX_BACKEND_CHECKS, ConfigVars
+from .constants import ConfigVars
 from .errors import ConfigurationError
+from .headers import HeaderWriter
+from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
+from .plan import Plan
+from .registry import declared_limits
+from .resolve import Resolver
+from .store import Store
 from .util import check_ipv6_prefix, get_remote_address, note_proxy
 
 if TYPE_CHECKING:
-    from ._limiter import Limiter
+    from .limiter import Limiter
 
-_autos = itertools.count()
+#: How many endpoints are remembered before starting anew.
+PLANS_MAX = 8192
 
 T = TypeVar("T")
 L = TypeVar("L", bound=Limit)
@@ -83,14 +80,20 @@ class Options:
 class AppState:
     """Lives in ``app.extensions["weir"]`` and makes the limiter work there."""
 
+    store: Store
+
     def __init__(self, limiter: Limiter, app: Flask) -> None:
         self.limiter = limiter
         self.app = app
         self.enabled = True
         self.slot = limiter._slot
+        self.hooks = limiter._hooks
+        self.logger = limiter.logger
         self.plans: dict[object, Plan] = {}
-        #: By endpoint and method, of the plans that can go the fast way.
-        self.ready: dict[str, dict[str, Ready]] = {}
+        #: By endpoint and method, of the plans that the hooks may use as they are.
+        self.ready: dict[str, dict[str, Plan]] = {}
+        #: Whether any limit may hold a request back for a while.
+        self.delays = False
         #: Whether the limits that were declared as text have their labels on the board.
         self._labelled = False
         self.learned: dict[object, list[View]] = {}
@@ -101,6 +104,23 @@ class AppState:
         #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
         self.counters: Counter[str] = Counter()
         self.configure()
+
+    def count(self, what: str) -> None:
+        """Count something that happened."""
+        self.counters[what] += 1
+
+    def log_error(self, message: str, *arguments: object) -> None:
+        self.logger.error(message, *arguments)
+
+    @property
+    def charges_each(self) -> bool:
+        """Whether each limit that has room counts a refused request."""
+        return not self.fail_on_first_breach
+
+    @property
+    def logs_breaches(self) -> bool:
+        """Whether somebody reads the log line of a breach."""
+        return self.logger.isEnabledFor(20)
 
     # -- settings
 
@@ -162,54 +182,48 @@ class AppState:
             **(options.storage_options or {}),
             **config.get(ConfigVars.STORAGE_OPTIONS, {}),
         }
-        #: Which of this process's automatic storages ours is; None if it is another kind.
-        self.auto_number = next(_autos) if self.storage_uri.startswith("auto:") else None
-        self.opened = storage_from_string(self.storage_uri, **self.storage_options)
-        self._configure_store(options, config)
-
         self._configure_limits(options, config)
         self._configure_fallback(options, config)
+        policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)
+        self.on_store_error: str | None = policy
+        self.store = Store(
+            self.storage_uri,
+            self.storage_options,
+            policy,
+            fallback=self.fallback_enabled,
+            replaced=bool(self.fallback_limits),
+            logger=self.logger,
+        )
         reveal = flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
-        self.board.reveal = reveal
-        self.audit = Audit(self.board, reveal=reveal)
+        self.store.board.reveal = reveal
+        self.audit = Audit(self.store.board, reveal=reveal)
         self.forget_plans()
 
-    def use_storage(self, storage: StorageTypes) -> None:
-        """Count in ``storage`` from now on."""
-        self.storage = storage
-        self.decide = storage.decide
-        self.forget_plans()
+    # -- the store, for those who look at it from outside
 
     @property
-    def looks(self) -> bool:
-        """Whether what decides now can look at some limits and charge others in one decision."""
-        store = getattr(self.decide, "__self__", None)
-        return isinstance(store, Table) or bool(getattr(store, "LOOKS", False))
+    def storage(self) -> StorageTypes:
+        return self.store.storage
 
-    def _configure_store(self, options: Options, config: Any) -> None:
-        """What surrounds the store that was opened: its board, and what stands in for it."""
-        policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)
-        if policy is not None and policy not in POLICIES:
-            raise ConfigurationError(
-                "EOPTION", f"on_store_error={policy!r}; there are {', '.join(POLICIES)}"
-            )
-        self.on_store_error: str | None = policy
-        storage = self.opened
-        #: The store and the table beside it; None for a store that is a table itself.
-        self.watched: Watched | None = None
-        if isinstance(storage, Table):
-            #: What tells of decisions, and has rules about clients.
-            self.board = storage
-            #: How the store does, all processes together.
-            self.meters = StoreMeters(storage, shown(self.storage_uri), timed=False)
-        else:
-            self.board = board_for(storage, counts=policy == "local")
-            storage = self.watched = Watched(storage, self.board)
-            self.meters = self.watched.meters
-        if policy not in (None, "raise"):
-            fallback = "auto://" if self.watched is None else self.board
-            storage = Guarded(storage, policy, fallback)
-        self.use_storage(storage)
+    @property
+    def board(self) -> Table:
+        return self.store.board
+
+    @property
+    def watched(self) -> Watched | None:
+        return self.store.watched
+
+    @property
+    def auto_number(self) -> int | None:
+        return self.store.auto_number
+
+    @property
+    def opened(self) -> StorageTypes:
+        return self.store.opened
+
+    @property
+    def meters(self) -> StoreMeters:
+        return self.store.meters
 
     def _configure_limits(self, options: Options, config: Any) -> None:
         per_method = options.default_limits_per_method
@@ -276,20 +290,12 @@ class AppState:
             config.get(ConfigVars.IN_MEMORY_FALLBACK),
             {},
         )
-        enabled = (
+        #: Whether this process counts while the storage is away.
+        self.fallback_enabled = (
             options.in_memory_fallback_enabled
             or config.get(ConfigVars.IN_MEMORY_FALLBACK_ENABLED, False)
             or bool(self.fallback_limits)
         )
-        #: Where counts go while the storage is away, if Flask-Limiter's arguments say so.
-        self.fallback: StorageTypes | None = None
-        if enabled and self.on_store_error is None:
-            self.fallback = storage_from_string("memory://")
-            if self.watched is not None:
-                self.fallback = StandIn(self.fallback, self.watched)
-        self.dead = False
-        self._probes = 0
-        self._next_probe = 0.0
 
     def _report_unknown(self, config: Any) -> None:
         known = ConfigVars.known()
@@ -390,14 +396,8 @@ class AppState:
                 ready.clear()
                 self.learned.clear()
             plans[key] = plan
-            resume = plan.resume_before
-            if plan.fast_call and resume and self.identify is None and self.enabled:
-                ready.setdefault(endpoint, {})[method] = (
-                    function,
-                    plan.fast_call,
-                    plan.fast_before,
-                    resume,
-                )
+            if self.identify is None and self.enabled:
+                ready.setdefault(endpoint, {})[method] = plan
         return plan
 
     def resolve(
@@ -425,83 +425,25 @@ class AppState:
 
     # -- a storage that is away
 
-    def fail(self, error: Exception, decide: object) -> bool:
-        """The storage raised ``error`` when asked by way of ``decide``.
-
-        True: ask again, now locally. Otherwise raises ``error``.
-        """
-        self._count_failure(error)
-        if self.fallback is not None and decide != self.fallback.decide:
-            with self.lock:
-                if not self.dead:
-                    self.limiter.logger.warning(
-                        "the rate limit storage cannot be reached; counting in memory: %s",
-                        error,
-                    )
-                    self.decide = self.fallback.decide
-                    self.dead = True
-                    self._probes = 0
-                    self._next_probe = time.time() + 1
-                    self.forget_plans()  # for the fast path is closed now
-            return True
-        raise error
-
-    def _count_failure(self, error: Exception) -> None:
-        self.counters["store_error"] += 1
-        if self.watched is None and isinstance(error, WeirError | OSError):
-            self.meters.failed(error)  # one beside a board counts for itself
-            if self.fallback is not None:
-                self.meters.away()
-
     def fail_late(self, error: Exception) -> None:
         """The storage raised ``error``, which is being handled, when the response was there."""
-        self._count_failure(error)
-        if self.fallback is None and not self.swallow_errors:
+        self.count("store_error")
+        if self.store.failed(error) and not self.swallow_errors:
             raise error
-        self.limiter.logger.exception("a limit could not be counted after the response")
+        self.logger.error("a limit could not be counted after the response", exc_info=error)
 
-    def probe(self) -> bool:
-        """Whether the storage is back, asking at most after 1, 2, 4, … 32 seconds."""
-        now = time.time()
-        with self.lock:
-            if now < self._next_probe <= now + 2**MAX_BACKEND_CHECKS:
-                return False
-            self._probes = min(self._probes + 1, MAX_BACKEND_CHECKS)
-            self._next_probe = now + 2**self._probes
-        try:
-            alive = self.storage.check()
-        except Exception:
-            alive = False
-        if alive:
-            self.limiter.logger.info("the rate limit storage can be reached again")
-            self.meters.back()
-            self.decide = self.storage.decide
-            self.dead = False
-            self.forget_plans()
-        return alive
-
-    def note(self, limit: RateLimit, key: str, verdict: Verdict, *, shadow: bool = False) -> None:
-        """Note on the board what a limit has said where it does not by itself."""
-        with contextlib.suppress(WeirError):  # what limits say is not less true without
-            self.board.note([limit], key, Decision([verdict], 0, time.time()), shadow)
+    def use_storage(self, storage: Table) -> None:
+        """Count in another table from now on."""
+        self.store.use(storage)
+        self.forget_plans()
 
     def store_name(self) -> str:
         """The store that decides at this moment, without its password."""
-        storage: object = self.storage
-        if self.dead and self.fallback is not None:
-            storage = self.fallback
-        elif isinstance(storage, Guarded):
-            storage = storage.fallback or storage.policy if storage.away else storage.storage
-        if storage is self.opened:
-            return shown(self.storage_uri)  # auto://, not how that is called today
-        return storage if isinstance(storage, str) else name_of(storage)
+        return self.store.name()
 
     def rate_limiter(self) -> RateLimiter:
         """The strategy over the storage in use."""
-        storage = self.fallback if self.dead and self.fallback is not None else self.storage
-        if isinstance(storage, Watched | StandIn):
-            storage = storage.storage
-        return STRATEGIES[self.strategy](storage)
+        return STRATEGIES[self.strategy](self.store.current)
 
 
 def as_list(value: Any) -> list[Any]:
