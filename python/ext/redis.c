@@ -454,7 +454,7 @@ static int add_script(PyObject *module) {
 int remote_init(PyObject *module) {
     return add_type(module, &command_spec) < 0 || add_type(module, &codec_spec) < 0 ||
                    PyModule_AddFunctions(module, functions) < 0 || add_script(module) < 0 ||
-                   memcached_init(module) < 0
+                   memcached_init(module) < 0 || state_init(module) < 0
                ? -1
                : 0;
 }

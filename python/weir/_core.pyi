@@ -723,3 +723,28 @@ def memcached_checks(
 
 def memcached_read(data: bytes, start: int, /) -> tuple[int, int, int, int, int, str] | None:
     """One reply: kind, its end, count, seconds left, cas, error; ``None``: more is needed."""
+
+@final
+class StateRequest:
+    """One decision over packed states; made by :func:`state_request`."""
+
+    names: tuple[str, ...]
+    said: bytes
+    mode: int
+    def decide(
+        self, values: Sequence[bytes | None], now: float, /
+    ) -> tuple[Decision, list[tuple[int, bytes | None, float]]]:
+        """The decision, and what is to be written: place in ``names``, value, until when.
+
+        values: what the store has under each of ``names``.
+        """
+
+def state_request(
+    prefix: bytes,
+    limits: Sequence[Limit],
+    keys: str | bytes | Sequence[str | bytes],
+    costs: Sequence[int] | None,
+    mode: int,
+    /,
+) -> StateRequest:
+    """What :meth:`Storage.decide` is asked."""

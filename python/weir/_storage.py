@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
@@ -253,6 +255,31 @@ def register(scheme: str, factory: Factory | str) -> None:
     SCHEMES[scheme] = factory
 
 
+#: Names of the entry points of packages, and of the environment variable, that bring stores.
+_ENTRY_POINTS, _VARIABLE = "weir.stores", "WEIR_STORES"
+
+
+def is_known(scheme: str) -> bool:
+    """Whether stores of that scheme can be opened.
+
+    Beside those that were registered: entry points ``weir.stores`` of installed packages, whose
+    names are schemes, and the modules that ``WEIR_STORES`` names, which register theirs as they are
+    imported. So commands such as ``weir top`` know the stores of an application.
+    """
+    if scheme in SCHEMES:
+        return True
+    for point in entry_points(group=_ENTRY_POINTS):
+        if point.name == scheme:
+            register(scheme, point.value)
+            return True
+    for module in filter(None, os.environ.get(_VARIABLE, "").split(",")):
+        try:
+            importlib.import_module(module.strip())
+        except ImportError as error:
+            raise ConfigurationError(f"{_VARIABLE}: {module.strip()}: {error}") from error
+    return scheme in SCHEMES
+
+
 def _factory_of(scheme: str) -> Factory:
     factory = SCHEMES[scheme]
     if isinstance(factory, str):
@@ -275,7 +302,7 @@ def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     True
     """
     scheme = storage_string.partition("://")[0]
-    if scheme == storage_string or scheme not in SCHEMES:
+    if scheme == storage_string or not is_known(scheme):
         # Not the URI itself: it may hold a password.
         known = ", ".join(f"{name}://" for name in sorted(SCHEMES))
         raise ConfigurationError(
