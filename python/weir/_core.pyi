@@ -431,14 +431,21 @@ class FlaskHooks:
     def __new__(
         cls, current: Callable[[], object], slot: str, request_type: type[RequestBase], /
     ) -> Self: ...
-    def before(self, plans: dict[str, Any], views: dict[str, Any], /) -> bool:
-        """Begin the request and make the check before dispatch; False if there is no plan."""
-    def begin(self, context: object, plan: PlanBase, /) -> None:
+    def before(self, plans: dict[str, Any], views: dict[str, Any], /) -> Any:
+        """Begin the request and make the check before dispatch.
+
+        ``None``, or the exception that refuses the request; ``False`` if there is no plan for it.
+        """
+    def begin(self, context: object, plan: PlanBase, /) -> Any:
         """The same for a plan that was found."""
-    def run(self, request: RequestBase, node: object, /) -> None:
-        """Make one check of a request."""
-    def call(self, view: object, /) -> float | None:
-        """Make the check of a limited function: when it may run; None if it was not planned."""
+    def run(self, request: RequestBase, node: object, /) -> Any:
+        """Make one check of a request: ``None``, or the exception that refuses it."""
+    def call(self, view: object, /) -> Any:
+        """Make the check of a limited function.
+
+        When it may run (0.0: at once), or the exception that refuses the request; ``None`` if the
+        check was not planned.
+        """
     def after(self, response: object, /) -> Any:
         """Write headers: None; or the request, if there is more to do for it."""
 

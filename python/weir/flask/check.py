@@ -152,6 +152,10 @@ class Check(PreparedCheck):
     global_metas: tuple[Entry, ...]
     #: How many are limits of the route.
     main_count: int
+    #: Masks of them, of the meta limits, and of those of both that refuse nobody.
+    main_mask: int
+    meta_mask: int
+    shadow_mask: int
     #: Whether other limits take its place while the store is away.
     replaceable: bool
 
@@ -236,7 +240,7 @@ class Check(PreparedCheck):
         wanted = {meta.counter for meta in self.global_metas}
         for i in denied:
             wanted.update(meta.counter for meta in self.entries[i].metas)
-        return mask_of(self.entries, lambda entry: entry.counter in wanted) & self.meta_mask
+        return self.meta_mask & mask_of(self.entries, lambda entry: entry.counter in wanted)
 
 
 def role_of(entry: Entry, context: Context) -> int:

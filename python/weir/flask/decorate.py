@@ -80,7 +80,7 @@ def _limited(
                 # Refused. Flask itself calls the view function; whoever calls another must see it.
                 plan = getattr(current_context(), slot).plan
                 if plan.function is not wrapper or asynchronous:
-                    raise wake  # type: ignore[misc]
+                    raise wake
                 return cast(R, answer(wake, plan))
         elif wake is None:
             wake = unplanned()

@@ -93,7 +93,8 @@ class RateLimitExceeded(TooManyRequests):
         """Seconds, rounded up, after which the same request can pass; ``None`` if it never can."""
         if self._wait is _UNKNOWN:
             self._wait = self.request_limit.retry_after if self.request_limit else None
-        return self._wait
+        wait: int | None = self._wait
+        return wait
 
     @retry_after.setter
     def retry_after(self, seconds: int | None) -> None:

@@ -37,21 +37,23 @@ OnBreach = Callable[[RequestLimit], "Response | None"]
 def conclude(request: RequestState, evaluation: Evaluation) -> RateLimitExceeded | None:
     """Take note of what was decided: ``None`` if the request may go on, else what refuses it."""
     check: Check = evaluation.check
-    denied = evaluation.denied
+    denied: int = evaluation.denied
     lenient = check.shadow_mask
     request.evaluation = None
-    if denied & check.meta_mask:
-        for i in bits(denied & check.meta_mask & lenient):
+    metas = denied & check.meta_mask
+    if metas:
+        for i in bits(metas & lenient):
             report_shadow(request, evaluation, i)
-        metas = denied & check.meta_mask & ~lenient
-        if metas:
-            return refuse_by_meta(request, evaluation, metas)
-    denied &= check.main_mask
-    remember_pending(request, evaluation, denied)
-    for i in bits(denied & lenient):
-        report_shadow(request, evaluation, i)
+        if metas & ~lenient:
+            return refuse_by_meta(request, evaluation, metas & ~lenient)
+        denied &= check.main_mask
+    if check.responsive:
+        remember_pending(request, evaluation, denied)
+    if denied & lenient:
+        for i in bits(denied & lenient):
+            report_shadow(request, evaluation, i)
+        denied &= ~lenient
     request.evaluation = evaluation
-    denied &= ~lenient
     if denied:
         return refuse(request, evaluation, denied)
     delay = evaluation.delay
@@ -77,27 +79,30 @@ def remember_pending(request: RequestState, evaluation: Evaluation, denied: int)
 
 def refuse(request: RequestState, evaluation: Evaluation, denied: int) -> RateLimitExceeded:
     """Report the breach; the 429."""
-    state = request.state
+    state = request.plan.state
     check: Check = evaluation.check
     entries = check.entries
-    told = evaluation.reported
-    state.count("denied")
+    told: int = evaluation.reported
+    state.counters["denied"] += 1
     if entries[told].key_func is get_remote_address:
         note_proxy(current_context().request.environ)
-    failed = list(bits(denied)) if state.charges_each else [told]
-    response = None
-    loud = state.logs_breaches
-    for i in failed:
-        if loud:
+    failed = tuple(bits(denied)) if state.charges_each else (told,)
+    if state.logs_breaches:
+        for i in failed:
             log_breach(request, evaluation, i)
-        report(request, evaluation, i)
+    receivers, audited = bool(rate_limit_breached.receivers), state.audit.listens
+    if receivers or audited:
+        for i in failed:
+            report(request, evaluation, i)
+    response = None
     for i in failed:
         on_breach = entries[i].limit.on_breach
         if on_breach is not None or state.on_breach is not None:
             callbacks = [state.on_breach, on_breach]
             limit = request.request_limit(evaluation, i)
             response = call_back(request, callbacks, limit, "on_breach") or response
-    count_breach(request, evaluation, denied)
+    if check.meta_mask:
+        count_breach(request, evaluation, denied)
     return exceeded(request, evaluation, response)
 
 
@@ -217,7 +222,7 @@ def report(request: RequestState, evaluation: Evaluation, i: int, shadow: bool =
 def count_breach(request: RequestState, evaluation: Evaluation, denied: int) -> None:
     """The meta limits count a refusal."""
     check: Check = evaluation.check
-    metas = check.metas_of(bits(denied)) if check.meta_mask else 0
+    metas = check.metas_of(bits(denied))
     if not metas:
         return
     metas = distinct(evaluation, evaluation.add(metas))

@@ -88,7 +88,8 @@ class Plan(PlanBase):
     def node_for(self, view: View | None, defaults_counted: bool) -> Node:
         """The check for calling the limited function ``view``."""
         if self.exempt:
-            return self.bare
+            bare: Node = self.bare
+            return bare
         key = (view, bool(defaults_counted))
         if key in self.calls:
             return self.calls[key]
@@ -103,7 +104,8 @@ class Plan(PlanBase):
             origin = view.origin if view is not None else None
             return resolver.check(counted, declared, bool(defaults), origin, peeked_before)
 
-        node = self.calls[key] = self.replaceable(resolver.grow(build, {}))
+        node: Node = self.replaceable(resolver.grow(build, {}))
+        self.calls[key] = node
         return node
 
     def _fallback(self) -> Node:

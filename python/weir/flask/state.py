@@ -113,11 +113,6 @@ class AppState:
         self.logger.error(message, *arguments)
 
     @property
-    def charges_each(self) -> bool:
-        """Whether each limit that has room counts a refused request."""
-        return not self.fail_on_first_breach
-
-    @property
     def logs_breaches(self) -> bool:
         """Whether somebody reads the log line of a breach."""
         return self.logger.isEnabledFor(20)
@@ -145,6 +140,8 @@ class AppState:
         self.fail_on_first_breach = flag(
             options.fail_on_first_breach, ConfigVars.FAIL_ON_FIRST_BREACH, True
         )
+        #: Whether each limit that has room counts a refused request.
+        self.charges_each = not self.fail_on_first_breach
         key_func: Callable[[], str] | None = self.limiter._key_func or config.get(
             ConfigVars.KEY_FUNC
         )

@@ -81,7 +81,7 @@ class Store:
                 clock=lambda: time.time(),  # by way of the module: tests move it
                 logger=logger,
             )
-        self.storage = storage
+        self.storage: StorageTypes = storage
 
     def use(self, table: Table) -> None:
         """Count in another table from now on."""
@@ -96,7 +96,7 @@ class Store:
     @property
     def public(self) -> StorageTypes:
         """The storage as users know it."""
-        storage = self.storage
+        storage: StorageTypes = self.storage
         if self.failover is not None and self.policy is None:
             storage = self.failover.storage
         return storage.storage if isinstance(storage, Watched) else storage
