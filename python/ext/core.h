@@ -420,6 +420,8 @@ PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs)
 PyObject *core_table_load_rules(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 PyObject *core_table_get_rules_version(PyObject *object, void *closure);
+PyObject *core_table_get_ipv6_prefix(PyObject *object, void *closure);
+int core_table_set_ipv6_prefix(PyObject *object, PyObject *value, void *closure);
 extern const char core_block_doc[], core_allow_doc[], core_unlist_doc[], core_rules_doc[],
     core_rule_of_doc[], core_load_rules_doc[], core_ruled_doc[];
 

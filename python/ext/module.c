@@ -1,5 +1,6 @@
 /* The module: its state, errors, numbers, parse(), unlink(). */
 #include "core.h"
+#include "rules/address.h"
 #include "stores.h"
 
 #include <errno.h>
@@ -269,6 +270,30 @@ static PyObject *module_identifier(PyObject *Py_UNUSED(module), PyObject *object
     return core_identifier(object);
 }
 
+/* The form of a client's address that limits count; what is no address stays as it is. */
+static PyObject *module_client_form(PyObject *Py_UNUSED(module), PyObject *const *args,
+                                    Py_ssize_t nargs) {
+    int64_t prefix = 64;
+    if (nargs < 1 || nargs > 2 || !PyUnicode_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "client_form() takes a str and a number of bits");
+        return NULL;
+    }
+    if (nargs > 1 && core_count(args[1], "ipv6_prefix", &prefix) < 0)
+        return NULL;
+    if (prefix > 128) {
+        PyErr_SetString(PyExc_ValueError, "ipv6_prefix must be 0 to 128");
+        return NULL;
+    }
+    Py_ssize_t len = 0;
+    const char *text = PyUnicode_AsUTF8AndSize(args[0], &len);
+    if (!text)
+        PyErr_Clear(); /* lone surrogates: no address */
+    char form[WEIR_RANGE_TEXT];
+    size_t form_len =
+        text ? weir_client_form(text, (size_t)len, (uint32_t)prefix, form, sizeof form) : 0;
+    return form_len ? PyUnicode_FromStringAndSize(form, (Py_ssize_t)form_len) : Py_NewRef(args[0]);
+}
+
 static PyObject *module_unlink(PyObject *module, PyObject *argument) {
     if (!PyUnicode_Check(argument)) {
         PyErr_Format(PyExc_TypeError, "a URI must be str, not %.100s", Py_TYPE(argument)->tp_name);
@@ -305,6 +330,11 @@ static PyMethodDef module_methods[] = {
                "The text that an identifier stands for: str and bytes as they are, else its str().\n\n"
                ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
                "'00000000-0000-0000-0000-000000000007'")},
+    {"client_form", (PyCFunction)(void (*)(void))module_client_form, METH_FASTCALL,
+     PyDoc_STR("client_form($module, text, ipv6_prefix=64, /)\n--\n\n"
+               "The form of a client's address that limits count; another text stays as it is.\n\n"
+               ">>> client_form('[2001:DB8::1]:443'), client_form('64:ff9b::10.0.0.1')\n"
+               "('2001:db8::/64', '10.0.0.1')")},
     {"unlink", module_unlink, METH_O,
      PyDoc_STR("unlink($module, uri, /)\n--\n\n"
                "Removes the name of a shm:// or file:// table; who has it open keeps it.")},

@@ -590,6 +590,15 @@ class Table:
     def name_of(self, client: str | bytes, /) -> str:
         """How :meth:`heaviest` shows a client: an IP address as it is, others as their hash."""
     @property
+    def ipv6_prefix(self) -> int | None:
+        """How many bits of an IPv6 address tell clients apart here.
+
+        As the latest application that counts in this table has noted; ``None``: none has. Rules
+        about an IPv6 address are then about its network of that many bits.
+        """
+    @ipv6_prefix.setter
+    def ipv6_prefix(self, value: int, /) -> None: ...
+    @property
     def reveal(self) -> bool:
         """Whether this process lists clients in clear. IP addresses always are."""
     @reveal.setter
@@ -603,6 +612,13 @@ class Table:
         trace: TracebackType | None,
         /,
     ) -> None: ...
+
+def client_form(text: str, ipv6_prefix: int = 64, /) -> str:
+    """The form of a client's address that limits count; another text stays as it is.
+
+    Brackets, a port and a zone are left out, IPv4 within IPv6 (mapped, SIIT, NAT64) is that IPv4
+    address, and IPv6 becomes the network of its first ``ipv6_prefix`` bits, 0 to 128.
+    """
 
 def unlink(uri: str, /) -> None:
     """Removes the name of a shm:// or file:// table; who has it open keeps it."""

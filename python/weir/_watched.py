@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ._auto import open_board
-from ._core import EACH, HIT, REFUND, Decision, Evaluation, Limit, Look, Table
+from ._core import EACH, HIT, REFUND, Decision, Evaluation, Limit, Look, Table, client_form
 from ._storage import Keys, Storage, StorageTypes, decide_prepared
 from .boards import RULES_MAX, Boards, apply_rules, snapshot
 from .errors import ConfigurationError, StorageError
@@ -108,6 +108,12 @@ def note_prepared(evaluation: Evaluation, mode: int, parts: int, settling: bool)
     for i in range(shadows.bit_length()):
         if shadows >> i & 1 and not evaluation.verdict(i).allowed:
             evaluation.note(1 << i, True)
+
+
+def counted_form(board: Table, client: str) -> str:
+    """An IPv6 address as the network that is counted, if an application has noted which that is."""
+    prefix = board.ipv6_prefix
+    return client if prefix is None or not isinstance(client, str) else client_form(client, prefix)
 
 
 class Watched(Storage):
@@ -235,6 +241,7 @@ class Watched(Storage):
         self._set_rule(client, "allow", until)
 
     def _set_rule(self, client: str, kind: str, until: float | None) -> None:
+        client = counted_form(self.board, client)
         if self.beat is not None:
             self.beat.boards.set_rule(client, kind, until)
         (self.board.block if kind == "block" else self.board.allow)(client, until)
@@ -242,6 +249,7 @@ class Watched(Storage):
     def unlist(self, client: str) -> bool:
         """Take back the rule about ``client``; whether there was one."""
         # The shared one first, as in setting: a server that is away leaves both as they are.
+        client = counted_form(self.board, client)
         removed = self.beat is not None and self.beat.boards.remove_rule(client)
         return self.board.unlist(client) or removed
 

@@ -29,7 +29,7 @@ from .plan import Plan
 from .registry import declared_limits
 from .resolve import Resolver
 from .store import Store
-from .util import check_ipv6_prefix, get_remote_address, note_proxy
+from .util import check_ipv6_prefix, get_remote_address, note_ipv6_prefix, note_proxy
 
 if TYPE_CHECKING:
     from .limiter import Limiter
@@ -193,6 +193,7 @@ class AppState:
         )
         reveal = flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
         self.store.board.reveal = reveal
+        note_ipv6_prefix(self.store.board, key_func, config.get(ConfigVars.IPV6_PREFIX))
         self.audit = Audit(self.store.board, reveal=reveal)
         self.forget_plans()
 
