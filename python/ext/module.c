@@ -68,8 +68,17 @@ static bool is_of_the_request(int result) {
     return result == WEIR_EINVAL || result == WEIR_ETOOMANY || result == WEIR_EFULL;
 }
 
+/* Of a decision (which has no message of its own), too many are those that a small table has no room for. */
+static const char *message_of(int result, const struct weir_error *error) {
+    if (error && error->message[0])
+        return error->message;
+    if (result == WEIR_ETOOMANY && !error)
+        return "the table has no room for so many limits at once: give it more keys with ?keys=N";
+    return weir_strerror(result);
+}
+
 PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error) {
-    const char *message = error && error->message[0] ? error->message : weir_strerror(result);
+    const char *message = message_of(result, error);
     if (error && (result == WEIR_ESYNTAX || result == WEIR_EINVAL || result == WEIR_ETOOMANY))
         raise_error(state->parse_error, result, message, error->column, false);
     else
