@@ -14,11 +14,12 @@
  */
 #include "weir/memcached.h"
 
-#include <sodium.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "crypto/crypto.h"
+#include "digest.h"
 #include "remote/names.h"
 #include "remote/packed.h"
 
@@ -26,7 +27,6 @@
 #define COUNT_MAX                                                                                  \
     (INT64_C(1) << 61) /* of a window the server counts: no sum of costs wraps its 64 bits */
 #define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
-#define HASH_BYTES 20
 
 /* ------------------------------------------------------------------------------------------- names */
 
@@ -44,23 +44,20 @@ static int hashed_name(const struct weir_check *check, const char *prefix, size_
                        char *name) {
     struct weir_check without_key = *check;
     char rest[WEIR_MEMCACHED_PREFIX_MAX + WEIR_NAME_REST];
-    unsigned char hash[HASH_BYTES];
-    crypto_generichash_state state;
-    static const unsigned char nothing = 0;
+    unsigned char digest[WEIR_BLAKE2B_BYTES];
+    struct weir_blake2b hash;
     without_key.key_len = 0;
     size_t rest_len = weir_remote_name(&without_key, prefix, prefix_len, rest);
-    crypto_generichash_init(&state, NULL, 0, sizeof hash);
-    crypto_generichash_update(&state, (const unsigned char *)rest, rest_len);
-    crypto_generichash_update(&state, &nothing, 1);
-    crypto_generichash_update(&state, check->key_len ? check->key : &nothing, check->key_len);
-    crypto_generichash_final(&state, hash, sizeof hash);
+    weir_blake2b_init(&hash);
+    weir_blake2b_update(&hash, rest, rest_len);
+    weir_blake2b_update(&hash, "", 1);
+    weir_blake2b_update(&hash, check->key, check->key_len);
+    weir_blake2b_final(&hash, digest);
     /* "weir:fw:", then the hash: no other name has a digit where this one has its first. */
     size_t head = prefix_len + 4;
     memcpy(name, rest, head);
-    char hex[2 * HASH_BYTES + 1];
-    sodium_bin2hex(hex, sizeof hex, hash, sizeof hash);
-    memcpy(name + head, hex, 2 * HASH_BYTES);
-    return (int)(head + 2 * HASH_BYTES);
+    weir_hex(digest, sizeof digest, name + head);
+    return (int)(head + 2 * (size_t)WEIR_BLAKE2B_BYTES);
 }
 
 int weir_memcached_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
