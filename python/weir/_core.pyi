@@ -85,8 +85,8 @@ class Limit:
     multiples, amount and the rest.
     """
 
-    def __new__(
-        cls,
+    def __init__(
+        self,
         amount: int,
         multiples: int = 1,
         unit: str = "minute",
@@ -96,7 +96,7 @@ class Limit:
         max_delay: float | None = None,
         tz: str | tzinfo | None = None,
         namespace: str = "LIMITER",
-    ) -> Self: ...
+    ) -> None: ...
     @property
     def amount(self) -> int: ...
     @property
@@ -165,7 +165,9 @@ class Limit:
     def __deepcopy__(self, memo: Any, /) -> Self: ...
     def __reduce__(self) -> Any: ...
 
-def parse(text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None) -> Limit:
+def parse(
+    text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None
+) -> Limit:
     """Exactly one limit, else :class:`ParseError`.
 
     strategy, tz: of a limit that has no strategy of its own, as by ``burst``. With

@@ -26,7 +26,7 @@ from __future__ import annotations
 import copyreg
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import _core
 from ._core import Granularity, Limit, ParseError, join_key
@@ -103,8 +103,13 @@ class RateLimitItem(Limit, metaclass=RateLimitItemMeta):
     :param namespace: the first part of every key
     """
 
-    # What type checkers are told; the extension reads the arguments.
     GRANULARITY: ClassVar[Granularity]
+
+    if TYPE_CHECKING:  # the extension reads the arguments
+
+        def __init__(
+            self, amount: int, multiples: int | None = 1, namespace: str = "LIMITER"
+        ) -> None: ...
 
     @classmethod
     def check_granularity_string(cls, granularity_string: str) -> bool:
@@ -395,8 +400,9 @@ def _restore_own(
     options: dict[str, Any],
     attributes: dict[str, Any],
 ) -> _T:
-    item: Any = cls.__new__(cls, amount, multiples, namespace)
-    Limit.__init__(item, amount, multiples, namespace)  # type: ignore[call-arg]  # where __new__ left it to __init__
+    made: Any = cls
+    item = made.__new__(cls, amount, multiples, namespace)
+    Limit.__init__(item, amount, multiples, namespace)  # where __new__ left it to __init__
     for name, value in attributes.items():
         setattr(item, name, value)
     given = {name: value for name, value in options.items() if value is not None}
