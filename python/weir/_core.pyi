@@ -165,9 +165,7 @@ class Limit:
     def __deepcopy__(self, memo: Any, /) -> Self: ...
     def __reduce__(self) -> Any: ...
 
-def parse(
-    text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None
-) -> Limit:
+def parse(text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None) -> Limit:
     """Exactly one limit, else :class:`ParseError`.
 
     strategy, tz: of a limit that has no strategy of its own, as by ``burst``. With

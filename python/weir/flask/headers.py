@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date, parse_date
 
-from .constants import ConfigVars, HeaderNames
+from .constants import HeaderNames
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,21 +61,21 @@ class HeaderWriter:
     """The headers of one limiter on one application."""
 
     def __init__(
-        self, enabled: Any, mapping: Mapping[Any, str], config: Mapping[str, Any], retry_after: Any
+        self, enabled: Any, names: Mapping[HeaderNames, str], retry_after: str | None
     ) -> None:
         self.kinds = parse_kinds(enabled)
         self.legacy = LEGACY in self.kinds
         self.draft = DRAFT in self.kinds
         self.http_date = retry_after == "http-date"
-        given = {HeaderNames(name): value for name, value in mapping.items()}
-
-        def name(header: HeaderNames, setting: str) -> str:
-            return given.get(header) or str(config.get(setting, header.value))
-
-        self.limit = name(HeaderNames.LIMIT, ConfigVars.HEADER_LIMIT)
-        self.remaining = name(HeaderNames.REMAINING, ConfigVars.HEADER_REMAINING)
-        self.reset = name(HeaderNames.RESET, ConfigVars.HEADER_RESET)
-        self.retry_after = name(HeaderNames.RETRY_AFTER, ConfigVars.HEADER_RETRY_AFTER)
+        self.limit, self.remaining, self.reset, self.retry_after = (
+            names.get(header, header.value)
+            for header in (
+                HeaderNames.LIMIT,
+                HeaderNames.REMAINING,
+                HeaderNames.RESET,
+                HeaderNames.RETRY_AFTER,
+            )
+        )
         #: Nothing but the four headers, and the last one by its own name.
         self.plain = (
             self.legacy

@@ -8,7 +8,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import flask
 from flask import Flask
@@ -35,6 +35,7 @@ from .limits import (
 )
 from .registry import Registry
 from .request import hooks_for, request_of
+from .settings import GONE_ARGUMENTS, Reader
 from .state import AppState, Options
 from .util import get_qualified_name
 
@@ -112,7 +113,7 @@ class Limiter:
         second: Callable[[], str] | Flask | None = None,
         /,
         *,
-        key_func: Callable[[], str] | None = None,
+        key_func: Callable[[], str] | Literal[True] | None = None,
         app: Flask | None = None,
         default_limits: Sequence[str | Callable[[], str] | Limit] | None = None,
         default_limits_per_method: bool | None = None,
@@ -150,11 +151,14 @@ class Limiter:
         if unknown:
             raise _unknown_argument("Limiter", next(iter(unknown)), Limiter.__init__)
         for argument in (first, second):
-            if isinstance(argument, Flask):
-                app = app or argument
-            elif argument is not None:
-                key_func = key_func or argument
-        if key_func is not None:
+            # By its type: an unbound proxy raises when it is asked what it is.
+            if issubclass(type(argument), Flask) or argument is flask.current_app:
+                app = argument if app is None else app  # type: ignore[assignment]
+            elif key_func is None:
+                key_func = argument  # type: ignore[assignment]
+        if key_func is True:  # each limit has its own, as some programs write it
+            key_func = no_key_function
+        elif key_func is not None:
             check_key_function(key_func)
 
         #: Everything is logged here. The name is Flask-Limiter's, for its users' log settings.
@@ -208,7 +212,8 @@ class Limiter:
 
         :raises ConfigurationError: for settings that cannot be meant so.
         """
-        enabled = bool(app.config.setdefault(ConfigVars.ENABLED, self._enabled))
+        enabled = Reader(app.config).flag(None, ConfigVars.ENABLED, self._enabled)
+        app.config[ConfigVars.ENABLED] = enabled
         states: dict[Limiter, AppState] = app.extensions.setdefault("weir", {})
         state = states.get(self)
         if not enabled:
@@ -445,7 +450,7 @@ class Limiter:
         if state is None or not state.enabled:
             return ""
         if state.identify is not None:
-            return state.identify()
+            return str(state.identify())
         return context.request.endpoint or ""
 
     @property
@@ -520,12 +525,19 @@ class Limiter:
             self.logger.info("the storage was reset, all limits are cleared")
 
 
+def no_key_function() -> str:
+    """Stands for ``key_func=True``: each limit has its own."""
+    raise UsageError("EKEYFUNC", "key_func=True: this limit needs a key_func of its own")
+
+
 def _unknown_argument(what: str, name: str, function: Callable[..., Any]) -> UsageError:
     import difflib
 
+    if name in GONE_ARGUMENTS:
+        return UsageError("EOPTION", f"{what}() has no argument {name}: {GONE_ARGUMENTS[name]}")
     known = [
         p for p, v in inspect.signature(function).parameters.items() if v.kind is v.KEYWORD_ONLY
     ]
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.8)
     hint = f"; did you mean {near[0]}?" if near else ""
     return UsageError("EOPTION", f"{what}() has no argument {name}{hint}")

@@ -8,7 +8,6 @@ applies to. Read, it becomes one :class:`RuntimeLimit` for each limit in the tex
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 import flask
 from flask.wrappers import Response
 
+from weir._callables import uncallable_reason
 from weir._core import Limit as RateLimit
 from weir._core import ParseError, Verdict, WindowStats, parse_many
 
@@ -333,19 +333,9 @@ def check_key_function(function: Callable[[], str]) -> None:
 
     :raises UsageError: ``EKEYFUNC``.
     """
-    if not callable(function):
-        raise UsageError("EKEYFUNC", f"key_func must be a function, not {function!r}")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # a builtin that does not tell
-    try:
-        signature.bind()
-    except TypeError as error:
-        name = getattr(function, "__qualname__", repr(function))
-        raise UsageError(
-            "EKEYFUNC", f"key_func {name}{signature} is called without arguments: {error}"
-        ) from None
+    reason = uncallable_reason(function)
+    if reason is not None:
+        raise UsageError("EKEYFUNC", f"key_func: {reason}")
 
 
 class RequestLimit:

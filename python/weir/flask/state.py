@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from weir._core import TEST, Table, WeirError
 from weir._watched import Watched
 from weir.audit import Audit
 from weir.observe.stats import StoreMeters
+from weir.policy import POLICIES
 from weir.storage import StorageTypes
 from weir.strategies import STRATEGIES, RateLimiter
 
@@ -28,8 +28,9 @@ from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
 from .plan import Plan
 from .registry import declared_limits
 from .resolve import Resolver
+from .settings import Reader, given
 from .store import Store
-from .util import check_ipv6_prefix, get_remote_address, note_ipv6_prefix, note_proxy
+from .util import get_remote_address, note_ipv6_prefix, note_proxy
 
 if TYPE_CHECKING:
     from .limiter import Limiter
@@ -123,66 +124,46 @@ class AppState:
         """Read arguments and settings; the arguments win."""
         options = self.limiter._options
         config = self.app.config
-        self._report_unknown(config)
-
-        def flag(given: bool | None, name: str, default: bool = False) -> bool:
-            return bool(config.get(name, default)) if given is None else given
-
-        def value(given: T | None, name: str, default: Any = None) -> Any:
-            return given or config.get(name, default)
-
-        self.strict = flag(options.strict, ConfigVars.STRICT)
-        self.shadow = flag(options.shadow, ConfigVars.SHADOW)
-        self.problem_json = flag(options.problem_json, ConfigVars.PROBLEM_JSON)
+        read = Reader(config)
+        self.strict = read.flag(options.strict, ConfigVars.STRICT)
+        read.report_unknown(self.strict, self.logger)
+        self.shadow = read.flag(options.shadow, ConfigVars.SHADOW)
+        self.problem_json = read.flag(options.problem_json, ConfigVars.PROBLEM_JSON)
         if ConfigVars.IPV6_PREFIX in config:
-            check_ipv6_prefix(config[ConfigVars.IPV6_PREFIX])
-        self.swallow_errors = flag(options.swallow_errors, ConfigVars.SWALLOW_ERRORS)
-        self.fail_on_first_breach = flag(
+            config[ConfigVars.IPV6_PREFIX] = read.ipv6_prefix(ConfigVars.IPV6_PREFIX)
+        self.swallow_errors = read.flag(options.swallow_errors, ConfigVars.SWALLOW_ERRORS)
+        self.fail_on_first_breach = read.flag(
             options.fail_on_first_breach, ConfigVars.FAIL_ON_FIRST_BREACH, True
         )
         #: Whether each limit that has room counts a refused request.
         self.charges_each = not self.fail_on_first_breach
-        key_func: Callable[[], str] | None = self.limiter._key_func or config.get(
-            ConfigVars.KEY_FUNC
-        )
+        key_func = read.function(self.limiter._key_func, ConfigVars.KEY_FUNC, 0)
         if key_func is None:
             raise ConfigurationError("EOPTION", "Limiter() needs a key_func")
         self.key_func = key_func
-        self.key_prefix: str = value(options.key_prefix, ConfigVars.KEY_PREFIX, "")
-        self.identify: Callable[..., str] | None = value(
-            options.request_identifier, ConfigVars.REQUEST_IDENTIFIER
-        )
-        self.on_breach: Callable[[RequestLimit], Response | None] | None = value(
-            options.on_breach, ConfigVars.ON_BREACH
-        )
-        self.on_meta_breach: Callable[[RequestLimit], Response | None] | None = value(
-            options.on_meta_breach, ConfigVars.ON_META_BREACH
-        )
+        self.key_prefix = read.text(options.key_prefix, ConfigVars.KEY_PREFIX, "")
+        self.identify = read.function(options.request_identifier, ConfigVars.REQUEST_IDENTIFIER)
+        self.on_breach = read.function(options.on_breach, ConfigVars.ON_BREACH, 1)
+        self.on_meta_breach = read.function(options.on_meta_breach, ConfigVars.ON_META_BREACH, 1)
         self.headers = HeaderWriter(
-            config.get(ConfigVars.HEADERS_ENABLED, False)
-            if options.headers_enabled is None
-            else options.headers_enabled,
-            options.header_name_mapping or {},
-            config,
-            value(options.retry_after, ConfigVars.HEADER_RETRY_AFTER_VALUE),
+            read.headers(options.headers_enabled, ConfigVars.HEADERS_ENABLED),
+            read.header_names(options.header_name_mapping),
+            read.choice(
+                options.retry_after,
+                ConfigVars.HEADER_RETRY_AFTER_VALUE,
+                ("delta-seconds", "http-date"),
+            ),
         )
-
-        self.strategy: str = options.strategy or config.setdefault(
-            ConfigVars.STRATEGY, "fixed-window"
-        )
-        if self.strategy not in STRATEGIES:
-            raise ConfigurationError(
-                "EOPTION", f"unknown strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
-            )
-        self.storage_uri: str = value(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")
-        self.storage_options = {
-            **(options.storage_options or {}),
-            **config.get(ConfigVars.STORAGE_OPTIONS, {}),
-        }
-        self._configure_limits(options, config)
-        self._configure_fallback(options, config)
-        policy = options.on_store_error or config.get(ConfigVars.ON_STORE_ERROR)
-        self.on_store_error: str | None = policy
+        strategy = read.choice(options.strategy, ConfigVars.STRATEGY, tuple(STRATEGIES))
+        self.strategy = strategy or "fixed-window"
+        if not given(options.strategy):
+            config[ConfigVars.STRATEGY] = self.strategy
+        self.storage_uri = read.text(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")
+        self.storage_options = read.options(options.storage_options, ConfigVars.STORAGE_OPTIONS)
+        self._configure_limits(options, read)
+        self._configure_fallback(options, read)
+        policy = read.choice(options.on_store_error, ConfigVars.ON_STORE_ERROR, POLICIES)
+        self.on_store_error = policy
         self.store = Store(
             self.storage_uri,
             self.storage_options,
@@ -191,7 +172,7 @@ class AppState:
             replaced=bool(self.fallback_limits),
             logger=self.logger,
         )
-        reveal = flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
+        reveal = read.flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
         self.store.board.reveal = reveal
         note_ipv6_prefix(self.store.board, key_func, config.get(ConfigVars.IPV6_PREFIX))
         self.audit = Audit(self.store.board, reveal=reveal)
@@ -223,44 +204,47 @@ class AppState:
     def meters(self) -> StoreMeters:
         return self.store.meters
 
-    def _configure_limits(self, options: Options, config: Any) -> None:
-        per_method = options.default_limits_per_method
-        if per_method is None:
-            per_method = bool(config.get(ConfigVars.DEFAULT_LIMITS_PER_METHOD, False))
+    def _configure_limits(self, options: Options, read: Reader) -> None:
         self.default_options: dict[str, Any] = {
-            "per_method": per_method,
-            "exempt_when": options.default_limits_exempt_when
-            or config.get(ConfigVars.DEFAULT_LIMITS_EXEMPT_WHEN),
-            "deduct_when": options.default_limits_deduct_when
-            or config.get(ConfigVars.DEFAULT_LIMITS_DEDUCT_WHEN),
-            "cost": options.default_limits_cost or config.get(ConfigVars.DEFAULT_LIMITS_COST, 1),
+            "per_method": read.flag(
+                options.default_limits_per_method, ConfigVars.DEFAULT_LIMITS_PER_METHOD
+            ),
+            "exempt_when": read.function(
+                options.default_limits_exempt_when, ConfigVars.DEFAULT_LIMITS_EXEMPT_WHEN, 0
+            ),
+            "deduct_when": read.function(
+                options.default_limits_deduct_when, ConfigVars.DEFAULT_LIMITS_DEDUCT_WHEN, 1
+            ),
+            "cost": read.cost(options.default_limits_cost, ConfigVars.DEFAULT_LIMITS_COST),
         }
-        per_method = options.application_limits_per_method
-        if per_method is None:
-            per_method = bool(config.get(ConfigVars.APPLICATION_LIMITS_PER_METHOD, False))
         self.application_options: dict[str, Any] = {
-            "per_method": per_method,
-            "exempt_when": options.application_limits_exempt_when
-            or config.get(ConfigVars.APPLICATION_LIMITS_EXEMPT_WHEN),
-            "deduct_when": options.application_limits_deduct_when
-            or config.get(ConfigVars.APPLICATION_LIMITS_DEDUCT_WHEN),
-            "cost": options.application_limits_cost
-            or config.get(ConfigVars.APPLICATION_LIMITS_COST, 1),
+            "per_method": read.flag(
+                options.application_limits_per_method, ConfigVars.APPLICATION_LIMITS_PER_METHOD
+            ),
+            "exempt_when": read.function(
+                options.application_limits_exempt_when,
+                ConfigVars.APPLICATION_LIMITS_EXEMPT_WHEN,
+                0,
+            ),
+            "deduct_when": read.function(
+                options.application_limits_deduct_when,
+                ConfigVars.APPLICATION_LIMITS_DEDUCT_WHEN,
+                1,
+            ),
+            "cost": read.cost(options.application_limits_cost, ConfigVars.APPLICATION_LIMITS_COST),
         }
         self.default_limits = self._groups(
             Limit,
-            options.default_limits,
-            config.get(ConfigVars.DEFAULT_LIMITS),
+            read.limits(options.default_limits, ConfigVars.DEFAULT_LIMITS, Limit),
             self.default_options,
         )
         self.application_limits = self._groups(
             ApplicationLimit,
-            options.application_limits,
-            config.get(ConfigVars.APPLICATION_LIMITS),
+            read.limits(options.application_limits, ConfigVars.APPLICATION_LIMITS, Limit),
             self.application_options,
         )
         self.meta_limits = self._groups(
-            MetaLimit, options.meta_limits, config.get(ConfigVars.META_LIMITS), {}
+            MetaLimit, read.limits(options.meta_limits, ConfigVars.META_LIMITS, Limit), {}
         )
         if self.strict:
             # Anything wrong with them is told now instead of at the first request.
@@ -268,11 +252,9 @@ class AppState:
                 if not callable(group.limit_provider):
                     group.items(group.limit_provider)
 
-    def _groups(
-        self, kind: type[L], given: Any, configured: Any, options: dict[str, Any]
-    ) -> list[L]:
+    def _groups(self, kind: type[L], limits: list[Any], options: dict[str, Any]) -> list[L]:
         groups = []
-        for limit in as_list(given) or as_list(configured):
+        for limit in limits:
             if not isinstance(limit, Limit):
                 groups.append(kind(limit, **options))
             elif limit.finalized:
@@ -281,35 +263,16 @@ class AppState:
                 groups.append(cast(L, dataclasses.replace(limit, **options, finalized=True)))
         return groups
 
-    def _configure_fallback(self, options: Options, config: Any) -> None:
+    def _configure_fallback(self, options: Options, read: Reader) -> None:
         self.fallback_limits = self._groups(
             Limit,
-            options.in_memory_fallback,
-            config.get(ConfigVars.IN_MEMORY_FALLBACK),
+            read.limits(options.in_memory_fallback, ConfigVars.IN_MEMORY_FALLBACK, Limit),
             {},
         )
         #: Whether this process counts while the storage is away.
-        self.fallback_enabled = (
-            options.in_memory_fallback_enabled
-            or config.get(ConfigVars.IN_MEMORY_FALLBACK_ENABLED, False)
-            or bool(self.fallback_limits)
-        )
-
-    def _report_unknown(self, config: Any) -> None:
-        known = ConfigVars.known()
-        for name in config:
-            if isinstance(name, str) and name.startswith("RATELIMIT_") and name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                message = f"there is no setting {name}" + (
-                    f"; did you mean {near[0]}?" if near else ""
-                )
-                if self.strict_setting(config):
-                    raise ConfigurationError("EOPTION", message)
-                self.limiter.logger.warning("EOPTION: %s", message)
-
-    def strict_setting(self, config: Any) -> bool:
-        strict = self.limiter._options.strict
-        return bool(config.get(ConfigVars.STRICT, False) if strict is None else strict)
+        self.fallback_enabled = read.flag(
+            options.in_memory_fallback_enabled, ConfigVars.IN_MEMORY_FALLBACK_ENABLED
+        ) or bool(self.fallback_limits)
 
     # -- plans
 
@@ -442,12 +405,3 @@ class AppState:
     def rate_limiter(self) -> RateLimiter:
         """The strategy over the storage in use."""
         return STRATEGIES[self.strategy](self.store.current)
-
-
-def as_list(value: Any) -> list[Any]:
-    """A single limit or several, as a list."""
-    if not value:
-        return []
-    if isinstance(value, str | Limit) or callable(value):
-        return [value]
-    return list(value)
