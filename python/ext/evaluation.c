@@ -294,7 +294,7 @@ static int decide_on_table(struct core_evaluation *self, struct core_table *tabl
         const struct weir_prepared *prepared =
             table == self->check->table ? self->check->labelled : self->check->plain;
         asking.request.now_ns = now_ns;
-        asking.request.mode = mode;
+        asking.request.mode = (int32_t)mode;
         rc = settling ? weir_settle_prepared(table->table, prepared, &asking.request, verdict,
                                              &decision)
                       : weir_decide_prepared(table->table, prepared, &asking.request, verdict,

@@ -166,10 +166,10 @@ struct reading {
 
 static struct reading read_arguments(struct core_state *state, PyObject *args, PyObject *kwargs,
                                      const char *format) {
-    static char *names[] = {"", "strategy", "tz", NULL};
+    static const char *const names[] = {"", "strategy", "tz", NULL};
     struct reading reading = {.strategy = Py_None, .tz = Py_None, .number = WEIR_FIXED_WINDOW};
     PyObject *text;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &text, &reading.strategy,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, (char **)names, &text, &reading.strategy,
                                      &reading.tz))
         return reading;
     if (reading.strategy != Py_None) {

@@ -209,9 +209,9 @@ static PyType_Spec command_spec = {
 /* ------------------------------------------------------------------------------------- RedisCodec */
 
 static PyObject *codec_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"prefix", NULL};
+    static const char *const names[] = {"prefix", NULL};
     PyObject *prefix = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|S:RedisCodec", names, &prefix))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|S:RedisCodec", (char **)names, &prefix))
         return NULL;
     if (prefix && (PyBytes_GET_SIZE(prefix) > WEIR_REDIS_PREFIX_MAX ||
                    memchr(PyBytes_AS_STRING(prefix), '{', (size_t)PyBytes_GET_SIZE(prefix)) ||
