@@ -12,98 +12,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "series.h"
 #include "weir/board.h"
-#include "weir/weir.h"
-
-#define ROUNDS 7
-#define START_NS INT64_C(1800000000000000000)
 
 static const char *const names[] = {"fixed-window", "moving-window", "sliding-window-counter",
                                     "token-bucket", "leaky-bucket"};
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-struct series {
-    double value[ROUNDS];
-    int n;
-};
-
-static void add(struct series *series, double value) {
-    series->value[series->n++] = value;
-}
-
-static double median(const struct series *series) {
-    double sorted[ROUNDS];
-    memcpy(sorted, series->value, sizeof sorted);
-    qsort(sorted, (size_t)series->n, sizeof sorted[0], by_value);
-    return sorted[series->n / 2];
-}
-
-static double low(const struct series *series) {
-    double sorted[ROUNDS];
-    memcpy(sorted, series->value, sizeof sorted);
-    qsort(sorted, (size_t)series->n, sizeof sorted[0], by_value);
-    return sorted[0];
-}
-
-static double high(const struct series *series) {
-    double sorted[ROUNDS];
-    memcpy(sorted, series->value, sizeof sorted);
-    qsort(sorted, (size_t)series->n, sizeof sorted[0], by_value);
-    return sorted[series->n - 1];
-}
-
-static void print(const char *name, const struct series *series, const char *unit, const char *peer,
-                  const struct series *against) {
-    printf("  %-38s %9.1f %-10s (%.1f to %.1f)", name, median(series), unit, low(series),
-           high(series));
-    if (against) {
-        struct series ratio = {.n = 0};
-        for (int i = 0; i < series->n; i++)
-            add(&ratio, series->value[i] / against->value[i]);
-        printf("   %.2f x %s", median(&ratio), peer);
-    }
-    printf("\n");
-}
-
-static void must(int rc, const struct weir_error *error) {
-    if (rc == 0)
-        return;
-    fprintf(stderr, "bench: %s: %s\n", weir_strerror(rc), error ? error->message : "");
-    exit(1);
-}
-
-static struct weir_table *open_table(const char *uri) {
-    struct weir_table *table;
-    struct weir_error error;
-    must(weir_table_open(uri, &table, &error), &error);
-    return table;
-}
-
-static struct weir_limit limit_of(int strategy, int64_t amount) {
-    struct weir_limit limit;
-    struct weir_error error;
-    must(weir_limit_init(&limit, amount, 1, WEIR_MINUTE, &error), &error);
-    limit.strategy = strategy;
-    return limit;
-}
 
 /* ------------------------------------------------------------------------------------------- peers */
 
@@ -167,7 +84,8 @@ static double read_ns(struct chain *chain) {
 /* What a check has for the board. */
 enum watched { UNSEEN, LABELLED, LISTED };
 
-static struct weir_check watch(struct weir_table *table, enum watched watched, struct weir_check check) {
+static struct weir_check watch(struct weir_table *table, enum watched watched,
+                               struct weir_check check) {
     if (watched >= LABELLED)
         check.label = weir_board_label(table, "1000000000 per 1 minute", 23);
     if (watched >= LISTED) {
@@ -187,7 +105,8 @@ static double hot_ns(struct weir_table *table, int strategy, size_t n, enum watc
     for (size_t i = 0; i < n; i++) {
         limit[i] = limit_of(strategy, 1000000000 + (int64_t)i);
         check[i] = watch(table, watched,
-                         (struct weir_check){.limit = &limit[i], .key = key, .key_len = sizeof key - 1, .cost = 1});
+                         (struct weir_check){
+                             .limit = &limit[i], .key = key, .key_len = sizeof key - 1, .cost = 1});
     }
     double start = seconds();
     for (int i = 0; i < N;
@@ -212,9 +131,9 @@ static double wide_ns(struct weir_table *table, int strategy, uint64_t keys, uin
     limit.period_ns = WEIR_PERIOD_MAX_NS; /* nothing expires: every key stays */
     struct weir_verdict verdict;
     char key[24];
-    struct weir_check check = watch(
-        table, watched,
-        (struct weir_check){.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1});
+    struct weir_check check =
+        watch(table, watched,
+              (struct weir_check){.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1});
     double start = seconds();
     for (int i = 0; i < N; i++) {
         make_key(key, next_random(seed) % keys * UINT64_C(0x9E3779B97F4A7C15));

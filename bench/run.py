@@ -18,6 +18,11 @@ HERE = Path(__file__).resolve().parent
 #: name, what it measures, command
 BENCHES: list[tuple[str, str, list[str]]] = [
     ("c", "libweir: a decision beside a mutex and a memory read", ["{build}/decide"]),
+    (
+        "prepared",
+        "a prepared check beside Rust's governor",
+        ["{build}/prepared"],
+    ),
     ("rules", "who is blocked: with no rules, and with 100,000", ["{build}/rules"]),
     ("python", "weir.RateLimiter beside limits", [sys.executable, str(HERE / "python_hit.py")]),
     (

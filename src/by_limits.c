@@ -1,115 +1,108 @@
 /*
  * Several limits, all or nothing, against one table.
  *
- *   1. fingerprint every check                 no lock
+ *   1. find which items share a counter        no lock; each counter is a slot
  *   2. take the stripes they need, ascending
- *   3. step a copy of each key's state         the strategies
+ *   3. step a copy of each slot's state        the strategies
  *   4. all allowed: write the copies back      commit.c
  *      one denied:  forget them, charge none; what merely healed or expired is written
- *   5. count what was said, if anybody wants to know (board.h)
- *   6. let go, choose the deciding check
+ *   5. shadows: step, each for itself          before the write, so that all is one transaction
+ *   6. count what was said, if anybody wants to know (stats_layout.h)
+ *   7. let go
  *
  * When the pool of lines is empty, everything is let go, lines are reclaimed, and the decision starts over.
  *
- * Cost, hot key: one memo look-up (else SipHash), one lock, one cache line.
+ * One item is the most common decision. It takes the same functions, compiled a second time for a number of
+ * items that is known to be 1 (`one`), so that their loops and the search for shared counters vanish.
  */
+#include "by_limits.h"
+
 #include <string.h>
 
+#include "checks.h"
 #include "stats/stats_layout.h"
-#include "decide.h"
-#include "table/layout.h"
-#include "rules/rules.h"
 
 #define RETRIES 4
 #define HEAT 16 /* what a denial adds; each eviction nearby takes 1 off */
+#define INLINE static inline __attribute__((always_inline))
 
-/* One key of the decision. Two checks of the same key and limit share one. */
+/* One counter of the decision. */
 struct slot {
-    uint64_t fingerprint[2];
+    const uint64_t *fingerprint;
     uint32_t cell;                /* WEIR_CELL_NONE: a new key */
+    bool charges;                 /* an item of it may charge */
     const struct weir_state *was; /* in the table, or all zero */
-    struct weir_state state;      /* as it shall be */
-    bool look;                    /* no check of it may charge */
+    struct weir_state state;      /* what it becomes */
 };
 
 struct decision {
     struct weir_table *table;
-    const struct weir_check *checks;
+    struct weir_item *item;
     uint32_t n;
+    uint32_t enforced; /* of them; the others are shadows */
     int64_t now_ns;
     enum weir_mode mode;
-    struct weir_verdict *verdicts;
     uint32_t slots;
-    bool denied;
-    bool vetoed; /* a check with WEIR_CHECK_VETO denied */
-    uint8_t slot_of[WEIR_CHECKS_MAX];
+    bool refused; /* before the limits were asked */
+    bool denied;  /* by an enforced item */
+    bool kept;    /* what enforced items charged is kept */
     struct slot slot[WEIR_CHECKS_MAX];
     struct weir_transaction txn;
 };
 
-/* Whether the check is told what it would be, and no more. */
-static inline bool looks(const struct weir_check *check) {
-    return check->flags & WEIR_CHECK_LOOK;
+INLINE bool charges(const struct weir_item *item) {
+    return item->role == WEIR_ROLE_CHARGED || item->role == WEIR_ROLE_SHADOW;
 }
 
-static inline bool valid(const struct weir_check *check) {
-    const struct weir_limit *limit = check->limit;
-    if (!limit || check->key_len > WEIR_KEY_MAX || (!check->key && check->key_len) ||
-        check->client_len > WEIR_KEY_MAX || (!check->client && check->client_len))
-        return false;
-    if (((uint32_t)check->label > WEIR_BOARD_LABELS) | ((check->flags & ~WEIR_CHECK_LOOK) != 0))
-        return false;
-    return (limit->amount | limit->burst | limit->max_delay_ns | check->cost) >= 0 &&
-           limit->period_ns > 0 && limit->period_ns <= WEIR_PERIOD_MAX_NS &&
-           limit->max_delay_ns <= limit->period_ns && (uint32_t)limit->strategy < WEIR_STRATEGIES;
+/* `one` is a constant: there is exactly one item. */
+INLINE uint32_t items(const struct decision *d, bool one) {
+    return one ? 1 : d->n;
 }
 
-int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks,
-                         size_t n) {
-    if (!table || !checks || n == 0)
-        return WEIR_EINVAL;
-    if (n > WEIR_CHECKS_MAX)
-        return WEIR_ETOOMANY;
-    for (size_t i = 0; i < n; i++)
-        if (!valid(&checks[i]))
-            return WEIR_EINVAL;
-    return 0;
+INLINE uint32_t slots(const struct decision *d, bool one) {
+    return one ? 1 : d->slots;
 }
 
-static void name_slots(struct decision *d) {
+INLINE void find_slots(struct decision *d, bool one) {
     d->slots = 0;
-    for (uint32_t i = 0; i < d->n; i++) {
-        struct slot *slot = &d->slot[d->slots];
-        const struct weir_check *check = &d->checks[i];
-        weir_fingerprint(d->table, check->key, check->key_len, check->limit, slot->fingerprint);
+    for (uint32_t i = 0; i < items(d, one); i++) {
+        struct weir_item *item = &d->item[i];
         uint32_t same = 0;
-        while (same < d->slots && (d->slot[same].fingerprint[0] != slot->fingerprint[0] ||
-                                   d->slot[same].fingerprint[1] != slot->fingerprint[1]))
+        while (!one && same < d->slots &&
+               ((d->slot[same].fingerprint[0] ^ item->fingerprint[0]) |
+                (d->slot[same].fingerprint[1] ^ item->fingerprint[1])) != 0)
             same++;
-        d->slot_of[i] = (uint8_t)same;
-        if (same == d->slots)
-            d->slot[d->slots++].look = true;
-        d->slot[same].look &= looks(check);
+        item->slot = (uint8_t)same;
+        struct slot *slot = &d->slot[same];
+        if (one || same == d->slots) {
+            d->slots++;
+            slot->fingerprint = item->fingerprint;
+            slot->charges = charges(item);
+        } else {
+            slot->charges |= charges(item);
+        }
     }
 }
 
 /* Takes the stripes of all slots in ascending order, each once. */
-static int take_locks(struct decision *d) {
+INLINE int take_locks(struct decision *d, bool one) {
     struct weir_transaction *txn = &d->txn;
     uint16_t wanted[WEIR_CHECKS_MAX];
     uint32_t count = 0;
-    for (uint32_t i = 0; i < d->slots; i++) {
+    for (uint32_t i = 0; i < slots(d, one); i++) {
         uint16_t stripe = (uint16_t)weir_cell_stripe(d->table, d->slot[i].fingerprint);
         uint32_t at = count;
-        while (at > 0 && wanted[at - 1] >= stripe)
-            at--;
-        if (at < count && wanted[at] == stripe)
+        for (; !one && at > 0 && wanted[at - 1] > stripe; at--)
+            wanted[at] = wanted[at - 1];
+        if (!one && at > 0 && wanted[at - 1] == stripe) {
+            for (uint32_t j = at; j < count; j++)
+                wanted[j] = wanted[j + 1];
             continue;
-        memmove(&wanted[at + 1], &wanted[at], (count - at) * sizeof wanted[0]);
+        }
         wanted[at] = stripe;
         count++;
     }
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < (one ? 1 : count); i++) {
         int rc = weir_lock_take(d->table, wanted[i]);
         if (rc < 0)
             return rc;
@@ -120,58 +113,58 @@ static int take_locks(struct decision *d) {
 
 static const struct weir_state never_seen;
 
-static void read_states(struct decision *d) {
+INLINE void read_states(struct decision *d, bool one) {
     bool moved = false;
-    for (uint32_t i = 0; i < d->slots; i++) {
-        d->slot[i].cell = weir_cell_find(d->table, d->slot[i].fingerprint);
-        if (d->slot[i].cell == WEIR_CELL_NONE && d->mode != WEIR_TEST && !d->slot[i].look)
-            moved |= weir_cell_make_room(&d->txn, d->slot[i].fingerprint, d->now_ns);
-    }
-    for (uint32_t i = 0; i < d->slots; i++) {
+    for (uint32_t i = 0; i < slots(d, one); i++) {
         struct slot *slot = &d->slot[i];
-        if (moved)
+        slot->cell = weir_cell_find(d->table, slot->fingerprint);
+        if (__builtin_expect(slot->cell == WEIR_CELL_NONE, 0) && d->mode != WEIR_TEST &&
+            slot->charges)
+            moved |= weir_cell_make_room(&d->txn, slot->fingerprint, d->now_ns);
+    }
+    for (uint32_t i = 0; i < slots(d, one); i++) {
+        struct slot *slot = &d->slot[i];
+        if (!one && moved)
             slot->cell = weir_cell_find(d->table, slot->fingerprint);
         slot->was = slot->cell == WEIR_CELL_NONE ? &never_seen : &d->table->cell[slot->cell].state;
         slot->state = *slot->was;
     }
 }
 
-/* A test charges nothing, so the second check of a key asks for what the first would have taken, too. */
+/* A test charges nothing, so the second item of a counter asks for what the first would have taken, too. */
 static int64_t summed_cost(const struct decision *d, uint32_t i) {
-    int64_t cost = d->checks[i].cost;
-    for (uint32_t j = 0; j < i; j++)
-        if (d->slot_of[j] == d->slot_of[i] && d->verdicts[j].allowed && !looks(&d->checks[j]) &&
-            __builtin_add_overflow(cost, d->checks[j].cost, &cost))
+    int64_t cost = d->item[i].cost;
+    for (uint32_t j = 0; j < i; j++) {
+        const struct weir_item *before = &d->item[j];
+        if (before->slot == d->item[i].slot && before->verdict->allowed && charges(before) &&
+            __builtin_add_overflow(cost, before->cost, &cost))
             return INT64_MAX;
+    }
     return cost;
 }
 
-static int step(const struct weir_check *check, int64_t cost, int64_t now_ns, enum weir_mode mode,
-                struct weir_lines *lines, struct weir_state *state, struct weir_verdict *verdict) {
-    const struct weir_strategy_ops *strategy = weir_strategies[check->limit->strategy];
-    struct weir_step step = {.limit = check->limit,
-                             .now_ns = now_ns,
+/* Asks a strategy. Items that are not charged bring their counter to the present, as any hit does. */
+INLINE int step(struct decision *d, const struct weir_item *item, int64_t cost, bool charge,
+                struct weir_verdict *verdict) {
+    struct weir_state *state = &d->slot[item->slot].state;
+    struct weir_step step = {.limit = item->limit,
+                             .now_ns = d->now_ns,
                              .cost = cost,
-                             .charge = mode != WEIR_TEST,
-                             .lines = lines};
+                             .charge = charge,
+                             .lines = &d->txn.lines};
     verdict->reserved = 0;
-    if (looks(check) && mode == WEIR_REFUND) {
-        step.cost = 0;
-    } else if (looks(check) && step.charge) {
-        struct weir_verdict ignored;
-        step.charge = false;
-        int rc = strategy->step(state, &step, verdict);
-        step.charge = true;
-        step.cost = 0; /* brings the counter to the present, as any other hit does */
-        return rc < 0 ? rc : strategy->step(state, &step, &ignored);
+    if (d->mode == WEIR_REFUND) {
+        if (!charge)
+            step.cost = 0;
+        return weir_strategy_refund(state, &step, verdict);
     }
-    return mode == WEIR_REFUND ? strategy->refund(state, &step, verdict)
-                               : strategy->step(state, &step, verdict);
-}
-
-static int step_slot(struct decision *d, uint32_t i, int64_t cost, struct weir_verdict *verdict) {
-    return step(&d->checks[i], cost, d->now_ns, d->mode, &d->txn.lines,
-                &d->slot[d->slot_of[i]].state, verdict);
+    int rc = weir_strategy_step(state, &step, verdict);
+    if (rc < 0 || charge || d->mode == WEIR_TEST)
+        return rc;
+    struct weir_verdict ignored;
+    step.charge = true;
+    step.cost = 0;
+    return weir_strategy_step(state, &step, &ignored);
 }
 
 /*
@@ -182,30 +175,38 @@ static int uncharge(struct decision *d) {
     weir_transaction_rewind(&d->txn);
     for (uint32_t i = 0; i < d->slots; i++)
         d->slot[i].state = *d->slot[i].was;
-    for (uint32_t i = 0; i < d->n; i++) {
-        struct weir_verdict uncharged;
-        int rc = step_slot(d, i, 0, &uncharged);
+    for (uint32_t i = 0; i < d->enforced; i++) {
+        struct weir_verdict uncharged, *verdict = d->item[i].verdict;
+        int rc = step(d, &d->item[i], 0, true, &uncharged);
         if (rc < 0)
             return rc;
-        struct weir_verdict *verdict = &d->verdicts[i];
         verdict->remaining = uncharged.remaining;
         verdict->reset_at_ns = uncharged.reset_at_ns;
     }
     return 0;
 }
 
-static int evaluate(struct decision *d) {
-    d->denied = d->vetoed = false;
-    for (uint32_t i = 0; i < d->n; i++) {
-        int64_t cost = d->mode == WEIR_TEST ? summed_cost(d, i) : d->checks[i].cost;
-        int rc = step_slot(d, i, cost, &d->verdicts[i]);
+INLINE int evaluate(struct decision *d, bool one) {
+    bool changes = d->mode != WEIR_TEST, vetoed = false;
+    uint32_t n = items(d, one), enforced = one ? d->enforced & 1 : d->enforced;
+    d->denied = d->refused;
+    for (uint32_t i = 0; i < enforced; i++) {
+        const struct weir_item *item = &d->item[i];
+        int64_t cost = !one && !changes ? summed_cost(d, i) : item->cost;
+        int rc = step(d, item, cost, changes && charges(item), item->verdict);
         if (rc < 0)
             return rc;
-        d->denied |= !d->verdicts[i].allowed;
-        d->vetoed |= !d->verdicts[i].allowed && (d->checks[i].flags & WEIR_CHECK_VETO);
+        d->denied |= !item->verdict->allowed;
+        vetoed |= !item->verdict->allowed && item->role == WEIR_ROLE_PEEKED;
     }
-    bool charges = d->mode == WEIR_EACH ? !d->vetoed : d->mode != WEIR_HIT;
-    return d->denied && !charges && d->n > 1 ? uncharge(d) : 0;
+    d->kept = !d->denied || d->mode == WEIR_REFUND || (d->mode == WEIR_EACH && !vetoed);
+    int rc = !one && !d->kept && changes && enforced > 1 ? uncharge(d) : 0;
+    bool shadows_charge = changes && !(d->denied && d->mode == WEIR_HIT);
+    for (uint32_t i = enforced; i < n && rc == 0; i++) {
+        int64_t cost = !one && !changes ? summed_cost(d, i) : d->item[i].cost;
+        rc = step(d, &d->item[i], cost, shadows_charge, d->item[i].verdict);
+    }
+    return rc;
 }
 
 /* log2(number) in steps of an eighth, roughly; 0 for 0. */
@@ -228,13 +229,13 @@ static bool same_state(const struct weir_state *a, const struct weir_state *b) {
 }
 
 /* Changes the slots whose keys are in the table already, or places those that are not. */
-static int write_slots(struct decision *d, bool fresh) {
+INLINE int write_slots(struct decision *d, bool fresh, bool one) {
     struct weir_transaction *txn = &d->txn;
-    for (uint32_t i = 0; i < d->slots; i++) {
+    for (uint32_t i = 0; i < slots(d, one); i++) {
         struct slot *slot = &d->slot[i];
         bool empty = slot->state.expires_ns == 0;
-        if ((slot->cell == WEIR_CELL_NONE) != fresh || same_state(&slot->state, slot->was) ||
-            (fresh && empty))
+        if ((slot->cell == WEIR_CELL_NONE) != fresh || (fresh && empty) ||
+            same_state(&slot->state, slot->was))
             continue;
         uint32_t cell = slot->cell;
         if (fresh) {
@@ -254,229 +255,157 @@ static int write_slots(struct decision *d, bool fresh) {
 }
 
 /* Old keys first: a new one must not be placed where this very decision writes. */
-static int write_back(struct decision *d) {
-    int rc = write_slots(d, false);
-    return rc < 0 ? rc : write_slots(d, true);
+INLINE int write_back(struct decision *d, bool one) {
+    if (one && d->slot[0].cell == WEIR_CELL_NONE)
+        return write_slots(d, true, one);
+    int rc = write_slots(d, false, one);
+    return rc < 0 || one ? rc : write_slots(d, true, one);
 }
 
-/* Sets what eviction goes by: shares of what was charged, heat of what was denied. */
-static void mark(struct weir_state *state, const struct weir_check *check,
-                 const struct weir_verdict *verdict) {
-    state->strategy = (uint8_t)check->limit->strategy;
-    state->share = share(verdict);
-    if (!verdict->allowed)
+/* Sets what eviction goes by: how much of the limit is used, how often it denied lately. */
+INLINE void mark(struct decision *d, bool one) {
+    for (uint32_t i = 0; i < items(d, one); i++) {
+        const struct weir_item *item = &d->item[i];
+        struct slot *slot = &d->slot[item->slot];
+        struct weir_state *state = &slot->state;
+        state->strategy = (uint8_t)item->limit->strategy;
+        state->share = share(item->verdict);
+        if (item->verdict->allowed)
+            continue;
         state->heat = state->heat < UINT8_MAX - HEAT ? (uint8_t)(state->heat + HEAT) : UINT8_MAX;
-}
-
-static void mark_all(struct decision *d) {
-    for (uint32_t i = 0; i < d->n; i++) {
-        struct slot *slot = &d->slot[d->slot_of[i]];
-        mark(&slot->state, &d->checks[i], &d->verdicts[i]);
-        if (!d->verdicts[i].allowed && slot->cell != WEIR_CELL_NONE)
-            d->table->cell[slot->cell].state.heat = slot->state.heat;
+        if (slot->cell != WEIR_CELL_NONE)
+            d->table->cell[slot->cell].state.heat = state->heat;
     }
 }
 
 /*
  * Of limits of which one denied, only those that denied count anything, unless each is its own decision. Nor
- * does a look that let it pass.
+ * does an item that was not charged and let the request pass. Shadows count denials alone.
  */
-static void count_all(const struct decision *d) {
+INLINE void count(struct decision *d, bool one) {
     struct weir_table *table = d->table;
-    bool all = !d->denied || (d->mode == WEIR_EACH && !d->vetoed);
-    int64_t now_ns = d->now_ns;
-    for (uint32_t i = 0, n = d->n; i < n; i++) {
-        const struct slot *slot = &d->slot[d->slot_of[i]];
-        if (!d->verdicts[i].allowed || (all && !looks(&d->checks[i])))
-            weir_board_count(table, &d->checks[i], &d->verdicts[i], slot->fingerprint,
-                             weir_cell_stripe(table, slot->fingerprint), slot->cell,
-                             slot->state.heavy, now_ns);
+    bool shadows = d->mode == WEIR_EACH || !d->denied;
+    for (uint32_t i = 0; i < items(d, one); i++) {
+        const struct weir_item *item = &d->item[i];
+        if (item->label == 0)
+            continue;
+        const struct slot *slot = &d->slot[item->slot];
+        bool allowed = item->verdict->allowed;
+        uint32_t stripe = weir_cell_stripe(table, slot->fingerprint);
+        if (item->role == WEIR_ROLE_SHADOW) {
+            if (!allowed && shadows)
+                table->board->stripe[stripe].count[item->label - 1][WEIR_COUNT_SHADOW]++;
+        } else if (!allowed || (d->kept && item->role == WEIR_ROLE_CHARGED)) {
+            const struct weir_heavy_hit hit = {.client = item->client,
+                                               .client_len = item->client_len,
+                                               .label = (uint32_t)item->label,
+                                               .fingerprint = slot->fingerprint,
+                                               .stripe = stripe,
+                                               .cell = slot->cell,
+                                               .allowed = allowed,
+                                               .now_ns = d->now_ns};
+            weir_board_count(table, &hit, item->verdict, slot->state.heavy);
+        }
     }
 }
 
-static int attempt(struct decision *d) {
+INLINE int attempt(struct decision *d, bool one) {
     weir_transaction_begin(&d->txn, d->table);
-    int rc = take_locks(d);
+    int rc = take_locks(d, one);
     if (rc == 0) {
-        read_states(d);
-        rc = evaluate(d);
+        read_states(d, one);
+        rc = evaluate(d, one);
     }
     if (rc == 0 && d->mode != WEIR_TEST) {
-        mark_all(d);
-        rc = write_back(d);
+        mark(d, one);
+        rc = write_back(d, one);
         if (rc == 0)
             weir_transaction_commit(&d->txn);
         if (rc == 0 && d->mode != WEIR_REFUND)
-            count_all(d);
+            count(d, one);
     }
     weir_transaction_end(&d->txn);
     return rc;
 }
 
-/*
- * One check, the most common decision: the same steps in one go, without slots. Returns as attempt().
- */
-static int attempt_one(struct weir_table *table, const struct weir_check *check,
-                       const uint64_t fingerprint[2], int64_t now_ns, enum weir_mode mode,
-                       struct weir_verdict *verdict) {
-    struct weir_transaction txn;
-    uint32_t stripe = weir_cell_stripe(table, fingerprint);
-    int rc = weir_lock_take(table, stripe);
-    if (rc < 0)
-        return rc;
-    weir_transaction_begin(&txn, table);
-    txn.lock[txn.locks++] = (uint16_t)stripe;
-    uint32_t cell = weir_cell_find(table, fingerprint);
-    bool fresh = cell == WEIR_CELL_NONE;
-    struct weir_state *was = fresh ? NULL : &table->cell[cell].state;
-    struct weir_state state = fresh ? never_seen : *was;
-    rc = step(check, check->cost, now_ns, mode, &txn.lines, &state, verdict);
-    if (rc < 0 || mode == WEIR_TEST)
-        goto out;
-    mark(&state, check, verdict);
-    if (!verdict->allowed && !fresh)
-        was->heat = state.heat;
-    bool empty = state.expires_ns == 0;
-    if (fresh) {
-        if (empty)
-            goto count;
-        weir_cell_make_room(&txn, fingerprint, now_ns);
-        rc = weir_cell_place(&txn, fingerprint, now_ns, &cell);
-        if (rc < 0)
-            goto out;
-    } else if (!empty && !txn.lines.changed && weir_commit_word(was, &state)) {
-        goto count;
-    }
-    txn.change[txn.changes++] = (struct weir_change){.cell = cell,
-                                                     .same_key = !fresh,
-                                                     .fingerprint = fingerprint,
-                                                     .state = empty ? NULL : &state};
-    weir_transaction_commit(&txn);
-count:
-    if (mode != WEIR_REFUND && (!looks(check) || !verdict->allowed))
-        weir_board_count(table, check, verdict, fingerprint, stripe, cell, state.heavy, now_ns);
-out:
-    weir_transaction_end(&txn);
-    return rc;
+static int attempt_one(struct decision *d) {
+    find_slots(d, true);
+    return attempt(d, true);
+}
+
+static __attribute__((noinline)) int attempt_many(struct decision *d) {
+    find_slots(d, false);
+    return attempt(d, false);
 }
 
 /*
  * The pool is empty: lines that a decision gives back are free only once it is committed. So what has
  * expired in its own logs is dropped first, by hits of cost 0.
  */
-static void shed(struct weir_table *table, const struct weir_check *check,
-                 const uint64_t fingerprint[2], int64_t now_ns) {
-    struct weir_check nothing = *check;
-    struct weir_verdict verdict;
-    nothing.cost = 0;
-    nothing.label = 0;
-    nothing.flags = 0;
-    (void)attempt_one(table, &nothing, fingerprint, now_ns, WEIR_HIT, &verdict);
-}
-
-static int decide_one(struct weir_table *table, const struct weir_check *check, int64_t now_ns,
-                      enum weir_mode mode, struct weir_verdict *verdict) {
-    uint64_t fingerprint[2];
-    const uint64_t *keep = fingerprint;
-    weir_fingerprint(table, check->key, check->key_len, check->limit, fingerprint);
-    int rc = attempt_one(table, check, fingerprint, now_ns, mode, verdict);
-    for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
-        if (i == 0)
-            shed(table, check, fingerprint, now_ns);
-        rc = i == 0 ? 0 : weir_table_reclaim(table, now_ns, &keep, 1);
-        if (rc == 0)
-            rc = attempt_one(table, check, fingerprint, now_ns, mode, verdict);
+static void shed(const struct decision *d) {
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct decision alone;
+        struct weir_verdict verdict;
+        struct weir_item item = d->item[i];
+        item.cost = 0;
+        item.label = 0;
+        item.role = WEIR_ROLE_CHARGED;
+        item.verdict = &verdict;
+        alone.table = d->table;
+        alone.item = &item;
+        alone.n = alone.enforced = 1;
+        alone.now_ns = d->now_ns;
+        alone.mode = WEIR_HIT;
+        alone.refused = false;
+        (void)attempt_many(&alone);
     }
-    return rc;
 }
 
-static int decide_many(struct weir_table *table, const struct weir_check *checks, uint32_t n,
-                       int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts) {
-    struct decision d;
-    d.table = table;
-    d.checks = checks;
-    d.n = n;
-    d.now_ns = now_ns;
-    d.mode = mode;
-    d.verdicts = verdicts;
-    name_slots(&d);
-    int rc = attempt(&d);
+/* A shadow that cannot be decided does not keep the others from it: its verdict is that nothing is used. */
+static int without_shadows(struct decision *d) {
+    for (uint32_t i = d->enforced; i < d->n; i++) {
+        const struct weir_limit *limit = d->item[i].limit;
+        int64_t size =
+            limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
+        *d->item[i].verdict = (struct weir_verdict){
+            .allowed = 1, .limit = size, .remaining = size, .reset_at_ns = d->now_ns};
+    }
+    d->n = d->enforced;
+    return attempt_many(d);
+}
+
+static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
     const uint64_t *keep[WEIR_CHECKS_MAX];
     for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
-        for (uint32_t j = 0; j < n && i == 0; j++) {
-            keep[d.slot_of[j]] = d.slot[d.slot_of[j]].fingerprint;
-            shed(table, &checks[j], keep[d.slot_of[j]], now_ns);
-        }
-        rc = i == 0 ? 0 : weir_table_reclaim(table, now_ns, keep, d.slots);
+        if (i == 0)
+            shed(d);
+        for (uint32_t j = 0; j < d->slots; j++)
+            keep[j] = d->slot[j].fingerprint;
+        rc = i == 0 ? 0 : weir_table_reclaim(d->table, d->now_ns, keep, d->slots);
         if (rc == 0)
-            rc = attempt(&d);
+            rc = attempt_many(d);
     }
-    return rc;
+    return (rc == WEIR_EFULL || rc == WEIR_ETOOMANY) && d->enforced && d->enforced < d->n
+               ? without_shadows(d)
+               : rc;
 }
 
-/* Which verdict to tell the client: see struct weir_decision. */
-void weir_decide_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
-                        uint32_t n, struct weir_decision *decision) {
-    int32_t deciding = 0;
-    for (uint32_t i = 1; i < n; i++) {
-        const struct weir_verdict *a = &verdicts[i], *b = &verdicts[deciding];
-        if (a->allowed != b->allowed ? !a->allowed
-            : a->allowed ? checks[i].limit->period_ns < checks[deciding].limit->period_ns
-                         : a->retry_after_ns > b->retry_after_ns)
-            deciding = (int32_t)i;
-    }
-    *decision = (struct weir_decision){.allowed = verdicts[deciding].allowed, .deciding = deciding};
-}
-
-/* Inline in weir_decide(), whose seven arguments would be copied for another call. */
-static inline __attribute__((always_inline)) int
-by_limits(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
-          enum weir_mode mode, struct weir_verdict *verdicts, struct weir_decision *decision) {
-    int rc = n == 1 ? decide_one(table, checks, now_ns, mode, verdicts)
-                    : decide_many(table, checks, (uint32_t)n, now_ns, mode, verdicts);
-    if (rc == 0 && decision) {
-        *decision = (struct weir_decision){.allowed = verdicts[0].allowed, .deciding = 0};
-        if (n > 1)
-            weir_decide_choose(checks, verdicts, (uint32_t)n, decision);
-    }
-    return rc;
-}
-
-int weir_decide_by_limits(struct weir_table *table, const struct weir_check *checks, size_t n,
-                          int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
-                          struct weir_decision *decision) {
-    return by_limits(table, checks, n, now_ns, mode, verdicts, decision);
-}
-
-static inline __attribute__((always_inline)) int
-checked(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
-        enum weir_mode mode, struct weir_verdict *verdicts, struct weir_decision *decision) {
-    int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
-    if (rc < 0)
-        return rc;
-    if (weir_rules_any(table, now_ns) && mode != WEIR_REFUND)
-        return weir_decide_ruled(table, checks, n, now_ns, mode, verdicts, decision);
-    return by_limits(table, checks, n, now_ns, mode, verdicts, decision);
-}
-
-int weir_decide_checked(struct weir_table *table, const struct weir_check *checks, size_t n,
-                        int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
-                        struct weir_decision *decision) {
-    return checked(table, checks, n, now_ns, mode, verdicts, decision);
-}
-
-int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
-                enum weir_mode mode, struct weir_verdict *verdicts,
-                struct weir_decision *decision) {
-    int rc = weir_checks_validate(table, checks, n);
-    if (rc == 0 &&
-        (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND))
-        rc = WEIR_EINVAL;
-    return rc < 0 ? rc : checked(table, checks, n, now_ns, mode, verdicts, decision);
+int weir_decide_by_limits(struct weir_table *table, struct weir_item *item, uint32_t n,
+                          uint32_t enforced, bool refused, int64_t now_ns, enum weir_mode mode) {
+    struct decision d;
+    d.table = table;
+    d.item = item;
+    d.n = n;
+    d.enforced = enforced;
+    d.now_ns = now_ns;
+    d.mode = mode;
+    d.refused = refused;
+    int rc = n == 1 ? attempt_one(&d) : attempt_many(&d);
+    return __builtin_expect(rc < 0, 0) ? try_again(&d, rc) : rc;
 }
 
 int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {
-    int rc = weir_checks_validate(table, checks, n);
+    int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
     if (rc == 0 && table->home == WEIR_HOME_MEMORY)
         rc = weir_after_fork(table);
     for (size_t i = 0; i < n && rc == 0; i++) {

@@ -1,86 +1,281 @@
 /*
- * A decision for which there are rules: weir_decide() comes here if there may be one that holds.
+ * Decisions: what weir_decide() and weir_decide_prepared() have in common.
  *
- * A blocked client has the whole decision denied. Checks of clients that are let through are left out, and
- * the limits decide about the rest, if there is a rest: usually all checks are about one client.
+ * Both make items (by_limits.h), which one evaluator decides. Rules about clients come first, if there may be
+ * one that holds: a blocked client has the whole decision denied; items of clients that are let through are left
+ * out, and the limits decide about the rest. Usually all items are about one client.
  */
 #include <string.h>
 
-#include "stats/stats_layout.h"
-#include "decide.h"
+#include "by_limits.h"
+#include "checks.h"
+#include "prepared.h"
 #include "rules/rules.h"
+#include "stats/stats_layout.h"
 
-/* All checks told the same: a block, until the last of them ends; or each let through. */
-static void tell_all(const struct weir_check *checks, size_t n, int64_t now_ns, int kind,
-                     const struct weir_ruling *rulings, struct weir_verdict *verdicts,
-                     struct weir_decision *decision) {
-    struct weir_ruling ruling = {.kind = kind};
-    for (size_t i = 0; i < n; i++)
-        if (rulings[i].kind == kind && rulings[i].until_ns > ruling.until_ns)
-            ruling.until_ns = rulings[i].until_ns;
-    for (size_t i = 0; i < n; i++)
-        weir_rules_verdict(&checks[i], now_ns, &ruling, &verdicts[i]);
-    if (!decision)
-        return;
-    weir_decide_choose(checks, verdicts, (uint32_t)n, decision);
-    decision->rule = kind;
+/* A decision before and after it is made. Items that enforce come before the shadows. */
+struct question {
+    struct weir_table *table;
+    int64_t now_ns;
+    enum weir_mode mode;
+    uint32_t n, enforced;
+    struct weir_item item[WEIR_CHECKS_MAX];
+};
+
+static void choose(const struct question *q, int rule, struct weir_decision *decision) {
+    uint32_t deciding = 0, n = q->enforced ? q->enforced : q->n;
+    for (uint32_t i = 1; i < n; i++)
+        if (weir_outranks(q->item[i].limit, q->item[i].verdict, q->item[deciding].limit,
+                          q->item[deciding].verdict))
+            deciding = i;
+    *decision =
+        (struct weir_decision){.allowed = q->enforced ? q->item[deciding].verdict->allowed : 1,
+                               .deciding = q->item[deciding].index,
+                               .rule = rule};
 }
 
-/* The limits decide about the checks that no rule lets through. */
-static int decide_rest(struct weir_table *table, const struct weir_check *checks, size_t n,
-                       int64_t now_ns, enum weir_mode mode, const struct weir_ruling *rulings,
-                       struct weir_verdict *verdicts, struct weir_decision *decision) {
-    struct weir_check rest[WEIR_CHECKS_MAX];
-    struct weir_verdict said[WEIR_CHECKS_MAX];
-    size_t left = 0;
-    for (size_t i = 0; i < n; i++)
-        if (rulings[i].kind == WEIR_RULE_NONE)
-            rest[left++] = checks[i];
-    int rc = weir_decide_by_limits(table, rest, left, now_ns, mode, said, NULL);
-    if (rc < 0)
-        return rc;
-    left = 0;
-    for (size_t i = 0; i < n; i++)
-        if (rulings[i].kind == WEIR_RULE_NONE)
-            verdicts[i] = said[left++];
+/* ------------------------------------------------------------------------------------------ rules */
+
+struct rulings {
+    struct weir_ruling of[WEIR_CHECKS_MAX];
+    int kind; /* of the whole decision */
+};
+
+static bool same_client(const struct weir_item *a, const struct weir_item *b) {
+    return a->client_len == b->client_len &&
+           (a->client == b->client || memcmp(a->client, b->client, a->client_len) == 0);
+}
+
+/* The rule of each item's client, and which decides all that enforces: a block, or one of them each. */
+static void find_rulings(const struct question *q, struct rulings *rulings) {
+    uint32_t allowed = 0;
+    bool blocked = false;
+    for (uint32_t i = 0; i < q->n; i++) {
+        const struct weir_item *item = &q->item[i];
+        if (item->client_len == 0)
+            rulings->of[i] = (struct weir_ruling){.kind = WEIR_RULE_NONE};
+        else if (i > 0 && q->item[i - 1].client_len > 0 && same_client(item, item - 1))
+            rulings->of[i] = rulings->of[i - 1];
         else
-            weir_rules_verdict(&checks[i], now_ns, &rulings[i], &verdicts[i]);
-    if (decision)
-        weir_decide_choose(checks, verdicts, (uint32_t)n, decision);
-    return 0;
+            rulings->of[i] = weir_rules_ruling(q->table, item->client, item->client_len, q->now_ns);
+        if (i >= q->enforced)
+            continue;
+        blocked |= rulings->of[i].kind == WEIR_RULE_BLOCK;
+        allowed += rulings->of[i].kind == WEIR_RULE_ALLOW;
+    }
+    rulings->kind = blocked                                 ? WEIR_RULE_BLOCK
+                    : q->enforced && allowed == q->enforced ? WEIR_RULE_ALLOW
+                                                            : WEIR_RULE_NONE;
 }
 
-int weir_decide_ruled(struct weir_table *table, const struct weir_check *checks, size_t n,
-                      int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdicts,
-                      struct weir_decision *decision) {
-    struct weir_ruling rulings[WEIR_CHECKS_MAX];
-    size_t allowed;
-    int kind = weir_rules_rule(table, checks, n, now_ns, rulings, &allowed);
-    if (kind == WEIR_RULE_NONE)
-        return allowed == 0
-                   ? weir_decide_by_limits(table, checks, n, now_ns, mode, verdicts, decision)
-                   : decide_rest(table, checks, n, now_ns, mode, rulings, verdicts, decision);
-    tell_all(checks, n, now_ns, kind, rulings, verdicts, decision);
-    if (mode != WEIR_TEST)
-        (void)weir_board_note(table, checks, n, now_ns, verdicts, 0); /* decided, counted or not */
+/* All that enforces is told the same: a block, until the last of them ends; or each let through. */
+static void tell_all(const struct question *q, const struct rulings *rulings) {
+    struct weir_ruling ruling = {.kind = rulings->kind};
+    for (uint32_t i = 0; i < q->enforced; i++)
+        if (rulings->of[i].kind == ruling.kind && rulings->of[i].until_ns > ruling.until_ns)
+            ruling.until_ns = rulings->of[i].until_ns;
+    for (uint32_t i = 0; i < q->enforced; i++)
+        weir_rules_verdict(q->item[i].limit, q->now_ns, &ruling, q->item[i].verdict);
+}
+
+/* The limits decide about items that no rule decides. `told`: those that enforce are. */
+static int decide_rest(struct question *q, const struct rulings *rulings, bool told) {
+    struct weir_item rest[WEIR_CHECKS_MAX];
+    uint32_t n = 0, enforced = 0;
+    for (uint32_t i = 0; i < q->n; i++) {
+        if (told && i < q->enforced)
+            continue;
+        if (rulings->of[i].kind != WEIR_RULE_NONE) {
+            weir_rules_verdict(q->item[i].limit, q->now_ns, &rulings->of[i], q->item[i].verdict);
+            continue;
+        }
+        rest[n++] = q->item[i];
+        enforced += i < q->enforced;
+    }
+    return n == 0 ? 0
+                  : weir_decide_by_limits(q->table, rest, n, enforced,
+                                          told && rulings->kind == WEIR_RULE_BLOCK, q->now_ns,
+                                          q->mode);
+}
+
+static int count_told(const struct question *q) {
+    int rc = 0;
+    for (uint32_t i = 0; i < q->enforced && rc == 0; i++) {
+        const struct weir_item *item = &q->item[i];
+        if (item->label == 0 || (item->verdict->allowed && item->role != WEIR_ROLE_CHARGED))
+            continue;
+        struct weir_heavy_hit hit = {.client = item->client,
+                                     .client_len = item->client_len,
+                                     .label = (uint32_t)item->label,
+                                     .fingerprint = item->fingerprint,
+                                     .stripe = weir_cell_stripe(q->table, item->fingerprint),
+                                     .allowed = item->verdict->allowed,
+                                     .now_ns = q->now_ns};
+        rc = weir_board_note_one(q->table, &hit, item->verdict);
+    }
+    return rc;
+}
+
+static __attribute__((noinline)) int decide_ruled(struct question *q, int *kind) {
+    struct rulings rulings;
+    find_rulings(q, &rulings);
+    *kind = rulings.kind;
+    if (rulings.kind != WEIR_RULE_NONE)
+        tell_all(q, &rulings);
+    int rc = decide_rest(q, &rulings, rulings.kind != WEIR_RULE_NONE);
+    if (rulings.kind == WEIR_RULE_NONE)
+        return rc;
+    if (q->mode != WEIR_TEST)
+        (void)count_told(q); /* decided, counted or not */
     return 0;
 }
 
 int weir_rules_judge(struct weir_table *table, const struct weir_check *checks, size_t n,
                      int64_t now_ns, struct weir_verdict *verdicts,
                      struct weir_decision *decision) {
-    struct weir_ruling rulings[WEIR_CHECKS_MAX];
-    size_t allowed;
-    int rc = weir_checks_validate(table, checks, n);
+    struct question q = {.table = table, .now_ns = now_ns, .enforced = (uint32_t)n};
+    struct rulings rulings;
+    int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
     if (rc < 0)
         return rc;
     if (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX)
         return WEIR_EINVAL;
     if (!weir_rules_any(table, now_ns))
         return 0;
-    int kind = weir_rules_rule(table, checks, n, now_ns, rulings, &allowed);
-    if (kind == WEIR_RULE_NONE)
+    for (q.n = 0; q.n < n; q.n++)
+        q.item[q.n] = (struct weir_item){.limit = checks[q.n].limit,
+                                         .verdict = &verdicts[q.n],
+                                         .client = checks[q.n].client,
+                                         .client_len = checks[q.n].client_len,
+                                         .index = (uint8_t)q.n};
+    find_rulings(&q, &rulings);
+    if (rulings.kind == WEIR_RULE_NONE)
         return 0;
-    tell_all(checks, n, now_ns, kind, rulings, verdicts, decision);
+    tell_all(&q, &rulings);
+    if (decision)
+        choose(&q, rulings.kind, decision);
     return 1;
+}
+
+/* -------------------------------------------------------------------------------------- decisions */
+
+static inline __attribute__((always_inline)) int decide(struct question *q,
+                                                        struct weir_decision *decision) {
+    int rc, rule = WEIR_RULE_NONE;
+    if (__builtin_expect(weir_rules_any(q->table, q->now_ns) && q->mode != WEIR_REFUND, 0))
+        rc = decide_ruled(q, &rule);
+    else
+        rc = weir_decide_by_limits(q->table, q->item, q->n, q->enforced, false, q->now_ns, q->mode);
+    if (rc == 0 && decision)
+        choose(q, rule, decision);
+    return rc;
+}
+
+static inline int begin(struct weir_table *table) {
+    return table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+}
+
+int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
+                enum weir_mode mode, struct weir_verdict *verdicts,
+                struct weir_decision *decision) {
+    int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
+    if (rc == 0 &&
+        (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND))
+        rc = WEIR_EINVAL;
+    if (rc == 0)
+        rc = begin(table);
+    if (rc < 0)
+        return rc;
+    struct question q;
+    q.table = table;
+    q.now_ns = now_ns;
+    q.mode = mode;
+    q.n = q.enforced = (uint32_t)n;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct weir_check *check = &checks[i];
+        struct weir_item *item = &q.item[i];
+        item->limit = check->limit;
+        item->cost = check->cost;
+        item->verdict = &verdicts[i];
+        item->client = check->client;
+        item->client_len = check->client_len;
+        item->label = check->label;
+        item->role = check->flags & WEIR_CHECK_LOOK ? WEIR_ROLE_DEFERRED : WEIR_ROLE_CHARGED;
+        item->index = (uint8_t)i;
+        weir_fingerprint(table, check->key, check->key_len, check->limit, item->fingerprint);
+    }
+    return decide(&q, decision);
+}
+
+/* --------------------------------------------------------------------------------- prepared checks */
+
+static inline __attribute__((always_inline)) int ask(struct question *q,
+                                                     const struct weir_prepared *prepared,
+                                                     const struct weir_request *request, uint32_t i,
+                                                     bool settle, struct weir_verdict *verdicts) {
+    const struct weir_prepared_part *part = &prepared->part[i];
+    struct weir_item *item = &q->item[q->n++];
+    struct weir_asked asked;
+    if (!weir_prepared_ask(prepared, request, i, &asked))
+        return WEIR_EINVAL;
+    item->limit = &part->limit;
+    item->cost = asked.cost;
+    item->verdict = &verdicts[i];
+    item->client = asked.client.bytes;
+    item->client_len = asked.client.len;
+    item->label = part->label;
+    item->role = settle && part->role != WEIR_ROLE_SHADOW ? WEIR_ROLE_CHARGED : (uint8_t)part->role;
+    item->index = (uint8_t)i;
+    const struct weir_key_parts key = {.owner = asked.replaced ? 0 : part->owner,
+                                       .before = {part->before, part->before_len},
+                                       .client = asked.client,
+                                       .after = asked.after,
+                                       .len = asked.key_len};
+    return weir_fingerprint_parts(q->table, &key, &part->limit, item->fingerprint);
+}
+
+static inline __attribute__((always_inline)) int
+decide_parts(struct weir_table *table, const struct weir_prepared *prepared,
+             const struct weir_request *request, uint32_t mask, bool settle,
+             struct weir_verdict *verdicts, struct weir_decision *decision) {
+    struct question q;
+    int rc = begin(table);
+    q.table = table;
+    q.now_ns = request->now_ns;
+    q.mode = (enum weir_mode)request->mode;
+    q.n = 0;
+    for (uint32_t rest = mask & ~prepared->shadow; rest && rc == 0; rest &= rest - 1)
+        rc = ask(&q, prepared, request, (uint32_t)__builtin_ctz(rest), settle, verdicts);
+    q.enforced = q.n;
+    for (uint32_t rest = mask & prepared->shadow; rest && rc == 0; rest &= rest - 1)
+        rc = ask(&q, prepared, request, (uint32_t)__builtin_ctz(rest), settle, verdicts);
+    return rc < 0 ? rc : decide(&q, decision);
+}
+
+static inline bool is_request(const struct weir_table *table, const struct weir_prepared *prepared,
+                              const struct weir_request *request,
+                              const struct weir_verdict *verdicts) {
+    return table && prepared && request && verdicts && request->now_ns >= 0 &&
+           request->now_ns <= WEIR_NOW_MAX && (uint32_t)request->mode <= WEIR_REFUND &&
+           (request->parts & ~prepared->all) == 0;
+}
+
+int weir_decide_prepared(struct weir_table *table, const struct weir_prepared *prepared,
+                         const struct weir_request *request, struct weir_verdict *verdicts,
+                         struct weir_decision *decision) {
+    if (!is_request(table, prepared, request, verdicts))
+        return WEIR_EINVAL;
+    return decide_parts(table, prepared, request, request->parts ? request->parts : prepared->all,
+                        false, verdicts, decision);
+}
+
+int weir_settle_prepared(struct weir_table *table, const struct weir_prepared *prepared,
+                         const struct weir_request *request, struct weir_verdict *verdicts,
+                         struct weir_decision *decision) {
+    if (!is_request(table, prepared, request, verdicts))
+        return WEIR_EINVAL;
+    uint32_t mask = request->parts ? request->parts : prepared->deferred;
+    if (mask == 0 || (request->mode != WEIR_EACH && request->mode != WEIR_REFUND))
+        return WEIR_EINVAL;
+    return decide_parts(table, prepared, request, mask, true, verdicts, decision);
 }

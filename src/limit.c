@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "calendar.h"
+#include "checks.h"
 #include "error.h"
 #include "weir/weir.h"
 
@@ -39,6 +40,10 @@ enum { UNITS = sizeof units / sizeof units[0] };
 
 static bool is_unit(int unit) {
     return unit >= 0 && unit < UNITS;
+}
+
+const char *weir_limit_unit_name(int unit) {
+    return is_unit(unit) ? units[unit].name : NULL;
 }
 
 static int64_t multiples_max(int unit) {

@@ -7,15 +7,12 @@
  */
 #include "prepared.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
 #include "weir/board.h"
-
-static bool has_bytes(const struct weir_bytes *bytes) {
-    return bytes->len <= WEIR_KEY_MAX && (bytes->bytes || bytes->len == 0);
-}
 
 static int part_error(struct weir_error *error, size_t i, const char *what) {
     return weir_fail(error, WEIR_EINVAL, 0, "part %zu: %s", i, what);
@@ -27,9 +24,9 @@ static int check_part(const struct weir_part *part, size_t i, struct weir_error 
         return part_error(error, i, "limit is NULL");
     if (weir_limit_validate(part->limit, &why) < 0)
         return weir_fail(error, WEIR_EINVAL, 0, "part %zu: limit: %.200s", i, why.message);
-    if (!has_bytes(&part->before))
+    if (!weir_bytes_sound(&part->before))
         return part_error(error, i, "before is NULL or longer than WEIR_KEY_MAX");
-    if (!has_bytes(&part->after) || part->before.len + part->after.len > WEIR_KEY_MAX)
+    if (!weir_bytes_sound(&part->after) || part->before.len + part->after.len > WEIR_KEY_MAX)
         return part_error(error, i, "after is NULL, or before and after exceed WEIR_KEY_MAX");
     if (part->cost < 0)
         return part_error(error, i, "cost is negative");
@@ -54,6 +51,8 @@ static struct weir_prepared *join(const struct weir_part *parts, size_t n, size_
         return NULL;
     *prepared = (struct weir_prepared){.count = (uint32_t)n, .all = UINT32_MAX >> (32 - n)};
     char *text = (char *)prepared + head;
+    static _Atomic uint64_t owners = 1;
+    uint64_t owner = atomic_fetch_add_explicit(&owners, n, memory_order_relaxed);
     for (size_t i = 0; i < n; i++) {
         struct weir_prepared_part *part = &prepared->part[i];
         *part = (struct weir_prepared_part){
@@ -61,6 +60,7 @@ static struct weir_prepared *join(const struct weir_part *parts, size_t n, size_
             .before = text,
             .before_len = (uint32_t)parts[i].before.len,
             .after_len = (uint32_t)parts[i].after.len,
+            .owner = owner + i,
             .cost = parts[i].cost,
             .label = parts[i].label,
             .role = parts[i].role,
@@ -99,20 +99,6 @@ void weir_prepared_free(struct weir_prepared *prepared) {
 
 size_t weir_prepared_count(const struct weir_prepared *prepared) {
     return prepared ? prepared->count : 0;
-}
-
-bool weir_prepared_ask(const struct weir_prepared *prepared, const struct weir_request *request,
-                       uint32_t i, struct weir_asked *asked) {
-    const struct weir_prepared_part *part = &prepared->part[i];
-    asked->client = request->clients ? request->clients[i] : request->client;
-    asked->after = (struct weir_bytes){part->after, part->after_len};
-    if (request->after && request->after[i].bytes)
-        asked->after = request->after[i];
-    asked->cost = request->costs ? request->costs[i] : part->cost;
-    if (!has_bytes(&asked->client) || !has_bytes(&asked->after) || asked->cost < 0)
-        return false;
-    asked->key_len = part->before_len + asked->client.len + asked->after.len;
-    return asked->key_len <= WEIR_KEY_MAX;
 }
 
 void weir_prepared_key(const struct weir_prepared *prepared, uint32_t i,

@@ -11,6 +11,8 @@ struct weir_prepared_part {
     struct weir_limit limit;
     const char *before, *after; /* in the text behind the parts */
     uint32_t before_len, after_len;
+    uint64_t
+        owner; /* in the hash cache of tables: a number that no other part of the process has */
     int64_t cost;
     int32_t label;
     int32_t role; /* enum weir_role */
@@ -29,11 +31,27 @@ struct weir_asked {
     struct weir_bytes client, after;
     int64_t cost;
     size_t key_len;
+    bool replaced; /* `after` is the request's */
 };
 
+static inline bool weir_bytes_sound(const struct weir_bytes *bytes) {
+    return bytes->len <= WEIR_KEY_MAX && (bytes->bytes || bytes->len == 0);
+}
+
 /* Reads what a request says about part `i`; false if a member is out of its range. */
-bool weir_prepared_ask(const struct weir_prepared *prepared, const struct weir_request *request,
-                       uint32_t i, struct weir_asked *asked);
+static inline bool weir_prepared_ask(const struct weir_prepared *prepared,
+                                     const struct weir_request *request, uint32_t i,
+                                     struct weir_asked *asked) {
+    const struct weir_prepared_part *part = &prepared->part[i];
+    asked->client = request->clients ? request->clients[i] : request->client;
+    asked->replaced = request->after && request->after[i].bytes;
+    asked->after =
+        asked->replaced ? request->after[i] : (struct weir_bytes){part->after, part->after_len};
+    asked->cost = request->costs ? request->costs[i] : part->cost;
+    asked->key_len = part->before_len + asked->client.len + asked->after.len;
+    return weir_bytes_sound(&asked->client) && weir_bytes_sound(&asked->after) &&
+           asked->cost >= 0 && asked->key_len <= WEIR_KEY_MAX;
+}
 
 /* Writes the key of part `i`, asked->key_len bytes. */
 void weir_prepared_key(const struct weir_prepared *prepared, uint32_t i,

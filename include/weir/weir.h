@@ -250,7 +250,7 @@ enum weir_mode {
 };
 
 enum weir_check_flags {
-    WEIR_CHECK_LOOK = 1, /* not charged in any mode, as by WEIR_TEST; but if it denies, nothing is charged */
+    WEIR_CHECK_LOOK = 1, /* not charged in any mode; if it denies, WEIR_HIT charges nothing */
 };
 
 /* One limit to ask: who (`key`), which limit, how much. Borrowed for the call only. */
@@ -368,7 +368,7 @@ struct weir_prepared;
 /*
  * Prepares `n` parts (1 to WEIR_CHECKS_MAX). `*prepared` is owned by the caller, who passes it to
  * weir_prepared_free(). It is immutable: any number of threads may use it, and it depends on no table but
- * by its labels.
+ * by its labels. Zones of limits stay borrowed until it is freed.
  * Errors: WEIR_EINVAL (the message names the part and the member), WEIR_ETOOMANY, WEIR_ENOMEM.
  */
 WEIR_API int weir_prepare(const struct weir_part *parts, size_t n, struct weir_prepared **prepared,
@@ -415,20 +415,6 @@ WEIR_API int weir_prepared_checks(const struct weir_prepared *prepared,
                                   const struct weir_request *request, int shadow, char *buffer,
                                   size_t size, struct weir_check *checks, uint8_t *part,
                                   size_t *need);
-
-/* ------------------------------------------------------------------------------------------- keys */
-
-#define WEIR_IDENTIFIER_MAX 768 /* bytes that weir_identifier() writes at most */
-
-/*
- * Writes a part of a key as weir.flask does: "/" and "%" become "%2F" and "%25", bytes that are no UTF-8 are
- * escaped above 127, and a part of more than 256 bytes ends in "%#" and a hash of all of it. The key of a Flask
- * limit is "LIMITER/", the prefix and "/" if there is one, the client, "/", and the scope (the endpoint's name).
- *
- * bytes: `len` of them. buffer: room for WEIR_IDENTIFIER_MAX; no NUL is written. Returns the number of bytes
- * written.
- */
-WEIR_API size_t weir_identifier(const void *bytes, size_t len, char *buffer);
 
 /* ----------------------------------------------------------------------------------------- tables */
 

@@ -13,9 +13,6 @@
 /* Everything a name has beside prefix and key. */
 #define WEIR_NAME_REST 192
 
-/* 0, WEIR_EINVAL or WEIR_ETOOMANY: whether a decision can be made of these. */
-int weir_remote_validate(const struct weir_check *checks, size_t n);
-
 /*
  * Writes the name of a check's counter, `prefix:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute`, into `name`, which
  * has room for prefix, key and WEIR_NAME_REST; not NUL-terminated. Returns its length.
@@ -30,9 +27,5 @@ size_t weir_remote_name(const struct weir_check *check, const char *prefix, size
 
 /* Whether two checks have the same name. */
 bool weir_remote_same(const struct weir_check *a, const struct weir_check *b);
-
-/* Which verdict decides: see struct weir_decision. */
-void weir_remote_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
-                        size_t n, struct weir_decision *decision);
 
 #endif

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "decide.lua.h"
+#include "checks.h"
 #include "remote/names.h"
 #include "remote/resp.h"
 #include "strategy/numbers.h"
@@ -122,7 +123,7 @@ static void find_slots(const struct weir_redis_request *request, struct slots *s
 }
 
 static int validate(const struct weir_redis_request *request) {
-    int rc = weir_remote_validate(request->checks, request->n);
+    int rc = weir_checks_validate(request->checks, request->n);
     if (rc < 0)
         return rc;
     if (request->prefix_len > WEIR_REDIS_PREFIX_MAX || (uint32_t)request->mode > WEIR_REFUND ||
@@ -330,7 +331,7 @@ static int read_decision(const struct weir_resp_value *value,
                          &verdicts[i]) < 0)
             return WEIR_EFORMAT;
     reply->kind = WEIR_REDIS_DECIDED;
-    weir_remote_choose(request->checks, verdicts, n, &reply->decision);
+    weir_checks_choose(request->checks, verdicts, n, &reply->decision);
     return 1;
 }
 

@@ -214,7 +214,7 @@ struct weir_ruling weir_rules_ruling(struct weir_table *table, const void *clien
     struct weir_address address;
     if (len == 0)
         return ruling;
-    enum weir_family family = weir_client_address(client, len, &address);
+    enum weir_family family = weir_address_parse(client, len, &address);
     if (family == WEIR_FAMILY_NONE)
         address = (struct weir_address){weir_client_hash(table, client, len), 0};
     for (int i = 0; i < TRIES; i++) {
@@ -233,9 +233,8 @@ struct weir_ruling weir_rules_ruling(struct weir_table *table, const void *clien
 
 /* --------------------------------------------------------------------------------------- decisions */
 
-void weir_rules_verdict(const struct weir_check *check, int64_t now_ns,
+void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,
                         const struct weir_ruling *ruling, struct weir_verdict *verdict) {
-    const struct weir_limit *limit = check->limit;
     int64_t amount =
         limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
     bool allowed = ruling->kind == WEIR_RULE_ALLOW;
@@ -248,26 +247,4 @@ void weir_rules_verdict(const struct weir_check *check, int64_t now_ns,
     bool ends = ruling->until_ns != WEIR_NEVER;
     verdict->reset_at_ns = ends ? ruling->until_ns : now_ns + limit->period_ns;
     verdict->retry_after_ns = ends ? ruling->until_ns - now_ns : WEIR_NEVER;
-}
-
-static bool same_client(const struct weir_check *a, const struct weir_check *b) {
-    return a->client_len == b->client_len &&
-           (a->client == b->client || memcmp(a->client, b->client, a->client_len) == 0);
-}
-
-int weir_rules_rule(struct weir_table *table, const struct weir_check *checks, size_t n,
-                    int64_t now_ns, struct weir_ruling rulings[], size_t *allowed) {
-    bool blocked = false;
-    *allowed = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!checks[i].client || checks[i].client_len == 0)
-            rulings[i] = (struct weir_ruling){.kind = WEIR_RULE_NONE};
-        else if (i > 0 && checks[i - 1].client && same_client(&checks[i], &checks[i - 1]))
-            rulings[i] = rulings[i - 1];
-        else
-            rulings[i] = weir_rules_ruling(table, checks[i].client, checks[i].client_len, now_ns);
-        blocked |= rulings[i].kind == WEIR_RULE_BLOCK;
-        *allowed += rulings[i].kind == WEIR_RULE_ALLOW;
-    }
-    return blocked ? WEIR_RULE_BLOCK : *allowed == n ? WEIR_RULE_ALLOW : WEIR_RULE_NONE;
 }

@@ -121,15 +121,8 @@ struct weir_ruling weir_rules_look(const struct weir_table *table, uint64_t vers
                                    const struct weir_address *address, enum weir_family family,
                                    int64_t now_ns);
 
-/*
- * The rulings of a decision's checks. Returns WEIR_RULE_BLOCK if one client is blocked, WEIR_RULE_ALLOW if
- * all checks pass by a rule, else WEIR_RULE_NONE; *allowed is how many pass.
- */
-int weir_rules_rule(struct weir_table *table, const struct weir_check *checks, size_t n,
-                    int64_t now_ns, struct weir_ruling rulings[], size_t *allowed);
-
-/* What a check is told whose client a rule decides. */
-void weir_rules_verdict(const struct weir_check *check, int64_t now_ns,
+/* What a limit says about a client whom a rule decides. */
+void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,
                         const struct weir_ruling *ruling, struct weir_verdict *verdict);
 
 /* -------------------------------------------------------------------------------- rules_build.c */

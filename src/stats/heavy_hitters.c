@@ -17,10 +17,10 @@
  * Invariants: a fingerprint is in its own stripe's list, once; a tag is the low half of its entry's fingerprint.
  * A process killed while it fills in an entry leaves one without fingerprint, which is nobody's.
  */
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "rules/address.h"
 #include "stats/stats_layout.h"
 #include "error.h"
 
@@ -30,13 +30,29 @@
 
 /* -------------------------------------------------------------------------------- names of clients */
 
-/* Writes an address or a network in its usual form; false if the client is neither. */
+/*
+ * Writes an address, or a network as weir.flask has it of an IPv6 client, as people write it; false if the
+ * client is neither. In keys the slash of "2001:db8:1:2::/64" is "%2F".
+ */
 static bool print_address(const char *client, size_t len, char text[WEIR_NAME_OF_CLIENT]) {
-    _Static_assert(WEIR_NAME_OF_CLIENT >= WEIR_RANGE_TEXT, "room for a network");
-    struct weir_range range;
-    if (weir_client_range(client, len, &range) == WEIR_FAMILY_NONE)
+    struct in6_addr address;
+    if (len < 2 || len >= INET6_ADDRSTRLEN + 5 || memchr(client, '\0', len))
         return false;
-    weir_range_print(&range, text, WEIR_NAME_OF_CLIENT);
+    memcpy(text, client, len);
+    text[len] = '\0';
+    size_t end = strcspn(text, "%/"), after = end + (text[end] == '%' ? 3 : 1);
+    bool network = end < len;
+    if (network &&
+        (after >= len || len - after > 3 || strspn(text + after, "0123456789") != len - after ||
+         (text[end] == '%' && memcmp(text + end, "%2F", 3) != 0)))
+        return false;
+    text[end] = '\0';
+    if (inet_pton(strchr(text, ':') ? AF_INET6 : AF_INET, text, &address) != 1)
+        return false;
+    if (network) {
+        text[end] = '/';
+        memmove(text + end + 1, text + after, len - after + 1);
+    }
     return true;
 }
 
@@ -114,7 +130,6 @@ static uint32_t pass_over(struct weir_board_stripe *board) {
 /* Gives the client a place, that of the one with the lowest score if there is no other. */
 static uint32_t enter(struct weir_table *table, struct weir_board_stripe *board,
                       const struct weir_heavy_hit *hit) {
-    const struct weir_check *check = hit->check;
     bool full = board->used >= WEIR_HEAVY_ENTRIES;
     uint32_t place = full ? lowest(board) : board->used;
     struct weir_heavy_entry *entry = &board->entry[place];
@@ -125,8 +140,8 @@ static uint32_t enter(struct weir_table *table, struct weir_board_stripe *board,
     entry->fingerprint[1] = hit->fingerprint[1];
     entry->allowed = entry->denied = 0;
     entry->error = score;
-    entry->label = (uint32_t)check->label;
-    name_client(table, check->client, check->client_len, entry->name);
+    entry->label = hit->label;
+    name_client(table, hit->client, hit->client_len, entry->name);
     board->tag[place] = (uint32_t)hit->fingerprint[0];
     WEIR_ORDER();
     *mark = hit->fingerprint[0];

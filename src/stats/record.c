@@ -7,6 +7,7 @@
  * Labels and the catalogue only ever grow, under the first stripe's lock: text first, then the number of how
  * many there are, so that who finds a label or a limit there takes no lock.
  */
+#include "checks.h"
 #include "stats/stats_layout.h"
 
 #include <string.h>
@@ -184,39 +185,51 @@ int weir_board_catalogue(struct weir_table *table, struct weir_described *descri
 
 /* ----------------------------------------------------------------------- decisions made elsewhere */
 
-static int note_one(struct weir_table *table, const struct weir_check *check,
-                    const struct weir_verdict *verdict, int64_t now_ns, bool shadow) {
-    uint64_t fingerprint[2];
-    weir_fingerprint(table, check->key, check->key_len, check->limit, fingerprint);
-    uint32_t stripe = weir_cell_stripe(table, fingerprint);
+int weir_board_note_one(struct weir_table *table, struct weir_heavy_hit *hit,
+                        const struct weir_verdict *verdict) {
+    int rc = weir_lock_take(table, hit->stripe);
+    if (rc < 0)
+        return rc;
+    uint64_t *count = table->board->stripe[hit->stripe].count[hit->label - 1];
+    /* There may be no cell that knows its place in the list, so it is looked for each time. */
+    hit->cell = weir_cell_find(table, hit->fingerprint);
+    count[hit->allowed ? WEIR_COUNT_ALLOWED : WEIR_COUNT_DENIED]++;
+    count[WEIR_COUNT_NEAR] +=
+        hit->allowed && (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
+    if (hit->client_len > 0)
+        weir_heavy_find(table, hit);
+    weir_lock_release(table, hit->stripe);
+    return 0;
+}
+
+static int note_shadow(struct weir_table *table, uint32_t stripe, int32_t label) {
     int rc = weir_lock_take(table, stripe);
     if (rc < 0)
         return rc;
-    uint64_t *count = table->board->stripe[stripe].count[check->label - 1];
-    if (shadow) {
-        count[WEIR_COUNT_SHADOW]++;
-    } else {
-        /* There may be no cell that knows its place in the list, so it is looked for each time. */
-        const struct weir_heavy_hit hit = {.check = check,
-                                           .fingerprint = fingerprint,
-                                           .stripe = stripe,
-                                           .cell = weir_cell_find(table, fingerprint),
-                                           .allowed = verdict->allowed,
-                                           .now_ns = now_ns};
-        bool near =
-            verdict->allowed && (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
-        count[verdict->allowed ? WEIR_COUNT_ALLOWED : WEIR_COUNT_DENIED]++;
-        count[WEIR_COUNT_NEAR] += near;
-        if (check->client_len > 0)
-            weir_heavy_find(table, &hit);
-    }
+    table->board->stripe[stripe].count[label - 1][WEIR_COUNT_SHADOW]++;
     weir_lock_release(table, stripe);
     return 0;
 }
 
+static int note(struct weir_table *table, const struct weir_check *check,
+                const struct weir_verdict *verdict, int64_t now_ns, bool shadow) {
+    uint64_t fingerprint[2];
+    weir_fingerprint(table, check->key, check->key_len, check->limit, fingerprint);
+    uint32_t stripe = weir_cell_stripe(table, fingerprint);
+    struct weir_heavy_hit hit = {.client = check->client,
+                                 .client_len = check->client_len,
+                                 .label = (uint32_t)check->label,
+                                 .fingerprint = fingerprint,
+                                 .stripe = stripe,
+                                 .allowed = verdict->allowed,
+                                 .now_ns = now_ns};
+    return shadow ? note_shadow(table, stripe, check->label)
+                  : weir_board_note_one(table, &hit, verdict);
+}
+
 int weir_board_note(struct weir_table *table, const struct weir_check *checks, size_t n,
                     int64_t now_ns, const struct weir_verdict *verdicts, int shadow) {
-    int rc = weir_checks_validate(table, checks, n);
+    int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
     if (rc == 0 && (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX))
         rc = WEIR_EINVAL;
     if (rc == 0)
@@ -227,7 +240,7 @@ int weir_board_note(struct weir_table *table, const struct weir_check *checks, s
     for (size_t i = 0; i < n && rc == 0; i++)
         if (checks[i].label != 0 &&
             !(verdicts[i].allowed && (denied || checks[i].flags & WEIR_CHECK_LOOK)))
-            rc = note_one(table, &checks[i], &verdicts[i], now_ns, shadow);
+            rc = note(table, &checks[i], &verdicts[i], now_ns, shadow);
     return rc;
 }
 

@@ -79,7 +79,9 @@ int weir_heavy_check(const struct weir_table *table, uint32_t stripe, struct wei
 
 /* A decision about one key, to be counted. Its stripe's lock is held. */
 struct weir_heavy_hit {
-    const struct weir_check *check; /* with a label and a client */
+    const void *client;
+    size_t client_len;
+    uint32_t label; /* not 0 */
     const uint64_t *fingerprint;
     uint32_t stripe;
     uint32_t cell; /* WEIR_CELL_NONE: it has none */
@@ -89,6 +91,10 @@ struct weir_heavy_hit {
 
 /* A hit of a client that is not known to be listed: lists it, if it is its turn. */
 void weir_heavy_find(struct weir_table *table, const struct weir_heavy_hit *hit);
+
+/* Counts a decision that was made without the stripe's lock; sets hit->cell. 0, or an error of the lock. */
+int weir_board_note_one(struct weir_table *table, struct weir_heavy_hit *hit,
+                        const struct weir_verdict *verdict);
 
 static inline void weir_heavy_add(struct weir_board_stripe *board, uint32_t place, bool allowed,
                                   int64_t now_ns) {
@@ -104,36 +110,28 @@ static inline void weir_heavy_add(struct weir_board_stripe *board, uint32_t plac
 }
 
 /*
- * Counts what became of one check, after the commit; `place` is the byte in its cell that says where the
+ * Counts what became of one limit, after the commit; `place` is the byte in its cell that says where the
  * client is listed. The stripe's lock is held.
  */
-static inline void weir_board_count(struct weir_table *table, const struct weir_check *check,
-                                    const struct weir_verdict *verdict,
-                                    const uint64_t fingerprint[2], uint32_t stripe, uint32_t cell,
-                                    uint8_t place, int64_t now_ns) {
-    if (check->label == 0)
-        return;
-    struct weir_board_stripe *board = &table->board->stripe[stripe];
-    uint64_t *count = board->count[check->label - 1];
-    bool allowed = verdict->allowed;
-    if (allowed) {
+static inline void weir_board_count(struct weir_table *table, const struct weir_heavy_hit *hit,
+                                    const struct weir_verdict *verdict, uint8_t place) {
+    struct weir_board_stripe *board = &table->board->stripe[hit->stripe];
+    uint64_t *count = board->count[hit->label - 1];
+    if (hit->allowed) {
         count[WEIR_COUNT_ALLOWED]++;
-        if ((uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5)
-            count[WEIR_COUNT_NEAR]++;
+        count[WEIR_COUNT_NEAR] += (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
     } else {
         count[WEIR_COUNT_DENIED]++;
     }
-    if (check->client_len == 0)
+    if (hit->client_len == 0)
         return;
     uint32_t at = (uint32_t)place - 1;
-    if (at < WEIR_HEAVY_ENTRIES && board->entry[at].fingerprint[0] == fingerprint[0]) {
-        weir_heavy_add(board, at, allowed, now_ns);
-    } else if (allowed && board->skip > 0) {
+    if (at < WEIR_HEAVY_ENTRIES && board->entry[at].fingerprint[0] == hit->fingerprint[0])
+        weir_heavy_add(board, at, hit->allowed, hit->now_ns);
+    else if (hit->allowed && board->skip > 0)
         board->skip--;
-    } else {
-        const struct weir_heavy_hit hit = {check, fingerprint, stripe, cell, allowed, now_ns};
-        weir_heavy_find(table, &hit);
-    }
+    else
+        weir_heavy_find(table, hit);
 }
 
 #endif

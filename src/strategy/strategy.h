@@ -93,6 +93,33 @@ enum {
 #undef WEIR_STRATEGY_ONE
 };
 
+/* A call of the limit's strategy, by name, so that it needs no pointer. WEIR_EINVAL: there is none such. */
+static inline int weir_strategy_step(struct weir_state *state, const struct weir_step *step,
+                                     struct weir_verdict *verdict) {
+    switch (step->limit->strategy) {
+#define WEIR_STRATEGY_CASE(constant, symbol, name, tag, packing, shape, words)                     \
+    case WEIR_##constant:                                                                          \
+        return weir_##symbol##_step(state, step, verdict);
+        WEIR_STRATEGY_ROWS(WEIR_STRATEGY_CASE)
+#undef WEIR_STRATEGY_CASE
+    default:
+        return WEIR_EINVAL;
+    }
+}
+
+static inline int weir_strategy_refund(struct weir_state *state, const struct weir_step *step,
+                                       struct weir_verdict *verdict) {
+    switch (step->limit->strategy) {
+#define WEIR_STRATEGY_CASE(constant, symbol, name, tag, packing, shape, words)                     \
+    case WEIR_##constant:                                                                          \
+        return weir_##symbol##_refund(state, step, verdict);
+        WEIR_STRATEGY_ROWS(WEIR_STRATEGY_CASE)
+#undef WEIR_STRATEGY_CASE
+    default:
+        return WEIR_EINVAL;
+    }
+}
+
 /* Indexed by enum weir_strategy. */
 extern const struct weir_strategy_ops *const weir_strategies[WEIR_STRATEGIES];
 

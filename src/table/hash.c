@@ -3,106 +3,117 @@
  *
  *     fingerprint = SipHash-2-4-128(secret, key)  xor  sum of (limit's words x mix)  mod 2^128
  *
- * The first part is a keyed hash (SipHash, crypto/crypto.h): clients choose keys, and
+ * The first part is a keyed hash (Aumasson and Bernstein, 2012; libsodium's): clients choose keys, and
  * cannot aim for a cell without the table's secret. The second is a multilinear hash over what makes two
  * limits different counters: strategy, amount, period and burst, none of which clients choose.
  *
  * SipHash costs more than the rest of a decision, so each handle remembers a few hundred recent short keys.
  * A memo entry is a sequence lock of relaxed atomics: a reader that meets a writer just hashes.
  */
+#include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "calendar.h"
-#include "crypto/crypto.h"
 #include "table/layout.h"
 
-#define MEMO_BYTES (WEIR_MEMO_WORDS * 8)
+#define JOIN_BYTES 2048 /* longer keys are joined in allocated memory */
 #define relaxed memory_order_relaxed
 
 static void siphash(const struct weir_table *table, const void *key, size_t key_len,
                     uint64_t hash[2]) {
-    weir_siphash128(key, key_len, table->header->secret, (unsigned char *)hash);
+    static const unsigned char nothing;
+    crypto_shorthash_siphashx24((unsigned char *)hash, key_len ? key : &nothing, key_len,
+                                table->header->secret);
 }
 
-/* The last `rest` bytes of a key, 1 to 8 of them, as a number that no other such bytes make. */
-static uint64_t load_rest(const char *rest, size_t len) {
-    uint64_t word = 0;
-    if (len == 8) {
-        memcpy(&word, rest, 8);
-    } else {
-        for (size_t i = 0; i < len; i++)
-            word |= (uint64_t)(unsigned char)rest[i] << 8 * i;
+/* 1 to 8 bytes as a number that no other bytes of that length make. */
+static inline uint64_t load_few(const char *bytes, size_t len) {
+    uint32_t low, high;
+    if (len >= 4) {
+        memcpy(&low, bytes, 4);
+        memcpy(&high, bytes + len - 4, 4);
+        return (uint64_t)high << 32 | low;
     }
+    return (uint64_t)(unsigned char)bytes[0] | (uint64_t)(unsigned char)bytes[len / 2] << 8 |
+           (uint64_t)(unsigned char)bytes[len - 1] << 16;
+}
+
+static inline uint64_t load_word(const char *bytes) {
+    uint64_t word;
+    memcpy(&word, bytes, 8);
     return word;
 }
 
-/* Calls for a key of 1 to MEMO_BYTES: all whole words but the last, then the rest. */
-static bool recall(struct weir_memo *memo, const char *key, size_t key_len, uint64_t rest,
-                   uint64_t hash[2]) {
+/* Bytes that may be remembered, 1 to WEIR_MEMO_BYTES, as words: whole ones, and the last eight bytes. */
+struct words {
+    uint64_t owner;
+    const char *bytes;
+    size_t len, whole;
+    uint64_t last;
+};
+
+static inline struct words words_of(uint64_t owner, const char *bytes, size_t len) {
+    struct words key = {.owner = owner, .bytes = bytes, .len = len, .whole = (len - 1) / 8};
+    key.last = key.whole ? load_word(bytes + len - 8) : load_few(bytes, len);
+    return key;
+}
+
+static inline bool recall(struct weir_memo *memo, const struct words *key, uint64_t hash[2]) {
     uint64_t version = atomic_load_explicit(&memo->version, memory_order_acquire);
-    uint64_t differs = (version & 1) | (atomic_load_explicit(&memo->key_len, relaxed) ^ key_len);
-    size_t words = (key_len - 1) / 8;
-    for (size_t i = 0; i < words; i++) {
-        uint64_t word;
-        memcpy(&word, key + i * 8, 8);
-        differs |= word ^ atomic_load_explicit(&memo->key[i], relaxed);
-    }
-    differs |= rest ^ atomic_load_explicit(&memo->key[words], relaxed);
+    uint64_t differs = (version & 1) | (atomic_load_explicit(&memo->owner, relaxed) ^ key->owner) |
+                       (atomic_load_explicit(&memo->key_len, relaxed) ^ key->len);
+    for (size_t i = 0; i < key->whole; i++)
+        differs |= load_word(key->bytes + i * 8) ^ atomic_load_explicit(&memo->key[i], relaxed);
+    differs |= key->last ^ atomic_load_explicit(&memo->key[key->whole], relaxed);
     hash[0] = atomic_load_explicit(&memo->hash[0], relaxed);
     hash[1] = atomic_load_explicit(&memo->hash[1], relaxed);
     atomic_thread_fence(memory_order_acquire);
     return !differs && atomic_load_explicit(&memo->version, relaxed) == version;
 }
 
-static void remember(struct weir_memo *memo, const char *key, size_t key_len, uint64_t rest,
-                     const uint64_t hash[2]) {
+static void remember(struct weir_memo *memo, const struct words *key, const uint64_t hash[2]) {
     uint64_t version = atomic_load_explicit(&memo->version, relaxed);
     if (version & 1 || !atomic_compare_exchange_strong_explicit(
                            &memo->version, &version, version + 1, memory_order_acquire, relaxed))
         return;
     atomic_thread_fence(memory_order_release);
-    atomic_store_explicit(&memo->key_len, key_len, relaxed);
-    size_t words = (key_len - 1) / 8;
-    for (size_t i = 0; i < words; i++) {
-        uint64_t word;
-        memcpy(&word, key + i * 8, 8);
-        atomic_store_explicit(&memo->key[i], word, relaxed);
-    }
-    atomic_store_explicit(&memo->key[words], rest, relaxed);
+    atomic_store_explicit(&memo->owner, key->owner, relaxed);
+    atomic_store_explicit(&memo->key_len, key->len, relaxed);
+    for (size_t i = 0; i < key->whole; i++)
+        atomic_store_explicit(&memo->key[i], load_word(key->bytes + i * 8), relaxed);
+    atomic_store_explicit(&memo->key[key->whole], key->last, relaxed);
     atomic_store_explicit(&memo->hash[0], hash[0], relaxed);
     atomic_store_explicit(&memo->hash[1], hash[1], relaxed);
     atomic_store_explicit(&memo->version, version + 2, memory_order_release);
 }
 
-/* Which entry a key goes to: any cheap function of it will do. */
-static size_t memo_index(const char *key, size_t key_len, uint64_t rest) {
-    uint64_t first = 0, last = rest;
-    if (key_len > 8) {
-        memcpy(&first, key, 8);
-        memcpy(&last, key + key_len - 8, 8);
-    }
-    return (size_t)((first + (last << 21 | last >> 43) + key_len) * UINT64_C(0x9E3779B97F4A7C15) >>
-                    56) %
-           WEIR_MEMO_ENTRIES;
+/* Which entry: any cheap function of the bytes and their owner will do. */
+static inline struct weir_memo *entry_of(struct weir_table *table, const struct words *key) {
+    uint64_t first = key->whole ? load_word(key->bytes) : 0;
+    uint64_t mixed = first + (key->last << 21 | key->last >> 43) + key->len + (key->owner << 32);
+    return &table->memo[(mixed * UINT64_C(0x9E3779B97F4A7C15) >> 55) % WEIR_MEMO_ENTRIES];
 }
 
-static void keyed_hash(struct weir_table *table, const char *key, size_t key_len,
-                       uint64_t hash[2]) {
-    if (key_len - 1 >= MEMO_BYTES) {
-        siphash(table, key, key_len, hash);
-        return;
-    }
-    size_t words = (key_len - 1) / 8;
-    uint64_t rest = load_rest(key + words * 8, key_len - words * 8);
-    struct weir_memo *memo = &table->memo[memo_index(key, key_len, rest)];
-    if (recall(memo, key, key_len, rest, hash))
-        return;
-    siphash(table, key, key_len, hash);
-    remember(memo, key, key_len, rest, hash);
+static inline bool may_remember(size_t len) {
+    return len - 1 < WEIR_MEMO_BYTES;
 }
 
-void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
-                      const struct weir_limit *limit, uint64_t fingerprint[2]) {
+static void keyed_hash(struct weir_table *table, const char *bytes, size_t len, uint64_t hash[2]) {
+    if (!may_remember(len)) {
+        siphash(table, bytes, len, hash);
+        return;
+    }
+    struct words key = words_of(0, bytes, len);
+    struct weir_memo *memo = entry_of(table, &key);
+    if (recall(memo, &key, hash))
+        return;
+    siphash(table, bytes, len, hash);
+    remember(memo, &key, hash);
+}
+
+static void add_limit(const struct weir_table *table, const struct weir_limit *limit,
+                      uint64_t fingerprint[2]) {
     const uint64_t *mix = table->header->mix;
     uint64_t burst = 0;
     if (limit->strategy == WEIR_TOKEN_BUCKET)
@@ -113,22 +124,64 @@ void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
                             (unsigned __int128)(uint64_t)limit->period_ns * mix[1] +
                             (unsigned __int128)burst * mix[2] +
                             (unsigned __int128)((uint64_t)limit->strategy + 1) * mix[3];
-    keyed_hash(table, key, key_len, fingerprint);
     fingerprint[0] ^= (uint64_t)sum;
     fingerprint[1] ^= (uint64_t)(sum >> 64);
     if (fingerprint[0] == 0 && fingerprint[1] == 0)
         fingerprint[0] = 1; /* 0,0 marks a free cell */
 }
 
+void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
+                      const struct weir_limit *limit, uint64_t fingerprint[2]) {
+    keyed_hash(table, key, key_len, fingerprint);
+    add_limit(table, limit, fingerprint);
+}
+
+static char *put(char *to, const struct weir_bytes *from) {
+    if (from->len > 0)
+        memcpy(to, from->bytes, from->len);
+    return to + from->len;
+}
+
+static int hash_parts(struct weir_table *table, const struct weir_key_parts *key,
+                      const struct weir_limit *limit, uint64_t fingerprint[2]) {
+    char on_stack[JOIN_BYTES];
+    char *joined = key->len <= JOIN_BYTES ? on_stack : malloc(key->len);
+    if (!joined)
+        return WEIR_ENOMEM;
+    put(put(put(joined, &key->before), &key->client), &key->after);
+    siphash(table, joined, key->len, fingerprint);
+    add_limit(table, limit, fingerprint);
+    if (joined != on_stack)
+        free(joined);
+    return 0;
+}
+
+int weir_fingerprint_parts(struct weir_table *table, const struct weir_key_parts *key,
+                           const struct weir_limit *limit, uint64_t fingerprint[2]) {
+    if (key->owner == 0 || !may_remember(key->client.len))
+        return hash_parts(table, key, limit, fingerprint);
+    struct words client = words_of(key->owner, key->client.bytes, key->client.len);
+    struct weir_memo *memo = entry_of(table, &client);
+    if (recall(memo, &client, fingerprint))
+        return 0;
+    int rc = hash_parts(table, key, limit, fingerprint);
+    if (rc == 0)
+        remember(memo, &client, fingerprint);
+    return rc;
+}
+
 uint64_t weir_client_hash(const struct weir_table *table, const void *client, size_t client_len) {
+    static const unsigned char nothing;
     uint64_t hash;
-    weir_siphash64(client, client_len, table->header->secret, (unsigned char *)&hash);
+    crypto_shorthash_siphash24((unsigned char *)&hash, client_len ? client : &nothing, client_len,
+                               table->header->secret);
     return hash;
 }
 
 uint64_t weir_checksum(const struct weir_header *header) {
     static const unsigned char key[16] = "weir table head";
     uint64_t sum;
-    weir_siphash64(header, offsetof(struct weir_header, checksum), key, (unsigned char *)&sum);
+    crypto_shorthash_siphash24((unsigned char *)&sum, (const unsigned char *)header,
+                               offsetof(struct weir_header, checksum), key);
     return sum;
 }

@@ -143,12 +143,14 @@ struct weir_rules_plan {
 /* This process's handle. */
 enum weir_home { WEIR_HOME_MEMORY, WEIR_HOME_SHM, WEIR_HOME_FILE };
 
-#define WEIR_MEMO_ENTRIES 256u
+#define WEIR_MEMO_ENTRIES 512u
 #define WEIR_MEMO_WORDS 6u
+#define WEIR_MEMO_BYTES (WEIR_MEMO_WORDS * 8u)
 
-/* A recently hashed key and its SipHash; a sequence lock (odd: being written). */
+/* Recently hashed bytes and what they hash to; a sequence lock (odd: being written). */
 struct weir_memo {
     _Atomic uint64_t version;
+    _Atomic uint64_t owner; /* whose bytes: 0: a whole key; else part of a prepared check, and its client */
     _Atomic uint64_t key_len;
     _Atomic uint64_t key[WEIR_MEMO_WORDS];
     _Atomic uint64_t hash[2];
@@ -230,11 +232,19 @@ static inline void weir_lock_release(struct weir_table *table, uint32_t index) {
 void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
                       const struct weir_limit *limit, uint64_t fingerprint[2]);
 uint64_t weir_checksum(const struct weir_header *header);
+/*
+ * The fingerprint of the key before + client + after, by way of what the handle remembers: `owner` is a number
+ * that no other before, after and limit have, 0 if there is none.
+ */
+struct weir_key_parts {
+    uint64_t owner;
+    struct weir_bytes before, client, after;
+    size_t len; /* of all three */
+};
+int weir_fingerprint_parts(struct weir_table *table, const struct weir_key_parts *key,
+                           const struct weir_limit *limit, uint64_t fingerprint[2]);
 /* 64 keyed bits that stand for a client, on the board and in rules. */
 uint64_t weir_client_hash(const struct weir_table *table, const void *client, size_t client_len);
-
-/* decide.c: whether there are 1 to WEIR_CHECKS_MAX checks, each of them sound. 0 or WEIR_E…. */
-int weir_checks_validate(const struct weir_table *table, const struct weir_check *checks, size_t n);
 
 /* commit.c */
 struct weir_change {

@@ -161,7 +161,6 @@ function tell(text, bad) {
 async function act(action, client, seconds) {
   const message = element("message");
   let error = "";
-  let note = "";
   try {
     const answer = await fetch("rules", {
       method: "POST",
@@ -169,13 +168,12 @@ async function act(action, client, seconds) {
       body: JSON.stringify({ action, client, seconds }),
     });
     if (!answer.ok) error = (await answer.json().catch(() => ({}))).error ?? `refused: ${answer.status}`;
-    else if (answer.status === 200) note = (await answer.json()).message;
-    if (answer.ok) showRules(await (await fetch("state")).json());
+    else showRules(await (await fetch("state")).json());
   } catch {
     error = "the server cannot be reached";
   }
-  message.textContent = error || note;
-  message.hidden = !message.textContent;
+  message.textContent = error;
+  message.hidden = !error;
   return !error;
 }
 

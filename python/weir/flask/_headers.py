@@ -1,0 +1,209 @@
+"""What the client is told: ``X-RateLimit-*``, ``Retry-After``, and the standard's draft.
+
+Everything is written from the decision that was made for the request. Nothing is asked again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from werkzeug.datastructures import Headers
+from werkzeug.http import http_date, parse_date
+
+from .constants import ConfigVars, HeaderNames
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from weir._core import Verdict
+
+    from ._check import Entry
+    from ._limits import Verdicts
+
+LEGACY = "x-ratelimit"
+DRAFT = "draft-11"
+
+RETRY_AFTER = HeaderNames.RETRY_AFTER.value
+
+#: The longest wait that is taken from somebody else's Retry-After, in seconds: a hundred years.
+WAIT_MAX = 100 * 360 * 86400
+
+
+class Wait(NamedTuple):
+    """How long to wait, in the two ways of saying it: both rounded up."""
+
+    seconds: int
+    #: Seconds since the Unix epoch.
+    date: int
+
+
+def parse_kinds(enabled: Any) -> frozenset[str]:
+    """Read ``headers_enabled``: a truth value, one of the kinds, or several of them."""
+    if isinstance(enabled, str):
+        words = [word.strip().lower() for word in enabled.split(",")]
+        if not any(word in (LEGACY, DRAFT) or word.startswith("draft") for word in words):
+            return frozenset({LEGACY} if enabled else ())
+    elif isinstance(enabled, Sequence | set | frozenset):
+        words = [str(word).lower() for word in enabled]
+    else:
+        return frozenset({LEGACY} if enabled else ())
+    for word in words:
+        if word not in (LEGACY, DRAFT):
+            raise ConfigurationError(
+                "EOPTION",
+                f"headers_enabled={enabled!r}: there are {LEGACY!r} and {DRAFT!r}, not {word!r}",
+            )
+    return frozenset(words)
+
+
+class HeaderWriter:
+    """The headers of one limiter on one application."""
+
+    def __init__(
+        self, enabled: Any, mapping: Mapping[Any, str], config: Mapping[str, Any], retry_after: Any
+    ) -> None:
+        self.kinds = parse_kinds(enabled)
+        self.legacy = LEGACY in self.kinds
+        self.draft = DRAFT in self.kinds
+        self.http_date = retry_after == "http-date"
+        given = {HeaderNames(name): value for name, value in mapping.items()}
+
+        def name(header: HeaderNames, setting: str) -> str:
+            return given.get(header) or str(config.get(setting, header.value))
+
+        self.limit = name(HeaderNames.LIMIT, ConfigVars.HEADER_LIMIT)
+        self.remaining = name(HeaderNames.REMAINING, ConfigVars.HEADER_REMAINING)
+        self.reset = name(HeaderNames.RESET, ConfigVars.HEADER_RESET)
+        self.retry_after = name(HeaderNames.RETRY_AFTER, ConfigVars.HEADER_RETRY_AFTER)
+        #: Nothing but the four headers, and the last one by its own name.
+        self.plain = (
+            self.legacy
+            and not self.draft
+            and not self.http_date
+            and self.retry_after == RETRY_AFTER
+        )
+        self.mapping = {
+            HeaderNames.RESET: self.reset,
+            HeaderNames.REMAINING: self.remaining,
+            HeaderNames.LIMIT: self.limit,
+            HeaderNames.RETRY_AFTER: self.retry_after,
+        }
+
+    def write(
+        self, headers: Headers, entries: Sequence[Entry], verdicts: Verdicts, told: int
+    ) -> None:
+        """Tell the client of its limits, above all of the one at ``told``."""
+        verdict = verdicts[told]
+        now = time.time()
+        if self.draft:
+            self._write_draft(headers, entries, verdicts, told, now)
+        if self.legacy:
+            headers.add(self.limit, entries[told].amount_text)
+            headers.add(self.remaining, f"{verdict.remaining}")
+            headers.add(self.reset, f"{_reset_of(verdict)}")
+        elif verdict.allowed:
+            return  # the draft's own headers say everything; Retry-After is for the refused
+        wait = max([_wait_for(verdict, now), *self._told_before(headers, now)])
+        headers.set(self.retry_after, self._format(wait))
+
+    def _told_before(self, headers: Headers, now: float) -> Iterator[Wait]:
+        """How long somebody else told the client to wait."""
+        for name in {RETRY_AFTER, self.retry_after}:
+            for value in headers.getlist(name):
+                yield _read_retry_after(value, now)
+
+    def _format(self, wait: Wait) -> str:
+        return http_date(wait.date) if self.http_date else f"{wait.seconds}"
+
+    def _write_draft(
+        self,
+        headers: Headers,
+        entries: Sequence[Entry],
+        verdicts: Verdicts,
+        told: int,
+        now: float,
+    ) -> None:
+        """``RateLimit-Policy``, of all limits, and ``RateLimit``, of the one to tell of."""
+        names = policy_names(entries)
+        policies = [
+            f"{name};q={_integer(entry.bound.amount)};w={_integer(entry.bound.get_expiry())}"
+            for name, entry in zip(names, entries, strict=True)
+        ]
+        verdict = verdicts[told]
+        wait = verdict.retry_after
+        if verdict.allowed or math.isinf(wait):
+            wait = max(0.0, verdict.reset_at - now)
+        headers.add("RateLimit-Policy", ", ".join(policies))
+        left, seconds = _integer(verdict.remaining), _integer(math.ceil(wait))
+        headers.add("RateLimit", f"{names[told]};r={left};t={seconds}")
+
+    def policy_of(self, entries: Sequence[Entry], told: int) -> str:
+        """What the client knows a limit by: as ``RateLimit-Policy`` says, or else its text."""
+        if self.draft:
+            return policy_names(entries)[told].strip('"')
+        return str(entries[told].limit.limit)
+
+    def describe(self, entries: Sequence[Entry], verdicts: Verdicts, told: int) -> dict[str, str]:
+        """The headers by themselves, for the handler of an exception."""
+        now = time.time()
+        verdict = verdicts[told]
+        headers = Headers()
+        if self.draft:
+            self._write_draft(headers, entries, verdicts, told, now)
+        if self.legacy or not self.draft:
+            headers.add(self.limit, entries[told].amount_text)
+            headers.add(self.remaining, f"{verdict.remaining}")
+            headers.add(self.reset, f"{_reset_of(verdict)}")
+        headers.add(self.retry_after, self._format(_wait_for(verdict, now)))
+        return dict(headers)
+
+
+def _reset_of(verdict: Verdict) -> int:
+    """The first whole second after the limit resets, since the Unix epoch."""
+    return int(verdict.reset_at) + 1
+
+
+def _wait_for(verdict: Verdict, now: float) -> Wait:
+    """How long to wait, rounded so that the request passes then: the moment is a promise."""
+    if verdict.allowed or math.isinf(verdict.retry_after):
+        reset = _reset_of(verdict)
+        return Wait(max(0, int(reset - now)), reset)
+    # Not by way of whole seconds from now, which would round the date twice.
+    date = math.ceil(now + verdict.retry_after)
+    return Wait(math.ceil(verdict.retry_after), date)
+
+
+def _integer(number: int) -> int:
+    """An Integer of Structured Fields has 15 digits at most."""
+    return min(number, 999_999_999_999_999)
+
+
+def policy_names(entries: Sequence[Entry]) -> list[str]:
+    """A name for each limit, as a Structured Fields string: "default" for a single one."""
+    if len(entries) == 1:
+        return ['"default"']
+    names: list[str] = []
+    for entry in entries:
+        name = f'"{entry.limit.limit}"'
+        n = 2
+        while name in names:
+            name = f'"{entry.limit.limit} #{n}"'
+            n += 1
+        names.append(name)
+    return names
+
+
+def _read_retry_after(value: str, now: float) -> Wait:
+    """What somebody else told to wait; nothing, if it cannot be read."""
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        seconds = int(value) if len(value) <= 10 else WAIT_MAX
+        seconds = min(seconds, WAIT_MAX)
+        return Wait(seconds, math.ceil(now + seconds))
+    date = parse_date(value)  # in UTC, whatever the time zone of this process
+    if date is None:
+        return Wait(0, 0)
+    moment = int(date.timestamp())
+    return Wait(max(0, math.ceil(moment - now)), moment)

@@ -1,0 +1,525 @@
+"""The extension."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import logging
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+
+import flask
+from flask import Flask
+from flask.wrappers import Response
+
+from weir._core import RateLimiter
+from weir._watched import Watched
+from weir.storage import StorageTypes
+
+from ._context import require_context
+from ._fast import hooks
+from ._limits import (
+    EXEMPT_MARK,
+    VIEW_MARK,
+    ApplicationLimit,
+    Limit,
+    MetaLimit,
+    RequestLimit,
+    RouteLimit,
+    View,
+    check_key_function,
+)
+from ._registry import Registry
+from ._request import RequestState
+from ._state import AppState, Options
+from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames
+from .errors import UsageError
+from .util import get_qualified_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_numbers = itertools.count()
+
+
+class Limiter:
+    """Rate limits for Flask applications::
+
+        limiter = Limiter(get_remote_address, app=app, default_limits=["50 per hour"])
+
+        @app.route("/slow")
+        @limiter.limit("1 per day")
+        def slow(): ...
+
+    Everything about one application lives in ``app.extensions``, so that one limiter serves as many
+    applications as call :meth:`init_app`. Nearly every argument can also be a setting of the
+    application, see :class:`~weir.flask.constants.ConfigVars`; the argument wins.
+
+    :param key_func: a function that returns whom a request is counted for. It is called once for
+        each check. The older way, ``Limiter(app, key_func=...)``, works as well.
+    :param app: the application; or call :meth:`init_app` later.
+    :param default_limits: limits for every route that has none of its own: texts, functions that
+        return texts, or :class:`Limit`.
+    :param default_limits_per_method: count each HTTP method for itself.
+    :param default_limits_exempt_when: says whether the current request is not counted.
+    :param default_limits_deduct_when: says, given the response, whether the request is counted.
+    :param default_limits_cost: what a request costs, or a function that says so.
+    :param application_limits: limits that all routes share: texts, functions,
+        :class:`ApplicationLimit`.
+    :param application_limits_per_method: as for the defaults; so are ``_exempt_when``,
+        ``_deduct_when`` and ``_cost``.
+    :param headers_enabled: tell the client of its limits. ``True`` or ``"x-ratelimit"`` for
+        ``X-RateLimit-*`` and ``Retry-After``, ``"draft-11"`` for ``RateLimit`` and
+        ``RateLimit-Policy`` of draft-ietf-httpapi-ratelimit-headers-11, or both, joined by a comma.
+    :param header_name_mapping: other names for the headers, by :class:`HeaderNames`.
+    :param strategy: ``"fixed-window"`` (default), ``"moving-window"``,
+        ``"sliding-window-counter"``, ``"token-bucket"``, ``"leaky-bucket"``; a limit may have its
+        own.
+    :param storage_uri: where counts are kept; ``"auto://"`` by default, which all workers of a
+        preforking server share.
+    :param storage_options: further arguments of the storage.
+    :param swallow_errors: log what goes wrong in a check and let the request pass.
+    :param fail_on_first_breach: a refused request is counted nowhere (default). ``False``: each
+        limit that still has room counts it.
+    :param on_breach: called with a :class:`RequestLimit` when a limit is exceeded; a response that
+        it returns is sent.
+    :param meta_limits: limits on how often other limits may be exceeded: texts, functions,
+        :class:`MetaLimit`.
+    :param on_meta_breach: as ``on_breach``, for meta limits.
+    :param in_memory_fallback: limits that apply, in this process, while the storage is away.
+    :param in_memory_fallback_enabled: let the usual limits apply then, counted in this process.
+    :param retry_after: ``"http-date"`` or ``"delta-seconds"`` (default), for ``Retry-After``.
+    :param key_prefix: goes before every key.
+    :param request_identifier: returns what limits take for the endpoint.
+    :param enabled: ``False`` turns everything off.
+    :param strict: raise where otherwise a mistake is logged: an unreadable limit, an empty key, a
+        setting that does not exist, two limits that count one request into one counter.
+    :param shadow: evaluate, log and count, but refuse nobody.
+    :param problem_json: refuse with an ``application/problem+json`` body.
+    :param on_store_error: what happens while the storage is away: ``"raise"`` (default), ``"open"``
+        (everybody passes), ``"closed"`` (nobody does), ``"local"`` (limits hold on each host), see
+        :mod:`weir.policy`.
+    :param reveal_keys: show keys in clear wherever breaches and clients are told of. Otherwise
+        addresses are shown, and of any other key ``#`` and a keyed hash.
+    :raises UsageError: for arguments that do not exist or cannot be meant so.
+    """
+
+    def __init__(
+        self,
+        first: Callable[[], str] | Flask | None = None,
+        second: Callable[[], str] | Flask | None = None,
+        /,
+        *,
+        key_func: Callable[[], str] | None = None,
+        app: Flask | None = None,
+        default_limits: Sequence[str | Callable[[], str] | Limit] | None = None,
+        default_limits_per_method: bool | None = None,
+        default_limits_exempt_when: Callable[[], bool] | None = None,
+        default_limits_deduct_when: Callable[[Response], bool] | None = None,
+        default_limits_cost: int | Callable[[], int] | None = None,
+        application_limits: Sequence[str | Callable[[], str] | ApplicationLimit] | None = None,
+        application_limits_per_method: bool | None = None,
+        application_limits_exempt_when: Callable[[], bool] | None = None,
+        application_limits_deduct_when: Callable[[Response], bool] | None = None,
+        application_limits_cost: int | Callable[[], int] | None = None,
+        headers_enabled: bool | str | Sequence[str] | None = None,
+        header_name_mapping: dict[HeaderNames, str] | None = None,
+        strategy: str | None = None,
+        storage_uri: str | None = None,
+        storage_options: dict[str, Any] | None = None,
+        swallow_errors: bool | None = None,
+        fail_on_first_breach: bool | None = None,
+        on_breach: Callable[[RequestLimit], Response | None] | None = None,
+        meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None,
+        on_meta_breach: Callable[[RequestLimit], Response | None] | None = None,
+        in_memory_fallback: Sequence[str | Callable[[], str] | Limit] | None = None,
+        in_memory_fallback_enabled: bool | None = None,
+        retry_after: str | None = None,
+        key_prefix: str = "",
+        request_identifier: Callable[..., str] | None = None,
+        enabled: bool = True,
+        strict: bool | None = None,
+        shadow: bool | None = None,
+        problem_json: bool | None = None,
+        on_store_error: str | None = None,
+        reveal_keys: bool | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise _unknown_argument("Limiter", next(iter(unknown)), Limiter.__init__)
+        for argument in (first, second):
+            if isinstance(argument, Flask):
+                app = app or argument
+            elif argument is not None:
+                key_func = key_func or argument
+        if key_func is not None:
+            check_key_function(key_func)
+
+        #: Everything is logged here. The name is Flask-Limiter's, for its users' log settings.
+        self.logger = logging.getLogger("flask-limiter")
+        self._key_func = key_func
+        self._slot = f"_weir_{next(_numbers)}"
+        self._registry = Registry()
+        self._request_filters: list[Callable[[], bool]] = []
+        self._states: weakref.WeakSet[AppState] = weakref.WeakSet()
+        self._latest: weakref.ref[AppState] | None = None
+        self._blocks: dict[tuple[str, RouteLimit], View] = {}
+        self._enabled = enabled
+        self._options = Options(
+            default_limits=default_limits,
+            default_limits_per_method=default_limits_per_method,
+            default_limits_exempt_when=default_limits_exempt_when,
+            default_limits_deduct_when=default_limits_deduct_when,
+            default_limits_cost=default_limits_cost,
+            application_limits=application_limits,
+            application_limits_per_method=application_limits_per_method,
+            application_limits_exempt_when=application_limits_exempt_when,
+            application_limits_deduct_when=application_limits_deduct_when,
+            application_limits_cost=application_limits_cost,
+            headers_enabled=headers_enabled,
+            header_name_mapping=header_name_mapping,
+            strategy=strategy,
+            storage_uri=storage_uri,
+            storage_options=storage_options,
+            swallow_errors=swallow_errors,
+            fail_on_first_breach=fail_on_first_breach,
+            on_breach=on_breach,
+            meta_limits=meta_limits,
+            on_meta_breach=on_meta_breach,
+            in_memory_fallback=in_memory_fallback,
+            in_memory_fallback_enabled=in_memory_fallback_enabled,
+            retry_after=retry_after,
+            key_prefix=key_prefix,
+            request_identifier=request_identifier,
+            strict=strict,
+            shadow=shadow,
+            problem_json=problem_json,
+            on_store_error=on_store_error,
+            reveal_keys=reveal_keys,
+        )
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Limit ``app``. Its settings are read now. Calling this again reads them again.
+
+        :raises ConfigurationError: for settings that cannot be meant so.
+        """
+        enabled = bool(app.config.setdefault(ConfigVars.ENABLED, self._enabled))
+        states: dict[Limiter, AppState] = app.extensions.setdefault("weir", {})
+        state = states.get(self)
+        if not enabled:
+            self._enabled = False
+            if state is not None:
+                state.enable(False)
+            return
+        if state is None:
+            state = AppState(self, app)
+            state.hook_in(*hooks(state))
+            states[self] = state
+            # Where users of Flask-Limiter look for it.
+            app.extensions.setdefault("limiter", set()).add(self)
+            self._states.add(state)
+        else:
+            state.configure()
+            state.enable(True)
+            if state.headers.kinds:
+                state.watch_responses()
+        self._latest = weakref.ref(state)
+
+    # -- declaring
+
+    def limit(
+        self,
+        limit_value: str | Callable[[], str],
+        *,
+        key_func: Callable[[], str] | None = None,
+        per_method: bool = False,
+        methods: Sequence[str] | None = None,
+        error_message: str | Callable[[], str] | None = None,
+        exempt_when: Callable[[], bool] | None = None,
+        override_defaults: bool = True,
+        deduct_when: Callable[[Response], bool] | None = None,
+        on_breach: Callable[[RequestLimit], Response | None] | None = None,
+        cost: int | Callable[[], int] = 1,
+        scope: str | Callable[[str], str] | None = None,
+        meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None,
+        strategy: str | None = None,
+        burst: int | None = None,
+        max_delay: float | None = None,
+        reserve: bool = False,
+        shadow: bool = False,
+    ) -> RouteLimit:
+        """Limit a view function, a method of a class-based view, a blueprint, or a block::
+
+            @app.route("/search")
+            @limiter.limit("5/second; 100/minute")
+            def search(): ...
+
+            limiter.limit("1000/hour")(blueprint)
+
+            with limiter.limit("1/minute"):
+                send_mail()
+
+        :param limit_value: the limits as text, or a function that returns it at each request.
+        :param key_func: whom to count, if not as the limiter does.
+        :param per_method: count each HTTP method for itself.
+        :param methods: the HTTP methods to count.
+        :param error_message: what a refused client reads.
+        :param exempt_when: says whether the current request is not limited.
+        :param override_defaults: whether the default limits, and for a blueprint those of the
+            blueprints around it, do not apply.
+        :param deduct_when: says, given the response, whether the request is counted.
+        :param on_breach: called when the limit is exceeded; a response that it returns is sent.
+        :param cost: what a request costs, or a function that says so.
+        :param scope: a part of the endpoint that counts for itself, or a function of the endpoint.
+        :param meta_limits: limits on how often this one may be exceeded.
+        :param strategy: the strategy of this limit.
+        :param burst: the size of the token bucket.
+        :param max_delay: leaky bucket: the longest delay of an admitted request, in seconds.
+        :param reserve: with ``deduct_when``: count before the view runs, and take it back if told
+            so, so that requests at the same time cannot exceed the limit together.
+        :param shadow: evaluate, log and count, but refuse nobody.
+        """
+        return RouteLimit(
+            limit_value,
+            limiter=self,
+            key_function=key_func,
+            scope=scope,
+            cost=cost,
+            shared=False,
+            methods=methods,
+            per_method=per_method,
+            error_message=error_message,
+            meta_limits=meta_limits,
+            exempt_when=exempt_when,
+            deduct_when=deduct_when,
+            on_breach=on_breach,
+            override_defaults=override_defaults,
+            strategy=strategy,
+            burst=burst,
+            max_delay=max_delay,
+            reserve=reserve,
+            shadow=shadow,
+        )
+
+    def shared_limit(
+        self,
+        limit_value: str | Callable[[], str],
+        scope: str | Callable[[str], str],
+        *,
+        key_func: Callable[[], str] | None = None,
+        per_method: bool = False,
+        methods: Sequence[str] | None = None,
+        error_message: str | Callable[[], str] | None = None,
+        exempt_when: Callable[[], bool] | None = None,
+        override_defaults: bool = True,
+        deduct_when: Callable[[Response], bool] | None = None,
+        on_breach: Callable[[RequestLimit], Response | None] | None = None,
+        cost: int | Callable[[], int] = 1,
+        meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None,
+        strategy: str | None = None,
+        burst: int | None = None,
+        max_delay: float | None = None,
+        reserve: bool = False,
+        shadow: bool = False,
+    ) -> RouteLimit:
+        """As :meth:`limit`, but all that is decorated with the same ``scope`` counts together."""
+        limit = self.limit(
+            limit_value,
+            key_func=key_func,
+            per_method=per_method,
+            methods=methods,
+            error_message=error_message,
+            exempt_when=exempt_when,
+            override_defaults=override_defaults,
+            deduct_when=deduct_when,
+            on_breach=on_breach,
+            cost=cost,
+            scope=scope,
+            meta_limits=meta_limits,
+            strategy=strategy,
+            burst=burst,
+            max_delay=max_delay,
+            reserve=reserve,
+            shadow=shadow,
+        )
+        limit.shared = True
+        return limit
+
+    @overload
+    def exempt(self, obj: flask.Blueprint, *, flags: ExemptionScope = ...) -> flask.Blueprint: ...
+
+    @overload
+    def exempt(self, obj: Callable[P, R], *, flags: ExemptionScope = ...) -> Callable[P, R]: ...
+
+    @overload
+    def exempt(self, *, flags: ExemptionScope = ...) -> Callable[[Any], Any]: ...
+
+    def exempt(self, obj: Any = None, *, flags: ExemptionScope = EXEMPT_BY_DEFAULT) -> Any:
+        """Do not limit a view, a class-based view, or a blueprint::
+
+            @app.route("/health")
+            @limiter.exempt
+            def health(): ...
+
+            @app.route("/status")
+            @limiter.exempt(flags=ExemptionScope.APPLICATION)
+            def status(): ...
+
+            limiter.exempt(blueprint, flags=ExemptionScope.DEFAULT | ExemptionScope.ANCESTORS)
+
+        :param flags: from what; by default from application, default and meta limits.
+        """
+        if obj is None:
+            return functools.partial(self.exempt, flags=flags)
+        if isinstance(obj, flask.Blueprint):
+            self._registry.blueprint_exemptions[obj.name] = flags
+        elif not callable(obj):
+            raise UsageError(
+                "ENOTVIEW", f"exempt({obj!r}), which is not a view function or blueprint"
+            )
+        else:
+            try:
+                setattr(obj, EXEMPT_MARK, {**getattr(obj, EXEMPT_MARK, {}), self: flags})
+            except AttributeError:  # a bound method or a builtin: it has nothing but its name
+                self._registry.named_exemptions[get_qualified_name(obj)] = flags
+            view = getattr(obj, VIEW_MARK, {}).get(self)
+            if view is not None:
+                view.exempt = bool(flags)
+        self._changed()
+        return obj
+
+    def request_filter(self, fn: Callable[[], bool]) -> Callable[[], bool]:
+        """Call this function at each check; if it returns something true, nothing is limited."""
+        self._request_filters.append(fn)
+        self._changed()
+        return fn
+
+    def _limit_blueprint(self, blueprint: flask.Blueprint, limit: RouteLimit) -> None:
+        self._registry.limit_blueprint(blueprint.name, limit)
+        self._changed()
+
+    def _changed(self) -> None:
+        for state in list(self._states):
+            state.forget_plans()
+
+    # -- in a request
+
+    def _enter_block(self, limit: RouteLimit, location: str) -> None:
+        request = RequestState.of(require_context(), self)
+        if request is None:
+            return
+        view = self._blocks.get((location, limit))
+        if view is None:
+            if len(self._blocks) >= 1024:  # limits made anew at each request: start over
+                self._blocks.clear()
+                self._changed()
+            view = self._blocks[location, limit] = View(location, location)
+            view.add(limit)
+        request.enter(view)
+
+    def check(self) -> None:
+        """Check the limits of the current request's route, now.
+
+        :raises RateLimitExceeded: if one of them is exceeded.
+        """
+        request = RequestState.of(require_context(), self)
+        if request is not None:
+            request.enter(request.plan.resolver.view)
+
+    def identify_request(self) -> str:
+        """Return what limits take for the current request's endpoint; "" if it is not limited."""
+        context = require_context()
+        states: dict[Limiter, AppState] = context.app.extensions.get("weir", {})
+        state = states.get(self)
+        if state is None or not state.enabled:
+            return ""
+        if state.identify is not None:
+            return state.identify()
+        return context.request.endpoint or ""
+
+    @property
+    def current_limit(self) -> RequestLimit | None:
+        """The limit to tell the client of: the one that refused it, or else that of the smallest
+        window.
+
+        Of several that refused it: the one that will refuse it longest.
+        """
+        request = RequestState.of(require_context(), self)
+        return request.current_limit() if request is not None else None
+
+    @property
+    def current_limits(self) -> list[RequestLimit]:
+        """The limits that were checked for the current request, smallest window first."""
+        request = RequestState.of(require_context(), self)
+        return request.current_limits() if request is not None else []
+
+    # -- the application
+
+    @property
+    def _state(self) -> AppState:
+        """The current application's state, or else the one that was initialized last."""
+        state: AppState | None = None
+        if flask.has_app_context():
+            state = flask.current_app.extensions.get("weir", {}).get(self)
+        if state is None and self._latest is not None:
+            state = self._latest()
+        if state is None:
+            raise RuntimeError("the limiter has no application yet; call init_app() first")
+        return state
+
+    @property
+    def initialized(self) -> bool:
+        """Whether there is an application."""
+        return len(self._states) > 0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is limited. Setting it is for all applications of this limiter."""
+        states = list(self._states)
+        return any(state.enabled for state in states) if states else self._enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self._enabled = value
+        for state in list(self._states):
+            state.enable(value)
+
+    @property
+    def storage(self) -> StorageTypes:
+        """Where counts are kept."""
+        storage = self._state.storage
+        return storage.storage if isinstance(storage, Watched) else storage
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The strategy over the storage; over memory while the storage is away."""
+        return self._state.rate_limiter()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened in this process so far: ``denied``, ``shadow_denied``, ``empty_key``, …"""
+        return dict(self._state.counters)
+
+    def reset(self) -> None:
+        """Forget all counts, where the storage can do so."""
+        try:
+            self.storage.reset()
+        except NotImplementedError:
+            self.logger.warning("this storage cannot be reset")
+        else:
+            self.logger.info("the storage was reset, all limits are cleared")
+
+
+def _unknown_argument(what: str, name: str, function: Callable[..., Any]) -> UsageError:
+    import difflib
+
+    known = [
+        p for p, v in inspect.signature(function).parameters.items() if v.kind is v.KEYWORD_ONLY
+    ]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UsageError("EOPTION", f"{what}() has no argument {name}{hint}")

@@ -1,0 +1,454 @@
+"""Limits as they are declared, as they apply, and as they stand in one request.
+
+A :class:`Limit` is what a developer writes: a text (or a function that returns one) and whom it
+applies to. Read, it becomes one :class:`RuntimeLimit` for each limit in the text.
+:class:`RequestLimit` is one of these after it was checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
+
+import flask
+from flask.wrappers import Response
+
+from weir._core import Decision, ParseError, Verdict, WindowStats, parse_many
+from weir._core import Limit as RateLimit
+
+from .errors import ConfigurationError, UsageError
+from .util import get_qualified_name
+
+if TYPE_CHECKING:
+    from weir._core import RateLimiter
+
+    from ._limiter import Limiter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What limits said.
+Verdicts: TypeAlias = "Sequence[Verdict] | Decision"
+
+#: Where a function keeps what limiters know of it: {limiter: View}, {limiter: ExemptionScope}.
+#: functools.wraps copies both to the function that wraps it, and so they are found from outside.
+VIEW_MARK = "__weir_view__"
+EXEMPT_MARK = "__weir_exempt__"
+
+
+@dataclasses.dataclass(eq=True, unsafe_hash=True)
+class RuntimeLimit:
+    """One limit and everything that is known of it before a request comes."""
+
+    limit: RateLimit
+    key_func: Callable[[], str]
+    scope: str | Callable[[str], str] | None = None
+    per_method: bool = False
+    methods: Sequence[str] | None = None
+    error_message: str | Callable[[], str] | None = None
+    exempt_when: Callable[[], bool] | None = None
+    override_defaults: bool | None = False
+    deduct_when: Callable[[Response], bool] | None = None
+    on_breach: Callable[[RequestLimit], Response | None] | None = None
+    cost: Callable[[], int] | int = 1
+    shared: bool = False
+    meta_limits: tuple[RuntimeLimit, ...] | None = None
+    reserve: bool = False
+    shadow: bool = False
+
+    @property
+    def is_exempt(self) -> bool:
+        """Whether ``exempt_when`` says so for the current request."""
+        return bool(self.exempt_when and self.exempt_when())
+
+    @property
+    def deduction_amount(self) -> int:
+        """What the current request costs."""
+        return self.cost() if callable(self.cost) else self.cost
+
+    @property
+    def method_exempt(self) -> bool:
+        """Whether the limit does not count requests of the current method."""
+        return not self.counts(flask.request.method)
+
+    def counts(self, method: str | None) -> bool:
+        """Whether the limit counts requests of ``method``."""
+        return self.methods is None or method is None or method.lower() in self.methods
+
+    def scope_for(self, endpoint: str, method: str | None) -> str:
+        """Return what the limit counts together: an endpoint, a part of one, or a shared scope."""
+        scope = self.scope
+        if callable(scope):
+            scope = scope(flask.request.endpoint or "")
+        return self.join_scope(endpoint, scope, method)
+
+    def join_scope(self, endpoint: str, scope: str | None, method: str | None) -> str:
+        """As :meth:`scope_for`, for a scope already called."""
+        if not scope:
+            scope = endpoint
+        elif not self.shared:
+            scope = f"{endpoint}:{scope}"
+        return f"{scope}:{method.upper()}" if self.per_method and method else scope
+
+
+@dataclasses.dataclass(eq=True, unsafe_hash=True)
+class Limit:
+    """A limit for ``default_limits``, with options of its own::
+
+        Limiter(get_remote_address, default_limits=[
+            Limit("10/second", key_function=get_user),
+            Limit("100/second"),
+        ])
+
+    They take the place of the ``default_limits_*`` ones.
+    """
+
+    #: The limits as text, e.g. ``"10/minute; 100/hour"``, or a function that returns it at each
+    #: request.
+    limit_provider: Callable[[], str] | str
+    #: Who is counted; the limiter's ``key_func`` if not given.
+    key_function: Callable[[], str] | None = None
+    #: A part of the endpoint that counts for itself, or its name for the current endpoint. If the
+    #: limit is shared: the name under which endpoints count together.
+    scope: str | Callable[[str], str] | None = None
+    #: What a request costs, or a function that says so. 0, like ``None``, means 1.
+    cost: Callable[[], int] | int | None = None
+    #: Whether several endpoints count together.
+    shared: bool = False
+    #: The HTTP methods that count; all if not given.
+    methods: Sequence[str] | None = None
+    #: Whether each HTTP method counts for itself.
+    per_method: bool = False
+    #: What a refused client reads instead of the limit.
+    error_message: str | Callable[[], str] | None = None
+    #: Limits on how often this limit may be exceeded.
+    meta_limits: Iterable[Callable[[], str] | str | MetaLimit] | None = None
+    #: Says whether the current request is not limited.
+    exempt_when: Callable[[], bool] | None = None
+    #: Says, given the response, whether the request is counted.
+    deduct_when: Callable[[Response], bool] | None = None
+    #: Called when the limit is exceeded; a response that it returns is sent.
+    on_breach: Callable[[RequestLimit], Response | None] | None = None
+    #: Whether the default limits do not apply where this one does. Only limits of routes and
+    #: blueprints do.
+    override_defaults: bool | None = dataclasses.field(default=False, init=False)
+    #: False: the ``default_limits_*`` or ``application_limits_*`` options apply.
+    finalized: bool = True
+    #: The strategy of this limit; the limiter's if not given.
+    strategy: str | None = dataclasses.field(default=None, kw_only=True)
+    #: Token bucket: its size.
+    burst: int | None = dataclasses.field(default=None, kw_only=True)
+    #: Leaky bucket: the longest delay of an admitted request, in seconds.
+    max_delay: float | None = dataclasses.field(default=None, kw_only=True)
+    #: With ``deduct_when``: count the request before the view runs, and take it back if told so.
+    reserve: bool = dataclasses.field(default=False, kw_only=True)
+    #: Evaluate, log and count, but refuse nobody.
+    shadow: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.methods is not None:
+            self.methods = tuple(method.lower() for method in self.methods)
+        if self.meta_limits:
+            self.meta_limits = tuple(self.meta_limits)
+        if self.key_function is not None:
+            check_key_function(self.key_function)
+
+    def metas(self) -> list[MetaLimit]:
+        """The meta limits, each knowing whose it is."""
+        metas = []
+        for meta in self.meta_limits or ():
+            meta = dataclasses.replace(meta) if isinstance(meta, MetaLimit) else MetaLimit(meta)
+            meta.parent_limit = self
+            metas.append(meta)
+        return metas
+
+    def own_key_function(self) -> Callable[[], str] | None:
+        """The key function said here, not the limiter's."""
+        return self.key_function
+
+    def items(self, text: str | None) -> list[RateLimit]:
+        """The limits in ``text``, with this definition's strategy, burst and delay.
+
+        :raises ParseError: for a text that is no limit.
+        """
+        if not text:
+            return []
+        if not isinstance(text, str):
+            raise ParseError(f"a limit must be a string, not {text!r}")
+        limits = parse_many(text)
+        options: dict[str, Any] = {}
+        if self.strategy is not None:
+            options["strategy"] = self.strategy
+        if self.burst is not None:
+            options["burst"] = self.burst
+            options.setdefault("strategy", "token-bucket")
+        if self.max_delay is not None:
+            options["max_delay"] = self.max_delay
+            options.setdefault("strategy", "leaky-bucket")
+        return [limit.replace(**options) for limit in limits] if options else limits
+
+    def expand(
+        self,
+        text: str | None,
+        key_func: Callable[[], str],
+        metas: tuple[RuntimeLimit, ...] = (),
+    ) -> list[RuntimeLimit]:
+        """One :class:`RuntimeLimit` for each limit in ``text``."""
+        return [
+            RuntimeLimit(
+                limit,
+                self.own_key_function() or key_func,
+                scope=self.scope,
+                per_method=self.per_method,
+                methods=self.methods,
+                error_message=self.error_message,
+                exempt_when=self.exempt_when,
+                deduct_when=self.deduct_when,
+                override_defaults=self.override_defaults,
+                on_breach=self.on_breach,
+                cost=self.cost or 1,
+                shared=self.shared,
+                meta_limits=metas,
+                reserve=self.reserve,
+                shadow=self.shadow,
+            )
+            for limit in self.items(text)
+        ]
+
+
+@dataclasses.dataclass(kw_only=True, unsafe_hash=True)
+class ApplicationLimit(Limit):
+    """A limit for ``application_limits``: all routes of the application count together."""
+
+    #: The name under which they do.
+    scope: str | Callable[[str], str] | None = "global"
+    shared: bool = dataclasses.field(init=False, default=True)
+
+
+@dataclasses.dataclass(kw_only=True, unsafe_hash=True)
+class MetaLimit(Limit):
+    """A limit on how often other limits may be exceeded, for ``meta_limits``.
+
+    A client over it is refused everything until the meta limit's time has passed.
+    """
+
+    #: The name under which breaches count together.
+    scope: str | Callable[[str], str] | None = "meta"
+    shared: bool = dataclasses.field(init=False, default=True)
+    meta_limits: Iterable[Callable[[], str] | str | MetaLimit] | None = dataclasses.field(
+        init=False, default=None
+    )
+    deduct_when: Callable[[Response], bool] | None = dataclasses.field(init=False, default=None)
+    #: The limit that this one watches.
+    parent_limit: Limit | None = dataclasses.field(init=False, default=None, repr=False)
+
+    def own_key_function(self) -> Callable[[], str] | None:
+        """As given, or else as the watched limit has it."""
+        return self.key_function or (self.parent_limit.key_function if self.parent_limit else None)
+
+
+class View:
+    """What a limiter knows of one decorated function, or of one ``with`` block.
+
+    The identity of this object is what limits, exemptions and plans are filed under. Two functions
+    of the same name do not share limits.
+    """
+
+    __slots__ = ("exempt", "limits", "name", "origin")
+
+    def __init__(self, name: str, origin: object = None) -> None:
+        self.name = name
+        #: Views of one origin never count one request together: a ``with`` block whose options
+        #: are made anew in each request, functions for example, is a new view each time.
+        self.origin = origin or self
+        self.limits: list[Limit] = []
+        self.exempt = False
+
+    def add(self, limit: Limit) -> None:
+        if limit not in self.limits:
+            self.limits.append(limit)
+
+    @property
+    def overrides(self) -> bool:
+        """Whether the default limits do not apply where this function is called."""
+        return any(limit.override_defaults for limit in self.limits)
+
+
+@dataclasses.dataclass(unsafe_hash=True, kw_only=True)
+class RouteLimit(Limit):
+    """A limit on a view function, method or blueprint: what :meth:`Limiter.limit` returns.
+
+    Written out it can be used without the limiter's method::
+
+        @app.route("/")
+        @RouteLimit("2/second", limiter=limiter)
+        def view(): ...
+
+    and in a view it limits a block::
+
+        with limiter.limit("1/minute"):
+            send_mail()
+    """
+
+    override_defaults: bool | None = False
+    #: The limiter that the limit belongs to.
+    limiter: Limiter = dataclasses.field(hash=False, compare=False, repr=False)
+
+    def __enter__(self) -> None:
+        caller = sys._getframe(1)
+        code = caller.f_code
+        self.limiter._enter_block(self, f"{code.co_filename}:{code.co_name}:{caller.f_lineno}")
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    @overload
+    def __call__(self, obj: Callable[P, R]) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(self, obj: flask.Blueprint) -> None: ...
+
+    def __call__(self, obj: Callable[P, R] | flask.Blueprint) -> Callable[P, R] | None:
+        if isinstance(obj, flask.Blueprint):
+            self.limiter._limit_blueprint(obj, self)
+            return None
+        return self._decorate(obj)
+
+    def _decorate(self, function: Callable[P, R]) -> Callable[P, R]:
+        limiter = self.limiter
+        if isinstance(function, type):
+            raise UsageError(
+                "ENOTVIEW",
+                f"a limit on the class {function.__qualname__}: write decorators ="
+                " [limiter.limit(...)] in the class, or decorate its methods",
+            )
+        if not callable(function):
+            raise UsageError("ENOTVIEW", f"a limit on {function!r}, which is not a view function")
+
+        from ._fast import limited
+
+        marks: dict[Limiter, View] = getattr(function, VIEW_MARK, {})
+        if limiter in marks:
+            # Decorated before: the innermost function does one check for all limits of this
+            # limiter.
+            marks[limiter].add(self)
+            limiter._changed()
+            return function
+
+        view = View(get_qualified_name(function))
+        view.add(self)
+        view.exempt = limiter in getattr(function, EXEMPT_MARK, {})
+        wrapper = limited(limiter, view, function)
+        setattr(wrapper, VIEW_MARK, {**marks, limiter: view})
+        limiter._changed()
+        return wrapper
+
+
+def check_key_function(function: Callable[[], str]) -> None:
+    """Refuses a key function that cannot be called without arguments.
+
+    :raises UsageError: ``EKEYFUNC``.
+    """
+    if not callable(function):
+        raise UsageError("EKEYFUNC", f"key_func must be a function, not {function!r}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a builtin that does not tell
+    try:
+        signature.bind()
+    except TypeError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise UsageError(
+            "EKEYFUNC", f"key_func {name}{signature} is called without arguments: {error}"
+        ) from None
+
+
+class RequestLimit:
+    """One limit as it stands in the current request."""
+
+    __slots__ = ("_verdict", "breached", "extension", "key", "limit", "request_args", "shared")
+
+    def __init__(
+        self,
+        extension: Limiter,
+        limit: RateLimit,
+        request_args: list[str],
+        breached: bool,
+        shared: bool,
+        verdict: Verdict | None = None,
+    ) -> None:
+        self.extension = extension
+        #: The limit: amount, multiples, unit.
+        self.limit = limit
+        #: Prefix (if any), key and scope.
+        self.request_args = request_args
+        #: These and the limit in one text.
+        self.key = limit.key_for(*request_args)
+        #: Whether the request was over the limit.
+        self.breached = breached
+        #: Whether several endpoints count together.
+        self.shared = shared
+        self._verdict = verdict
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The limiter's strategy over its storage."""
+        return self.extension.limiter
+
+    @property
+    def window(self) -> WindowStats:
+        """When the limit resets, and how much of it is left."""
+        verdict = self._verdict
+        if verdict is None:
+            return self.limiter.get_window_stats(self.limit, *self.request_args)
+        return WindowStats(verdict.reset_at, verdict.remaining)
+
+    @property
+    def reset_at(self) -> int:
+        """When the limit resets, in whole seconds since the Unix epoch: the first one after it."""
+        return int(self.window[0] + 1)
+
+    @property
+    def remaining(self) -> int:
+        """How much is left after this request."""
+        return self.window[1]
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds, rounded up, until the same request can pass: 0 if it did, ``None`` for never."""
+        wait = self._verdict.retry_after if self._verdict is not None else 0.0
+        return None if math.isinf(wait) else math.ceil(wait)
+
+    def __repr__(self) -> str:
+        state = "breached" if self.breached else "kept"
+        return f"<RequestLimit {self.limit} of {self.key!r}: {state}>"
+
+
+def iterate(limit: Limit, key_func: Callable[[], str]) -> Iterator[RuntimeLimit]:
+    """The limits that a definition stands for at this moment."""
+    provider = limit.limit_provider
+    text = provider() if callable(provider) else provider
+    metas = tuple(item for meta in limit.metas() for item in iterate(meta, key_func))
+    yield from limit.expand(text, key_func, metas)
+
+
+__all__ = [
+    "ApplicationLimit",
+    "ConfigurationError",
+    "Limit",
+    "MetaLimit",
+    "RequestLimit",
+    "RouteLimit",
+    "RuntimeLimit",
+]

@@ -1,0 +1,350 @@
+"""What applies to an endpoint, found out once.
+
+A :class:`Plan` belongs to one endpoint and HTTP method. It holds a *check* for the moment before
+the request is dispatched, and one for each limited function that is called in it; most have exactly
+one of these, their view. A check is a :class:`Check`, ready to be made, or an :class:`Ask`: the
+texts of some limits come from functions, and which other limits apply may depend on what they
+return. So an Ask calls one such function and leads, by the text, to the next Ask or to the Check.
+What was found out is kept until a limit, an exemption or a filter is registered, so that a request
+finds tuples and no questions.
+
+Which limits apply is what Flask-Limiter documents.
+
+Before dispatch
+    those of the application; and, unless the view has limits of its own, those of its blueprints
+    and the defaults.
+
+When a limited function is called
+    its own; those of the blueprints, unless its own override them; the defaults, unless one of all
+    these overrides them, or if none of them counts this HTTP method.
+
+A function that is limited but is no view (one that a view calls, a method of a class-based view, a
+``with`` block) has its check when it is called. Its endpoint then leaves the defaults to it: for
+the methods of a class-based view from the start, otherwise from the second request on, when it is
+known that it will be called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ._check import NOBODY, Armed, Ask, Broken, Check, Enter, Entry, Node, Resume
+from ._limits import Limit, RuntimeLimit, View, iterate
+from ._registry import Blueprints, find_handlers, find_view
+from .constants import ExemptionScope
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ._state import AppState
+
+#: How many endpoints are remembered before starting anew.
+PLANS_MAX = 8192
+
+
+class UnaskedError(Exception):
+    """The text of a dynamic limit is needed to go on."""
+
+    def __init__(self, group: Limit) -> None:
+        self.group = group
+
+
+class Resolver:
+    """Finds out which limits apply to one endpoint, given the texts of the dynamic ones."""
+
+    def __init__(
+        self,
+        state: AppState,
+        endpoint: str,
+        dotted: str | None,
+        method: str | None,
+        function: Any,
+        learned: Sequence[View] = (),
+    ) -> None:
+        self.state = state
+        self.endpoint = endpoint
+        self.method = method
+        self.texts: dict[int, str] = {}
+        self.complaints: list[str] = []
+        #: Which function's check counts into which counter.
+        self.counted: dict[object, object] = {}
+        self.meta_entries: dict[RuntimeLimit, Entry] = {}
+        self.view, exempt = find_view(state.limiter, function)
+        self.route_exempt = bool(exempt)
+        #: Limited functions that are known to be called when this endpoint is.
+        self.inner = list(
+            dict.fromkeys([*find_handlers(state.limiter, function, method), *learned])
+        )
+        self.blueprints = Blueprints(state.limiter._registry, state.app, dotted)
+        self.dotted = dotted
+        self.exemption = exempt | self.blueprints.exemption
+
+    # -- texts to limits
+
+    def expand(self, group: Limit) -> list[RuntimeLimit]:
+        """The limits that ``group`` stands for."""
+        metas = tuple(item for meta in group.metas() for item in self.expand_meta(group, meta))
+        return group.expand(self.text_of(group), self.state.key_func, metas)
+
+    def expand_meta(self, group: Limit, meta: Limit) -> list[RuntimeLimit]:
+        # Each time a new object (it knows its parent), so it is known by its provider.
+        return meta.expand(self.text_of(meta), self.state.key_func)
+
+    def text_of(self, group: Limit) -> str | None:
+        provider = group.limit_provider
+        if not callable(provider):
+            return provider
+        try:
+            return self.texts[id(provider)]
+        except KeyError:
+            self.state.label_static_limits()
+            raise UnaskedError(group) from None
+
+    def expand_all(self, groups: Sequence[Limit]) -> list[RuntimeLimit]:
+        return [limit for group in groups for limit in self.expand(group)]
+
+    def expand_declared(self, groups: Sequence[Limit], what: str) -> list[RuntimeLimit]:
+        """The limits of a function or blueprint; what cannot be read is reported and left out."""
+        limits = []
+        for group in groups:
+            try:
+                limits.extend(self.expand(group))
+            except ValueError as error:
+                if self.state.strict:
+                    raise
+                self.complaints.append(f"failed to load the rate limit of {what}: {error}")
+        return limits
+
+    # -- which apply
+
+    @property
+    def leaves_defaults(self) -> bool:
+        """Whether the view, or a function that it calls, sees to the defaults."""
+        return self.view is not None or bool(self.inner)
+
+    def application(self) -> list[RuntimeLimit]:
+        if self.exemption & ExemptionScope.APPLICATION:
+            return []
+        return self.expand_all(self.state.application_limits)
+
+    def defaults(self) -> list[RuntimeLimit]:
+        return self.expand_all(self.state.default_limits)
+
+    def wants_defaults(self, limits: Sequence[RuntimeLimit]) -> bool:
+        """Whether the defaults apply besides these limits of the route and its blueprints."""
+        if self.exemption & ExemptionScope.DEFAULT:
+            return False
+        return not any(limit.override_defaults for limit in limits) or not any(
+            limit.counts(self.method) for limit in limits
+        )
+
+    def from_blueprints(self) -> list[RuntimeLimit]:
+        name = self.blueprints.names[-1] if self.blueprints.names else ""
+        return self.expand_declared(self.blueprints.applying(), f"blueprint {name}")
+
+    def from_view(self, view: View) -> list[RuntimeLimit]:
+        if view.exempt or (view is self.view and self.route_exempt):
+            return []
+        return self.expand_declared(view.limits, f"function {view.name}")
+
+    def before_dispatch(self) -> tuple[list[RuntimeLimit], list[RuntimeLimit], list[RuntimeLimit]]:
+        """Limits of the application, defaults, and limits of the route, before dispatch."""
+        application = self.application()
+        if not self.leaves_defaults:
+            declared = self.from_blueprints()
+            return application, self.defaults() if self.wants_defaults(declared) else [], declared
+        inner = [limit for view in self.inner for limit in view.limits if not view.exempt]
+        if (
+            inner
+            and not any(limit.override_defaults for limit in inner)
+            and not self.exemption & ExemptionScope.DEFAULT
+        ):
+            return application, self.defaults(), []
+        return application, [], []
+
+    def at_call(self, view: View | None) -> tuple[list[RuntimeLimit], list[RuntimeLimit]]:
+        """Defaults and limits of the route when the limited function ``view`` is called."""
+        declared = self.from_view(view) if view is not None else []
+        # Not again for a function that nobody knew of: then they counted before dispatch.
+        inherits = view is None or self.leaves_defaults
+        if inherits and not any(limit.override_defaults for limit in declared):
+            declared += self.from_blueprints()
+        return self.defaults() if self.wants_defaults(declared) else [], declared
+
+    def describe(self) -> Iterator[tuple[str, RuntimeLimit]]:
+        """All limits of the route, with where they come from; for people to read."""
+        self.complaints = []
+        views = [view for view in (self.view, *self.inner) if view is not None]
+        declared = [("route", limit) for view in views for limit in self.from_view(view)]
+        if not any(limit.override_defaults for _, limit in declared):
+            declared += [("blueprint", limit) for limit in self.from_blueprints()]
+        if self.wants_defaults([limit for _, limit in declared]):
+            yield from (("default", limit) for limit in dict.fromkeys(self.defaults()))
+        yield from declared
+
+    # -- limits to checks
+
+    def check(
+        self,
+        counted: Sequence[RuntimeLimit],
+        declared: Sequence[RuntimeLimit],
+        defaults: bool = False,
+        origin: object = None,
+    ) -> Check:
+        """The check of these limits, in the function ``origin``."""
+        state = self.state
+        limits = [*dict.fromkeys(counted), *declared]
+        global_metas = self.entries_of(self.expand_all(state.meta_limits))
+        metas: list[Entry] = []
+        entries = []
+        for limit in limits:
+            own = self.entries_of(limit.meta_limits or ())
+            metas += own
+            if limit.counts(self.method):
+                entry = Entry(limit, state.strategy, self.endpoint, self.method)
+                entry.metas = tuple(own)
+                entries.append(entry)
+        self.find_twins(entries, {id(limit) for limit in declared}, origin)
+        watched = [*global_metas, *metas]
+        if self.exemption & ExemptionScope.META:
+            watched = []
+        return Check(
+            entries,
+            list(dict.fromkeys(watched)),
+            global_metas,
+            state,
+            defaults=defaults,
+            complaints=self.complaints,
+        )
+
+    def entries_of(self, metas: Sequence[RuntimeLimit]) -> list[Entry]:
+        """Meta limits; the same object for the same limit."""
+        entries = []
+        for meta in metas:
+            if meta not in self.meta_entries:
+                self.meta_entries[meta] = Entry(meta, self.state.strategy, self.endpoint, None)
+            entries.append(self.meta_entries[meta])
+        return entries
+
+    def find_twins(self, entries: Sequence[Entry], declared: set[int], origin: object) -> None:
+        """Find limits that count a request twice into one counter.
+
+        :raises ConfigurationError: ``ETWICE``, if the limiter is strict; otherwise it is logged.
+        """
+        here = set()
+        for entry in entries:
+            if entry.scope_of is not None:
+                continue
+            counter = (entry.bound, entry.key_func, entry.scope)
+            twin = counter in here
+            if id(entry.limit) in declared:
+                twin = twin or self.counted.setdefault(counter, origin) != origin
+            if twin:
+                message = (
+                    f"two limits of {entry.bound} count each request to {self.endpoint!r} into one"
+                    f" counter (scope {entry.scope!r}), so it counts twice"
+                )
+                if self.state.strict:
+                    raise ConfigurationError("ETWICE", message)
+                self.state.limiter.logger.error("ETWICE: %s", message)
+            here.add(counter)
+
+    def grow(self, build: Callable[[], Check], texts: dict[int, str]) -> Node:
+        """The check that ``build`` makes, or what has to be asked for it first."""
+        self.texts = texts
+        self.complaints = []
+        try:
+            return build()
+        except UnaskedError as need:
+            provider: Any = need.group.limit_provider
+            return Ask(provider, lambda text: self.grow(build, {**texts, id(provider): text}))
+        except Exception as error:
+            return Broken(error)
+
+
+class Plan:
+    """Everything about one endpoint and method that does not change from request to request."""
+
+    __slots__ = (
+        "bare",
+        "before",
+        "calls",
+        "exempt",
+        "fast_before",
+        "fast_call",
+        "function",
+        "key",
+        "resolver",
+        "resume_before",
+        "state",
+    )
+
+    def __init__(self, state: AppState, key: object, function: Any, resolver: Resolver) -> None:
+        self.state = state
+        self.key = key
+        self.function = function
+        self.resolver = resolver
+        #: By the function called, and whether the defaults counted the request before.
+        self.calls: dict[tuple[View | None, bool], Node] = {}
+        #: Static files, and requests that lead nowhere.
+        self.exempt = not resolver.endpoint or resolver.endpoint.rpartition(".")[2] == "static"
+        #: What remains for a request that is exempt or filtered out: meta limits.
+        self.bare: Node = resolver.grow(lambda: resolver.check([], []), {})
+        #: The check before dispatch.
+        self.before = self.bare if self.exempt else resolver.grow(self._before, {})
+
+        #: For the fast path: what the request context holds at first, None if this is no way for
+        #: it; and what makes the check before dispatch, None if there is none.
+        self.fast_call: Armed | None = None
+        self.fast_before: Enter | None = None
+        self.resume_before: Resume | None = None
+        self.find_fast_path()
+
+    def find_fast_path(self) -> None:
+        before = self.before
+        state = self.state
+        if before.is_ask or not before.simple or state.dead or state.limiter._request_filters:
+            return
+        view = self.resolver.view
+        if before.watched and self.resolver.leaves_defaults:
+            return  # two checks with counts that depend on the response
+        enter, resume = before.arm(self)
+        if not before.idle:
+            self.fast_before = enter
+        self.resume_before = resume
+        self.fast_call = (NOBODY, enter, resume)
+        if view is not None and not self.exempt and not self.resolver.inner:
+            check = self.call(view, False)
+            if not check.is_ask and check.simple:
+                self.fast_call = before.follow = (view, *check.arm(self, before))
+
+    def _before(self) -> Check:
+        application, defaults, declared = self.resolver.before_dispatch()
+        return self.resolver.check([*application, *defaults], declared, bool(defaults), self)
+
+    def call(self, view: View | None, defaults_counted: bool) -> Node:
+        """The check for calling the limited function ``view``."""
+        resolver = self.resolver
+        if view is not None and view is not resolver.view and view not in resolver.inner:
+            self.state.learn(self, view)
+        if self.exempt:
+            return self.bare
+
+        def build() -> Check:
+            defaults, declared = resolver.at_call(view)
+            counted = [] if defaults_counted else defaults
+            origin = view.origin if view is not None else None
+            return resolver.check(counted, declared, bool(defaults), origin)
+
+        node = self.calls[view, defaults_counted] = resolver.grow(build, {})
+        return node
+
+    def fallback(self) -> Check:
+        """The limits that apply instead of all others while the storage is away."""
+        resolver = self.resolver
+        state = self.state
+        limits = [
+            item for group in state.fallback_limits for item in iterate(group, state.key_func)
+        ]
+        resolver.complaints = []
+        return resolver.check(limits, [])

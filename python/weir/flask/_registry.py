@@ -1,0 +1,137 @@
+"""What was declared: limits and exemptions of blueprints, views and their methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+
+from ._limits import EXEMPT_MARK, VIEW_MARK, Limit, View
+from .constants import ExemptionScope
+from .util import get_qualified_name
+
+if TYPE_CHECKING:
+    from ._limiter import Limiter
+
+
+class Registry:
+    """What was declared on one limiter, whichever application it is for."""
+
+    def __init__(self) -> None:
+        self.blueprint_limits: dict[str, list[Limit]] = {}
+        self.blueprint_exemptions: dict[str, ExemptionScope] = {}
+        self.named_exemptions: dict[str, ExemptionScope] = {}
+
+    def limit_blueprint(self, name: str, limit: Limit) -> None:
+        limits = self.blueprint_limits.setdefault(name, [])
+        if limit not in limits:
+            limits.append(limit)
+
+
+def unwrap(function: Any) -> Iterator[Any]:
+    """The function, what it wraps, what that wraps, …"""
+    seen: set[int] = set()
+    while function is not None and id(function) not in seen:
+        seen.add(id(function))
+        yield function
+        function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
+
+
+def find_view(limiter: Limiter, function: Any) -> tuple[View | None, ExemptionScope]:
+    """What ``limiter`` knows of a view function: its limits, and from what it is exempt."""
+    view = None
+    exempt = ExemptionScope.NONE
+    named = limiter._registry.named_exemptions
+    for part in unwrap(function):
+        if view is None:
+            view = getattr(part, VIEW_MARK, {}).get(limiter)
+        exempt |= getattr(part, EXEMPT_MARK, {}).get(limiter, ExemptionScope.NONE)
+        if named:
+            exempt |= named.get(get_qualified_name(part), ExemptionScope.NONE)
+        view_class = getattr(part, "view_class", None)
+        if view_class is not None:
+            exempt |= getattr(view_class, EXEMPT_MARK, {}).get(limiter, ExemptionScope.NONE)
+    return view, exempt
+
+
+def find_handlers(limiter: Limiter, function: Any, method: str | None) -> list[View]:
+    """The limited methods of a class-based view that handle ``method``, or any if it is None."""
+    for part in unwrap(function):
+        view_class = getattr(part, "view_class", None)
+        if view_class is not None:
+            names = ["dispatch_request"]
+            if method is None:
+                names += [name.lower() for name in view_class.methods or ()]
+            elif method == "HEAD" and not hasattr(view_class, "head"):
+                names.append("get")
+            else:
+                names.append(method.lower())
+            found = []
+            for name in names:
+                handler = getattr(view_class, name, None)
+                if handler is not None:
+                    view, _ = find_view(limiter, handler)
+                    if view is not None:
+                        found.append(view)
+            return found
+    return []
+
+
+def declared_limits(limiter: Limiter, app: Flask) -> Iterator[Limit]:
+    """All limits of the blueprints and views of ``app``."""
+    for limits in list(limiter._registry.blueprint_limits.values()):
+        yield from limits
+    for function in list(app.view_functions.values()):
+        view, _ = find_view(limiter, function)
+        for known in (view, *find_handlers(limiter, function, None)):
+            yield from known.limits if known is not None else ()
+
+
+class Blueprints:
+    """The blueprints that a view is in, and what they say about it."""
+
+    def __init__(self, registry: Registry, app: Flask, dotted: str | None) -> None:
+        #: Names as registered on the limiter, from the outermost to the view's own.
+        self.names: list[str] = []
+        parts = dotted.split(".") if dotted and dotted in app.blueprints else []
+        for n in range(1, len(parts) + 1):
+            blueprint = app.blueprints.get(".".join(parts[:n]))
+            self.names.append(blueprint.name if blueprint else parts[n - 1])
+        self.limits = registry.blueprint_limits
+        flags = registry.blueprint_exemptions
+        self.own = (
+            flags.get(self.names[-1], ExemptionScope.NONE) if self.names else ExemptionScope.NONE
+        )
+        #: Those that exempt everything below them, too.
+        self.exempting = {
+            name: flags[name]
+            for name in self.names
+            if flags.get(name, ExemptionScope.NONE) & ExemptionScope.DESCENDENTS
+        }
+
+    @property
+    def exemption(self) -> ExemptionScope:
+        exemption = self.own & ~ExemptionScope.ANCESTORS
+        for flags in self.exempting.values():
+            exemption |= flags
+        return exemption
+
+    def applying(self) -> list[Limit]:
+        """The limits that the view inherits."""
+        if not self.names:
+            return []
+        if self.own & (ExemptionScope.META | ExemptionScope.DESCENDENTS):
+            return []
+        own = self.limits.get(self.names[-1], [])
+        alone = (own and all(limit.override_defaults for limit in own)) or (
+            self.own & ExemptionScope.ANCESTORS
+        )
+        if alone:
+            return own
+        return [
+            limit
+            for name in dict.fromkeys(self.names)
+            if name not in self.exempting
+            for limit in self.limits.get(name, [])
+        ]

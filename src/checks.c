@@ -1,0 +1,44 @@
+/* Validation of checks, for the table and for the codecs of remote stores alike. */
+#include "checks.h"
+
+#include "calendar.h"
+#include "strategy/strategy.h"
+#include "weir/board.h"
+
+static bool is_sound_limit(const struct weir_limit *limit) {
+    if ((limit->amount | limit->burst | limit->max_delay_ns) < 0 || limit->period_ns <= 0 ||
+        limit->period_ns > WEIR_PERIOD_MAX_NS || limit->max_delay_ns > limit->period_ns ||
+        (uint32_t)limit->strategy >= WEIR_STRATEGIES || !weir_limit_unit_name(limit->unit))
+        return false;
+    return !limit->zone ||
+           (limit->strategy == WEIR_CALENDAR_WINDOW && weir_zone_validate(limit->zone, NULL) == 0);
+}
+
+static bool is_sound(const struct weir_check *check) {
+    return check->limit && check->key_len <= WEIR_KEY_MAX && (check->key || !check->key_len) &&
+           check->client_len <= WEIR_KEY_MAX && (check->client || !check->client_len) &&
+           (uint32_t)check->label <= WEIR_BOARD_LABELS && (check->flags & ~WEIR_CHECK_LOOK) == 0 &&
+           check->cost >= 0 && is_sound_limit(check->limit);
+}
+
+int weir_checks_validate(const struct weir_check *checks, size_t n) {
+    if (!checks || n == 0)
+        return WEIR_EINVAL;
+    if (n > WEIR_CHECKS_MAX)
+        return WEIR_ETOOMANY;
+    for (size_t i = 0; i < n; i++)
+        if (!is_sound(&checks[i]))
+            return WEIR_EINVAL;
+    return 0;
+}
+
+void weir_checks_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
+                        size_t n, struct weir_decision *decision) {
+    size_t deciding = 0;
+    for (size_t i = 1; i < n; i++)
+        if (weir_outranks(checks[i].limit, &verdicts[i], checks[deciding].limit,
+                          &verdicts[deciding]))
+            deciding = i;
+    *decision = (struct weir_decision){.allowed = verdicts[deciding].allowed,
+                                       .deciding = (int32_t)deciding};
+}
