@@ -5,7 +5,9 @@ Caveats before numbers:
 - A request here is one call of the WSGI application with a GET to a view that returns a constant.
   There is no server, no socket and no client; a real request costs several times more, on all
   sides.
-- Both limiters count in the memory of the process, with fixed windows, and no request is refused.
+- Both limiters count in the memory of the process, with fixed windows. No request is refused but in
+  the rows "denied", where all are but the first; the bare application passes them all the same, and
+  "hooks" aborts with 429 before dispatch.
 - Measured is the CPU time of the thread that makes the requests: on a shared machine the clock on
   the wall measures the neighbours. What Flask-Limiter's storage does in a thread of its own is not
   in its numbers.
@@ -105,22 +107,77 @@ def many_routes(package: Any) -> tuple[flask.Flask, str]:
     return app, "/outer/inner/50"
 
 
+def denied(handler: bool, on_breach: bool) -> Callable[[Any], tuple[flask.Flask, str]]:
+    """A client that is over one of three limits, again and again."""
+
+    def make(package: Any) -> tuple[flask.Flask, str]:
+        app = flask.Flask("denied")
+        if handler:
+
+            @app.errorhandler(429)
+            def too_many(error: Any) -> tuple[dict[str, str], int]:
+                return {"error": "too many requests", "limit": error.description}, 429
+
+        def answer(limit: Any) -> flask.Response:
+            return flask.make_response("too many", 429)
+
+        view: Callable[[], str] = hello
+        if package:
+            limiter = make_limiter(
+                package,
+                app,
+                default_limits=[MANY, SOME],
+                headers_enabled=True,
+                on_breach=answer if on_breach else None,
+            )
+            view = limiter.limit("1 per 300 day", override_defaults=False)(hello)
+        app.add_url_rule("/", "hello", view)
+        return app, "/"
+
+    return make
+
+
+def one_callable(**functions: Any) -> Callable[[Any], tuple[flask.Flask, str]]:
+    """As "one route limit, headers", with a function that says one thing about it."""
+
+    def make(package: Any) -> tuple[flask.Flask, str]:
+        app = flask.Flask("callable")
+        view: Callable[[], str] = hello
+        if package:
+            limiter = make_limiter(package, app, headers_enabled=True)
+            options = dict(functions)
+            text = options.pop("text", FEW)
+            view = limiter.limit(text, **options)(hello)
+        app.add_url_rule("/", "hello", view)
+        return app, "/"
+
+    return make
+
+
 WORKLOADS: dict[str, Callable[[Any], tuple[flask.Flask, str]]] = {
     "one route limit": one_limit,
     "three limits, headers": three_limits,
     "three limits, meta limit, deduct_when, headers": everything,
     "200 routes in nested blueprints": many_routes,
+    "denied, three limits, headers, JSON errorhandler(429)": denied(True, False),
+    "denied, three limits, headers": denied(False, False),
+    "denied, three limits, headers, on_breach": denied(False, True),
+    "one limit, headers": one_callable(),
+    "one limit, headers, exempt_when": one_callable(exempt_when=lambda: False),
+    "one limit, headers, cost from a function": one_callable(cost=lambda: 1),
+    "one limit, headers, dynamic": one_callable(text=lambda: FEW),
 }
 
 
-def add_hooks(app: flask.Flask, headers: bool) -> None:
-    """A pair of hooks that limit nothing."""
+def add_hooks(app: flask.Flask, headers: bool, denies: bool) -> None:
+    """A pair of hooks that limit nothing, or deny everything without asking."""
     said = [("X-RateLimit-Limit", "1"), ("X-RateLimit-Remaining", "1")]
     said += [("X-RateLimit-Reset", "1"), ("Retry-After", "1")]
 
     @app.before_request
     def before() -> None:
-        pass
+        if denies:
+            flask.abort(429)
 
     @app.after_request
     def after(response: flask.Response) -> flask.Response:
@@ -129,7 +186,7 @@ def add_hooks(app: flask.Flask, headers: bool) -> None:
         return response
 
 
-def caller(app: flask.Flask, path: str) -> Callable[[int], float]:
+def caller(app: flask.Flask, path: str, expected: str) -> Callable[[int], float]:
     """A function that makes so many requests and returns the microseconds of one."""
     # As a server has it.
     client = {"REMOTE_ADDR": "127.0.0.1"}
@@ -154,7 +211,7 @@ def caller(app: flask.Flask, path: str) -> Callable[[int], float]:
         for _ in range(calls):
             request()
         elapsed = time.thread_time_ns() - start
-        if set(statuses) != {"200 OK"}:
+        if set(statuses[1:]) != {expected}:
             raise SystemExit(f"{app.name}: {set(statuses)}")
         return elapsed / calls / 1000
 
@@ -170,8 +227,9 @@ def serve(workload: str, peer: str, commands: Any) -> None:
         importlib.import_module(f"{name}.util")
     app, path = WORKLOADS[workload](package)
     if peer == "hooks":
-        add_hooks(app, "headers" in workload)
-    call = caller(app, path)
+        add_hooks(app, "headers" in workload, workload.startswith("denied"))
+    denies = workload.startswith("denied") and peer != "bare"
+    call = caller(app, path, "429 TOO MANY REQUESTS" if denies else "200 OK")
     gc.collect()
     while calls := commands.recv():
         commands.send(call(calls))
@@ -221,9 +279,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="in each process")
     parser.add_argument("--calls", type=int, default=200, help="requests in a round")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", default="", help="workloads whose name contains this")
     arguments = parser.parse_args()
     starts, rounds, calls = arguments.starts, arguments.rounds, arguments.calls
-    results = {name: measure(name, starts, rounds, calls) for name in WORKLOADS}
+    chosen = [name for name in WORKLOADS if arguments.only in name]
+    results = {name: measure(name, starts, rounds, calls) for name in chosen}
     if arguments.json:
         print(json.dumps(results))
         return

@@ -36,7 +36,10 @@ static void check_address(const struct guarded *text, enum weir_family family,
         value = number(bytes, 4);
     } else if (inet_pton(AF_INET6, whole, bytes) == 1) {
         value = number(bytes, 16);
-        expected = value >> 32 == 0xffff ? WEIR_FAMILY_4 : WEIR_FAMILY_6;
+        unsigned __int128 nat64 = (unsigned __int128)0x0064ff9b << 64;
+        unsigned __int128 before = value >> 32;
+        expected = before == 0xffff || before == 0xffff0000 || before == nat64 ? WEIR_FAMILY_4
+                                                                               : WEIR_FAMILY_6;
         if (expected == WEIR_FAMILY_4)
             value = (uint32_t)value;
     }
@@ -56,12 +59,24 @@ static void check_range(const struct weir_range *range) {
          again.first.high == range->first.high && again.first.low == range->first.low);
 }
 
+/* The form that is counted is an address or a network, and its own form. */
+static void check_form(const struct guarded *text, enum weir_family family) {
+    char form[WEIR_RANGE_TEXT], again[WEIR_RANGE_TEXT];
+    for (uint32_t prefix = 0; prefix <= 128; prefix += 32) {
+        size_t len = weir_client_form(text->bytes, text->len, prefix, form, sizeof form);
+        MUST(len < sizeof form && (len > 0 || family == WEIR_FAMILY_NONE));
+        MUST(len == 0 || (weir_client_form(form, len, prefix, again, sizeof again) == len &&
+                          memcmp(form, again, len) == 0));
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct weir_address address;
     struct weir_range range;
     struct weir_error error;
     struct guarded text = guarded_copy(data, size);
     enum weir_family family = weir_address_parse(text.bytes, text.len, &address);
+    check_form(&text, family);
     check_address(&text, family, &address);
     int rc = weir_range_parse(text.bytes, text.len, &range, &error);
     if (family != WEIR_FAMILY_NONE)

@@ -16,10 +16,10 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "crypto/crypto.h"
 #include "stats/stats_layout.h"
 #include "access.h"
 #include "error.h"
@@ -74,6 +74,10 @@ static uint64_t signature(void) {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         hash = (hash ^ parts[i]) * UINT64_C(0x100000001b3);
+#if !defined(__GLIBC__)
+    /* musl's mutexes have the size of glibc's and other contents. */
+    hash = (hash ^ 1) * UINT64_C(0x100000001b3);
+#endif
     return hash;
 }
 
@@ -130,17 +134,13 @@ static void attach(struct weir_table *table, void *base) {
 
 /* ----------------------------------------------------------------------------------------- making */
 
-static int random_bytes(void *to, size_t len) {
-    return getrandom(to, len, 0) == (ssize_t)len ? 0 : -1;
-}
-
 /* `base` is zeroed memory of plan->bytes. */
 static int fill_in(struct weir_table *table, void *base, const struct weir_header *plan,
                    struct weir_error *error) {
     struct weir_header *header = base;
     *header = *plan;
-    if (random_bytes(header->secret, sizeof header->secret) < 0 ||
-        random_bytes(header->mix, sizeof header->mix) < 0)
+    if (weir_random(header->secret, sizeof header->secret) < 0 ||
+        weir_random(header->mix, sizeof header->mix) < 0)
         return weir_fail(error, WEIR_ESYSTEM, 0, "%s: no random bytes: %s", table->name,
                          strerror(errno));
     for (size_t i = 0; i < sizeof header->mix / sizeof header->mix[0]; i++)
@@ -223,7 +223,7 @@ static int open_nameless(const char *path, char *temporary, size_t size) {
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
     uint64_t random = 0;
-    random_bytes(&random, sizeof random);
+    weir_random(&random, sizeof random);
     snprintf(temporary, size, "%s.%llx", path, (unsigned long long)random);
     return open(temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 }

@@ -416,6 +416,20 @@ WEIR_API int weir_prepared_checks(const struct weir_prepared *prepared,
                                   size_t size, struct weir_check *checks, uint8_t *part,
                                   size_t *need);
 
+/* ------------------------------------------------------------------------------------------- keys */
+
+#define WEIR_IDENTIFIER_MAX 768 /* bytes that weir_identifier() writes at most */
+
+/*
+ * Writes a part of a key as weir.flask does: "/" and "%" become "%2F" and "%25", bytes that are no UTF-8 are
+ * escaped above 127, and a part of more than 256 bytes ends in "%#" and a hash of all of it. The key of a Flask
+ * limit is "LIMITER/", the prefix and "/" if there is one, the client, "/", and the scope (the endpoint's name).
+ *
+ * bytes: `len` of them. buffer: room for WEIR_IDENTIFIER_MAX; no NUL is written. Returns the number of bytes
+ * written.
+ */
+WEIR_API size_t weir_identifier(const void *bytes, size_t len, char *buffer);
+
 /* ----------------------------------------------------------------------------------------- tables */
 
 /*

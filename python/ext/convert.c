@@ -57,6 +57,48 @@ static int request_key(struct core_request *request, const struct core_table *ta
     return core_key_within_bounds(request->check[i].key_len);
 }
 
+/*
+ * Replaces items of an application's own classes by what they say is to be decided: limits and keys
+ * become lists of our own.
+ */
+static int ask_items(struct core_request *request, struct core_state *state) {
+    bool own = false;
+    for (Py_ssize_t i = 0; i < request->count; i++) {
+        PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
+        own |= core_is_limit(state, limit) && ((struct core_limit *)limit)->own != 0;
+    }
+    if (!own)
+        return 0;
+    PyObject *limits = PyList_New(0), *keys = PyList_New(0);
+    int rc = limits && keys ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < request->count; i++) {
+        PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
+        PyObject *key = request->key ? request->key : PySequence_Fast_GET_ITEM(request->keys, i);
+        PyObject *plain = core_is_limit(state, limit) && ((struct core_limit *)limit)->own != 0
+                              ? core_item_plain_joined(state, limit, key)
+                              : PyTuple_Pack(2, limit, key);
+        if (!plain || PyList_Append(limits, PyTuple_GET_ITEM(plain, 0)) < 0 ||
+            PyList_Append(keys, PyTuple_GET_ITEM(plain, 1)) < 0)
+            rc = -1;
+        Py_XDECREF(plain);
+        /* A method of theirs may have changed a list that we were given. */
+        if (rc == 0 && (PySequence_Fast_GET_SIZE(request->limits) != request->count ||
+                        (request->keys && PySequence_Fast_GET_SIZE(request->keys) != request->count))) {
+            PyErr_SetString(PyExc_ValueError, "limits and keys were changed meanwhile");
+            rc = -1;
+        }
+    }
+    if (rc < 0) {
+        Py_XDECREF(limits);
+        Py_XDECREF(keys);
+        return -1;
+    }
+    Py_SETREF(request->limits, limits);
+    Py_XSETREF(request->keys, keys);
+    request->key = NULL;
+    return 0;
+}
+
 static int request_check(struct core_request *request, struct core_state *state,
                          struct core_table *table, Py_ssize_t i) {
     PyObject *limit = PySequence_Fast_GET_ITEM(request->limits, i);
@@ -83,7 +125,7 @@ int core_request_read(struct core_request *request, struct core_state *state,
                       struct core_table *table, PyObject *limits, PyObject *keys, PyObject *costs) {
     request->limits = request->keys = request->key = request->costs = NULL;
     core_key_init(&request->bytes);
-    if (request_sequences(request, limits, keys, costs) < 0)
+    if (request_sequences(request, limits, keys, costs) < 0 || ask_items(request, state) < 0)
         return -1;
     for (Py_ssize_t i = 0; i < request->count; i++)
         if (request_check(request, state, table, i) < 0)

@@ -5,12 +5,14 @@
  *     clock.c          time.time()
  *     key.c            identifiers -> the bytes of a key
  *     limit.c          Limit
+ *     item.c           its subclasses: RateLimitItemPerHour and an application's own
  *     decision.c       Decision, and the named tuples Verdict and WindowStats
  *     table.c          Table
  *     stats.c          what a Table tells beside its counters
  *     rules.c          its rules about clients
- *     prepared_check.c Gate
- *     flask_hooks.c    Door
+ *     prepared_check.c PreparedCheck
+ *     evaluation.c     Evaluation
+ *     flask_hooks.c    the hooks of weir.flask
  *     limiter.c        RateLimiter
  *
  * Everything lives in the module's state, so that each interpreter has its own. Objects whose
@@ -49,8 +51,12 @@ struct core_state {
     PyTypeObject *decision_type;
     PyTypeObject *table_type;
     PyTypeObject *limiter_type;
-    PyTypeObject *gate_type;
-    PyTypeObject *door_type;
+    PyTypeObject *prepared_type;
+    PyTypeObject *evaluation_type;
+    PyTypeObject *request_type;
+    PyTypeObject *plan_type;
+    PyTypeObject *hooks_type;
+    PyTypeObject *address_type;
     PyTypeObject *look_type;
     PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
     PyTypeObject *stats_type;
@@ -59,23 +65,35 @@ struct core_state {
     PyTypeObject *heavy_type;
     PyTypeObject *described_type;
     PyTypeObject *rule_type;
-    uint64_t tables; /* serial numbers given out */
+    PyObject *unit_classes;  /* tuple of RateLimitItemPerSecond to ...PerYear; NULL: not told yet */
+    PyObject *granularities; /* dict: name of a unit -> the class that parse() makes of it */
+    PyObject *item_hooks;    /* tuple of the functions of weir.limits that item.c calls */
+    uint64_t tables;         /* serial numbers given out */
     PyObject *error; /* WeirError and what derives from it */
     PyObject *parse_error;
     PyObject *storage_error;
     PyObject *table_error;
-    PyObject *str_cost, *str_mode, *str_decide, *str_clear, *str_allowed, *str_remaining,
+    PyObject *str_cost, *str_mode, *str_decide, *str_decide_prepared, *str_clear, *str_allowed, *str_remaining,
         *str_reset_at;
     PyObject *default_namespace; /* "LIMITER" */
+};
+
+/* What a subclass of Limit has replaced. */
+enum core_own {
+    CORE_OWN_EXPIRY = 1, /* get_expiry() */
+    CORE_OWN_KEY = 2,    /* key_for() */
 };
 
 /* One limit. Immutable after creation, but for `label`, `skip` and `quiet`. */
 struct core_limit {
     PyObject ob_base;
-    struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given */
+    struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given. period_ns
+                                is 0 until a subclass's own __init__() has called ours */
     bool has_strategy;
     bool has_max_delay;
     bool has_tz; /* UTC may have been asked for, too */
+    uint8_t own;           /* of enum core_own: not to be decided as it stands, see item.c */
+    PyObject *granularity; /* (seconds, name) of a unit that is not weir's; NULL: limit.unit */
     PyObject *namespace; /* str */
     PyObject *prefix;    /* bytes: the namespace as keys have it */
     PyObject *weakrefs;
@@ -265,6 +283,49 @@ PyObject *core_make_zone(PyObject *module, PyObject *args);
 
 /* The zone of tz=…, a str, a tzinfo or None; NULL is UTC. It is never freed. 0, or -1 with an exception. */
 int core_zone_of(PyObject *tz, const struct weir_zone **zone);
+/* By enum weir_unit. */
+extern const char *const core_units[];
+extern const int64_t core_unit_seconds[];
+
+/* Gives a limit another namespace (str). 0, or -1 with an exception set. */
+int core_limit_rename(struct core_limit *self, PyObject *namespace);
+
+/* ----------------------------------------------------------------------------------------- item.c */
+
+/* The class of Weir's own limits of this unit; Limit itself until weir.limits has told. Borrowed. */
+PyTypeObject *core_item_class(struct core_state *state, int unit);
+
+/* A limit that the parser read, of the class that is registered for its unit. */
+PyObject *core_item_parsed(struct core_state *state, const struct weir_limit *limit);
+
+/* The limits in a text that the parser refused, if units of an application's own make it one: a list;
+ * None if not; NULL with an exception set. */
+PyObject *core_item_parse_own(struct core_state *state, PyObject *text);
+
+/* Finds out what a type has replaced: bits of enum core_own, or -1 with an exception set. */
+int core_item_own(struct core_state *state, PyTypeObject *type);
+
+/* Whether `type` takes (amount, multiples, namespace): its (seconds, name) as a new reference. NULL
+ * without an exception: it takes the arguments of Limit. */
+PyObject *core_item_granularity(struct core_state *state, PyTypeObject *type);
+
+/* Fills a limit from (amount, multiples=1, namespace='LIMITER'). 0, or -1 with an exception set. */
+int core_item_fill(struct core_state *state, struct core_limit *self, PyObject *granularity,
+                   PyObject *args, PyObject *kwargs);
+
+/* Gives a copy of an item what its own class keeps beside. 0, or -1 with an exception set. */
+int core_item_copy(struct core_state *state, PyObject *from, PyObject *to);
+
+/* The limit to decide instead of `item`, whose `own` is not 0, and the identifiers to decide it by:
+ * a tuple of both; NULL with an exception set. Runs the class's own methods. */
+PyObject *core_item_plain(struct core_state *state, PyObject *item, PyObject *const *identifiers,
+                          Py_ssize_t count);
+
+/* The same for a key that is joined already: (limit, key). */
+PyObject *core_item_plain_joined(struct core_state *state, PyObject *item, PyObject *joined);
+
+/* _core._set_items(unit_classes, granularities, hooks): what weir.limits tells when it is imported. */
+PyObject *core_set_items(PyObject *module, PyObject *args);
 
 /* ------------------------------------------------------------------------------------- decision.c */
 
@@ -359,16 +420,22 @@ PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs)
 PyObject *core_table_load_rules(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 PyObject *core_table_get_rules_version(PyObject *object, void *closure);
+PyObject *core_table_get_ipv6_prefix(PyObject *object, void *closure);
+int core_table_set_ipv6_prefix(PyObject *object, PyObject *value, void *closure);
 extern const char core_block_doc[], core_allow_doc[], core_unlist_doc[], core_rules_doc[],
     core_rule_of_doc[], core_load_rules_doc[], core_ruled_doc[];
 
-/* ------------------------------------------------------------------------------- prepared_check.c */
+/* ----------------------------------------------------------------------------- prepared_check.c */
 
-extern PyType_Spec core_gate_spec;
+extern PyType_Spec core_prepared_spec;
 
-/* ---------------------------------------------------------------------------------- flask_hooks.c */
+/* --------------------------------------------------------------------------------- evaluation.c */
 
-extern PyType_Spec core_door_spec;
+extern PyType_Spec core_evaluation_spec;
+
+/* -------------------------------------------------------------------------------- flask_hooks.c */
+
+extern PyType_Spec core_request_spec, core_plan_spec, core_hooks_spec, core_address_spec;
 
 /* -------------------------------------------------------------------------------------- limiter.c */
 

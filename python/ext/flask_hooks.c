@@ -1,132 +1,435 @@
 /*
- * Door: the three moments at which weir.flask looks at a request, on the path that most take.
+ * The request hooks of weir.flask, and all that knows what Flask and Werkzeug look like inside.
  *
- * Before dispatch, when a limited function is called, and when the response is there. Each answers
- * whether all is done; if not, nothing was done, and Python goes on from the beginning. What the
- * tuples hold is said in weir/flask/_check.py.
+ * Before dispatch, when a limited function is called, and when the response is there: each finds what
+ * was planned for the endpoint and evaluates a prepared check. One evaluation serves first and later
+ * requests, passed and denied ones: what is not plain is handed to the methods of the request's state
+ * (weir/flask/request.py) with what is known by then.
+ *
+ * Attributes of Flask's that are not documented: the request context's `request`, a rule's `endpoint`,
+ * and `_list` of Werkzeug's Headers. Where one of them is missing, the hooks answer "not done" and
+ * Python does the same through public names.
  */
-#include "core.h"
+#include "prepared_check.h"
 
 #include <stddef.h>
+#include <structmember.h>
 
-#define SELF(object) ((struct core_door *)(object))
+#define SELF(object) ((struct core_hooks *)(object))
+#define REQUEST(object) ((struct core_flask_request *)(object))
+#define PLAN(object) ((struct core_plan *)(object))
 
-struct core_door {
+/* -------------------------------------------------------------------------------- request state */
+
+/* What one limiter holds of one request. */
+struct core_flask_request {
     PyObject ob_base;
-    PyObject *current; /* returns the request context; fails outside of a request */
-    PyObject *slot;    /* str: its attribute that is ours */
-    PyObject *str_request, *str_rule, *str_endpoint, *str_method, *str_follow, *str_tell,
-        *str_headers, *str_list;
+    PyObject *plan;
+    struct core_evaluation *evaluation; /* of the last check; NULL: none */
+    PyObject *pending;                  /* list of evaluations that the response decides about; or NULL */
+    PyObject *cache;                    /* the request's own; NULL at first */
+    char defaults_counted;
+    double wake; /* leaky bucket: when the view may run, seconds since the epoch; 0: at once */
 };
 
-static int intern_names(struct core_door *self) {
-    const struct {
-        PyObject **place;
-        const char *text;
-    } names[] = {
-        {&self->str_request, "request"},   {&self->str_rule, "url_rule"},
-        {&self->str_endpoint, "endpoint"}, {&self->str_method, "method"},
-        {&self->str_follow, "follow"},     {&self->str_tell, "tell"},
-        {&self->str_headers, "headers"},   {&self->str_list, "_list"},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!(*names[i].place = PyUnicode_InternFromString(names[i].text)))
-            return -1;
+static PyObject *request_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    PyObject *plan;
+    if (!PyArg_ParseTuple(args, "O:RequestBase", &plan))
+        return NULL;
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self)
+        REQUEST(self)->plan = Py_NewRef(plan);
+    return self;
+}
+
+static int request_traverse(PyObject *object, visitproc visit, void *arg) {
+    struct core_flask_request *self = REQUEST(object);
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->plan);
+    Py_VISIT(self->evaluation);
+    Py_VISIT(self->pending);
+    Py_VISIT(self->cache);
     return 0;
 }
 
-static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    PyObject *current, *slot;
-    if (kwargs && PyDict_GET_SIZE(kwargs) > 0) {
-        PyErr_SetString(PyExc_TypeError, "Door() takes no keyword arguments");
+/* The rest cannot be part of a cycle but by way of these. */
+static int request_clear(PyObject *object) {
+    struct core_flask_request *self = REQUEST(object);
+    Py_CLEAR(self->pending);
+    Py_CLEAR(self->cache);
+    return 0;
+}
+
+static void request_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    struct core_flask_request *self = REQUEST(object);
+    PyObject_GC_UnTrack(object);
+    Py_XDECREF(self->plan);
+    Py_XDECREF((PyObject *)self->evaluation);
+    Py_XDECREF(self->pending);
+    Py_XDECREF(self->cache);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMemberDef request_members[] = {
+    {"plan", T_OBJECT, offsetof(struct core_flask_request, plan), READONLY,
+     PyDoc_STR("The plan of its endpoint.")},
+    {"pending", T_OBJECT, offsetof(struct core_flask_request, pending), 0,
+     PyDoc_STR("Evaluations that the response decides about, or None.")},
+    {"cache", T_OBJECT, offsetof(struct core_flask_request, cache), 0,
+     PyDoc_STR("What was made of the evaluation for people to read.")},
+    {"defaults_counted", T_BOOL, offsetof(struct core_flask_request, defaults_counted), 0,
+     PyDoc_STR("Whether the default limits have counted this request.")},
+    {"wake", T_DOUBLE, offsetof(struct core_flask_request, wake), 0,
+     PyDoc_STR("When the view may run, in seconds since the epoch; 0.0: at once.")},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyObject *get_evaluation(PyObject *object, void *Py_UNUSED(closure)) {
+    PyObject *evaluation = (PyObject *)REQUEST(object)->evaluation;
+    return Py_NewRef(evaluation ? evaluation : Py_None);
+}
+
+static int set_evaluation(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
+    struct core_flask_request *self = REQUEST(object);
+    if (value && value != Py_None && !core_is_evaluation(value)) {
+        PyErr_SetString(PyExc_TypeError, "evaluation must be an Evaluation or None");
+        return -1;
+    }
+    Py_XSETREF(self->evaluation,
+               value && value != Py_None ? (struct core_evaluation *)Py_NewRef(value) : NULL);
+    return 0;
+}
+
+static PyGetSetDef request_getset[] = {
+    {"evaluation", get_evaluation, set_evaluation, PyDoc_STR("Of the last check, or None."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot request_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("What a limiter holds of one request: the base of a class.")},
+    {Py_tp_new, request_new},
+    {Py_tp_dealloc, request_dealloc},
+    {Py_tp_traverse, request_traverse},
+    {Py_tp_clear, request_clear},
+    {Py_tp_members, (void *)request_members},
+    {Py_tp_getset, request_getset},
+    {0, NULL},
+};
+
+PyType_Spec core_request_spec = {
+    .name = "weir.RequestBase",
+    .basicsize = sizeof(struct core_flask_request),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = request_slots,
+};
+
+/* ----------------------------------------------------------------------------------------- plan */
+
+/* What is known of one endpoint and method; the base of a class. Members that are NULL are not known. */
+struct core_plan {
+    PyObject ob_base;
+    PyObject *function; /* the view function that it was made for */
+    PyObject *filters;  /* list of functions: if one says so, only `bare` is checked */
+    PyObject *bare;
+    PyObject *before;          /* checked before dispatch; None: nothing is */
+    PyObject *view;            /* what is known of the view, if that is limited */
+    PyObject *at_call;         /* checked when it is called */
+    PyObject *at_call_counted; /* the same if the defaults have counted the request */
+};
+
+static PyObject *plan_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+                          PyObject *Py_UNUSED(kwargs)) {
+    return type->tp_alloc(type, 0);
+}
+
+static PyObject **plan_members_of(PyObject *object, size_t *count) {
+    *count = (sizeof(struct core_plan) - offsetof(struct core_plan, function)) / sizeof(PyObject *);
+    return &PLAN(object)->function;
+}
+
+static int plan_traverse(PyObject *object, visitproc visit, void *arg) {
+    size_t count;
+    PyObject **member = plan_members_of(object, &count);
+    Py_VISIT(Py_TYPE(object));
+    for (size_t i = 0; i < count; i++)
+        Py_VISIT(member[i]);
+    return 0;
+}
+
+static int plan_clear(PyObject *object) {
+    size_t count;
+    PyObject **member = plan_members_of(object, &count);
+    for (size_t i = 0; i < count; i++)
+        Py_CLEAR(member[i]);
+    return 0;
+}
+
+static void plan_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    plan_clear(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+#define PLAN_MEMBER(name) {#name, T_OBJECT, offsetof(struct core_plan, name), 0, NULL}
+static PyMemberDef plan_members[] = {
+    PLAN_MEMBER(function), PLAN_MEMBER(filters), PLAN_MEMBER(bare),    PLAN_MEMBER(before),
+    PLAN_MEMBER(view),     PLAN_MEMBER(at_call), PLAN_MEMBER(at_call_counted),
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot plan_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("What is known of one endpoint and method: the base of a class.")},
+    {Py_tp_new, plan_new},
+    {Py_tp_dealloc, plan_dealloc},
+    {Py_tp_traverse, plan_traverse},
+    {Py_tp_clear, plan_clear},
+    {Py_tp_members, (void *)plan_members},
+    {0, NULL},
+};
+
+PyType_Spec core_plan_spec = {
+    .name = "weir.PlanBase",
+    .basicsize = sizeof(struct core_plan),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = plan_slots,
+};
+
+/* ---------------------------------------------------------------------------------------- hooks */
+
+enum { NAMES = 10 };
+
+struct core_hooks {
+    PyObject ob_base;
+    struct core_state *state;
+    PyObject *current;          /* returns the request context; fails outside of a request */
+    PyObject *slot;             /* str: the attribute of the context that is ours */
+    PyTypeObject *request_type; /* of what is kept there */
+    PyObject *zero;             /* 0.0 */
+    PyObject *name[NAMES];
+};
+
+static const char *const names[NAMES] = {"request", "url_rule", "endpoint", "method", "headers",
+                                         "_list",   "next",     "failed",   "conclude",
+                                         "failed_late"};
+enum { S_REQUEST, S_URL_RULE, S_ENDPOINT, S_METHOD, S_HEADERS, S_LIST, S_NEXT, S_FAILED, S_CONCLUDE,
+       S_FAILED_LATE };
+
+static PyObject *hooks_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    struct core_state *state = core_state_of(type);
+    PyObject *current, *slot, *request_type;
+    if (!state || !PyArg_ParseTuple(args, "OUO!:FlaskHooks", &current, &slot, &PyType_Type, &request_type))
+        return NULL;
+    if (!PyType_IsSubtype((PyTypeObject *)request_type, state->request_type)) {
+        PyErr_SetString(PyExc_TypeError, "the request's type must derive from RequestBase");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "OU:Door", &current, &slot))
-        return NULL;
-    struct core_door *self = SELF(type->tp_alloc(type, 0));
+    struct core_hooks *self = SELF(type->tp_alloc(type, 0));
     if (!self)
         return NULL;
+    self->state = state;
     self->current = Py_NewRef(current);
     self->slot = Py_NewRef(slot);
-    if (intern_names(self) < 0)
+    self->request_type = (PyTypeObject *)Py_NewRef(request_type);
+    self->zero = PyFloat_FromDouble(0.0);
+    bool complete = self->zero != NULL;
+    for (int i = 0; i < NAMES && complete; i++)
+        complete = (self->name[i] = PyUnicode_InternFromString(names[i])) != NULL;
+    if (!complete)
         Py_CLEAR(self);
     return (PyObject *)self;
 }
 
-static int door_traverse(PyObject *object, visitproc visit, void *arg) {
+static int hooks_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(SELF(object)->current);
+    Py_VISIT(SELF(object)->request_type);
     return 0;
 }
 
-static int door_clear(PyObject *object) {
-    struct core_door *self = SELF(object);
-    Py_CLEAR(self->current);
+static int hooks_clear(PyObject *object) {
+    Py_CLEAR(SELF(object)->current);
+    Py_CLEAR(SELF(object)->request_type);
     return 0;
 }
 
-static void door_dealloc(PyObject *object) {
+static void hooks_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    struct core_door *self = SELF(object);
+    struct core_hooks *self = SELF(object);
     PyObject_GC_UnTrack(object);
-    PyObject *members[] = {self->current,     self->slot,         self->str_request, self->str_rule,
-                           self->str_method,  self->str_endpoint, self->str_follow,  self->str_tell,
-                           self->str_headers, self->str_list};
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
-        Py_XDECREF(members[i]);
+    hooks_clear(object);
+    Py_XDECREF(self->slot);
+    Py_XDECREF(self->zero);
+    for (int i = 0; i < NAMES; i++)
+        Py_XDECREF(self->name[i]);
     type->tp_free(object);
     Py_DECREF(type);
 }
 
 /* The context of the request; NULL without an exception where there is none. */
-static PyObject *context_of(struct core_door *self) {
+static PyObject *context_of(struct core_hooks *self) {
     PyObject *context = self->current ? PyObject_CallNoArgs(self->current) : NULL;
     if (!context)
         PyErr_Clear();
     return context;
 }
 
-/* What is in our slot of the context; NULL without an exception if nothing is. */
-static PyObject *seen_in(struct core_door *self, PyObject *context) {
-    PyObject *seen = PyObject_GetAttr(context, self->slot);
-    if (!seen)
+/* What is held of the context's request; NULL without an exception if nothing is. New reference. */
+static struct core_flask_request *held_of(struct core_hooks *self, PyObject *context) {
+    PyObject *held = PyObject_GetAttr(context, self->slot);
+    if (!held)
         PyErr_Clear();
-    return seen;
+    else if (Py_TYPE(held) != self->request_type)
+        Py_CLEAR(held);
+    return (struct core_flask_request *)held;
 }
 
-/* enter(context), and resume(context, outcome) if that is not None. 0, or -1 with an exception. */
-static int make_check(PyObject *enter, PyObject *resume, PyObject *context) {
-    PyObject *outcome = PyObject_CallOneArg(enter, context);
-    if (!outcome)
+/* ----------------------------------------------------------------------------- evaluating a check */
+
+/*
+ * What comes of a check: None, the request may go on; an exception object, it is refused, and who knows how tells
+ * Flask so; NULL, with an exception set, it failed.
+ */
+
+/* Calls a method of the request with an evaluation (NULL: None) and, if there is one, an exception. */
+static PyObject *call_request(struct core_flask_request *request, PyObject *name,
+                              struct core_evaluation *evaluation, PyObject *error) {
+    PyObject *args[] = {(PyObject *)request, evaluation ? (PyObject *)evaluation : Py_None, error};
+    return PyObject_VectorcallMethod(name, args, error ? 3 : 2, NULL);
+}
+
+/* Hands the exception that is set to the request: it raises it again, or goes on. */
+static PyObject *hand_over(struct core_flask_request *request, PyObject *method,
+                           struct core_evaluation *evaluation) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return NULL;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback)
+        PyException_SetTraceback(value, traceback);
+    PyObject *result = call_request(request, method, evaluation, value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return result;
+}
+
+static bool must_wait(const struct core_evaluation *evaluation) {
+    for (Py_ssize_t i = 0; i < evaluation->check->main; i++)
+        if (evaluation->parts >> i & 1 && evaluation->item[i].verdict.delay_ns > 0)
+            return true;
+    return false;
+}
+
+static int remember_pending(struct core_flask_request *request, PyObject *evaluation) {
+    if (!request->pending && !(request->pending = PyList_New(0)))
         return -1;
-    PyObject *result = Py_NewRef(Py_None);
-    if (outcome != Py_None) {
-        PyObject *args[] = {NULL, context, outcome};
-        Py_DECREF(result);
-        result = PyObject_Vectorcall(resume, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    return PyList_Append(request->pending, evaluation);
+}
+
+/* Evaluates a prepared check. */
+static PyObject *evaluate(struct core_hooks *self, struct core_flask_request *request,
+                          struct core_prepared *check) {
+    PyObject *result = NULL;
+    request->defaults_counted |= check->defaults;
+    struct core_evaluation *evaluation = core_evaluation_gather(check);
+    if (!evaluation)
+        return hand_over(request, self->name[S_FAILED], NULL);
+    if (core_evaluation_decide(evaluation) < 0) {
+        result = hand_over(request, self->name[S_FAILED], evaluation);
+    } else if (!core_evaluation_passes(evaluation) || must_wait(evaluation)) {
+        result = call_request(request, self->name[S_CONCLUDE], evaluation, NULL);
+    } else {
+        Py_XSETREF(request->evaluation, (struct core_evaluation *)Py_NewRef((PyObject *)evaluation));
+        if (!(check->responsive & evaluation->parts) ||
+            remember_pending(request, (PyObject *)evaluation) == 0)
+            result = Py_NewRef(Py_None);
     }
-    Py_DECREF(outcome);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    Py_DECREF((PyObject *)evaluation);
+    return result;
+}
+
+/* Whether a filter says that only little is checked; -1 with an exception. */
+static int filtered(const struct core_plan *plan) {
+    PyObject *filters = plan->filters;
+    if (!filters || !PyList_CheckExact(filters))
+        return 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(filters); i++) {
+        PyObject *filter = Py_NewRef(PyList_GET_ITEM(filters, i));
+        PyObject *result = PyObject_CallNoArgs(filter);
+        int rc = result ? PyObject_IsTrue(result) : -1;
+        Py_DECREF(filter);
+        Py_XDECREF(result);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/*
+ * Makes the check at `node`: None (nothing to check), a prepared check, or an object whose next(request) leads
+ * to one of them, or returns the request when it has made the check itself.
+ */
+static PyObject *run(struct core_hooks *self, struct core_flask_request *request, PyObject *node) {
+    struct core_plan *plan = PLAN(request->plan);
+    PyObject *result;
+    int skip = filtered(plan);
+    if (skip < 0)
+        return NULL;
+    Py_INCREF(node = skip && plan->bare ? plan->bare : node);
+    while (node != Py_None && !PyObject_TypeCheck(node, self->state->prepared_type)) {
+        PyObject *next =
+            PyObject_CallMethodOneArg(node, self->name[S_NEXT], (PyObject *)request);
+        Py_SETREF(node, next);
+        if (!next)
+            return hand_over(request, self->name[S_FAILED], NULL);
+        if (node == (PyObject *)request) { /* it has done all */
+            Py_DECREF(node);
+            return Py_NewRef(Py_None);
+        }
+    }
+    if (node == Py_None) {
+        Py_CLEAR(request->evaluation);
+        result = Py_NewRef(Py_None);
+    } else {
+        result = evaluate(self, request, (struct core_prepared *)node);
+    }
+    Py_DECREF(node);
+    return result;
+}
+
+static PyObject *hooks_run(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_hooks *self = SELF(object);
+    if (nargs != 2 || Py_TYPE(args[0]) != self->request_type ||
+        !PyObject_TypeCheck(REQUEST(args[0])->plan, self->state->plan_type)) {
+        PyErr_SetString(PyExc_TypeError, "run() takes a request and a node");
+        return NULL;
+    }
+    return run(self, REQUEST(args[0]), args[1]);
 }
 
 /* ------------------------------------------------------------------------------- before dispatch */
 
-/* What is ready for the request's endpoint and method, if the view is still the one it was made
- * for; NULL without an exception otherwise. Borrowed. */
-static PyObject *find_ready(struct core_door *self, PyObject *request, PyObject *ready,
-                            PyObject *views) {
+/* The plan for the request's endpoint and method, if the view is still the one it was made for; NULL without
+ * an exception otherwise. New reference. */
+static PyObject *find_plan(struct core_hooks *self, PyObject *request, PyObject *plans,
+                           PyObject *views) {
     PyObject *found = NULL;
-    PyObject *rule = PyObject_GetAttr(request, self->str_rule);
+    PyObject *rule = PyObject_GetAttr(request, self->name[S_URL_RULE]);
     PyObject *endpoint =
-        rule && rule != Py_None ? PyObject_GetAttr(rule, self->str_endpoint) : NULL;
-    PyObject *method = endpoint ? PyObject_GetAttr(request, self->str_method) : NULL;
-    PyObject *methods = method ? PyDict_GetItemWithError(ready, endpoint) : NULL;
+        rule && rule != Py_None ? PyObject_GetAttr(rule, self->name[S_ENDPOINT]) : NULL;
+    PyObject *method = endpoint ? PyObject_GetAttr(request, self->name[S_METHOD]) : NULL;
+    PyObject *methods = method ? PyDict_GetItemWithError(plans, endpoint) : NULL;
     if (methods && PyDict_Check(methods))
         found = PyDict_GetItemWithError(methods, method);
-    if (found && (!PyTuple_CheckExact(found) || PyTuple_GET_SIZE(found) != 4 ||
-                  PyDict_GetItemWithError(views, endpoint) != PyTuple_GET_ITEM(found, 0)))
+    if (found && (!PyObject_TypeCheck(found, self->state->plan_type) ||
+                  PyDict_GetItemWithError(views, endpoint) != PLAN(found)->function))
         found = NULL;
+    Py_XINCREF(found);
     PyErr_Clear();
     Py_XDECREF(rule);
     Py_XDECREF(endpoint);
@@ -134,176 +437,310 @@ static PyObject *find_ready(struct core_door *self, PyObject *request, PyObject 
     return found;
 }
 
-static PyObject *door_before(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
-    struct core_door *self = SELF(object);
+/* Begins a request by its plan: what is held of it goes into the context. */
+static PyObject *begin(struct core_hooks *self, PyObject *context, PyObject *plan) {
+    PyObject *result = NULL;
+    PyObject *held = self->request_type->tp_alloc(self->request_type, 0);
+    if (!held)
+        return NULL;
+    REQUEST(held)->plan = Py_NewRef(plan);
+    if (PyObject_SetAttr(context, self->slot, held) == 0)
+        result = PLAN(plan)->before && PLAN(plan)->before != Py_None
+                     ? run(self, REQUEST(held), PLAN(plan)->before)
+                     : Py_NewRef(Py_None);
+    Py_DECREF(held);
+    return result;
+}
+
+static PyObject *hooks_before(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_hooks *self = SELF(object);
     if (nargs != 2 || !PyDict_Check(args[0]) || !PyDict_Check(args[1])) {
         PyErr_SetString(PyExc_TypeError, "before() takes two dicts");
         return NULL;
     }
     PyObject *context = context_of(self);
-    PyObject *request = context ? PyObject_GetAttr(context, self->str_request) : NULL;
-    PyObject *entry = request ? find_ready(self, request, args[0], args[1]) : NULL;
-    int done = 0;
-    if (entry) {
-        Py_INCREF(entry); /* plans may be forgotten meanwhile */
-        done = 1;
-        if (PyObject_SetAttr(context, self->slot, PyTuple_GET_ITEM(entry, 1)) < 0 ||
-            (PyTuple_GET_ITEM(entry, 2) != Py_None &&
-             make_check(PyTuple_GET_ITEM(entry, 2), PyTuple_GET_ITEM(entry, 3), context) < 0))
-            done = -1;
-        Py_DECREF(entry);
-    } else {
+    PyObject *request = context ? PyObject_GetAttr(context, self->name[S_REQUEST]) : NULL;
+    PyObject *plan = request ? find_plan(self, request, args[0], args[1]) : NULL;
+    if (!plan)
         PyErr_Clear();
-    }
+    PyObject *result = plan ? begin(self, context, plan) : Py_NewRef(Py_False);
+    Py_XDECREF(plan);
     Py_XDECREF(request);
     Py_XDECREF(context);
-    return done < 0 ? NULL : PyBool_FromLong(done);
+    return result;
+}
+
+static PyObject *hooks_begin(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_hooks *self = SELF(object);
+    if (nargs != 2 || !PyObject_TypeCheck(args[1], self->state->plan_type)) {
+        PyErr_SetString(PyExc_TypeError, "begin() takes a request context and a plan");
+        return NULL;
+    }
+    return begin(self, args[0], args[1]);
 }
 
 /* ------------------------------------------------------------------------------------- the call */
 
-/* What makes the check of a function that is called now. New reference; NULL without an exception. */
-static PyObject *armed_in(struct core_door *self, PyObject *seen) {
-    if (!PyTuple_CheckExact(seen) || PyTuple_GET_SIZE(seen) < 3)
-        return NULL;
-    if (PyTuple_GET_ITEM(seen, 0) != Py_None)
-        return Py_NewRef(seen);
-    /* The check before dispatch was made. */
-    PyObject *follow = PyObject_GetAttr(PyTuple_GET_ITEM(seen, 1), self->str_follow);
-    if (!follow)
-        PyErr_Clear();
-    else if (!PyTuple_CheckExact(follow) || PyTuple_GET_SIZE(follow) != 3)
-        Py_CLEAR(follow);
-    return follow;
-}
-
-static PyObject *door_call(PyObject *object, PyObject *view) {
-    struct core_door *self = SELF(object);
+static PyObject *hooks_call(PyObject *object, PyObject *view) {
+    struct core_hooks *self = SELF(object);
     PyObject *context = context_of(self);
-    PyObject *seen = context ? seen_in(self, context) : NULL;
-    PyObject *armed = seen ? armed_in(self, seen) : NULL;
-    int done = 0;
-    if (armed && PyTuple_GET_SIZE(armed) == 3 && PyTuple_GET_ITEM(armed, 0) == view)
-        done = make_check(PyTuple_GET_ITEM(armed, 1), PyTuple_GET_ITEM(armed, 2), context) < 0 ? -1
-                                                                                               : 1;
-    Py_XDECREF(armed);
-    Py_XDECREF(seen);
+    struct core_flask_request *held = context ? held_of(self, context) : NULL;
     Py_XDECREF(context);
-    return done < 0 ? NULL : PyBool_FromLong(done);
+    PyObject *node = NULL;
+    if (held) {
+        const struct core_plan *plan = PLAN(held->plan);
+        if (plan->view == view)
+            node = held->defaults_counted ? plan->at_call_counted : plan->at_call;
+    }
+    PyObject *result = NULL;
+    if (!node) {
+        result = Py_NewRef(Py_None);
+    } else {
+        Py_INCREF(node); /* plans may be forgotten meanwhile */
+        result = run(self, held, node);
+        if (result == Py_None) {
+            Py_SETREF(result,
+                      held->wake > 0 ? PyFloat_FromDouble(held->wake) : Py_NewRef(self->zero));
+            held->wake = 0;
+        }
+        Py_DECREF(node);
+    }
+    Py_XDECREF((PyObject *)held);
+    return result;
 }
 
 /* --------------------------------------------------------------------------------- the response */
 
-/* check.tell: what is to be done when the response is there. */
-enum { TOLD, SAID, WRITE, WHEN, CHARGE, TELL_SIZE };
-
-static PyObject *call_two(PyObject *function, PyObject *first, PyObject *second) {
-    PyObject *args[] = {NULL, first, second};
-    return PyObject_Vectorcall(function, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-}
-
-/* Appends the headers that a decision tells of. 0, or -1 with an exception. */
-static int write_headers(struct core_door *self, PyObject *response, PyObject *decision,
-                         PyObject *told) {
-    PyObject *result = NULL;
-    PyObject *headers = PyObject_GetAttr(response, self->str_headers);
-    PyObject *pairs = headers ? PyObject_GetAttr(headers, self->str_list) : NULL;
-    if (pairs && PyList_CheckExact(pairs)) {
-        PyObject *args[] = {decision, pairs, PyTuple_GET_ITEM(told, TOLD),
-                            PyTuple_GET_ITEM(told, SAID)};
-        result = PyObject_VectorcallMethod(self->str_tell, args, 4, NULL);
-    }
-    PyErr_Clear();
-    Py_XDECREF(pairs);
+/* The list behind a response's headers; NULL without an exception if it is not to be had. */
+static PyObject *header_list(struct core_hooks *self, PyObject *response) {
+    PyObject *headers = PyObject_GetAttr(response, self->name[S_HEADERS]);
+    PyObject *pairs = headers ? PyObject_GetAttr(headers, self->name[S_LIST]) : NULL;
+    if (!pairs)
+        PyErr_Clear();
+    else if (!PyList_CheckExact(pairs))
+        Py_CLEAR(pairs);
     Py_XDECREF(headers);
-    if (result != Py_True) { /* there is a Retry-After that has to be merged */
-        Py_XDECREF(result);
-        result = call_two(PyTuple_GET_ITEM(told, WRITE), response, decision);
-    }
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return pairs;
 }
 
-/* Charges the limit that depends on the response, if it wants to be: the decision after that, a new
- * reference; NULL with an exception. */
-static PyObject *deduct(PyObject *response, PyObject *seen, PyObject *told) {
-    PyObject *decision = PyTuple_GET_ITEM(seen, 3);
-    PyObject *wanted = PyObject_CallOneArg(PyTuple_GET_ITEM(told, WHEN), response);
-    int rc = wanted ? PyObject_IsTrue(wanted) : -1;
-    Py_XDECREF(wanted);
-    if (rc <= 0)
-        return rc < 0 ? NULL : Py_NewRef(decision);
-    return call_two(PyTuple_GET_ITEM(told, CHARGE), PyTuple_GET_ITEM(seen, 2), decision);
-}
-
-/* Does what check.tell says: 1, 0 if that is not for us, -1 with an exception. */
-static int finish(struct core_door *self, PyObject *response, PyObject *seen, PyObject *told) {
-    if (told == Py_False)
-        return 1; /* there is nothing to do */
-    if (!PyTuple_CheckExact(told) || PyTuple_GET_SIZE(told) != TELL_SIZE)
+/* Writes plain headers: 1; 0 if that takes more; -1 with an exception. */
+static int write_headers(struct core_hooks *self, PyObject *response,
+                         struct core_evaluation *evaluation) {
+    PyObject *templates = evaluation->check->headers;
+    int32_t reported = evaluation->reported;
+    if (!templates || !PyTuple_CheckExact(templates) || reported >= PyTuple_GET_SIZE(templates))
         return 0;
-    PyObject *decision = PyTuple_GET_ITEM(told, WHEN) == Py_None
-                             ? Py_NewRef(PyTuple_GET_ITEM(seen, 3))
-                             : deduct(response, seen, told);
-    int rc = decision ? write_headers(self, response, decision, told) : -1;
-    Py_XDECREF(decision);
-    return rc < 0 ? -1 : 1;
+    PyObject *template = PyTuple_GET_ITEM(templates, reported);
+    if (!PyTuple_CheckExact(template) || PyTuple_GET_SIZE(template) != 4)
+        return 0;
+    PyObject *pairs = header_list(self, response);
+    int rc = pairs ? core_evaluation_tell(evaluation, pairs, template) : 0;
+    Py_XDECREF(pairs);
+    return rc;
 }
 
-static PyObject *door_after(PyObject *object, PyObject *response) {
-    struct core_door *self = SELF(object);
-    PyObject *context = context_of(self);
-    PyObject *seen = context ? seen_in(self, context) : NULL;
-    PyObject *told = NULL;
-    int done = 0;
-    if (seen && PyTuple_CheckExact(seen) && PyTuple_GET_SIZE(seen) == 4) {
-        told = PyObject_GetAttr(PyTuple_GET_ITEM(seen, 1), self->str_tell);
-        if (told)
-            done = finish(self, response, seen, told);
-        else
-            PyErr_Clear();
+/* Lets the response decide about one pending evaluation, or (evaluation, parts). 0; -1 with an exception. */
+static int respond(struct core_hooks *self, struct core_flask_request *held, PyObject *item,
+                   PyObject *response) {
+    PyObject *object = item;
+    uint32_t parts = UINT32_MAX;
+    if (PyTuple_CheckExact(item) && PyTuple_GET_SIZE(item) == 2) {
+        object = PyTuple_GET_ITEM(item, 0);
+        parts = (uint32_t)PyLong_AsUnsignedLongMask(PyTuple_GET_ITEM(item, 1));
     }
-    Py_XDECREF(told);
-    Py_XDECREF(seen);
+    if (!core_is_evaluation(object)) {
+        PyErr_SetString(PyExc_TypeError, "pending holds what is no Evaluation");
+        return -1;
+    }
+    struct core_evaluation *evaluation = (struct core_evaluation *)object;
+    parts &= evaluation->parts & evaluation->check->responsive;
+    int rc = core_evaluation_respond(evaluation, response, parts);
+    if (rc == -2) {
+        PyObject *result = hand_over(held, self->name[S_FAILED_LATE], NULL);
+        Py_XDECREF(result);
+        rc = result ? 0 : -1;
+    }
+    return rc;
+}
+
+static int respond_all(struct core_hooks *self, struct core_flask_request *held,
+                       PyObject *response) {
+    PyObject *pending = held->pending;
+    int rc = 0;
+    held->pending = NULL; /* we own it now */
+    for (Py_ssize_t i = 0; PyList_Check(pending) && i < PyList_GET_SIZE(pending) && rc == 0; i++) {
+        PyObject *item = Py_NewRef(PyList_GET_ITEM(pending, i));
+        rc = respond(self, held, item, response);
+        Py_DECREF(item);
+    }
+    Py_DECREF(pending);
+    return rc;
+}
+
+static PyObject *hooks_after(PyObject *object, PyObject *response) {
+    struct core_hooks *self = SELF(object);
+    PyObject *context = context_of(self);
+    struct core_flask_request *held = context ? held_of(self, context) : NULL;
     Py_XDECREF(context);
-    return done < 0 ? NULL : PyBool_FromLong(done);
+    int rc = 1;
+    if (held && held->pending && respond_all(self, held, response) < 0)
+        rc = -1;
+    if (rc > 0 && held && held->evaluation && held->evaluation->reported >= 0) {
+        struct core_evaluation *evaluation =
+            (struct core_evaluation *)Py_NewRef((PyObject *)held->evaluation);
+        rc = write_headers(self, response, evaluation);
+        Py_DECREF((PyObject *)evaluation);
+    }
+    PyObject *result = rc < 0 ? NULL : rc > 0 ? Py_NewRef(Py_None) : Py_NewRef((PyObject *)held);
+    Py_XDECREF((PyObject *)held);
+    return result;
 }
 
 /* --------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(door_doc, "Door(current, slot, /)\n--\n\n"
-                       "The way of most requests through weir.flask.\n\n"
-                       "current: returns the request context. slot: its attribute that is used.");
+PyDoc_STRVAR(hooks_doc, "FlaskHooks(current, slot, request_type, /)\n--\n\n"
+                        "What Flask calls before and after requests.\n\n"
+                        "current: returns the request context. slot: its attribute that is used.\n"
+                        "request_type: a class that derives from RequestBase.");
 
-PyDoc_STRVAR(before_doc, "before($self, ready, views, /)\n--\n\n"
-                         "Makes the check before dispatch; False if that is not ready.");
-
-PyDoc_STRVAR(call_doc, "call($self, view, /)\n--\n\n"
-                       "Makes the check of a limited function; False if that is not ready.");
-
-PyDoc_STRVAR(after_doc, "after($self, response, /)\n--\n\n"
-                        "Writes headers; False if there is more to do.");
-
-static PyMethodDef door_methods[] = {
-    {"before", (PyCFunction)(void (*)(void))door_before, METH_FASTCALL, before_doc},
-    {"call", door_call, METH_O, call_doc},
-    {"after", door_after, METH_O, after_doc},
+static PyMethodDef hooks_methods[] = {
+    {"before", (PyCFunction)(void (*)(void))hooks_before, METH_FASTCALL,
+     PyDoc_STR("before($self, plans, views, /)\n--\n\n"
+               "Begins the request and makes the check before dispatch: None, or the exception "
+               "that refuses the\nrequest; False, with nothing done, if there is no plan for it.")},
+    {"begin", (PyCFunction)(void (*)(void))hooks_begin, METH_FASTCALL,
+     PyDoc_STR("begin($self, context, plan, /)\n--\n\nThe same for a plan that was found.")},
+    {"run", (PyCFunction)(void (*)(void))hooks_run, METH_FASTCALL,
+     PyDoc_STR("run($self, request, node, /)\n--\n\nMakes one check of a request: None, or the "
+               "exception that refuses it.")},
+    {"call", hooks_call, METH_O,
+     PyDoc_STR("call($self, view, /)\n--\n\n"
+               "Makes the check of a limited function: when it may run (0.0: at once), or the "
+               "exception that\nrefuses the request; None, with nothing done, if that was not "
+               "planned.")},
+    {"after", hooks_after, METH_O,
+     PyDoc_STR("after($self, response, /)\n--\n\n"
+               "Writes headers: None; or the request, if there is more to do for it.")},
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot door_slots[] = {
-    {Py_tp_doc, (void *)door_doc},
-    {Py_tp_new, door_new},
-    {Py_tp_dealloc, door_dealloc},
-    {Py_tp_traverse, door_traverse},
-    {Py_tp_clear, door_clear},
-    {Py_tp_methods, door_methods},
+static PyType_Slot hooks_slots[] = {
+    {Py_tp_doc, (void *)hooks_doc},       {Py_tp_new, hooks_new},
+    {Py_tp_dealloc, hooks_dealloc},       {Py_tp_traverse, hooks_traverse},
+    {Py_tp_clear, hooks_clear},           {Py_tp_methods, hooks_methods},
     {0, NULL},
 };
 
-PyType_Spec core_door_spec = {
-    .name = "weir.Door",
-    .basicsize = sizeof(struct core_door),
+PyType_Spec core_hooks_spec = {
+    .name = "weir.FlaskHooks",
+    .basicsize = sizeof(struct core_hooks),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = door_slots,
+    .slots = hooks_slots,
+};
+
+/* --------------------------------------------------------------------------------- the address */
+
+/* A key function: the address of the client. */
+struct core_address {
+    PyObject ob_base;
+    PyObject *current, *otherwise, *request, *address, *nowhere;
+};
+
+#define ADDRESS(object) ((struct core_address *)(object))
+
+static PyObject *address_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    PyObject *current, *otherwise;
+    if (!PyArg_ParseTuple(args, "OO:RemoteAddress", &current, &otherwise))
+        return NULL;
+    struct core_address *self = ADDRESS(type->tp_alloc(type, 0));
+    if (!self)
+        return NULL;
+    self->current = Py_NewRef(current);
+    self->otherwise = Py_NewRef(otherwise);
+    self->request = PyUnicode_InternFromString("request");
+    self->address = PyUnicode_InternFromString("remote_addr");
+    self->nowhere = PyUnicode_InternFromString("127.0.0.1");
+    if (!self->request || !self->address || !self->nowhere)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int address_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(ADDRESS(object)->current);
+    Py_VISIT(ADDRESS(object)->otherwise);
+    return 0;
+}
+
+static int address_clear(PyObject *object) {
+    Py_CLEAR(ADDRESS(object)->current);
+    Py_CLEAR(ADDRESS(object)->otherwise);
+    return 0;
+}
+
+static void address_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    address_clear(object);
+    Py_XDECREF(ADDRESS(object)->request);
+    Py_XDECREF(ADDRESS(object)->address);
+    Py_XDECREF(ADDRESS(object)->nowhere);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* The address if it is plain IPv4, or nothing: NULL, without an exception, if that takes more. */
+static PyObject *plain_address(struct core_address *self) {
+    PyObject *context = self->current ? PyObject_CallNoArgs(self->current) : NULL;
+    PyObject *request = context ? PyObject_GetAttr(context, self->request) : NULL;
+    PyObject *address = request ? PyObject_GetAttr(request, self->address) : NULL;
+    Py_XDECREF(context);
+    Py_XDECREF(request);
+    if (!address) {
+        PyErr_Clear();
+        return NULL;
+    }
+    bool text = PyUnicode_CheckExact(address) && PyUnicode_IS_COMPACT_ASCII(address);
+    Py_ssize_t len = text ? PyUnicode_GET_LENGTH(address) : 0;
+    const char *bytes = text ? (const char *)PyUnicode_1BYTE_DATA(address) : "";
+    bool plain = len > 0 && bytes[0] != '[' && !memchr(bytes, ':', (size_t)len);
+    if (plain)
+        return address;
+    bool nowhere = address == Py_None || (text && len == 0);
+    Py_DECREF(address);
+    return nowhere ? Py_NewRef(self->nowhere) : NULL;
+}
+
+static PyObject *address_call(PyObject *object, PyObject *args, PyObject *kwargs) {
+    struct core_address *self = ADDRESS(object);
+    if (PyTuple_GET_SIZE(args) > 0 || (kwargs && PyDict_GET_SIZE(kwargs) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "a key function takes no arguments");
+        return NULL;
+    }
+    PyObject *address = plain_address(self);
+    if (!address && self->otherwise)
+        address = PyObject_CallNoArgs(self->otherwise);
+    else if (!address)
+        PyErr_SetString(PyExc_RuntimeError, "the key function is being deleted");
+    return address;
+}
+
+static PyType_Slot address_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR(
+                    "RemoteAddress(current, otherwise, /)\n--\n\n"
+                    "A key function: the client's address where that is plain IPv4, else what the "
+                    "function\n`otherwise` returns. current: returns the request context.")},
+    {Py_tp_new, address_new},
+    {Py_tp_dealloc, address_dealloc},
+    {Py_tp_traverse, address_traverse},
+    {Py_tp_clear, address_clear},
+    {Py_tp_call, address_call},
+    {0, NULL},
+};
+
+PyType_Spec core_address_spec = {
+    .name = "weir.RemoteAddress",
+    .basicsize = sizeof(struct core_address),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = address_slots,
 };

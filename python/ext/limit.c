@@ -8,8 +8,8 @@
 
 #define SELF(object) ((struct core_limit *)(object))
 
-static const char *const units[] = {"second", "minute", "hour", "day", "month", "year"};
-static const int64_t unit_seconds[] = {1, 60, 3600, 86400, 2592000, 31104000};
+const char *const core_units[] = {"second", "minute", "hour", "day", "month", "year"};
+const int64_t core_unit_seconds[] = {1, 60, 3600, 86400, 2592000, 31104000};
 
 /* "minute", "minutes", in any case. -1 with an exception set. */
 static int unit_of(PyObject *text) {
@@ -18,9 +18,9 @@ static int unit_of(PyObject *text) {
     if (!name)
         return -1;
     for (int unit = WEIR_SECOND; unit <= WEIR_YEAR; unit++) {
-        size_t n = strlen(units[unit]);
+        size_t n = strlen(core_units[unit]);
         bool plural = (size_t)len == n + 1 && (name[n] | 0x20) == 's';
-        if (((size_t)len == n || plural) && PyOS_strnicmp(name, units[unit], (Py_ssize_t)n) == 0)
+        if (((size_t)len == n || plural) && PyOS_strnicmp(name, core_units[unit], (Py_ssize_t)n) == 0)
             return unit;
     }
     PyErr_Format(PyExc_ValueError, "unknown unit %R: one of second, minute, hour, day, month, year",
@@ -63,26 +63,34 @@ static PyObject *prefix_of(PyObject *namespace) {
     return prefix;
 }
 
-/* A Limit of this namespace with everything else still to be set. */
-static struct core_limit *allocate(PyTypeObject *type, PyObject *namespace) {
+int core_limit_rename(struct core_limit *self, PyObject *namespace) {
     PyObject *prefix = prefix_of(namespace);
     if (!prefix)
-        return NULL;
-    struct core_limit *self = SELF(type->tp_alloc(type, 0));
-    if (!self) {
-        Py_DECREF(prefix);
-        return NULL;
-    }
-    self->namespace = Py_NewRef(namespace);
-    self->prefix = prefix;
+        return -1;
+    Py_XSETREF(self->prefix, prefix);
+    Py_XSETREF(self->namespace, Py_NewRef(namespace));
     self->hash = -1;
-    if (core_limit_is_own(self))
-        self->skip = WEIR_KEY_MAX; /* its keys are nobody's */
+    /* The keys of bookkeeping are nobody's. */
+    self->skip = core_limit_is_own(self) ? WEIR_KEY_MAX : 0;
+    return 0;
+}
+
+/* A Limit of this type and namespace with everything else still to be set. */
+static struct core_limit *allocate(struct core_state *state, PyTypeObject *type,
+                                   PyObject *namespace) {
+    int own = core_item_own(state, type);
+    struct core_limit *self = own < 0 ? NULL : SELF(type->tp_alloc(type, 0));
+    if (!self)
+        return NULL;
+    self->own = (uint8_t)own;
+    if (core_limit_rename(self, namespace) < 0)
+        Py_CLEAR(self);
     return self;
 }
 
 PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limit) {
-    struct core_limit *self = allocate(state->limit_type, state->default_namespace);
+    struct core_limit *self =
+        allocate(state, core_item_class(state, limit->unit), state->default_namespace);
     if (!self)
         return NULL;
     self->limit = *limit;
@@ -92,7 +100,7 @@ PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limi
 
 PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit,
                         PyObject *namespace) {
-    struct core_limit *self = allocate(state->limit_type, namespace);
+    struct core_limit *self = allocate(state, core_item_class(state, limit->unit), namespace);
     if (!self)
         return NULL;
     self->limit = *limit;
@@ -102,19 +110,33 @@ PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit
     return (PyObject *)self;
 }
 
-PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy) {
-    if (SELF(limit)->has_strategy)
-        return Py_NewRef(limit);
-    struct core_limit *self = allocate(state->limit_type, SELF(limit)->namespace);
+/* A copy of a limit, of a type and in a namespace, that is not yet what the application's class keeps. */
+static struct core_limit *copy_of(struct core_state *state, const struct core_limit *from,
+                                  PyTypeObject *type, PyObject *namespace) {
+    struct core_limit *self = allocate(state, type, namespace);
     if (!self)
         return NULL;
-    self->limit = SELF(limit)->limit;
+    self->limit = from->limit;
+    self->has_strategy = from->has_strategy;
+    self->has_max_delay = from->has_max_delay;
+    self->has_tz = from->has_tz;
+    self->granularity = Py_XNewRef(from->granularity);
+    if (!core_limit_is_own(self) && !core_limit_is_own(from))
+        self->skip = from->skip;
+    self->quiet = from->quiet;
+    return self;
+}
+
+PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy) {
+    struct core_limit *from = SELF(limit);
+    if (from->has_strategy)
+        return Py_NewRef(limit);
+    struct core_limit *self =
+        copy_of(state, from, core_item_class(state, from->limit.unit), from->namespace);
+    if (!self)
+        return NULL;
     self->limit.strategy = strategy;
     self->has_strategy = true;
-    self->has_max_delay = SELF(limit)->has_max_delay;
-    self->has_tz = SELF(limit)->has_tz;
-    self->skip = SELF(limit)->skip;
-    self->quiet = SELF(limit)->quiet;
     return (PyObject *)self;
 }
 
@@ -186,43 +208,74 @@ int core_limit_choose(PyObject *limit, PyObject *strategy, PyObject *tz) {
     return choose(SELF(limit), &(struct choices){.strategy = strategy, .tz = tz});
 }
 
-static PyObject *make(PyTypeObject *type, PyObject *amount, PyObject *multiples, PyObject *unit,
-                      const struct choices *choices, PyObject *namespace) {
+/* Fills a limit from the arguments of Limit(). 0, or -1 with an exception set. */
+static int fill(struct core_limit *self, PyObject *amount, PyObject *multiples, PyObject *unit,
+                const struct choices *choices) {
     int64_t hits, units_per_period = 1;
     if (core_count(amount, "amount", &hits) < 0 ||
         (multiples && core_count(multiples, "multiples", &units_per_period) < 0))
-        return NULL;
+        return -1;
     int unit_number = unit ? unit_of(unit) : WEIR_MINUTE;
     if (unit_number < 0)
-        return NULL;
-    struct weir_limit limit;
+        return -1;
     struct weir_error error;
-    if (weir_limit_init(&limit, hits, units_per_period, unit_number, &error) < 0) {
+    if (weir_limit_init(&self->limit, hits, units_per_period, unit_number, &error) < 0) {
         PyErr_SetString(PyExc_ValueError, error.message);
-        return NULL;
+        return -1;
     }
-    struct core_limit *self = allocate(type, namespace);
-    if (!self)
-        return NULL;
-    self->limit = limit;
-    if (choose(self, choices) < 0)
-        Py_CLEAR(self);
+    return choose(self, choices);
+}
+
+/* Limit(...) of a type that takes the arguments of Limit. */
+static int fill_limit(struct core_state *state, struct core_limit *self, PyObject *args,
+                      PyObject *kwargs) {
+    static const char *const names[] = {"amount",    "multiples", "unit", "burst",     "strategy",
+                                        "max_delay", "tz",        "namespace", NULL};
+    PyObject *amount, *multiples = NULL, *unit = NULL, *namespace = state->default_namespace;
+    struct choices choices = {Py_None, Py_None, Py_None, Py_None};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOOU:Limit", (char **)names, &amount,
+                                     &multiples, &unit, &choices.burst, &choices.strategy,
+                                     &choices.max_delay, &choices.tz, &namespace) ||
+        core_limit_rename(self, namespace) < 0)
+        return -1;
+    return fill(self, amount, multiples, unit, &choices);
+}
+
+static int fill_any(struct core_state *state, struct core_limit *self, PyObject *args,
+                    PyObject *kwargs) {
+    PyObject *granularity = core_item_granularity(state, Py_TYPE(self));
+    if (!granularity)
+        return PyErr_Occurred() ? -1 : fill_limit(state, self, args, kwargs);
+    int rc = core_item_fill(state, self, granularity, args, kwargs);
+    Py_DECREF(granularity);
+    return rc;
+}
+
+/* What Limit() itself makes is of the class of its unit. */
+static PyObject *of_unit(struct core_state *state, struct core_limit *limit) {
+    struct core_limit *self =
+        limit ? copy_of(state, limit, core_item_class(state, limit->limit.unit), limit->namespace)
+              : NULL;
+    Py_XDECREF(limit);
     return (PyObject *)self;
 }
 
+static int limit_init(PyObject *object, PyObject *args, PyObject *kwargs) {
+    if (SELF(object)->limit.period_ns != 0)
+        return 0; /* by limit_new() */
+    struct core_state *state = core_state_of(Py_TYPE(object));
+    return state ? fill_any(state, SELF(object), args, kwargs) : -1;
+}
+
 static PyObject *limit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static const char *const names[] = {"amount",    "multiples", "unit",      "burst",
-                                        "strategy",  "max_delay", "tz", "namespace", NULL};
-    PyObject *amount, *multiples = NULL, *unit = NULL, *namespace = NULL;
-    struct choices choices = {Py_None, Py_None, Py_None, Py_None};
     struct core_state *state = core_state_of(type);
-    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOOU:Limit", (char **)names,
-                                               &amount, &multiples, &unit, &choices.burst,
-                                               &choices.strategy, &choices.max_delay, &choices.tz,
-                                               &namespace))
-        return NULL;
-    return make(type, amount, multiples, unit, &choices,
-                namespace ? namespace : state->default_namespace);
+    struct core_limit *self = state ? allocate(state, type, state->default_namespace) : NULL;
+    /* An __init__() of its own may take other arguments, and hands ours on to limit_init(). */
+    if (!self || type->tp_init != limit_init)
+        return (PyObject *)self;
+    if (fill_any(state, self, args, kwargs) < 0)
+        Py_CLEAR(self);
+    return type == state->limit_type ? of_unit(state, self) : (PyObject *)self;
 }
 
 PyObject *core_restore_limit(PyObject *module, PyObject *args) {
@@ -233,29 +286,25 @@ PyObject *core_restore_limit(PyObject *module, PyObject *args) {
                           &choices.burst, &choices.strategy, &choices.max_delay, &namespace,
                           &choices.tz))
         return NULL;
-    return make(state->limit_type, amount, multiples, unit, &choices, namespace);
+    struct core_limit *self = allocate(state, state->limit_type, namespace);
+    if (self && fill(self, amount, multiples, unit, &choices) < 0)
+        Py_CLEAR(self);
+    return of_unit(state, self);
 }
 
 static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwargs) {
     static const char *const names[] = {"burst", "strategy", "max_delay", "tz", "namespace", NULL};
     struct choices choices = {0};
     PyObject *namespace = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOU:replace", (char **)names,
-                                     &choices.burst, &choices.strategy, &choices.max_delay,
-                                     &choices.tz, &namespace))
+    struct core_state *state = core_state_of(Py_TYPE(object));
+    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOU:replace", (char **)names,
+                                               &choices.burst, &choices.strategy,
+                                               &choices.max_delay, &choices.tz, &namespace))
         return NULL;
-    const struct core_limit *from = SELF(object);
-    struct core_limit *self = allocate(Py_TYPE(object), namespace ? namespace : from->namespace);
-    if (!self)
-        return NULL;
-    self->limit = from->limit;
-    self->has_strategy = from->has_strategy;
-    self->has_max_delay = from->has_max_delay;
-    self->has_tz = from->has_tz;
-    if (!core_limit_is_own(self) && !core_limit_is_own(from))
-        self->skip = from->skip;
-    self->quiet = from->quiet;
-    if (choose(self, &choices) < 0)
+    struct core_limit *self = copy_of(state, SELF(object), Py_TYPE(object),
+                                      namespace ? namespace : SELF(object)->namespace);
+    if (self &&
+        (core_item_copy(state, object, (PyObject *)self) < 0 || choose(self, &choices) < 0))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -263,6 +312,7 @@ static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwarg
 static int limit_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(SELF(object)->namespace);
+    Py_VISIT(SELF(object)->granularity);
     return 0;
 }
 
@@ -277,6 +327,7 @@ static void limit_dealloc(PyObject *object) {
     if (SELF(object)->weakrefs)
         PyObject_ClearWeakRefs(object);
     Py_CLEAR(SELF(object)->namespace);
+    Py_CLEAR(SELF(object)->granularity);
     Py_CLEAR(SELF(object)->prefix);
     type->tp_free(object);
     Py_DECREF(type);
@@ -288,12 +339,29 @@ static PyObject *get_amount(PyObject *object, void *Py_UNUSED(closure)) {
     return PyLong_FromLongLong(SELF(object)->limit.amount);
 }
 
+static int64_t period_seconds(const struct core_limit *limit) {
+    return limit->limit.multiples * core_unit_seconds[limit->limit.unit];
+}
+
+/* Units per period, of the unit that the limit's class has. */
+static int64_t multiples_of(const struct core_limit *limit) {
+    if (!limit->granularity)
+        return limit->limit.multiples;
+    long long seconds = PyLong_AsLongLong(PyTuple_GET_ITEM(limit->granularity, 0));
+    return seconds > 0 ? period_seconds(limit) / seconds : 0;
+}
+
+static PyObject *unit_name(const struct core_limit *limit) {
+    return limit->granularity ? Py_NewRef(PyTuple_GET_ITEM(limit->granularity, 1))
+                              : PyUnicode_FromString(core_units[limit->limit.unit]);
+}
+
 static PyObject *get_multiples(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyLong_FromLongLong(SELF(object)->limit.multiples);
+    return PyLong_FromLongLong(multiples_of(SELF(object)));
 }
 
 static PyObject *get_unit(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyUnicode_FromString(units[SELF(object)->limit.unit]);
+    return unit_name(SELF(object));
 }
 
 static PyObject *get_burst(PyObject *object, void *Py_UNUSED(closure)) {
@@ -371,36 +439,43 @@ static int set_quiet(PyObject *object, PyObject *value, void *Py_UNUSED(closure)
 }
 
 static PyObject *limit_get_expiry(PyObject *object, PyObject *Py_UNUSED(ignored)) {
-    const struct weir_limit *limit = &SELF(object)->limit;
-    return PyLong_FromLongLong(limit->multiples * unit_seconds[limit->unit]);
+    return PyLong_FromLongLong(period_seconds(SELF(object)));
 }
 
 static PyObject *get_granularity(PyObject *object, void *Py_UNUSED(closure)) {
+    if (SELF(object)->granularity)
+        return Py_NewRef(SELF(object)->granularity);
     struct core_state *state = core_state_of(Py_TYPE(object));
     PyObject *granularity = state ? core_tuple_new(state->granularity_type, 2) : NULL;
     if (!granularity)
         return NULL;
     int32_t unit = SELF(object)->limit.unit;
-    PyTuple_SET_ITEM(granularity, 0, PyLong_FromLongLong(unit_seconds[unit]));
-    PyTuple_SET_ITEM(granularity, 1, PyUnicode_FromString(units[unit]));
+    PyTuple_SET_ITEM(granularity, 0, PyLong_FromLongLong(core_unit_seconds[unit]));
+    PyTuple_SET_ITEM(granularity, 1, PyUnicode_FromString(core_units[unit]));
     if (!PyTuple_GET_ITEM(granularity, 0) || !PyTuple_GET_ITEM(granularity, 1))
         Py_CLEAR(granularity);
     return granularity;
 }
 
 /* Appends "/10/1/minute", and "/burst/20". */
-static int append_tail(struct core_key *key, const struct weir_limit *limit) {
+static int append_tail(struct core_key *key, const struct core_limit *limit) {
     char tail[96];
-    int len = PyOS_snprintf(tail, sizeof tail, "/%lld/%lld/%s", (long long)limit->amount,
-                            (long long)limit->multiples, units[limit->unit]);
-    if (limit->burst)
-        len += PyOS_snprintf(tail + len, sizeof tail - (size_t)len, "/burst/%lld",
-                             (long long)limit->burst);
-    if (core_key_append(key, tail, (size_t)len) < 0)
+    int len = PyOS_snprintf(tail, sizeof tail, "/%lld/%lld/", (long long)limit->limit.amount,
+                            (long long)multiples_of(limit));
+    PyObject *name = unit_name(limit);
+    int rc = name && core_key_append(key, tail, (size_t)len) == 0 ? core_key_identifier(key, name)
+                                                                  : -1;
+    Py_XDECREF(name);
+    if (rc < 0)
         return -1;
-    if (!limit->zone)
+    if (limit->limit.burst) {
+        len = PyOS_snprintf(tail, sizeof tail, "/burst/%lld", (long long)limit->limit.burst);
+        if (core_key_append(key, tail, (size_t)len) < 0)
+            return -1;
+    }
+    if (!limit->limit.zone)
         return 0;
-    len = PyOS_snprintf(tail, sizeof tail, "/tz/%s", limit->zone->name);
+    len = PyOS_snprintf(tail, sizeof tail, "/tz/%s", limit->limit.zone->name);
     for (char *at = tail + 4; *at; at++)
         if (*at == '/')
             *at = ':'; /* one part */
@@ -412,23 +487,23 @@ static PyObject *limit_key_for(PyObject *object, PyObject *const *args, Py_ssize
     core_key_init(&key);
     PyObject *text = NULL;
     if (core_key_join(&key, SELF(object), args, nargs) == 0 &&
-        append_tail(&key, &SELF(object)->limit) == 0)
+        append_tail(&key, SELF(object)) == 0)
         text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "strict");
     core_key_free(&key);
     return text;
 }
 
-static PyObject *limit_full_key(PyObject *object, PyObject *joined) {
+static PyObject *full_key_of(struct core_limit *limit, PyObject *joined) {
     struct core_key key;
     core_key_init(&key);
     PyObject *text = NULL;
     size_t start = 0;
-    if (core_key_join(&key, SELF(object), NULL, 0) == 0 && core_key_append(&key, "/", 1) == 0) {
+    if (core_key_join(&key, limit, NULL, 0) == 0 && core_key_append(&key, "/", 1) == 0) {
         start = key.len;
         if (core_key_joined(&key, joined) == 0) {
             if (key.len == start)
                 key.len--; /* no identifiers: no slash either */
-            if (append_tail(&key, &SELF(object)->limit) == 0)
+            if (append_tail(&key, limit) == 0)
                 text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "backslashreplace");
         }
     }
@@ -436,10 +511,31 @@ static PyObject *limit_full_key(PyObject *object, PyObject *joined) {
     return text;
 }
 
+static PyObject *limit_full_key(PyObject *object, PyObject *joined) {
+    if (!SELF(object)->own)
+        return full_key_of(SELF(object), joined);
+    struct core_state *state = core_state_of(Py_TYPE(object));
+    PyObject *plain = state ? core_item_plain_joined(state, object, joined) : NULL;
+    PyObject *text = plain ? full_key_of(SELF(PyTuple_GET_ITEM(plain, 0)),
+                                         PyTuple_GET_ITEM(plain, 1))
+                           : NULL;
+    Py_XDECREF(plain);
+    return text;
+}
+
 static PyObject *limit_repr(PyObject *object) {
+    struct core_limit *self = SELF(object);
     char text[128];
-    weir_limit_print(&SELF(object)->limit, text, sizeof text);
-    return PyUnicode_FromString(text);
+    if (!self->granularity) {
+        weir_limit_print(&self->limit, text, sizeof text);
+        return PyUnicode_FromString(text);
+    }
+    text[0] = '\0';
+    if (self->limit.burst)
+        PyOS_snprintf(text, sizeof text, " burst %lld", (long long)self->limit.burst);
+    return PyUnicode_FromFormat("%lld per %lld %S%s", (long long)self->limit.amount,
+                                (long long)multiples_of(self),
+                                PyTuple_GET_ITEM(self->granularity, 1), text);
 }
 
 static PyObject *limit_itself(PyObject *object, PyObject *Py_UNUSED(ignored)) {
@@ -456,7 +552,8 @@ static PyObject *limit_reduce(PyObject *object, PyObject *Py_UNUSED(ignored)) {
         return NULL;
     const struct weir_limit *limit = &SELF(object)->limit;
     return Py_BuildValue("N(LLsNNNON)", restore, (long long)limit->amount,
-                         (long long)limit->multiples, units[limit->unit], get_burst(object, NULL),
+                         (long long)limit->multiples, core_units[limit->unit],
+                         get_burst(object, NULL),
                          get_strategy(object, NULL), get_max_delay(object, NULL),
                          SELF(object)->namespace, get_tz(object, NULL));
 }
@@ -467,11 +564,16 @@ static int order(int64_t a, int64_t b) {
     return (a > b) - (a < b);
 }
 
+static int64_t seconds_of_unit(const struct core_limit *limit) {
+    return limit->granularity ? PyLong_AsLongLong(PyTuple_GET_ITEM(limit->granularity, 0))
+                              : core_unit_seconds[limit->limit.unit];
+}
+
 /* By unit as in limits, then by what limits leaves open; 0 only for what is equal but the
  * namespace. */
 static int compare(const struct core_limit *a, const struct core_limit *b) {
-    int rc = order(a->limit.unit, b->limit.unit);
-    rc = rc ? rc : order(a->limit.multiples, b->limit.multiples);
+    int rc = order(seconds_of_unit(a), seconds_of_unit(b));
+    rc = rc ? rc : order(multiples_of(a), multiples_of(b));
     rc = rc ? rc : order(a->limit.amount, b->limit.amount);
     rc = rc ? rc : order(a->limit.burst, b->limit.burst);
     rc = rc ? rc : order(a->has_strategy, b->has_strategy);
@@ -587,7 +689,8 @@ static PyMemberDef limit_members[] = {
 
 static PyType_Slot limit_slots[] = {
     {Py_tp_doc, (void *)limit_doc},     {Py_tp_new, limit_new},
-    {Py_tp_dealloc, limit_dealloc},     {Py_tp_traverse, limit_traverse},
+    {Py_tp_dealloc, limit_dealloc},     {Py_tp_init, limit_init},
+    {Py_tp_traverse, limit_traverse},
     {Py_tp_clear, limit_clear_refs},    {Py_tp_repr, limit_repr},
     {Py_tp_richcompare, limit_compare}, {Py_tp_hash, limit_hash},
     {Py_tp_methods, limit_methods},     {Py_tp_getset, limit_getset},

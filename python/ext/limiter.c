@@ -122,6 +122,7 @@ struct call {
     PyObject *const *identifiers;
     Py_ssize_t count;
     int64_t cost;
+    PyObject *held; /* what item and identifiers are borrowed from, if not from the arguments */
 };
 
 /* Reads `cost` and, where it is allowed, `mode`. */
@@ -148,9 +149,23 @@ static int read_keywords(struct call *call, PyObject *const *values, PyObject *n
     return 0;
 }
 
+/* Asks an item of an application's own class what is to be decided. */
+static int ask_item(struct call *call) {
+    call->held = core_item_plain(call->self->state, (PyObject *)call->item, call->identifiers,
+                                 call->count);
+    if (!call->held)
+        return -1;
+    PyObject *identifiers = PyTuple_GET_ITEM(call->held, 1);
+    call->item = (struct core_limit *)PyTuple_GET_ITEM(call->held, 0);
+    call->identifiers = PySequence_Fast_ITEMS(identifiers);
+    call->count = PyTuple_GET_SIZE(identifiers);
+    return 0;
+}
+
 static int read_call(struct call *call, PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     call->self = SELF(object);
     call->cost = 1;
+    call->held = NULL;
     if (nargs < 1 || !core_is_limit(call->self->state, args[0])) {
         PyErr_Format(PyExc_TypeError, "the first argument must be a Limit, not %.100s",
                      nargs < 1 ? "missing" : Py_TYPE(args[0])->tp_name);
@@ -163,7 +178,11 @@ static int read_call(struct call *call, PyObject *object, PyObject *const *args,
     call->item = (struct core_limit *)args[0];
     call->identifiers = args + 1;
     call->count = nargs - 1;
-    return 0;
+    return call->item->own ? ask_item(call) : 0;
+}
+
+static void release(struct call *call) {
+    Py_CLEAR(call->held);
 }
 
 /* ----------------------------------------------------------------------------------- on a Table */
@@ -295,16 +314,20 @@ static int truth_of(PyObject *object, PyObject *name) {
 static inline int allowed(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames, enum weir_mode mode) {
     struct call call;
-    if (read_call(&call, object, args, nargs) < 0 ||
-        (kwnames && read_keywords(&call, args + nargs, kwnames, NULL) < 0))
+    int truth = -1;
+    if (read_call(&call, object, args, nargs) < 0)
         return -1;
-    if (call.self->table) {
+    if (kwnames && read_keywords(&call, args + nargs, kwnames, NULL) < 0) {
+        truth = -1;
+    } else if (call.self->table) {
         struct weir_verdict verdict;
-        return decide_in_c(&call, mode, &verdict) < 0 ? -1 : verdict.allowed;
+        truth = decide_in_c(&call, mode, &verdict) < 0 ? -1 : verdict.allowed;
+    } else {
+        PyObject *decision = ask_store(&call, (int)mode);
+        truth = decision ? truth_of(decision, call.self->state->str_allowed) : -1;
+        Py_XDECREF(decision);
     }
-    PyObject *decision = ask_store(&call, (int)mode);
-    int truth = decision ? truth_of(decision, call.self->state->str_allowed) : -1;
-    Py_XDECREF(decision);
+    release(&call);
     return truth;
 }
 
@@ -331,19 +354,22 @@ static PyObject *limiter_decide(PyObject *object, PyObject *const *args, Py_ssiz
                                 PyObject *kwnames) {
     struct call call;
     int64_t mode = WEIR_HIT;
-    if (read_call(&call, object, args, nargs) < 0 ||
-        (kwnames && read_keywords(&call, args + nargs, kwnames, &mode) < 0))
+    PyObject *answer = NULL;
+    if (read_call(&call, object, args, nargs) < 0)
         return NULL;
-    if (call.self->table) {
+    if (kwnames && read_keywords(&call, args + nargs, kwnames, &mode) < 0) {
+        answer = NULL;
+    } else if (call.self->table) {
         struct weir_verdict verdict;
-        return decide_in_c(&call, (enum weir_mode)mode, &verdict) < 0
-                   ? NULL
-                   : core_verdict_new(call.self->state, &verdict);
+        if (decide_in_c(&call, (enum weir_mode)mode, &verdict) == 0)
+            answer = core_verdict_new(call.self->state, &verdict);
+    } else {
+        PyObject *decision = ask_store(&call, (int)mode);
+        answer = decision ? verdict_of(call.self->state, decision) : NULL;
+        Py_XDECREF(decision);
     }
-    PyObject *decision = ask_store(&call, (int)mode);
-    PyObject *verdict = decision ? verdict_of(call.self->state, decision) : NULL;
-    Py_XDECREF(decision);
-    return verdict;
+    release(&call);
+    return answer;
 }
 
 static PyObject *stats_of_store(const struct call *call) {
@@ -371,27 +397,32 @@ static PyObject *limiter_get_window_stats(PyObject *object, PyObject *const *arg
     if (read_call(&call, object, args, nargs) < 0)
         return NULL;
     call.cost = 0;
-    if (!call.self->table)
-        return stats_of_store(&call);
     struct weir_verdict verdict;
-    if (decide_in_c(&call, WEIR_TEST, &verdict) < 0)
-        return NULL;
-    return core_stats_new(call.self->state, core_ns_to_seconds(verdict.reset_at_ns),
-                          verdict.remaining);
+    PyObject *stats = NULL;
+    if (!call.self->table)
+        stats = stats_of_store(&call);
+    else if (decide_in_c(&call, WEIR_TEST, &verdict) == 0)
+        stats = core_stats_new(call.self->state, core_ns_to_seconds(verdict.reset_at_ns),
+                               verdict.remaining);
+    release(&call);
+    return stats;
 }
 
 static PyObject *limiter_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct call call;
     if (read_call(&call, object, args, nargs) < 0)
         return NULL;
+    bool done;
     if (!call.self->table) {
         PyObject *answer = ask_store(&call, -1);
-        if (!answer)
-            return NULL;
-        Py_DECREF(answer);
-    } else if (clear_in_c(&call) < 0) {
-        return NULL;
+        done = answer != NULL;
+        Py_XDECREF(answer);
+    } else {
+        done = clear_in_c(&call) == 0;
     }
+    release(&call);
+    if (!done)
+        return NULL;
     Py_RETURN_NONE;
 }
 

@@ -1,5 +1,6 @@
 /* The module: its state, errors, numbers, parse(), unlink(). */
 #include "core.h"
+#include "rules/address.h"
 #include "stores.h"
 
 #include <errno.h>
@@ -67,8 +68,17 @@ static bool is_of_the_request(int result) {
     return result == WEIR_EINVAL || result == WEIR_ETOOMANY || result == WEIR_EFULL;
 }
 
+/* Of a decision (which has no message of its own), too many are those that a small table has no room for. */
+static const char *message_of(int result, const struct weir_error *error) {
+    if (error && error->message[0])
+        return error->message;
+    if (result == WEIR_ETOOMANY && !error)
+        return "the table has no room for so many limits at once: give it more keys with ?keys=N";
+    return weir_strerror(result);
+}
+
 PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error) {
-    const char *message = error && error->message[0] ? error->message : weir_strerror(result);
+    const char *message = message_of(result, error);
     if (error && (result == WEIR_ESYNTAX || result == WEIR_EINVAL || result == WEIR_ETOOMANY))
         raise_error(state->parse_error, result, message, error->column, false);
     else
@@ -137,11 +147,13 @@ const char *core_c_string(PyObject *text, const char *what) {
 }
 
 /* The bytes of a limit string; what UTF-8 cannot say becomes "?", which no limit string has. */
-static PyObject *limit_text(PyObject *text) {
+static PyObject *limit_text(struct core_state *state, PyObject *text) {
     if (PyUnicode_Check(text))
         return PyUnicode_AsEncodedString(text, "utf-8", "replace");
-    PyErr_Format(PyExc_TypeError, "a limit string must be str, not %.100s", Py_TYPE(text)->tp_name);
-    return NULL;
+    struct weir_error error = {.column = 0};
+    PyOS_snprintf(error.message, sizeof error.message, "a limit string must be str, not %.100s",
+                  Py_TYPE(text)->tp_name);
+    return core_raise(state, WEIR_EINVAL, &error);
 }
 
 /* How a text of limits is to be read. */
@@ -152,11 +164,12 @@ struct reading {
     int number; /* of the strategy */
 };
 
-static struct reading read_arguments(PyObject *args, PyObject *kwargs, const char *format) {
-    static char *names[] = {"", "strategy", "tz", NULL};
+static struct reading read_arguments(struct core_state *state, PyObject *args, PyObject *kwargs,
+                                     const char *format) {
+    static const char *const names[] = {"", "strategy", "tz", NULL};
     struct reading reading = {.strategy = Py_None, .tz = Py_None, .number = WEIR_FIXED_WINDOW};
     PyObject *text;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &text, &reading.strategy,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, (char **)names, &text, &reading.strategy,
                                      &reading.tz))
         return reading;
     if (reading.strategy != Py_None) {
@@ -165,30 +178,39 @@ static struct reading read_arguments(PyObject *args, PyObject *kwargs, const cha
         reading.number = WEIR_CALENDAR_WINDOW;
     }
     if (reading.number >= 0)
-        reading.text = limit_text(text);
+        reading.text = limit_text(state, text);
     return reading;
 }
 
-/* A Limit of what was read, with the strategy and zone that were asked for if it has none of its own. */
-static PyObject *limit_as_read(struct core_state *state, struct weir_limit *limit,
-                               const struct reading *reading) {
-    if (reading->strategy == Py_None && reading->tz == Py_None)
-        return core_limit_new(state, limit);
-    bool own = limit->burst != 0;
-    if (!own)
-        limit->strategy = WEIR_FIXED_WINDOW;
-    PyObject *item = core_limit_new(state, limit), *told = NULL;
-    if (own || !item)
+/*
+ * A limit that was read, a reference that is taken over, with the strategy and zone that were asked for if it
+ * has none of its own.
+ */
+static PyObject *limit_as_read(PyObject *item, const struct reading *reading) {
+    if (!item || (reading->strategy == Py_None && reading->tz == Py_None) ||
+        ((struct core_limit *)item)->limit.burst != 0)
         return item;
-    if (core_limit_choose(item, reading->strategy, reading->tz) == 0)
-        told = Py_NewRef(item);
-    Py_DECREF(item);
-    return told;
+    ((struct core_limit *)item)->limit.strategy = WEIR_FIXED_WINDOW;
+    if (core_limit_choose(item, reading->strategy, reading->tz) < 0)
+        Py_CLEAR(item);
+    return item;
+}
+
+/* The limits in a text that the parser refused, if units of an application's own make it one; or None. */
+static PyObject *read_own(struct core_state *state, PyObject *args,
+                          const struct reading *reading) {
+    PyObject *items = core_item_parse_own(state, PyTuple_GET_ITEM(args, 0));
+    for (Py_ssize_t i = 0; items && items != Py_None && i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = limit_as_read(Py_NewRef(PyList_GET_ITEM(items, i)), reading);
+        if (!item || PyList_SetItem(items, i, item) < 0)
+            Py_CLEAR(items);
+    }
+    return items;
 }
 
 static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs) {
     struct core_state *state = PyModule_GetState(module);
-    struct reading reading = read_arguments(args, kwargs, "O|$OO:parse");
+    struct reading reading = read_arguments(state, args, kwargs, "O|$OO:parse");
     if (!reading.text)
         return NULL;
     struct weir_limit limit;
@@ -200,12 +222,21 @@ static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs
                  : weir_limit_parse(PyBytes_AS_STRING(reading.text),
                                     (size_t)PyBytes_GET_SIZE(reading.text), &limit, &error);
     Py_DECREF(reading.text);
-    return rc < 0 ? core_raise(state, rc, &error) : limit_as_read(state, &limit, &reading);
+    if (rc == 0)
+        return limit_as_read(core_item_parsed(state, &limit), &reading);
+    PyObject *own = read_own(state, args, &reading);
+    PyObject *item = NULL;
+    if (own && own != Py_None && PyList_GET_SIZE(own) == 1)
+        item = Py_NewRef(PyList_GET_ITEM(own, 0));
+    else if (own)
+        core_raise(state, own == Py_None ? rc : WEIR_ETOOMANY, &error);
+    Py_XDECREF(own);
+    return item;
 }
 
 static PyObject *module_parse_many(PyObject *module, PyObject *args, PyObject *kwargs) {
     struct core_state *state = PyModule_GetState(module);
-    struct reading reading = read_arguments(args, kwargs, "O|$OO:parse_many");
+    struct reading reading = read_arguments(state, args, kwargs, "O|$OO:parse_many");
     if (!reading.text)
         return NULL;
     struct weir_limit limit[WEIR_CHECKS_MAX];
@@ -215,11 +246,16 @@ static PyObject *module_parse_many(PyObject *module, PyObject *args, PyObject *k
                                  (size_t)PyBytes_GET_SIZE(reading.text), reading.number, limit,
                                  &count, &error);
     Py_DECREF(reading.text);
-    if (rc < 0)
+    if (rc < 0) {
+        PyObject *own = read_own(state, args, &reading);
+        if (own != Py_None)
+            return own;
+        Py_DECREF(own);
         return core_raise(state, rc, &error);
+    }
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
-        PyObject *item = limit_as_read(state, &limit[i], &reading);
+        PyObject *item = limit_as_read(core_item_parsed(state, &limit[i]), &reading);
         if (!item)
             Py_CLEAR(list);
         else
@@ -241,6 +277,30 @@ static PyObject *module_join_key(PyObject *Py_UNUSED(module), PyObject *const *a
 
 static PyObject *module_identifier(PyObject *Py_UNUSED(module), PyObject *object) {
     return core_identifier(object);
+}
+
+/* The form of a client's address that limits count; what is no address stays as it is. */
+static PyObject *module_client_form(PyObject *Py_UNUSED(module), PyObject *const *args,
+                                    Py_ssize_t nargs) {
+    int64_t prefix = 64;
+    if (nargs < 1 || nargs > 2 || !PyUnicode_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "client_form() takes a str and a number of bits");
+        return NULL;
+    }
+    if (nargs > 1 && core_count(args[1], "ipv6_prefix", &prefix) < 0)
+        return NULL;
+    if (prefix > 128) {
+        PyErr_SetString(PyExc_ValueError, "ipv6_prefix must be 0 to 128");
+        return NULL;
+    }
+    Py_ssize_t len = 0;
+    const char *text = PyUnicode_AsUTF8AndSize(args[0], &len);
+    if (!text)
+        PyErr_Clear(); /* lone surrogates: no address */
+    char form[WEIR_RANGE_TEXT];
+    size_t form_len =
+        text ? weir_client_form(text, (size_t)len, (uint32_t)prefix, form, sizeof form) : 0;
+    return form_len ? PyUnicode_FromStringAndSize(form, (Py_ssize_t)form_len) : Py_NewRef(args[0]);
 }
 
 static PyObject *module_unlink(PyObject *module, PyObject *argument) {
@@ -279,9 +339,15 @@ static PyMethodDef module_methods[] = {
                "The text that an identifier stands for: str and bytes as they are, else its str().\n\n"
                ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
                "'00000000-0000-0000-0000-000000000007'")},
+    {"client_form", (PyCFunction)(void (*)(void))module_client_form, METH_FASTCALL,
+     PyDoc_STR("client_form($module, text, ipv6_prefix=64, /)\n--\n\n"
+               "The form of a client's address that limits count; another text stays as it is.\n\n"
+               ">>> client_form('[2001:DB8::1]:443'), client_form('64:ff9b::10.0.0.1')\n"
+               "('2001:db8::/64', '10.0.0.1')")},
     {"unlink", module_unlink, METH_O,
      PyDoc_STR("unlink($module, uri, /)\n--\n\n"
                "Removes the name of a shm:// or file:// table; who has it open keeps it.")},
+    {"_set_items", core_set_items, METH_VARARGS, NULL},
     {"_restore_limit", core_restore_limit, METH_VARARGS, NULL},
     {"_make_zone", core_make_zone, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -380,8 +446,12 @@ static int add_types(PyObject *module, struct core_state *state) {
                    (state->decision_type = add_type(module, &core_decision_spec)) &&
                    (state->table_type = add_type(module, &core_table_spec)) &&
                    (state->limiter_type = add_type(module, &core_limiter_spec)) &&
-                   (state->gate_type = add_type(module, &core_gate_spec)) &&
-                   (state->door_type = add_type(module, &core_door_spec)) &&
+                   (state->prepared_type = add_type(module, &core_prepared_spec)) &&
+                   (state->evaluation_type = add_type(module, &core_evaluation_spec)) &&
+                   (state->request_type = add_type(module, &core_request_spec)) &&
+                   (state->plan_type = add_type(module, &core_plan_spec)) &&
+                   (state->hooks_type = add_type(module, &core_hooks_spec)) &&
+                   (state->address_type = add_type(module, &core_address_spec)) &&
                    (state->look_type = add_subtype(module, &look_spec, &PyLong_Type))
                ? core_tuples_init(module, state)
                : -1;
@@ -393,7 +463,8 @@ static int add_strings(struct core_state *state) {
         const char *text;
     } strings[] = {
         {&state->str_cost, "cost"},         {&state->str_mode, "mode"},
-        {&state->str_decide, "decide"},     {&state->str_clear, "clear"},
+        {&state->str_decide, "decide"},     {&state->str_decide_prepared, "decide_prepared"},
+        {&state->str_clear, "clear"},
         {&state->str_allowed, "allowed"},   {&state->str_remaining, "remaining"},
         {&state->str_reset_at, "reset_at"}, {&state->default_namespace, "LIMITER"},
     };
@@ -409,7 +480,11 @@ static int add_constants(PyObject *module) {
                    PyModule_AddIntConstant(module, "HIT", WEIR_HIT) < 0 ||
                    PyModule_AddIntConstant(module, "TEST", WEIR_TEST) < 0 ||
                    PyModule_AddIntConstant(module, "EACH", WEIR_EACH) < 0 ||
-                   PyModule_AddIntConstant(module, "REFUND", WEIR_REFUND) < 0
+                   PyModule_AddIntConstant(module, "REFUND", WEIR_REFUND) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_CHARGED", WEIR_ROLE_CHARGED) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_PEEKED", WEIR_ROLE_PEEKED) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_DEFERRED", WEIR_ROLE_DEFERRED) < 0 ||
+                   PyModule_AddIntConstant(module, "ROLE_SHADOW", WEIR_ROLE_SHADOW) < 0
                ? -1
                : 0;
 }
@@ -430,8 +505,12 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->decision_type);
     Py_VISIT(state->table_type);
     Py_VISIT(state->limiter_type);
-    Py_VISIT(state->gate_type);
-    Py_VISIT(state->door_type);
+    Py_VISIT(state->prepared_type);
+    Py_VISIT(state->evaluation_type);
+    Py_VISIT(state->request_type);
+    Py_VISIT(state->plan_type);
+    Py_VISIT(state->hooks_type);
+    Py_VISIT(state->address_type);
     Py_VISIT(state->look_type);
     Py_VISIT(state->verdict_type);
     Py_VISIT(state->stats_type);
@@ -440,6 +519,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->heavy_type);
     Py_VISIT(state->described_type);
     Py_VISIT(state->rule_type);
+    Py_VISIT(state->unit_classes);
+    Py_VISIT(state->granularities);
+    Py_VISIT(state->item_hooks);
     Py_VISIT(state->error);
     Py_VISIT(state->parse_error);
     Py_VISIT(state->storage_error);
@@ -453,8 +535,12 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->decision_type);
     Py_CLEAR(state->table_type);
     Py_CLEAR(state->limiter_type);
-    Py_CLEAR(state->gate_type);
-    Py_CLEAR(state->door_type);
+    Py_CLEAR(state->prepared_type);
+    Py_CLEAR(state->evaluation_type);
+    Py_CLEAR(state->request_type);
+    Py_CLEAR(state->plan_type);
+    Py_CLEAR(state->hooks_type);
+    Py_CLEAR(state->address_type);
     Py_CLEAR(state->look_type);
     Py_CLEAR(state->verdict_type);
     Py_CLEAR(state->stats_type);
@@ -463,6 +549,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->heavy_type);
     Py_CLEAR(state->described_type);
     Py_CLEAR(state->rule_type);
+    Py_CLEAR(state->unit_classes);
+    Py_CLEAR(state->granularities);
+    Py_CLEAR(state->item_hooks);
     Py_CLEAR(state->error);
     Py_CLEAR(state->parse_error);
     Py_CLEAR(state->storage_error);
@@ -471,6 +560,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->str_cost);
     Py_CLEAR(state->str_mode);
     Py_CLEAR(state->str_decide);
+    Py_CLEAR(state->str_decide_prepared);
     Py_CLEAR(state->str_clear);
     Py_CLEAR(state->str_allowed);
     Py_CLEAR(state->str_remaining);

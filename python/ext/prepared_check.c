@@ -1,419 +1,306 @@
 /*
- * Gate: one check of a local table, of which only one thing is still to be found out: who asks.
+ * PreparedCheck: the limits of one check with everything that does not change between requests.
  *
- * Limits, costs and what keys have besides the client are read once, when the gate is made. Asking
- * it is one call: it makes the keys, looks at the limits that are only looked at, and charges the
- * others if none of those denies. The verdicts of both are one Decision, in the order that the
- * gate was made for. weir.flask makes one for each endpoint, and calls it with Flask's request
- * context; what it does then is what its Python callers would do, in a tenth of the time.
+ * Made once: limits are validated, each has its role, the fixed pieces of its key and its label. What
+ * varies is gathered from functions: who is asking, whether a limit applies, its scope, its cost. Then
+ * one decision takes all of it (weir_decide_prepared(), or a store of another kind).
+ *
+ * Index i always means part i: of masks, verdicts, costs. Functions of the user's run while nothing of
+ * libweir is borrowed, and before it is.
  */
-#include "core.h"
-#include "weir/board.h"
+#include "prepared_check.h"
 
 #include <stddef.h>
 #include <structmember.h>
 
-#define SELF(object) ((struct core_gate *)(object))
+#include "weir/board.h"
 
-/* One limit: its key is head, "/", the gate's prefix, who asks, tail. */
-struct item {
-    struct core_limit *limit;
-    PyObject *head; /* bytes */
-    PyObject *tail; /* str as UTF-8 */
-    int64_t cost;
-    Py_ssize_t place; /* of its verdict in the Decision */
-};
+#define SELF(object) ((struct core_prepared *)(object))
 
-struct core_gate {
-    PyVarObject ob_base;
-    struct core_state *state;
-    struct core_table *table;
-    PyObject *prefix;  /* bytes */
-    PyObject *slot;    /* str: the attribute of a request context that the outcome is kept in */
-    PyObject *check;   /* kept with it */
-    PyObject *request; /* "request" */
-    PyObject *address; /* "remote_addr" */
-    PyObject *nowhere; /* "127.0.0.1": the client of a request that has no address */
-    Py_ssize_t looked; /* that many items are only looked at; they come first */
-    struct item item[];
-};
-
-/* ------------------------------------------------------------------------------------- making */
-
-static PyObject *utf8_of(PyObject *text, const char *what) {
+static PyObject *bytes_of(PyObject *text, const char *what) {
     if (PyUnicode_Check(text))
-        return PyUnicode_AsUTF8String(text);
+        return PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
     PyErr_Format(PyExc_TypeError, "%s must be str, not %.100s", what, Py_TYPE(text)->tp_name);
     return NULL;
 }
 
-/* What comes first in the keys of a limit: the table's namespace and the limit's own. */
-static PyObject *head_of(const struct core_table *table, const struct core_limit *limit) {
-    struct core_key key;
-    core_key_init(&key);
-    PyObject *head = NULL;
-    if (core_key_table(&key, table) == 0 && core_key_join(&key, limit, NULL, 0) == 0)
-        head = PyBytes_FromStringAndSize(key.data, (Py_ssize_t)key.len);
-    core_key_free(&key);
-    return head;
+/* ------------------------------------------------------------------------------------- making */
+
+static PyObject *callable_or_null(PyObject *object) {
+    return object == Py_None ? NULL : Py_NewRef(object);
 }
 
-/* An item of (limit, tail, cost, place). */
-static int read_item(struct core_gate *self, struct item *item, PyObject *arguments) {
-    PyObject *limit, *tail, *cost;
+/* The index of a key function, by identity. */
+static int32_t index_of_key(struct core_prepared *self, PyObject *key_func) {
+    for (Py_ssize_t i = 0; i < self->key_funcs; i++)
+        if (self->key_func[i] == key_func)
+            return (int32_t)i;
+    self->key_func[self->key_funcs] = Py_NewRef(key_func);
+    return (int32_t)self->key_funcs++;
+}
+
+/* A part of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of, deduct_when). */
+static int read_part(struct core_prepared *self, struct core_part *part, PyObject *arguments) {
+    PyObject *limit, *key_func, *after, *cost, *exempt_when, *scope_of, *cost_of, *deduct_when;
     if (!PyTuple_Check(arguments)) {
-        PyErr_SetString(PyExc_TypeError, "an item must be (limit, tail, cost, place)");
+        PyErr_SetString(PyExc_TypeError, "a part must be a tuple");
         return -1;
     }
-    if (!PyArg_ParseTuple(arguments, "OOOn:Gate", &limit, &tail, &cost, &item->place))
+    if (!PyArg_ParseTuple(arguments, "OOOOiOOOO:PreparedCheck", &limit, &key_func, &after, &cost,
+                          &part->role, &exempt_when, &scope_of, &cost_of, &deduct_when))
         return -1;
     if (!core_is_limit(self->state, limit)) {
         PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s",
                      Py_TYPE(limit)->tp_name);
         return -1;
     }
-    if (item->place < 0 || item->place >= Py_SIZE(self)) {
-        PyErr_SetString(PyExc_ValueError, "a place must be 0 to the number of limits less one");
-        return -1;
-    }
-    item->limit = (struct core_limit *)Py_NewRef(limit);
-    item->head = head_of(self->table, item->limit);
-    item->tail = utf8_of(tail, "what follows the key");
-    return item->head && item->tail ? core_count(cost, "cost", &item->cost) : -1;
+    part->limit = (struct core_limit *)Py_NewRef(limit);
+    part->who = index_of_key(self, key_func);
+    part->exempt_when = callable_or_null(exempt_when);
+    part->scope_of = callable_or_null(scope_of);
+    part->cost_of = callable_or_null(cost_of);
+    part->deduct_when = callable_or_null(deduct_when);
+    uint32_t bit = UINT32_C(1) << (part - self->part);
+    self->peeked |= part->role == WEIR_ROLE_PEEKED ? bit : 0;
+    self->deferred |= part->role == WEIR_ROLE_DEFERRED ? bit : 0;
+    self->shadows |= part->role == WEIR_ROLE_SHADOW ? bit : 0;
+    self->responsive |= part->deduct_when ? bit : 0;
+    self->scopes |= part->scope_of != NULL;
+    part->after = bytes_of(after, "what follows the client in a key");
+    return part->after ? core_count(cost, "cost", &part->cost) : -1;
 }
 
-static int read_items(struct core_gate *self, PyObject *looked, PyObject *counted) {
-    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++) {
-        PyObject *arguments = i < self->looked
-                                  ? PySequence_Fast_GET_ITEM(looked, i)
-                                  : PySequence_Fast_GET_ITEM(counted, i - self->looked);
-        if (read_item(self, &self->item[i], arguments) < 0)
-            return -1;
+int core_prepared_before(struct core_prepared *self, struct core_key *key,
+                         const struct core_part *part, bool marked) {
+    return (marked && core_key_table(key, self->table) < 0) ||
+                   core_key_join(key, part->limit, NULL, 0) < 0 || core_key_append(key, "/", 1) < 0
+               ? -1
+               : core_key_append(key, PyBytes_AS_STRING(self->prefix),
+                                 (size_t)PyBytes_GET_SIZE(self->prefix));
+}
+
+/* Prepares the parts in libweir, as the table knows them (marked), or as any other store does. */
+static int prepare(struct core_prepared *self, bool marked, struct weir_prepared **prepared) {
+    struct weir_part parts[WEIR_CHECKS_MAX];
+    size_t start[WEIR_CHECKS_MAX + 1];
+    struct core_key key;
+    core_key_init(&key);
+    int rc = 0;
+    for (Py_ssize_t i = 0; i < self->count && rc == 0; i++) {
+        start[i] = key.len;
+        rc = core_prepared_before(self, &key, &self->part[i], marked);
+        start[i + 1] = key.len;
     }
+    for (Py_ssize_t i = 0; i < self->count && rc == 0; i++) {
+        struct core_part *part = &self->part[i];
+        if (marked)
+            part->label = core_label(self->table, part->limit);
+        parts[i] = (struct weir_part){
+            .limit = &part->limit->limit,
+            .before = {key.data + start[i], start[i + 1] - start[i]},
+            .after = {PyBytes_AS_STRING(part->after), (size_t)PyBytes_GET_SIZE(part->after)},
+            .cost = part->cost,
+            .label = marked && self->labels >> i & 1 ? part->label : 0,
+            .role = part->role,
+        };
+    }
+    if (rc == 0) {
+        struct weir_error error;
+        rc = weir_prepare(parts, (size_t)self->count, prepared, &error);
+        if (rc < 0)
+            core_raise(self->state, rc, &error);
+    }
+    core_key_free(&key);
+    return rc < 0 ? -1 : 0;
+}
+
+static int read_parts(struct core_prepared *self, PyObject *parts) {
+    self->count = PySequence_Fast_GET_SIZE(parts);
+    if (self->count < 1 || self->count > WEIR_CHECKS_MAX) {
+        PyErr_Format(PyExc_ValueError, "1 to %d limits can be decided at once, not %zd",
+                     WEIR_CHECKS_MAX, self->count);
+        self->count = 0;
+        return -1;
+    }
+    self->part = PyMem_Calloc((size_t)self->count, sizeof *self->part);
+    self->key_func = PyMem_Calloc((size_t)self->count, sizeof(PyObject *));
+    if (!self->part || !self->key_func) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < self->count; i++)
+        if (read_part(self, &self->part[i], PySequence_Fast_GET_ITEM(parts, i)) < 0)
+            return -1;
     return 0;
 }
 
-static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
     struct core_state *state = core_state_of(type);
-    PyObject *table, *looked, *counted, *prefix, *slot, *check;
-    if (!state || (kwargs && PyDict_GET_SIZE(kwargs) > 0) ||
-        !PyArg_ParseTuple(args, "O!OOUUO:Gate", state->table_type, &table, &looked, &counted,
-                          &prefix, &slot, &check)) {
-        if (state && !PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "Gate() takes no keyword arguments");
+    PyObject *table, *store, *parts, *prefix, *on_empty;
+    Py_ssize_t main;
+    unsigned labels, asked, lenient, unshared, observed;
+    int mode;
+    if (!state || !PyArg_ParseTuple(args, "O!OOOOniIIIII:PreparedCheck", state->table_type, &table,
+                                    &store, &parts, &prefix, &on_empty, &main, &mode, &labels,
+                                    &asked, &lenient, &unshared, &observed))
         return NULL;
-    }
-    struct core_gate *self = NULL;
-    looked = PySequence_Fast(looked, "looked must be a sequence");
-    counted = looked ? PySequence_Fast(counted, "counted must be a sequence") : NULL;
-    if (!counted)
-        goto out;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(looked) + PySequence_Fast_GET_SIZE(counted);
-    if (count < 1 || count > WEIR_CHECKS_MAX) {
-        PyErr_Format(PyExc_ValueError, "1 to %d limits can be decided at once, not %zd",
-                     WEIR_CHECKS_MAX, count);
-        goto out;
-    }
-    self = SELF(type->tp_alloc(type, count));
+    struct core_prepared *self = SELF(type->tp_alloc(type, 0));
     if (!self)
-        goto out;
+        return NULL;
     self->state = state;
     self->table = (struct core_table *)Py_NewRef(table);
-    self->looked = PySequence_Fast_GET_SIZE(looked);
-    self->slot = Py_NewRef(slot);
-    self->check = Py_NewRef(check);
-    self->prefix = utf8_of(prefix, "a prefix");
-    self->request = PyUnicode_InternFromString("request");
-    self->address = PyUnicode_InternFromString("remote_addr");
-    self->nowhere = PyUnicode_InternFromString("127.0.0.1");
-    if (!self->prefix || !self->request || !self->address || !self->nowhere ||
-        read_items(self, looked, counted) < 0)
+    self->store = callable_or_null(store);
+    self->on_empty = Py_NewRef(on_empty);
+    self->main = main;
+    self->labels = labels;
+    self->mode = mode == WEIR_EACH ? WEIR_EACH : WEIR_HIT;
+    self->prefix = bytes_of(prefix, "a prefix");
+    parts = PySequence_Fast(parts, "parts must be a sequence");
+    if (!self->prefix || !parts || read_parts(self, parts) < 0 || !core_table_borrow(self->table) ||
+        prepare(self, true, &self->labelled) < 0 ||
+        prepare(self, false, &self->plain) < 0)
         Py_CLEAR(self);
-out:
-    Py_XDECREF(looked);
-    Py_XDECREF(counted);
+    Py_XDECREF(parts);
+    if (self) {
+        uint32_t all = UINT32_MAX >> (WEIR_CHECKS_MAX - self->count);
+        self->asked = asked & all;
+        self->lenient = lenient & all;
+        self->unshared = unshared & all;
+        self->observed = observed & all;
+    }
     return (PyObject *)self;
 }
 
-static int gate_traverse(PyObject *object, visitproc visit, void *arg) {
+static int prepared_traverse(PyObject *object, visitproc visit, void *arg) {
+    struct core_prepared *self = SELF(object);
     Py_VISIT(Py_TYPE(object));
-    Py_VISIT(SELF(object)->table);
-    Py_VISIT(SELF(object)->check);
-    return 0;
-}
-
-static int gate_clear(PyObject *object) {
-    Py_CLEAR(SELF(object)->check);
-    return 0;
-}
-
-static void gate_dealloc(PyObject *object) {
-    PyTypeObject *type = Py_TYPE(object);
-    struct core_gate *self = SELF(object);
-    PyObject_GC_UnTrack(object);
-    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++) {
-        Py_XDECREF(self->item[i].limit);
-        Py_XDECREF(self->item[i].head);
-        Py_XDECREF(self->item[i].tail);
+    Py_VISIT(self->table);
+    Py_VISIT(self->store);
+    Py_VISIT(self->on_empty);
+    Py_VISIT(self->headers);
+    for (Py_ssize_t i = 0; i < self->key_funcs; i++)
+        Py_VISIT(self->key_func[i]);
+    for (Py_ssize_t i = 0; self->part && i < self->count; i++) {
+        Py_VISIT(self->part[i].exempt_when);
+        Py_VISIT(self->part[i].scope_of);
+        Py_VISIT(self->part[i].cost_of);
+        Py_VISIT(self->part[i].deduct_when);
     }
+    return 0;
+}
+
+/* Only what a cycle must pass is cleared: everything else may still be in use by an Evaluation. */
+static int prepared_clear(PyObject *object) {
+    Py_CLEAR(SELF(object)->on_empty);
+    return 0;
+}
+
+static void prepared_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    struct core_prepared *self = SELF(object);
+    PyObject_GC_UnTrack(object);
+    for (Py_ssize_t i = 0; self->part && i < self->count; i++) {
+        struct core_part *part = &self->part[i];
+        Py_XDECREF(part->limit);
+        Py_XDECREF(part->after);
+        Py_XDECREF(part->exempt_when);
+        Py_XDECREF(part->scope_of);
+        Py_XDECREF(part->cost_of);
+        Py_XDECREF(part->deduct_when);
+    }
+    for (Py_ssize_t i = 0; i < self->key_funcs; i++)
+        Py_XDECREF(self->key_func[i]);
+    PyMem_Free(self->part);
+    PyMem_Free(self->key_func);
+    weir_prepared_free(self->labelled);
+    weir_prepared_free(self->plain);
     Py_XDECREF(self->table);
+    Py_XDECREF(self->store);
     Py_XDECREF(self->prefix);
-    Py_XDECREF(self->slot);
-    Py_XDECREF(self->check);
-    Py_XDECREF(self->request);
-    Py_XDECREF(self->address);
-    Py_XDECREF(self->nowhere);
+    Py_XDECREF(self->on_empty);
+    Py_XDECREF(self->headers);
     type->tp_free(object);
     Py_DECREF(type);
 }
 
-/* ------------------------------------------------------------------------------------- asking */
-
-/* The checks of one call, their keys one after the other in one buffer. */
-struct question {
-    struct core_key middle; /* what all keys have in common: "/", the prefix, who asks */
-    struct core_key bytes;
-    size_t start[WEIR_CHECKS_MAX];
-    struct weir_check check[WEIR_CHECKS_MAX];
-};
-
-static int append(struct core_key *key, PyObject *bytes) {
-    return core_key_append(key, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+static PyObject *prepared_evaluate(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct core_evaluation *evaluation = core_evaluation_gather(SELF(object));
+    if (evaluation && core_evaluation_decide(evaluation) < 0)
+        Py_CLEAR(evaluation);
+    return (PyObject *)evaluation;
 }
 
-static int make_keys(const struct core_gate *self, struct question *question, PyObject *who) {
-    struct core_key *bytes = &question->bytes;
-    size_t client = 0;
-    if (core_key_append(&question->middle, "/", 1) < 0 ||
-        append(&question->middle, self->prefix) < 0)
-        return -1;
-    client = question->middle.len;
-    if (core_key_identifier(&question->middle, who) < 0)
-        return -1;
-    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++) {
-        const struct item *item = &self->item[i];
-        struct weir_check *check = &question->check[i];
-        question->start[i] = bytes->len;
-        if (append(bytes, item->head) < 0 ||
-            core_key_append(bytes, question->middle.data, question->middle.len) < 0 ||
-            append(bytes, item->tail) < 0)
-            return -1;
-        *check = (struct weir_check){
-            .limit = &item->limit->limit,
-            .key_len = bytes->len - question->start[i],
-            .cost = item->cost,
-            .label = core_label(self->table, item->limit),
-            .client = question->middle.data + client,
-            .client_len = question->middle.len - client,
-        };
-        if (core_key_within_bounds(check->key_len) < 0)
-            return -1;
-    }
-    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)
-        question->check[i].key = bytes->data + question->start[i];
-    return 0;
-}
-
-/* Decides items [from, to) and puts their verdicts where they belong. 1: allowed, 0: denied. */
-static int decide(struct core_gate *self, struct question *question, Py_ssize_t from, Py_ssize_t to,
-                  enum weir_mode mode, struct core_decision *decision, bool amend) {
-    struct weir_verdict verdict[WEIR_CHECKS_MAX];
-    struct weir_decision said;
-    int rc = weir_decide(self->table->table, question->check + from, (size_t)(to - from),
-                         decision->now_ns, mode, verdict, &said);
-    if (rc < 0) {
-        core_raise(self->state, rc, NULL);
-        return -1;
-    }
-    /* A look that denies refuses the request: it counts, which looks do not otherwise. */
-    if (from == 0 && mode == WEIR_TEST && !said.allowed)
-        (void)weir_board_note(self->table->table, question->check, (size_t)to, decision->now_ns,
-                              verdict, 0);
-    for (Py_ssize_t i = from; i < to; i++)
-        if (!amend || verdict[i - from].allowed)
-            decision->verdict[self->item[i].place] = verdict[i - from];
-    if (!amend) {
-        decision->decision.deciding = (int32_t)self->item[from + said.deciding].place;
-        if (said.rule)
-            decision->decision.rule = said.rule;
-    }
-    return said.allowed;
-}
-
-static int decide_all(struct core_gate *self, struct question *question,
-                      struct core_decision *decision) {
-    int allowed = 1;
-    if (self->looked > 0)
-        allowed = decide(self, question, 0, self->looked, WEIR_TEST, decision, false);
-    if (allowed >= 0 && self->looked < Py_SIZE(self)) {
-        int deciding = decision->decision.deciding;
-        int rc = decide(self, question, self->looked, Py_SIZE(self), allowed ? WEIR_HIT : WEIR_TEST,
-                        decision, false);
-        if (!allowed)
-            decision->decision.deciding = deciding;
-        allowed = rc < 0 ? rc : allowed && rc;
-    }
-    decision->decision.allowed = allowed > 0;
-    return allowed < 0 ? -1 : 0;
-}
-
-/* Asks for `who`: into a new Decision, or, EACH for itself, into one that there is. New reference. */
-static PyObject *gate_decide(struct core_gate *self, PyObject *who, struct core_decision *amended) {
-    int64_t now_ns = core_now(self->state); /* may run Python code, so it comes first */
-    if (now_ns < 0 || !core_table_borrow(self->table))
-        return NULL;
-    struct question question;
-    core_key_init(&question.middle);
-    core_key_init(&question.bytes);
-    struct core_decision *decision = NULL;
-    if (make_keys(self, &question, who) < 0)
-        goto out;
-    decision = amended ? (struct core_decision *)Py_NewRef((PyObject *)amended)
-                       : core_decision_new(self->state, Py_SIZE(self));
-    if (!decision)
-        goto out;
-    decision->now_ns = now_ns;
-    int rc = amended ? decide(self, &question, 0, Py_SIZE(self), WEIR_EACH, decision, true)
-                     : decide_all(self, &question, decision);
-    if (rc < 0)
-        Py_CLEAR(decision);
-out:
-    core_key_free(&question.middle);
-    core_key_free(&question.bytes);
-    return (PyObject *)decision;
-}
-
-static PyObject *gate_ask(PyObject *object, PyObject *who) {
-    return gate_decide(SELF(object), who, NULL);
-}
-
-static PyObject *gate_charge(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
-    struct core_gate *self = SELF(object);
-    if (nargs != 2 || Py_TYPE(args[1]) != self->state->decision_type) {
-        PyErr_SetString(PyExc_TypeError, "charge() takes a key and a Decision");
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < Py_SIZE(self); i++)
-        if (self->item[i].place >= Py_SIZE(args[1])) {
-            PyErr_SetString(PyExc_ValueError, "the Decision is of another gate");
-            return NULL;
-        }
-    return gate_decide(self, args[0], (struct core_decision *)args[1]);
-}
-
-/* --------------------------------------------------------------------------------- for a request */
-
-/* The client as get_remote_address() has it; NULL, without an exception, if that takes more. */
-static PyObject *plain_address(struct core_gate *self, PyObject *context) {
-    PyObject *request = PyObject_GetAttr(context, self->request);
-    PyObject *address = request ? PyObject_GetAttr(request, self->address) : NULL;
-    Py_XDECREF(request);
-    if (!address)
-        return NULL;
-    bool text = PyUnicode_CheckExact(address) && PyUnicode_IS_COMPACT_ASCII(address);
-    Py_ssize_t len = text ? PyUnicode_GET_LENGTH(address) : 0;
-    if (len > 0 && !memchr(PyUnicode_1BYTE_DATA(address), ':', (size_t)len))
-        return address;
-    bool nowhere = address == Py_None || (text && len == 0);
-    Py_DECREF(address);
-    return nowhere ? Py_NewRef(self->nowhere) : NULL;
-}
-
-/* (who, decision, error), with None for what there is not; takes over the references. */
-static PyObject *outcome(PyObject *who, PyObject *decision, PyObject *error) {
-    PyObject *tuple = PyTuple_New(3);
-    PyObject *items[] = {who, decision, error};
-    for (int i = 0; i < 3; i++) {
-        if (tuple)
-            PyTuple_SET_ITEM(tuple, i, items[i] ? items[i] : Py_NewRef(Py_None));
-        else
-            Py_XDECREF(items[i]);
-    }
-    return tuple;
-}
-
-static PyObject *take_error(void) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
-static PyObject *gate_enter(PyObject *object, PyObject *context) {
-    struct core_gate *self = SELF(object);
-    PyObject *who = plain_address(self, context);
-    if (!who)
-        return PyErr_Occurred() ? NULL : outcome(NULL, NULL, NULL);
-    PyObject *decision = gate_decide(self, who, NULL);
-    if (!decision)
-        return outcome(who, NULL, take_error());
-    if (!((struct core_decision *)decision)->decision.allowed)
-        return outcome(who, decision, NULL);
-    PyObject *seen = PyTuple_New(4);
-    if (!seen) {
-        Py_DECREF(who);
-        Py_DECREF(decision);
-        return NULL;
-    }
-    PyTuple_SET_ITEM(seen, 0, Py_NewRef(Py_None));
-    PyTuple_SET_ITEM(seen, 1, Py_NewRef(self->check));
-    PyTuple_SET_ITEM(seen, 2, who);
-    PyTuple_SET_ITEM(seen, 3, decision);
-    int rc = PyObject_SetAttr(context, self->slot, seen);
-    Py_DECREF(seen);
-    if (rc < 0)
-        return NULL;
-    Py_RETURN_NONE;
+static PyObject *prepared_gather(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    return (PyObject *)core_evaluation_gather(SELF(object));
 }
 
 /* --------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(gate_doc,
-             "Gate(table, looked, counted, prefix, slot, check, /)\n--\n\n"
-             "One check of a table, made beforehand.\n\n"
-             "looked, counted: limits that are only looked at, and those that are charged if none\n"
-             "of these denies; each is (limit, tail, cost, place): tail follows the client in its\n"
-             "key, place is the index of its verdict. prefix: comes before the client in keys.\n"
-             "slot, check: see enter().");
-
-PyDoc_STRVAR(ask_doc, "ask($self, who, /)\n--\n\nDecides for a client; returns a Decision.");
-
-PyDoc_STRVAR(charge_doc,
-             "charge($self, who, decision, /)\n--\n\n"
-             "Charges each limit that has room, and puts their new verdicts into the Decision.");
-
 PyDoc_STRVAR(
-    enter_doc,
-    "enter($self, context, /)\n--\n\n"
-    "Decides for the client of a Flask request context, by its address.\n\n"
-    "If no limit denies, context.<slot> becomes (None, check, who, decision), and None is\n"
-    "returned. Otherwise nothing is set and (who, decision, error) is returned: a\n"
-    "Decision that denies, or why there is none; all None for a client whose address\n"
-    "cannot be taken as it is.");
+    prepared_doc,
+    "PreparedCheck(table, store, parts, prefix, on_empty, main, mode, labels, asked, lenient, "
+    "unshared, observed, /)\n--\n\n"
+    "The limits of one check; everything but what a request says is known.\n\n"
+    "table: has the statistics and the rules, and decides unless there is a store.\n"
+    "store: decides by its method decide_prepared(evaluation, mode, parts, settling); None: the "
+    "table.\n"
+    "parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of, deduct_when); after "
+    "follows the\n"
+    "client in a key; functions that do not apply are None. 1 to 32 of them.\n"
+    "prefix: precedes the client in keys. on_empty: called with the index of a part that has "
+    "nobody to count,\n"
+    "and \"key\" or \"scope\". main: how many parts, the first, are limits of the route.\n"
+    "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics; asked: decided "
+    "by\n"
+    "evaluate(); lenient: refuse nobody; unshared: told to the client before others; observed: "
+    "looked at by\n"
+    "themselves, charge nothing and hold nobody back.");
 
-static PyMethodDef gate_methods[] = {
-    {"ask", gate_ask, METH_O, ask_doc},
-    {"charge", (PyCFunction)(void (*)(void))gate_charge, METH_FASTCALL, charge_doc},
-    {"enter", gate_enter, METH_O, enter_doc},
+static PyMethodDef prepared_methods[] = {
+    {"evaluate", prepared_evaluate, METH_NOARGS,
+     PyDoc_STR("evaluate($self, /)\n--\n\nGathers and decides; returns an Evaluation.")},
+    {"gather", prepared_gather, METH_NOARGS,
+     PyDoc_STR("gather($self, /)\n--\n\nCalls the functions; returns an Evaluation that is not "
+               "decided yet.")},
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot gate_slots[] = {
-    {Py_tp_doc, (void *)gate_doc},
-    {Py_tp_new, gate_new},
-    {Py_tp_dealloc, gate_dealloc},
-    {Py_tp_traverse, gate_traverse},
-    {Py_tp_clear, gate_clear},
-    {Py_tp_methods, gate_methods},
-    {0, NULL},
+static PyMemberDef prepared_members[] = {
+    {"asked", T_UINT, offsetof(struct core_prepared, asked), READONLY,
+     PyDoc_STR("Mask of the parts that evaluate() decides.")},
+    {"responsive", T_UINT, offsetof(struct core_prepared, responsive), READONLY,
+     PyDoc_STR("Mask of the parts that the response decides about.")},
+    {"observed", T_UINT, offsetof(struct core_prepared, observed), READONLY,
+     PyDoc_STR("Mask of the parts that are looked at by themselves.")},
+    {"peeked", T_UINT, offsetof(struct core_prepared, peeked), READONLY,
+     PyDoc_STR("Mask of the parts whose role is ROLE_PEEKED.")},
+    {"deferred", T_UINT, offsetof(struct core_prepared, deferred), READONLY,
+     PyDoc_STR("Mask of the parts whose role is ROLE_DEFERRED.")},
+    {"shadows", T_UINT, offsetof(struct core_prepared, shadows), READONLY,
+     PyDoc_STR("Mask of the parts whose role is ROLE_SHADOW.")},
+    {"mode", T_INT, offsetof(struct core_prepared, mode), READONLY,
+     PyDoc_STR("HIT or EACH.")},
+    {"defaults", T_BOOL, offsetof(struct core_prepared, defaults), 0,
+     PyDoc_STR("Whether the default limits are among the parts.")},
+    {"headers", T_OBJECT, offsetof(struct core_prepared, headers), 0,
+     PyDoc_STR("For each main part what tell() takes; None where headers take more.")},
+    {"store", T_OBJECT, offsetof(struct core_prepared, store), READONLY,
+     PyDoc_STR("What decides, or None for the table.")},
+    {"table", T_OBJECT, offsetof(struct core_prepared, table), READONLY,
+     PyDoc_STR("The table with the statistics and the rules.")},
+    {NULL, 0, 0, 0, NULL},
 };
 
-PyType_Spec core_gate_spec = {
-    .name = "weir.Gate",
-    .basicsize = offsetof(struct core_gate, item),
-    .itemsize = sizeof(struct item),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = gate_slots,
+static PyType_Slot prepared_slots[] = {
+    {Py_tp_doc, (void *)prepared_doc},        {Py_tp_new, prepared_new},
+    {Py_tp_dealloc, prepared_dealloc},        {Py_tp_traverse, prepared_traverse},
+    {Py_tp_clear, prepared_clear},            {Py_tp_methods, prepared_methods},
+    {Py_tp_members, (void *)prepared_members}, {0, NULL},
+};
+
+PyType_Spec core_prepared_spec = {
+    .name = "weir.PreparedCheck",
+    .basicsize = sizeof(struct core_prepared),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = prepared_slots,
 };

@@ -209,9 +209,9 @@ static PyType_Spec command_spec = {
 /* ------------------------------------------------------------------------------------- RedisCodec */
 
 static PyObject *codec_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"prefix", NULL};
+    static const char *const names[] = {"prefix", NULL};
     PyObject *prefix = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|S:RedisCodec", names, &prefix))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|S:RedisCodec", (char **)names, &prefix))
         return NULL;
     if (prefix && (PyBytes_GET_SIZE(prefix) > WEIR_REDIS_PREFIX_MAX ||
                    memchr(PyBytes_AS_STRING(prefix), '{', (size_t)PyBytes_GET_SIZE(prefix)) ||
@@ -454,7 +454,7 @@ static int add_script(PyObject *module) {
 int remote_init(PyObject *module) {
     return add_type(module, &command_spec) < 0 || add_type(module, &codec_spec) < 0 ||
                    PyModule_AddFunctions(module, functions) < 0 || add_script(module) < 0 ||
-                   memcached_init(module) < 0
+                   memcached_init(module) < 0 || state_init(module) < 0
                ? -1
                : 0;
 }

@@ -13,7 +13,9 @@
 #include "rules/address.h"
 #include "convert.h"
 #include "rules/rules.h"
+#include "weir/meter.h"
 
+#define PREFIX_METER "ipv6 prefix"
 #define SELF(object) ((struct core_table *)(object))
 
 /* -------------------------------------------------------------------------------------- clients */
@@ -74,6 +76,65 @@ static int append_client(struct core_state *state, struct core_key *key, PyObjec
     int rc = text ? append_client_text(state, key, text) : -1;
     Py_XDECREF(text);
     return rc;
+}
+
+/*
+ * How many bits of an IPv6 address tell clients apart here, as weir.flask has noted in the table; -1: it has not.
+ * The meter holds the second of the note above the number, so that the latest note counts.
+ */
+static int noted_prefix(struct weir_table *table) {
+    uint64_t value = 0;
+    if (weir_meter_add(table, PREFIX_METER, sizeof PREFIX_METER - 1, 0, &value) < 0 || value == 0)
+        return -1;
+    return (value & 255) <= 128 ? (int)(value & 255) : -1;
+}
+
+/* append_client(), and an IPv6 address becomes the network that is counted. */
+static int append_counted(struct core_table *self, struct core_key *key, PyObject *client) {
+    char form[WEIR_RANGE_TEXT];
+    size_t from = key->len;
+    if (append_client(self->state, key, client) < 0)
+        return -1;
+    /* The client's own code may have run: the table is looked at only now. */
+    int prefix = self->table ? noted_prefix(self->table) : -1;
+    struct weir_range range;
+    if (prefix < 0 || weir_client_range(key->data + from, key->len - from, &range) != WEIR_FAMILY_6)
+        return 0;
+    size_t len = weir_client_form(key->data + from, key->len - from, (uint32_t)prefix, form,
+                                  sizeof form);
+    key->len = from;
+    return core_key_append(key, form, len);
+}
+
+PyObject *core_table_get_ipv6_prefix(PyObject *object, void *Py_UNUSED(closure)) {
+    struct weir_table *table = core_table_borrow(SELF(object));
+    if (!table)
+        return NULL;
+    int prefix = noted_prefix(table);
+    return prefix < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(prefix);
+}
+
+int core_table_set_ipv6_prefix(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
+    int64_t prefix;
+    if (!value) {
+        PyErr_SetString(PyExc_AttributeError, "ipv6_prefix cannot be deleted");
+        return -1;
+    }
+    if (core_count(value, "ipv6_prefix", &prefix) < 0)
+        return -1;
+    if (prefix > 128) {
+        PyErr_SetString(PyExc_ValueError, "ipv6_prefix must be 0 to 128");
+        return -1;
+    }
+    int64_t now_ns = core_now(SELF(object)->state);
+    struct weir_table *table = now_ns >= 0 ? core_table_borrow(SELF(object)) : NULL;
+    if (!table)
+        return -1;
+    uint64_t note = (uint64_t)(now_ns / 1000000000) << 8 | (uint64_t)prefix;
+    int rc = weir_meter_raise(table, PREFIX_METER, sizeof PREFIX_METER - 1, note);
+    if (rc < 0)
+        core_raise(SELF(object)->state, rc, NULL);
+    return rc < 0 ? -1 : 0;
 }
 
 /* The value of a hexadecimal digit as keys have them, or -1. */
@@ -168,7 +229,7 @@ static PyObject *set_rule(PyObject *object, PyObject *args, PyObject *kwargs, co
     struct core_key key;
     struct weir_table *table = NULL;
     core_key_init(&key);
-    if (now_ns >= 0 && append_client(self->state, &key, client) == 0)
+    if (now_ns >= 0 && append_counted(self, &key, client) == 0)
         table = core_table_enter(self);
     if (!table) {
         core_key_free(&key);
@@ -198,7 +259,7 @@ PyObject *core_table_unlist(PyObject *object, PyObject *client) {
     struct core_key key;
     struct weir_table *table = NULL;
     core_key_init(&key);
-    if (append_client(self->state, &key, client) == 0)
+    if (append_counted(self, &key, client) == 0)
         table = core_table_enter(self);
     if (!table) {
         core_key_free(&key);
@@ -294,7 +355,7 @@ struct loaded {
     size_t count, room;
 };
 
-static int load_one(struct core_state *state, struct loaded *loaded, PyObject *entry) {
+static int load_one(struct core_table *self, struct loaded *loaded, PyObject *entry) {
     PyObject *items = PySequence_Fast(entry, "a rule must be (client, kind, until)");
     if (!items)
         return -1;
@@ -320,7 +381,7 @@ static int load_one(struct core_state *state, struct loaded *loaded, PyObject *e
         loaded->room = room;
     }
     struct weir_rule *rule = &loaded->rule[loaded->count];
-    if (append_client(state, &key, PySequence_Fast_GET_ITEM(items, 0)) < 0 ||
+    if (append_counted(self, &key, PySequence_Fast_GET_ITEM(items, 0)) < 0 ||
         read_kind(PySequence_Fast_GET_ITEM(items, 1), &rule->kind) < 0 ||
         read_until(PySequence_Fast_GET_ITEM(items, 2), &rule->until_ns) < 0)
         goto out;
@@ -334,13 +395,13 @@ out:
     return rc;
 }
 
-static int load_all(struct core_state *state, struct loaded *loaded, PyObject *rules) {
+static int load_all(struct core_table *self, struct loaded *loaded, PyObject *rules) {
     PyObject *iterator = PyObject_GetIter(rules), *entry;
     if (!iterator)
         return -1;
     int rc = 0;
     while (rc == 0 && (entry = PyIter_Next(iterator))) {
-        rc = load_one(state, loaded, entry);
+        rc = load_one(self, loaded, entry);
         Py_DECREF(entry);
     }
     Py_DECREF(iterator);
@@ -358,7 +419,7 @@ PyObject *core_table_load_rules(PyObject *object, PyObject *args, PyObject *kwar
     struct loaded loaded = {NULL, 0, 0};
     struct weir_table *table = NULL;
     struct weir_error error;
-    int64_t now_ns = load_all(self->state, &loaded, rules) < 0 ? -1 : read_now(self->state, now);
+    int64_t now_ns = load_all(self, &loaded, rules) < 0 ? -1 : read_now(self->state, now);
     if (now_ns >= 0)
         table = core_table_enter(self);
     if (!table) {
@@ -423,7 +484,10 @@ const char core_block_doc[] =
     "that\n"
     "heaviest() shows. until: seconds since the epoch, or None: for good. Replaces the rule of "
     "the\n"
-    "same client or range. The most specific rule wins. Raises ValueError for a range with bits\n"
+    "same client or range. Where weir.flask counts in this table, an IPv6 address means the network "
+    "that\n"
+    "is counted: 2001:db8::1 is 2001:db8::/64 (see ipv6_prefix). The most specific rule wins. "
+    "Raises ValueError for a range with bits\n"
     "behind its prefix or what merely looks like an address, TableError if the table is full.\n\n"
     ">>> import time\n"
     ">>> table = Table('memory://?keys=1000')\n"

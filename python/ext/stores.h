@@ -4,8 +4,9 @@
 
 #include "core.h"
 
-/* Add RedisCodec, MemcachedCheck, and what belongs to them to the module. 0, or -1 with an exception set. */
+/* Add RedisCodec, MemcachedCheck, StateRequest, and what belongs to them to the module. 0, or -1 with an exception set. */
 int remote_init(PyObject *module);
 int memcached_init(PyObject *module);
+int state_init(PyObject *module);
 
 #endif

@@ -317,6 +317,10 @@ static PyGetSetDef table_getset[] = {
     {"closed", get_closed, NULL, PyDoc_STR("Whether close() was called."), NULL},
     {"rules_version", core_table_get_rules_version, NULL,
      PyDoc_STR("Changes with each change of the rules; 0: there never was one."), NULL},
+    {"ipv6_prefix", core_table_get_ipv6_prefix, core_table_set_ipv6_prefix,
+     PyDoc_STR("How many bits of an IPv6 address tell clients apart, as the latest application that "
+               "counts here has noted; None: none has."),
+     NULL},
     {"reveal", core_table_get_reveal, core_table_set_reveal,
      PyDoc_STR("Whether this process lists clients in clear. IP addresses always are."), NULL},
     {NULL, NULL, NULL, NULL, NULL},

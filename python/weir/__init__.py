@@ -12,7 +12,7 @@ The API follows the ``limits`` library: :mod:`weir.strategies`, :mod:`weir.stora
 
 from __future__ import annotations
 
-from . import errors, storage, strategies
+from . import _foreign, errors, storage, strategies
 from ._core import (
     CHECKS_MAX,
     EACH,
@@ -60,6 +60,10 @@ from .limits import (
 )
 
 __version__ = VERSION
+
+#: The name to install it by; weir is another project there.
+__distribution__ = _foreign.DISTRIBUTION
+_foreign.warn_of_foreign()
 
 clean_loggers()
 

@@ -23,6 +23,10 @@ HIT: Final[int]
 TEST: Final[int]
 EACH: Final[int]
 REFUND: Final[int]
+ROLE_CHARGED: Final[int]
+ROLE_PEEKED: Final[int]
+ROLE_DEFERRED: Final[int]
+ROLE_SHADOW: Final[int]
 
 #: The strategies: tag in the names of counters, shape, and what they do in words, by name.
 STRATEGIES: Final[dict[str, tuple[str, str, str]]]
@@ -81,8 +85,8 @@ class Limit:
     multiples, amount and the rest.
     """
 
-    def __new__(
-        cls,
+    def __init__(
+        self,
         amount: int,
         multiples: int = 1,
         unit: str = "minute",
@@ -92,7 +96,7 @@ class Limit:
         max_delay: float | None = None,
         tz: str | tzinfo | None = None,
         namespace: str = "LIMITER",
-    ) -> Self: ...
+    ) -> None: ...
     @property
     def amount(self) -> int: ...
     @property
@@ -159,6 +163,7 @@ class Limit:
     def __hash__(self) -> int: ...
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: Any, /) -> Self: ...
+    def __reduce__(self) -> Any: ...
 
 def parse(text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None) -> Limit:
     """Exactly one limit, else :class:`ParseError`.
@@ -173,6 +178,12 @@ def parse_many(
     """One or more limits joined by ``;``, ``,`` or ``|``, else :class:`ParseError`."""
 
 def _make_zone(name: str, offsets: list[tuple[int, int]], /) -> Any: ...
+def _set_items(
+    classes: tuple[type[Limit], ...],
+    granularities: dict[str, Any],
+    hooks: tuple[Callable[..., Any], ...],
+    /,
+) -> None: ...
 def join_key(*identifiers: object) -> str:
     """The identifiers as the key that stores are given.
 
@@ -303,48 +314,147 @@ class Described(NamedTuple):
     after: str
 
 #: A limit of a gate: what follows the client in its key, its cost, and the place of its verdict.
-_Item = tuple[Limit, str, int, int]
 
-@final
-class Gate:
-    """One check of a table, made beforehand: only who asks is still to be found out."""
+class PreparedCheck:
+    """The limits of one check; everything but what a request says is known."""
+
+    asked: int
+    observed: int
+    peeked: int
+    deferred: int
+    shadows: int
+    responsive: int
+    mode: int
+    defaults: bool
+    headers: tuple[tuple[Any, ...], ...] | None
+    store: Any
+    table: Table
 
     def __new__(
         cls,
         table: Table,
-        looked: Sequence[_Item],
-        counted: Sequence[_Item],
+        store: Any,
+        parts: Sequence[Any],
         prefix: str,
-        slot: str,
-        check: object,
+        on_empty: Callable[[int, str], object],
+        main: int,
+        mode: int,
+        labels: int,
+        asked: int,
+        lenient: int,
+        unshared: int,
+        observed: int,
         /,
-    ) -> Self: ...
-    def ask(self, who: str, /) -> Decision:
-        """Decide for a client."""
-    def charge(self, who: str, decision: Decision, /) -> Decision:
-        """Charge each limit that has room, and put their new verdicts into the decision."""
-    def enter(
-        self, context: object, /
-    ) -> tuple[str | None, Decision | None, Exception | None] | None:
-        """Decide for the client of a Flask request context, by its address.
+    ) -> Self:
+        """Prepare 1 to 32 parts.
 
-        If no limit denies, ``context.<slot>`` becomes (None, check, who, decision), and ``None`` is
-        returned. Otherwise nothing is set and (who, decision, error) is returned: a decision that
-        denies, or why there is none; all ``None`` for a client whose address cannot be taken as it
-        is.
+        parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of,
+        deduct_when); functions that do not apply are ``None``.
         """
+    def evaluate(self) -> Evaluation:
+        """Gather and decide."""
+    def gather(self) -> Evaluation:
+        """Call the functions that say who is asking and what it costs; decide nothing."""
 
 @final
-class Door:
-    """The way of most requests through :mod:`weir.flask`."""
+class Evaluation:
+    """What one request makes of a prepared check. Masks have bit i for part i."""
 
-    def __new__(cls, current: Callable[[], object], slot: str, /) -> Self: ...
-    def before(self, ready: dict[str, Any], views: dict[str, Any], /) -> bool:
-        """Make the check before dispatch; False if that is not ready."""
-    def call(self, view: object, /) -> bool:
-        """Make the check of a limited function; False if that is not ready."""
-    def after(self, response: object, /) -> bool:
-        """Write headers; False if there is more to do."""
+    @property
+    def check(self) -> Any: ...
+    @property
+    def parts(self) -> int: ...
+    @property
+    def denied(self) -> int: ...
+    @property
+    def reported(self) -> int: ...
+    @property
+    def now(self) -> float: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def delay(self) -> float: ...
+    def decide(self) -> bool:
+        """Ask the check's store; whether no part denies."""
+    def add(self, parts: int, /) -> int:
+        """Gather more parts, for :meth:`settle`; the mask of those that apply."""
+    def settle(self, mode: int, parts: int, unit_cost: bool = False, /) -> None:
+        """Charge or give back parts; keep the verdicts that allow."""
+    def decide_on(self, table: object, mode: int, parts: int, settling: bool, /) -> None:
+        """Decide parts on a table."""
+    def rule_match(self, parts: int, /) -> bool:
+        """Whether a rule of the table decides about the clients."""
+    def note(self, parts: int, shadow: bool, settled: bool = False, /) -> None:
+        """Count what was decided elsewhere in the table's statistics."""
+    def checks(self, parts: int, /) -> tuple[list[int], list[Limit], list[str], list[int]]:
+        """Indices, limits, keys and costs of parts."""
+    def keep(self, indices: list[int], decision: Decision, settling: bool, /) -> bool:
+        """Take over the verdicts of a decision; whether it allows."""
+    def verdict(self, index: int, /) -> Verdict: ...
+    def who(self, index: int, /) -> str: ...
+    def scope(self, index: int, /) -> str | None: ...
+    def key(self, index: int, /) -> str: ...
+    def cost(self, index: int, /) -> int: ...
+    def refuse(self) -> None:
+        """Every main part denies, for good."""
+    def report(self, index: int, /) -> None:
+        """The client is to be told of this part."""
+    def tell(self, pairs: list[tuple[str, str]], names: tuple[Any, ...], /) -> bool:
+        """Append the headers of the reported part."""
+
+class RequestBase:
+    """What a limiter holds of one request."""
+
+    pending: list[Any] | None
+    cache: Any
+    defaults_counted: bool
+    wake: float
+    evaluation: Evaluation | None
+
+    def __new__(cls, plan: object, /) -> Self: ...
+
+class PlanBase:
+    """What is known of one endpoint and method."""
+
+    function: Any
+    filters: list[Callable[[], bool]]
+    bare: Any
+    before: Any
+    view: Any
+    at_call: Any
+    at_call_counted: Any
+
+@final
+class FlaskHooks:
+    """What Flask calls before and after requests."""
+
+    def __new__(
+        cls, current: Callable[[], object], slot: str, request_type: type[RequestBase], /
+    ) -> Self: ...
+    def before(self, plans: dict[str, Any], views: dict[str, Any], /) -> Any:
+        """Begin the request and make the check before dispatch.
+
+        ``None``, or the exception that refuses the request; ``False`` if there is no plan for it.
+        """
+    def begin(self, context: object, plan: PlanBase, /) -> Any:
+        """The same for a plan that was found."""
+    def run(self, request: RequestBase, node: object, /) -> Any:
+        """Make one check of a request: ``None``, or the exception that refuses it."""
+    def call(self, view: object, /) -> Any:
+        """Make the check of a limited function.
+
+        When it may run (0.0: at once), or the exception that refuses the request; ``None`` if the
+        check was not planned.
+        """
+    def after(self, response: object, /) -> Any:
+        """Write headers: None; or the request, if there is more to do for it."""
+
+@final
+class RemoteAddress:
+    """A key function: the client's address where that is plain IPv4."""
+
+    def __new__(cls, current: Callable[[], object], otherwise: Callable[[], str], /) -> Self: ...
+    def __call__(self) -> str: ...
 
 class Table:
     """A local store: ``memory://``, ``shm://name`` or ``file:///path``.
@@ -480,6 +590,15 @@ class Table:
     def name_of(self, client: str | bytes, /) -> str:
         """How :meth:`heaviest` shows a client: an IP address as it is, others as their hash."""
     @property
+    def ipv6_prefix(self) -> int | None:
+        """How many bits of an IPv6 address tell clients apart here.
+
+        As the latest application that counts in this table has noted; ``None``: none has. Rules
+        about an IPv6 address are then about its network of that many bits.
+        """
+    @ipv6_prefix.setter
+    def ipv6_prefix(self, value: int, /) -> None: ...
+    @property
     def reveal(self) -> bool:
         """Whether this process lists clients in clear. IP addresses always are."""
     @reveal.setter
@@ -493,6 +612,13 @@ class Table:
         trace: TracebackType | None,
         /,
     ) -> None: ...
+
+def client_form(text: str, ipv6_prefix: int = 64, /) -> str:
+    """The form of a client's address that limits count; another text stays as it is.
+
+    Brackets, a port and a zone are left out, IPv4 within IPv6 (mapped, SIIT, NAT64) is that IPv4
+    address, and IPv6 becomes the network of its first ``ipv6_prefix`` bits, 0 to 128.
+    """
 
 def unlink(uri: str, /) -> None:
     """Removes the name of a shm:// or file:// table; who has it open keeps it."""
@@ -620,3 +746,28 @@ def memcached_checks(
 
 def memcached_read(data: bytes, start: int, /) -> tuple[int, int, int, int, int, str] | None:
     """One reply: kind, its end, count, seconds left, cas, error; ``None``: more is needed."""
+
+@final
+class StateRequest:
+    """One decision over packed states; made by :func:`state_request`."""
+
+    names: tuple[str, ...]
+    said: bytes
+    mode: int
+    def decide(
+        self, values: Sequence[bytes | None], now: float, /
+    ) -> tuple[Decision, list[tuple[int, bytes | None, float]]]:
+        """The decision, and what is to be written: place in ``names``, value, until when.
+
+        values: what the store has under each of ``names``.
+        """
+
+def state_request(
+    prefix: bytes,
+    limits: Sequence[Limit],
+    keys: str | bytes | Sequence[str | bytes],
+    costs: Sequence[int] | None,
+    mode: int,
+    /,
+) -> StateRequest:
+    """What :meth:`Storage.decide` is asked."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
-from ._core import HIT, Decision, Limit, Table, Verdict
+from ._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Look, Table, Verdict
 from .errors import ConfigurationError
 
 __all__ = [
@@ -98,6 +100,17 @@ class Storage(ABC):
         :class:`weir.Verdict`.
         """
 
+    def decide_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> None:
+        """Decide parts of a prepared check; by :meth:`decide`, unless a class knows a better way.
+
+        evaluation: knows limits, keys and costs, and is given the verdicts. parts: mask of the
+        limits that take part. settling: charge (``EACH``) or give back (``REFUND``) them whatever
+        their roles, and keep only the verdicts that allow.
+        """
+        decide_by_parts(self, evaluation, mode, parts, settling)
+
     @abstractmethod
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
         """Forget these counters. Forgetting what is not there is no error."""
@@ -112,6 +125,55 @@ class Storage(ABC):
 
 
 Storage.register(Table)
+
+
+def decide_prepared(
+    storage: StorageTypes, evaluation: Evaluation, mode: int, parts: int, settling: bool
+) -> None:
+    """Have a store of any kind decide parts of a prepared check."""
+    if type(storage).decide is Table.decide:
+        evaluation.decide_on(storage, mode, parts, settling)
+    elif isinstance(storage, Storage) and hasattr(storage, "decide_prepared"):
+        storage.decide_prepared(evaluation, mode, parts, settling)
+    else:
+        decide_by_parts(storage, evaluation, mode, parts, settling)
+
+
+def decide_by_parts(
+    storage: StorageTypes, evaluation: Evaluation, mode: int, parts: int, settling: bool
+) -> None:
+    """The same by ``storage.decide()``, in as few calls as the roles of the limits need."""
+    check = evaluation.check
+
+    def ask(mask: int, mode: int, looked: int = 0) -> bool:
+        indices, limits, keys, costs = evaluation.checks(mask)
+        if looked:
+            costs = [Look(c) if looked >> i & 1 else c for i, c in zip(indices, costs, strict=True)]
+        return evaluation.keep(indices, storage.decide(limits, keys, costs, mode), settling)
+
+    if settling or mode not in (HIT, EACH):
+        ask(parts, mode)
+        return
+    shadows = parts & check.shadows
+    looked = parts & (check.peeked | check.deferred)
+    charged = parts & ~shadows & ~looked
+    allowed = True
+    if looked and charged and getattr(storage, "LOOKS", False) and mode == HIT:
+        allowed = ask(looked | charged, mode, looked)
+    else:
+        may_charge = True
+        for mask, holds_back in (
+            (looked & check.peeked, True),
+            (looked & check.deferred, mode == HIT),
+        ):
+            if mask and not ask(mask, TEST):
+                allowed = False
+                may_charge = may_charge and not holds_back
+        if charged:
+            allowed = ask(charged, mode if may_charge else TEST) and allowed
+    for i in range(shadows.bit_length()):
+        if shadows >> i & 1:
+            ask(1 << i, HIT if allowed or mode == EACH else TEST)
 
 
 def checks(
@@ -193,6 +255,31 @@ def register(scheme: str, factory: Factory | str) -> None:
     SCHEMES[scheme] = factory
 
 
+#: Names of the entry points of packages, and of the environment variable, that bring stores.
+_ENTRY_POINTS, _VARIABLE = "weir.stores", "WEIR_STORES"
+
+
+def is_known(scheme: str) -> bool:
+    """Whether stores of that scheme can be opened.
+
+    Beside those that were registered: entry points ``weir.stores`` of installed packages, whose
+    names are schemes, and the modules that ``WEIR_STORES`` names, which register theirs as they are
+    imported. So commands such as ``weir top`` know the stores of an application.
+    """
+    if scheme in SCHEMES:
+        return True
+    for point in entry_points(group=_ENTRY_POINTS):
+        if point.name == scheme:
+            register(scheme, point.value)
+            return True
+    for module in filter(None, os.environ.get(_VARIABLE, "").split(",")):
+        try:
+            importlib.import_module(module.strip())
+        except ImportError as error:
+            raise ConfigurationError(f"{_VARIABLE}: {module.strip()}: {error}") from error
+    return scheme in SCHEMES
+
+
 def _factory_of(scheme: str) -> Factory:
     factory = SCHEMES[scheme]
     if isinstance(factory, str):
@@ -215,7 +302,7 @@ def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     True
     """
     scheme = storage_string.partition("://")[0]
-    if scheme == storage_string or scheme not in SCHEMES:
+    if scheme == storage_string or not is_known(scheme):
         # Not the URI itself: it may hold a password.
         known = ", ".join(f"{name}://" for name in sorted(SCHEMES))
         raise ConfigurationError(

@@ -24,14 +24,14 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ._auto import open_board
-from ._core import EACH, HIT, REFUND, Decision, Limit, Look, Table
-from ._storage import Keys, Storage, StorageTypes
+from ._core import EACH, HIT, REFUND, Decision, Evaluation, Limit, Look, Table, client_form
+from ._storage import Keys, Storage, StorageTypes, decide_prepared
 from .boards import RULES_MAX, Boards, apply_rules, snapshot
 from .errors import ConfigurationError, StorageError
 from .observe.stats import StoreMeters
 from .stores._common import monotonic, shown
 
-__all__ = ["StandIn", "Watched", "board_for", "board_of", "name_of"]
+__all__ = ["Watched", "board_for", "board_of", "name_of"]
 
 logger = logging.getLogger("weir")
 
@@ -99,6 +99,23 @@ def note(
         board.note([limit], key, Decision([said[i]], 0, said.now))
 
 
+def note_prepared(evaluation: Evaluation, mode: int, parts: int, settling: bool) -> None:
+    """Note on the board what was said of parts of a prepared check."""
+    if mode not in (HIT, EACH):
+        return
+    shadows = 0 if settling else parts & evaluation.check.shadows
+    evaluation.note(parts & ~shadows, False, settling)
+    for i in range(shadows.bit_length()):
+        if shadows >> i & 1 and not evaluation.verdict(i).allowed:
+            evaluation.note(1 << i, True)
+
+
+def counted_form(board: Table, client: str) -> str:
+    """An IPv6 address as the network that is counted, if an application has noted which that is."""
+    prefix = board.ipv6_prefix
+    return client if prefix is None or not isinstance(client, str) else client_form(client, prefix)
+
+
 class Watched(Storage):
     """``storage``, whose decisions are noted on ``board``, whose rules hold for it.
 
@@ -150,12 +167,31 @@ class Watched(Storage):
                 self.meters.answered(monotonic() - began)
         if mode in (HIT, EACH):
             note(self.board, limits, keys, costs, decision, mode)
-        if decision.now >= self._next_beat or decision.now < self._next_beat - 2:
-            self._next_beat = decision.now + _BEAT
+        self._tick(decision.now)
+        return decision
+
+    def decide_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> None:
+        if mode == REFUND or not evaluation.rule_match(parts):
+            began = 0.0 if self._timed else monotonic()
+            try:
+                decide_prepared(self.storage, evaluation, mode, parts, settling)
+            except (StorageError, OSError) as error:
+                self.meters.failed(error)
+                raise
+            if began:
+                self.meters.answered(monotonic() - began)
+        note_prepared(evaluation, mode, parts, settling)
+        self._tick(evaluation.now)
+
+    def _tick(self, now: float) -> None:
+        """Once a second, see to what hosts tell each other."""
+        if now >= self._next_beat or now < self._next_beat - 2:
+            self._next_beat = now + _BEAT
             self._forget_denials()
             if self.beat is not None:
                 self.beat.wake()
-        return decision
 
     def _forget_denials(self) -> None:
         """Somebody has reset a client: what is remembered of it holds no more."""
@@ -165,6 +201,14 @@ class Watched(Storage):
             forget = getattr(self.storage, "forget_denials", None)
             if forget is not None:
                 forget()
+
+    def without_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, decide: Any
+    ) -> None:
+        """Decide by ``decide(evaluation, mode, parts, settling)`` while the store is away."""
+        if mode == REFUND or not evaluation.rule_match(parts):
+            decide(evaluation, mode, parts, settling)
+        note_prepared(evaluation, mode, parts, settling)
 
     def without(
         self, limits: Sequence[Limit], keys: Keys, mode: int, decision: Decision
@@ -197,6 +241,7 @@ class Watched(Storage):
         self._set_rule(client, "allow", until)
 
     def _set_rule(self, client: str, kind: str, until: float | None) -> None:
+        client = counted_form(self.board, client)
         if self.beat is not None:
             self.beat.boards.set_rule(client, kind, until)
         (self.board.block if kind == "block" else self.board.allow)(client, until)
@@ -204,45 +249,9 @@ class Watched(Storage):
     def unlist(self, client: str) -> bool:
         """Take back the rule about ``client``; whether there was one."""
         # The shared one first, as in setting: a server that is away leaves both as they are.
+        client = counted_form(self.board, client)
         removed = self.beat is not None and self.beat.boards.remove_rule(client)
         return self.board.unlist(client) or removed
-
-
-class StandIn(Storage):
-    """``storage``, which decides on this host while another one is away, seen on the same board.
-
-    :param watched: the store that is away
-    """
-
-    def __init__(self, storage: StorageTypes, watched: Watched) -> None:
-        super().__init__(getattr(storage, "uri", None))
-        self.storage = storage
-        self.LOOKS = isinstance(storage, Table) or getattr(storage, "LOOKS", False)
-        self.watched = watched
-
-    def decide(
-        self,
-        limits: Sequence[Limit],
-        keys: Keys,
-        costs: Sequence[int] | None = None,
-        mode: int = HIT,
-        /,
-    ) -> Decision:
-        self.watched.meters.away()
-        decision = None
-        if mode != REFUND:
-            decision = self.watched._ruled(limits, keys)
-        if decision is None:
-            decision = self.storage.decide(limits, keys, costs, mode)
-        if mode in (HIT, EACH):
-            note(self.watched.board, limits, keys, costs, decision, mode)
-        return decision
-
-    def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
-        self.storage.clear(limits, keys)
-
-    def reset(self) -> None:
-        self.storage.reset()
 
 
 class Beat:

@@ -18,15 +18,15 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ._core import HIT, REFUND, Decision, Limit, Table, Verdict
-from ._storage import Storage, StorageTypes, deciding, storage_from_string
+from ._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
+from ._storage import Storage, StorageTypes, decide_prepared, deciding, storage_from_string
 from .errors import ConfigurationError, StorageError, StoreAwayError, is_outage
 from .stores._common import monotonic
 
-__all__ = ["POLICIES", "Guarded"]
+__all__ = ["POLICIES", "Guarded", "StoreSwitchedError"]
 
 logger = logging.getLogger("weir")
 
@@ -40,6 +40,10 @@ _MEANWHILE = {
     "closed": "no request passes",
     "local": "limits hold on this host alone",
 }
+
+
+class StoreSwitchedError(StorageError):
+    """The store is away since this moment: other limits have to be asked now."""
 
 
 class Guarded(Storage):
@@ -71,6 +75,11 @@ class Guarded(Storage):
         storage: StorageTypes | str,
         policy: str = "local",
         fallback: StorageTypes | str = "auto://",
+        *,
+        replaced: bool = False,
+        probed: bool = False,
+        clock: Callable[[], float] | None = None,
+        logger: logging.Logger = logger,
     ) -> None:
         super().__init__(getattr(storage, "uri", None))
         if policy not in POLICIES:
@@ -84,6 +93,12 @@ class Guarded(Storage):
             for store in (self.storage, self.fallback)
             if store is not None
         )
+        #: Whether other limits take the place of the usual ones while the store is away.
+        self.replaced = replaced
+        #: Whether a store that was away is asked for a sign of life before it decides again.
+        self.probed = probed
+        self._clock = clock or (lambda: monotonic())
+        self.logger = logger
         #: Whether the store is known to be away.
         self.away = False
         #: ``failures`` of the store, ``switches`` away from it and ``returns`` to it, and requests
@@ -100,13 +115,17 @@ class Guarded(Storage):
 
     def _may_ask(self) -> bool:
         """Whether to ask a store that is away: one caller per pause."""
-        if monotonic() < self._ask_again:
+        if self._is_pausing():
             return False
         with self._lock:
-            if monotonic() < self._ask_again:
+            if self._is_pausing():
                 return False
-            self._ask_again = monotonic() + LONGEST_PAUSE  # this one will say when
+            self._ask_again = self._clock() + LONGEST_PAUSE  # this one will say when
             return True
+
+    def _is_pausing(self) -> bool:
+        # A clock that was set back must not make the pause longer than any pause is.
+        return self._clock() < self._ask_again <= self._clock() + LONGEST_PAUSE
 
     def _failed(self, error: Exception, was_away: bool) -> None:
         with self._lock:
@@ -115,14 +134,14 @@ class Guarded(Storage):
                 return
             if not self.away:
                 self.away = True
-                self._since = monotonic()
+                self._since = self._clock()
                 self._pause = 0.0
                 self.counters["switches"] += 1
-                logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
+                self.logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
             elif not was_away:
                 return  # asked at the same time as another that failed
             self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
-            self._ask_again = monotonic() + self._pause
+            self._ask_again = self._clock() + self._pause
 
     def _returned(self) -> None:
         with self._lock:
@@ -133,7 +152,8 @@ class Guarded(Storage):
             self.counters["returns"] += 1
             if self._watched is not None:
                 self._watched.meters.back()
-            logger.warning("the store is back after %.1f s", monotonic() - self._since)
+            seconds = self._clock() - self._since
+            self.logger.warning("the store is back after %.1f s: it can be reached again", seconds)
 
     # -- the store
 
@@ -194,11 +214,86 @@ class Guarded(Storage):
         ]
         return Decision(verdicts, deciding(limits, verdicts), now)
 
+    def decide_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> None:
+        was_away = self.away
+        if was_away and self.probed:
+            was_away = not self.probe()
+            may_ask = not was_away
+        else:
+            may_ask = not was_away or self._may_ask()
+        if may_ask:
+            try:
+                decide_prepared(self.storage, evaluation, mode, parts, settling)
+                if was_away and not self.storage.check():
+                    # A replica answers what writes nothing, and refuses the rest.
+                    raise StoreAwayError("the store answers, but does not count")
+            except (StorageError, OSError) as error:
+                if not is_outage(error):
+                    self.counters["refused"] += 1
+                    if was_away:
+                        self._ask_again = 0.0  # that says nothing of the store
+                    raise
+                self._failed(error, was_away)
+                if self.policy == "raise":
+                    raise
+                if (
+                    self.replaced
+                    and not was_away
+                    and getattr(evaluation.check, "replaceable", False)
+                ):
+                    raise StoreSwitchedError(str(error)) from error
+            except BaseException:
+                if was_away:
+                    self._ask_again = 0.0
+                raise
+            else:
+                if was_away:
+                    self._returned()
+                return
+        self.counters["answered"] += 1
+        if self._watched is None:
+            self._decide_without(evaluation, mode, parts, settling)
+            return
+        self._watched.meters.away()
+        if self.fallback is self._watched.board:  # which has rules, and counts for itself
+            self._decide_without(evaluation, mode, parts, settling)
+        else:
+            self._watched.without_prepared(evaluation, mode, parts, settling, self._decide_without)
+
+    def _decide_without(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool
+    ) -> None:
+        if self.fallback is not None:
+            decide_prepared(self.fallback, evaluation, mode, parts, settling)
+            return
+        indices, limits, _, _ = evaluation.checks(parts)
+        evaluation.keep(indices, self._answer(limits, mode), settling)
+
+    def probe(self) -> bool:
+        """Whether a store that was away can be asked again; asks it, one caller per pause."""
+        if not self.away:
+            return True
+        if not self._may_ask():
+            return False
+        try:
+            alive = self.storage.check()
+        except Exception:
+            alive = False
+        if alive:
+            self._returned()
+        else:
+            with self._lock:
+                self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
+                self._ask_again = self._clock() + self._pause
+        return alive
+
     def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
         """Everybody or nobody passes."""
         now = time.time()
         allowed = self.policy == "open" or mode == REFUND
-        wait = 0.0 if allowed else max(1.0, min(self._ask_again - monotonic(), LONGEST_PAUSE))
+        wait = 0.0 if allowed else max(1.0, min(self._ask_again - self._clock(), LONGEST_PAUSE))
         verdicts = [
             Verdict(
                 allowed,

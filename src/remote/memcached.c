@@ -10,27 +10,24 @@
  * An item lives from the second it was made in for N whole seconds: at least N - 1. So a period of P seconds
  * asks for P + 1.
  *
- * Kept states: "W1", the strategy, then expires_ns and the words of struct weir_state, eight bytes each,
- * the least first; of a moving window its log (src/strategy/log/flat.c).
+ * Kept states are packed and stepped by src/remote/packed.c.
  */
 #include "weir/memcached.h"
 
-#include <sodium.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "strategy/log/flat.h"
 #include "checks.h"
+#include "crypto/crypto.h"
+#include "digest.h"
 #include "remote/names.h"
-#include "strategy/strategy.h"
+#include "remote/packed.h"
 
 #define NS_PER_S INT64_C(1000000000)
 #define COUNT_MAX                                                                                  \
     (INT64_C(1) << 61) /* of a window the server counts: no sum of costs wraps its 64 bits */
 #define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
-#define HASH_BYTES 20
-#define STATE_BYTES (WEIR_FLAT_MARK + 4 * 8)
 
 /* ------------------------------------------------------------------------------------------- names */
 
@@ -48,23 +45,20 @@ static int hashed_name(const struct weir_check *check, const char *prefix, size_
                        char *name) {
     struct weir_check without_key = *check;
     char rest[WEIR_MEMCACHED_PREFIX_MAX + WEIR_NAME_REST];
-    unsigned char hash[HASH_BYTES];
-    crypto_generichash_state state;
-    static const unsigned char nothing = 0;
+    unsigned char digest[WEIR_BLAKE2B_BYTES];
+    struct weir_blake2b hash;
     without_key.key_len = 0;
     size_t rest_len = weir_remote_name(&without_key, prefix, prefix_len, rest);
-    crypto_generichash_init(&state, NULL, 0, sizeof hash);
-    crypto_generichash_update(&state, (const unsigned char *)rest, rest_len);
-    crypto_generichash_update(&state, &nothing, 1);
-    crypto_generichash_update(&state, check->key_len ? check->key : &nothing, check->key_len);
-    crypto_generichash_final(&state, hash, sizeof hash);
+    weir_blake2b_init(&hash);
+    weir_blake2b_update(&hash, rest, rest_len);
+    weir_blake2b_update(&hash, "", 1);
+    weir_blake2b_update(&hash, check->key, check->key_len);
+    weir_blake2b_final(&hash, digest);
     /* "weir:fw:", then the hash: no other name has a digit where this one has its first. */
     size_t head = prefix_len + 4;
     memcpy(name, rest, head);
-    char hex[2 * HASH_BYTES + 1];
-    sodium_bin2hex(hex, sizeof hex, hash, sizeof hash);
-    memcpy(name + head, hex, 2 * HASH_BYTES);
-    return (int)(head + 2 * HASH_BYTES);
+    weir_hex(digest, sizeof digest, name + head);
+    return (int)(head + 2 * (size_t)WEIR_BLAKE2B_BYTES);
 }
 
 int weir_memcached_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
@@ -237,75 +231,17 @@ void weir_memcached_judge(const struct weir_check *check, const struct weir_memc
 
 /* ---------------------------------------------------------------------- what the server only keeps */
 
-static void put_word(char *to, int64_t value) {
-    for (int i = 0; i < 8; i++)
-        to[i] = (char)((uint64_t)value >> (8 * i) & 0xFF);
-}
-
-static int64_t get_word(const char *from) {
-    uint64_t value = 0;
-    for (int i = 7; i >= 0; i--)
-        value = value << 8 | (unsigned char)from[i];
-    return (int64_t)value;
-}
-
-static int read_state(const char *value, size_t len, struct weir_state *state) {
-    if (len != STATE_BYTES)
-        return WEIR_EFORMAT;
-    value += WEIR_FLAT_MARK;
-    state->expires_ns = get_word(value);
-    for (int i = 0; i < 3; i++)
-        state->word[i] = get_word(value + 8 + 8 * i);
-    bool wrong = state->expires_ns < 0;
-    for (int i = 0; i < 3; i++)
-        wrong |= state->word[i] < 0;
-    return wrong ? WEIR_EFORMAT : 0;
-}
-
-static size_t write_state(const struct weir_state *state, char *next) {
-    if (state->expires_ns == 0)
-        return 0;
-    put_word(next + WEIR_FLAT_MARK, state->expires_ns);
-    for (int i = 0; i < 3; i++)
-        put_word(next + WEIR_FLAT_MARK + 8 + 8 * i, state->word[i]);
-    return STATE_BYTES;
-}
-
-/* A state of fixed size. */
-static int step_state(const struct weir_step *step, enum weir_mode mode, const char *value,
-                      size_t len, struct weir_verdict *verdict, char *next, size_t *next_len,
-                      int64_t *expires_ns) {
-    struct weir_state state = {0};
-    const struct weir_strategy_ops *strategy = weir_strategies[step->limit->strategy];
-    int rc = value ? read_state(value, len, &state) : 0;
-    if (rc == 0)
-        rc = mode == WEIR_REFUND ? strategy->refund(&state, step, verdict)
-                                 : strategy->step(&state, step, verdict);
-    if (rc == 0) {
-        *next_len = write_state(&state, next);
-        *expires_ns = state.expires_ns;
-    }
-    return rc;
-}
-
 int weir_memcached_step(const struct weir_check *check, const char *value, size_t len,
                         int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdict,
                         char *next, size_t *next_len, int64_t *expires_s, int *changed) {
     if (!check || !verdict || !next || !next_len || !expires_s || !changed || now_ns < 0 ||
         now_ns > WEIR_NOW_MAX || (unsigned)mode > WEIR_REFUND || weir_checks_validate(check, 1) < 0)
         return WEIR_EINVAL;
-    const char mark[WEIR_FLAT_MARK] = {'W', '1', (char)check->limit->strategy};
-    if (value && (len < sizeof mark || memcmp(value, mark, sizeof mark)))
-        return WEIR_EFORMAT;
     const struct weir_step step = {
         .limit = check->limit, .now_ns = now_ns, .cost = check->cost, .charge = mode != WEIR_TEST};
     int64_t expires_ns = 0;
-    verdict->reserved = 0;
-    memcpy(next, mark, sizeof mark);
-    int rc = weir_strategies[check->limit->strategy]->packing == WEIR_PACK_LOG
-                 ? weir_flat_step(&step, mode, value, len, verdict, next, WEIR_MEMCACHED_VALUE_MAX,
-                                  next_len, &expires_ns)
-                 : step_state(&step, mode, value, len, verdict, next, next_len, &expires_ns);
+    int rc = weir_packed_step(&step, mode, value, len, verdict, next, WEIR_MEMCACHED_VALUE_MAX,
+                              next_len, &expires_ns);
     if (rc < 0)
         return rc;
     *expires_s = expires_ns > now_ns ? (expires_ns - now_ns - 1) / NS_PER_S + 2 : 1;

@@ -15,8 +15,10 @@
 
 #include "error.h"
 
-#define MAPPED_PREFIX 96 /* of ::ffff:0:0/96, where IPv4 lives within IPv6 */
-#define MAPPED_LOW UINT64_C(0xffff00000000)
+#define WITHIN_PREFIX 96                          /* bits before an IPv4 address within IPv6 */
+#define MAPPED_LOW UINT64_C(0xffff00000000)       /* ::ffff:0:0/96, RFC 4291 */
+#define TRANSLATED_LOW UINT64_C(0xffff0000)       /* ::ffff:0:0:0/96, SIIT, RFC 2765: bits 64 to 95 */
+#define NAT64_HIGH UINT64_C(0x0064ff9b00000000)   /* 64:ff9b::/96, RFC 6052 */
 #define PLAIN_MAX 15    /* "255.255.255.255" */
 #define GROUPS 8        /* of 16 bits in an IPv6 address */
 #define FULL_6 39       /* bytes of an IPv6 address without "::" and leading zeros left out */
@@ -174,8 +176,11 @@ static bool read_6(const char *text, size_t len, struct weir_address *address) {
     return true;
 }
 
-static inline bool is_mapped(const struct weir_address *address) {
-    return address->high == 0 && address->low >> 32 == MAPPED_LOW >> 32;
+/* Whether an IPv6 address is an IPv4 address in another form: mapped, translated by SIIT, or by NAT64. */
+static inline bool holds_4(const struct weir_address *address) {
+    uint64_t middle = address->low >> 32;
+    return address->high == 0 ? middle == MAPPED_LOW >> 32 || middle == TRANSLATED_LOW
+                              : address->high == NAT64_HIGH && middle == 0;
 }
 
 /* Without the zone: it says through which interface an address is meant, not whose it is. */
@@ -209,9 +214,9 @@ enum weir_family weir_address_parse(const char *text, size_t len, struct weir_ad
         if (rest == len || !read_6(text, rest, address))
             return WEIR_FAMILY_NONE;
     }
-    if (!is_mapped(address))
+    if (!holds_4(address))
         return WEIR_FAMILY_6;
-    address->low &= UINT32_MAX;
+    *address = (struct weir_address){0, address->low & UINT32_MAX};
     return WEIR_FAMILY_4;
 }
 
@@ -340,11 +345,11 @@ static int read_range(const char *text, size_t len, size_t slash, struct weir_ra
     if (rc < 0)
         return rc;
     if (colons && family == WEIR_FAMILY_4) {
-        if (prefix < MAPPED_PREFIX) {
-            range->first.low |= MAPPED_LOW;
+        if (prefix < WITHIN_PREFIX) {
+            read_6(text, slash, &range->first);
             family = WEIR_FAMILY_6;
         } else {
-            prefix -= MAPPED_PREFIX;
+            prefix -= WITHIN_PREFIX;
         }
     }
     range->family = (uint8_t)family;
@@ -374,6 +379,92 @@ int weir_range_parse(const char *text, size_t len, struct weir_range *range,
                      error);
     return 0;
 }
+
+/* ---------------------------------------------------------------------------------------- clients */
+
+/* Digits only, as in ":8080"; an empty port is one, too. */
+static bool is_port(const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++)
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+    return len <= 5;
+}
+
+/* Leaves out brackets and a port: "[2001:db8::1]:443", "10.0.0.1:443". */
+static void without_port(const char **text, size_t *len) {
+    if (*len > 2 && (*text)[0] == '[') {
+        const char *end = memchr(*text, ']', *len);
+        size_t inner = end ? (size_t)(end - *text) : 0, after = *len - inner;
+        if (inner > 1 && (after == 1 || (end[1] == ':' && is_port(end + 2, after - 2)))) {
+            *text += 1;
+            *len = inner - 1;
+        }
+        return;
+    }
+    const char *colon = memchr(*text, ':', *len);
+    if (!colon)
+        return;
+    size_t before = (size_t)(colon - *text);
+    uint32_t plain;
+    if (is_port(colon + 1, *len - before - 1) && read_4(*text, before, &plain))
+        *len = before;
+}
+
+/* Where the "/" of a network begins, which a key has as "%2F", and how long it is there. */
+static size_t find_slash(const char *text, size_t len, size_t *wide) {
+    const char *slash = memchr(text, '/', len);
+    *wide = 1;
+    for (size_t i = len > 6 ? len - 6 : 0; !slash && i + 3 < len; i++)
+        if (text[i] == '%' && text[i + 1] == '2' && text[i + 2] == 'F') {
+            slash = text + i;
+            *wide = 3;
+        }
+    return slash ? (size_t)(slash - text) : len;
+}
+
+enum weir_family weir_client_range(const char *text, size_t len, struct weir_range *range) {
+    size_t wide, slash = find_slash(text, len, &wide);
+    char plain[ADDRESS_MAX];
+    struct weir_error ignored;
+    *range = (struct weir_range){.family = WEIR_FAMILY_NONE};
+    if (len > ADDRESS_MAX || slash == len) {
+        range->family = (uint8_t)weir_address_parse(text, len, &range->first);
+        range->prefix = (uint8_t)width(range->family);
+        return range->family;
+    }
+    size_t rest = len - slash - wide;
+    memcpy(plain, text, slash);
+    plain[slash] = '/';
+    memcpy(plain + slash + 1, text + slash + wide, rest);
+    if (rest == 0 || rest > 3 || weir_range_parse(plain, slash + 1 + rest, range, &ignored) < 0)
+        range->family = WEIR_FAMILY_NONE;
+    return range->family;
+}
+
+enum weir_family weir_client_address(const char *text, size_t len, struct weir_address *address) {
+    struct weir_range range;
+    enum weir_family family = weir_address_parse(text, len, address);
+    if (family != WEIR_FAMILY_NONE || len < 4 || len > ADDRESS_MAX || !memchr(text, '/', len))
+        return family;
+    family = weir_client_range(text, len, &range);
+    *address = range.first;
+    return family;
+}
+
+size_t weir_client_form(const char *text, size_t len, uint32_t ipv6_prefix, char *buffer,
+                        size_t size) {
+    struct weir_range range;
+    without_port(&text, &len);
+    if (len == 0 || weir_client_range(text, len, &range) == WEIR_FAMILY_NONE)
+        return 0;
+    if (range.family == WEIR_FAMILY_6 && range.prefix > ipv6_prefix) {
+        range.prefix = (uint8_t)ipv6_prefix;
+        range.first = narrow(wide(&range.first) & ~behind(&range));
+    }
+    return weir_range_print(&range, buffer, size);
+}
+
+/* --------------------------------------------------------------------------------------- printing */
 
 size_t weir_range_print(const struct weir_range *range, char *buffer, size_t size) {
     unsigned char bytes[16];

@@ -34,7 +34,7 @@ struct weir_range {
 /*
  * Which address the `len` bytes of `text` are: its family, or WEIR_FAMILY_NONE. Nothing may stand before or
  * after it, but a zone after an IPv6 address ("fe80::1%eth0"), which is ignored. An IPv4 address within
- * IPv6 ("::ffff:10.1.2.3") is that IPv4 address. Reads nothing beyond `len`.
+ * IPv6 is that IPv4 address: "::ffff:10.1.2.3", SIIT's "::ffff:0:10.1.2.3", NAT64's "64:ff9b::10.1.2.3". Reads nothing beyond `len`.
  */
 enum weir_family weir_address_parse(const char *text, size_t len, struct weir_address *address);
 
@@ -46,6 +46,23 @@ enum weir_family weir_address_parse(const char *text, size_t len, struct weir_ad
  */
 int weir_range_parse(const char *text, size_t len, struct weir_range *range,
                      struct weir_error *error);
+
+/*
+ * The address or network that a client is called: as weir_address_parse(), or a network as weir.flask counts
+ * IPv6 clients, "2001:db8::/64", whose slash is "%2F" within a key. Family NONE: another name.
+ */
+enum weir_family weir_client_range(const char *text, size_t len, struct weir_range *range);
+
+/* The same, of a network its first address: where to look for a rule that covers it. */
+enum weir_family weir_client_address(const char *text, size_t len, struct weir_address *address);
+
+/*
+ * Writes the form that limits count a client's address under: brackets, a port and a zone are left out, IPv4
+ * within IPv6 is that IPv4 address, and IPv6 becomes the network of its first `ipv6_prefix` bits (0 to 128;
+ * wider networks stay). `size` at least WEIR_RANGE_TEXT. The length, or 0 if the text is no address.
+ */
+size_t weir_client_form(const char *text, size_t len, uint32_t ipv6_prefix, char *buffer,
+                        size_t size);
 
 /* Writes "10.0.0.0/8", or "10.1.2.3" for a single address. `size` at least WEIR_RANGE_TEXT; the length. */
 size_t weir_range_print(const struct weir_range *range, char *buffer, size_t size);

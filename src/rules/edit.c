@@ -405,7 +405,7 @@ int weir_rules_find(struct weir_table *table, const void *client, size_t len, in
         return WEIR_EINVAL;
     enum weir_family family = WEIR_FAMILY_NONE;
     if (!read_hash(client, len, &address.high)) {
-        family = weir_address_parse(client, len, &address);
+        family = weir_client_address(client, len, &address);
         if (family == WEIR_FAMILY_NONE)
             address = (struct weir_address){weir_client_hash(table, client, len), 0};
     }

@@ -214,7 +214,7 @@ struct weir_ruling weir_rules_ruling(struct weir_table *table, const void *clien
     struct weir_address address;
     if (len == 0)
         return ruling;
-    enum weir_family family = weir_address_parse(client, len, &address);
+    enum weir_family family = weir_client_address(client, len, &address);
     if (family == WEIR_FAMILY_NONE)
         address = (struct weir_address){weir_client_hash(table, client, len), 0};
     for (int i = 0; i < TRIES; i++) {

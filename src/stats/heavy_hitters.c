@@ -17,10 +17,10 @@
  * Invariants: a fingerprint is in its own stripe's list, once; a tag is the low half of its entry's fingerprint.
  * A process killed while it fills in an entry leaves one without fingerprint, which is nobody's.
  */
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "rules/address.h"
 #include "stats/stats_layout.h"
 #include "error.h"
 
@@ -30,29 +30,13 @@
 
 /* -------------------------------------------------------------------------------- names of clients */
 
-/*
- * Writes an address, or a network as weir.flask has it of an IPv6 client, as people write it; false if the
- * client is neither. In keys the slash of "2001:db8:1:2::/64" is "%2F".
- */
+/* Writes an address or a network in its usual form; false if the client is neither. */
 static bool print_address(const char *client, size_t len, char text[WEIR_NAME_OF_CLIENT]) {
-    struct in6_addr address;
-    if (len < 2 || len >= INET6_ADDRSTRLEN + 5 || memchr(client, '\0', len))
+    _Static_assert(WEIR_NAME_OF_CLIENT >= WEIR_RANGE_TEXT, "room for a network");
+    struct weir_range range;
+    if (weir_client_range(client, len, &range) == WEIR_FAMILY_NONE)
         return false;
-    memcpy(text, client, len);
-    text[len] = '\0';
-    size_t end = strcspn(text, "%/"), after = end + (text[end] == '%' ? 3 : 1);
-    bool network = end < len;
-    if (network &&
-        (after >= len || len - after > 3 || strspn(text + after, "0123456789") != len - after ||
-         (text[end] == '%' && memcmp(text + end, "%2F", 3) != 0)))
-        return false;
-    text[end] = '\0';
-    if (inet_pton(strchr(text, ':') ? AF_INET6 : AF_INET, text, &address) != 1)
-        return false;
-    if (network) {
-        text[end] = '/';
-        memmove(text + end + 1, text + after, len - after + 1);
-    }
+    weir_range_print(&range, text, WEIR_NAME_OF_CLIENT);
     return true;
 }
 

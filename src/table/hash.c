@@ -3,18 +3,18 @@
  *
  *     fingerprint = SipHash-2-4-128(secret, key)  xor  sum of (limit's words x mix)  mod 2^128
  *
- * The first part is a keyed hash (Aumasson and Bernstein, 2012; libsodium's): clients choose keys, and
+ * The first part is a keyed hash (SipHash, crypto/crypto.h): clients choose keys, and
  * cannot aim for a cell without the table's secret. The second is a multilinear hash over what makes two
  * limits different counters: strategy, amount, period and burst, none of which clients choose.
  *
  * SipHash costs more than the rest of a decision, so each handle remembers a few hundred recent short keys.
  * A memo entry is a sequence lock of relaxed atomics: a reader that meets a writer just hashes.
  */
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "calendar.h"
+#include "crypto/crypto.h"
 #include "table/layout.h"
 
 #define JOIN_BYTES 2048 /* longer keys are joined in allocated memory */
@@ -22,9 +22,7 @@
 
 static void siphash(const struct weir_table *table, const void *key, size_t key_len,
                     uint64_t hash[2]) {
-    static const unsigned char nothing;
-    crypto_shorthash_siphashx24((unsigned char *)hash, key_len ? key : &nothing, key_len,
-                                table->header->secret);
+    weir_siphash128(key, key_len, table->header->secret, (unsigned char *)hash);
 }
 
 /* 1 to 8 bytes as a number that no other bytes of that length make. */
@@ -171,17 +169,14 @@ int weir_fingerprint_parts(struct weir_table *table, const struct weir_key_parts
 }
 
 uint64_t weir_client_hash(const struct weir_table *table, const void *client, size_t client_len) {
-    static const unsigned char nothing;
     uint64_t hash;
-    crypto_shorthash_siphash24((unsigned char *)&hash, client_len ? client : &nothing, client_len,
-                               table->header->secret);
+    weir_siphash64(client, client_len, table->header->secret, (unsigned char *)&hash);
     return hash;
 }
 
 uint64_t weir_checksum(const struct weir_header *header) {
     static const unsigned char key[16] = "weir table head";
     uint64_t sum;
-    crypto_shorthash_siphash24((unsigned char *)&sum, (const unsigned char *)header,
-                               offsetof(struct weir_header, checksum), key);
+    weir_siphash64(header, offsetof(struct weir_header, checksum), key, (unsigned char *)&sum);
     return sum;
 }

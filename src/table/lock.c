@@ -118,6 +118,39 @@ int weir_lock_try(struct weir_table *table, uint32_t index) {
     return rc == 0 ? finish_repair(table, index) : rc;
 }
 
+/*
+ * Waiting by the monotonic clock came with glibc 2.30. A build against an older one (our wheels) finds it
+ * in the glibc that it meets; musl and macOS have none. pthread_mutex_timedlock() would not do: it waits
+ * by the wall clock, which steps.
+ */
+#if defined(WEIR_HAVE_CLOCKLOCK)
+static int (*const clocklock)(pthread_mutex_t *, clockid_t,
+                              const struct timespec *) = pthread_mutex_clocklock;
+#elif defined(__GLIBC__)
+extern int found_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *until)
+    __asm__("pthread_mutex_clocklock") __attribute__((weak));
+#define clocklock found_clocklock
+#else
+static int (*const clocklock)(pthread_mutex_t *, clockid_t, const struct timespec *) = NULL;
+#endif
+
+/* Tries until SLICES * SLICE_NS have passed, less and less often. */
+static int poll_for(pthread_mutex_t *mutex) {
+    struct timespec now, pause = {0, 20000};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t end_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec + (int64_t)SLICES * SLICE_NS;
+    do {
+        int rc = pthread_mutex_trylock(mutex);
+        if (rc != EBUSY)
+            return rc;
+        nanosleep(&pause, NULL);
+        if (pause.tv_nsec < 500000)
+            pause.tv_nsec *= 2;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec < end_ns);
+    return pthread_mutex_trylock(mutex);
+}
+
 static int wait_for(pthread_mutex_t *mutex) {
     for (int i = 0; i < SPINS; i++) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -127,6 +160,8 @@ static int wait_for(pthread_mutex_t *mutex) {
         if (rc != EBUSY)
             return rc;
     }
+    if (!clocklock)
+        return poll_for(mutex);
     /*
      * In slices, for a wake-up can be lost: a waiter that is killed between being woken and taking the
      * lock, which another has taken meanwhile without knowing of waiters, leaves the others asleep beside a
@@ -138,7 +173,7 @@ static int wait_for(pthread_mutex_t *mutex) {
         until.tv_nsec += SLICE_NS;
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
-        int rc = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+        int rc = clocklock(mutex, CLOCK_MONOTONIC, &until);
         if (rc != ETIMEDOUT)
             return rc;
     }

@@ -319,14 +319,22 @@ static void test_a_clients_counters_are_told_as_one(void **state) {
 static void test_clients_are_named_by_hash_unless_revealed_or_addresses(void **state) {
     struct weir_table *table = open_table("memory://?keys=64"), *other = open_table("memory://?keys=64");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
-    static const char *const addresses[] = {"10.1.2.3", "::1", "2001:db8::ff", "::ffff:10.0.0.1",
-                                            "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"};
+    static const char *const addresses[] = {"10.1.2.3", "::1", "2001:db8::ff",
+                                            "2001:db8:1:2::/64"};
+    static const char *const forms[][2] = {{"::ffff:10.0.0.1", "10.0.0.1"},
+                                           {"2001:DB8::1%eth0", "2001:db8::1"},
+                                           {"64:ff9b::a00:1", "10.0.0.1"},
+                                           {"2001:db8:1:2::%2F64", "2001:db8:1:2::/64"}};
     static const char *const names[] = {"alice@example.org", "10.1.2", "10.1.2.3.4", "1", "::g", "x"};
     char name[WEIR_NAME_OF_CLIENT], again[WEIR_NAME_OF_CLIENT], longest[200];
     (void)state;
     for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
         assert_int_equal(weir_board_name(table, addresses[i], strlen(addresses[i]), name), 0);
         assert_string_equal(name, addresses[i]);
+    }
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        assert_int_equal(weir_board_name(table, forms[i][0], strlen(forms[i][0]), name), 0);
+        assert_string_equal(name, forms[i][1]);
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         assert_int_equal(weir_board_name(table, names[i], strlen(names[i]), name), 0);

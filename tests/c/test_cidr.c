@@ -40,7 +40,7 @@ static void test_addresses(void **state) {
     expect("1:2:3:4:5:6:7::", 6, "1:2:3:4:5:6:7:0");
     expect("::2:3:4:5:6:7:8", 6, "0:2:3:4:5:6:7:8");
     expect("1:2:3:4:5:6:1.2.3.4", 6, "1:2:3:4:5:6:102:304");
-    expect("64:ff9b::192.0.2.33", 6, "64:ff9b::c000:221");
+    expect("64:ff9c::192.0.2.33", 6, "64:ff9c::c000:221");
     expect("2001:0DB8:85a3:0001:8A2e:0370:7334:abcd", 6, "2001:db8:85a3:1:8a2e:370:7334:abcd");
     expect("2001:0db8:85a3:0000:0000:ffff:1.22.33.4", 6, "2001:db8:85a3::ffff:116:2104");
     expect("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 6, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
@@ -51,6 +51,10 @@ static void test_mapped_addresses_are_ipv4(void **state) {
     expect("::ffff:10.1.2.3", 4, "10.1.2.3");
     expect("::FFFF:10.1.2.3", 4, "10.1.2.3");
     expect("::ffff:a01:203", 4, "10.1.2.3");
+    expect("64:ff9b::10.1.2.3", 4, "10.1.2.3"); /* NAT64 */
+    expect("64:FF9B::a01:203", 4, "10.1.2.3");
+    expect("64:ff9b:1::10.1.2.3", 6, "64:ff9b:1::a01:203"); /* a network's own: it may be split otherwise */
+    expect("::ffff:0:10.1.2.3", 4, "10.1.2.3"); /* SIIT */
     expect("0:0:0:0:0:ffff:10.1.2.3", 4, "10.1.2.3");
     expect("::fffe:10.1.2.3", 6, "::fffe:a01:203");
     expect("1::ffff:10.1.2.3", 6, "1::ffff:a01:203");
@@ -169,6 +173,12 @@ static unsigned __int128 as_number(const unsigned char *bytes, int count) {
     return value;
 }
 
+/* Whether an IPv6 address is an IPv4 address in another form. */
+static bool is_within(unsigned __int128 value) {
+    unsigned __int128 before = value >> 32;
+    return before == 0xffff || before == 0xffff0000 || before == (unsigned __int128)0x64ff9b << 64;
+}
+
 static void test_as_the_c_library_reads_them(void **state) {
     char text[80];
     uint64_t of[8] = {0};
@@ -186,7 +196,7 @@ static void test_as_the_c_library_reads_them(void **state) {
             value = as_number(bytes, 4);
         } else if (inet_pton(AF_INET6, text, bytes) == 1) {
             value = as_number(bytes, 16);
-            expected = value >> 32 == 0xffff ? 4 : 6;
+            expected = is_within(value) ? 4 : 6;
             value = expected == 4 ? (uint32_t)value : value;
         }
         if (family != expected ||
@@ -225,6 +235,10 @@ static void test_ranges(void **state) {
     expect_range("2001:db8::1/128", 6, "2001:db8::1");
     expect_range("::ffff:10.0.0.0/104", 4, "10.0.0.0/8");
     expect_range("::ffff:0:0/96", 4, "0.0.0.0/0");
+    expect_range("64:ff9b::/96", 4, "0.0.0.0/0");
+    expect_range("64:ff9b::10.0.0.0/104", 4, "10.0.0.0/8");
+    expect_range("64:ff9b::/64", 6, "64:ff9b::/64");
+    expect_range("::ffff:0:10.0.0.0/104", 4, "10.0.0.0/8");
     expect_range("::ffff:10.1.2.3/128", 4, "10.1.2.3");
     expect_range("::fffe:0:0/95", 6, "::fffe:0:0/95");
     expect_range("alice", 0, NULL);

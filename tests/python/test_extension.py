@@ -47,7 +47,8 @@ class Proxy(weir.storage.Storage):
         self.table.clear(*arguments)
 
 
-TABLE = Table("memory://?keys=64")
+# Room for all hits of a run: how many bytes one takes depends on how fast they come.
+TABLE = Table("memory://?keys=64&hits=1000000")
 LIMIT = Limit(10**12, 1, "hour", namespace="a namespace")
 LIMITER = RateLimiter(TABLE, "moving-window")
 PROXIED = RateLimiter(Proxy(), "token-bucket")

@@ -57,7 +57,7 @@ with Table("memory://", namespace=1) as table:
     FixedWindowRateLimiter(table)
 
 limiter.hit("10/minute", "alice")  # type: ignore[arg-type]
-limiter.hit(limit, None)  # type: ignore[arg-type]
+limiter.hit(limit, None)
 limiter.hit(limit, "alice", cost="1")  # type: ignore[arg-type]
 FixedWindowRateLimiter("memory://")  # type: ignore[arg-type]
 Limit("10")  # type: ignore[arg-type]

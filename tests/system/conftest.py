@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from nginx_server import MODULE, ROOT, Nginx
+
 
 def free_port() -> int:
     """A loopback port that nobody listens on."""
@@ -92,3 +94,33 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     yield serve
     for server in running:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def module() -> Path:
+    """The module, built."""
+    built = subprocess.run([ROOT / "script" / "nginx"], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return MODULE
+
+
+@pytest.fixture
+def nginx(module: Path, tmp_path: Path) -> Iterator[Nginx]:
+    server = Nginx(tmp_path)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def serving(nginx: Nginx) -> Callable[..., Nginx]:
+    """Start nginx with zones and the inside of ``server {}``."""
+
+    def serving(zones: str, server: str, **options: object) -> Nginx:
+        nginx.write(
+            zones + f"\nserver {{ listen 127.0.0.1:{nginx.port}; {server} }}\n",
+            **options,  # type: ignore[arg-type]
+        )
+        nginx.start()
+        return nginx
+
+    return serving

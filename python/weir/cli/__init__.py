@@ -1,13 +1,15 @@
 """``weir`` on the command line: explain limits, replay logs, watch and steer running tables.
 
 ``weir --help`` lists the commands; ``docs/cli.md`` shows them. The commands need click (which comes
-with Flask); what they print looks better with rich. ``pip install 'weir[cli]'`` brings both.
+with Flask); what they print looks better with rich. ``pip install click rich`` brings both.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+
+import weir._own  # noqa: F401  # first: a foreign weir is told, not met
 
 __all__ = ["main"]
 
@@ -20,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         import click  # noqa: F401
     except ImportError:
-        sys.stderr.write("weir: the command line needs click: pip install 'weir[cli]'\n")
+        sys.stderr.write("weir: the command line needs click: pip install click\n")
         raise SystemExit(2) from None
     from .main import run
 

@@ -35,7 +35,8 @@ def cli(context: click.Context, store: str | None) -> None:
     """Explain rate limits, replay logs through them, watch and steer running ones.
 
     Commands about a store take its URI by --store (-s) or from the environment's WEIR_STORE:
-    shm://name, file:///path, redis://…, valkey://… or memcached://…. Without one they use the table
-    of the server that runs on this host, if there is exactly one.
+    shm://name, file:///path, redis://…, valkey://…, postgresql://… or memcached://…. Without one
+    they use the table of the server that runs on this host, if there is exactly one. WEIR_STORES
+    names the modules of stores of your own.
     """
     context.obj = store

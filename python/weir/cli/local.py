@@ -43,6 +43,9 @@ class LocalStore(Store):
     def health(self) -> dict[str, Any]:
         return {"table": self.table.info(), "removed": not path_of(self.uri).exists()}
 
+    def ipv6_prefix(self) -> int | None:
+        return self.table.ipv6_prefix
+
     def set_rule(self, client: str, kind: str, until: float | None) -> None:
         set_rule(self.table, client, kind, until)
 

@@ -7,6 +7,7 @@ import re
 
 import click
 
+from .._storage import is_known
 from .._text import hide_password
 from .discover import Found, other_users, tables
 from .errors import Away, Unable, Unreadable
@@ -14,9 +15,7 @@ from .local import LocalStore, open_existing
 from .store import Store
 from .words import shown
 
-_REMOTE = ("redis", "rediss", "valkey", "valkeys", "memcached")
-
-#: Names of tables that hold the statistics of a Redis or Memcached store, but no counters.
+#: Names of tables that hold the statistics of a remote store, but no counters.
 _BESIDE_REMOTE = re.compile(r"-board\d+$", re.ASCII)
 
 
@@ -37,8 +36,8 @@ def only_one() -> Found:
         elsewhere = other_users()
         raise Away(
             "no running server has a table on this host. Name the store by --store URI or "
-            "WEIR_STORE: shm://name, file:///path, redis://… or memcached://…; `weir tables` lists "
-            "the tables of this host"
+            "WEIR_STORE: shm://name, file:///path, redis://…, postgresql://… or memcached://…; "
+            "`weir tables` lists the tables of this host"
             + (
                 f". A table belongs to the user who created it: sudo -u {elsewhere[0]} weir …"
                 if elsewhere
@@ -70,11 +69,11 @@ def opened(context: click.Context, uri: str | None) -> Store:
                 "rules: give that store's URI by --store"
             )
         return LocalStore(name, open_existing(name))
-    if base in _REMOTE:
+    if is_known(scheme):
         from .remote import RemoteStore
 
         return RemoteStore(name)
     raise Unreadable(
         f"unknown scheme {shown(scheme, 20)!r}: use one of shm://, file://, redis://, valkey://, "
-        "memcached://"
+        "memcached://, postgresql://, or name the module of your own store in WEIR_STORES"
     )

@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[\d,]+(\.\d+)?( (s|min|h|d|%))?( \d+ (s|min|h))?|never", 
 CELL_MAX, LINE_MAX = 200, 4096
 
 #: Said by the commands that cannot do without.
-NEED_RICH = "this needs rich: pip install 'weir[cli]'"
+NEED_RICH = "this needs rich: pip install rich"
 
 #: A cell: its text, or text and style.
 Cell = str | tuple[str, str]

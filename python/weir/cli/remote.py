@@ -112,6 +112,10 @@ class RemoteStore(Store):
 
     # -- rules
 
+    def ipv6_prefix(self) -> int | None:
+        noted = (table.ipv6_prefix for table in self.local)
+        return next((prefix for prefix in noted if prefix is not None), None)
+
     def set_rule(self, client: str, kind: str, until: float | None) -> None:
         if self.boards is not None:
             self.boards.set_rule(client, kind, until)

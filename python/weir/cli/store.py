@@ -8,20 +8,42 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Verdict, join_key
+from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Verdict, client_form, join_key
 from .._storage import StorageTypes
 from .._text import LINE_MAX, printable
 from ..errors import WeirError
 from .errors import Away
+from .words import shown
 
-__all__ = ["By", "Counter", "Heavy", "LimitCounts", "Rule", "Store", "answering", "is_hash"]
+__all__ = [
+    "By",
+    "Counter",
+    "Heavy",
+    "LimitCounts",
+    "Rule",
+    "Store",
+    "answering",
+    "counted_text",
+    "is_hash",
+]
 
 #: Starts the client behind the end of any key, so that no rule about clients applies.
 _NO_CLIENT = 16 << 20
 
 By = Literal["denied", "allowed"]
 
+#: Bits of an IPv6 address that are counted unless an application says otherwise.
+IPV6_PREFIX = 64
+
 _HASH = re.compile(r"#[0-9a-f]{16}", re.ASCII)
+
+
+def counted_text(client: str, counted: str) -> str:
+    """A client as it was given and, if that is another form, as it is counted."""
+    if client == counted:
+        return shown(client)
+    what = "the network" if "/" in counted else "the address"
+    return f"{shown(counted)}, {what} that is counted,"
 
 
 def is_hash(client: str) -> bool:
@@ -84,6 +106,17 @@ class Store(ABC):
 
     def forget_denials(self) -> None:  # noqa: B027  (a table remembers none)
         """Make workers ask the store again instead of using denials they remember."""
+
+    def ipv6_prefix(self) -> int | None:
+        """How many bits of an IPv6 address are counted here; ``None``: that is not known."""
+        return None
+
+    def counted(self, client: str) -> str:
+        """The form of a client's address that limits count; another client as it is."""
+        noted = self.ipv6_prefix()
+        if noted is None and "/" in client:
+            return client
+        return client_form(client, IPV6_PREFIX if noted is None else noted)
 
     @abstractmethod
     def set_rule(self, client: str, kind: str, until: float | None) -> None:

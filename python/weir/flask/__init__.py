@@ -12,12 +12,13 @@
 
 from __future__ import annotations
 
+import weir._own  # noqa: F401  # first: a foreign weir is told, not met
 from weir import __version__
 
-from ._limiter import Limiter
-from ._limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, RouteLimit
 from .constants import HEADERS, ExemptionScope, HeaderNames
 from .errors import ConfigurationError, RateLimitExceeded, UsageError
+from .limiter import Limiter
+from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, RouteLimit
 
 __all__ = [
     "HEADERS",

@@ -31,10 +31,10 @@ from weir import _auto
 from weir._core import TEST, join_key
 from weir._core import Table as LocalTable
 
-from ._check import Entry
-from ._limits import Limit, RuntimeLimit, iterate
-from ._plan import UnaskedError
+from .check import Entry
 from .constants import ConfigVars, ExemptionScope, HeaderNames
+from .limits import Limit, RuntimeLimit, iterate
+from .resolve import UnaskedError
 
 try:
     from rich.console import Console, Group
@@ -49,8 +49,8 @@ except ImportError:  # said when a command is called
     Console = None  # type: ignore[assignment, misc]
 
 if TYPE_CHECKING:
-    from ._limiter import Limiter
-    from ._state import AppState
+    from .limiter import Limiter
+    from .state import AppState
 
 STYLES = {
     "ok": "bold green",

@@ -52,6 +52,7 @@ class ConfigVars:
     ON_STORE_ERROR = "RATELIMIT_ON_STORE_ERROR"
     REVEAL_KEYS = "RATELIMIT_REVEAL_KEYS"
     IPV6_PREFIX = "RATELIMIT_IPV6_PREFIX"
+    ALLOW_UNKNOWN = "RATELIMIT_ALLOW_UNKNOWN"
 
     @classmethod
     def known(cls) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask.wrappers import Response
 
-    from ._limits import RequestLimit, RuntimeLimit
+    from .limits import Decided, RequestLimit, RuntimeLimit
+
+
+_UNKNOWN = object()
 
 
 class ConfigurationError(WeirConfigurationError):
@@ -35,6 +39,12 @@ class ConfigurationError(WeirConfigurationError):
         self.code = code
 
 
+@functools.lru_cache(maxsize=256)
+def _page(description: str) -> bytes:
+    """The default page, as Werkzeug has it."""
+    return TooManyRequests(description).get_body().encode()
+
+
 class UsageError(ConfigurationError, TypeError):
     """A :class:`ConfigurationError` where Python itself would raise :class:`TypeError`."""
 
@@ -47,8 +57,6 @@ class RateLimitExceeded(TooManyRequests):
 
     #: The limit that was exceeded.
     limit: RuntimeLimit
-    #: The same with its state in this request; ``None`` for an exception raised by hand.
-    request_limit: RequestLimit | None
 
     def __init__(
         self,
@@ -59,20 +67,56 @@ class RateLimitExceeded(TooManyRequests):
         headers: dict[str, str] | None = None,
         policy: str | None = None,
         rule: str = "",
+        decided: Decided | None = None,
     ) -> None:
         message = limit.error_message
-        description = (message() if callable(message) else message) or str(limit.limit)
-        super().__init__(description=description, response=response)
+        self.description = (message() if callable(message) else message) or str(limit.limit)
+        self.response = response
         self.limit = limit
-        self.request_limit = request_limit
-        #: Seconds, rounded up, after which the same request can pass; ``None`` if it never can.
-        self.retry_after = request_limit.retry_after if request_limit else None
-        #: The headers that tell the client so, whether or not the limiter sends them by itself.
-        self.headers: dict[str, str] = headers or {}
-        #: ``"block"`` if not the limit refused the client, but a rule about it (``weir block``).
-        self.rule = rule
-        #: The name of the limit's policy, if the body is problem+json.
-        self._policy = policy
+        #: What was decided; it is read when somebody asks.
+        self._decided = decided
+        self._request_limit = request_limit
+        self._headers = headers
+        self._policy_name = policy
+        self._rule = rule
+        self._wait: Any = _UNKNOWN
+
+    @property
+    def request_limit(self) -> RequestLimit | None:
+        """The limit with its state in this request; ``None`` for an exception raised by hand."""
+        if self._request_limit is None and self._decided is not None:
+            self._request_limit = self._decided.request_limit
+        return self._request_limit
+
+    @property  # type: ignore[override]
+    def retry_after(self) -> int | None:
+        """Seconds, rounded up, after which the same request can pass; ``None`` if it never can."""
+        if self._wait is _UNKNOWN:
+            self._wait = self.request_limit.retry_after if self.request_limit else None
+        wait: int | None = self._wait
+        return wait
+
+    @retry_after.setter
+    def retry_after(self, seconds: int | None) -> None:
+        self._wait = seconds
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that tell the client so, whether or not the limiter sends them by itself."""
+        if self._headers is None:
+            self._headers = self._decided.headers if self._decided is not None else {}
+        return self._headers
+
+    @property
+    def rule(self) -> str:
+        """``"block"`` if not the limit refused the client, but a rule about it (``weir block``)."""
+        return self._rule or (self._decided.rule if self._decided is not None else "")
+
+    @property
+    def _policy(self) -> str | None:
+        if self._policy_name is None and self._decided is not None:
+            self._policy_name = self._decided.policy
+        return self._policy_name
 
     @property
     def reset_at(self) -> int | None:
@@ -83,6 +127,15 @@ class RateLimitExceeded(TooManyRequests):
     def remaining(self) -> int | None:
         """How much of the limit is left: less than the request costs."""
         return self.request_limit.remaining if self.request_limit else None
+
+    def get_response(self, environ: Any = None, scope: Any = None) -> Any:
+        """The response for a request that no error handler answers."""
+        if self.response is not None or self._policy or scope is not None or environ is not None:
+            return super().get_response(environ, scope)
+        from flask import current_app
+
+        headers = {"Content-Type": "text/html; charset=utf-8"}
+        return current_app.response_class(_page(str(self.description)), 429, headers)
 
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None

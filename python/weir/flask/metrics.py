@@ -21,10 +21,10 @@ from prometheus_client.exposition import choose_encoder
 
 from weir.metrics import Collector
 
-from ._context import answer_of
-from ._limiter import Limiter
-from ._state import AppState
+from .context import answer_of
 from .errors import ConfigurationError
+from .limiter import Limiter
+from .state import AppState
 
 __all__ = ["collector", "mount"]
 

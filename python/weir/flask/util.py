@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from werkzeug.datastructures import Headers
 
-from ._context import require_context
+from weir._core import Table, client_form
+
 from .constants import ConfigVars
+from .context import require_context
 from .errors import ConfigurationError
 
-_MAPPED = "::ffff:"
 _IPV6_PREFIX = 64
 _log = logging.getLogger("flask-limiter")
 _warned = False
@@ -24,8 +24,9 @@ _warned_of_conflict = False
 def get_remote_address() -> str:
     """Return the address of the client: an IPv4 address, or the network of an IPv6 address.
 
-    An IPv4 address mapped into IPv6 (``::ffff:192.0.2.1``) is returned as IPv4. Of any other IPv6
-    address the first 64 bits are returned (``2001:db8:1:2::/64``), because a single client owns
+    An IPv4 address within IPv6 (``::ffff:192.0.2.1``, NAT64's ``64:ff9b::192.0.2.1``) is returned
+    as IPv4. A port and brackets, which some proxies add, are left out. Of any other IPv6 address
+    the first 64 bits are returned (``2001:db8:1:2::/64``), because a single client owns
     that many addresses; ``RATELIMIT_IPV6_PREFIX`` sets another length, 128 keeps addresses apart.
     Without an address (a Unix socket) it is ``127.0.0.1``.
     """
@@ -41,24 +42,14 @@ def client_name(address: str | None, ipv6_prefix: int | None = None) -> str:
     if not address:
         return "127.0.0.1"
     if ":" in address:
-        return _mask(address, _IPV6_PREFIX if ipv6_prefix is None else ipv6_prefix)
+        return client_form(address, _IPV6_PREFIX if ipv6_prefix is None else ipv6_prefix)
     return address
 
 
-def _mask(address: str, prefix: int) -> str:
-    try:
-        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    except OSError:
-        return address  # not an address; whatever it is, it still tells clients apart
-    if packed.startswith(b"\0\0\0\0\0\0\0\0\0\0\xff\xff"):
-        return socket.inet_ntop(socket.AF_INET, packed[12:])
-    if prefix >= 128:
-        return socket.inet_ntop(socket.AF_INET6, packed)
-    whole, rest = divmod(prefix, 8)
-    kept = packed[:whole]
-    if rest:
-        kept += bytes([packed[whole] & (0xFF00 >> rest) & 0xFF])
-    return f"{socket.inet_ntop(socket.AF_INET6, kept.ljust(16, bytes(1)))}/{prefix}"
+def note_ipv6_prefix(board: Table, key_func: Callable[..., Any], configured: int | None) -> None:
+    """Note in the table how IPv6 clients are counted, for commands and rules about them."""
+    prefix = getattr(key_func, "ipv6_prefix", configured)
+    board.ipv6_prefix = _IPV6_PREFIX if prefix is None else prefix
 
 
 def note_proxy(environ: dict[str, Any]) -> None:
@@ -86,12 +77,15 @@ def trusted_proxies(
     ``proxies`` are addresses or networks, e.g. ``trusted_proxies("127.0.0.1", "10.0.0.0/8")``.
     ``X-Forwarded-For``, or ``Forwarded`` (RFC 7239), is read from the right, that is from our own
     side: as long as a hop is one of ours, its word is taken for who asked it. The first hop that is
-    not ours is the client; what stands left of it may be invented and is ignored. A request that
-    does not come from a trusted proxy is its own client, whatever its headers say.
+    not ours is the client; what stands left of it may be invented and is ignored. If that hop
+    cannot be read (``unknown``, ``_hidden``), the client is ``peer of`` the proxy that wrote it,
+    never the proxy itself. A request that does not come from a trusted proxy is its own client,
+    whatever its headers say.
 
     Say which ``header`` your proxies write, ``"X-Forwarded-For"`` or ``"Forwarded"``: most write
-    one of them and hand the other on as the client sent it. If nothing is said and a request has
-    both, they must agree; otherwise it is counted as the proxy's own, which is warned of once.
+    one of them and hand the other on as the client sent it. If nothing is said, ``Forwarded`` is
+    read only of requests without ``X-Forwarded-For``; that they name different clients is warned
+    of once. Proxies that write ``Forwarded`` alone need ``header="Forwarded"``.
     ``ipv6_prefix`` is as in :func:`get_remote_address`.
 
     :raises weir.flask.ConfigurationError: ``EVALUE``, for something that is no address, network or
@@ -100,7 +94,7 @@ def trusted_proxies(
     networks = []
     for proxy in proxies:
         try:
-            networks.append(ipaddress.ip_network(proxy, strict=False))
+            networks.append(_network(proxy))
         except ValueError as error:
             raise ConfigurationError("EVALUE", f"trusted_proxies({proxy!r}): {error}") from None
     if not networks:
@@ -128,9 +122,9 @@ def trusted_proxies(
         """Who asked ``proxy``, by the word of those hops that are trusted."""
         client = proxy
         for hop in reversed(hops):
-            address = _hop_address(hop)
+            address = _address(hop)
             if address is None:
-                break  # "unknown" or a made-up name: the proxy that wrote it is all we know
+                return f"peer of {client}"
             client = address
             if not trusted(client):
                 break
@@ -138,16 +132,16 @@ def trusted_proxies(
 
     def get_client_address() -> str:
         request = require_context().request
-        client = _unmap(request.remote_addr or "127.0.0.1")
+        client = _address(request.remote_addr or "127.0.0.1") or str(request.remote_addr)
         if trusted(client):
             chains = [hops for read in readers if (hops := read(request.headers)) is not None]
-            found = {follow(client, hops) for hops in chains}
-            if len(found) == 1:
-                client = found.pop()
-            elif found:
+            found = [follow(client, hops) for hops in chains]
+            if len(set(found)) > 1:
                 _note_conflict(client)
-        return _mask(client, ipv6_prefix) if ":" in client else client
+            client = found[0] if found else client
+        return client_form(client, ipv6_prefix) if ":" in client else client
 
+    get_client_address.ipv6_prefix = ipv6_prefix  # type: ignore[attr-defined]
     return get_client_address
 
 
@@ -167,28 +161,35 @@ def _note_conflict(proxy: str) -> None:
     _warned_of_conflict = True
     _log.warning(
         "a request from the proxy %s has X-Forwarded-For and Forwarded, and they name different"
-        " clients: it counts as the proxy's own. Say which one the proxy writes:"
+        " clients: X-Forwarded-For is believed. Say which one the proxy writes:"
         ' trusted_proxies(..., header="X-Forwarded-For")',
         proxy,
     )
 
 
-def _unmap(address: str) -> str:
-    if address[:7].lower() == _MAPPED:
-        return _mask(address, 128)
-    return address
-
-
-def _hop_address(hop: str) -> str | None:
-    """``192.0.2.1``, ``192.0.2.1:80``, ``2001:db8::1`` or ``[2001:db8::1]:80``, less the port."""
-    if hop.startswith("["):
-        hop = hop[1:].partition("]")[0]
-    elif hop.count(":") == 1:
-        hop = hop.partition(":")[0]
+def _address(text: str) -> str | None:
+    """An address less brackets, port and zone, IPv4 within IPv6 as IPv4; None if it is none."""
+    form = client_form(text, 128)
     try:
-        return _unmap(str(ipaddress.ip_address(hop)))
+        ipaddress.ip_address(form)
     except ValueError:
         return None
+    return form
+
+
+#: IPv4 within IPv6: mapped, SIIT (RFC 2765), NAT64 (RFC 6052).
+_WITHIN = [
+    ipaddress.IPv6Network(net) for net in ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
+]
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network of proxies; one within the IPv6 addresses that hold IPv4 is that IPv4 network."""
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and any(map(network.subnet_of, _WITHIN)):
+        first = int(network.network_address) & 0xFFFFFFFF
+        return ipaddress.IPv4Network((first, network.prefixlen - 96))
+    return network
 
 
 def _x_forwarded_hops(headers: Headers) -> list[str] | None:

@@ -187,14 +187,19 @@ class Audit:
 
     # -- breaches
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody would read what is logged."""
+        return logger.isEnabledFor(logging.INFO) and logger.hasHandlers()
+
     def note(self, breach: Breach, limit: Limit, key: str) -> None:
         """Count a breach, and log it if it is the first of its window.
 
         limit, key: the counter, as the store is given it. Never raises: a table that fails is
         logged once (by the logger ``weir``) and the breach is logged as it is.
         """
-        if not (logger.isEnabledFor(logging.INFO) and logger.hasHandlers()):
-            return  # nobody would read it
+        if not self.listens:
+            return
         try:
             first, ended = self._note(breach, limit, key)
         except (StorageError, OSError, ValueError) as error:

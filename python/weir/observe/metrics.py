@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a collector for prometheus_client (``pip install 'weir[metrics]'``).
+"""Metrics for Prometheus: a collector for prometheus_client (``pip install prometheus_client``).
 
 ::
 
@@ -61,7 +61,7 @@ try:
     from prometheus_client.registry import Collector as BaseCollector
 except ImportError as error:
     raise ConfigurationError(
-        "weir.metrics needs the package prometheus_client: pip install 'weir[metrics]'"
+        "weir.metrics needs the package prometheus_client: pip install prometheus_client"
     ) from error
 
 __all__ = ["Collector"]

@@ -56,6 +56,37 @@ def test_block_holds_at_once_and_until_it_ends(
     assert decided(table, client, time.time() + 3610) == "admitted"
 
 
+def test_an_ipv6_address_is_the_network_that_is_counted(
+    weir: Weir, weir_json: Any, store: str, table: package.Table
+) -> None:
+    table.ipv6_prefix = 56
+    result = weir("block", "[2001:DB8:1:2::3]:443", "--for", "1h", "-s", store)
+    assert result.exit_code == 0
+    assert "blocks 2001:db8:1::/56, the network that is counted" in result.stderr
+    assert decided(table, "2001:db8:1::/56") == "block"
+    assert weir_json("show", "2001:db8:1:9::", "-s", store)["rule"]["client"] == "2001:db8:1::/56"
+    assert weir_json("unlist", "2001:db8:1:2::4", "-s", store)["removed"] is True
+    assert decided(table, "2001:db8:1::/56") == "admitted"
+    weir("allow", "::ffff:10.0.0.1", "--for", "1h", "-s", store)
+    assert decided(table, "10.0.0.1") == "allow"
+
+
+@pytest.mark.parametrize("noted", [64, None])
+def test_show_and_reset_find_an_ipv6_client(
+    weir_json: Any, store: str, table: package.Table, noted: int | None
+) -> None:
+    """As its network where weir.flask counts, as its address where a program of its own does."""
+    if noted:
+        table.ipv6_prefix = noted
+    client = "2001:db8::/64" if noted else "2001:db8::1"
+    for _ in range(3):
+        decided(table, client)
+    options = ("2001:db8::1", "--limit", str(LIMIT), "--scope", "search", "-s", store)
+    assert weir_json("show", *options)["limits"][0]["used"] == 3
+    assert weir_json("reset", *options)["cleared"][0]["used"] == 3
+    assert weir_json("show", *options)["limits"][0]["used"] == 0
+
+
 def test_block_for_good_and_unlist(weir: Weir, weir_json: Any, store: str, table: Any) -> None:
     answer = weir_json("block", "203.0.113.7", "--for", "for good", "-s", store)
     assert (answer["rule"]["kind"], answer["rule"]["until"]) == ("block", None)

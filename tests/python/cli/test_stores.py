@@ -474,7 +474,7 @@ def test_the_live_view_without_rich_says_what_to_install(
     there = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(tmp_path), *([there] if there else [])])
     screen = Screen("top", "-s", store, env={"PYTHONPATH": path})
-    assert screen.until("pip install 'weir[cli]'", 30), screen.seen
+    assert screen.until("pip install rich", 30), screen.seen
     assert screen.end(key=b"") == 2
 
 

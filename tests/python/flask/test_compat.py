@@ -59,7 +59,7 @@ def run(*arguments: str, cwd: Path) -> str:
     ).stdout
 
 
-EXPECTED = "__main__ ['an', 'argument'] weir.flask._limiter [200, 429]\nImportError\n"
+EXPECTED = "__main__ ['an', 'argument'] weir.flask.limiter [200, 429]\nImportError\n"
 EXPECTED += "limits.aio has no counterpart in weir\n"
 
 

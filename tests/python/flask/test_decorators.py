@@ -10,6 +10,7 @@ import pytest
 from flask import Blueprint, Flask, g, request
 from flask.views import MethodView, View
 
+import weir.storage
 from weir.flask import (
     ConfigurationError,
     ExemptionScope,
@@ -158,18 +159,29 @@ def test_each_key_function_is_called_once_for_each_check(app: Flask, make: Any, 
     assert calls == ["/plain", "/", "/"]  # before dispatch, and when the view is called
 
 
-def test_a_check_asks_the_storage_once(app: Flask, make: Any, get: Any) -> None:
-    limiter = make(default_limits=["5/minute; 6/hour"], headers_enabled=True)
-    app.add_url_rule("/", "hello", limiter.limit("2/minute", override_defaults=False)(hello))
-    state = app.extensions["weir"][limiter]
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_check_asks_the_storage_once(app: Flask, make: Any, get: Any, looks: bool) -> None:
     asked = []
-    decide = state.storage.decide
 
-    def count(*arguments: Any) -> Any:
-        asked.append(len(arguments[0]))
-        return decide(*arguments)
+    class Counting(weir.storage.Storage):
+        STORAGE_SCHEME = ("counting",)
+        LOOKS = looks
 
-    state.decide = count
+        def __init__(self, uri: str, **options: Any) -> None:
+            super().__init__(uri)
+            self.table = weir.Table()
+
+        def decide(self, *arguments: Any) -> Any:
+            asked.append(len(arguments[0]))
+            return self.table.decide(*arguments)
+
+        def clear(self, *arguments: Any) -> None:
+            self.table.clear(*arguments)
+
+    limiter = make(
+        default_limits=["5/minute; 6/hour"], headers_enabled=True, storage_uri="counting://"
+    )
+    app.add_url_rule("/", "hello", limiter.limit("2/minute", override_defaults=False)(hello))
     assert [get("/").status_code for _ in range(3)] == [200, 200, 429]
     assert asked == [3, 3, 3]
 

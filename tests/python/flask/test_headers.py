@@ -11,7 +11,7 @@ from flask import Flask, Response, make_response
 
 import weir
 from weir.flask import HEADERS, HeaderNames
-from weir.flask._headers import parse_kinds
+from weir.flask.headers import parse_kinds
 
 NOW = 1_700_000_000.25
 MINE = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After")

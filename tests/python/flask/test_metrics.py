@@ -198,7 +198,15 @@ def test_a_table_that_fails_is_told(app: Flask, make: Make, get: Any, tmp_path: 
     app.route("/")(limiter.limit("5/minute")(hello))
     assert get("/").status_code == 200
     error = weir.TableError("damaged")
-    limiter._state.decide = lambda *arguments: (_ for _ in ()).throw(error)
+
+    class Failing(weir.storage.Storage):
+        def decide(self, *arguments: Any) -> Any:
+            raise error
+
+        def clear(self, *arguments: Any) -> None:
+            raise error
+
+    limiter._state.store.storage = Failing()
     limiter._changed()
     assert get("/").status_code == 200
     store = f'store="file://{path}"'

@@ -34,6 +34,13 @@ def ask(
         ("fe80::1%eth0", "fe80::/64"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("::FFFF:192.0.2.1", "192.0.2.1"),
+        ("64:ff9b::192.0.2.1", "192.0.2.1"),
+        ("64:FF9B::c000:201", "192.0.2.1"),
+        ("::ffff:0:192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:4711", "192.0.2.1"),
+        ("[192.0.2.1]:4711", "192.0.2.1"),
+        ("[2001:DB8::1]:4711", "2001:db8::/64"),
+        ("[2001:db8::1]", "2001:db8::/64"),
         ("unix:/run/socket", "unix:/run/socket"),
         ("", "127.0.0.1"),
         (None, "127.0.0.1"),
@@ -69,9 +76,11 @@ def test_the_length_of_an_ipv6_network_is_a_setting(prefix: int, key: str) -> No
         ("10.0.0.1", "[2001:db8::1]:4711", "2001:db8::/64"),
         ("10.0.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
         ("::ffff:10.0.0.1", "198.51.100.7", "198.51.100.7"),
-        ("10.0.0.1", "1.2.3.4, unknown", "10.0.0.1"),
-        ("10.0.0.1", "1.2.3.4, garbage, 10.9.9.9", "10.9.9.9"),
-        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "1.2.3.4, unknown", "peer of 10.0.0.1"),
+        ("10.0.0.1", "1.2.3.4, garbage, 10.9.9.9", "peer of 10.9.9.9"),
+        ("10.0.0.1", "", "peer of 10.0.0.1"),
+        ("[::ffff:10.0.0.1]:80", "198.51.100.7", "198.51.100.7"),
+        ("64:ff9b::10.0.0.1", "198.51.100.7", "198.51.100.7"),
         ("10.0.0.1", "10.1.1.1, 10.2.2.2", "10.1.1.1"),
         ("198.51.100.1", "1.2.3.4", "198.51.100.1"),
     ],
@@ -88,8 +97,8 @@ def test_trusted_proxies(address: str, forwarded: str, client: str) -> None:
         ('for="[2001:db8::1]:4711";proto=https', "2001:db8::/64"),
         ("for=1.2.3.4, For=198.51.100.7;by=10.0.0.1", "198.51.100.7"),
         ("for=198.51.100.7, for=10.9.9.9", "198.51.100.7"),
-        ("for=1.2.3.4, for=_hidden", "10.0.0.1"),
-        ("proto=https", "10.0.0.1"),
+        ("for=1.2.3.4, for=_hidden", "peer of 10.0.0.1"),
+        ("proto=https", "peer of 10.0.0.1"),
     ],
 )
 def test_trusted_proxies_that_say_forwarded(forwarded: str, client: str) -> None:
@@ -100,11 +109,11 @@ def test_trusted_proxies_that_say_forwarded(forwarded: str, client: str) -> None
 
 
 def test_a_client_cannot_choose_the_header_that_is_believed(monkeypatch: Any, caplog: Any) -> None:
-    """The proxy writes one of them and hands the other on as the client sent it."""
+    """Most proxies write X-Forwarded-For and hand Forwarded on as the client sent it."""
     monkeypatch.setattr(util, "_warned_of_conflict", False)
     spoofed = {"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=6.6.6.6"}
     function = trusted_proxies("10.0.0.0/8")
-    assert [ask(function, "10.0.0.1", spoofed) for _ in range(3)] == ["10.0.0.1"] * 3
+    assert [ask(function, "10.0.0.1", spoofed) for _ in range(3)] == ["198.51.100.7"] * 3
     assert caplog.text.count("they name different clients") == 1
     said = trusted_proxies("10.0.0.0/8", header="x-forwarded-for")
     assert ask(said, "10.0.0.1", spoofed) == "198.51.100.7"
@@ -119,6 +128,16 @@ def test_a_client_cannot_choose_the_header_that_is_believed(monkeypatch: Any, ca
 def test_an_open_quote_does_not_swallow_what_the_proxy_added(forwarded: str) -> None:
     function = trusted_proxies("10.0.0.0/8")
     assert ask(function, "10.0.0.1", {"Forwarded": forwarded}) == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    "network", ["::ffff:10.0.0.0/104", "64:ff9b::a00:0/104", "::ffff:0:10.0.0.0/104", "10.0.0.0/8"]
+)
+def test_a_network_of_proxies_in_any_form(network: str) -> None:
+    function = trusted_proxies(network)
+    for proxy in ("10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "10.1.2.3:99"):
+        assert ask(function, proxy, {"X-Forwarded-For": "198.51.100.7"}) == "198.51.100.7"
+    assert ask(function, "11.1.2.3", {"X-Forwarded-For": "198.51.100.7"}) == "11.1.2.3"
 
 
 @pytest.mark.parametrize("proxies", [(), ("nonsense",), ("10.0.0.0/99",)])

@@ -169,7 +169,7 @@ def test_the_switch_and_the_return_are_logged_once(
             guarded.decide([TIGHT], "a")
     away, back = (record.getMessage() for record in caplog.records)
     assert away == "flaky: away; until it is back, limits hold on this host alone"
-    assert back == "the store is back after 42.0 s"
+    assert back == "the store is back after 42.0 s: it can be reached again"
     assert guarded.counters["switches"] == guarded.counters["returns"] == 1
 
 

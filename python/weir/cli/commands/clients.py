@@ -14,7 +14,7 @@ from ..open_store import opened
 from ..options import limit_options, store_options
 from ..output import Cell, hint, say, say_json, table
 from ..rule_text import rule_json, rule_text
-from ..store import By, Counter, Heavy, Store, answering, is_hash
+from ..store import By, Counter, Heavy, Store, answering, counted_text, is_hash
 from ..words import count, iso, moment, shown, some, span
 
 _NONE_KNOWN = (
@@ -55,6 +55,15 @@ class Used:
 def _scope(counter: Counter) -> str:
     """What else the limit is counted for: the endpoint, as a rule."""
     return counter.after.lstrip("/")
+
+
+def use_of(counter: Counter, key: str, counted: str) -> Used:
+    """What a client has used: in the form that is counted, or as a program of its own counts it."""
+    used = Used(counter, counted)
+    if counted != key and not used.used:
+        plain = Used(counter, key)
+        return plain if plain.used else used
+    return used
 
 
 def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[Heavy]]:
@@ -113,14 +122,15 @@ def show(
     with answering():
         store = opened(context, store_uri)
         counters = Asked(limits, strategy, tz, scope).counters(store, key)
-        used = [Used(counter, key) for counter in counters]
+        counted = store.counted(key)
+        used = [use_of(counter, key, counted) for counter in counters]
         rule = store.rule_of(key)
-        denied, entries = place_of(store, key, "denied")
-        allowed, _ = place_of(store, key, "allowed")
+        denied, entries = place_of(store, counted, "denied")
+        allowed, _ = place_of(store, counted, "allowed")
     if as_json:
         say_json(
             {
-                "client": key,
+                "client": counted,
                 "limits": [one.as_json() for one in used],
                 "rule": rule_json(rule),
                 "place": {"denied": denied, "allowed": allowed},
@@ -132,7 +142,7 @@ def show(
             }
         )  # fmt: skip
         return
-    say(f"{shown(key)}: {rule_text(rule)}", "head")
+    say(f"{counted_text(key, counted).rstrip(',')}: {rule_text(rule)}", "head")
     say(_place_text(denied, allowed))
     if used:
         say()
@@ -194,16 +204,19 @@ def reset(
     with answering():
         store = opened(context, store_uri)
         counters = Asked(limits, strategy, tz, scope).counters(store, key)
-        used = [Used(counter, key) for counter in counters]
+        counted = store.counted(key)
+        used = [use_of(counter, key, counted) for counter in counters]
         for counter in counters:
-            counter.clear(key)
+            for form in dict.fromkeys([counted, key]):
+                counter.clear(form)
         if counters:
             store.forget_denials()
     if as_json:
-        say_json({"client": key, "cleared": [one.as_json() for one in used]})
+        say_json({"client": counted, "cleared": [one.as_json() for one in used]})
     elif counters:
         busy = sum(one.used > 0 for one in used)
-        say(f"{shown(key)}: {some(len(counters), 'counter')} cleared, {busy} of them in use")
+        name = counted_text(key, counted).rstrip(",")
+        say(f"{name}: {some(len(counters), 'counter')} cleared, {busy} of them in use")
     else:
         hint(
             "weir: the counters of a client cannot be found by its hash; give the client itself"

@@ -15,7 +15,7 @@ from ..open_store import opened
 from ..options import Duration, seconds_of, store_options
 from ..output import Cell, hint, say, say_json, table
 from ..rule_text import rule_json
-from ..store import Rule, Store, answering
+from ..store import Rule, Store, answering, counted_text
 from ..times import LineError, parse_time
 from ..words import iso, moment, shown, some
 
@@ -38,16 +38,21 @@ def _set(
     end = until(seconds, now)
     with answering():
         store = opened(context, uri)
+        counted = store.counted(key)
         try:
-            store.set_rule(key, kind, end)
+            store.set_rule(counted, kind, end)
         except ValueError as error:
             raise Unreadable(str(error)) from None
     if as_json:
         ends = None if end is None else iso(end)
-        say_json({"rule": {"client": key, "kind": kind, "since": iso(now), "until": ends}})
+        say_json({"rule": {"client": counted, "kind": kind, "since": iso(now), "until": ends}})
         return
     done = "blocked" if kind == "block" else "let through"
-    say(f"{shown(key)} is {done} {'for good' if end is None else f'until {moment(end)}'}")
+    until_text = "for good" if end is None else f"until {moment(end)}"
+    if counted != key:
+        does = "blocks" if kind == "block" else "lets through"
+        hint(f"weir: {shown(key)}: {does} {counted_text(key, counted).rstrip(',')}")
+    say(f"{shown(counted)} is {done} {until_text}")
 
 
 _FOR = click.option(
@@ -66,8 +71,9 @@ def block(
 ) -> None:
     """Deny every request of KEY, whatever the limits say: in every worker, from now on.
 
-    KEY is a client, or a range of IP addresses such as 203.0.113.0/24. The most specific rule wins:
-    a client before a range, a smaller range before a larger one.
+    KEY is a client, or a range of IP addresses such as 203.0.113.0/24. An IPv6 address means the
+    network that is counted, 2001:db8::/64. The most specific rule wins: a client before a range, a
+    smaller range before a larger one.
     """
     _set(context, "block", key, seconds, store_uri, as_json)
 
@@ -95,16 +101,20 @@ def unlist(context: click.Context, key: str, store_uri: str | None, as_json: boo
     """Remove the rule of KEY. The exit code is 1 if exactly this client or range has none."""
     with answering():
         store = opened(context, store_uri)
+        counted = store.counted(key)
         try:
-            removed = store.unlist(key)
+            removed = store.unlist(counted)
+            if counted != key:  # as it was listed by a program that counts single addresses
+                removed |= store.unlist(key)
             rule = store.rule_of(key) if "/" not in key else None
         except ValueError as error:
             raise Unreadable(str(error)) from None
     if as_json:
-        say_json({"client": key, "removed": removed, "rule": rule_json(rule)})
+        say_json({"client": counted, "removed": removed, "rule": rule_json(rule)})
     else:
-        say(f"{shown(key)} has no rule of its own any more" if removed else
-            f"{shown(key)} had no rule of its own")  # fmt: skip
+        name = counted_text(key, counted)
+        say(f"{name} has no rule of its own any more" if removed else
+            f"{name} had no rule of its own")  # fmt: skip
         if rule is not None:
             hint(f"weir: the rule of {shown(rule.client)} still holds for it: {rule.kind}")
     if not removed:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from weir.flask._context import require_context
 from weir.flask.constants import ConfigVars
+from weir.flask.context import require_context
 from weir.flask.util import client_name
 
 

@@ -35,12 +35,13 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, current_app, jsonify, make_response, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from weir._watched import counted_form
 from weir.errors import StorageError, WeirError
 
-from .._context import answer_of
-from .._limiter import Limiter
-from .._state import AppState
+from ..context import answer_of
 from ..errors import ConfigurationError
+from ..limiter import Limiter
+from ..state import AppState
 from ._snapshot import snapshot
 
 __all__ = ["blueprint", "mount"]
@@ -248,6 +249,7 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
         return _refused(400, f"seconds: 1 to {FOR_MAX}, or null for good")
     until = None if seconds is None else time.time() + seconds
     lists = state.watched or state.board
+    asked_for, client = client, counted_form(state.board, client)
     try:
         match asked.get("action"):
             case "block":
@@ -264,7 +266,10 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
     except (WeirError, ValueError) as error:
         return _refused(400, str(error))
     current_app.logger.info("weir dashboard: %s %s", asked["action"], _logged(client))
-    return "", 204
+    if client == asked_for:
+        return "", 204
+    what = "the network" if "/" in client else "the address"
+    return jsonify(message=f"{asked['action']}: {client}, {what} that is counted")
 
 
 def _is_short_text(client: str) -> bool:

@@ -11,7 +11,7 @@ from weir.boards import hottest
 from weir.errors import StorageError
 from weir.observe.hosts import merge_clients, merge_counts, read_host
 
-from .._state import AppState
+from ..state import AppState
 
 __all__ = ["snapshot"]
 
@@ -73,7 +73,7 @@ def _health(state: AppState) -> dict[str, Any]:
         "reachable": reachable,
         "seconds": time.perf_counter() - started,
         "trouble": trouble,
-        "away": state.dead or bool(getattr(state.storage, "away", False)),
+        "away": bool(getattr(state.storage, "away", False)),
         "policy": state.on_store_error,
         "board": printable(board.uri),
     }

@@ -161,6 +161,7 @@ function tell(text, bad) {
 async function act(action, client, seconds) {
   const message = element("message");
   let error = "";
+  let note = "";
   try {
     const answer = await fetch("rules", {
       method: "POST",
@@ -168,12 +169,13 @@ async function act(action, client, seconds) {
       body: JSON.stringify({ action, client, seconds }),
     });
     if (!answer.ok) error = (await answer.json().catch(() => ({}))).error ?? `refused: ${answer.status}`;
-    else showRules(await (await fetch("state")).json());
+    else if (answer.status === 200) note = (await answer.json()).message;
+    if (answer.ok) showRules(await (await fetch("state")).json());
   } catch {
     error = "the server cannot be reached";
   }
-  message.textContent = error;
-  message.hidden = !error;
+  message.textContent = error || note;
+  message.hidden = !message.textContent;
   return !error;
 }
 

@@ -1,14 +1,4 @@
-"""What applies to an endpoint, found out once.
-
-A :class:`Plan` belongs to one endpoint and HTTP method. It holds a *check* for the moment before
-the request is dispatched, and one for each limited function that is called in it; most have exactly
-one of these, their view. A check is a :class:`Check`, ready to be made, or an :class:`Ask`: the
-texts of some limits come from functions, and which other limits apply may depend on what they
-return. So an Ask calls one such function and leads, by the text, to the next Ask or to the Check.
-What was found out is kept until a limit, an exemption or a filter is registered, so that a request
-finds tuples and no questions.
-
-Which limits apply is what Flask-Limiter documents.
+"""Which limits apply to an endpoint, given what was declared. As Flask-Limiter documents it.
 
 Before dispatch
     those of the application; and, unless the view has limits of its own, those of its blueprints
@@ -29,17 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._check import NOBODY, Armed, Ask, Broken, Check, Enter, Entry, Node, Resume
-from ._limits import Limit, RuntimeLimit, View, iterate
-from ._registry import Blueprints, find_handlers, find_view
+from .check import Ask, Broken, Entry, Node, make_node
 from .constants import ExemptionScope
 from .errors import ConfigurationError
+from .limits import Limit, RuntimeLimit, View
+from .registry import Blueprints, find_handlers, find_view
 
 if TYPE_CHECKING:
-    from ._state import AppState
-
-#: How many endpoints are remembered before starting anew.
-PLANS_MAX = 8192
+    from .state import AppState
 
 
 class UnaskedError(Exception):
@@ -190,8 +177,12 @@ class Resolver:
         declared: Sequence[RuntimeLimit],
         defaults: bool = False,
         origin: object = None,
-    ) -> Check:
-        """The check of these limits, in the function ``origin``."""
+        peeked_before: frozenset[object] = frozenset(),
+    ) -> Node:
+        """The check of these limits, in the function ``origin``.
+
+        peeked_before: the counters of meta limits that were looked at a moment ago.
+        """
         state = self.state
         limits = [*dict.fromkeys(counted), *declared]
         global_metas = self.entries_of(self.expand_all(state.meta_limits))
@@ -205,16 +196,16 @@ class Resolver:
                 entry.metas = tuple(own)
                 entries.append(entry)
         self.find_twins(entries, {id(limit) for limit in declared}, origin)
-        watched = [*global_metas, *metas]
+        peeked = [*global_metas, *metas]
         if self.exemption & ExemptionScope.META:
-            watched = []
-        return Check(
-            entries,
-            list(dict.fromkeys(watched)),
-            global_metas,
+            peeked = []
+        return make_node(
             state,
-            defaults=defaults,
-            complaints=self.complaints,
+            entries,
+            [meta for meta in peeked if meta.counter not in peeked_before],
+            global_metas,
+            self.complaints,
+            defaults,
         )
 
     def entries_of(self, metas: Sequence[RuntimeLimit]) -> list[Entry]:
@@ -235,7 +226,7 @@ class Resolver:
         for entry in entries:
             if entry.scope_of is not None:
                 continue
-            counter = (entry.bound, entry.key_func, entry.scope)
+            counter = entry.counter
             twin = counter in here
             if id(entry.limit) in declared:
                 twin = twin or self.counted.setdefault(counter, origin) != origin
@@ -249,7 +240,7 @@ class Resolver:
                 self.state.limiter.logger.error("ETWICE: %s", message)
             here.add(counter)
 
-    def grow(self, build: Callable[[], Check], texts: dict[int, str]) -> Node:
+    def grow(self, build: Callable[[], Node], texts: dict[int, str]) -> Node:
         """The check that ``build`` makes, or what has to be asked for it first."""
         self.texts = texts
         self.complaints = []
@@ -260,91 +251,3 @@ class Resolver:
             return Ask(provider, lambda text: self.grow(build, {**texts, id(provider): text}))
         except Exception as error:
             return Broken(error)
-
-
-class Plan:
-    """Everything about one endpoint and method that does not change from request to request."""
-
-    __slots__ = (
-        "bare",
-        "before",
-        "calls",
-        "exempt",
-        "fast_before",
-        "fast_call",
-        "function",
-        "key",
-        "resolver",
-        "resume_before",
-        "state",
-    )
-
-    def __init__(self, state: AppState, key: object, function: Any, resolver: Resolver) -> None:
-        self.state = state
-        self.key = key
-        self.function = function
-        self.resolver = resolver
-        #: By the function called, and whether the defaults counted the request before.
-        self.calls: dict[tuple[View | None, bool], Node] = {}
-        #: Static files, and requests that lead nowhere.
-        self.exempt = not resolver.endpoint or resolver.endpoint.rpartition(".")[2] == "static"
-        #: What remains for a request that is exempt or filtered out: meta limits.
-        self.bare: Node = resolver.grow(lambda: resolver.check([], []), {})
-        #: The check before dispatch.
-        self.before = self.bare if self.exempt else resolver.grow(self._before, {})
-
-        #: For the fast path: what the request context holds at first, None if this is no way for
-        #: it; and what makes the check before dispatch, None if there is none.
-        self.fast_call: Armed | None = None
-        self.fast_before: Enter | None = None
-        self.resume_before: Resume | None = None
-        self.find_fast_path()
-
-    def find_fast_path(self) -> None:
-        before = self.before
-        state = self.state
-        if before.is_ask or not before.simple or state.dead or state.limiter._request_filters:
-            return
-        view = self.resolver.view
-        if before.watched and self.resolver.leaves_defaults:
-            return  # two checks with counts that depend on the response
-        enter, resume = before.arm(self)
-        if not before.idle:
-            self.fast_before = enter
-        self.resume_before = resume
-        self.fast_call = (NOBODY, enter, resume)
-        if view is not None and not self.exempt and not self.resolver.inner:
-            check = self.call(view, False)
-            if not check.is_ask and check.simple:
-                self.fast_call = before.follow = (view, *check.arm(self, before))
-
-    def _before(self) -> Check:
-        application, defaults, declared = self.resolver.before_dispatch()
-        return self.resolver.check([*application, *defaults], declared, bool(defaults), self)
-
-    def call(self, view: View | None, defaults_counted: bool) -> Node:
-        """The check for calling the limited function ``view``."""
-        resolver = self.resolver
-        if view is not None and view is not resolver.view and view not in resolver.inner:
-            self.state.learn(self, view)
-        if self.exempt:
-            return self.bare
-
-        def build() -> Check:
-            defaults, declared = resolver.at_call(view)
-            counted = [] if defaults_counted else defaults
-            origin = view.origin if view is not None else None
-            return resolver.check(counted, declared, bool(defaults), origin)
-
-        node = self.calls[view, defaults_counted] = resolver.grow(build, {})
-        return node
-
-    def fallback(self) -> Check:
-        """The limits that apply instead of all others while the storage is away."""
-        resolver = self.resolver
-        state = self.state
-        limits = [
-            item for group in state.fallback_limits for item in iterate(group, state.key_func)
-        ]
-        resolver.complaints = []
-        return resolver.check(limits, [])

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from ._limits import EXEMPT_MARK, VIEW_MARK, Limit, View
 from .constants import ExemptionScope
+from .limits import EXEMPT_MARK, VIEW_MARK, Limit, View
 from .util import get_qualified_name
 
 if TYPE_CHECKING:
-    from ._limiter import Limiter
+    from .limiter import Limiter
 
 
 class Registry:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date, parse_date
 
-from .constants import ConfigVars, HeaderNames
+from .constants import HeaderNames
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from weir._core import Verdict
 
-    from ._check import Entry
-    from ._limits import Verdicts
+    from .limits import Decided
 
 LEGACY = "x-ratelimit"
 DRAFT = "draft-11"
@@ -62,21 +61,21 @@ class HeaderWriter:
     """The headers of one limiter on one application."""
 
     def __init__(
-        self, enabled: Any, mapping: Mapping[Any, str], config: Mapping[str, Any], retry_after: Any
+        self, enabled: Any, names: Mapping[HeaderNames, str], retry_after: str | None
     ) -> None:
         self.kinds = parse_kinds(enabled)
         self.legacy = LEGACY in self.kinds
         self.draft = DRAFT in self.kinds
         self.http_date = retry_after == "http-date"
-        given = {HeaderNames(name): value for name, value in mapping.items()}
-
-        def name(header: HeaderNames, setting: str) -> str:
-            return given.get(header) or str(config.get(setting, header.value))
-
-        self.limit = name(HeaderNames.LIMIT, ConfigVars.HEADER_LIMIT)
-        self.remaining = name(HeaderNames.REMAINING, ConfigVars.HEADER_REMAINING)
-        self.reset = name(HeaderNames.RESET, ConfigVars.HEADER_RESET)
-        self.retry_after = name(HeaderNames.RETRY_AFTER, ConfigVars.HEADER_RETRY_AFTER)
+        self.limit, self.remaining, self.reset, self.retry_after = (
+            names.get(header, header.value)
+            for header in (
+                HeaderNames.LIMIT,
+                HeaderNames.REMAINING,
+                HeaderNames.RESET,
+                HeaderNames.RETRY_AFTER,
+            )
+        )
         #: Nothing but the four headers, and the last one by its own name.
         self.plain = (
             self.legacy
@@ -91,16 +90,21 @@ class HeaderWriter:
             HeaderNames.RETRY_AFTER: self.retry_after,
         }
 
-    def write(
-        self, headers: Headers, entries: Sequence[Entry], verdicts: Verdicts, told: int
-    ) -> None:
-        """Tell the client of its limits, above all of the one at ``told``."""
-        verdict = verdicts[told]
+    def templates(self, entries: Sequence[Any]) -> tuple[tuple[Any, ...], ...] | None:
+        """For each limit what the core writes plain headers of; None where they are not plain."""
+        if not self.plain:
+            return None
+        names = (self.remaining, self.reset, self.retry_after)
+        return tuple(((self.limit, entry.amount_text), *names) for entry in entries)
+
+    def write(self, headers: Headers, decided: Decided) -> None:
+        """Tell the client of its limits, above all of the one that is reported."""
+        verdict = decided.verdict
         now = time.time()
         if self.draft:
-            self._write_draft(headers, entries, verdicts, told, now)
+            self._write_draft(headers, decided, verdict, now)
         if self.legacy:
-            headers.add(self.limit, entries[told].amount_text)
+            headers.add(self.limit, decided.entry.amount_text)
             headers.add(self.remaining, f"{verdict.remaining}")
             headers.add(self.reset, f"{_reset_of(verdict)}")
         elif verdict.allowed:
@@ -118,42 +122,35 @@ class HeaderWriter:
         return http_date(wait.date) if self.http_date else f"{wait.seconds}"
 
     def _write_draft(
-        self,
-        headers: Headers,
-        entries: Sequence[Entry],
-        verdicts: Verdicts,
-        told: int,
-        now: float,
+        self, headers: Headers, decided: Decided, verdict: Verdict, now: float
     ) -> None:
-        """``RateLimit-Policy``, of all limits, and ``RateLimit``, of the one to tell of."""
-        names = policy_names(entries)
-        policies = [
-            f"{name};q={_integer(entry.bound.amount)};w={_integer(entry.bound.get_expiry())}"
-            for name, entry in zip(names, entries, strict=True)
-        ]
-        verdict = verdicts[told]
+        """``RateLimit-Policy``, of all limits, and ``RateLimit``, of the reported one."""
+        policies = []
+        for name, entry in policy_names(decided):
+            window = _integer(entry.bound.get_expiry())
+            policies.append(f"{name};q={_integer(entry.bound.amount)};w={window}")
         wait = verdict.retry_after
         if verdict.allowed or math.isinf(wait):
             wait = max(0.0, verdict.reset_at - now)
         headers.add("RateLimit-Policy", ", ".join(policies))
         left, seconds = _integer(verdict.remaining), _integer(math.ceil(wait))
-        headers.add("RateLimit", f"{names[told]};r={left};t={seconds}")
+        headers.add("RateLimit", f"{reported_name(decided)};r={left};t={seconds}")
 
-    def policy_of(self, entries: Sequence[Entry], told: int) -> str:
+    def policy_of(self, decided: Decided) -> str:
         """What the client knows a limit by: as ``RateLimit-Policy`` says, or else its text."""
         if self.draft:
-            return policy_names(entries)[told].strip('"')
-        return str(entries[told].limit.limit)
+            return reported_name(decided).strip('"')
+        return str(decided.entry.limit.limit)
 
-    def describe(self, entries: Sequence[Entry], verdicts: Verdicts, told: int) -> dict[str, str]:
+    def describe(self, decided: Decided) -> dict[str, str]:
         """The headers by themselves, for the handler of an exception."""
         now = time.time()
-        verdict = verdicts[told]
+        verdict = decided.verdict
         headers = Headers()
         if self.draft:
-            self._write_draft(headers, entries, verdicts, told, now)
+            self._write_draft(headers, decided, verdict, now)
         if self.legacy or not self.draft:
-            headers.add(self.limit, entries[told].amount_text)
+            headers.add(self.limit, decided.entry.amount_text)
             headers.add(self.remaining, f"{verdict.remaining}")
             headers.add(self.reset, f"{_reset_of(verdict)}")
         headers.add(self.retry_after, self._format(_wait_for(verdict, now)))
@@ -180,10 +177,14 @@ def _integer(number: int) -> int:
     return min(number, 999_999_999_999_999)
 
 
-def policy_names(entries: Sequence[Entry]) -> list[str]:
-    """A name for each limit, as a Structured Fields string: "default" for a single one."""
+def policy_names(decided: Decided) -> list[tuple[str, Any]]:
+    """A name for each limit, as a Structured Fields string, and the limit.
+
+    The name is "default" for a single one.
+    """
+    entries = [decided.evaluation.check.entries[i] for i in decided.indices]
     if len(entries) == 1:
-        return ['"default"']
+        return [('"default"', entries[0])]
     names: list[str] = []
     for entry in entries:
         name = f'"{entry.limit.limit}"'
@@ -192,7 +193,13 @@ def policy_names(entries: Sequence[Entry]) -> list[str]:
             name = f'"{entry.limit.limit} #{n}"'
             n += 1
         names.append(name)
-    return names
+    return list(zip(names, entries, strict=True))
+
+
+def reported_name(decided: Decided) -> str:
+    """The name of the reported limit."""
+    place = decided.indices.index(decided.evaluation.reported)
+    return policy_names(decided)[place][0]
 
 
 def _read_retry_after(value: str, now: float) -> Wait:

@@ -8,37 +8,42 @@ applies to. Read, it becomes one :class:`RuntimeLimit` for each limit in the tex
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 import flask
 from flask.wrappers import Response
 
-from weir._core import Decision, ParseError, Verdict, WindowStats, parse_many
+from weir._callables import uncallable_reason
 from weir._core import Limit as RateLimit
+from weir._core import ParseError, Verdict, WindowStats, parse_many
 
 from .errors import ConfigurationError, UsageError
-from .util import get_qualified_name
 
 if TYPE_CHECKING:
     from weir._core import RateLimiter
 
-    from ._limiter import Limiter
-
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: What limits said.
-Verdicts: TypeAlias = "Sequence[Verdict] | Decision"
 
 #: Where a function keeps what limiters know of it: {limiter: View}, {limiter: ExemptionScope}.
 #: functools.wraps copies both to the function that wraps it, and so they are found from outside.
 VIEW_MARK = "__weir_view__"
 EXEMPT_MARK = "__weir_exempt__"
+
+
+class Applies(Protocol):
+    """What limits need of the limiter that they belong to, :class:`weir.flask.Limiter`."""
+
+    @property
+    def limiter(self) -> RateLimiter: ...
+
+    def _apply(self, limit: RouteLimit, obj: Any) -> Any: ...
+
+    def _enter_block(self, limit: RouteLimit, location: str) -> None: ...
 
 
 @dataclasses.dataclass(eq=True, unsafe_hash=True)
@@ -297,7 +302,7 @@ class RouteLimit(Limit):
 
     override_defaults: bool | None = False
     #: The limiter that the limit belongs to.
-    limiter: Limiter = dataclasses.field(hash=False, compare=False, repr=False)
+    limiter: Applies = dataclasses.field(hash=False, compare=False, repr=False)
 
     def __enter__(self) -> None:
         caller = sys._getframe(1)
@@ -319,39 +324,8 @@ class RouteLimit(Limit):
     def __call__(self, obj: flask.Blueprint) -> None: ...
 
     def __call__(self, obj: Callable[P, R] | flask.Blueprint) -> Callable[P, R] | None:
-        if isinstance(obj, flask.Blueprint):
-            self.limiter._limit_blueprint(obj, self)
-            return None
-        return self._decorate(obj)
-
-    def _decorate(self, function: Callable[P, R]) -> Callable[P, R]:
-        limiter = self.limiter
-        if isinstance(function, type):
-            raise UsageError(
-                "ENOTVIEW",
-                f"a limit on the class {function.__qualname__}: write decorators ="
-                " [limiter.limit(...)] in the class, or decorate its methods",
-            )
-        if not callable(function):
-            raise UsageError("ENOTVIEW", f"a limit on {function!r}, which is not a view function")
-
-        from ._fast import limited
-
-        marks: dict[Limiter, View] = getattr(function, VIEW_MARK, {})
-        if limiter in marks:
-            # Decorated before: the innermost function does one check for all limits of this
-            # limiter.
-            marks[limiter].add(self)
-            limiter._changed()
-            return function
-
-        view = View(get_qualified_name(function))
-        view.add(self)
-        view.exempt = limiter in getattr(function, EXEMPT_MARK, {})
-        wrapper = limited(limiter, view, function)
-        setattr(wrapper, VIEW_MARK, {**marks, limiter: view})
-        limiter._changed()
-        return wrapper
+        applied: Callable[P, R] | None = self.limiter._apply(self, obj)
+        return applied
 
 
 def check_key_function(function: Callable[[], str]) -> None:
@@ -359,29 +333,19 @@ def check_key_function(function: Callable[[], str]) -> None:
 
     :raises UsageError: ``EKEYFUNC``.
     """
-    if not callable(function):
-        raise UsageError("EKEYFUNC", f"key_func must be a function, not {function!r}")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # a builtin that does not tell
-    try:
-        signature.bind()
-    except TypeError as error:
-        name = getattr(function, "__qualname__", repr(function))
-        raise UsageError(
-            "EKEYFUNC", f"key_func {name}{signature} is called without arguments: {error}"
-        ) from None
+    reason = uncallable_reason(function)
+    if reason is not None:
+        raise UsageError("EKEYFUNC", f"key_func: {reason}")
 
 
 class RequestLimit:
     """One limit as it stands in the current request."""
 
-    __slots__ = ("_verdict", "breached", "extension", "key", "limit", "request_args", "shared")
+    __slots__ = ("_verdict", "breached", "extension", "limit", "request_args", "shared")
 
     def __init__(
         self,
-        extension: Limiter,
+        extension: Applies,
         limit: RateLimit,
         request_args: list[str],
         breached: bool,
@@ -393,13 +357,16 @@ class RequestLimit:
         self.limit = limit
         #: Prefix (if any), key and scope.
         self.request_args = request_args
-        #: These and the limit in one text.
-        self.key = limit.key_for(*request_args)
         #: Whether the request was over the limit.
         self.breached = breached
         #: Whether several endpoints count together.
         self.shared = shared
         self._verdict = verdict
+
+    @property
+    def key(self) -> str:
+        """Prefix, key, scope and the limit in one text."""
+        return self.limit.key_for(*self.request_args)
 
     @property
     def limiter(self) -> RateLimiter:
@@ -433,6 +400,58 @@ class RequestLimit:
     def __repr__(self) -> str:
         state = "breached" if self.breached else "kept"
         return f"<RequestLimit {self.limit} of {self.key!r}: {state}>"
+
+
+class Decided:
+    """What was decided about a request, for headers and the 429; made of it when it is read."""
+
+    __slots__ = ("evaluation", "request")
+
+    def __init__(self, request: Any, evaluation: Any) -> None:
+        self.request = request
+        self.evaluation = evaluation
+
+    @property
+    def indices(self) -> list[int]:
+        """The limits that the client is told of."""
+        indices: list[int] = self.request.reported(self.evaluation)
+        return indices
+
+    @property
+    def entry(self) -> Any:
+        """The limit that it is told of first."""
+        return self.evaluation.check.entries[self.evaluation.reported]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What that limit said."""
+        verdict: Verdict = self.evaluation.verdict(self.evaluation.reported)
+        return verdict
+
+    @property
+    def request_limit(self) -> RequestLimit:
+        """That limit as it stands in the request."""
+        limit: RequestLimit = self.request.request_limit(self.evaluation, self.evaluation.reported)
+        return limit
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that tell of it, whether or not the limiter sends them by itself."""
+        headers: dict[str, str] = self.request.state.headers.describe(self)
+        return headers
+
+    @property
+    def policy(self) -> str | None:
+        """The name of the limit's policy, if the body is problem+json."""
+        state = self.request.state
+        name: str | None = state.headers.policy_of(self) if state.problem_json else None
+        return name
+
+    @property
+    def rule(self) -> str:
+        """``"block"`` if not the limit refused the client, but a rule about it."""
+        rule: str = self.evaluation.rule
+        return rule
 
 
 def iterate(limit: Limit, key_func: Callable[[], str]) -> Iterator[RuntimeLimit]:

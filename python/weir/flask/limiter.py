@@ -8,19 +8,21 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import flask
 from flask import Flask
 from flask.wrappers import Response
 
 from weir._core import RateLimiter
-from weir._watched import Watched
 from weir.storage import StorageTypes
 
-from ._context import require_context
-from ._fast import hooks
-from ._limits import (
+from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames
+from .context import require_context
+from .decorate import decorate
+from .errors import UsageError
+from .hooks import hooks
+from .limits import (
     EXEMPT_MARK,
     VIEW_MARK,
     ApplicationLimit,
@@ -31,11 +33,10 @@ from ._limits import (
     View,
     check_key_function,
 )
-from ._registry import Registry
-from ._request import RequestState
-from ._state import AppState, Options
-from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames
-from .errors import UsageError
+from .registry import Registry
+from .request import hooks_for, request_of
+from .settings import GONE_ARGUMENTS, Reader
+from .state import AppState, Options
 from .util import get_qualified_name
 
 P = ParamSpec("P")
@@ -112,7 +113,7 @@ class Limiter:
         second: Callable[[], str] | Flask | None = None,
         /,
         *,
-        key_func: Callable[[], str] | None = None,
+        key_func: Callable[[], str] | Literal[True] | None = None,
         app: Flask | None = None,
         default_limits: Sequence[str | Callable[[], str] | Limit] | None = None,
         default_limits_per_method: bool | None = None,
@@ -150,17 +151,21 @@ class Limiter:
         if unknown:
             raise _unknown_argument("Limiter", next(iter(unknown)), Limiter.__init__)
         for argument in (first, second):
-            if isinstance(argument, Flask):
-                app = app or argument
-            elif argument is not None:
-                key_func = key_func or argument
-        if key_func is not None:
+            # By its type: an unbound proxy raises when it is asked what it is.
+            if issubclass(type(argument), Flask) or argument is flask.current_app:
+                app = argument if app is None else app  # type: ignore[assignment]
+            elif key_func is None:
+                key_func = argument  # type: ignore[assignment]
+        if key_func is True:  # each limit has its own, as some programs write it
+            key_func = no_key_function
+        elif key_func is not None:
             check_key_function(key_func)
 
         #: Everything is logged here. The name is Flask-Limiter's, for its users' log settings.
         self.logger = logging.getLogger("flask-limiter")
         self._key_func = key_func
         self._slot = f"_weir_{next(_numbers)}"
+        self._hooks = hooks_for(self._slot)
         self._registry = Registry()
         self._request_filters: list[Callable[[], bool]] = []
         self._states: weakref.WeakSet[AppState] = weakref.WeakSet()
@@ -207,7 +212,8 @@ class Limiter:
 
         :raises ConfigurationError: for settings that cannot be meant so.
         """
-        enabled = bool(app.config.setdefault(ConfigVars.ENABLED, self._enabled))
+        enabled = Reader(app.config).flag(None, ConfigVars.ENABLED, self._enabled)
+        app.config[ConfigVars.ENABLED] = enabled
         states: dict[Limiter, AppState] = app.extensions.setdefault("weir", {})
         state = states.get(self)
         if not enabled:
@@ -398,9 +404,15 @@ class Limiter:
         self._changed()
         return fn
 
-    def _limit_blueprint(self, blueprint: flask.Blueprint, limit: RouteLimit) -> None:
-        self._registry.limit_blueprint(blueprint.name, limit)
+    def _apply(self, limit: RouteLimit, obj: Any) -> Any:
+        """Limit a function or a blueprint: what calling a limit does."""
+        limited = None
+        if isinstance(obj, flask.Blueprint):
+            self._registry.limit_blueprint(obj.name, limit)
+        else:
+            limited = decorate(limit, obj, self, self._hooks, self._slot)
         self._changed()
+        return limited
 
     def _changed(self) -> None:
         for state in list(self._states):
@@ -409,7 +421,7 @@ class Limiter:
     # -- in a request
 
     def _enter_block(self, limit: RouteLimit, location: str) -> None:
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         if request is None:
             return
         view = self._blocks.get((location, limit))
@@ -426,7 +438,7 @@ class Limiter:
 
         :raises RateLimitExceeded: if one of them is exceeded.
         """
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         if request is not None:
             request.enter(request.plan.resolver.view)
 
@@ -438,7 +450,7 @@ class Limiter:
         if state is None or not state.enabled:
             return ""
         if state.identify is not None:
-            return state.identify()
+            return str(state.identify())
         return context.request.endpoint or ""
 
     @property
@@ -448,13 +460,13 @@ class Limiter:
 
         Of several that refused it: the one that will refuse it longest.
         """
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         return request.current_limit() if request is not None else None
 
     @property
     def current_limits(self) -> list[RequestLimit]:
         """The limits that were checked for the current request, smallest window first."""
-        request = RequestState.of(require_context(), self)
+        request = request_of(require_context(), self, self._slot)
         return request.current_limits() if request is not None else []
 
     # -- the application
@@ -491,8 +503,7 @@ class Limiter:
     @property
     def storage(self) -> StorageTypes:
         """Where counts are kept."""
-        storage = self._state.storage
-        return storage.storage if isinstance(storage, Watched) else storage
+        return self._state.store.public
 
     @property
     def limiter(self) -> RateLimiter:
@@ -514,12 +525,19 @@ class Limiter:
             self.logger.info("the storage was reset, all limits are cleared")
 
 
+def no_key_function() -> str:
+    """Stands for ``key_func=True``: each limit has its own."""
+    raise UsageError("EKEYFUNC", "key_func=True: this limit needs a key_func of its own")
+
+
 def _unknown_argument(what: str, name: str, function: Callable[..., Any]) -> UsageError:
     import difflib
 
+    if name in GONE_ARGUMENTS:
+        return UsageError("EOPTION", f"{what}() has no argument {name}: {GONE_ARGUMENTS[name]}")
     known = [
         p for p, v in inspect.signature(function).parameters.items() if v.kind is v.KEYWORD_ONLY
     ]
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.8)
     hint = f"; did you mean {near[0]}?" if near else ""
     return UsageError("EOPTION", f"{what}() has no argument {name}{hint}")

@@ -1,0 +1,386 @@
+"""Checks: the limits that are decided together, with everything in reach that a request needs.
+
+A :class:`Check` is a prepared check of the core. It is made with its plan. An :class:`Ask` leads to
+one whose limits depend on what a function returns, a :class:`Wide` is one of more limits than one
+decision takes, a :class:`Broken` stands for one that cannot be made. Each of these has a method
+``next(request)``, which the hooks call until they have a check, or ``None`` for nothing to check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from weir._core import (
+    CHECKS_MAX,
+    EACH,
+    HIT,
+    ROLE_CHARGED,
+    ROLE_DEFERRED,
+    ROLE_PEEKED,
+    ROLE_SHADOW,
+    PreparedCheck,
+    RemoteAddress,
+    WeirError,
+    join_key,
+)
+from weir._core import Limit as RateLimit
+
+from .context import current_context
+from .errors import ConfigurationError
+from .limits import RuntimeLimit
+from .util import get_remote_address
+
+if TYPE_CHECKING:
+    from .headers import HeaderWriter
+    from .store import Store
+
+#: How many texts of a dynamic limit are remembered before starting anew.
+TEXTS_MAX = 1024
+
+#: The address of the client, found out in the core where it is plain.
+_remote_address = RemoteAddress(current_context, get_remote_address)
+
+
+class Context(Protocol):
+    """What a check needs to know of the limiter on its application."""
+
+    store: Store
+    headers: HeaderWriter
+    fail_on_first_breach: bool
+    shadow: bool
+    strict: bool
+    key_prefix: str
+    delays: bool
+
+    def count(self, what: str) -> None: ...
+
+    def watch_responses(self) -> None: ...
+
+    def log_error(self, message: str, *arguments: object) -> None: ...
+
+
+class Entry:
+    """One limit of a check: what the request needs of it, in reach."""
+
+    __slots__ = (
+        "amount_text", "bound", "cost", "cost_of", "deduct_when", "endpoint", "exempt_when",
+        "key_func", "limit", "metas", "method", "reserve", "scope", "scope_of", "shadow", "text",
+    )  # fmt: skip
+
+    def __init__(
+        self, limit: RuntimeLimit, strategy: str, endpoint: str, method: str | None
+    ) -> None:
+        self.limit = limit
+        #: The meta limits of this limit alone.
+        self.metas: tuple[Entry, ...] = ()
+        self.bound: RateLimit = limit.limit
+        if self.bound.strategy is None:
+            self.bound = self.bound.replace(strategy=strategy)
+        self.key_func = limit.key_func
+        self.endpoint = endpoint
+        self.method = method
+        #: The scope, or "" if scope_of has to be called.
+        self.scope = ""
+        self.scope_of: Callable[[], str] | None = None
+        if callable(limit.scope):
+            self.scope_of = self._call_scope
+        else:
+            self.scope = limit.join_scope(endpoint, limit.scope, method)
+        self.cost_of = limit.cost if callable(limit.cost) else None
+        self.cost = 1 if callable(limit.cost) else limit.cost
+        self.exempt_when = limit.exempt_when
+        self.deduct_when = limit.deduct_when
+        self.reserve = limit.reserve
+        self.shadow = limit.shadow
+        self.amount_text = str(self.bound.burst or self.bound.amount)
+        self.text = str(limit.limit)
+
+    def _call_scope(self) -> str:
+        return self.limit.scope_for(self.endpoint, self.method)
+
+    @property
+    def counter(self) -> object:
+        """Two entries with the same one count the same client into one counter."""
+        return self.bound, self.key_func, self.scope or self
+
+    def part(self, role: int) -> tuple[Any, ...]:
+        """What :class:`weir._core.PreparedCheck` takes for it."""
+        key_func = self.key_func
+        return (
+            self.bound,
+            _remote_address if key_func is get_remote_address else key_func,
+            "/" + join_key(self.scope),
+            self.cost,
+            role,
+            self.exempt_when,
+            self.scope_of,
+            self.cost_of,
+            self.deduct_when,
+        )
+
+
+def mask_of(entries: Sequence[Entry], chosen: Callable[[Entry], object]) -> int:
+    """Bit i is set if entry i is chosen."""
+    return sum(1 << i for i, entry in enumerate(entries) if chosen(entry))
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The indices of the bits that are set, from the lowest."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+class Check(PreparedCheck):
+    """The limits of one check, smallest window first, then the meta limits that watch them.
+
+    Index i is entry i, part i of the core's check, and bit i of every mask.
+    """
+
+    __slots__ = (
+        "context", "entries", "global_metas", "main_count", "main_mask", "meta_mask",
+        "replaceable", "shadow_mask",
+    )  # fmt: skip
+
+    context: Context
+    #: The limits of the route, then the meta limits.
+    entries: tuple[Entry, ...]
+    #: Meta limits that count any refusal.
+    global_metas: tuple[Entry, ...]
+    #: How many are limits of the route.
+    main_count: int
+    #: Masks of them, of the meta limits, and of those of both that refuse nobody.
+    main_mask: int
+    meta_mask: int
+    shadow_mask: int
+    #: Whether other limits take its place while the store is away.
+    replaceable: bool
+
+    @classmethod
+    def make(
+        cls,
+        context: Context,
+        limits: Sequence[Entry],
+        peeked: Iterable[Entry] = (),
+        global_metas: Sequence[Entry] = (),
+        *,
+        defaults: bool = False,
+    ) -> Check:
+        """Prepare the check of ``limits``.
+
+        peeked: the meta limits that can refuse the request. global_metas: those that count any
+        refusal. defaults: whether the default limits are among the limits.
+        """
+        store = context.store
+        prefix = join_key(context.key_prefix) + "/" if context.key_prefix else ""
+        # A counter that two meta limits share is asked once.
+        by_counter: dict[object, Entry] = {}
+        peeked = list(peeked)
+        for meta in (*peeked, *global_metas, *(m for e in limits for m in e.metas)):
+            by_counter.setdefault(meta.counter, meta)
+        metas = list(by_counter.values())
+        asked_metas = {meta.counter for meta in peeked}
+        entries = (*limits, *metas)
+        main_count = len(limits)
+        main_mask = (1 << main_count) - 1
+        shadow = mask_of(entries, lambda entry: context.shadow or entry.shadow)
+        asked = main_mask | sum(
+            1 << i for i, meta in enumerate(metas, main_count) if meta.counter in asked_metas
+        )
+        meta_mask = ((1 << len(entries)) - 1) & ~main_mask
+        self = cls(
+            store.board,
+            store.decider,
+            [
+                entry.part(ROLE_PEEKED if i >= main_count else role_of(entry, context))
+                for i, entry in enumerate(entries)
+            ],
+            prefix,
+            _Empty(context, entries),
+            main_count,
+            HIT if context.fail_on_first_breach else EACH,
+            # What would have been denied is noted when that is known.
+            0 if context.shadow else ~(shadow & meta_mask) & 0xFFFFFFFF,
+            asked,
+            shadow,
+            mask_of(entries, lambda entry: not entry.limit.shared),
+            shadow & meta_mask,
+        )
+        self.context = context
+        self.entries = entries
+        self.global_metas = tuple(global_metas)
+        self.main_count = main_count
+        self.main_mask = main_mask
+        self.meta_mask = meta_mask
+        self.shadow_mask = shadow
+        self.replaceable = False
+        self.defaults = defaults
+        if self.responsive:
+            context.watch_responses()
+        if any(entry.bound.strategy == "leaky-bucket" for entry in limits):
+            context.delays = True
+        self.headers = context.headers.templates(limits)
+        self._describe(prefix)
+        return self
+
+    def _describe(self, prefix: str) -> None:
+        """Tell the board that there are such limits."""
+        for entry in self.entries:
+            if entry.scope_of is None:
+                with contextlib.suppress(WeirError, UnicodeError):  # deciding will tell, if need be
+                    self.context.store.board.describe(
+                        entry.bound, prefix, "/" + join_key(entry.scope)
+                    )
+
+    def metas_of(self, denied: Iterable[int]) -> int:
+        """The mask of the meta limits that count a refusal by these limits."""
+        wanted = {meta.counter for meta in self.global_metas}
+        for i in denied:
+            wanted.update(meta.counter for meta in self.entries[i].metas)
+        return self.meta_mask & mask_of(self.entries, lambda entry: entry.counter in wanted)
+
+
+def role_of(entry: Entry, context: Context) -> int:
+    """What a limit of the route does in its check."""
+    if entry.shadow and not context.shadow:
+        return ROLE_SHADOW
+    return ROLE_DEFERRED if entry.deduct_when and not entry.reserve else ROLE_CHARGED
+
+
+class _Empty:
+    """Called when there is nobody to count for a limit: it is left out."""
+
+    __slots__ = ("context", "entries")
+
+    def __init__(self, context: Context, entries: Sequence[Entry]) -> None:
+        self.context = context
+        self.entries = entries
+
+    def __call__(self, index: int, what: str) -> None:
+        entry = self.entries[index]
+        self.context.count("empty_key")
+        message = f"the {what} of {entry.bound} at endpoint {entry.endpoint!r} is empty"
+        if self.context.strict:
+            raise ConfigurationError("EEMPTY", message)
+        self.context.log_error("EEMPTY: skipping a limit: %s", message)
+
+
+#: A check, what leads to one, or nothing to check.
+Node: TypeAlias = "Check | Ask | Broken | Complaints | Wide | Away | None"
+
+
+class Ask:
+    """A check that depends on what one function returns."""
+
+    __slots__ = ("ask", "grow", "known")
+
+    def __init__(self, ask: Callable[[], str], grow: Callable[[str], Node]) -> None:
+        self.ask = ask
+        self.grow = grow
+        self.known: dict[str, Node] = {}
+
+    def next(self, request: object) -> Node:
+        """Ask, and go on with the answer."""
+        text = self.ask()
+        if text.__class__ is not str:
+            text = "" if not text else str(text) if isinstance(text, str) else repr(text)
+        try:
+            return self.known[text]
+        except KeyError:
+            if len(self.known) >= TEXTS_MAX:
+                self.known.clear()
+            node = self.known[text] = self.grow(text)
+            return node
+
+
+class Broken:
+    """A check that cannot be made: a default limit that cannot be read, say."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def next(self, request: object) -> Node:
+        """Raise what was raised when the plan was made."""
+        raise self.error.with_traceback(None)
+
+
+class Complaints:
+    """Logs, whenever a check is made, which of its limits cannot be read."""
+
+    __slots__ = ("context", "messages", "node")
+
+    def __init__(self, context: Context, messages: Sequence[str], node: Node) -> None:
+        self.context = context
+        self.messages = messages
+        self.node = node
+
+    def next(self, request: object) -> Node:
+        for message in self.messages:
+            self.context.log_error("%s", message)
+        return self.node
+
+
+class Wide:
+    """A check of more limits than one decision takes: several, one after the other."""
+
+    __slots__ = ("checks",)
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self.checks = checks
+
+    def next(self, request: Any) -> Any:
+        request.evaluate_all(self.checks)
+        return request
+
+
+class Away:
+    """A check that others take the place of while the store is away."""
+
+    __slots__ = ("context", "instead", "usual")
+
+    def __init__(self, context: Context, usual: Node, instead: Callable[[], Node]) -> None:
+        self.context = context
+        self.usual = usual
+        self.instead = instead
+
+    def next(self, request: object) -> Node:
+        return self.instead() if self.context.store.is_replaced() else self.usual
+
+
+def make_node(
+    context: Context,
+    limits: Sequence[Entry],
+    peeked: Sequence[Entry],
+    global_metas: Sequence[Entry],
+    complaints: Sequence[str],
+    defaults: bool,
+) -> Node:
+    """The check of these limits."""
+    limits = sorted(limits, key=lambda entry: entry.bound.get_expiry())
+    node: Node = None
+    if limits or peeked:
+        metas = {meta.counter for meta in (*peeked, *global_metas)}
+        metas |= {meta.counter for entry in limits for meta in entry.metas}
+        room = CHECKS_MAX - len(metas)
+        if room <= 0:
+            raise ConfigurationError(
+                "EVALUE", f"{len(metas)} meta limits in one check, of {CHECKS_MAX - 1} at most"
+            )
+        if len(limits) <= room:
+            node = Check.make(context, limits, peeked, global_metas, defaults=defaults)
+        else:
+            groups = [limits[i : i + room] for i in range(0, len(limits), room)]
+            node = Wide(
+                [
+                    Check.make(
+                        context, group, peeked if i == 0 else (), global_metas, defaults=defaults
+                    )
+                    for i, group in enumerate(groups)
+                ]
+            )
+    return Complaints(context, complaints, node) if complaints else node

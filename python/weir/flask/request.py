@@ -1,0 +1,228 @@
+"""One limiter in one request: what was decided, and what the client is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask.ctx import RequestContext
+from flask.wrappers import Response
+
+from weir._core import REFUND, Evaluation, FlaskHooks, RequestBase, Verdict
+
+from . import evaluate
+from .check import Check, bits
+from .context import current_context
+from .errors import RateLimitExceeded
+from .limits import Decided, RequestLimit, View
+from .store import StoreSwitchedError, refuses_one_key
+
+if TYPE_CHECKING:
+    from .check import Entry, Node
+    from .plan import Plan
+    from .state import AppState
+
+
+class RequestState(RequestBase):
+    """Kept in the request context, under the limiter's slot.
+
+    Its members are in the core: the plan of the endpoint, the evaluation of the last check, what
+    the response decides about, when the view may run.
+    """
+
+    __slots__ = ()
+
+    plan: Plan
+
+    @property
+    def state(self) -> AppState:
+        return self.plan.state
+
+    # -- the moments of a request; the hooks of the core are the others
+
+    def enter(self, view: View | None) -> None:
+        """A limited function is called whose check was not planned."""
+        self.run(self.plan.node_for(view, self.defaults_counted))
+
+    def run(self, node: Node) -> None:
+        """Make a check.
+
+        :raises RateLimitExceeded: if the request is refused.
+        """
+        denial = self.state.hooks.run(self, node)
+        if denial is not None:
+            raise denial
+
+    def finish(self, response: Response) -> None:
+        """The response is there: write headers that are not plain."""
+        writer = self.state.headers
+        evaluation = self.evaluation
+        if evaluation is not None and evaluation.reported >= 0 and writer.kinds:
+            writer.write(response.headers, self.decided(evaluation))
+
+    # -- called by the hooks
+
+    def conclude(self, evaluation: Evaluation) -> RateLimitExceeded | None:
+        """A check was decided and is not plainly passed: what refuses the request, or ``None``."""
+        try:
+            return evaluate.conclude(self, evaluation)
+        except RateLimitExceeded:
+            raise
+        except Exception:
+            self.swallow()
+        return None
+
+    def failed(self, evaluation: Evaluation | None, error: Exception) -> RateLimitExceeded | None:
+        """A user's function raised an error; or the store did, if there is an evaluation."""
+        try:
+            if evaluation is None or isinstance(error, RateLimitExceeded):
+                raise error
+            return self._store_failed(evaluation, error)
+        except RateLimitExceeded:
+            raise
+        except Exception:
+            self.swallow()
+        return None
+
+    def failed_late(self, evaluation: Evaluation | None, error: Exception) -> None:
+        """The store raised an error when the response was there."""
+        self.state.fail_late(error)
+
+    def _store_failed(self, evaluation: Evaluation, error: Exception) -> RateLimitExceeded | None:
+        state = self.state
+        if isinstance(error, StoreSwitchedError):
+            self.run(self.plan.fallback)
+            return None
+        if refuses_one_key(error):
+            # This request cannot be decided, because of its own key; others can.
+            state.count("refused_keys")
+            state.logger.error("a request is refused, since its limits cannot be asked: %s", error)
+            evaluation.refuse()
+            return evaluate.conclude(self, evaluation)
+        self.evaluation = None
+        state.count("store_error")
+        state.store.failed(error)
+        raise error
+
+    def evaluate_all(self, checks: Sequence[Check]) -> None:
+        """Make a check of more limits than one decision takes, all or nothing."""
+        evaluations: list[Evaluation] = []
+        for check in checks:
+            evaluation = check.gather()
+            try:
+                evaluation.decide()
+            except Exception as error:
+                denial = self.failed(evaluation, error)
+                if denial is not None:
+                    raise denial from error
+                return
+            if evaluation.denied & ~check.shadow_mask and not self.state.charges_each:
+                for before in evaluations:
+                    before.settle(REFUND, before.parts & before.check.main_mask & ~before.denied)
+                evaluations = [evaluation]
+                break
+            evaluations.append(evaluation)
+        # The one that refuses the request comes last, since it raises.
+        evaluations.sort(key=lambda e: bool(e.denied & ~e.check.shadow_mask))
+        for check in checks:
+            self.defaults_counted = self.defaults_counted or check.defaults
+        for evaluation in evaluations:
+            denial = self.conclude(evaluation)
+            if denial is not None:
+                raise denial
+        if len(evaluations) > 1:
+            self.evaluation = evaluations[0]
+            limits = [self.request_limit(e, i) for e in evaluations for i in self.reported(e)]
+            self.cache = (self.evaluation, limits)
+
+    def pend(self, evaluation: Evaluation, mask: int) -> None:
+        """These limits depend on the response."""
+        if self.pending is None:
+            self.pending = []
+        self.pending.append((evaluation, mask))
+
+    def swallow(self) -> None:
+        """In the handler of an exception: raise it, or log it and let the request pass."""
+        state = self.state
+        if not state.swallow_errors:
+            raise
+        state.count("swallowed")
+        state.logger.exception("a rate limit could not be checked; the request passes")
+
+    def sleep(self) -> None:
+        """Wait for a leaky bucket."""
+        wake, self.wake = self.wake, 0.0
+        time.sleep(max(0.0, wake - time.time()))
+
+    # -- what is told
+
+    def decided(self, evaluation: Evaluation) -> Decided:
+        """What headers and the 429 tell of, made when it is read."""
+        return Decided(self, evaluation)
+
+    def reported(self, evaluation: Evaluation) -> list[int]:
+        """The limits that the client is told of: those that can refuse it, or the meta limit."""
+        check: Check = evaluation.check
+        told: int = evaluation.reported
+        if told >= check.main_count:
+            return [told]
+        return list(bits(evaluation.parts & check.main_mask & ~check.shadow_mask))
+
+    def current_limits(self) -> list[RequestLimit]:
+        """The limits of the last check, smallest window first."""
+        evaluation = self.evaluation
+        if evaluation is None:
+            return []
+        known = self.cache
+        if known is None or known[0] is not evaluation:
+            limits = [self.request_limit(evaluation, i) for i in self.reported(evaluation)]
+            known = self.cache = (evaluation, limits)
+        return list(known[1])
+
+    def current_limit(self) -> RequestLimit | None:
+        """The limit to tell the client of."""
+        evaluation = self.evaluation
+        if evaluation is None or evaluation.reported < 0:
+            return None
+        return self.current_limits()[self.reported(evaluation).index(evaluation.reported)]
+
+    def scope_of(self, evaluation: Evaluation, i: int) -> str:
+        """The scope in which a limit counts this request."""
+        entry: Entry = evaluation.check.entries[i]
+        return entry.scope if entry.scope_of is None else evaluation.scope(i) or ""
+
+    def request_limit(self, evaluation: Evaluation, i: int) -> RequestLimit:
+        """A limit that was decided."""
+        entry: Entry = evaluation.check.entries[i]
+        verdict: Verdict = evaluation.verdict(i)
+        arguments = [evaluation.who(i), self.scope_of(evaluation, i)]
+        if self.state.key_prefix:
+            arguments.insert(0, self.state.key_prefix)
+        return RequestLimit(
+            self.state.limiter,
+            entry.limit.limit,
+            arguments,
+            not verdict.allowed,
+            entry.limit.shared,
+            verdict,
+        )
+
+
+def hooks_for(slot: str) -> FlaskHooks:
+    """The hooks of one limiter, which keeps its state in the context's attribute ``slot``."""
+    return FlaskHooks(current_context, slot, RequestState)
+
+
+def request_of(context: RequestContext, key: Any, slot: str) -> RequestState | None:
+    """The state of a request; None if the limiter ``key`` does not limit its application."""
+    held = getattr(context, slot, None)
+    if held is not None:
+        assert isinstance(held, RequestState)
+        return held
+    state: AppState | None = context.app.extensions.get("weir", {}).get(key)
+    if state is None or not state.enabled:
+        return None
+    held = RequestState(state.plan_for(context.request))
+    setattr(context, slot, held)
+    return held

@@ -1,0 +1,407 @@
+"""One limiter on one application: its settings, its storage, and its plans."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from flask import Flask, Request
+from flask.wrappers import Response
+
+from weir._auto import note_environ
+from weir._core import TEST, Table, WeirError
+from weir._watched import Watched
+from weir.audit import Audit
+from weir.observe.stats import StoreMeters
+from weir.policy import POLICIES
+from weir.storage import StorageTypes
+from weir.strategies import STRATEGIES, RateLimiter
+
+from .constants import ConfigVars
+from .errors import ConfigurationError
+from .headers import HeaderWriter
+from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
+from .plan import Plan
+from .registry import declared_limits
+from .resolve import Resolver
+from .settings import Reader, given
+from .store import Store
+from .util import get_remote_address, note_ipv6_prefix, note_proxy
+
+if TYPE_CHECKING:
+    from .limiter import Limiter
+
+#: How many endpoints are remembered before starting anew.
+PLANS_MAX = 8192
+
+T = TypeVar("T")
+L = TypeVar("L", bound=Limit)
+
+
+@dataclasses.dataclass
+class Options:
+    """The arguments of :class:`~weir.flask.Limiter`, as given: ``None`` means not given."""
+
+    default_limits: Sequence[str | Callable[[], str] | Limit] | None = None
+    default_limits_per_method: bool | None = None
+    default_limits_exempt_when: Callable[[], bool] | None = None
+    default_limits_deduct_when: Callable[[Response], bool] | None = None
+    default_limits_cost: int | Callable[[], int] | None = None
+    application_limits: Sequence[str | Callable[[], str] | ApplicationLimit] | None = None
+    application_limits_per_method: bool | None = None
+    application_limits_exempt_when: Callable[[], bool] | None = None
+    application_limits_deduct_when: Callable[[Response], bool] | None = None
+    application_limits_cost: int | Callable[[], int] | None = None
+    headers_enabled: bool | str | Sequence[str] | None = None
+    header_name_mapping: dict[Any, str] | None = None
+    strategy: str | None = None
+    storage_uri: str | None = None
+    storage_options: dict[str, Any] | None = None
+    swallow_errors: bool | None = None
+    fail_on_first_breach: bool | None = None
+    on_breach: Callable[[RequestLimit], Response | None] | None = None
+    meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None
+    on_meta_breach: Callable[[RequestLimit], Response | None] | None = None
+    in_memory_fallback: Sequence[str | Callable[[], str] | Limit] | None = None
+    in_memory_fallback_enabled: bool | None = None
+    retry_after: str | None = None
+    key_prefix: str = ""
+    request_identifier: Callable[..., str] | None = None
+    strict: bool | None = None
+    shadow: bool | None = None
+    problem_json: bool | None = None
+    on_store_error: str | None = None
+    reveal_keys: bool | None = None
+
+
+class AppState:
+    """Lives in ``app.extensions["weir"]`` and makes the limiter work there."""
+
+    store: Store
+
+    def __init__(self, limiter: Limiter, app: Flask) -> None:
+        self.limiter = limiter
+        self.app = app
+        self.enabled = True
+        self.slot = limiter._slot
+        self.hooks = limiter._hooks
+        self.logger = limiter.logger
+        self.plans: dict[object, Plan] = {}
+        #: By endpoint and method, of the plans that the hooks may use as they are.
+        self.ready: dict[str, dict[str, Plan]] = {}
+        #: Whether any limit may hold a request back for a while.
+        self.delays = False
+        #: Whether the limits that were declared as text have their labels on the board.
+        self._labelled = False
+        self.learned: dict[object, list[View]] = {}
+        self.lock = threading.Lock()
+        #: Our function to be called after requests, until it is.
+        self._after: Callable[[Response], Response] | None = None
+        self._after_at = 0
+        #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
+        self.counters: Counter[str] = Counter()
+        self.configure()
+
+    def count(self, what: str) -> None:
+        """Count something that happened."""
+        self.counters[what] += 1
+
+    def log_error(self, message: str, *arguments: object) -> None:
+        self.logger.error(message, *arguments)
+
+    @property
+    def logs_breaches(self) -> bool:
+        """Whether somebody reads the log line of a breach."""
+        return self.logger.isEnabledFor(20)
+
+    # -- settings
+
+    def configure(self) -> None:
+        """Read arguments and settings; the arguments win."""
+        options = self.limiter._options
+        config = self.app.config
+        read = Reader(config)
+        self.strict = read.flag(options.strict, ConfigVars.STRICT)
+        read.report_unknown(self.strict, self.logger)
+        self.shadow = read.flag(options.shadow, ConfigVars.SHADOW)
+        self.problem_json = read.flag(options.problem_json, ConfigVars.PROBLEM_JSON)
+        if ConfigVars.IPV6_PREFIX in config:
+            config[ConfigVars.IPV6_PREFIX] = read.ipv6_prefix(ConfigVars.IPV6_PREFIX)
+        self.swallow_errors = read.flag(options.swallow_errors, ConfigVars.SWALLOW_ERRORS)
+        self.fail_on_first_breach = read.flag(
+            options.fail_on_first_breach, ConfigVars.FAIL_ON_FIRST_BREACH, True
+        )
+        #: Whether each limit that has room counts a refused request.
+        self.charges_each = not self.fail_on_first_breach
+        key_func = read.function(self.limiter._key_func, ConfigVars.KEY_FUNC, 0)
+        if key_func is None:
+            raise ConfigurationError("EOPTION", "Limiter() needs a key_func")
+        self.key_func = key_func
+        self.key_prefix = read.text(options.key_prefix, ConfigVars.KEY_PREFIX, "")
+        self.identify = read.function(options.request_identifier, ConfigVars.REQUEST_IDENTIFIER)
+        self.on_breach = read.function(options.on_breach, ConfigVars.ON_BREACH, 1)
+        self.on_meta_breach = read.function(options.on_meta_breach, ConfigVars.ON_META_BREACH, 1)
+        self.headers = HeaderWriter(
+            read.headers(options.headers_enabled, ConfigVars.HEADERS_ENABLED),
+            read.header_names(options.header_name_mapping),
+            read.choice(
+                options.retry_after,
+                ConfigVars.HEADER_RETRY_AFTER_VALUE,
+                ("delta-seconds", "http-date"),
+            ),
+        )
+        strategy = read.choice(options.strategy, ConfigVars.STRATEGY, tuple(STRATEGIES))
+        self.strategy = strategy or "fixed-window"
+        if not given(options.strategy):
+            config[ConfigVars.STRATEGY] = self.strategy
+        self.storage_uri = read.text(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")
+        self.storage_options = read.options(options.storage_options, ConfigVars.STORAGE_OPTIONS)
+        self._configure_limits(options, read)
+        self._configure_fallback(options, read)
+        policy = read.choice(options.on_store_error, ConfigVars.ON_STORE_ERROR, POLICIES)
+        self.on_store_error = policy
+        self.store = Store(
+            self.storage_uri,
+            self.storage_options,
+            policy,
+            fallback=self.fallback_enabled,
+            replaced=bool(self.fallback_limits),
+            logger=self.logger,
+        )
+        reveal = read.flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
+        self.store.board.reveal = reveal
+        note_ipv6_prefix(self.store.board, key_func, config.get(ConfigVars.IPV6_PREFIX))
+        self.audit = Audit(self.store.board, reveal=reveal)
+        self.forget_plans()
+
+    # -- the store, for those who look at it from outside
+
+    @property
+    def storage(self) -> StorageTypes:
+        return self.store.storage
+
+    @property
+    def board(self) -> Table:
+        return self.store.board
+
+    @property
+    def watched(self) -> Watched | None:
+        return self.store.watched
+
+    @property
+    def auto_number(self) -> int | None:
+        return self.store.auto_number
+
+    @property
+    def opened(self) -> StorageTypes:
+        return self.store.opened
+
+    @property
+    def meters(self) -> StoreMeters:
+        return self.store.meters
+
+    def _configure_limits(self, options: Options, read: Reader) -> None:
+        self.default_options: dict[str, Any] = {
+            "per_method": read.flag(
+                options.default_limits_per_method, ConfigVars.DEFAULT_LIMITS_PER_METHOD
+            ),
+            "exempt_when": read.function(
+                options.default_limits_exempt_when, ConfigVars.DEFAULT_LIMITS_EXEMPT_WHEN, 0
+            ),
+            "deduct_when": read.function(
+                options.default_limits_deduct_when, ConfigVars.DEFAULT_LIMITS_DEDUCT_WHEN, 1
+            ),
+            "cost": read.cost(options.default_limits_cost, ConfigVars.DEFAULT_LIMITS_COST),
+        }
+        self.application_options: dict[str, Any] = {
+            "per_method": read.flag(
+                options.application_limits_per_method, ConfigVars.APPLICATION_LIMITS_PER_METHOD
+            ),
+            "exempt_when": read.function(
+                options.application_limits_exempt_when,
+                ConfigVars.APPLICATION_LIMITS_EXEMPT_WHEN,
+                0,
+            ),
+            "deduct_when": read.function(
+                options.application_limits_deduct_when,
+                ConfigVars.APPLICATION_LIMITS_DEDUCT_WHEN,
+                1,
+            ),
+            "cost": read.cost(options.application_limits_cost, ConfigVars.APPLICATION_LIMITS_COST),
+        }
+        self.default_limits = self._groups(
+            Limit,
+            read.limits(options.default_limits, ConfigVars.DEFAULT_LIMITS, Limit),
+            self.default_options,
+        )
+        self.application_limits = self._groups(
+            ApplicationLimit,
+            read.limits(options.application_limits, ConfigVars.APPLICATION_LIMITS, Limit),
+            self.application_options,
+        )
+        self.meta_limits = self._groups(
+            MetaLimit, read.limits(options.meta_limits, ConfigVars.META_LIMITS, Limit), {}
+        )
+        if self.strict:
+            # Anything wrong with them is told now instead of at the first request.
+            for group in [*self.default_limits, *self.application_limits, *self.meta_limits]:
+                if not callable(group.limit_provider):
+                    group.items(group.limit_provider)
+
+    def _groups(self, kind: type[L], limits: list[Any], options: dict[str, Any]) -> list[L]:
+        groups = []
+        for limit in limits:
+            if not isinstance(limit, Limit):
+                groups.append(kind(limit, **options))
+            elif limit.finalized:
+                groups.append(cast(L, limit))
+            else:
+                groups.append(cast(L, dataclasses.replace(limit, **options, finalized=True)))
+        return groups
+
+    def _configure_fallback(self, options: Options, read: Reader) -> None:
+        self.fallback_limits = self._groups(
+            Limit,
+            read.limits(options.in_memory_fallback, ConfigVars.IN_MEMORY_FALLBACK, Limit),
+            {},
+        )
+        #: Whether this process counts while the storage is away.
+        self.fallback_enabled = read.flag(
+            options.in_memory_fallback_enabled, ConfigVars.IN_MEMORY_FALLBACK_ENABLED
+        ) or bool(self.fallback_limits)
+
+    # -- plans
+
+    def forget_plans(self) -> None:
+        """Something was registered: find out anew what applies."""
+        # New ones, so that a plan that is being made is put into the old ones and forgotten, too.
+        self.plans = {}
+        self.ready = {}
+        self._labelled = False
+
+    def label_static_limits(self) -> None:
+        """Give limits whose text is known their labels on the board, once.
+
+        Before the first dynamic limit gets one: a board has few, and the client may have a say in
+        what dynamic limits there are.
+        """
+        if self._labelled:
+            return
+        self._labelled = True
+        groups = [*self.application_limits, *self.default_limits, *self.meta_limits]
+        groups += declared_limits(self.limiter, self.app)
+        metas = [meta for group in groups for meta in group.metas()]
+        for group in [*groups, *metas]:
+            text = group.limit_provider
+            if not callable(text):
+                with contextlib.suppress(WeirError, ValueError):  # whoever asks it is told
+                    for limit in group.expand(text, self.key_func):
+                        self.board.decide([limit.limit], "-", [0], TEST)
+
+    # -- Flask's hooks
+
+    def hook_in(self, before: Callable[[], None], after: Callable[[Response], Response]) -> None:
+        """Have Flask call these before and after each request."""
+        self.app.before_request(before)
+        self._after = after
+        self._after_at = len(self.app.after_request_funcs.get(None, ()))
+        if self.headers.kinds:
+            self.watch_responses()
+
+    def watch_responses(self) -> None:
+        """Be called with each response, from the place that was ours when we were initialized.
+
+        Not before there is something to do with them, headers or a limit that depends on them:
+        being called is half of what a limit costs otherwise.
+        """
+        with self.lock:
+            if self._after is not None:
+                # A new list: others may be on their way through the old one.
+                hooks = list(self.app.after_request_funcs.get(None, ()))
+                hooks.insert(self._after_at, self._after)
+                self.app.after_request_funcs[None] = hooks
+                self._after = None
+
+    def enable(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.forget_plans()
+
+    def plan_for(self, request: Request) -> Plan:
+        """The plan for a request."""
+        rule = request.url_rule
+        endpoint = rule.endpoint if rule is not None else ""
+        identity = endpoint
+        # What leads nowhere has one plan, whatever method a client makes up.
+        method = request.method if rule is not None else ""
+        key: object = (endpoint, method)
+        if self.identify is not None:
+            identity = self.identify() or ""
+            key = (identity, request.method, endpoint)
+        plans, ready = self.plans, self.ready
+        plan = plans.get(key)
+        function = self.app.view_functions.get(endpoint)
+        if plan is None or plan.function is not function:
+            note_environ(self.opened, request.environ)
+            if self.key_func is get_remote_address:
+                note_proxy(request.environ)
+            resolver = self.resolve(
+                identity, endpoint, request.method, function, self.learned.get(key, ())
+            )
+            plan = Plan(self, key, function, resolver)
+            if len(plans) >= PLANS_MAX:
+                plans.clear()
+                ready.clear()
+                self.learned.clear()
+            plans[key] = plan
+            if self.identify is None and self.enabled:
+                ready.setdefault(endpoint, {})[method] = plan
+        return plan
+
+    def resolve(
+        self,
+        identity: str,
+        endpoint: str,
+        method: str | None,
+        function: Any,
+        learned: Sequence[View] = (),
+    ) -> Resolver:
+        """Who finds out what applies to ``endpoint``, which limits know as ``identity``."""
+        dotted = endpoint.rpartition(".")[0] or None
+        return Resolver(self, identity, dotted, method, function, learned)
+
+    def learn(self, plan: Plan, view: View) -> None:
+        """The endpoint of ``plan`` calls the limited function ``view``: the next plan will know."""
+        with self.lock:
+            learned = self.learned.setdefault(plan.key, [])
+            if not any(
+                known.name == view.name and known.overrides == view.overrides for known in learned
+            ):
+                learned.append(view)
+                self.plans.pop(plan.key, None)
+                self.ready.pop(plan.resolver.endpoint, None)
+
+    # -- a storage that is away
+
+    def fail_late(self, error: Exception) -> None:
+        """The storage raised ``error``, which is being handled, when the response was there."""
+        self.count("store_error")
+        if self.store.failed(error) and not self.swallow_errors:
+            raise error
+        self.logger.error("a limit could not be counted after the response", exc_info=error)
+
+    def use_storage(self, storage: Table) -> None:
+        """Count in another table from now on."""
+        self.store.use(storage)
+        self.forget_plans()
+
+    def store_name(self) -> str:
+        """The store that decides at this moment, without its password."""
+        return self.store.name()
+
+    def rate_limiter(self) -> RateLimiter:
+        """The strategy over the storage in use."""
+        return STRATEGIES[self.strategy](self.store.current)

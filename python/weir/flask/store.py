@@ -1,0 +1,135 @@
+"""Where a limiter counts on one application: its storage, the statistics, what stands in."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+from typing import Any
+
+from weir._core import Evaluation, Table, WeirError
+from weir._watched import Watched, board_for, name_of
+from weir.errors import is_outage
+from weir.observe.stats import StoreMeters
+from weir.policy import POLICIES, Guarded, StoreSwitchedError
+from weir.storage import StorageTypes, storage_from_string
+from weir.stores._common import shown
+
+from .errors import ConfigurationError
+
+__all__ = ["Store", "StoreSwitchedError", "refuses_one_key"]
+
+_autos = itertools.count()
+
+
+def refuses_one_key(error: Exception) -> bool:
+    """Whether a store's error is about the key of one request, not about the store."""
+    return isinstance(error, WeirError) and not is_outage(error)
+
+
+class Store:
+    """What decides for a limiter, and what tells of it.
+
+    :param policy: what happens while the storage is away, see :mod:`weir.policy`
+    :param fallback: count in this process while the storage is away
+    :param replaced: other limits take the place of the usual ones then
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        options: dict[str, Any],
+        policy: str | None,
+        *,
+        fallback: bool = False,
+        replaced: bool = False,
+        logger: logging.Logger,
+    ) -> None:
+        if policy is not None and policy not in POLICIES:
+            raise ConfigurationError(
+                "EOPTION", f"on_store_error={policy!r}; there are {', '.join(POLICIES)}"
+            )
+        self.uri = uri
+        self.policy = policy
+        #: Which of this process's automatic storages ours is; None if it is another kind.
+        self.auto_number = next(_autos) if uri.startswith("auto:") else None
+        self.opened = storage_from_string(uri, **options)
+        storage: StorageTypes = self.opened
+        #: The store with the statistics beside it; None for a store that is a table itself.
+        self.watched: Watched | None = None
+        if isinstance(storage, Table):
+            #: What tells of decisions, and has rules about clients.
+            self.board = storage
+            #: How the store does, all processes together.
+            self.meters = StoreMeters(storage, shown(uri), timed=False)
+        else:
+            self.board = board_for(storage, counts=policy == "local")
+            storage = self.watched = Watched(storage, self.board)
+            self.meters = self.watched.meters
+        self.failover: Guarded | None = None
+        if policy not in (None, "raise"):
+            beside: StorageTypes | str = "auto://" if self.watched is None else self.board
+            storage = self.failover = Guarded(storage, policy, beside)
+        elif policy is None and fallback:
+            storage = self.failover = Guarded(
+                storage,
+                "local",
+                "memory://",
+                replaced=replaced,
+                probed=True,
+                clock=lambda: time.time(),  # by way of the module: tests move it
+                logger=logger,
+            )
+        self.storage: StorageTypes = storage
+
+    def use(self, table: Table) -> None:
+        """Count in another table from now on."""
+        self.storage = self.board = table
+        self.watched = self.failover = None
+
+    @property
+    def decider(self) -> StorageTypes | None:
+        """What a prepared check asks; None: the table itself."""
+        return None if type(self.storage).decide is Table.decide else self.storage
+
+    @property
+    def public(self) -> StorageTypes:
+        """The storage as users know it."""
+        storage: StorageTypes = self.storage
+        if self.failover is not None and self.policy is None:
+            storage = self.failover.storage
+        return storage.storage if isinstance(storage, Watched) else storage
+
+    @property
+    def current(self) -> StorageTypes:
+        """The storage that counts at this moment."""
+        failover = self.failover
+        if failover is not None and failover.away and failover.fallback is not None:
+            return failover.fallback
+        storage: StorageTypes = self.storage if failover is None else failover.storage
+        return storage.storage if isinstance(storage, Watched) else storage
+
+    def is_replaced(self) -> bool:
+        """Whether the store is away, so that other limits take the place of the usual ones."""
+        failover = self.failover
+        return failover is not None and failover.away and not failover.probe()
+
+    def failed(self, error: BaseException) -> bool:
+        """The store raised ``error``. Whether it was the store's fault."""
+        outage = is_outage(error)
+        if outage and self.watched is None:
+            self.meters.failed(error)  # one beside a board counts for itself
+        return outage
+
+    def note(self, evaluation: Evaluation, parts: int) -> None:
+        """Count in the statistics that these limits would have denied."""
+        with contextlib.suppress(WeirError):  # what limits say is not less true without
+            evaluation.note(parts, True)
+
+    def name(self) -> str:
+        """The store that decides at this moment, without its password."""
+        failover = self.failover
+        if failover is not None and failover.away:
+            return name_of(failover.fallback) if failover.fallback else failover.policy
+        return shown(self.uri) if self.watched is None else name_of(self.opened)

@@ -1,0 +1,376 @@
+"""Stores of one's own: a class that reads and writes packed states in its own transaction.
+
+libweir does the rest: which counters a decision has, what their states say, all or nothing, what
+is to be written back and until when. A store is a :class:`StateStorage` with three methods:
+
+>>> import threading
+>>> from contextlib import contextmanager
+>>> class DictStorage(StateStorage):
+...     STORAGE_SCHEME = ("dict",)
+...
+...     def __init__(self, uri=None, **options):
+...         super().__init__(uri, **options)
+...         self.states = {}
+...         self.lock = threading.Lock()
+...
+...     @contextmanager
+...     def transaction(self):
+...         with self.lock:
+...             yield self.states
+...
+...     def read(self, states, names):
+...         return {name: states[name] for name in names if name in states}
+...
+...     def write(self, states, changes):
+...         for name, value, expires_at in changes:
+...             if value is None:
+...                 states.pop(name, None)
+...             else:
+...                 states[name] = value
+...
+>>> from weir import parse, strategies
+>>> from weir.storage import storage_from_string
+>>> limiter = strategies.TokenBucketRateLimiter(storage_from_string("dict://"))
+>>> [limiter.hit(parse("2/minute"), "alice") for _ in range(3)]
+[True, True, False]
+
+``weir.testing.StoreConformance`` tells whether it is right. ``examples/stores/sqlite.py`` is one
+that processes share.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from .._core import EACH, HIT, REFUND, TEST, Decision, Limit, StateRequest, state_request
+from .._storage import Keys, Storage
+from ..errors import ConfigurationError, StorageError, TableError
+from ._common import failure, monotonic, seconds, shown, true_time
+from ._denials import Denials
+
+__all__ = ["AsyncStateStorage", "Change", "Conflict", "StateStorage"]
+
+T = TypeVar("T")
+
+#: How often a decision is made anew when others were faster, before that counts as a failure.
+TRIES = 64
+
+
+class Change(NamedTuple):
+    """What is to be written."""
+
+    name: str
+    #: ``None``: nothing is to be left under this name.
+    value: bytes | None
+    #: Seconds since the epoch, by the store's clock: from then on it may be dropped.
+    expires_at: float
+
+
+class Conflict(Exception):  # noqa: N818
+    """Raise it in ``read``, ``write`` or at the end of a transaction: somebody else was faster.
+
+    Nothing may have been written. The decision is made anew, in another transaction.
+    """
+
+
+class _States:
+    """What both kinds of stores have: names, a clock, remembered denials."""
+
+    #: Exceptions that say that the store is away: they become ``StorageError``.
+    outage: ClassVar[tuple[type[BaseException], ...]] = (OSError,)
+
+    def prepare(self, uri: str | None, key_prefix: str | bytes, remember: float) -> None:
+        scheme = (getattr(self, "STORAGE_SCHEME", ()) or (type(self).__name__,))[0]
+        #: The address that errors show.
+        self.name = shown(uri) if uri else f"{scheme}://"
+        self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
+        self._remember = seconds(remember or None, "remember_denials") or 0.0
+        self._denials = Denials(self._remember)
+        self._clock: tuple[float, bool] = (0.0, False)
+        self._pid = os.getpid()
+        try:
+            self.ask([Limit(1)], "", None, HIT)
+        except (ValueError, TableError):
+            raise ConfigurationError(
+                "key_prefix: at most 64 printable ASCII characters, no blanks"
+            ) from None
+
+    def ask(
+        self, limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None, mode: int
+    ) -> StateRequest:
+        return state_request(self._prefix, limits, keys, costs, mode)
+
+    def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
+        """For tests: move the clock by so many seconds, or set it to this moment."""
+        self._clock = (seconds, given)
+        self._denials.clear()
+        self._denials.seconds = 0.0 if given else self._remember
+
+    def forget_denials(self) -> None:
+        """Ask again for what was denied."""
+        self._denials.clear()
+
+    def moment(self, now: float) -> float:
+        """The store's time as tests have set it."""
+        moved, given = self._clock
+        return moved if given else now + moved
+
+    def known(self, request: StateRequest) -> Decision | None:
+        """What was denied a moment ago, and still is."""
+        if self._pid != os.getpid():
+            self._denials = Denials(self._remember)
+            self._pid = os.getpid()
+            self.after_fork()
+        if self._denials.entries and request.mode <= TEST:
+            return self._denials.get(request.said)
+        return None
+
+    def after_fork(self) -> None:
+        """In a child, before its first decision: the parent's connections are the parent's."""
+
+    def learn(self, request: StateRequest, decision: Decision, asked_at: float) -> Decision:
+        if request.mode == REFUND:
+            self._denials.forget(name.encode() for name in request.names)
+        elif not decision.allowed and request.mode != EACH and self._denials.seconds > 0:
+            names = [name.encode() for name in request.names]
+            self._denials.remember(request.said, names, asked_at, decision)
+        return decision
+
+    def changes(
+        self, request: StateRequest, found: Sequence[tuple[int, bytes | None, float]], now: float
+    ) -> list[Change]:
+        """What is to be written, in the order of names, which is the same for all callers."""
+        moved, given = self._clock
+        # A clock that was set: the store's own goes on meanwhile.
+        ahead = true_time() - now + 60.0 if given else max(0.0, -moved)
+        return sorted(
+            Change(request.names[place], value, expires_at + ahead)
+            for place, value, expires_at in found
+        )
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """What is raised in the block becomes the error that a decision would raise."""
+        try:
+            yield
+        except Exception as error:
+            raise self.failed(error) from error
+
+    def failed(self, error: BaseException) -> BaseException:
+        """The error to raise for one that a transaction raised."""
+        if isinstance(error, Conflict):
+            return failure(self.name, f"the counters were changed by others {TRIES} times")
+        if isinstance(error, StorageError) and not isinstance(error, TableError):
+            text = str(error)
+            return error if text.startswith(self.name) else failure(self.name, error)
+        if isinstance(error, self.outage):
+            return failure(self.name, error)
+        return error
+
+
+class StateStorage(_States, Storage):
+    """A store that keeps bytes by name, and changes several of them in one transaction.
+
+    :param uri: how it was opened; ``STORAGE_SCHEME`` registers the class for its schemes
+    :param key_prefix: the first part of all names
+    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    """
+
+    times_itself = True
+
+    LOOKS = True
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        key_prefix: str | bytes = "weir",
+        remember_denials: float = 60.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(uri, **options)
+        self.prepare(uri, key_prefix, remember_denials)
+
+    # -- what a store has of its own
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Any]:
+        """One transaction: committed at the end of the block, rolled back if it raises.
+
+        Between ``read`` and the end, nobody else may change what was read: lock it, or raise
+        :class:`Conflict` if it has changed. Threads may be in several at once.
+        """
+
+    @abstractmethod
+    def read(self, transaction: Any, names: Sequence[str]) -> Mapping[str, bytes]:
+        """What is kept under these names, at most 32, sorted; those without anything are left out.
+
+        Names are printable ASCII without blanks, at most 250 characters. What has expired may be
+        there or not.
+        """
+
+    @abstractmethod
+    def write(self, transaction: Any, changes: Sequence[Change]) -> None:
+        """Keep these, or remove them, sorted by name. A good place to drop what has expired."""
+
+    def now(self, transaction: Any) -> float:
+        """The time by which all who share the store decide, in seconds since the epoch."""
+        return time.time()
+
+    # -- decisions
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: Keys,
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        request = self.ask(limits, keys, costs, mode)
+        known = self.known(request)
+        if known is not None:
+            return known
+        asked_at = monotonic()
+        decision = self.attempt(request)
+        if self.observe is not None:
+            self.observe(monotonic() - asked_at)
+        return self.learn(request, decision, asked_at)
+
+    def attempt(self, request: StateRequest) -> Decision:
+        """One decision. A store that has a better way than a transaction may replace this."""
+        return self._again(partial(self._step, request))
+
+    def _again(self, what: Callable[[], T]) -> T:
+        """Anew while others are faster."""
+        for left in reversed(range(TRIES)):
+            try:
+                return what()
+            except Conflict as error:
+                if not left:
+                    raise self.failed(error) from error
+            except Exception as error:
+                raise self.failed(error) from error
+        raise AssertionError
+
+    def _step(self, request: StateRequest) -> Decision:
+        with self.transaction() as transaction:
+            found = self.read(transaction, sorted(request.names))
+            now = self.moment(self.now(transaction))
+            values = [found.get(name) for name in request.names]
+            decision, changes = request.decide(values, now)
+            if changes:
+                self.write(transaction, self.changes(request, changes, now))
+        return decision
+
+    def _remove(self, names: list[str]) -> None:
+        with self.transaction() as transaction:
+            self.read(transaction, names)
+            self.write(transaction, [Change(name, None, 0.0) for name in names])
+
+    def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
+        request = self.ask(limits, keys, None, HIT)
+        self.known(request)
+        try:
+            self._again(partial(self._remove, sorted(request.names)))
+        finally:
+            self._denials.forget(name.encode() for name in request.names)
+
+    def check(self) -> bool:
+        """Whether a transaction can be made."""
+        try:
+            with self.transaction() as transaction:
+                self.read(transaction, ["-"])
+        except Exception as error:
+            if isinstance(self.failed(error), StorageError):
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Give back what the store holds."""
+
+
+class AsyncStateStorage(_States, ABC):
+    """The same with coroutines: for programs on an event loop that decide for themselves.
+
+    ``await storage.decide([limit], "alice")``; a limiter of :mod:`weir.strategies` wants a
+    :class:`StateStorage`.
+    """
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        key_prefix: str | bytes = "weir",
+        remember_denials: float = 60.0,
+        **options: Any,
+    ) -> None:
+        self.uri = uri
+        self.options = options
+        self.prepare(uri, key_prefix, remember_denials)
+
+    @abstractmethod
+    def transaction(self) -> AbstractAsyncContextManager[Any]: ...
+
+    @abstractmethod
+    async def read(self, transaction: Any, names: Sequence[str]) -> Mapping[str, bytes]: ...
+
+    @abstractmethod
+    async def write(self, transaction: Any, changes: Sequence[Change]) -> None: ...
+
+    async def now(self, transaction: Any) -> float:
+        return time.time()
+
+    async def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: Keys,
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        request = self.ask(limits, keys, costs, mode)
+        known = self.known(request)
+        if known is not None:
+            return known
+        asked_at = monotonic()
+        return self.learn(request, await self._again(partial(self._step, request)), asked_at)
+
+    async def _again(self, what: Callable[[], Awaitable[T]]) -> T:
+        for left in reversed(range(TRIES)):
+            try:
+                return await what()
+            except Conflict as error:
+                if not left:
+                    raise self.failed(error) from error
+            except Exception as error:
+                raise self.failed(error) from error
+        raise AssertionError
+
+    async def _step(self, request: StateRequest) -> Decision:
+        async with self.transaction() as transaction:
+            found = await self.read(transaction, sorted(request.names))
+            now = self.moment(await self.now(transaction))
+            values = [found.get(name) for name in request.names]
+            decision, changes = request.decide(values, now)
+            if changes:
+                await self.write(transaction, self.changes(request, changes, now))
+        return decision
+
+    async def _remove(self, names: list[str]) -> None:
+        async with self.transaction() as transaction:
+            await self.read(transaction, names)
+            await self.write(transaction, [Change(name, None, 0.0) for name in names])
+
+    async def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
+        request = self.ask(limits, keys, None, HIT)
+        self.known(request)
+        try:
+            await self._again(partial(self._remove, sorted(request.names)))
+        finally:
+            self._denials.forget(name.encode() for name in request.names)

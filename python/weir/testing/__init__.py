@@ -1,0 +1,135 @@
+"""For the tests of those who use Weir.
+
+With pytest, in ``conftest.py``::
+
+    pytest_plugins = ["weir.testing.fixtures"]
+
+gives the fixtures ``fresh_limits`` and ``clock``. Whoever has written a store proves it by a
+subclass of :class:`StoreConformance`.
+
+>>> from flask import Flask
+>>> from weir.flask import Limiter
+>>> app = Flask(__name__)
+>>> limiter = Limiter(lambda: "alice", app=app)
+>>> @app.get("/login")
+... @limiter.limit("5/minute")
+... def login():
+...     return "hello"
+>>> with Clock() as clock:
+...     assert_limited(app.test_client(), "/login", after=5).status
+...     clock.move(60)
+...     app.test_client().get("/login").status
+'429 TOO MANY REQUESTS'
+'200 OK'
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .conformance import StoreConformance
+
+__all__ = ["Clock", "StoreConformance", "assert_limited", "reset_limits"]
+
+
+def __getattr__(name: str) -> Any:
+    """StoreConformance wants pytest, the rest does not."""
+    if name == "StoreConformance":
+        from .conformance import StoreConformance
+
+        return StoreConformance
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class Clock:
+    """Stops ``time.time()``, by which Weir decides, and moves it when told.
+
+    Other modules see the same time. Stores on other machines go by their own clocks; those that
+    can be told (``set_clock``) are told, if they are given.
+
+    :param now: seconds since the epoch to begin with; the present moment unless given
+    :param stores: stores to be told, too
+    """
+
+    def __init__(self, now: float | None = None, *stores: Any) -> None:
+        self.now = time.time() if now is None else now
+        self._stores = [store for store in stores if hasattr(store, "set_clock")]
+        self._true: Any = None
+
+    def __enter__(self) -> Clock:
+        self._true = time.time
+        time.time = lambda: self.now
+        self.set(self.now)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        time.time = self._true
+        for store in self._stores:
+            store.set_clock()
+
+    def set(self, now: float) -> None:
+        """Make it that moment, in seconds since the epoch."""
+        self.now = now
+        for store in self._stores:
+            store.set_clock(now, True)
+
+    def move(self, seconds: float) -> None:
+        """Let so many seconds pass; negative: step back."""
+        self.set(self.now + seconds)
+
+
+def assert_limited(
+    client: Any,
+    path: str,
+    *,
+    after: int,
+    method: str = "GET",
+    status: int = 429,
+    **options: Any,
+) -> Any:
+    """Assert that ``after`` requests pass and the next one is denied; that one's response.
+
+    client: Flask's or Werkzeug's test client, or anything with ``open(path, method=…)`` or, as
+    ``requests`` and httpx have it, ``request(method, path)``.
+    options: for each request, such as ``json`` or ``headers``.
+    """
+    for number in range(1, after + 1):
+        response = _request(client, method, path, options)
+        if response.status_code == status:
+            raise AssertionError(
+                f"{method} {path}: request {number} was denied with {status}; the first {after} "
+                "should have passed. Did an earlier test use up the limit? Reset it by "
+                "weir.testing.reset_limits(app), or use the fixture fresh_limits"
+            )
+    response = _request(client, method, path, options)
+    if response.status_code != status:
+        raise AssertionError(
+            f"{method} {path}: request {after + 1} was answered with {response.status_code}; it "
+            f"should have been denied with {status}. Is the limiter enabled in tests "
+            "(RATELIMIT_ENABLED), and do all requests come from one client?"
+        )
+    return response
+
+
+def _request(client: Any, method: str, path: str, options: dict[str, Any]) -> Any:
+    if hasattr(client, "open"):
+        return client.open(path, method=method, **options)
+    return client.request(method, path, **options)
+
+
+def reset_limits(app: Any) -> None:
+    """Forget every counter of a Flask application's limiters."""
+    limiters = app.extensions.get("limiter", ())
+    if not limiters:
+        raise AssertionError("the application has no limiter: reset_limits(app) after init_app()")
+    with app.app_context():
+        for limiter in limiters if isinstance(limiters, set | list | tuple) else [limiters]:
+            limiter.reset()

@@ -1,0 +1,338 @@
+"""What every store does alike, as a class of tests to be inherited."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .. import EACH, HIT, REFUND, TEST, Decision, Limit, Look, Table, Verdict, parse
+from .._core import STRATEGIES
+
+__all__ = ["StoreConformance"]
+
+T0 = 1_700_000_000.0
+LARGEST = 2**63 - 1
+
+
+class _Blocking:
+    """A store whose calls are coroutines, called by tests that are none."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._loop = asyncio.new_event_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def decide(self, *arguments: Any) -> Decision:
+        decision: Decision = self._loop.run_until_complete(self._store.decide(*arguments))
+        return decision
+
+    def clear(self, *arguments: Any) -> None:
+        self._loop.run_until_complete(self._store.clear(*arguments))
+
+    def close(self) -> None:
+        closing = self._store.close() if hasattr(self._store, "close") else None
+        if inspect.isawaitable(closing):
+            self._loop.run_until_complete(_awaited(closing))
+        self._loop.close()
+
+
+async def _awaited(what: Any) -> Any:
+    return await what
+
+
+class _Moved:
+    """The time that the store decides by, and the table that it is compared with."""
+
+    def __init__(self, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._store = store
+        self._monkeypatch = monkeypatch
+        self.set(T0)
+
+    def set(self, seconds: float) -> None:
+        self.now = seconds
+        self._monkeypatch.setattr(time, "time", lambda: seconds)
+        if hasattr(self._store, "set_clock"):
+            self._store.set_clock(seconds, True)
+
+    def move(self, seconds: float) -> None:
+        self.set(round((self.now + seconds) * 1e6) / 1e6)
+
+
+class StoreConformance:
+    """Inherit it, and open the store; pytest finds the tests::
+
+        class TestMyStore(StoreConformance):
+            def open_store(self):
+                return MyStorage("my://localhost")
+
+    Each test has keys of its own, so the store need not be empty. Its time is set by
+    ``store.set_clock(seconds, True)`` if it has that, and by ``time.time`` in any case. A store
+    whose ``decide`` is a coroutine is tested, too.
+    """
+
+    #: Those that the store knows.
+    strategies: tuple[str, ...] = tuple(STRATEGIES)
+
+    #: Whether several threads may use it at once.
+    threads = True
+
+    def open_store(self) -> Any:
+        raise NotImplementedError("open_store() returns the store to be tested")
+
+    @pytest.fixture
+    def store(self) -> Iterator[Any]:
+        store = self.open_store()
+        if inspect.iscoroutinefunction(store.decide):
+            store = _Blocking(store)
+        yield store
+        if hasattr(store, "close"):
+            store.close()
+
+    @pytest.fixture
+    def clock(self, store: Any, monkeypatch: pytest.MonkeyPatch) -> _Moved:
+        return _Moved(store, monkeypatch)
+
+    @pytest.fixture
+    def key(self) -> str:
+        return f"client-{uuid.uuid4()}"
+
+    @pytest.fixture
+    def seed(self) -> int:
+        seed = int(os.environ.get("WEIR_SEED") or random.randrange(2**32))
+        print(f"WEIR_SEED={seed}")  # pytest shows it with a failure
+        return seed
+
+    @pytest.fixture(params=list(STRATEGIES))
+    def strategy(self, request: pytest.FixtureRequest) -> str:
+        if request.param not in self.strategies:
+            pytest.skip(f"the store does not know {request.param}")
+        name: str = request.param
+        return name
+
+    def test_exactly_the_limit_is_admitted(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        limit = _limit("5 per hour", strategy)
+        spacing = 720.0 if strategy == "leaky-bucket" else 0.0
+        for left in (4, 3, 2, 1, 0):
+            verdict = store.decide([limit], key)[0]
+            assert verdict.allowed
+            assert (verdict.limit, verdict.retry_after) == (5, 0.0)
+            assert strategy == "leaky-bucket" or verdict.remaining == left
+            clock.move(spacing if left else 0.0)
+        assert not store.decide([limit], key).allowed
+
+    def test_retry_after_is_a_promise(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        limit = _limit("3 per 10 seconds", strategy)
+        passed = 0
+        for _ in range(25):
+            verdict = store.decide([limit], key)[0]
+            if verdict.allowed:
+                passed += 1
+                clock.move(0.7)
+                continue
+            moment = round(clock.now * 1e6) + round(verdict.retry_after * 1e6)
+            clock.set((moment - 1) / 1e6)
+            assert not store.decide([limit], key, None, TEST).allowed
+            clock.set(moment / 1e6)
+            assert store.decide([limit], key, None, TEST).allowed
+        assert passed >= 9
+
+    def test_a_test_charges_nothing(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        limit = _limit("1 per minute", strategy)
+        for _ in range(3):
+            assert store.decide([limit], key, None, TEST).allowed
+        assert store.decide([limit], key).allowed
+        assert not store.decide([limit], key, None, TEST).allowed
+
+    def test_a_refund_gives_back_and_never_above_full(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        limit = _limit("10 per minute", strategy)
+        store.decide([limit], key, [8])
+        assert store.decide([limit], key, [3], REFUND).allowed
+        store.decide([limit], key, [LARGEST], REFUND)
+        assert store.decide([limit], key, [10]).allowed
+        assert not store.decide([limit], key, [1]).allowed
+
+    def test_clear_forgets_one_counter(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        limit = _limit("1 per minute", strategy)
+        for name in (key, f"{key}-other"):
+            assert store.decide([limit], name).allowed
+        store.clear([limit], key)
+        store.clear([limit], key)
+        assert store.decide([limit], key).allowed
+        assert not store.decide([limit], f"{key}-other").allowed
+
+    def test_what_one_limit_denies_no_limit_is_charged_for(
+        self, store: Any, clock: _Moved, key: str
+    ) -> None:
+        wide = [_limit("10 per minute", name) for name in self.strategies if name != "leaky-bucket"]
+        group = [*wide, _limit("1 per hour", self.strategies[0])]
+        assert store.decide(group, key).allowed
+        denied = store.decide(group, key)
+        assert [verdict.allowed for verdict in denied] == [True] * len(wide) + [False]
+        assert denied.deciding == len(wide)
+        for verdict in store.decide(wide, key, [0] * len(wide), TEST):
+            assert verdict.remaining == 9
+
+    def test_each_charges_what_has_room(self, store: Any, clock: _Moved, key: str) -> None:
+        group = [_limit("10 per minute", self.strategies[0]), _limit("1 per hour")]
+        assert store.decide(group, key, None, EACH).allowed
+        assert not store.decide(group, key, None, EACH).allowed
+        looked = store.decide(group, key, [0, 0], TEST)
+        assert [verdict.remaining for verdict in looked] == [8, 0]
+
+    def test_one_counter_twice_in_a_decision(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        if strategy == "leaky-bucket":
+            pytest.skip("its second request waits for the first")
+        limit = _limit("5 per minute", strategy)
+        assert store.decide([limit, limit], key, [2, 2]).allowed
+        tested = store.decide([limit, limit], key, [1, 1], TEST)
+        assert [verdict.allowed for verdict in tested] == [True, False]
+        assert not store.decide([limit, limit], key, [1, 1]).allowed
+        assert store.decide([limit], key, [1]).allowed
+
+    def test_what_is_only_looked_at_is_not_charged(
+        self, store: Any, clock: _Moved, key: str
+    ) -> None:
+        if not getattr(store, "LOOKS", True):
+            pytest.skip("the store says that it knows no Look")
+        limit, other = _limit("2 per minute"), _limit("5 per minute")
+        assert store.decide([limit, other], key, [Look(1), 1]).allowed
+        assert store.decide([limit], key, [2]).allowed
+        denied = store.decide([limit, other], key, [Look(1), 1])
+        assert [verdict.allowed for verdict in denied] == [False, True]
+        assert store.decide([other], key, [0], TEST)[0].remaining == 4
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "a b", "a\r\nb", b"\x00\xff\xfe", "größe/☃", "{}", "%00", "';--", "x" * 100_000],
+        ids=lambda name: repr(name[:8]),
+    )
+    def test_any_bytes_are_a_key(self, store: Any, clock: _Moved, name: str | bytes) -> None:
+        limit, other = _limit("2 per minute"), _limit("2 per hour")
+        for item in (limit, other):
+            store.clear([item], name)
+        assert [store.decide([limit], name).allowed for _ in range(3)] == [True, True, False]
+        assert store.decide([other], name).allowed
+        for item in (limit, other):
+            store.clear([item], name)
+
+    def test_counters_are_told_apart(self, store: Any, clock: _Moved, key: str) -> None:
+        limits = [
+            *(_limit("2 per day", name) for name in self.strategies if name != "leaky-bucket"),
+            _limit("3 per day", self.strategies[0]),
+            _limit("2 per hour", self.strategies[0]),
+            _limit("2 per day", self.strategies[0]).replace(namespace="OTHER"),
+        ]
+        if "calendar-window" in self.strategies:
+            limits += [Limit(2, 1, "day", tz=zone) for zone in ("+05:30", "-08:00")]
+        for limit in limits:
+            assert store.decide([limit], key)[0].remaining == limit.amount - 1, limit
+
+    def test_the_largest_numbers(self, store: Any, clock: _Moved, key: str, strategy: str) -> None:
+        limit = Limit(LARGEST, 100, "year", strategy=strategy)
+        assert store.decide([limit], key, [LARGEST - 5]).allowed
+        if strategy != "leaky-bucket":
+            assert not store.decide([limit], key, [6]).allowed
+            assert store.decide([limit], key, [5])[0].remaining == 0
+
+    def test_an_amount_of_zero_denies(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        limit = _limit("0 per minute", strategy)
+        assert store.decide([limit], key)[0].retry_after == math.inf
+        assert store.decide([limit], key, [0]).allowed
+
+    def test_what_cannot_be_asked_is_refused(self, store: Any, clock: _Moved, key: str) -> None:
+        limit = _limit("1 per minute")
+        for limits, keys, costs, mode in (
+            ([], key, None, HIT),
+            ([limit] * 33, key, None, HIT),
+            ([limit], [key, key], None, HIT),
+            ([limit], key, [-1], HIT),
+            ([limit], key, None, 9),
+        ):
+            with pytest.raises((ValueError, OverflowError)):
+                store.decide(limits, keys, costs, mode)
+
+    def test_random_decisions_are_those_of_a_table(
+        self, store: Any, clock: _Moved, key: str, seed: int
+    ) -> None:
+        """Several limits over a few keys, all modes, costs, a clock that also steps back."""
+        dice, table = random.Random(seed), Table("memory://?keys=4096")
+        limits = [
+            _limit(f"{amount} per {period}", name)
+            for name in self.strategies
+            for amount, period in ((3, "second"), (50, "20 seconds"), (7, "day"))
+        ]
+        for n in range(300):
+            group = [dice.choice(limits) for _ in range(dice.randint(1, 6))]
+            keys = [f"{key}/{dice.randrange(3)}" for _ in group]
+            costs = [dice.choice((0, 1, 1, 1, 2, 5, 60)) for _ in group]
+            if getattr(store, "LOOKS", True):
+                costs = [Look(cost) if not dice.randrange(6) else cost for cost in costs]
+            mode = dice.choice((HIT, HIT, HIT, HIT, EACH, TEST, REFUND))
+            clock.move(dice.choice((0, 0.001, 0.25, 1, 7)) * (1 if dice.randrange(12) else -1))
+            got = store.decide(group, keys, costs, mode)
+            wanted = table.decide(group, keys, costs, mode)
+            for limit, a, b in zip(group, got, wanted, strict=True):
+                assert _same(a, b), (n, mode, limit, a, b)
+            assert (got.allowed, got.deciding) == (wanted.allowed, wanted.deciding), n
+
+    def test_threads_admit_exactly_the_limit(self, store: Any, key: str, strategy: str) -> None:
+        """With the limits in another order in each: nobody waits for each other in a circle."""
+        if not self.threads or isinstance(store, _Blocking):
+            pytest.skip("not for several threads")
+        if strategy == "leaky-bucket":
+            pytest.skip("it admits by and by")
+        limits = [_limit(f"{amount} per day", strategy) for amount in (30, 31, 32)]
+        admitted, failed = list[int](), list[BaseException]()
+
+        def hammer(number: int) -> None:
+            group = limits[number % 3 :] + limits[: number % 3]
+            try:
+                admitted.append(sum(store.decide(group, key).allowed for _ in range(12)))
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=hammer, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        assert sum(admitted) == 30
+
+
+def _limit(text: str, strategy: str = "fixed-window") -> Limit:
+    limit = parse(text).replace(strategy=strategy)
+    return limit.replace(max_delay=0.0) if strategy == "leaky-bucket" else limit
+
+
+def _same(a: Verdict, b: Verdict) -> bool:
+    """Equal, but for the last bit of a float of large seconds."""
+    times = ((a.reset_at, b.reset_at), (a.retry_after, b.retry_after), (a.delay, b.delay))
+    alike = all(x == y or abs(x - y) < 3e-6 for x, y in times)
+    return alike and a[:3] == b[:3]

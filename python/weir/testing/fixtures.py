@@ -1,0 +1,46 @@
+"""Fixtures for pytest: ``pytest_plugins = ["weir.testing.fixtures"]`` in ``conftest.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from . import Clock, reset_limits
+
+__all__ = ["clock", "fresh_limits"]
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    """A clock that stands still until ``clock.move(seconds)``."""
+    with Clock() as stopped:
+        yield stopped
+
+
+@pytest.fixture
+def fresh_limits(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], None]]:
+    """No counter of the fixture ``app`` is left from before, nor for those who come after.
+
+    Without such a fixture, call it: ``fresh_limits(app)``.
+    """
+    apps: list[Any] = []
+
+    def fresh(app: Any) -> None:
+        reset_limits(app)
+        apps.append(app)
+
+    if "app" in request.fixturenames or _has_app(request):
+        fresh(request.getfixturevalue("app"))
+    yield fresh
+    for app in apps:
+        reset_limits(app)
+
+
+def _has_app(request: pytest.FixtureRequest) -> bool:
+    try:
+        request.getfixturevalue("app")
+    except pytest.FixtureLookupError:
+        return False
+    return True

@@ -1,0 +1,34 @@
+/*
+ * libsodium's SipHash and BLAKE2b behind crypto.h. None of these calls needs sodium_init(): they use no
+ * random bytes, and choose their implementation safely from any thread.
+ */
+#include "crypto/crypto.h"
+
+/* libsodium declares its pointers non-null, even for no bytes at all. */
+static const unsigned char nothing;
+
+static const unsigned char *bytes(const void *data, size_t len) {
+    return len != 0 ? data : &nothing;
+}
+
+void weir_siphash64(const void *data, size_t len, const unsigned char key[WEIR_SIPHASH_KEY],
+                    unsigned char out[8]) {
+    crypto_shorthash_siphash24(out, bytes(data, len), len, key);
+}
+
+void weir_siphash128(const void *data, size_t len, const unsigned char key[WEIR_SIPHASH_KEY],
+                     unsigned char out[16]) {
+    crypto_shorthash_siphashx24(out, bytes(data, len), len, key);
+}
+
+void weir_blake2b_init(struct weir_blake2b *hash) {
+    crypto_generichash_init(&hash->state, NULL, 0, WEIR_BLAKE2B_BYTES);
+}
+
+void weir_blake2b_update(struct weir_blake2b *hash, const void *data, size_t len) {
+    crypto_generichash_update(&hash->state, bytes(data, len), len);
+}
+
+void weir_blake2b_final(struct weir_blake2b *hash, unsigned char out[WEIR_BLAKE2B_BYTES]) {
+    crypto_generichash_final(&hash->state, out, WEIR_BLAKE2B_BYTES);
+}

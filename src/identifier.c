@@ -1,0 +1,73 @@
+/*
+ * Parts of keys as weir.flask writes them, so that a C program and a Flask application can share a counter.
+ *
+ * "/" joins parts, so within one it is "%2F", and "%" is "%25". Bytes that are no UTF-8 are escaped above 127,
+ * which text never is. A long part is its first bytes, "%#", which is no escape, and a hash of all of it.
+ */
+#include <stdbool.h>
+#include <string.h>
+
+#include "digest.h"
+#include "weir/weir.h"
+
+#define PLAIN_MAX 256 /* bytes of a part that is written out */
+#define HEAD 64       /* bytes that stay readable of one that is not */
+
+_Static_assert(WEIR_IDENTIFIER_MAX == 3 * PLAIN_MAX, "each byte may become three");
+
+/* Bytes that follow the first one of a character; -1: no first byte, or one that UTF-8 never has. */
+static int following(unsigned char first) {
+    return first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2
+                          : first < 0xF5 ? 3 : -1;
+}
+
+static bool is_utf8(const unsigned char *text, size_t len) {
+    for (size_t i = 0; i < len;) {
+        unsigned char first = text[i];
+        int more = following(first);
+        if (more < 0 || len - i <= (size_t)more)
+            return false;
+        for (int k = 1; k <= more; k++)
+            if ((text[i + (size_t)k] & 0xC0) != 0x80)
+                return false;
+        /* written longer than need be, surrogates, beyond U+10FFFF */
+        if ((first == 0xE0 && text[i + 1] < 0xA0) || (first == 0xED && text[i + 1] > 0x9F) ||
+            (first == 0xF0 && text[i + 1] < 0x90) || (first == 0xF4 && text[i + 1] > 0x8F))
+            return false;
+        i += (size_t)more + 1;
+    }
+    return true;
+}
+
+/* How many of the first HEAD bytes make whole characters. */
+static size_t head_len(const unsigned char *text) {
+    size_t len = HEAD;
+    while (len > HEAD - 4 && (text[len] & 0xC0) == 0x80)
+        len--;
+    return len;
+}
+
+size_t weir_identifier(const void *bytes, size_t len, char *buffer) {
+    static const char digits[] = "0123456789ABCDEF";
+    const unsigned char *text = bytes;
+    bool all = !is_utf8(text, len);
+    size_t written = len > PLAIN_MAX ? head_len(text) : len;
+    char *out = buffer;
+    for (size_t i = 0; i < written; i++) {
+        unsigned char c = text[i];
+        if (c == '/' || c == '%' || (all && c > 127)) {
+            *out++ = '%';
+            *out++ = digits[c >> 4];
+            *out++ = digits[c & 15];
+        } else {
+            *out++ = (char)c;
+        }
+    }
+    if (len > PLAIN_MAX) {
+        *out++ = '%';
+        *out++ = '#';
+        weir_digest(text, len, out);
+        out += WEIR_DIGEST_HEX;
+    }
+    return (size_t)(out - buffer);
+}
