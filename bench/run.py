@@ -32,6 +32,11 @@ BENCHES: list[tuple[str, str, list[str]]] = [
     ),
     ("wrk", "requests per second under gunicorn", [sys.executable, str(HERE / "flask_wrk.py")]),
     ("redis", "a check on Redis beside a PING", [sys.executable, str(HERE / "redis_check.py")]),
+    (
+        "postgresql",
+        "a check on PostgreSQL beside a SELECT 1",
+        [sys.executable, str(HERE / "postgresql_check.py")],
+    ),
 ]
 
 
@@ -55,7 +60,7 @@ def main() -> int:
     known = {name for name, _, _ in BENCHES}
     if arguments.list:
         for name, what, _ in BENCHES:
-            print(f"{name:8} {what}")
+            print(f"{name:10} {what}")
         return 0
     if unknown := set(arguments.names) - known:
         parser.error(

@@ -123,6 +123,13 @@ class Storage(ABC):
         """Whether the store can be asked."""
         return True
 
+    def init(self) -> None:  # noqa: B027 (few have anything to do)
+        """Create what the store needs on its server: ``weir store init``. Most need nothing."""
+
+    def init_text(self) -> str:
+        """What :meth:`init` would run there, for those who run it themselves."""
+        return ""
+
 
 Storage.register(Table)
 
@@ -238,6 +245,7 @@ SCHEMES["shm"] = _open_table
 SCHEMES["file"] = _open_table
 
 SCHEMES["memcached"] = "weir.stores.memcached:MemcachedStorage"
+SCHEMES["postgresql"] = SCHEMES["postgres"] = "weir.stores.postgresql:PostgreSQLStorage"
 for _server in ("redis", "valkey"):
     SCHEMES[_server] = "weir.stores.redis:RedisStorage"
     SCHEMES[f"{_server}s"] = "weir.stores.redis:RedisStorage"

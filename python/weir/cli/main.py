@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from .app import cli
-from .commands import check, clients, rules, simulate, tables, top
+from .commands import check, clients, rules, simulate, store, tables, top
 from .errors import INTERRUPTED
 
 __all__ = ["cli", "run"]
@@ -23,6 +23,7 @@ for _command in (
     rules.unlist,
     rules.list_rules,
     simulate.simulate,
+    store.store,
     tables.list_tables,
     top.top,
 ):

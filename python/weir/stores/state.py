@@ -142,13 +142,16 @@ class _States:
             self._denials.remember(request.said, names, asked_at, decision)
         return decision
 
+    def ahead_of(self, now: float) -> float:
+        """Seconds to keep states longer: a clock that was set stands still, the store's goes on."""
+        moved, given = self._clock
+        return true_time() - now + 60.0 if given else max(0.0, -moved)
+
     def changes(
         self, request: StateRequest, found: Sequence[tuple[int, bytes | None, float]], now: float
     ) -> list[Change]:
         """What is to be written, in the order of names, which is the same for all callers."""
-        moved, given = self._clock
-        # A clock that was set: the store's own goes on meanwhile.
-        ahead = true_time() - now + 60.0 if given else max(0.0, -moved)
+        ahead = self.ahead_of(now)
         return sorted(
             Change(request.names[place], value, expires_at + ahead)
             for place, value, expires_at in found

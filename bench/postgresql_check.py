@@ -1,0 +1,155 @@
+"""A check on PostgreSQL: Weir beside a SELECT 1 of the same client.
+
+Caveats before numbers:
+
+- One server of its own on a loopback port, with its defaults but for fsync, which is off: commits
+  of Weir do not wait for the disk (synchronous_commit=off), and a shared machine's disk is no
+  measure. The machine is shared with the server.
+- SELECT 1 is psycopg's Connection.execute() on a connection of its pool that commits by itself, as
+  an application has it; the ratios are to that. The same on an open connection stands below it.
+- The two take turns in short rounds. Given are the quickest round, and the median over all rounds
+  with the quartiles in brackets. The goal: a check takes at most 2.5 times as long.
+- Per second: 16 threads of one process, each with a connection, for 10,000 clients at random; for
+  one client whom all of them ask about. Python decides on one core.
+
+Usage: python bench/postgresql_check.py [--rounds N] [--calls N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import psycopg
+import psycopg_pool
+
+import weir
+from weir.stores.postgresql import PostgreSQLStorage
+
+BIN = Path("/usr/lib/postgresql/15/bin")
+TEXTS = ["1000000000 per minute", "1000000000 per hour", "1000000000 per day"]
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """One of its own, as an unprivileged user."""
+    directory = Path(tempfile.mkdtemp(prefix="weir-bench-"))
+    data, user = directory / "data", "postgres" if os.getuid() == 0 else None
+    if user:
+        shutil.chown(directory, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    initdb = [str(BIN / "initdb"), "-D", str(data), "-U", "weir", "-A", "trust", "--no-sync"]
+    subprocess.run(initdb, check=True, capture_output=True, user=user, cwd="/")
+    settings = ["fsync=off", "listen_addresses=127.0.0.1", f"port={port}"]
+    command = [str(BIN / "postgres"), "-D", str(data), "-c", "unix_socket_directories="]
+    process = subprocess.Popen(
+        [*command, *(word for setting in settings for word in ("-c", setting))],
+        user=user,
+        cwd="/",
+        stderr=subprocess.DEVNULL,
+    )
+    uri = f"postgresql://weir@127.0.0.1:{port}/postgres"
+    try:
+        for _ in range(200):
+            with contextlib.suppress(psycopg.OperationalError):
+                psycopg.connect(uri).close()
+                break
+            time.sleep(0.05)
+        yield uri
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def microseconds(call: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls * 1e6
+
+
+def per_second(store: PostgreSQLStorage, key: Callable[[], str], seconds: float = 3.0) -> float:
+    """Decisions of 16 threads, each with a connection of its own."""
+    limits, done = [weir.parse(TEXTS[0])], [0] * 16
+    until = time.perf_counter() + seconds
+
+    def run(number: int) -> None:
+        while time.perf_counter() < until:
+            store.decide(limits, key())
+            done[number] += 1
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--calls", type=int, default=300)
+    arguments = parser.parse_args()
+    with server() as uri, psycopg.connect(uri, autocommit=True) as connection:
+        store = PostgreSQLStorage(uri, create=True, socket_timeout=10.0, remember_denials=0)
+        number = iter(range(10**9))
+        pool = psycopg_pool.ConnectionPool(uri, min_size=1, kwargs={"autocommit": True}, open=False)
+        pool.open(wait=True)
+
+        def pooled() -> object:
+            with pool.connection() as taken:
+                return taken.execute("SELECT 1").fetchone()
+
+        calls: dict[str, Callable[[], object]] = {
+            "SELECT 1": pooled,
+            "SELECT 1, open connection": lambda: connection.execute("SELECT 1").fetchone(),
+        }
+        one, three = [weir.parse(TEXTS[0])], [weir.parse(text) for text in TEXTS]
+        for strategy in weir.strategies.STRATEGIES:
+            text = "1000000 per second" if strategy == "leaky-bucket" else "1000 per minute"
+            limit = [weir.parse(text).replace(strategy=strategy)]
+            calls[f"1 x {strategy}"] = lambda limit=limit: store.decide(limit, "hot")
+        calls["3 limits"] = lambda: store.decide(three, "hot")
+        calls["1 limit, each time a new client"] = lambda: store.decide(one, f"new-{next(number)}")
+        took: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(arguments.rounds):
+            for name, call in calls.items():
+                took[name].append(microseconds(call, arguments.calls))
+        print(f"PostgreSQL {connection.info.server_version // 10000}, psycopg {version('psycopg')}")
+        print(f"{'':34} quickest    median µs             beside SELECT 1")
+        floor, middle = min(took["SELECT 1"]), statistics.median(took["SELECT 1"])
+        for name, times in took.items():
+            low, median, high = statistics.quantiles(times, n=4)
+            print(
+                f"{name:34} {min(times):8.1f} {median:8.1f} [{low:.0f}, {high:.0f}]"
+                f"{'':6} {min(times) / floor:5.2f} x, {median / middle:5.2f} x"
+            )
+        dice = random.Random(1)
+        many = per_second(store, lambda: f"client-{dice.randrange(10_000)}")
+        print(f"\ndecisions per second, 16 connections: {many:,.0f} (10,000 clients)")
+        print(
+            f"decisions per second, 16 connections: {per_second(store, lambda: 'hot'):,.0f} (one)"
+        )
+        store.close()
+        pool.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""``weir store``: what a store needs on its server."""
+
+from __future__ import annotations
+
+import click
+
+from ..._storage import Storage, storage_from_string
+from ...errors import ConfigurationError, ParseError, StorageError
+from ..errors import Unable, Unreadable
+from ..open_store import chosen
+from ..output import say
+
+
+@click.group()
+def store() -> None:
+    """Prepare a store's server."""
+
+
+@store.command()
+@click.option("-s", "--store", "store_uri", metavar="URI", help="The store.")
+@click.option("--print", "only_print", is_flag=True, help="Print what would be run there.")
+@click.pass_context
+def init(context: click.Context, store_uri: str | None, only_print: bool) -> None:
+    """Create what the store needs: on PostgreSQL a table and its functions.
+
+    May be run again, and should be after an upgrade of Weir: the functions are replaced, counters
+    stay. --print shows the SQL, for a user that may create no tables.
+    """
+    uri = chosen(context, store_uri)
+    try:
+        opened = storage_from_string(uri)
+    except (ParseError, ConfigurationError) as error:
+        raise Unreadable(str(error)) from None
+    if not isinstance(opened, Storage) or not opened.init_text():
+        raise Unable(f"{uri.partition('://')[0]}:// needs nothing to be created")
+    if only_print:
+        click.echo(opened.init_text().rstrip())
+        return
+    try:
+        opened.init()
+    except StorageError as error:
+        raise Unable(str(error)) from None
+    finally:
+        close = getattr(opened, "close", None)
+        if close:
+            close()
+    say("The store is ready.")

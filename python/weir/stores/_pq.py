@@ -1,0 +1,101 @@
+"""A prepared statement on a connection of psycopg's, by its low-level interface, with a deadline.
+
+A decision is a few arrays in and three values out. ``Connection.execute()`` takes longer to find
+out how to write them than the server takes to decide.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from ._common import monotonic
+
+#: Types of elements (their OIDs), and how one is written.
+TEXT, INT, BYTES, BOOL, FLOAT = 25, 23, 17, 16, 701
+
+_LENGTH = struct.Struct("!i")
+_HEAD = struct.Struct("!iiiii")  # dimensions, whether any is NULL, type, length, lower bound
+_NULL = _LENGTH.pack(-1)
+_BINARY = 1
+
+
+def array(kind: int, items: Sequence[bytes | None]) -> bytes:
+    """An array in PostgreSQL's binary format. items: at least one, in that format, too."""
+    parts = [_HEAD.pack(1, None in items, kind, len(items), 1)]
+    for item in items:
+        parts.append(_NULL if item is None else _LENGTH.pack(len(item)) + item)
+    return b"".join(parts)
+
+
+def read_array(data: bytes) -> list[bytes | None]:
+    """The elements of such an array."""
+    dimensions, _, _, length, _ = _HEAD.unpack_from(data)
+    if dimensions != 1:
+        return []
+    found: list[bytes | None] = []
+    at = _HEAD.size
+    for _ in range(length):
+        (size,) = _LENGTH.unpack_from(data, at)
+        at += 4
+        found.append(None if size < 0 else data[at : at + size])
+        at += max(0, size)
+    return found
+
+
+_float, _int = struct.Struct("!d"), struct.Struct("!i")
+write_float, write_int = _float.pack, _int.pack
+
+
+def read_float(data: bytes) -> float:
+    value: float = _float.unpack(data)[0]
+    return value
+
+
+class Statement:
+    """A statement that each connection prepares when it is first run there."""
+
+    def __init__(self, name: str, text: str, parameters: int) -> None:
+        self._name, self._text = name.encode(), text.encode()
+        self._formats = [_BINARY] * parameters
+
+    def run(self, connection: Any, parameters: Sequence[bytes | None]) -> Any:
+        """Its result, of one row in binary format. Raises ``TimeoutError`` after connection.until.
+
+        The caller closes a connection that has raised.
+        """
+        pgconn = connection.pgconn
+        if self._name not in connection.prepared:
+            pgconn.send_prepare(self._name, self._text)
+            _result(connection)
+            connection.prepared.add(self._name)
+        pgconn.send_query_prepared(self._name, parameters, self._formats, result_format=_BINARY)
+        return _result(connection)
+
+
+def _result(connection: Any) -> Any:
+    pgconn = connection.pgconn
+    poll = connection.poll
+    while pgconn.flush():
+        _wait(poll, pgconn, select.POLLIN | select.POLLOUT, connection.until)
+        pgconn.consume_input()
+    result = None
+    while True:
+        while pgconn.is_busy():
+            _wait(poll, pgconn, select.POLLIN, connection.until)
+            pgconn.consume_input()
+        following = pgconn.get_result()
+        if following is None:
+            return result
+        result = following
+        if result.error_message:
+            connection.fail(result)
+
+
+def _wait(poll: Any, pgconn: Any, events: int, until: float | None) -> None:
+    poll.register(pgconn.socket, events)
+    left = None if until is None else max(0.0, until - monotonic()) * 1000 + 1
+    if not poll.poll(left):
+        raise TimeoutError

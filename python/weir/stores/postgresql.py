@@ -1,0 +1,391 @@
+"""PostgreSQL: ``postgresql://user:password@host:5432/database``, for who has it and no Redis.
+
+A decision is one call of a function that the store creates on request (``weir store init``, or
+``create=True``): it locks the counters, compares what is there with what we know of them, and
+writes what we have made of it. That is one trip unless another process has changed a counter since;
+then it is two. Where others keep changing it, the counters are locked first, stepped, and written,
+in two trips.
+
+Time is the server's: each answer tells it, and a decision whose idea of it is off by more than
+:data:`TOLERANCE` is made anew.
+
+Options of the URI are libpq's. Connections are psycopg's, and its pool's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import select
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from zlib import crc32
+
+from .._core import Decision, StateRequest
+from ..errors import ConfigurationError, StorageError
+from ._common import DEADLINE, check_uri, failure, is_readable, monotonic, need, seconds
+from ._pq import (
+    BOOL,
+    BYTES,
+    FLOAT,
+    INT,
+    TEXT,
+    Statement,
+    array,
+    read_array,
+    read_float,
+    write_float,
+    write_int,
+)
+from .postgresql_schema import ALONE, LOCK, SWAP, WRITE, schema
+from .state import Change, StateStorage
+
+__all__ = ["PostgreSQLStorage"]
+
+#: Seconds by which the time of a decision may differ from the server's; less than what counters
+#: make of calls that arrive out of order (100 ms).
+TOLERANCE = 0.05
+
+#: How often a decision tries to be the first before it locks.
+_GUESSES = 2
+
+#: States of so many counters, of at most so many bytes, are kept to guess from.
+_GUESSED, _LONGEST = 20_000, 4096
+
+#: Names that others have overtaken us at are locked at once, for so many decisions.
+_CONTENDED = 50
+
+#: Connections that a forked child got from its parent: the parent's, so not closed here.
+_inherited: list[Any] = []
+
+
+class _Guesses:
+    """What the server had under a name when it was last heard of."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[str, bytes | None] = OrderedDict()
+        self._contended: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, names: Sequence[str]) -> list[bytes | None]:
+        return [self._values.get(name) for name in names]
+
+    def learn(self, name: str, value: bytes | None) -> None:
+        with self._lock:
+            self._values.pop(name, None)
+            if value is not None and len(value) <= _LONGEST:
+                self._values[name] = value
+                if len(self._values) > _GUESSED:
+                    self._values.popitem(last=False)
+
+    def overtaken(self, names: Sequence[str]) -> None:
+        with self._lock:
+            for name in names:
+                self._contended[name] = _CONTENDED
+                if len(self._contended) > _GUESSED:
+                    self._contended.popitem(last=False)
+
+    def contended(self, names: Sequence[str]) -> bool:
+        if not self._contended:
+            return False
+        with self._lock:
+            found = [name for name in names if name in self._contended]
+            for name in found:
+                self._contended[name] -= 1
+                if self._contended[name] <= 0:
+                    del self._contended[name]
+        return bool(found)
+
+
+class PostgreSQLStorage(StateStorage):
+    """Counters in a table of a database, changed by one function.
+
+    :param uri: ``postgresql://…`` as libpq reads it
+    :param key_prefix: the first part of all names
+    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    :param socket_timeout: the deadline of a call in seconds
+    :param max_connections: of this process
+    :param table: the table's name; the functions' names begin with it
+    :param create: create what is missing when the store is first used, as ``weir store init`` does
+    """
+
+    def __init__(
+        self,
+        uri: str = "postgresql://",
+        key_prefix: str | bytes = "weir",
+        remember_denials: float = 60.0,
+        socket_timeout: float | None = DEADLINE,
+        max_connections: int = 16,
+        table: str = "weir_states",
+        create: bool = False,
+        wrap_exceptions: bool = True,
+        **options: Any,
+    ) -> None:
+        check_uri(uri)
+        super().__init__(uri, key_prefix, remember_denials, **options)
+        self._psycopg = need("psycopg", "psycopg[binary,pool]", "postgresql")
+        self._pools = need("psycopg_pool", "psycopg[binary,pool]", "postgresql")
+        if "timeout" not in inspect.signature(self._psycopg.Connection.wait).parameters:
+            raise ConfigurationError("postgresql:// needs psycopg 3.3 or newer")
+        self.deadline = seconds(socket_timeout, "socket_timeout")
+        if not table.replace("_", "a").isalnum() or not table.isascii() or len(table) > 40:
+            raise ConfigurationError("table: at most 40 letters, digits and _")
+        self._table = table.lower()
+        self._max = max(1, int(max_connections))
+        self._create = create
+        self._swap = Statement("weir_swap", SWAP.format(table=self._table), 9)
+        self._read, self._write = (text.format(table=self._table) for text in (LOCK, WRITE))
+        self._guesses = _Guesses()
+        self._ahead: float | None = None
+        self._pool: Any = None
+        self._opening, self._creating = threading.Lock(), threading.Lock()
+
+    # -- connections
+
+    def after_fork(self) -> None:
+        if self._pool is not None:
+            _inherited.append(self._pool)
+        self._pool, self._guesses = None, _Guesses()
+        self._opening, self._creating = threading.Lock(), threading.Lock()
+
+    def _opened(self) -> Any:
+        with self._opening:
+            if self._pool is None:
+                options = " ".join(
+                    [
+                        "-c synchronous_commit=off",
+                        "-c default_transaction_isolation=read\\ committed",
+                        # For what the client has given up on.
+                        *(
+                            f"-c {name}={int(self.deadline * 2000) + 1000}"
+                            for name in ("statement_timeout", "idle_in_transaction_session_timeout")
+                            if self.deadline
+                        ),
+                    ]
+                )
+                self._pool = self._pools.ConnectionPool(
+                    "postgresql://" + (self.uri or "").partition("://")[2],
+                    connection_class=_connection_class(self._psycopg),
+                    kwargs={"autocommit": True, "options": options, "application_name": "weir"},
+                    min_size=1,
+                    max_size=self._max,
+                    timeout=self.deadline or 3600.0,
+                    reconnect_timeout=0.5,
+                    max_waiting=0,
+                    open=False,
+                    name="weir",
+                )
+                self._pool.open()
+        return self._pool
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A connection that is nobody else's, and the deadline of a whole call with it."""
+        until = None if self.deadline is None else monotonic() + self.deadline
+        pool = self._opened()
+        connection = self._take(pool, until)
+        try:
+            connection.until = until
+            yield connection
+        except BaseException as error:
+            if not isinstance(error, self._psycopg.Error) or connection.broken:
+                connection.close()  # nobody knows what is still on its way
+            elif not connection.closed and connection.pgconn.transaction_status != 0:
+                connection.close()
+            raise
+        finally:
+            connection.until = None
+            pool.putconn(connection)
+
+    def _take(self, pool: Any, until: float | None) -> Any:
+        """One whose server has not gone away while it was idle."""
+        while True:
+            left = None if until is None else max(0.001, until - monotonic())
+            connection = pool.getconn(left)
+            if not is_readable(connection.pgconn.socket):
+                return connection
+            connection.close()
+            pool.putconn(connection)
+
+    def failed(self, error: BaseException) -> BaseException:
+        errors = self._psycopg.errors
+        if isinstance(error, errors._WaitTimeout | self._pools.PoolTimeout | TimeoutError):
+            return failure(self.name, error, f"no answer within {self.deadline:g} s")
+        missing = isinstance(error, errors.UndefinedFunction | errors.UndefinedTable)
+        if missing and self._table in str(error).split("\n")[0]:
+            command = f"weir store init --store {self.name}"
+            return failure(
+                self.name, error, f"the table or its functions are missing: run `{command}` once"
+            )
+        if isinstance(error, self._psycopg.Error | self._pools.TooManyRequests | OSError):
+            text = " ".join(str(error).split())
+            return failure(self.name, error, text or type(error).__name__)
+        return super().failed(error)
+
+    # -- decisions
+
+    def attempt(self, request: StateRequest) -> Decision:
+        with self.telling():
+            if self._create:
+                with self._creating:
+                    if self._create:
+                        self.init()
+                    self._create = False
+            if not self._guesses.contended(request.names):
+                for _ in range(_GUESSES):
+                    decision = self._guess(request)
+                    if decision is not None:
+                        return decision
+                self._guesses.overtaken(request.names)
+            return self._step(request)
+
+    def _guess(self, request: StateRequest) -> Decision | None:
+        """Decide by what we know; ``None`` if that was not so. One trip."""
+        names = list(request.names)
+        moved, given = self._clock
+        was = self._guesses.of(names)
+        changes: list[Any] = []
+        decision = now = None
+        if self._ahead is not None or given:
+            now = self.moment(monotonic() + (self._ahead or 0.0))
+            decision, changes = request.decide(was, now)
+        following: list[bytes | None] = [None] * len(names)
+        expires = [write_float(0.0)] * len(names)
+        changed = [b"\0"] * len(names)
+        ahead = self.ahead_of(now) if now is not None else 0.0
+        for place, value, expires_at in changes:
+            following[place], changed[place] = value, b"\1"
+            expires[place] = write_float(expires_at + ahead)
+        expected = None if now is None or given else now - moved
+        parameters = (
+            array(TEXT, [name.encode() for name in names]),
+            array(INT, [write_int(number) for number in _locks(names)]),
+            array(BYTES, was),
+            array(BYTES, following),
+            array(BOOL, changed),
+            array(FLOAT, expires),
+            None if expected is None else write_float(expected),
+            write_float(TOLERANCE),
+            b"\0" if now is None else b"\1",
+        )
+        with self._connection() as connection:
+            sent = monotonic()
+            result = self._swap.run(connection, parameters)
+            done = result.get_value(0, 0) == b"\1"
+            self._ahead = read_float(result.get_value(0, 1)) - (sent + monotonic()) / 2
+            found = [] if done else read_array(result.get_value(0, 2))
+        for place, name in enumerate(names):
+            if not done:
+                self._guesses.learn(name, found[place])
+            elif changed[place] == b"\1":
+                self._guesses.learn(name, following[place])
+        return decision if done else None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        with self._connection() as connection:
+            yield connection
+            if connection.pgconn.transaction_status != 0:
+                connection.execute("COMMIT")
+
+    def read(self, transaction: Any, names: Sequence[str]) -> dict[str, bytes]:
+        cursor = self._psycopg.ClientCursor(transaction)
+        cursor.execute(f"BEGIN; {self._read}", (list(names), _locks(names)))  # one trip
+        cursor.nextset()
+        theirs, found = cursor.fetchone()
+        transaction.theirs = theirs
+        there = {
+            name: bytes(value)
+            for name, value in zip(names, found, strict=True)
+            if value is not None
+        }
+        for name in names:
+            self._guesses.learn(name, there.get(name))
+        return there
+
+    def now(self, transaction: Any) -> float:
+        return float(transaction.theirs)
+
+    def write(self, transaction: Any, changes: Sequence[Change]) -> None:
+        cursor = self._psycopg.ClientCursor(transaction)
+        names, values, expires = (list(column) for column in zip(*changes, strict=True))
+        changed = [True] * len(names)
+        cursor.execute(f"{self._write}; COMMIT", (names, values, changed, expires))
+        for change in changes:
+            self._guesses.learn(change.name, change.value)
+
+    # -- the rest
+
+    def init(self) -> None:
+        """Create the table and its functions, or bring the functions up to date."""
+        with self.telling(), self._connection() as connection:
+            connection.until = None if self.deadline is None else monotonic() + 30.0
+            with connection.transaction():
+                connection.execute(ALONE)
+                connection.execute(schema(self._table))
+
+    def init_text(self) -> str:
+        """What :meth:`init` would run, for those who run it themselves."""
+        return schema(self._table)
+
+    def reset(self) -> None:
+        """Forget every counter of this prefix."""
+        with self.telling(), self._connection() as connection:
+            connection.until = None if self.deadline is None else monotonic() + 30.0
+            connection.execute(
+                f"DELETE FROM {self._table} WHERE name >= %s AND name < %s",
+                (f"{self._prefix.decode()}:", f"{self._prefix.decode()};"),
+            )
+        self._guesses = _Guesses()
+        self._denials.clear()
+
+    def check(self) -> bool:
+        try:
+            with self.telling(), self._connection() as connection:
+                connection.execute(f"SELECT 1 FROM {self._table} LIMIT 1")
+        except StorageError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._opening:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(timeout=1.0)
+
+
+def _locks(names: Sequence[str]) -> list[int]:
+    """Numbers of the locks of counters, ascending, so that nobody waits in a circle."""
+    return sorted({crc32(name.encode()) - 2**31 for name in names})
+
+
+_classes: dict[type, type] = {}
+
+
+def _connection_class(psycopg: Any) -> Any:
+    """Connections whose waits end at a deadline that is set for a whole call."""
+    base = psycopg.Connection
+    if base not in _classes:
+
+        class Connection(base):  # type: ignore[misc]
+            until: float | None = None
+            theirs = 0.0
+
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                self.prepared: set[bytes] = set()
+                self.poll = select.poll()
+
+            def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+                if self.until is not None:
+                    options["timeout"] = max(0.001, self.until - monotonic())
+                return super().wait(gen, *arguments, **options)
+
+            def fail(self, result: Any) -> None:
+                raise psycopg.errors.error_from_result(result)
+
+        _classes[base] = Connection
+    return _classes[base]

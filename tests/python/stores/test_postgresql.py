@@ -1,0 +1,291 @@
+"""PostgreSQL: what is its own, beside the suite that all stores pass."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+import weir
+from weir.errors import ConfigurationError, StorageError
+from weir.storage import storage_from_string
+from weir.stores.postgresql import PostgreSQLStorage
+
+MANY = weir.parse("1000000/day")
+
+
+@pytest.fixture
+def store(servers: Any) -> Iterator[PostgreSQLStorage]:
+    store = PostgreSQLStorage(servers.postgresql.uri, create=True, remember_denials=0)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def sql(servers: Any) -> Iterator[Callable[..., list[Any]]]:
+    with psycopg.connect(servers.postgresql.uri, autocommit=True) as connection:
+        yield lambda *arguments: connection.execute(*arguments).fetchall()
+
+
+def trips(monkeypatch: pytest.MonkeyPatch, store: PostgreSQLStorage) -> list[int]:
+    """One entry for each statement that is sent."""
+    sent: list[int] = []
+    run, read = store._swap.run, store.read
+    monkeypatch.setattr(store._swap, "run", lambda *a: (sent.append(1), run(*a))[1])
+    monkeypatch.setattr(store, "read", lambda *a: (sent.append(2), read(*a))[1])
+    return sent
+
+
+def test_a_decision_over_several_limits_is_one_trip(
+    store: PostgreSQLStorage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [weir.parse(text) for text in ("10/minute", "100/hour", "1000/day burst 5")]
+    store.decide(limits, key)
+    sent = trips(monkeypatch, store)
+    for _ in range(20):
+        store.decide(limits, key)
+    assert sent == [1] * 20
+
+
+def test_who_was_overtaken_decides_again(servers: Any, store: PostgreSQLStorage, key: str) -> None:
+    limit = weir.parse("6/minute")
+    other = PostgreSQLStorage(servers.postgresql.uri)
+    seen = [one.decide([limit], key)[0].remaining for one in (store, other) * 3]
+    assert seen == [5, 4, 3, 2, 1, 0]
+    other.close()
+
+
+def test_time_is_the_servers(store: PostgreSQLStorage, key: str) -> None:
+    store.decide([MANY], key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: 1.0)
+        decision = store.decide([MANY], key)
+    assert abs(decision.now - time.time()) < 60
+
+
+def test_an_idea_of_the_time_that_is_off_is_corrected(store: PostgreSQLStorage, key: str) -> None:
+    store.decide([MANY], key)
+    assert store._ahead is not None
+    store._ahead += 3600
+    assert abs(store.decide([MANY], key).now - time.time()) < 60
+
+
+HAMMER = """
+import sys, weir
+from weir.stores.postgresql import PostgreSQLStorage
+store = PostgreSQLStorage(sys.argv[1], socket_timeout=60.0, remember_denials=0)
+sys.stdin.readline()
+limits = [weir.parse(text) for text in sys.argv[3].split(";")]
+print(sum(store.decide(limits, sys.argv[2]).allowed for _ in range(int(sys.argv[4]))), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_eight_processes_admit_exactly_the_limit(servers: Any, store: PostgreSQLStorage) -> None:
+    """Twenty rounds, the limits of a decision in another order in each process."""
+    store.decide([MANY], "ready")
+    texts = ["20 per day", "21 per day", "20 per day burst 20"]
+    for round_ in range(20):
+        key = f"round-{round_}-{uuid.uuid4()}"
+        processes = []
+        for number in range(8):
+            order = texts[number % 3 :] + texts[: number % 3]
+            command = [sys.executable, "-c", HAMMER, servers.postgresql.uri, key, ";".join(order)]
+            processes.append(
+                subprocess.Popen(
+                    [*command, "6"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
+        admitted = [int(process.communicate(timeout=120)[0]) for process in processes]
+        assert sum(admitted) == 20, (round_, admitted)
+
+
+def test_overlapping_keys_in_any_order_are_never_a_deadlock(store: PostgreSQLStorage) -> None:
+    seed = int(os.environ.get("WEIR_SEED") or random.randrange(2**32))
+    print(f"WEIR_SEED={seed}")
+    failed: list[BaseException] = []
+
+    def decide(number: int) -> None:
+        dice = random.Random(seed + number)
+        try:
+            for _ in range(40):
+                keys = [f"overlap-{seed}-{n}" for n in dice.sample(range(6), 4)]
+                store.decide([MANY] * 4, keys)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=decide, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    looked = store.decide([MANY] * 6, [f"overlap-{seed}-{n}" for n in range(6)], [0] * 6, weir.TEST)
+    assert sum(MANY.amount - verdict.remaining for verdict in looked) == 6 * 40 * 4
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory, servers: Any) -> Iterator[Any]:
+    """A server of the test's own, on a directory that its user may enter."""
+    server = type(servers.postgresql)(servers.directory / f"postgresql-{uuid.uuid4().hex[:8]}")
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_server_that_was_killed_and_started_again_goes_on(own: Any, wait_for: Any) -> None:
+    store = storage_from_string(own.uri, create=True)
+    limit = weir.parse("5/day")
+    for _ in range(3):
+        assert store.decide([limit], "a").allowed
+    time.sleep(0.3)  # what was committed is written within three wal_writer_delays
+    own.kill()
+    with pytest.raises(StorageError, match=rf"postgresql://127.0.0.1:{own.port}/postgres: "):
+        storage_from_string(own.uri, socket_timeout=0.5).decide([limit], "a")
+    assert not storage_from_string(own.uri, socket_timeout=0.5).check()
+    (own.data / "postmaster.pid").unlink()
+    own.start()
+    wait_for(store.check)
+    admitted = sum(store.decide([limit], "a").allowed for _ in range(5))
+    assert admitted <= 5
+    assert not store.decide([limit], "a").allowed
+    store.close()
+
+
+def test_a_server_that_is_silent_takes_no_longer_than_the_deadline(
+    own: Any, default_deadline: None
+) -> None:
+    store = storage_from_string(own.uri, create=True, socket_timeout=5.0)
+    store.decide([MANY], "a")
+    store.deadline = 0.25
+    with own.frozen():
+        for _ in range(2):
+            start = time.monotonic()
+            with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
+                store.decide([MANY], "a")
+            assert time.monotonic() - start < 5
+    store.deadline = 20.0
+    assert store.decide([MANY], "a").allowed
+    store.close()
+
+
+def test_what_has_expired_is_removed_by_those_who_write(
+    store: PostgreSQLStorage, sql: Any, key: str
+) -> None:
+    store.decide([MANY], "first")
+    sql("INSERT INTO weir_states SELECT 'old-' || n, 'x', '2001-01-01' FROM generate_series(1, 50)"
+        " AS n RETURNING 1")  # fmt: skip
+    for n in range(20):
+        store.decide([MANY], f"{key}-{n}")
+    assert sql("SELECT count(*) FROM weir_states WHERE name LIKE 'old-%'") == [(0,)]
+
+
+def test_no_statement_reads_the_whole_table(store: PostgreSQLStorage, sql: Any, key: str) -> None:
+    store.decide([MANY], "first")
+    sql("INSERT INTO weir_states SELECT 'many-' || n, 'x', now() + interval '1 day'"
+        " FROM generate_series(1, 20000) AS n ON CONFLICT DO NOTHING RETURNING 1")  # fmt: skip
+    with psycopg.connect(store.uri or "", autocommit=True) as connection:
+        connection.execute("ANALYZE weir_states")
+    # The functions' statements, with values for their variables.
+    statements = [
+        "SELECT value FROM weir_states WHERE name = 'many-7'",
+        "UPDATE weir_states SET value = 'y' WHERE name = 'many-7'",
+        "DELETE FROM weir_states WHERE name = 'many-7'",
+        "DELETE FROM weir_states WHERE name = ANY (ARRAY(SELECT name FROM weir_states WHERE"
+        " expires_at < now() - interval '1 minute' ORDER BY expires_at LIMIT 4"
+        " FOR UPDATE SKIP LOCKED))",
+    ]
+    for statement in statements:
+        plan = "\n".join(row[0] for row in sql(f"EXPLAIN {statement}"))
+        assert "Seq Scan" not in plan, plan
+        assert "Index" in plan or "Bitmap" in plan, plan
+    # And as they are run.
+    count = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'weir_states'"
+    sql("SELECT pg_stat_force_next_flush()")
+    before = sql(count)
+    for n in range(30):
+        store.decide([MANY, weir.parse("7/day")], f"{key}-{n}")
+    store.close()  # its connections tell the statistics what they did
+    time.sleep(0.1)
+    assert sql(count) == before
+    sql("DELETE FROM weir_states WHERE name LIKE 'many-%' RETURNING 1")
+
+
+def test_missing_functions_are_an_error_that_says_what_to_run(servers: Any) -> None:
+    store = PostgreSQLStorage(servers.postgresql.uri, table="not_there")
+    with pytest.raises(StorageError, match="run `weir store init --store postgresql://127"):
+        store.decide([MANY], "a")
+    store.close()
+
+
+def test_weir_store_init(own: Any) -> None:
+    def weir_store(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "weir", "store", "init", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    printed = weir_store("--store", own.uri, "--print")
+    assert printed.stdout.startswith("CREATE TABLE IF NOT EXISTS weir_states")
+    for _ in range(2):
+        done = weir_store("--store", own.uri)
+        assert (done.returncode, done.stdout) == (0, "The store is ready.\n"), done.stderr
+    store = PostgreSQLStorage(own.uri)
+    assert store.decide([MANY], "a").allowed
+    store.close()
+    nothing = weir_store("--store", "memcached://127.0.0.1:1")
+    assert nothing.returncode != 0
+    assert "needs nothing to be created" in nothing.stderr
+
+
+def test_a_forked_child_has_connections_of_its_own(store: PostgreSQLStorage, key: str) -> None:
+    limit = weir.parse("3/day")
+    assert store.decide([limit], key).allowed
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if store.decide([limit], key).allowed else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert store.decide([limit], key)[0].remaining == 0
+
+
+def test_a_connection_that_the_server_closed_is_not_used_again(
+    store: PostgreSQLStorage, sql: Any, key: str
+) -> None:
+    store.decide([MANY], key)
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir'")
+    time.sleep(0.05)
+    assert store.decide([MANY], key).allowed
+
+
+def test_reset_forgets_the_counters_of_the_prefix(servers: Any, store: PostgreSQLStorage) -> None:
+    other = PostgreSQLStorage(servers.postgresql.uri, key_prefix="other")
+    limit = weir.parse("1/day")
+    for one in (store, other):
+        one.decide([limit], "reset")
+        assert not one.decide([limit], "reset").allowed
+    store.reset()
+    assert store.decide([limit], "reset").allowed
+    assert not other.decide([limit], "reset").allowed
+    other.reset()
+    other.close()
+
+
+@pytest.mark.parametrize("table", ["a-b", "x; DROP TABLE y", "", "a" * 41, "größe"])
+def test_names_that_no_table_has_are_refused(table: str) -> None:
+    with pytest.raises(ConfigurationError, match="table: "):
+        PostgreSQLStorage("postgresql://127.0.0.1:1/x", table=table)
