@@ -17,6 +17,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "crypto/crypto.h"
@@ -37,6 +38,8 @@
 #define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
 #define STRIPE_CELLS_FEW 32
 #define LINE_HITS 14
+#define LOCK_WAIT_NS INT64_C(5000000000) /* for who checks an old table: as long as a large one takes */
+#define LOCK_SLICE_NS 5000000
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -171,6 +174,11 @@ static void ask_huge_pages(struct weir_table *table, void *base, bool fresh) {
         madvise(base, bytes, MADV_COLLAPSE);
 }
 
+static void *map_for_forks(size_t bytes) {
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
 static void *map_private(size_t bytes) {
     char *base =
         mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -188,11 +196,12 @@ static int open_memory(struct weir_table *table, const struct weir_header *plan,
                        struct weir_error *error) {
     table->fd = -1;
     table->bytes = plan->bytes;
-    void *base = map_private(plan->bytes);
+    bool forks = table->home == WEIR_HOME_FORKS;
+    void *base = forks ? map_for_forks(plan->bytes) : map_private(plan->bytes);
     if (!base)
         return weir_fail(error, WEIR_ENOMEM, 0, "%s: cannot map %llu MiB; ask for fewer keys",
                          table->name, (unsigned long long)(plan->bytes >> 20));
-    ask_huge_pages(table, base, true);
+    ask_huge_pages(table, base, !forks);
     weir_fork_watch(table);
     int rc = fill_in(table, base, plan, error);
     if (rc < 0) {
@@ -356,6 +365,25 @@ static int revive(struct weir_table *table, struct weir_error *error) {
     return rc < 0 ? refuse(table, rc, weir_strerror(rc), error) : 0;
 }
 
+/*
+ * A lock of its own if nobody else has the table, else one that is shared: 1, 0, or -1 with errno. Others of
+ * this user may hold theirs for long, or for ever: EWOULDBLOCK after some seconds.
+ */
+static int lock_file(int fd) {
+    const struct timespec slice = {0, LOCK_SLICE_NS};
+    for (int64_t waited = 0; waited < LOCK_WAIT_NS; waited += LOCK_SLICE_NS) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return 1;
+        if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+            return 0;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return -1;
+        nanosleep(&slice, NULL);
+    }
+    errno = EWOULDBLOCK;
+    return -1;
+}
+
 /* Returns 0, WEIR_ENOENT, or another error. */
 static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t group,
                      struct weir_error *error) {
@@ -367,9 +395,12 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
     int rc = judge_owner(table, fd, uri, group, &st, error);
     if (rc < 0)
         goto out;
-    bool alone = flock(fd, LOCK_EX | LOCK_NB) == 0;
-    if (!alone && flock(fd, LOCK_SH) < 0) {
-        rc = fail_errno(table, errno, "cannot lock it", error);
+    int alone = lock_file(fd);
+    if (alone < 0) {
+        rc = errno == EWOULDBLOCK ? refuse(table, WEIR_EBUSY,
+                                           "another process keeps it locked (flock); end that one",
+                                           error)
+                                  : fail_errno(table, errno, "cannot lock it", error);
         goto out;
     }
     if (fstat(fd, &st) == 0 &&
@@ -424,7 +455,7 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
     uint64_t hits = keys * HITS_PER_KEY < WEIR_HITS_MAX ? keys * HITS_PER_KEY : WEIR_HITS_MAX;
     lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits,
             uri.rules != UINT64_MAX ? (uint32_t)uri.rules : RULES_DEFAULT);
-    if (uri.home == WEIR_HOME_MEMORY) {
+    if (uri.home == WEIR_HOME_MEMORY || uri.home == WEIR_HOME_FORKS) {
         rc = open_memory(table, &plan, error);
     } else {
         gid_t group = 0;
@@ -455,18 +486,4 @@ void weir_table_close(struct weir_table *table) {
     if (table->fd >= 0)
         close(table->fd);
     free(table);
-}
-
-int weir_table_unlink(const char *text, struct weir_error *error) {
-    struct weir_uri uri;
-    int rc = weir_uri_parse(text, &uri, error);
-    if (rc < 0)
-        return rc;
-    if (uri.home == WEIR_HOME_MEMORY)
-        return weir_fail(error, WEIR_ENOENT, 0, "memory:// has no name to remove");
-    if (unlink(uri.path) == 0)
-        return 0;
-    struct weir_table table = {.fd = -1};
-    snprintf(table.name, sizeof table.name, "%.*s", (int)strcspn(text, "?"), text);
-    return fail_errno(&table, errno, "cannot remove it", error);
 }

@@ -60,10 +60,14 @@ static int read_name(const char *text, const char *from, const char *end, struct
         return fail(text, from, error, "shm:// needs a name, as in shm://shop");
     if (len > WEIR_NAME_MAX)
         return fail(text, from, error, "the name is longer than 200 bytes");
+    /* One "/": the automatic tables of a user are in a folder that nobody else can write to. */
+    const char *folder = !strncmp(from, "auto-", 5) ? memchr(from, '/', len) : NULL;
     for (const char *c = from; c < end; c++)
-        if (!strchr(name_letters, *c))
+        if (c != folder && !strchr(name_letters, *c))
             return fail(text, c, error,
                         "a name may hold letters, digits, \".\", \"_\" and \"-\" only");
+    if (folder && (folder + 1 == end || folder[1] == '.'))
+        return fail(text, folder, error, "after the \"/\" comes the name of a table");
     snprintf(uri->path, sizeof uri->path, "/dev/shm/weir.%.*s", (int)len, from);
     return 0;
 }
@@ -92,7 +96,7 @@ static int read_group(const char *text, const char **at, struct weir_uri *uri,
         if (!strchr(name_letters, (*at)[i]))
             return fail(text, *at + i, error,
                         "a group may hold letters, digits, \".\", \"_\" and \"-\" only");
-    if (uri->home == WEIR_HOME_MEMORY)
+    if (uri->home == WEIR_HOME_MEMORY || uri->home == WEIR_HOME_FORKS)
         return fail(text, *at, error, "memory:// is private; a group can share shm:// and file://");
     memcpy(uri->group, *at, len);
     uri->group[len] = '\0';
@@ -109,9 +113,17 @@ static int read_options(const char *text, const char *at, struct weir_uri *uri,
                            : !strncmp(at, "rules=", 6) ? &uri->rules
                                                        : NULL;
         bool group = !strncmp(at, "group=", 6);
+        if (!strncmp(at, "forks=share", 11) && (at[11] == '\0' || at[11] == '&')) {
+            if (uri->home == WEIR_HOME_SHM || uri->home == WEIR_HOME_FILE)
+                return fail(text, at, error, "forks=share is for memory://; others share anyway");
+            uri->home = WEIR_HOME_FORKS;
+            at += at[11] == '&' ? 12 : 11;
+            continue;
+        }
         if (!number && !group)
             return fail(text, from, error,
-                        "unknown option; there are keys=N, hits=N, rules=N and group=NAME");
+                        "unknown option; there are keys=N, hits=N, rules=N, group=NAME and "
+                        "forks=share");
         at = strchr(at, '=') + 1;
         int rc = group ? read_group(text, &at, uri, error) : read_number(text, &at, number, error);
         if (rc < 0)

@@ -436,6 +436,7 @@ WEIR_API size_t weir_identifier(const void *bytes, size_t len, char *buffer);
  * Opens, creating it if need be, the table at `uri`:
  *
  *     memory://              private to this process
+ *     memory://?forks=share  the same, but processes forked from this one share it
  *     shm://name             shared by this host's processes of one user (/dev/shm/weir.name)
  *     file:///path           a file mapped by every process that opens it
  *
@@ -454,7 +455,8 @@ WEIR_API size_t weir_identifier(const void *bytes, size_t len, char *buffer);
  * table keeps its size; asking for another size is an error. `*table` is owned by the caller, who
  * passes it to weir_table_close(); the counters of shm:// and file:// tables stay.
  * Errors: WEIR_ESYNTAX, WEIR_EINVAL, WEIR_ENOMEM, WEIR_ENOSPC, WEIR_EACCES, WEIR_EFORMAT,
- * WEIR_EVERSION, WEIR_EMISMATCH, WEIR_ESYSTEM; the message names the table.
+ * WEIR_EVERSION, WEIR_EMISMATCH, WEIR_EBUSY (another process holds an flock() on it for seconds), WEIR_ESYSTEM;
+ * the message names the table.
  */
 WEIR_API int weir_table_open(const char *uri, struct weir_table **table, struct weir_error *error);
 
@@ -463,7 +465,8 @@ WEIR_API void weir_table_close(struct weir_table *table);
 
 /*
  * Removes the name of a shm:// or file:// table. Processes that have it open keep it until they close it;
- * the next open makes a new one. Errors: WEIR_ENOENT, WEIR_ESYNTAX, WEIR_EACCES, WEIR_ESYSTEM.
+ * the next open makes a new one. A file that does not begin as tables do stays: WEIR_EFORMAT.
+ * Errors: also WEIR_ENOENT, WEIR_ESYNTAX, WEIR_EACCES, WEIR_ESYSTEM.
  */
 WEIR_API int weir_table_unlink(const char *uri, struct weir_error *error);
 

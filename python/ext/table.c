@@ -16,13 +16,14 @@
 /* ---------------------------------------------------------------------------- open and close */
 
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static const char *const names[] = {"", "namespace", NULL};
+    static const char *const names[] = {"", "namespace", "_forks_share", NULL};
+    int forks_share = 0;
     PyObject *uri = NULL, *namespace = NULL;
     struct core_state *state = core_state_of(type);
     int64_t number = 0;
     if (!state ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$O:Table", (char **)names, &uri,
-                                     &namespace) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$Op:Table", (char **)names, &uri,
+                                     &namespace, &forks_share) ||
         (namespace && core_count(namespace, "namespace", &number) < 0))
         return NULL;
     struct core_table *self = SELF(type->tp_alloc(type, 0));
@@ -32,15 +33,22 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->namespace = (unsigned long long)number;
     self->serial = ++state->tables;
     self->uri = uri ? Py_NewRef(uri) : PyUnicode_FromString("memory://");
-    const char *text = self->uri ? core_c_string(self->uri, "a URI") : NULL;
+    PyObject *opened = self->uri ? Py_NewRef(self->uri) : NULL;
+    if (opened && forks_share) { /* memory:// that processes forked from this one share */
+        bool more = PyUnicode_FindChar(opened, '?', 0, PyUnicode_GET_LENGTH(opened), 1) >= 0;
+        Py_SETREF(opened, PyUnicode_FromFormat("%U%sforks=share", opened, more ? "&" : "?"));
+    }
+    const char *text = opened ? core_c_string(opened, "a URI") : NULL;
     if (!text) {
+        Py_XDECREF(opened);
         Py_DECREF(self);
         return NULL;
     }
     struct weir_error error;
     int rc;
     Py_BEGIN_ALLOW_THREADS rc = weir_table_open(text, &self->mapped, &error);
-    Py_END_ALLOW_THREADS if (rc < 0) {
+    Py_END_ALLOW_THREADS Py_DECREF(opened);
+    if (rc < 0) {
         self->mapped = NULL;
         Py_DECREF(self);
         return core_raise(state, rc, &error);

@@ -2,52 +2,85 @@
 
 The tutorials' code says nothing about a storage, and runs under ``gunicorn -w 4``: each worker
 imports the application, and each would count for itself. What the workers of a server have in
-common is the process that started them. So the table is shared memory named after that process::
+common is the process that started them (:mod:`weir._serving`). So the table is shared memory named
+after that process and the application::
 
-    /dev/shm/weir.auto-<uid>-<pid namespace>-<pid>-<its start time>
+    /dev/shm/weir.auto-<uid>/<pid namespace>-<pid>-<its start time>-<application>
 
-gunicorn    its arbiter: the parent of a worker; with ``--preload`` this process itself
-uWSGI       its master
-uvicorn, hypercorn, granian with several workers
-            the supervisor that multiprocessing calls the parent
+Nobody else can put anything into the folder: it belongs to this user and is closed to others. If
+another user has taken its name, the next free one is used, which all workers find.
 
-Without such a server the table is ``memory://``.
+Without such a server the table is in memory that forked children share.
 
-Several automatic storages of one process share the table and are told apart by the order in which
-they were made, which is the same in every worker that imports the same application.
+The application is where it is defined, its name, and the prefix of its keys. Several automatic
+storages of one application share its table and are told apart by the order in which they were
+made, which is the same in every worker that imports the same application.
 
-The next server of the same user removes the tables of those that have ended. A server replaced by
-another process (gunicorn's USR2) starts with fresh counters; a reload (HUP) keeps them.
+A table that no process maps has ended: every process that has a table holds a lock on it
+(``flock``), which the kernel takes back when it dies. The next server of the same user removes
+those. A server that was replaced by USR2 (gunicorn) shares with its successor; a reload (HUP) keeps
+the table.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import fcntl
+import hashlib
 import os
 import re
+import stat
 import sys
 import threading
 import weakref
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
-from ._core import Table, unlink
+from ._core import Table
+from ._serving import (
+    Server,
+    _forked_without_exec,
+    _frames,
+    _module_of,
+    _pid_namespace,
+    _runs,
+    _started,
+    note_server,
+    predecessor,
+    server,
+)
 from ._storage import with_sizes
 from .errors import WeirError, warn
 
+__all__ = [
+    "SHARED_MEMORY",
+    "Named",
+    "Server",
+    "_pid_namespace",
+    "_started",
+    "application",
+    "automatic_tables",
+    "digest_of",
+    "note_environ",
+    "open_auto",
+    "open_board",
+    "server",
+]
+
 SHARED_MEMORY = Path("/dev/shm")
 
-#: Servers whose workers are children of one supervisor by way of multiprocessing.
-_SPAWNING = frozenset({"uvicorn", "hypercorn", "granian"})
+#: Names of a user's folder that are tried: other users may have taken some.
+_FOLDERS_MAX = 1024
 
-#: Modules whose forks make children that serve the same application.
-_FORKING = frozenset({"gunicorn.arbiter", "socketserver", "tornado.process"})
+#: Names of a table that are tried: one may be damaged, or of another version of Weir.
+_NAMES_MAX = 16
 
-#: Servers that may run several processes, of which we know no common name.
-_UNKNOWN = ("mod_wsgi", "passenger_wsgi")
+#: Keys that are tried where there is no room for the usual number.
+_FEWER_KEYS = (65536, 16384)
 
 _ADVICE = (
     "Limits are counted by each process on its own: %s. "
@@ -55,141 +88,10 @@ _ADVICE = (
 )
 
 
-class Server(NamedTuple):
-    """A process, by its id and the time it was started at (in ticks since boot; 0: unknown)."""
-
-    pid: int
-    started: int
-
-
-# ------------------------------------------------------------------------------------ processes
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of ``/proc/<pid>/stat`` from the third on, or none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
-
-
-def _started(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[19]) if len(fields) > 19 else 0
-
-
-def _command(pid: int) -> bytes:
-    """The command line, which setproctitle may have replaced by ``gunicorn: worker [app]``."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-    title = re.match(rb"gunicorn: (master|worker) (\[.*?\])", command)
-    return title[2] if title else command
-
-
-def _forked_without_exec() -> bool:
-    """Whether this process runs in the memory image that its parent was started with.
-
-    A child that has called exec() has a stack and a program text of its own; both are at random
-    places. The kernel hides them (as 0) of processes that we may not trace, such as the parent of a
-    worker that has become another user; there the command line tells.
-    """
-    pid, ppid = os.getpid(), os.getppid()
-    own, parent = _stat(pid), _stat(ppid)
-    if len(own) < 26 or len(parent) < 26:
-        return False
-    start_code, start_stack = 23, 25
-    if "0" in (own[start_stack], parent[start_stack]):
-        return _command(pid) == _command(ppid) != b""
-    return (own[start_code], own[start_stack]) == (parent[start_code], parent[start_stack])
-
-
-def _itself() -> Server:
-    return Server(os.getpid(), _started(os.getpid()))
-
-
-def _parent() -> Server:
-    return Server(os.getppid(), _started(os.getppid()))
-
-
-def _pid_namespace() -> int:
-    try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return 0
-
-
-# ------------------------------------------------------------------------------------- servers
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame:
-        yield frame
-        frame = frame.f_back
-
-
-def _module_of(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", ""))
-
-
-def _gunicorn() -> Server | None:
-    """The arbiter, if this process is one or belongs to one."""
-    if "gunicorn.arbiter" not in sys.modules:
-        return None
-    arbiter = False
-    for frame in _frames():
-        module = _module_of(frame)
-        if module.startswith("gunicorn.workers."):
-            return _parent()
-        if module == "gunicorn.arbiter":
-            arbiter = True
-            # Hooks such as post_fork run in the worker, from the middle of the arbiter's code.
-            if frame.f_code.co_name == "spawn_worker" and frame.f_locals.get("pid") == 0:
-                return _parent()
-    if arbiter:
-        return _itself()
-    # A thread of the application, or a program that runs gunicorn's arbiter later.
-    return _parent() if _forked_without_exec() else _itself()
-
-
-def _uwsgi() -> Server | None:
-    module: ModuleType | None = sys.modules.get("uwsgi")
-    # The real one is built in; an application may have a uwsgi.py of its own.
-    if module is None or getattr(module, "__file__", None) or not hasattr(module, "masterpid"):
-        return None
-    pid = int(module.masterpid())
-    if pid:
-        return Server(pid, _started(pid))
-    if int(getattr(module, "numproc", 1)) < 2:
-        return None
-    # Without a master the first worker has forked the others.
-    return _parent() if int(module.worker_id()) > 1 else _itself()
-
-
-def _spawned() -> Server | None:
-    if "multiprocessing" not in sys.modules:
-        return None
-    from multiprocessing import parent_process
-
-    supervisor = parent_process()
-    if supervisor is None or supervisor.pid is None:
-        return None
-    if any(_module_of(frame).partition(".")[0] in _SPAWNING for frame in _frames()):
-        return Server(supervisor.pid, _started(supervisor.pid))
-    return None
-
-
-def server() -> Server | None:
-    """The process that started those who serve this application; ``None``: there is none."""
-    return _uwsgi() or _gunicorn() or _spawned()
-
-
 # ------------------------------------------------------------------------- when we cannot tell
 
-_private: weakref.WeakSet[Table] = weakref.WeakSet()
+#: Tables that other servers' processes cannot see, and the process that made each.
+_private: weakref.WeakKeyDictionary[Table, int] = weakref.WeakKeyDictionary()
 _warned = False
 
 
@@ -200,114 +102,335 @@ def _warn(why: str) -> None:
         warn(_ADVICE % why, stacklevel=3)
 
 
-def _check_fork() -> None:
-    """Warn of a server that forks after the application was made: each child gets a copy."""
-    if not _private or _warned:
-        return
-    for frame in _frames():
-        module = _module_of(frame)
-        if module in _FORKING:
-            _warn(f"{module} forks after the storage was made")
-        if module != __name__ and not module.startswith("gevent"):
-            return  # it was this frame that called os.fork()
+def _several_by_mod_wsgi() -> bool:
+    """Apache's own module says how many processes there may be; another of that name does not."""
+    return int(getattr(sys.modules.get("mod_wsgi"), "maximum_processes", 1)) > 1
 
 
-def _private_table(uri: str) -> Table:
-    for name in _UNKNOWN:
-        module = sys.modules.get(name)
-        if module is not None and getattr(module, "maximum_processes", 2) > 1:
-            _warn(f"{name} may run several")
-    table = Table(uri)
-    _private.add(table)
+def _private_table(sizes: str, number: int) -> Table:
+    if _several_by_mod_wsgi():
+        _warn("mod_wsgi may run several")
+    elif "passenger_wsgi" in sys.modules:
+        _warn("passenger_wsgi may run several")
+    table = Table(f"memory://{_query(sizes)}", namespace=number, _forks_share=True)
+    _private[table] = os.getpid()
     return table
 
 
 def note_environ(storage: object, environ: dict[str, Any]) -> None:
     """Warn once if a WSGI server says that other processes serve, too, and ``storage`` is private.
 
-    For the first request of an application; ``environ`` is its WSGI environment.
+    For the first request of an application; ``environ`` is its WSGI environment. mod_wsgi says so
+    of one process, too, if that number was configured.
     """
-    if environ.get("wsgi.multiprocess") and isinstance(storage, Table) and storage in _private:
+    if not environ.get("wsgi.multiprocess") or not isinstance(storage, Table):
+        return
+    one = hasattr(sys.modules.get("mod_wsgi"), "maximum_processes") and not _several_by_mod_wsgi()
+    # A server that forks after the storage was made shares it.
+    if _private.get(storage) == os.getpid() and not one:
         _warn("the server says that it runs several")
+
+
+# ---------------------------------------------------------------------------------- applications
+
+
+class _Application(NamedTuple):
+    """An application by what is the same in all its workers, and the object that it is here."""
+
+    text: str
+    itself: object
+
+
+_application: contextvars.ContextVar[_Application | None] = contextvars.ContextVar(
+    "weir application", default=None
+)
+
+
+@contextlib.contextmanager
+def application(itself: object, *parts: str) -> Iterator[None]:
+    """Storages that are made within belong to that application.
+
+    parts: what tells it from other applications of the same server: names, folders, prefixes.
+    """
+    parts = tuple("__main__" if part == "__mp_main__" else part for part in parts)
+    token = _application.set(_Application(repr(parts), itself))
+    try:
+        yield
+    finally:
+        _application.reset(token)
+
+
+def _caller() -> str:
+    """The function that asks for a storage, of those outside of this package."""
+    package = __name__.partition(".")[0]
+    for frame in _frames():
+        if _module_of(frame).partition(".")[0] not in (package, "contextlib"):
+            code = frame.f_code
+            return repr((code.co_filename, getattr(code, "co_qualname", code.co_name)))
+    return ""
+
+
+_lock = threading.RLock()
+_made: Counter[str] = Counter()
+_owners: dict[str, weakref.ref[Any]] = {}
+
+
+def _renew_lock() -> None:
+    """In a forked child: the thread that may have held the lock is not there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def digest_of(itself: object, *parts: str) -> str:
+    """What tables of this application have in their names."""
+    with application(itself, *parts):
+        current = _application.get()
+        assert current is not None
+        return _digest(current.text)
+
+
+def _identify() -> str:
+    """The current application's mark; warns if another one here looks the same."""
+    current = _application.get()
+    if current is None:
+        return _digest(_caller())
+    mark = _digest(current.text)
+    with contextlib.suppress(TypeError):
+        owner = _owners.setdefault(mark, weakref.ref(current.itself))()
+        if owner is not None and owner is not current.itself and server() is not None:
+            warn(
+                "two applications of this process cannot be told apart, so their limits may be "
+                f"counted together: {current.text}. Give each a name or a key_prefix of its own",
+                stacklevel=3,
+            )
+    return mark
+
+
+# --------------------------------------------------------------------------------------- names
+
+_NAME = re.compile(
+    r"weir\.(auto-(\d{1,10})(?:\.\d{1,4})?/(\d{1,19})-(\d{1,10})-(\d{1,19})"
+    r"-([0-9a-f]{12})((?:-(?:keys|hits|rules|board)\d{1,19})*)(?:\.\d{1,2})?)",
+    re.ASCII,
+)
+
+
+class Named(NamedTuple):
+    """An automatic table, by its name: ``shm://<name>``."""
+
+    name: str
+    path: Path
+    namespace: int
+    server: Server
+    application: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether its server is in our PID namespace and certainly runs."""
+        return self.namespace == _pid_namespace() != 0 and _runs(*self.server[:2])
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Whether only this user can put anything there. Raises FileNotFoundError."""
+    status = path.lstat()
+    mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return mine and not status.st_mode & 0o077
+
+
+def _folders() -> tuple[list[Path], Path | None]:
+    """This user's folders, and the first name that is free."""
+    own, free = [], None
+    for i in range(_FOLDERS_MAX):
+        path = SHARED_MEMORY / f"weir.auto-{os.geteuid()}{f'.{i}' if i else ''}"
+        try:
+            if _is_own_folder(path):
+                own.append(path)
+        except OSError:
+            free = free or path
+    return own, free
+
+
+def _own_folder() -> Path | None:
+    """The folder of this user's automatic tables, made if need be; ``None``: it cannot be."""
+    for _ in range(_NAMES_MAX):
+        own, free = _folders()
+        if own or free is None:
+            return own[0] if own else None
+        try:
+            free.mkdir(mode=0o700)
+        except FileExistsError:
+            continue  # another worker, or another user
+        except OSError:
+            return None
+    return None
+
+
+def automatic_tables() -> Iterator[Named]:
+    """This user's automatic tables, running or not."""
+    for folder in _folders()[0]:
+        try:
+            names = [path.name for path in folder.iterdir()]
+        except OSError:
+            continue
+        for name in names:
+            match = _NAME.fullmatch(f"{folder.name}/{name}")
+            if match is not None:
+                namespace, pid, started = map(int, match.group(3, 4, 5))
+                found = Server(pid, started)
+                yield Named(match[1], folder / name, namespace, found, match[6])
 
 
 # --------------------------------------------------------------------------------------- tables
 
-_lock = threading.RLock()
-_made = 0
 
-
-def _before_fork() -> None:
-    _check_fork()
-    _lock.acquire()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release
-)
-
-_NAME = re.compile(r"weir\.(auto-(\d+)-(\d+)-(\d+)-(\d+)(-(keys|hits|rules|board)\d+)*)")
-
-
-def _ended(pid: int, started: int) -> bool:
+def _remove_unless_mapped(path: Path) -> None:
+    """Remove a table that no process has."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    now = _started(pid)
-    return bool(now and started and now != started)
-
-
-def _remove_ended(namespace: int) -> None:
-    """Remove the tables of this user's servers that have ended, in this PID namespace."""
-    try:
-        names = [path.name for path in SHARED_MEMORY.iterdir()]
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
-    for match in filter(None, map(_NAME.fullmatch, names)):
-        uid, ns, pid, started = map(int, match.group(2, 3, 4, 5))
-        if uid == os.geteuid() and ns == namespace and _ended(pid, started):
-            with contextlib.suppress(WeirError):  # another worker was faster
-                unlink(f"shm://{match[1]}")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who opens it meanwhile waits for this lock, and sees that the name is gone.
+        path.unlink()
+    except OSError:
+        pass  # a process has it, or another worker was faster
+    finally:
+        os.close(file)
 
 
-def open_auto(uri: str = "auto://", **options: Any) -> Table:
-    """The store of ``auto://``; see above. Takes what ``shm://`` takes."""
-    global _made
-    sizes = with_sizes(uri, options).partition("?")[2]
-    scope = server()
-    if scope is None:
-        return _private_table(f"memory://{_query(sizes)}")
-    with _lock:
-        table = _shared_table(scope, sizes, _made)
-        _made += 1
-    return table
+def _is_mapped(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
-def open_board(uri: str, store: str, *, counts: bool) -> Table:
-    """The table beside ``store``, the same for all limiters of this server that use that store.
+def _remove_ended(current: Server, namespace: int) -> None:
+    """Remove the tables that no process has, but those of servers that run between two workers."""
+    for table in automatic_tables():
+        own = table.namespace == namespace and table.server[:2] == current[:2]
+        if not own and not table.runs:
+            _remove_unless_mapped(table.path)
 
-    counts: whether limits are counted in it, so that one has to be warned of a private one.
-    """
-    sizes = uri.partition("?")[2]
-    scope = server()
-    if scope is None:
-        private = f"memory://{_query(sizes)}"
-        return _private_table(private) if counts else Table(private)
-    with _lock:
-        return _shared_table(scope, sizes, 0, f"-board{zlib.crc32(store.encode())}")
+
+def _share_with_predecessor(path: Path, current: Server) -> None:
+    """After USR2: the table of the old arbiter gets a second name, that of the new one."""
+    before = predecessor()
+    if before == 0 or path.exists():
+        return
+    own = f"-{current.pid}-{current.started}-"
+    for table in automatic_tables():
+        theirs = f"-{table.server.pid}-{table.server.started}-"
+        same = table.server.pid == before and (table.path.name.replace(theirs, own, 1) == path.name)
+        if same and _is_mapped(table.path):
+            with contextlib.suppress(OSError):
+                os.link(table.path, path)
+
+
+def _open_named(name: str, sizes: str, number: int) -> Table:
+    """The table of that name, or of the next one, if it is there and of no use."""
+    for i in range(_NAMES_MAX):
+        uri = f"shm://{name}{f'.{i}' if i else ''}"
+        try:
+            return _open_fitting(uri, sizes, number)
+        except WeirError as error:
+            useless = ("EFORMAT", "EVERSION", "EACCES")
+            if getattr(error, "code", "") not in useless or i + 1 == _NAMES_MAX:
+                raise
+    raise AssertionError
+
+
+def _open_fitting(uri: str, sizes: str, number: int) -> Table:
+    """The table; a smaller one if there is no room and nobody has asked for a size."""
+    try:
+        return Table(f"{uri}{_query(sizes)}", namespace=number)
+    except WeirError as error:
+        if getattr(error, "code", "") != "ENOSPC" or "keys=" in sizes or "hits=" in sizes:
+            raise
+        for keys in _FEWER_KEYS:
+            fewer = f"{sizes}&keys={keys}" if sizes else f"keys={keys}"
+            try:
+                table = Table(f"{uri}?{fewer}", namespace=number)
+            except WeirError:
+                continue
+            warn(f"{uri}: /dev/shm has room for a table of {keys} keys only", stacklevel=4)
+            return table
+        raise
 
 
 def _query(sizes: str) -> str:
     return f"?{sizes}" if sizes else ""
 
 
-def _shared_table(scope: Server, sizes: str, number: int, mark: str = "") -> Table:
+def _shared_table(scope: Server, sizes: str, number: int, mark: str, board: str = "") -> Table:
+    folder = _own_folder()
+    if folder is None:
+        _warn(f"{SHARED_MEMORY} has no place for a folder of this user")
+        return _private_table(sizes, number)
     namespace = _pid_namespace()
-    name = f"auto-{os.geteuid()}-{namespace}-{scope.pid}-{scope.started}"
+    name = f"{namespace}-{scope.pid}-{scope.started}-{mark}"
     for what, size in sorted(re.findall(r"(keys|hits|rules)=(\d+)", sizes)):
         name += f"-{what}{size}"  # tables of another size are other tables
-    _remove_ended(namespace)
-    return Table(f"shm://{name}{mark}{_query(sizes)}", namespace=number)
+    path = folder / f"{name}{board}"
+    if not path.exists():
+        _remove_ended(scope, namespace)
+        _share_with_predecessor(path, scope)
+    elif scope.started == 0 or namespace == 0:
+        # Which process that was cannot be told: without a living one it is another server's.
+        _remove_unless_mapped(path)
+    note_server(scope)
+    if scope.alone and not (os.getppid() == scope.pid and _forked_without_exec()):
+        _warn("processes of multiprocessing share with each other, but not with who started them")
+    try:
+        return _open_named(f"{folder.name.removeprefix('weir.')}/{path.name}", sizes, number)
+    except WeirError as error:
+        if getattr(error, "code", "") == "ENOENT":  # another worker removed the empty folder
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return Table(f"shm://{folder.name[5:]}/{path.name}{_query(sizes)}", namespace=number)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if it is empty
+        raise
+
+
+def open_auto(uri: str = "auto://", **options: Any) -> Table:
+    """The store of ``auto://``; see above. Takes what ``shm://`` takes."""
+    sizes = with_sizes(uri, options).partition("?")[2]
+    scope = server()
+    with _lock:
+        mark = _identify()
+        number = _made[mark]
+        if scope is None:
+            table = _private_table(sizes, number)
+        else:
+            table = _shared_table(scope, sizes, number, mark)
+        _made[mark] += 1
+    return table
+
+
+def open_board(uri: str, store: str, *, counts: bool) -> Table:
+    """The table beside ``store``, one for all limiters of this application that use that store.
+
+    counts: whether limits are counted in it, so that one has to be warned of a private one.
+    """
+    sizes = uri.partition("?")[2]
+    scope = server()
+    if scope is None:
+        return _private_table(sizes, 0) if counts else Table(f"memory://{_query(sizes)}")
+    with _lock:
+        board = f"-board{zlib.crc32(store.encode())}"
+        return _shared_table(scope, sizes, 0, _identify(), board)

@@ -464,7 +464,9 @@ class Table:
     Tables of one URI but different namespaces (0 to 2**63-1) share no counter.
     """
 
-    def __new__(cls, uri: str = "memory://", /, *, namespace: int = 0) -> Self: ...
+    def __new__(
+        cls, uri: str = "memory://", /, *, namespace: int = 0, _forks_share: bool = False
+    ) -> Self: ...
     @property
     def uri(self) -> str: ...
     @property

@@ -141,7 +141,12 @@ struct weir_rules_plan {
 };
 
 /* This process's handle. */
-enum weir_home { WEIR_HOME_MEMORY, WEIR_HOME_SHM, WEIR_HOME_FILE };
+enum weir_home {
+    WEIR_HOME_MEMORY, /* of one process; a forked child has a copy */
+    WEIR_HOME_FORKS,  /* memory that processes forked from this one share */
+    WEIR_HOME_SHM,
+    WEIR_HOME_FILE,
+};
 
 #define WEIR_MEMO_ENTRIES 512u
 #define WEIR_MEMO_WORDS 6u

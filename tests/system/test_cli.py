@@ -96,7 +96,7 @@ def running(serve: Callable[..., Any]) -> Iterator[Running]:
     running = Running(server)
     yield running
     server.stop()
-    for path in SHM.glob(f"weir.auto-*-{server.process.pid}-*"):
+    for path in SHM.glob(f"weir.auto-*/*-{server.process.pid}-*"):
         path.unlink()
 
 

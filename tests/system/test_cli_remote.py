@@ -127,7 +127,7 @@ def hosts(serve: Callable[..., Any]) -> Iterator[Callable[..., list[Any]]]:
     yield start
     for server in started:
         server.stop()
-        for path in SHM.glob(f"weir.auto-*-{server.process.pid}-*"):
+        for path in SHM.glob(f"weir.auto-*/*-{server.process.pid}-*"):
             path.unlink()
 
 

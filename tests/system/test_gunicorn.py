@@ -10,7 +10,6 @@ import collections
 import contextlib
 import http.client
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -235,7 +234,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.stop(signal.SIGTERM)
         server.stop(signal.SIGKILL)
-        for path in SHM.glob(f"weir.auto-*-{server.process.pid}-*"):
+        for path in SHM.glob(f"weir.auto-*/*-{server.process.pid}-*"):
             path.unlink()
     (SHM / f"weir.{name}").unlink(missing_ok=True)
 
@@ -472,11 +471,86 @@ run_simple("127.0.0.1", {port}, served.app%s)
 
 
 @needs("werkzeug")
-def test_werkzeug_with_several_processes_is_warned_of(start: Start) -> None:
-    server = start(command=[sys.executable, "-c", RUN_SIMPLE % ", processes=4"])
-    server.get(fresh())
-    server.get(fresh())
-    assert len(re.findall("WeirWarning", server.log.read_text())) == 1
+@pytest.mark.parametrize("app", [WSGI, FLASK], ids=["wsgi", "flask"])
+def test_werkzeug_with_several_processes_shares(start: Start, app: str) -> None:
+    server = start(command=[sys.executable, "-c", RUN_SIMPLE % ", processes=4"], app=app)
+    check_rounds(server, 3)
+
+
+@needs("uvicorn")
+@pytest.mark.parametrize("module", ["uvicorn", "hypercorn"])
+def test_a_limiter_made_at_the_first_request(start: Start, module: str) -> None:
+    """In a thread of the application, which knows nothing of the server."""
+    where = ["--port", "{port}"] if module == "uvicorn" else ["-b", "127.0.0.1:{port}"]
+    workers = ["--workers", "4"]
+    command = [sys.executable, "-m", module, *workers, *where, "served:app"]
+    check_rounds(start(command=command, app=ASGI, env={"LAZY": "1"}), 3)
+
+
+SUPERVISOR = """
+import multiprocessing, sys, uvicorn
+
+def serve(module, port):
+    uvicorn.run(f"{module}:app", port=port, log_level="warning")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    ports = [int(port) for port in sys.argv[1:]]
+    children = [context.Process(target=serve, args=pair) for pair in zip(("served", "bank"), ports)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+"""
+
+
+@needs("uvicorn")
+def test_two_applications_under_one_supervisor_share_nothing(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "bank.py").write_text(ASGI)
+    (tmp_path / "supervisor.py").write_text(SUPERVISOR)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "supervisor.py", "{port}", str(port)]
+    shop = start(command=command, app=ASGI)
+    bank = Server(shop.process, port, shop.log)
+    path = fresh()
+    assert shop.hammer(path)[200] == LIMIT
+    assert bank.hammer(path)[200] == LIMIT
+
+
+def parents(server: Server) -> set[str]:
+    """The arbiters of the workers that answer, as a file of a pid has them."""
+    return {
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] + "\n"
+        for pid in server.workers(2)
+    }
+
+
+def test_old_and_new_arbiter_share_after_usr2(start: Start, tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    command = [sys.executable, "-m", "gunicorn", "-w", "4", "-b", "127.0.0.1:{port}"]
+    command += ["--no-control-socket", "--pid", str(pidfile), "served:app"]
+    server = start(command=command)  # a socket of its own, which it can hand on
+    path = fresh()
+    assert server.hammer(path, 60) == {200: 60}
+    os.kill(server.process.pid, signal.SIGUSR2)
+    deadline = time.monotonic() + 60
+    successor = pidfile.with_name("pid.2")
+    while not successor.exists() or successor.read_text() not in parents(server):
+        assert time.monotonic() < deadline, server.log.read_text()
+    second = int(successor.read_text())
+    assert server.hammer(path)[200] == LIMIT - 60
+    try:
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(60)
+        assert server.hammer(path, 50) == {429: 50}, "the new arbiter keeps the table"
+    finally:
+        os.kill(second, signal.SIGTERM)
+        while Path(f"/proc/{second}").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for left in SHM.glob(f"weir.auto-*/*-{second}-*"):
+            left.unlink()
 
 
 @needs("werkzeug")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -88,8 +89,9 @@ def _tables() -> Iterator[Found]:
     from .. import _auto  # its hooks watch forks from then on
 
     namespace, holders = _auto._pid_namespace(), _holders()
+    automatic = {found.path: found for found in _auto.automatic_tables()}
     try:
-        paths = list(SHARED_MEMORY.glob("weir.*"))
+        paths = [*SHARED_MEMORY.glob("weir.*"), *automatic]
     except OSError:
         return
     for path in paths:
@@ -97,22 +99,16 @@ def _tables() -> Iterator[Found]:
             status = path.lstat()
         except OSError:
             continue
-        if status.st_uid != os.geteuid() or not path.is_file() or path.is_symlink():
+        if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
             continue
-        name = path.name.removeprefix("weir.")
-        users = holders.get(status.st_ino, set()) - {os.getpid()}
-        match = _auto._NAME.fullmatch(path.name)
-        server, here = None, True
-        if match is not None:
-            _, where, pid, started = map(int, match.group(2, 3, 4, 5))
-            here = where == namespace
-            server = pid if here and not _auto._ended(pid, started) else None
+        auto = automatic.get(path)
+        server = auto.server.pid if auto is not None and auto.runs else None
         yield Found(
-            name,
+            auto.name if auto is not None else path.name.removeprefix("weir."),
             server,
             _command(server) if server is not None else "",
-            len(users),
+            len(holders.get(status.st_ino, set()) - {os.getpid()}),
             min(status.st_mtime, status.st_ctime),
-            match is not None,
-            here,
+            auto is not None,
+            auto is None or auto.namespace == namespace,
         )

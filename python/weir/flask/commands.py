@@ -14,7 +14,6 @@ import contextlib
 import functools
 import importlib
 import importlib.util
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,17 +135,13 @@ def follow_server(state: AppState) -> None:
     """With ``auto://``: look at the table of the server that runs in this directory."""
     if state.auto_number is None or _auto.server() is not None:
         return
-    running = []
-    for path in _auto.SHARED_MEMORY.glob("weir.auto-*"):
-        match = _auto._NAME.fullmatch(path.name)
-        if match is None:
-            continue
-        uid, namespace, pid, started = map(int, match.group(2, 3, 4, 5))
-        here = namespace == _auto._pid_namespace() and uid == os.geteuid()
-        if here and not _auto._ended(pid, started):
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{pid}/cwd").samefile("."):
-                    running.append(match[1])
+    here = []
+    for found in _auto.automatic_tables():
+        with contextlib.suppress(OSError):
+            if found.runs and Path(f"/proc/{found.server.pid}/cwd").samefile("."):
+                here.append(found)
+    mark = _auto.digest_of(state.app, *state.identity())
+    running = [found.name for found in here if found.application == mark]
     if len(running) == 1:
         state.use_storage(LocalTable(f"shm://{running[0]}", namespace=state.auto_number))
     elif running:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flask import Flask, Request
 from flask.wrappers import Response
 
-from weir._auto import note_environ
+from weir._auto import application, note_environ
 from weir._core import TEST, Table, WeirError
 from weir._watched import Watched
 from weir.audit import Audit
@@ -164,19 +164,28 @@ class AppState:
         self._configure_fallback(options, read)
         policy = read.choice(options.on_store_error, ConfigVars.ON_STORE_ERROR, POLICIES)
         self.on_store_error = policy
-        self.store = Store(
-            self.storage_uri,
-            self.storage_options,
-            policy,
-            fallback=self.fallback_enabled,
-            replaced=bool(self.fallback_limits),
-            logger=self.logger,
-        )
+        with application(self.app, *self.identity()):
+            self.store = Store(
+                self.storage_uri,
+                self.storage_options,
+                policy,
+                fallback=self.fallback_enabled,
+                replaced=bool(self.fallback_limits),
+                logger=self.logger,
+            )
         reveal = read.flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
         self.store.board.reveal = reveal
         note_ipv6_prefix(self.store.board, key_func, config.get(ConfigVars.IPV6_PREFIX))
         self.audit = Audit(self.store.board, reveal=reveal)
         self.forget_plans()
+
+    def identity(self) -> tuple[str, ...]:
+        """What is the same in all workers of this application and tells it from others."""
+        app = self.app
+        main = app.import_name in ("__main__", "__mp_main__")
+        where = (app.config.get("SERVER_NAME"), app.config.get("APPLICATION_ROOT"))
+        name = "" if main else app.name
+        return (app.import_name, name, app.root_path, self.key_prefix, *map(str, where))
 
     # -- the store, for those who look at it from outside
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import time
 from typing import Any
@@ -19,8 +18,6 @@ from weir.stores._common import shown
 from .errors import ConfigurationError
 
 __all__ = ["Store", "StoreSwitchedError", "refuses_one_key"]
-
-_autos = itertools.count()
 
 
 def refuses_one_key(error: Exception) -> bool:
@@ -52,9 +49,11 @@ class Store:
             )
         self.uri = uri
         self.policy = policy
-        #: Which of this process's automatic storages ours is; None if it is another kind.
-        self.auto_number = next(_autos) if uri.startswith("auto:") else None
         self.opened = storage_from_string(uri, **options)
+        #: Which of the application's automatic storages ours is; None if it is another kind.
+        self.auto_number: int | None = None
+        if uri.startswith("auto:") and isinstance(self.opened, Table):
+            self.auto_number = self.opened.namespace
         storage: StorageTypes = self.opened
         #: The store with the statistics beside it; None for a store that is a table itself.
         self.watched: Watched | None = None

@@ -49,7 +49,7 @@ def client_name(address: str | None, ipv6_prefix: int | None = None) -> str:
 def note_ipv6_prefix(board: Table, key_func: Callable[..., Any], configured: int | None) -> None:
     """Note in the table how IPv6 clients are counted, for commands and rules about them."""
     prefix = getattr(key_func, "ipv6_prefix", configured)
-    board.ipv6_prefix = _IPV6_PREFIX if prefix is None else prefix
+    board.ipv6_prefix = prefix if type(prefix) is int else _IPV6_PREFIX
 
 
 def note_proxy(environ: dict[str, Any]) -> None:

@@ -184,10 +184,16 @@ def test_a_table_that_a_process_has_open_is_in_use(weir_json: Any, store: str) -
 
 def test_a_servers_table_is_known_by_its_process(weir_json: Any) -> None:
     me = _auto.Server(os.getpid(), _auto._started(os.getpid()))
+    folder = _auto._own_folder()
+    assert folder is not None
     names = [
-        f"auto-{os.geteuid()}-{_auto._pid_namespace()}-{me.pid}-{started}"
-        for started in (me.started, me.started - 1)
-    ] + [f"auto-{os.geteuid()}-1-{me.pid}-{me.started}"]
+        f"{folder.name[5:]}/{namespace}-{me.pid}-{started}-{'0' * 12}"
+        for namespace, started in (
+            (_auto._pid_namespace(), me.started),
+            (_auto._pid_namespace(), me.started - 1),
+            (1, me.started),
+        )
+    ]
     try:
         for name in names:
             package.Table(f"shm://{name}?keys=80").close()

@@ -1,0 +1,263 @@
+"""Which processes serve an application together: the one that started them all.
+
+=====================================  ======================================================
+gunicorn                               its arbiter: the parent of a worker; with ``--preload``
+                                       this process itself
+uWSGI                                  its master
+uvicorn, hypercorn, granian            the supervisor that multiprocessing calls the parent
+processes that an application starts   the application's server, if it has noted one in the
+by multiprocessing or Celery           environment; else the process that started them
+=====================================  ======================================================
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import NamedTuple
+
+#: Servers whose workers are children of one supervisor by way of multiprocessing.
+_SPAWNING = frozenset({"uvicorn", "hypercorn", "granian"})
+
+#: Where a worker notes its server, for processes that its application starts.
+_NOTE = "WEIR_SERVER"
+
+
+class Server(NamedTuple):
+    """A process, by its id and the time it was started at (in ticks since boot; 0: unknown).
+
+    alone: whether the process itself may serve, too, and counts on its own.
+    """
+
+    pid: int
+    started: int
+    alone: bool = False
+
+
+# ------------------------------------------------------------------------------------ processes
+
+
+def _fields(name: str) -> dict[str, list[str]]:
+    """The lines of ``/proc/self/status`` by their names, each as words."""
+    try:
+        text = Path("/proc/self/status").read_text(errors="replace")
+    except OSError:
+        return {}
+    return {line.partition(":")[0]: line.split()[1:] for line in text.splitlines()}
+
+
+def _proc_name(pid: int) -> str | None:
+    """What a process is called in ``/proc``; ``None``: that cannot be told.
+
+    A new PID namespace may have kept the ``/proc`` of the one around it, where other processes have
+    our numbers. There we know ourselves and our parent only.
+    """
+    status = _fields("status")
+    numbers = status.get("NSpid") or status.get("Pid") or []
+    if len(numbers) == 1 and numbers[0] == str(os.getpid()):
+        return str(pid)
+    if pid == os.getpid():
+        return "self"
+    if pid == os.getppid() and pid != 0:
+        parent = (status.get("PPid") or ["0"])[0]
+        return parent if parent != "0" else None
+    return None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of ``/proc/<pid>/stat`` from the third on, or none."""
+    name = _proc_name(pid)
+    if name is None:
+        return []
+    try:
+        text = Path(f"/proc/{name}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _started(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in "ZX" else 0
+
+
+def _command(pid: int) -> bytes:
+    """The command line, which setproctitle may have replaced by ``gunicorn: worker [app]``."""
+    name = _proc_name(pid)
+    try:
+        command = Path(f"/proc/{name}/cmdline").read_bytes() if name else b""
+    except OSError:
+        return b""
+    title = re.match(rb"gunicorn: (master|worker) (\[.*?\])", command)
+    return title[2] if title else command
+
+
+def _forked_without_exec() -> bool:
+    """Whether this process runs in the memory image that its parent was started with.
+
+    A child that has called exec() has a stack and a program text of its own; both are at random
+    places. The kernel hides them (as 0) of processes that we may not trace, such as the parent of a
+    worker that has become another user; there the command line tells.
+    """
+    pid, ppid = os.getpid(), os.getppid()
+    own, parent = _stat(pid), _stat(ppid)
+    if len(own) < 26 or len(parent) < 26:
+        return False
+    start_code, start_stack = 23, 25
+    if "0" in (own[start_stack], parent[start_stack]):
+        return _command(pid) == _command(ppid) != b""
+    return (own[start_code], own[start_stack]) == (parent[start_code], parent[start_stack])
+
+
+def _itself() -> Server:
+    return Server(os.getpid(), _started(os.getpid()))
+
+
+def _parent(expected: object = None) -> Server | None:
+    """The parent; ``None`` if it was another process once, which has died."""
+    pid = os.getppid()
+    if isinstance(expected, int) and expected != pid:
+        return None
+    return Server(pid, _started(pid))
+
+
+def _pid_namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def _runs(pid: int, started: int) -> bool:
+    """Whether that process of our PID namespace certainly runs."""
+    return started > 0 and 0 < pid < 1 << 31 and _started(pid) == started
+
+
+# ------------------------------------------------------------------------------------- servers
+
+
+def _chain(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame:
+        yield frame
+        frame = frame.f_back
+
+
+def _frames() -> Iterator[FrameType]:
+    """What this thread is in the middle of, innermost first; then what the others are."""
+    own = sys._getframe(1)
+    yield from _chain(own)
+    for frame in sys._current_frames().values():
+        if frame is not own:
+            yield from _chain(frame)
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _of_worker(frame: FrameType) -> Server | None:
+    """The arbiter of a worker of gunicorn: its parent, or that of the worker we were forked by."""
+    worker = frame.f_locals.get("self")
+    arbiter, pid = getattr(worker, "ppid", None), getattr(worker, "pid", None)
+    if isinstance(arbiter, int) and isinstance(pid, int) and pid != os.getpid():
+        started = _started(arbiter)
+        return Server(arbiter, started) if started else None
+    return _parent(arbiter)
+
+
+def _gunicorn() -> tuple[bool, Server | None]:
+    """Whether this process is gunicorn's; and the arbiter, if it lives."""
+    if "gunicorn.arbiter" not in sys.modules:
+        return False, None
+    arbiter = False
+    for frame in _frames():
+        module = _module_of(frame)
+        if module.startswith("gunicorn.workers."):
+            return True, _of_worker(frame)
+        if module == "gunicorn.arbiter":
+            arbiter = True
+            # Hooks such as post_fork run in the worker, from the middle of the arbiter's code.
+            if frame.f_code.co_name == "spawn_worker" and frame.f_locals.get("pid") == 0:
+                return True, _parent(getattr(frame.f_locals.get("self"), "pid", None))
+    if arbiter:
+        return True, _itself()
+    # A thread of the application, or a program that runs gunicorn's arbiter later.
+    return True, _parent() if _forked_without_exec() else _itself()
+
+
+def predecessor() -> int:
+    """gunicorn's arbiter before the USR2 that made ours, or 0."""
+    if "gunicorn.arbiter" not in sys.modules:
+        return 0
+    text = os.environ.get("GUNICORN_PID", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else 0
+
+
+def _uwsgi() -> Server | None:
+    module: ModuleType | None = sys.modules.get("uwsgi")
+    # The real one is built in; an application may have a uwsgi.py of its own.
+    if module is None or getattr(module, "__file__", None) or not hasattr(module, "masterpid"):
+        return None
+    pid = int(module.masterpid())
+    if pid:
+        return Server(pid, _started(pid))
+    if int(getattr(module, "numproc", 1)) < 2:
+        return None
+    # Without a master the first worker has forked the others.
+    return _parent() if int(module.worker_id()) > 1 else _itself()
+
+
+def _multiprocessing_parent() -> int:
+    """The process that started this one by multiprocessing or billiard (Celery's); 0: none."""
+    if "multiprocessing.process" in sys.modules:
+        from multiprocessing import parent_process
+
+        supervisor = parent_process()
+        if supervisor is not None and supervisor.pid is not None:
+            return supervisor.pid
+    billiard = sys.modules.get("billiard.process")
+    current = getattr(billiard, "current_process", None)
+    pid = getattr(current(), "_parent_pid", None) if callable(current) else None
+    return pid if isinstance(pid, int) else 0
+
+
+def _spawned() -> Server | None:
+    pid = _multiprocessing_parent()
+    if pid and any(_module_of(frame).partition(".")[0] in _SPAWNING for frame in _frames()):
+        started = _started(pid)
+        return Server(pid, started) if started or _proc_name(pid) is None else None
+    return None
+
+
+def _of_application() -> Server | None:
+    """For a process that an application has started by multiprocessing."""
+    pid = _multiprocessing_parent()
+    if not pid:
+        return None
+    note = re.fullmatch(r"(\d{1,19})-(\d{1,9})-(\d{1,19})", os.environ.get(_NOTE, ""), re.ASCII)
+    if note is not None:
+        namespace, server_pid, started = map(int, note.groups())
+        if namespace == _pid_namespace() and _runs(server_pid, started):
+            return Server(server_pid, started)
+    started = _started(pid)
+    return Server(pid, started, alone=True) if started else None
+
+
+def note_server(server: Server) -> None:
+    """Let processes that this one starts by multiprocessing find the server."""
+    if not server.alone:
+        os.environ[_NOTE] = f"{_pid_namespace()}-{server.pid}-{server.started}"
+
+
+def server() -> Server | None:
+    """The process that started those who serve this application; ``None``: there is none."""
+    found = _uwsgi()
+    if found is None:
+        is_gunicorn, found = _gunicorn()
+        if is_gunicorn:
+            return found
+    return found or _spawned() or _of_application()
