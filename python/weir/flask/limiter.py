@@ -8,6 +8,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Sequence
+from datetime import tzinfo
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import flask
@@ -76,8 +77,8 @@ class Limiter:
         ``RateLimit-Policy`` of draft-ietf-httpapi-ratelimit-headers-11, or both, joined by a comma.
     :param header_name_mapping: other names for the headers, by :class:`HeaderNames`.
     :param strategy: ``"fixed-window"`` (default), ``"moving-window"``,
-        ``"sliding-window-counter"``, ``"token-bucket"``, ``"leaky-bucket"``; a limit may have its
-        own.
+        ``"sliding-window-counter"``, ``"token-bucket"``, ``"leaky-bucket"``,
+        ``"calendar-window"``; a limit may have its own.
     :param storage_uri: where counts are kept; ``"auto://"`` by default, which all workers of a
         preforking server share.
     :param storage_options: further arguments of the storage.
@@ -255,6 +256,7 @@ class Limiter:
         strategy: str | None = None,
         burst: int | None = None,
         max_delay: float | None = None,
+        tz: str | tzinfo | None = None,
         reserve: bool = False,
         shadow: bool = False,
     ) -> RouteLimit:
@@ -285,6 +287,8 @@ class Limiter:
         :param strategy: the strategy of this limit.
         :param burst: the size of the token bucket.
         :param max_delay: leaky bucket: the longest delay of an admitted request, in seconds.
+        :param tz: calendar window: the zone of its midnights, such as ``"Europe/Berlin"`` or
+            ``"+05:30"``; UTC unless given.
         :param reserve: with ``deduct_when``: count before the view runs, and take it back if told
             so, so that requests at the same time cannot exceed the limit together.
         :param shadow: evaluate, log and count, but refuse nobody.
@@ -307,6 +311,7 @@ class Limiter:
             strategy=strategy,
             burst=burst,
             max_delay=max_delay,
+            tz=tz,
             reserve=reserve,
             shadow=shadow,
         )
@@ -329,6 +334,7 @@ class Limiter:
         strategy: str | None = None,
         burst: int | None = None,
         max_delay: float | None = None,
+        tz: str | tzinfo | None = None,
         reserve: bool = False,
         shadow: bool = False,
     ) -> RouteLimit:
@@ -349,6 +355,7 @@ class Limiter:
             strategy=strategy,
             burst=burst,
             max_delay=max_delay,
+            tz=tz,
             reserve=reserve,
             shadow=shadow,
         )

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -20,6 +21,7 @@ from flask.wrappers import Response
 from weir._callables import uncallable_reason
 from weir._core import Limit as RateLimit
 from weir._core import ParseError, Verdict, WindowStats, parse_many
+from weir._zones import zone_of
 
 from .errors import ConfigurationError, UsageError
 
@@ -150,6 +152,8 @@ class Limit:
     burst: int | None = dataclasses.field(default=None, kw_only=True)
     #: Leaky bucket: the longest delay of an admitted request, in seconds.
     max_delay: float | None = dataclasses.field(default=None, kw_only=True)
+    #: Calendar window: the zone of its midnights, ``"Europe/Berlin"`` or ``"+05:30"``; else UTC.
+    tz: str | tzinfo | None = dataclasses.field(default=None, kw_only=True)
     #: With ``deduct_when``: count the request before the view runs, and take it back if told so.
     reserve: bool = dataclasses.field(default=False, kw_only=True)
     #: Evaluate, log and count, but refuse nobody.
@@ -160,6 +164,8 @@ class Limit:
             self.methods = tuple(method.lower() for method in self.methods)
         if self.meta_limits:
             self.meta_limits = tuple(self.meta_limits)
+        if self.tz is not None:
+            zone_of(self.tz)  # an unknown one is an error now
         if self.key_function is not None:
             check_key_function(self.key_function)
 
@@ -176,8 +182,10 @@ class Limit:
         """The key function said here, not the limiter's."""
         return self.key_function
 
-    def items(self, text: str | None) -> list[RateLimit]:
-        """The limits in ``text``, with this definition's strategy, burst and delay.
+    def items(self, text: str | None, strategy: str | None = None) -> list[RateLimit]:
+        """The limits in ``text``, with this definition's strategy, burst, delay and zone.
+
+        strategy: the limiter's; "week" is a unit of calendar windows only.
 
         :raises ParseError: for a text that is no limit.
         """
@@ -185,7 +193,10 @@ class Limit:
             return []
         if not isinstance(text, str):
             raise ParseError(f"a limit must be a string, not {text!r}")
-        limits = parse_many(text)
+        if (self.strategy or strategy) == "calendar-window" or self.tz is not None:
+            limits = parse_many(text, strategy=self.strategy or "calendar-window", tz=self.tz)
+        else:
+            limits = parse_many(text)
         options: dict[str, Any] = {}
         if self.strategy is not None:
             options["strategy"] = self.strategy
@@ -202,8 +213,9 @@ class Limit:
         text: str | None,
         key_func: Callable[[], str],
         metas: tuple[RuntimeLimit, ...] = (),
+        strategy: str | None = None,
     ) -> list[RuntimeLimit]:
-        """One :class:`RuntimeLimit` for each limit in ``text``."""
+        """One :class:`RuntimeLimit` for each limit in ``text``; strategy: the limiter's."""
         return [
             RuntimeLimit(
                 limit,
@@ -222,7 +234,7 @@ class Limit:
                 reserve=self.reserve,
                 shadow=self.shadow,
             )
-            for limit in self.items(text)
+            for limit in self.items(text, strategy)
         ]
 
 

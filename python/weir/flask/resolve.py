@@ -71,11 +71,11 @@ class Resolver:
     def expand(self, group: Limit) -> list[RuntimeLimit]:
         """The limits that ``group`` stands for."""
         metas = tuple(item for meta in group.metas() for item in self.expand_meta(group, meta))
-        return group.expand(self.text_of(group), self.state.key_func, metas)
+        return group.expand(self.text_of(group), self.state.key_func, metas, self.state.strategy)
 
     def expand_meta(self, group: Limit, meta: Limit) -> list[RuntimeLimit]:
         # Each time a new object (it knows its parent), so it is known by its provider.
-        return meta.expand(self.text_of(meta), self.state.key_func)
+        return meta.expand(self.text_of(meta), self.state.key_func, (), self.state.strategy)
 
     def text_of(self, group: Limit) -> str | None:
         provider = group.limit_provider

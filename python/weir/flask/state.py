@@ -259,7 +259,7 @@ class AppState:
             # Anything wrong with them is told now instead of at the first request.
             for group in [*self.default_limits, *self.application_limits, *self.meta_limits]:
                 if not callable(group.limit_provider):
-                    group.items(group.limit_provider)
+                    group.items(group.limit_provider, self.strategy)
 
     def _groups(self, kind: type[L], limits: list[Any], options: dict[str, Any]) -> list[L]:
         groups = []
@@ -308,7 +308,7 @@ class AppState:
             text = group.limit_provider
             if not callable(text):
                 with contextlib.suppress(WeirError, ValueError):  # whoever asks it is told
-                    for limit in group.expand(text, self.key_func):
+                    for limit in group.expand(text, self.key_func, (), self.strategy):
                         self.board.decide([limit.limit], "-", [0], TEST)
 
     # -- Flask's hooks
