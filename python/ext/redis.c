@@ -13,6 +13,7 @@
 #include <structmember.h>
 #include <time.h>
 
+#include "digest.h"
 #include "remote/names.h"
 #include "weir/redis.h"
 
@@ -65,12 +66,8 @@ static PyObject *new_command(struct redis_codec *codec, const struct weir_redis_
     return (PyObject *)self;
 }
 
-/* The reply to this command out of `reply`'s bytes. */
-static PyObject *command_read(PyObject *object, PyObject *argument) {
+PyObject *redis_command_answer(PyObject *object, const char *bytes, size_t len) {
     struct redis_command *self = COMMAND(object);
-    Py_buffer view;
-    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE) < 0)
-        return NULL;
     struct weir_check checks[WEIR_CHECKS_MAX];
     const struct weir_limit *limits = (const struct weir_limit *)(self->bytes + self->limits_at);
     for (int i = 0; i < self->count; i++)
@@ -82,7 +79,7 @@ static PyObject *command_read(PyObject *object, PyObject *argument) {
     struct core_decision *decision = core_decision_new(self->state, self->count);
     if (!decision)
         goto out;
-    int rc = weir_redis_read(view.buf, (size_t)view.len, &request, decision->verdict, &reply);
+    int rc = weir_redis_read(bytes, len, &request, decision->verdict, &reply);
     if (rc < 0)
         PyErr_SetString(PyExc_ValueError, "not a reply to a decision");
     else if (rc == 0)
@@ -97,8 +94,23 @@ static PyObject *command_read(PyObject *object, PyObject *argument) {
         result = PyBool_FromLong(reply.kind == WEIR_REDIS_CLEARED);
 out:
     Py_XDECREF(decision);
-    PyBuffer_Release(&view);
     return result;
+}
+
+static PyObject *command_read(PyObject *object, PyObject *argument) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    PyObject *answer = redis_command_answer(object, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return answer;
+}
+
+/* What tells this request from others, without the client's own bytes. */
+static PyObject *command_digest(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    char hex[WEIR_DIGEST_HEX];
+    weir_digest(COMMAND(object)->bytes, COMMAND(object)->len, hex);
+    return PyBytes_FromStringAndSize(hex, sizeof hex);
 }
 
 /* Passes over "$<length>\r\n" at *at; the length. Only for bytes that weir_redis_command() wrote. */
@@ -159,6 +171,17 @@ static PyObject *command_arguments(PyObject *object, PyObject *Py_UNUSED(ignored
     return list;
 }
 
+static PyObject *command_slot(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    const char *at = COMMAND(object)->bytes;
+    take_length(&at);
+    for (int before = COMMAND(object)->clear ? 1 : 3; before > 0; before--) {
+        size_t len = take_length(&at);
+        at += len + 2;
+    }
+    size_t len = take_length(&at);
+    return PyLong_FromLong(weir_redis_slot(at, len));
+}
+
 static int command_buffer(PyObject *object, Py_buffer *view, int flags) {
     return PyBuffer_FillInfo(view, object, COMMAND(object)->bytes, (Py_ssize_t)COMMAND(object)->len,
                              1, flags);
@@ -181,6 +204,15 @@ static PyMethodDef command_methods[] = {
          "What came back: a Decision, or True for a command that clears; None if more bytes are\n"
          "needed; False if the server does not know the script: send whole() then; a str, the\n"
          "server's error. Raises ValueError if it is no reply to this.")},
+    {"exchange", (PyCFunction)(void (*)(void))redis_command_exchange, METH_FASTCALL,
+     PyDoc_STR("exchange($self, fd, seconds, message=None, /)\n--\n\n"
+               "Sends the command over a socket and returns what read() makes of the answer, within\n"
+               "so many seconds (None: however long). message: to be sent instead, e.g. whole().\n"
+               "ConnectionAbortedError: nothing was sent. Signal handlers run meanwhile.")},
+    {"digest", command_digest, METH_NOARGS,
+     PyDoc_STR("digest($self, /)\n--\n\nA strong hash of the command, 40 bytes.")},
+    {"slot", command_slot, METH_NOARGS,
+     PyDoc_STR("slot($self, /)\n--\n\nThe Cluster slot of the first counter.")},
     {"whole", command_whole, METH_NOARGS,
      PyDoc_STR("whole($self, /)\n--\n\nThe same with the script itself.")},
     {"arguments", command_arguments, METH_NOARGS,

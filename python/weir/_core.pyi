@@ -697,6 +697,18 @@ class RedisCommand:
         needed; ``False`` if the server does not know the script: send :meth:`whole`; a str: its
         error.
         """
+    def exchange(
+        self, fd: int, seconds: float | None, message: bytes | None = None, /
+    ) -> Decision | bool | str:
+        """Send the command over a socket, and return what :meth:`read` makes of the answer.
+
+        Within so many seconds, ``None``: however long it takes. message: to be sent instead, e.g.
+        :meth:`whole`. ConnectionAbortedError: nothing was sent.
+        """
+    def slot(self) -> int:
+        """The Cluster slot of the first counter."""
+    def digest(self) -> bytes:
+        """A strong hash of the command."""
     def whole(self) -> bytes:
         """The same with the script itself."""
     def arguments(self) -> list[bytes]: ...

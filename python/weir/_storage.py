@@ -251,7 +251,7 @@ for _server in ("redis", "valkey"):
     SCHEMES[f"{_server}s"] = "weir.stores.redis:RedisStorage"
     SCHEMES[f"{_server}+unix"] = "weir.stores.redis:RedisStorage"
     SCHEMES[f"{_server}+sentinel"] = "weir.stores.redis:RedisSentinelStorage"
-    SCHEMES[f"{_server}+cluster"] = "weir.stores.redis:RedisClusterStorage"
+    SCHEMES[f"{_server}+cluster"] = "weir.stores.redis_cluster:RedisClusterStorage"
 
 
 def register(scheme: str, factory: Factory | str) -> None:

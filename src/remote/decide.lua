@@ -236,6 +236,10 @@ for round = 1, 2 do
 
         --@strategies
 
+        -- Of bytes that only have a counter's length.
+        if not (0 <= resets and NEVER <= retry and 0 <= delay and (wide or 0 <= remaining and remaining <= LATEST)) then
+            error('weir: ' .. KEYS[slot] .. ' holds something that is not a counter', 0)
+        end
         if asked and allowed and not look then asked[slot] = cost end
         if round == 1 then
             denied = denied or not allowed

@@ -33,19 +33,9 @@ from .._core import (
 )
 from .._storage import Storage, deciding
 from ..errors import ConfigurationError, StorageError, TableError
-from ._common import (
-    DEADLINE,
-    Hosts,
-    check_uri,
-    failure,
-    is_readable,
-    monotonic,
-    need,
-    seconds,
-    shown,
-    true_time,
-)
-from ._denials import Denials
+from .base import DEADLINE, failure, is_readable, monotonic, need, seconds, true_time
+from .denials import Denials
+from .hosts import Hosts, check_uri, shown
 
 __all__ = ["MemcachedStorage"]
 
@@ -335,14 +325,14 @@ class MemcachedStorage(Storage):
         if self._pid != os.getpid():
             self._after_fork()
         checks = memcached_checks(self._prefix, limits, keys, costs)
+        asked_at = monotonic()
         request = b"%d " % mode + b" ".join(
             b"%b %d%b" % (check.name, check.cost, b"?" if check.look else b"") for check in checks
         )
         if self._denials.entries and mode <= TEST:
-            known = self._denials.get(request)
+            known = self._denials.get(request, asked_at)
             if known is not None:
                 return known
-        asked_at = monotonic()
         now = self._now()
         if mode == HIT:
             verdicts = _Hit(self, checks, now).decide()

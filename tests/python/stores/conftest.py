@@ -507,7 +507,7 @@ def default_deadline() -> None:
 def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All others wait longer: a busy machine may hold a call up for a quarter of a second."""
     if "default_deadline" not in request.fixturenames:
-        monkeypatch.setattr("weir.stores.redis.DEADLINE", 20.0)
+        monkeypatch.setattr("weir.stores.base.DEADLINE", 20.0)
         options = PostgreSQLStorage.__init__.__defaults__
         assert options
         monkeypatch.setattr(

@@ -166,7 +166,7 @@ def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
         assert crowd.allowed == crowd.asked
         with sentinels.replica.client() as client:
             assert client.info("replication")["role"] == "master"
-            assert client.dbsize() == 1
+            assert client.dbsize() == 1, client.keys()
         store.close()
     finally:
         sentinels.stop()
@@ -226,7 +226,7 @@ def test_nothing_leaks_when_the_second_node_dies_in_between(
         (slot,) = store._codec.slots(items[:1], second)
         cluster.node_of(slot).kill()
         for _ in range(3):
-            with pytest.raises(StorageError, match=r"(redis|valkey)\+cluster://"):
+            with pytest.raises(StorageError, match=r"^(redis|valkey)\+cluster://"):
                 store.decide(group, keys)
         left = [verdict.remaining for verdict in store.decide(items, first, [0] * 4, TEST)]
         assert left == [9] * 4
@@ -255,8 +255,7 @@ def test_a_slot_moves_under_load(make_cluster: Callable[[], Any]) -> None:
     cluster = make_cluster()
     try:
         store = storage_from_string(cluster.uri, remember_denials=0)
-        # Buckets refill one hit in 20 minutes: not while this runs, on any machine.
-        items = [Limit(2000, 30, "day", strategy=strategy) for strategy in STRATEGIES]
+        items = [Limit(2000, 1, "hour", strategy=strategy) for strategy in STRATEGIES]
         (slot,) = store._codec.slots(items[:1], "moving")
         with Crowd(lambda: store.decide(items, "moving").allowed, 3) as crowd:
             crowd.wait_for(200)
@@ -266,7 +265,7 @@ def test_a_slot_moves_under_load(make_cluster: Callable[[], Any]) -> None:
                 move_slot(cluster, slot, source, target)
                 crowd.wait_for(200)
             crowd.wait_for(2500)
-        assert all("TRYAGAIN" in str(error) for error in crowd.errors)
+        assert not crowd.errors
         left = store.decide(items, "moving", [0] * 4, TEST)
         assert {verdict.remaining for verdict in left} == {0}
         assert crowd.allowed <= 2000

@@ -9,7 +9,6 @@ from hashlib import blake2b
 from itertools import islice
 
 from .._core import Decision, later
-from ._common import monotonic
 
 #: Bytes of a name that is kept as it is.
 _SHORT = 64
@@ -18,7 +17,7 @@ _SHORT = 64
 class Denials:
     """A bounded number of requests that were denied, until the moment one of them could pass.
 
-    A request is named by the bytes that would be sent for it: the same limits, keys, costs and
+    A request is named by a hash of what would be sent for it: the same limits, keys, costs and
     mode. What another process clears or gives back is seen here after ``seconds`` at the latest.
     Clients choose how long their keys are: what is longer than a hash is kept as one, with a key of
     our own, so that an entry never takes more than a few hundred bytes for each of its limits.
@@ -39,14 +38,12 @@ class Denials:
             return name
         return blake2b(name, digest_size=24, key=self._secret).digest()
 
-    def get(self, request: bytes) -> Decision | None:
-        """What it would be told now, if that is known."""
-        request = self._short(request)
+    def get(self, request: bytes, now: float) -> Decision | None:
+        """What it would be told now, if that is known. now: by this module's clock."""
         entry = self.entries.get(request)
         if entry is None:
             return None
         until, since, decision = entry
-        now = monotonic()
         if now < until:
             return later(decision, now - since)
         with self._lock:
@@ -61,7 +58,6 @@ class Denials:
         wait = min(wait, self.seconds)
         if wait <= 0:
             return
-        request = self._short(request)
         with self._lock:
             for oldest in list(islice(self.entries, max(0, len(self.entries) - self.capacity + 1))):
                 self._drop(oldest)

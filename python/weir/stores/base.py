@@ -1,0 +1,79 @@
+"""What the stores on other machines share: the clock, deadlines, errors, client libraries."""
+
+from __future__ import annotations
+
+import importlib
+import select
+import time
+from types import ModuleType
+from typing import Any
+
+from ..errors import ConfigurationError, KeyRefusedError, StorageError, StoreAwayError
+
+#: Seconds that a call may take unless ``socket_timeout`` says otherwise.
+DEADLINE = 0.25
+
+
+def monotonic() -> float:
+    """Seconds, by a clock that libraries which move the time of tests leave alone."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def true_time() -> float:
+    """Seconds since the epoch as the machine has them, whatever tests do to ``time.time()``."""
+    return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+def end_of(seconds: float | None) -> float | None:
+    """The moment until which a call that begins now may take; ``None``: as long as it likes."""
+    return None if seconds is None else monotonic() + seconds
+
+
+def left_until(end: float | None) -> float | None:
+    """Seconds that are left of a call. TimeoutError: none are."""
+    if end is None:
+        return None
+    left = end - monotonic()
+    if left <= 0:
+        raise TimeoutError("no answer in time")
+    return left
+
+
+def need(module: str, package: str, scheme: str) -> ModuleType:
+    """Import a client library, or say how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{scheme}:// needs the package {package}: pip install {package}"
+        ) from error
+
+
+def seconds(value: Any, name: str) -> float | None:
+    """A deadline that is one; ``None``: there is none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise ConfigurationError(f"{name} must be seconds above 0, or None, not {value!r}")
+    return float(value)
+
+
+def is_readable(sock: Any) -> bool:
+    """Whether a socket has something to read at this moment, be it the end."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def failure(
+    store: str, error: BaseException | str, text: str = "", refused: bool = False
+) -> StorageError:
+    """The error to raise when ``store``, an address that may be shown, could not decide.
+
+    text: what to say of ``error`` instead of its own words.
+    refused: because of the key or the cost that was asked about, not because of the store.
+    """
+    text = text or str(error) or type(error).__name__
+    failed = (KeyRefusedError if refused else StoreAwayError)(f"{store}: {text}")
+    failed.storage_error = error if isinstance(error, Exception) else None
+    return failed

@@ -1,0 +1,164 @@
+"""What all stores on Redis and Valkey share: client libraries, commands, remembered denials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any, cast
+
+from .._core import HIT, REFUND, TEST, Decision, Limit, RedisCodec, RedisCommand
+from .._storage import Storage
+from ..errors import ConfigurationError, StorageError
+from . import base
+from .base import monotonic, need, seconds
+from .denials import Denials
+from .hosts import check_uri, scheme_of, shown
+
+#: Connections are as many as there are callers at the same moment; redis-py would stop at 100.
+UNBOUNDED = 2**31
+
+#: The limit that a check counts, to see that the server takes writes.
+_CHECK = Limit(2**31, 1, "second", strategy="fixed-window")
+
+
+def library_of(uri: str) -> ModuleType:
+    """redis-py, or valkey-py for the schemes that say so."""
+    package = "valkey" if uri.startswith("valkey") else "redis"
+    return need(package, package, scheme_of(uri))
+
+
+def client_class(library: ModuleType) -> Any:
+    return getattr(library, "Valkey", None) or library.Redis
+
+
+def no_retries(library: ModuleType) -> Any:
+    """Retries would outlive the deadline: what to do instead is the limiter's policy."""
+    retry = need(f"{library.__name__}.retry", library.__name__, library.__name__)
+    backoff = need(f"{library.__name__}.backoff", library.__name__, library.__name__)
+    return retry.Retry(backoff.NoBackoff(), 0)
+
+
+def with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any) -> dict[str, Any]:
+    timeout = seconds(options.get("socket_timeout", base.DEADLINE), "socket_timeout")
+    return {
+        **defaults,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": no_retries(library),
+        **options,
+    }
+
+
+class Remembering(Storage):
+    """What all Redis stores share: commands, remembered denials, errors."""
+
+    LOOKS = True
+
+    times_itself = True
+
+    #: Seconds that a call may take; ``None``: as long as it likes.
+    deadline: float | None
+
+    def __init__(
+        self,
+        uri: str | None,
+        key_prefix: str | bytes,
+        remember_denials: float,
+        options: dict[str, Any],
+    ) -> None:
+        super().__init__(uri, **options)
+        check_uri(uri or "")
+        self.name = shown(uri or "redis://")
+        prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
+        try:
+            self._codec = RedisCodec(prefix)
+        except ValueError as error:
+            raise ConfigurationError(f"key_prefix: {error}") from None
+        self._remember = seconds(remember_denials or None, "remember_denials") or 0.0
+        self._denials = Denials(self._remember)
+        #: The command for what :meth:`decide` is asked; see :meth:`decide_command`.
+        self.encode = self._codec.decide
+
+    def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
+        """For tests: move the server's clock by so many seconds, or set it to this moment.
+
+        Only for what is asked through this store from now on. No denial is remembered while the
+        moment is given: other time than that has no meaning.
+        """
+        self._codec.set_clock(seconds, given)
+        self._denials.clear()
+        self._denials.seconds = 0.0 if given else self._remember
+
+    def forget_denials(self) -> None:
+        """Ask again for what was denied."""
+        self._denials.clear()
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        return self.decide_command(self.encode(limits, keys, costs, mode), mode, monotonic())
+
+    def decide_command(self, command: RedisCommand, mode: int, asked_at: float) -> Decision:
+        """Decide what was encoded, unless it is known to be denied still.
+
+        asked_at: when the call began, which its deadline counts from.
+        """
+        denials = self._denials
+        if denials.entries and mode <= TEST:
+            known = denials.get(command.digest(), asked_at)
+            if known is not None:
+                return known
+        decision = cast(Decision, self._ask(command, asked_at, mode == REFUND))
+        if self.observe is not None:
+            self.observe(monotonic() - asked_at)
+        if mode == REFUND:
+            denials.forget(names_of(command))
+        elif not decision.allowed and mode <= TEST and denials.seconds > 0:
+            denials.remember(command.digest(), names_of(command), asked_at, decision)
+        return decision
+
+    def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
+        command = self._codec.clear(limits, keys)
+        try:
+            self._ask(command, monotonic())
+        finally:
+            self._denials.forget(names_of(command))
+
+    def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
+        """once: what may have been done is not asked again; it would be given back twice."""
+        raise NotImplementedError
+
+    def check(self) -> bool:
+        """Whether the server answers within the deadline, and counts: a replica does not."""
+        try:
+            self._ask(self.encode([_CHECK], "check", [1], HIT), monotonic())
+            self._ask(self._codec.clear([_CHECK], "check"), monotonic())
+        except StorageError:
+            return False
+        return True
+
+    def _pattern(self) -> bytes:
+        """The names of all counters, for SCAN."""
+        return re.sub(rb"[*?\[\]\\^-]", rb"\\\g<0>", self._codec.prefix) + b":[fmstl][wb]:{*"
+
+
+def names_of(command: RedisCommand) -> list[bytes]:
+    arguments = command.arguments()
+    return arguments[1:] if arguments[0] == b"DEL" else arguments[3:-1]
+
+
+def delete_names(client: Any, pattern: bytes) -> Iterator[int]:
+    names: list[bytes] = []
+    for name in client.scan_iter(match=pattern, count=500):
+        names.append(name)
+        if len(names) == 500:
+            yield client.unlink(*names)
+            names = []
+    if names:
+        yield client.unlink(*names)

@@ -1,0 +1,438 @@
+"""A Cluster: which server has which slot, and decisions over several slots.
+
+The map of the slots comes from whichever node answers first, and again in the background when a
+call was led astray. No lock is held while anything is waited for, so that callers of a Cluster that
+does not answer wait for their own deadline and for nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import Any
+
+from .._core import HIT, REFUND, TEST, Decision, Limit, RedisCommand, Verdict
+from .._storage import deciding
+from ..errors import ConfigurationError, StorageError
+from .base import failure, left_until, monotonic, need
+from .hosts import Hosts, Resolver, scheme_of
+from .redis_base import (
+    UNBOUNDED,
+    Remembering,
+    client_class,
+    library_of,
+    no_retries,
+    with_deadline,
+)
+from .redis_errors import answer_failure, call_failure, errors_of
+from .redis_server import Answer, Server, prepare_pool, within
+
+__all__ = ["RedisClusterStorage"]
+
+logger = logging.getLogger("weir")
+
+Address = tuple[str, int]
+
+#: Times that a command is sent elsewhere at once. Nodes that do not agree on who has a slot, as at
+#: the end of a migration, are asked again after a pause, until the deadline.
+_HOPS = 3
+_PAUSE = 0.01
+
+#: Seconds between two looks at the map of the slots.
+_FRESH = 0.5
+
+#: Nodes that are asked for the map at once.
+_ASKED = 3
+
+
+class _SplitError(Exception):
+    """Some names of a slot that is being moved are here, others there: ask one by one."""
+
+
+class _Topology:
+    """Which server has which slot, by what the nodes say."""
+
+    def __init__(self, startup: Sequence[Address], make: Any) -> None:
+        self._startup = list(startup)
+        self._make = make
+        self.forget()
+
+    def forget(self) -> None:
+        """In a child of fork(): connections and threads are the parent's."""
+        self.servers: dict[Address, Server] = {}
+        self.slots: dict[int, Address] = {}
+        self._lock = threading.Lock()
+        self._loading: threading.Event | None = None
+        self._loaded_at = -_FRESH
+        self._error: BaseException | None = None
+        self.pid = os.getpid()
+
+    def server(self, address: Address) -> Server:
+        server = self.servers.get(address)
+        if server is None:
+            with self._lock:
+                server = self.servers.get(address)
+                if server is None:
+                    server = self.servers[address] = self._make(address)
+        return server
+
+    def load(self, end: float | None, seconds: float | None) -> None:
+        """Read the map anew, unless that was done just now, and wait for it until ``end``."""
+        with self._lock:
+            if self.slots and monotonic() < self._loaded_at + _FRESH:
+                return
+            loading = self._loading
+            if loading is None:
+                loading = self._loading = threading.Event()
+                threading.Thread(
+                    target=self._load, args=(loading, seconds), name="weir-slots", daemon=True
+                ).start()
+        loading.wait(None if end is None else max(0.0, end - monotonic()))
+        if not self.slots:
+            if loading.is_set() and self._error is not None:
+                raise self._error
+            raise TimeoutError("no node of the Cluster answers in time")
+
+    def load_soon(self, seconds: float | None) -> None:
+        """Read the map in the background."""
+        with suppress(Exception):
+            self.load(monotonic(), seconds)
+
+    def _load(self, loading: threading.Event, seconds: float | None) -> None:
+        known = list(self.servers)
+        random.shuffle(known)
+        addresses = list(dict.fromkeys([*known[:_ASKED], *self._startup]))[: 2 * _ASKED]
+        found = threading.Event()
+        left = [len(addresses)]
+
+        def ask(address: Address) -> None:
+            try:
+                slots = self.server(address).run(partial(_slots, address))
+                with self._lock:
+                    if not found.is_set() and slots:
+                        self.slots = slots
+                        self._loaded_at = monotonic()
+                        found.set()
+            except BaseException as error:
+                self._error = error
+            with self._lock:
+                left[0] -= 1
+                if left[0] == 0:
+                    found.set()
+
+        for address in addresses:
+            threading.Thread(target=ask, args=(address,), name="weir-slots", daemon=True).start()
+        found.wait(seconds)
+        with self._lock:
+            self._loading = None
+        loading.set()
+
+
+def _slots(asked: Address, connection: Any) -> dict[int, Address]:
+    """The address of the master of each slot that is served."""
+    connection.send_command("CLUSTER", "SLOTS")
+    slots: dict[int, Address] = {}
+    for first, last, master, *_ in connection.read_response():
+        host = master[0].decode() if isinstance(master[0], bytes) else master[0]
+        address = (host or asked[0], int(master[1]))
+        slots.update(dict.fromkeys(range(int(first), int(last) + 1), address))
+    return slots
+
+
+def _address(node: Any) -> Address:
+    """One of ``startup_nodes``: a ClusterNode, a dict, or a pair."""
+    if isinstance(node, dict):
+        return str(node["host"]), int(node["port"])
+    if isinstance(node, tuple | list):
+        return str(node[0]), int(node[1])
+    return str(node.host), int(node.port)
+
+
+class RedisClusterStorage(Remembering):
+    """A Cluster. The limits of one client share a slot and are decided in one trip.
+
+    Limits of several slots are charged slot after slot, in the order of the slots, and given back
+    if a later one denies or cannot be asked.
+
+    :param startup_nodes: nodes besides those of the URI
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        key_prefix: str | bytes = "weir",
+        remember_denials: float = 60.0,
+        wrap_exceptions: bool = True,
+        startup_nodes: Sequence[Any] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(uri, key_prefix, remember_denials, options)
+        self._library = library_of(uri)
+        self._errors = errors_of(self._library)
+        self._hosts = Hosts(uri, 6379)
+        try:
+            nodes = [*self._hosts.addresses, *map(_address, startup_nodes or ())]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                "startup_nodes must be nodes of the client library, or (host, port)"
+            ) from error
+        if not nodes:
+            raise ConfigurationError(f"{self.name}: needs nodes: host:6379,host:6379")
+        if not self._hosts.addresses:
+            self.name += ",".join(f"{host}:{port}" for host, port in nodes)
+        self._nodes = nodes
+        self._resolver = Resolver()
+        self._node_options = self._options_of_nodes(options)
+        self.deadline = self._node_options["socket_timeout"]
+        self._topology = _Topology(nodes, self._make_server)
+        self._cluster: Any = None
+        self._make_server(nodes[0])  # are the options some?
+
+    def _options_of_nodes(self, options: dict[str, Any]) -> dict[str, Any]:
+        known = inspect.signature(client_class(self._library).__init__).parameters
+        return {
+            "username": self._hosts.username,
+            "password": self._hosts.password,
+            **{
+                name: value
+                for name, value in with_deadline(options, self._library).items()
+                if name in known
+            },
+            "max_connections": UNBOUNDED,
+            "retry": no_retries(self._library),
+        }
+
+    def _make_server(self, address: Address) -> Server:
+        host, port = self.options.get("address_remap", lambda address: address)(address)
+        try:
+            client = client_class(self._library)(host=host, port=port, **self._node_options)
+            pool = client.connection_pool
+            prepare_pool(self._library, pool, self._resolver)
+            pool.connection_class(**pool.connection_kwargs)  # does not connect
+        except (TypeError, self._library.exceptions.RedisError) as error:
+            raise ConfigurationError(f"{self.name}: {error}") from None
+        return Server(pool)
+
+    @property
+    def client(self) -> Any:
+        """The client of redis-py or valkey-py, connected. Raises what that raises."""
+        if self._cluster is None:
+            self._cluster = within(self.deadline, self._open_client)
+        return self._cluster
+
+    def _open_client(self) -> Any:
+        name = self._library.__name__
+        cluster = need(f"{name}.cluster", name, scheme_of(self.name))
+        kind = getattr(cluster, "ValkeyCluster", None) or cluster.RedisCluster
+        options = {
+            "username": self._hosts.username,
+            "password": self._hosts.password,
+            "cluster_error_retry_attempts": 1,
+            **with_deadline(self.options, self._library, max_connections=UNBOUNDED),
+        }
+        retry = options.pop("retry")
+        if "retry" in self.options or name == "redis":
+            options["retry"] = retry
+            options.pop("cluster_error_retry_attempts")
+        nodes = [cluster.ClusterNode(*address) for address in self._nodes]
+        return kind(startup_nodes=nodes, **options)
+
+    # -- calls
+
+    def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
+        deadline = self.deadline
+        end = None if deadline is None else asked_at + deadline
+        try:
+            answer = self._ask_around(command, end, once)
+        except self._errors as error:
+            raise call_failure(self.name, error, self._library, deadline) from error
+        if isinstance(answer, str):
+            if answer.startswith("TRYAGAIN"):
+                raise _SplitError(answer)
+            raise answer_failure(self.name, answer)
+        if answer is False:
+            raise failure(self.name, "the server does not keep the script")
+        return answer
+
+    def _ask_around(self, command: RedisCommand, end: float | None, once: bool) -> Answer:
+        """Follow the command's slot through the Cluster."""
+        topology = self._topology
+        if topology.pid != os.getpid():
+            topology.forget()
+            self._cluster = None
+        slot = command.slot()
+        if slot not in topology.slots:
+            topology.load(end, self.deadline)
+        address = topology.slots.get(slot)
+        answer: Answer = "CLUSTERDOWN the slot is served by nobody"
+        for hop in count():
+            if address is None:
+                break
+            if hop > _HOPS:
+                time.sleep(_PAUSE if end is None else min(_PAUSE, left_until(end) or 0.0))
+            try:
+                answer = topology.server(address).ask(command, left_until(end), end, once)
+            except (ConnectionRefusedError, self._library.exceptions.ConnectionError) as error:
+                # Nothing was sent; perhaps another has the slot by now.
+                topology.load(end, self.deadline)
+                elsewhere = topology.slots.get(slot)
+                if hop > 0 or elsewhere in (address, None):
+                    raise error
+                address = elsewhere
+                continue
+            except BaseException:
+                topology.load_soon(self.deadline)
+                raise
+            if not isinstance(answer, str):
+                return answer
+            followed = self._follow(command, answer, slot, address, end)
+            if not isinstance(followed, tuple):
+                return followed
+            address = followed
+        return answer
+
+    def _follow(
+        self, command: RedisCommand, answer: str, slot: int, asked: Address, end: float | None
+    ) -> Answer | Address:
+        """Where an error says to ask instead, or the answer there."""
+        topology = self._topology
+        code, _, rest = answer.partition(" ")
+        if code in ("MOVED", "ASK"):
+            host, _, port = rest.partition(" ")[2].rpartition(":")
+            address = (host or asked[0], int(port))
+            if code == "ASK":
+                return topology.server(address).ask_moved(command, end)
+            topology.slots[slot] = address
+            topology.load_soon(self.deadline)
+            return address
+        if code in ("READONLY", "CLUSTERDOWN", "LOADING", "MASTERDOWN"):
+            topology.load_soon(self.deadline)
+        return answer
+
+    # -- decisions
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        asked_at = monotonic()
+        slots = self._codec.slots(limits, keys)
+        apart = set(slots)
+        if len(apart) == 1:
+            command = self.encode(limits, keys, costs, mode)
+            try:
+                return self.decide_command(command, mode, asked_at)
+            except _SplitError as error:
+                if len(limits) == 1:
+                    raise failure(self.name, str(error), refused=True) from None
+            places = [[i] for i in range(len(limits))]
+        else:
+            places = [[i for i, its in enumerate(slots) if its == slot] for slot in sorted(apart)]
+        parts = [_Part(self, its, limits, keys, costs, asked_at) for its in places]
+        if mode == HIT:
+            self._hit_all(parts)
+        else:
+            for part in parts:
+                part.ask(mode)
+        verdicts: list[Any] = [None] * len(limits)
+        for part in parts:
+            for i, verdict in zip(part.places, part.verdicts, strict=True):
+                verdicts[i] = verdict
+        return Decision(verdicts, deciding(limits, verdicts), parts[0].now)
+
+    def _hit_all(self, parts: list[_Part]) -> None:
+        """Charge part after part; if one denies or cannot be asked, give back what was charged."""
+        for n, part in enumerate(parts):
+            try:
+                allowed = part.ask(HIT)
+            except BaseException:
+                if self.deadline is None or monotonic() < part.asked_at + self.deadline:
+                    _give_back(parts[:n])
+                else:  # the caller has waited long enough
+                    threading.Thread(target=_give_back, args=(parts[:n],), daemon=True).start()
+                raise
+            if not allowed:
+                _give_back(parts[:n])
+                for later in parts[n + 1 :]:
+                    later.ask(TEST)
+                return
+
+    def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
+        for i, limit in enumerate(limits):
+            super().clear([limit], [_key_at(keys, i)])
+
+    def reset(self) -> int:  # type: ignore[override]
+        """Delete all counters with this prefix, some hundred at a time; how many there were."""
+        self._denials.clear()
+        count = 0
+        try:
+            for node in self.client.get_primaries():
+                for name in node.redis_connection.scan_iter(match=self._pattern(), count=500):
+                    count += node.redis_connection.unlink(name)
+        except self._errors as error:
+            raise failure(self.name, error) from error
+        return count
+
+    def close(self) -> None:
+        """Close all connections."""
+        for server in list(self._topology.servers.values()):
+            server.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _give_back(parts: list[_Part]) -> None:
+    for part in reversed(parts):
+        try:
+            part.ask(REFUND, monotonic())
+        except StorageError as error:
+            logger.warning("%s; %d charged limits could not be given back", error, len(part.places))
+
+
+class _Part:
+    """The limits of a decision that are asked together."""
+
+    def __init__(
+        self,
+        storage: RedisClusterStorage,
+        places: list[int],
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None,
+        asked_at: float,
+    ) -> None:
+        self._storage = storage
+        self.places = places
+        self._limits = [limits[i] for i in places]
+        self._keys = [_key_at(keys, i) for i in places]
+        self._costs = None if costs is None else [costs[i] for i in places]
+        self.asked_at = asked_at
+        self.verdicts: Sequence[Verdict] = ()
+        self.now = 0.0
+
+    def ask(self, mode: int, asked_at: float | None = None) -> bool:
+        """asked_at: when the call began, if not with the others."""
+        storage = self._storage
+        command = storage.encode(self._limits, self._keys, self._costs, mode)
+        decision = storage.decide_command(
+            command, mode, self.asked_at if asked_at is None else asked_at
+        )
+        self.verdicts = decision[:]
+        self.now = decision.now
+        return decision.allowed
+
+
+def _key_at(keys: str | bytes | Sequence[str | bytes], i: int) -> str | bytes:
+    return keys if isinstance(keys, str | bytes) else keys[i]

@@ -1,0 +1,370 @@
+"""One Redis or Valkey server: its connections, and a call to it within one deadline.
+
+Connections are made by the client library, in a thread of their own, so that no caller waits for
+one beyond its deadline, whatever a server, a resolver or a handshake does. One that is made too
+late is kept for the next caller.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from .._core import Decision, RedisCommand
+from .base import end_of, is_readable, left_until, monotonic
+from .hosts import Resolver
+
+#: Bytes asked of a socket at once; the answer to 32 limits has some 1,100.
+_ROOM = 65536
+
+#: Connections that are being made at the same time; further callers wait for one of them.
+_DIALS = 64
+
+#: Answers of a server that is no master, or not yet: the connection leads to the wrong place.
+WRONG_SERVER = ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS")
+
+_ASKING = b"*1\r\n$6\r\nASKING\r\n"
+
+Answer = Decision | bool | str
+
+
+class Connection:
+    """A connection of the client library that one caller at a time has to itself.
+
+    Over a plain socket of the standard library, bytes go directly. A TLS or gevent socket keeps
+    the deadline by its own timeout.
+    """
+
+    __slots__ = ("_fd", "_pool", "_raw", "_sock", "_timeout", "_used")
+
+    def __init__(self, pool: Any, raw: Any) -> None:
+        self._pool, self._raw = pool, raw
+        # Of a connection that caches what it reads, the one behind it.
+        sock = self._sock = getattr(raw, "_conn", raw)._sock
+        self._timeout = sock.gettimeout()
+        self._fd = sock.fileno() if type(sock).__module__ == "socket" else -1
+        self._used = False
+
+    def ask(
+        self, command: RedisCommand, seconds: float | None, message: bytes | None = None
+    ) -> Answer:
+        """Send ``message``, or the command itself, and read the answer to the command.
+
+        ConnectionAbortedError: nothing was sent. ConnectionResetError: the command was sent.
+        """
+        if self._fd >= 0:
+            return command.exchange(self._fd, seconds, message)
+        if self._used and is_readable(self._sock):
+            raise ConnectionAbortedError("the server closed the connection")
+        end = end_of(seconds)
+        self._used = True
+        self._sock.settimeout(seconds)
+        self._sock.sendall(command if message is None else message)
+        data = b""
+        while True:
+            self._sock.settimeout(left_until(end))
+            more = self._sock.recv(_ROOM)
+            if not more:
+                raise ConnectionResetError("the server closed the connection")
+            data += more
+            answer = command.read(data)
+            if answer is not None:
+                return answer
+
+    def say(self, message: bytes, end: float | None) -> None:
+        """Send what is answered by one line, and pass over that."""
+        self._sock.settimeout(left_until(end))
+        self._sock.sendall(message)
+        data = b""
+        while not data.endswith(b"\n"):
+            self._sock.settimeout(left_until(end))
+            more = self._sock.recv(1)
+            if not more:
+                raise ConnectionResetError("the server closed the connection")
+            data += more
+
+    def give_back(self) -> None:
+        """To the pool, as it was."""
+        self._sock.settimeout(self._timeout)
+        self._pool.release(self._raw)
+
+    def close(self) -> None:
+        """The pool counts it until it is given back."""
+        for end in (self._raw.disconnect, partial(self._pool.release, self._raw)):
+            with suppress(Exception):  # it is gone, whatever that says
+                end()
+
+
+class _Dial:
+    """A connection that is being made."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.done = threading.Event()
+        self.late = False
+        self.connection: Connection | None = None
+        self.error: BaseException | None = None
+
+
+class Server:
+    """The connections to one server, or to whichever server the pool leads to.
+
+    :param pool: of the client library
+    :param lent: others use the pool as well, so each call borrows a connection and gives it back
+    """
+
+    def __init__(self, pool: Any, lent: bool = False) -> None:
+        self.pool = pool
+        self._lent = lent
+        self.forget_connections()
+
+    def forget_connections(self) -> None:
+        """In a child of fork(): the parent's connections stay the parent's."""
+        self._idle: list[Connection] = []
+        self._dials = threading.BoundedSemaphore(_DIALS)
+        self._pid = os.getpid()
+
+    # -- calls
+
+    def ask(
+        self,
+        command: RedisCommand,
+        seconds: float | None,
+        end: float | None,
+        once: bool = False,
+    ) -> Answer:
+        """The answer; a str is the server's error. Raises OSError, and the library's errors.
+
+        seconds: that are left of the call, and its end.
+        once: what the server may have executed is not sent again.
+        """
+        if self._pid != os.getpid():
+            self.forget_connections()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._ask_anew(command, end)
+        try:
+            answer = connection.ask(command, seconds)
+        except ConnectionAbortedError:
+            # It was closed while nobody used it: the server was restarted, or is another one now.
+            connection.close()
+            self.drop_idle()
+            return self._ask_anew(command, end)
+        except (ConnectionResetError, BrokenPipeError):
+            connection.close()
+            self.drop_idle()
+            if once:
+                raise
+            return self._ask_anew(command, end)
+        except TimeoutError:
+            connection.close()
+            self.drop_idle()  # they may lead to a server that is no master any more
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        if answer.__class__ is Decision and not self._lent:
+            self._idle.append(connection)
+            return answer
+        if isinstance(answer, str) and answer.startswith(WRONG_SERVER):
+            connection.close()
+            self.drop_idle()
+            return self._ask_anew(command, end)
+        return self._settle(connection, command, answer, end)
+
+    def _ask_anew(self, command: RedisCommand, end: float | None) -> Answer:
+        """By a new connection."""
+        connection = self._connect(end)
+        try:
+            answer = connection.ask(command, left_until(end))
+        except BaseException:
+            connection.close()
+            raise
+        return self._settle(connection, command, answer, end)
+
+    def _settle(
+        self, connection: Connection, command: RedisCommand, answer: Answer, end: float | None
+    ) -> Answer:
+        """Keep the connection; send the script to a server that does not know it."""
+        if answer is False:
+            try:
+                answer = connection.ask(command, left_until(end), command.whole())
+            except BaseException:
+                connection.close()
+                raise
+        if isinstance(answer, str) and answer.startswith(WRONG_SERVER):
+            connection.close()
+        else:
+            self._keep(connection)
+        return answer
+
+    def ask_moved(self, command: RedisCommand, end: float | None) -> Answer:
+        """Ask a node of a Cluster for a slot that is being moved to it."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect(end)
+        try:
+            for message in (None, command.whole()):
+                connection.say(_ASKING, end)
+                answer = connection.ask(command, left_until(end), message)
+                if answer is not False:
+                    break
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection)
+        return answer
+
+    def run(self, use: Callable[[Any], Any]) -> Any:
+        """What ``use`` makes of a connection of the library's, as long as that takes."""
+        raw = get_connection(self.pool)
+        try:
+            return use(raw)
+        except BaseException:
+            with suppress(Exception):
+                raw.disconnect()
+            raise
+        finally:
+            self.pool.release(raw)
+
+    # -- connections
+
+    def _connect(self, end: float | None) -> Connection:
+        if self._lent and getattr(self.pool, "_available_connections", None):
+            return Connection(self.pool, get_connection(self.pool))
+        if end is None:
+            return self._dial()
+        if not self._dials.acquire(timeout=left_until(end)):
+            raise TimeoutError("no connection in time")
+        dial = _Dial()
+        try:
+            threading.Thread(
+                target=self._dial_for, args=(dial, os.getpid()), name="weir-dial", daemon=True
+            ).start()
+        except BaseException:
+            self._dials.release()
+            raise
+        try:
+            dial.done.wait(max(0.0, end - monotonic()))
+        finally:  # this may be left by what a signal's handler raises
+            with dial.lock:
+                dial.late = not dial.done.is_set()
+        if dial.late:
+            raise TimeoutError("no connection in time")
+        if dial.error is not None:
+            raise dial.error
+        assert dial.connection is not None
+        return dial.connection
+
+    def _dial(self) -> Connection:
+        return Connection(self.pool, get_connection(self.pool))
+
+    def _dial_for(self, dial: _Dial, pid: int) -> None:
+        try:
+            dial.connection = self._dial()
+        except BaseException as error:
+            dial.error = error
+        with dial.lock:
+            if not dial.late:
+                dial.done.set()
+            elif dial.connection is not None and self._pid == pid:
+                self._keep(dial.connection)
+        self._dials.release()
+
+    def _keep(self, connection: Connection) -> None:
+        """For the next caller."""
+        if self._lent:
+            connection.give_back()
+        else:
+            self._idle.append(connection)
+
+    def drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        self.drop_idle()
+        if not self._lent:
+            self.pool.disconnect(inuse_connections=False)
+
+
+def get_connection(pool: Any) -> Any:
+    try:
+        return pool.get_connection()
+    except TypeError:  # before redis-py 5.3
+        return pool.get_connection("EVALSHA")
+
+
+def within(seconds: float | None, work: Callable[[], Any]) -> Any:
+    """What ``work`` returns or raises, in a thread of its own; TimeoutError: not in time."""
+    if seconds is None:
+        return work()
+    done = threading.Event()
+    result: list[Any] = [None, None]
+
+    def run() -> None:
+        try:
+            result[0] = work()
+        except BaseException as error:
+            result[1] = error
+        done.set()
+
+    threading.Thread(target=run, name="weir-work", daemon=True).start()
+    if not done.wait(seconds):
+        raise TimeoutError("no answer in time")
+    if result[1] is not None:
+        raise result[1]
+    return result[0]
+
+
+# ------------------------------------------------------------------------- how the library connects
+
+
+def prepare_pool(library: ModuleType, pool: Any, resolver: Resolver) -> None:
+    """Let a pool of ours resolve names in the background, and check the names of TLS servers."""
+    connections = library.connection
+    kind = pool.connection_class
+    known = pool.connection_kwargs
+    if issubclass(kind, connections.SSLConnection):
+        spelt = str(known.get("ssl_cert_reqs", "required")).rpartition(".")[2].lower()
+        spelt = {"0": "none", "1": "optional", "2": "required"}.get(spelt, spelt)
+        known["ssl_cert_reqs"] = spelt.removeprefix("cert_")
+        check = known.get("ssl_check_hostname")
+        known["ssl_check_hostname"] = known["ssl_cert_reqs"] != "none" and (
+            check is None or str(check).lower() not in ("", "0", "f", "false", "n", "no")
+        )
+    if issubclass(kind, connections.Connection):
+        pool.connection_class = _resolving(connections.Connection, kind, resolver)
+
+
+def _resolving(base: Any, kind: Any, resolver: Resolver) -> Any:
+    """``kind``, whose TCP connections go to the addresses that ``resolver`` knows."""
+
+    class Resolving(base):  # type: ignore[misc]
+        host: Any
+
+        def _connect(self) -> Any:
+            name, error = self.host, None
+            try:
+                for address in resolver.addresses(name, self.socket_connect_timeout):
+                    self.host = address
+                    try:
+                        return super()._connect()
+                    except OSError as raised:
+                        error = raised
+            finally:
+                self.host = name
+            raise error or OSError(f"{name} has no address")
+
+    if kind is base:
+        return Resolving
+    return type(kind.__name__, (kind, Resolving), {})
