@@ -216,6 +216,8 @@ void weir_memcached_judge(const struct weir_check *check, const struct weir_memc
     uint64_t used = there ? reply->count : 0, limit = (uint64_t)amount;
     uint64_t cost = (uint64_t)check->cost;
     int64_t left_ns = there ? reply->left_s * NS_PER_S : 0;
+    if (left_ns > check->limit->period_ns) /* an item lives up to a second longer */
+        left_ns = check->limit->period_ns;
     *verdict = (struct weir_verdict){.allowed = 1, .limit = amount};
     if (what == WEIR_MEMCACHED_HIT)
         verdict->allowed = used <= limit;

