@@ -40,6 +40,7 @@ class Denials:
 
     def get(self, request: bytes, now: float) -> Decision | None:
         """What it would be told now, if that is known. now: by this module's clock."""
+        request = self._short(request)
         entry = self.entries.get(request)
         if entry is None:
             return None
@@ -58,6 +59,7 @@ class Denials:
         wait = min(wait, self.seconds)
         if wait <= 0:
             return
+        request = self._short(request)
         with self._lock:
             for oldest in list(islice(self.entries, max(0, len(self.entries) - self.capacity + 1))):
                 self._drop(oldest)

@@ -51,8 +51,9 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from .._core import EACH, HIT, REFUND, TEST, Decision, Limit, StateRequest, state_request
 from .._storage import Keys, Storage
 from ..errors import ConfigurationError, StorageError, TableError
-from ._common import failure, monotonic, seconds, shown, true_time
-from ._denials import Denials
+from .base import failure, monotonic, seconds, true_time
+from .denials import Denials
+from .hosts import shown
 
 __all__ = ["AsyncStateStorage", "Change", "Conflict", "StateStorage"]
 
@@ -128,7 +129,7 @@ class _States:
             self._pid = os.getpid()
             self.after_fork()
         if self._denials.entries and request.mode <= TEST:
-            return self._denials.get(request.said)
+            return self._denials.get(request.said, monotonic())
         return None
 
     def after_fork(self) -> None:
@@ -168,7 +169,8 @@ class _States:
     def failed(self, error: BaseException) -> BaseException:
         """The error to raise for one that a transaction raised."""
         if isinstance(error, Conflict):
-            return failure(self.name, f"the counters were changed by others {TRIES} times")
+            text = f"the counters were changed by others {TRIES} times"
+            return failure(self.name, text, refused=True)
         if isinstance(error, StorageError) and not isinstance(error, TableError):
             text = str(error)
             return error if text.startswith(self.name) else failure(self.name, error)

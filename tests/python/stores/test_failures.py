@@ -255,7 +255,7 @@ def test_a_slot_moves_under_load(make_cluster: Callable[[], Any]) -> None:
     cluster = make_cluster()
     try:
         store = storage_from_string(cluster.uri, remember_denials=0)
-        items = [Limit(2000, 1, "hour", strategy=strategy) for strategy in STRATEGIES]
+        items = [Limit(2000, 30, "day", strategy=strategy) for strategy in STRATEGIES]
         (slot,) = store._codec.slots(items[:1], "moving")
         with Crowd(lambda: store.decide(items, "moving").allowed, 3) as crowd:
             crowd.wait_for(200)
