@@ -118,7 +118,8 @@ access_log off;
 
     def what_it_said(self) -> str:
         log = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return log + (self.folder / "nginx.out").read_text(errors="replace")
+        output = self.folder / "nginx.out"
+        return log + (output.read_text(errors="replace") if output.exists() else "")
 
     def get(self, path: str = "/", host: str = "127.0.0.1", **headers: str) -> Answer:
         connection = http.client.HTTPConnection(host, self.port, timeout=60)
