@@ -1,0 +1,33 @@
+// Every header, in one C++ program.
+#include <weir/board.h>
+#include <weir/hiredis.h>
+#include <weir/memcached.h>
+#include <weir/meter.h>
+#include <weir/redis.h>
+#include <weir/rules.h>
+#include <weir/state.h>
+#include <weir/strategies.h>
+#include <weir/weir.h>
+
+#include <cstdio>
+
+int main() {
+    weir_limit limit{};
+    weir_verdict verdict{};
+    weir_table *table = nullptr;
+    weir_error error{};
+    if (weir_limit_parse("1 per hour", 10, &limit, &error) < 0 ||
+        weir_table_open("memory://?keys=64", &table, &error) < 0)
+        return 1;
+    weir_check check{};
+    check.limit = &limit;
+    check.key = "k";
+    check.key_len = 1;
+    check.cost = 1;
+    for (int i = 0; i < 2; i++) {
+        if (weir_decide(table, &check, 1, 1000000000, WEIR_HIT, &verdict, nullptr) < 0)
+            return 1;
+        std::printf("%d\n", verdict.allowed);
+    }
+    weir_table_close(table);
+}
