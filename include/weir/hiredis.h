@@ -79,22 +79,20 @@ struct redisAsyncContext;
 struct weir_hiredis_pending;
 
 /*
- * Called once for each decision: with 0, the verdicts, and the decision; or with an error as of
- * weir_hiredis_decide(), NULL and NULL. What they point to is gone after the call.
- */
-typedef void weir_hiredis_decided(void *data, int result, const struct weir_verdict *verdicts,
-                                  const struct weir_decision *decision);
-
-/*
  * The same over a connection of hiredis' asynchronous API, which any event loop may drive, with TLS or without:
  * asks, and returns at once. The checks and their keys are copied. prefix: NULL for "weir".
+ * decided: called once, with `data`: with 0, the verdicts, and the decision; or with an error as of
+ * weir_hiredis_decide(), NULL and NULL. What they point to is gone after the call.
  * Returns what weir_hiredis_forget() takes, or NULL with *error filled in: then `decided` is not called.
  * Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
  */
 WEIR_API struct weir_hiredis_pending *
 weir_hiredis_decide_async(struct redisAsyncContext *context, const char *prefix,
                           const struct weir_check *checks, size_t n, enum weir_mode mode,
-                          weir_hiredis_decided *decided, void *data, struct weir_error *error);
+                          void (*decided)(void *data, int result,
+                                          const struct weir_verdict *verdicts,
+                                          const struct weir_decision *decision),
+                          void *data, struct weir_error *error);
 
 /*
  * For a timer of the loop, at the deadline: `decided` will not be called. The server may still charge the

@@ -14,7 +14,8 @@
 
 struct weir_hiredis_pending {
     struct weir_redis_request request;
-    weir_hiredis_decided *decided; /* NULL: nobody waits any more */
+    void (*decided)(void *, int, const struct weir_verdict *,
+                    const struct weir_decision *); /* NULL: forgotten */
     void *data;
     struct weir_check check[WEIR_CHECKS_MAX];
     struct weir_limit limit[WEIR_CHECKS_MAX];
@@ -97,7 +98,10 @@ static void copy(struct weir_hiredis_pending *pending, const struct weir_check *
 struct weir_hiredis_pending *
 weir_hiredis_decide_async(struct redisAsyncContext *context, const char *prefix,
                           const struct weir_check *checks, size_t n, enum weir_mode mode,
-                          weir_hiredis_decided *decided, void *data, struct weir_error *error) {
+                          void (*decided)(void *data, int result,
+                                          const struct weir_verdict *verdicts,
+                                          const struct weir_decision *decision),
+                          void *data, struct weir_error *error) {
     size_t bytes = prefix ? strlen(prefix) : 0;
     if (!context || !checks || !decided || n == 0) {
         weir_hiredis_fail(error, WEIR_EINVAL, "a connection, checks or a function are missing");
