@@ -25,7 +25,7 @@ import importlib.machinery
 import logging
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -134,14 +134,16 @@ def install_as_flask_limiter() -> None:
         audit.setLevel(logging.CRITICAL)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m weir.compat [-m] program [arguments]``."""
-    rest = list(sys.argv[1:] if arguments is None else arguments)
+def run_program(
+    runner: str, arguments: Sequence[str], prepare: Callable[[], None] = lambda: None
+) -> None:
+    """Run a program or module as ``python`` would, after ``prepare()``."""
+    rest = list(arguments)
     if not rest or rest[0] in ("-h", "--help") or rest == ["-m"]:
-        print("usage: python -m weir.compat program.py [arguments]")
-        print("       python -m weir.compat -m module [arguments]")
+        print(f"usage: python -m {runner} program.py [arguments]")
+        print(f"       python -m {runner} -m module [arguments]")
         raise SystemExit(0 if rest and rest[0] != "-m" else 2)
-    install_as_flask_limiter()
+    prepare()
     if rest[0] == "-m":
         sys.argv[:] = rest[1:]
         runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
@@ -150,6 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # As "python program.py" has it.
         sys.path[0] = str(Path(rest[0]).resolve().parent)
         runpy.run_path(rest[0], run_name="__main__")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``python -m weir.compat [-m] program [arguments]``."""
+    run_program(
+        "weir.compat",
+        sys.argv[1:] if arguments is None else arguments,
+        install_as_flask_limiter,
+    )
 
 
 if __name__ == "__main__":

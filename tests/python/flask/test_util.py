@@ -152,10 +152,10 @@ def test_options_of_trusted_proxies_that_are_none(options: Any) -> None:
         trusted_proxies("10.0.0.1", **options)
 
 
-@pytest.mark.parametrize("prefix", ["64", -1, 129, True])
+@pytest.mark.parametrize("prefix", ["/64", -1, 129, True])
 def test_a_length_of_an_ipv6_network_that_is_none(make: Any, app: Flask, prefix: Any) -> None:
     app.config["RATELIMIT_IPV6_PREFIX"] = prefix
-    with pytest.raises(ConfigurationError, match="EVALUE: an IPv6 prefix"):
+    with pytest.raises(ConfigurationError, match=r"EVALUE: .*an IPv6 prefix"):
         make()
 
 
