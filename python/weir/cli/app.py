@@ -32,11 +32,11 @@ class Commands(click.Group):
 @click.option("-s", "--store", metavar="URI", help="The store, for every command; see below.")
 @click.pass_context
 def cli(context: click.Context, store: str | None) -> None:
-    """Explain rate limits, replay logs through them, watch and steer running ones.
+    """Explain rate limits, replay logs, watch and control running limiters.
 
-    Commands about a store take its URI by --store (-s) or from the environment's WEIR_STORE:
-    shm://name, file:///path, redis://…, valkey://…, postgresql://… or memcached://…. Without one
+    Commands on a store take its URI by --store (-s) or from the environment variable WEIR_STORE:
+    shm://name, file:///path, redis://…, valkey://…, postgresql://… or memcached://…. Without a URI,
     they use the table of the server that runs on this host, if there is exactly one. WEIR_STORES
-    names the modules of stores of your own.
+    names the modules of custom stores.
     """
     context.obj = store

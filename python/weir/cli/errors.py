@@ -6,28 +6,28 @@ from typing import IO, Any
 
 import click
 
-#: All is well.
+#: Done.
 FINE = 0
-#: It worked, and there is something to look at.
+#: Done, with a warning.
 WARNED = 1
 #: An argument or an input cannot be read.
 UNREADABLE = 2
-#: The store is not there, or does not answer.
+#: The store does not exist, or does not answer.
 AWAY = 3
-#: This kind of store cannot do that.
+#: This kind of store does not support the command.
 UNABLE = 4
-#: By Ctrl-C, as a shell says it.
+#: By Ctrl-C, as shells report it.
 INTERRUPTED = 130
 
 EXIT_CODES = """\
 \b
 Exit codes:
-  0    done, nothing to remark
-  1    done, and there is something to look at: a warning of `check`, lines
-       that `simulate` could not read, nothing to `reset` or `unlist`
+  0    done
+  1    done, with a warning: from `check`, about lines that `simulate` could
+       not read, or nothing to `reset` or `unlist`
   2    an argument or an input cannot be read
-  3    the store is not there or does not answer
-  4    this kind of store cannot do that
+  3    the store does not exist or does not answer
+  4    this kind of store does not support the command
   130  interrupted
 """
 
@@ -46,12 +46,12 @@ class Unreadable(Stop):
 
 
 class Away(Stop):
-    """A store that is not there, or does not answer."""
+    """A store that does not exist, or does not answer."""
 
     exit_code = AWAY
 
 
 class Unable(Stop):
-    """Something that this kind of store cannot do."""
+    """A command that this kind of store does not support."""
 
     exit_code = UNABLE

@@ -1,6 +1,6 @@
 """Output: tables that are readable in a pipe, too, and JSON.
 
-rich draws where there is a terminal; without it, or in a pipe, columns are padded with blanks.
+rich draws on a terminal; without it, or in a pipe, columns are padded with spaces.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"[\d,]+(\.\d+)?( (s|min|h|d|%))?( \d+ (s|min|h))?|never", 
 #: Characters of a cell, and of a line.
 CELL_MAX, LINE_MAX = 200, 4096
 
-#: Said by the commands that cannot do without.
+#: The error of commands that need rich.
 NEED_RICH = "this needs rich: pip install rich"
 
 #: A cell: its text, or text and style.
@@ -45,12 +45,12 @@ def has_rich() -> bool:
 
 
 def is_terminal() -> bool:
-    """Whether somebody looks at standard output."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def styled(text: str, style: str = "") -> str:
-    """The text in a colour, where it ends up on a terminal."""
+    """The text in a colour, if it goes to a terminal."""
     if not style:
         return text
     if style == "head":
@@ -148,7 +148,7 @@ def _plain(
 
 
 def as_json(value: Any) -> str:
-    """One line of JSON. What is infinite or no number becomes null."""
+    """One line of JSON. Infinity and NaN become null."""
     return json.dumps(_finite(value))
 
 

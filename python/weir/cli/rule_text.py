@@ -12,8 +12,8 @@ def rule_text(rule: Rule | None) -> str:
     """What a rule says, in words."""
     if rule is None:
         return "no rule"
-    done = "blocked" if rule.kind == "block" else "let through"
-    until = "for good" if rule.until is None else f"until {moment(rule.until)}"
+    done = "blocked" if rule.kind == "block" else "allowed"
+    until = "forever" if rule.until is None else f"until {moment(rule.until)}"
     return f"{done} {until}, as {shown(rule.client)} since {moment(rule.since)}"
 
 

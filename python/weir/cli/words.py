@@ -21,22 +21,22 @@ NAMES = [(86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")]
 
 
 def parse_duration(text: str) -> float | None:
-    """Seconds; ``None`` for "for good".
+    """Seconds; ``None`` for "forever" (or "for good").
 
     Raises ValueError, whose text says what can be written.
 
-    >>> [parse_duration(text) for text in ("90s", "15m", "1h30m", "for good")]
+    >>> [parse_duration(text) for text in ("90s", "15m", "1h30m", "forever")]
     [90.0, 900.0, 5400.0, None]
     """
     word = " ".join(text.lower().split())
     if word in ("for good", "forever", "good"):
         return None
     if not _DURATION.fullmatch(word):
-        raise ValueError(f'{shown(text)!r} is no duration: write 90s, 15m, 1h, 7d or "for good"')
+        raise ValueError(f"{shown(text)!r} is not a duration: write 90s, 15m, 1h, 7d or forever")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(word))
     if not 0 < seconds <= LONGEST:
         raise ValueError(
-            f'a duration is more than 0 and at most 36500d, not {shown(text)}; or "for good"'
+            f"a duration is more than 0 and at most 36500d, not {shown(text)}; or forever"
         )
     return seconds
 

@@ -114,7 +114,7 @@ def test_the_most_specific_rule_wins(
     rule = weir_json("show", "203.0.113.65", "-s", store)["rule"]
     assert (rule["client"], rule["kind"]) == ("203.0.113.64/26", "allow")
     removed = weir("unlist", "203.0.113.70", "-s", store)
-    assert "the rule of 203.0.113.64/26 still holds" in removed.stderr
+    assert "the rule of 203.0.113.64/26 still applies" in removed.stderr
 
 
 def test_a_hash_names_the_client(weir: Weir, store: str, table: package.Table) -> None:
@@ -184,7 +184,7 @@ def test_rules_are_listed(weir: Weir, weir_json: Any, store: str, table: package
     }
     assert rules["ann"]["until"] is None
     plain = weir("rules", "-s", store).stdout
-    assert re.search(r"allow +ann +for good", plain)
+    assert re.search(r"allow +ann +forever", plain)
     assert re.search(r"block +203.0.113.0/24 +\d{4}-", plain)
 
 
@@ -240,11 +240,11 @@ def test_rules_move_from_one_store_to_another(
     ("lines", "complaint"),
     [
         ("block 10.0.0.1\nten\n", "line 2: a line is block CLIENT"),
-        ("block 10.0.0.1\nblock 10.0.0.2 soon\n", "line 2: 'soon' is no duration"),
-        ("block 10.0.0.1\nblock 10.0.0.2 2001-01-01T00:00:00Z\n", "is over"),
+        ("block 10.0.0.1\nblock 10.0.0.2 soon\n", "line 2: 'soon' is not a duration"),
+        ("block 10.0.0.1\nblock 10.0.0.2 2001-01-01T00:00:00Z\n", "is in the past"),
         ('block 10.0.0.1\n{"client": 7}\n', 'line 2: a rule is {"client"'),
-        ('block 10.0.0.1\n{"client": \n', "line 2: no JSON"),
-        ('block 10.0.0.1\n{"rules": 7}\n', 'line 2: "rules" is no list'),
+        ('block 10.0.0.1\n{"client": \n', "line 2: not JSON"),
+        ('block 10.0.0.1\n{"rules": 7}\n', 'line 2: "rules" is not a list'),
         ("block 10.0.0.1\nblock 10.0.0.1/8\n", "10.0.0.1/8"),
         (
             "block 10.0.0.1\n" + "".join(f"block 10.0.{i}.1\n" for i in range(200)),

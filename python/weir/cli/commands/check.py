@@ -1,4 +1,4 @@
-"""``weir check``: what limits mean, and which of them cannot do what they are there for."""
+"""``weir check``: what limits mean, and which of them have no effect."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def warnings_of(limits: Sequence[Limit]) -> list[Warned]:
 
 def _twice(limit: Limit, other: Limit) -> str:
     if str(limit) == str(other):
-        return f'"{limit}" is there twice: one is enough'
+        return f'"{limit}" is written twice: once is enough'
     return f'"{limit}" is the same limit as "{other}": one is enough'
 
 
@@ -172,8 +172,8 @@ def described(limit: Limit) -> dict[str, object]:
 
 @click.command()
 @click.argument("limits")
-@click.option("--strategy", type=strategy_choice, help="of limits that have none of their own")
-@click.option("--max-delay", type=float, metavar="SECONDS", help="of leaky buckets")
+@click.option("--strategy", type=strategy_choice, help="Strategy of limits that name none.")
+@click.option("--max-delay", type=float, metavar="SECONDS", help="Longest delay of leaky buckets.")
 @tz_option
 @json_option
 @click.pass_context
@@ -185,12 +185,11 @@ def check(
     tz: str | None,
     as_json: bool,
 ) -> None:
-    """Explain LIMITS, such as "10/minute; 5/hour", and warn of those that cannot work.
+    """Explain LIMITS, such as "10/minute; 5/hour", and warn about those that have no effect.
 
-    Warns of a limit that can never deny because of another beside it, of one that is there twice,
-    and of one that denies everything; the exit code is then 1, and 2 for a text that cannot be
-    read. It reckons with what any traffic could do, not with usual traffic, and with limits that
-    are charged together for the same client.
+    Warns about a limit that can never deny because of another one, a limit that is written twice,
+    and a limit that denies every request; the exit code is then 1, and 2 for a syntax error. The
+    warnings consider all possible traffic, and limits that are charged together for one client.
     """
     read = read_limits(limits, strategy, tz)
     found = [with_strategy(limit, strategy, max_delay) for limit in read]

@@ -18,8 +18,8 @@ from ..store import By, Counter, Heavy, Store, answering, counted_text, is_hash
 from ..words import count, iso, moment, shown, some, span
 
 _NONE_KNOWN = (
-    "no limit is known yet: weir.flask makes them known as it answers requests; "
-    "else say which by --limit"
+    "no limit is registered yet: weir.flask registers limits when it answers requests; "
+    "otherwise name them by --limit"
 )
 
 #: How far down the list of the heaviest a client's place is looked for.
@@ -87,7 +87,7 @@ class Asked(NamedTuple):
     def counters(self, store: Store, key: str) -> list[Counter]:
         """The counters to look at."""
         if self.limits is None and (self.strategy or self.tz or self.scope is not None):
-            raise Unreadable("--strategy, --tz and --scope belong to --limit")
+            raise Unreadable("--strategy, --tz and --scope need --limit")
         if is_hash(key):
             return []
         if self.limits is None:
@@ -113,11 +113,11 @@ def show(
     store_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Show what the client KEY has used of each limit, its rule, and its place among the heaviest.
+    """Show what the client KEY has used of each limit, its rule, and its rank among all clients.
 
-    KEY is what the limiter's key function returns, an IP address as a rule; or # and 16 digits, as
-    `weir top` shows clients that are none. Nothing is charged. Without weir.flask, say which limits
-    by --limit: `limiter.hit(item, "ann", "login")` is `--limit 10/minute --scope login`.
+    KEY is what the limiter's key function returns, usually an IP address; or # and 16 digits, as
+    `weir top` shows other clients. Nothing is charged. Without weir.flask, name the limits by
+    --limit: `limiter.hit(item, "ann", "login")` is `--limit 10/minute --scope login`.
     """
     with answering():
         store = opened(context, store_uri)
@@ -161,13 +161,13 @@ def show(
 
 def _place_text(denied: int | None, allowed: int | None) -> str:
     if denied is None and allowed is None:
-        return "Not among the heaviest clients."
+        return "Not among the top clients."
     words = [
         f"number {place} by {what} requests"
         for place, what in ((denied, "denied"), (allowed, "admitted"))
         if place is not None
     ]
-    return f"Among the heaviest: {', '.join(words)}."
+    return f"Top clients: {', '.join(words)}."
 
 
 def _used_row(used: Used) -> list[Cell]:
@@ -197,7 +197,7 @@ def reset(
     store_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Forget what the client KEY has used of each limit. Its rule stays: see `weir unlist`.
+    """Clear the counters of the client KEY. Its rule stays: see `weir unlist`.
 
     KEY and --limit are as in `weir show`.
     """

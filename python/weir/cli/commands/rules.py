@@ -1,4 +1,4 @@
-"""``weir block``, ``allow``, ``unlist`` and ``rules``: clients whom the limits do not concern."""
+"""``weir block``, ``allow``, ``unlist`` and ``rules``: rules that override limits."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def _set(
         ends = None if end is None else iso(end)
         say_json({"rule": {"client": counted, "kind": kind, "since": iso(now), "until": ends}})
         return
-    done = "blocked" if kind == "block" else "let through"
-    until_text = "for good" if end is None else f"until {moment(end)}"
+    done = "blocked" if kind == "block" else "allowed"
+    until_text = "forever" if end is None else f"until {moment(end)}"
     if counted != key:
-        does = "blocks" if kind == "block" else "lets through"
+        does = "blocks" if kind == "block" else "allows"
         hint(f"weir: {shown(key)}: {does} {counted_text(key, counted).rstrip(',')}")
     say(f"{shown(counted)} is {done} {until_text}")
 
 
 _FOR = click.option(
     "--for", "seconds", type=Duration(), required=True, metavar="DURATION",
-    help='How long: 90s, 15m, 1h, 7d, or "for good".',
+    help="Duration: 90s, 15m, 1h, 7d, or forever.",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ _FOR = click.option(
 def block(
     context: click.Context, key: str, seconds: float, store_uri: str | None, as_json: bool
 ) -> None:
-    """Deny every request of KEY, whatever the limits say: in every worker, from now on.
+    """Deny all requests of KEY, whatever the limits are, in all workers from now on.
 
     KEY is a client, or a range of IP addresses such as 203.0.113.0/24. An IPv6 address means the
     network that is counted, 2001:db8::/64. The most specific rule wins: a client before a range, a
@@ -86,7 +86,7 @@ def block(
 def allow(
     context: click.Context, key: str, seconds: float, store_uri: str | None, as_json: bool
 ) -> None:
-    """Let every request of KEY through, whatever the limits say, and charge it nothing.
+    """Allow all requests of KEY, whatever the limits are, and charge it nothing.
 
     KEY is as in `weir block`.
     """
@@ -113,10 +113,9 @@ def unlist(context: click.Context, key: str, store_uri: str | None, as_json: boo
         say_json({"client": counted, "removed": removed, "rule": rule_json(rule)})
     else:
         name = counted_text(key, counted)
-        say(f"{name} has no rule of its own any more" if removed else
-            f"{name} had no rule of its own")  # fmt: skip
+        say(f"removed the rule of {name}" if removed else f"{name} has no rule of its own")
         if rule is not None:
-            hint(f"weir: the rule of {shown(rule.client)} still holds for it: {rule.kind}")
+            hint(f"weir: the rule of {shown(rule.client)} still applies to it: {rule.kind}")
     if not removed:
         context.exit(WARNED)
 
@@ -130,23 +129,23 @@ _HASH = re.compile(r"#[0-9a-f]{16}(?!\S)", re.ASCII)
 
 
 def _end(text: str, now: float) -> float | None:
-    """A duration, or a moment that is to come."""
+    """A duration, or a time in the future."""
     try:
         return until(seconds_of(text), now)
     except ValueError as error:
         try:
             end = parse_time(text)
         except LineError:
-            raise LineError(f"{error}; or a moment, such as 2027-01-15T08:00:00Z") from None
+            raise LineError(f"{error}, or a time such as 2027-01-15T08:00:00Z") from None
     if end <= now:
-        raise LineError(f"{shown(text)} is over")
+        raise LineError(f"{shown(text)} is in the past")
     return end
 
 
 def _of_object(value: Any, kind: str | None, end: float | None, now: float) -> Entry:
     """A rule as `weir rules --json` prints it."""
     if not isinstance(value, dict):
-        raise LineError("no JSON object")
+        raise LineError("not a JSON object")
     client, kind, text = value.get("client"), value.get("kind", kind), value.get("until")
     if not isinstance(client, str) or kind not in KINDS or not isinstance(text, str | None):
         raise LineError('a rule is {"client": "…", "kind": "block", "until": "…"}')
@@ -161,16 +160,16 @@ def _of_line(text: str, kind: str | None, end: float | None, now: float) -> list
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise LineError(f"no JSON: {error}") from None
+            raise LineError(f"not JSON: {error}") from None
         listed = value.get("rules") if "rules" in value else [value]
         if not isinstance(listed, list):
-            raise LineError('"rules" is no list')
+            raise LineError('"rules" is not a list')
         return [_of_object(one, kind, end, now) for one in listed]
     words = text.split()
     if words[0] in KINDS and len(words) > 1:
         kind = words.pop(0)
     if kind is None:
-        raise LineError("a line is block CLIENT or allow CLIENT; else say which by --as")
+        raise LineError("a line is block CLIENT or allow CLIENT; or name the kind by --as")
     client, *rest = words
     return [(client, kind, _end(" ".join(rest), now) if rest else end)]
 
@@ -184,7 +183,7 @@ def read_rules(
 ) -> list[Entry]:
     """The rules of a file; ends the command at a line that cannot be read, before any is set.
 
-    kind, end: of lines that do not say.
+    kind, end: for lines without them.
     """
     entries: list[Entry] = []
     for number, line in enumerate(lines, 1):
@@ -216,19 +215,19 @@ def _rule_row(rule: Rule) -> list[Cell]:
     return [
         (rule.kind, "bad" if rule.kind == "block" else "good"),
         shown(rule.client),
-        "for good" if rule.until is None else moment(rule.until),
+        "forever" if rule.until is None else moment(rule.until),
         moment(rule.since),
     ]
 
 
 @click.command("rules")
 @click.option("--load", "file", type=click.Path(allow_dash=True), metavar="FILE",
-              help="Set the rules of a file (-: standard input), all of them or none.")  # fmt: skip
+              help="Set all rules of a file, or none (-: standard input).")  # fmt: skip
 @click.option(
-    "--as", "kind", type=click.Choice(KINDS), help="With --load: of lines that do not say."
+    "--as", "kind", type=click.Choice(KINDS), help="With --load: the kind of lines without one."
 )
 @click.option("--for", "seconds", type=Duration(), metavar="DURATION",
-              help="With --load: of lines that do not say; else for good.")  # fmt: skip
+              help="With --load: the duration for lines without one; default forever.")  # fmt: skip
 @store_options
 @click.pass_context
 def list_rules(
@@ -242,10 +241,10 @@ def list_rules(
     """List the rules about clients, or set many at once.
 
     A line of a file is "block 203.0.113.0/24 7d", "allow 10.0.0.1", a client alone (with --as), or
-    an object as --json prints them. Empty lines and lines that begin with # are left out.
+    an object as --json prints them. Empty lines and lines that begin with # are ignored.
     """
     if file is None and (kind is not None or seconds is not None):
-        raise Unreadable("--as and --for belong to --load")
+        raise Unreadable("--as and --for need --load")
     now = time.time()
     entries: list[Entry] = []
     if file is not None:

@@ -42,7 +42,7 @@ def opened(name: str) -> BinaryIO:
 
 
 class Progress:
-    """Says on standard error how far it is, if it takes long."""
+    """Reports progress on standard error if the replay takes long."""
 
     def __init__(self, name: str, quiet: bool) -> None:
         self.quiet = quiet
@@ -74,22 +74,22 @@ class Progress:
 @click.argument("file", default="-")
 @click.option(
     "--strategy", "strategies", multiple=True, type=strategy_choice,
-    help="Of limits that have none of their own; several times to compare.",
+    help="Strategy of limits that name none; repeat it to compare.",
 )  # fmt: skip
-@click.option("--max-delay", type=float, metavar="SECONDS", help="Of leaky buckets.")
+@click.option("--max-delay", type=float, metavar="SECONDS", help="Longest delay of leaky buckets.")
 @tz_option
-@click.option("--format", "form", type=click.Choice([*FORMATS]), help="Of the log; else told.")
+@click.option("--format", "form", type=click.Choice([*FORMATS]), help="Default: detected.")
 @click.option(
     "--key-column", "columns", multiple=True, metavar="NAME",
-    help="Which column is the key, by name or number; several together make one key. "
+    help="Column of the key, by name or number; several columns form one key. "
     "Access logs: ip (default), user, method, path, status, agent, referer, vhost.",
 )  # fmt: skip
-@click.option("--time-column", metavar="NAME", help="Which column is the time.")
+@click.option("--time-column", metavar="NAME", help="Column of the time.")
 @click.option("--top", default=10, show_default=True, type=click.IntRange(0), metavar="N",
-              help="Show so many clients.")  # fmt: skip
-@click.option("--svg", type=click.Path(dir_okay=False), help="Draw the timeline to this file, too.")
+              help="Number of clients to show.")  # fmt: skip
+@click.option("--svg", type=click.Path(dir_okay=False), help="Also draw the timeline as SVG.")
 @click.option("--clients", default=100_000, show_default=True, metavar="N",
-              type=click.IntRange(1, 10_000_000), help="Clients told apart, at most.")  # fmt: skip
+              type=click.IntRange(1, 10_000_000), help="Clients to tell apart.")  # fmt: skip
 @click.option("--hits", type=click.IntRange(1, 2**29), metavar="N",
               help="Room for hits of moving windows.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
@@ -112,12 +112,12 @@ def simulate(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Ask who would have been denied by LIMITS, had they held while FILE was written.
+    """Apply LIMITS to the requests in FILE and show which clients would have been denied.
 
-    FILE (- or none: standard input) has a request a line: "TIME KEY", CSV, JSON lines, or an access
-    log of nginx or Apache; which of them is told by its first lines. Times are seconds since the
-    epoch or ISO 8601. All limits apply to each key. The exit code is 1 if some lines could not be
-    read.
+    FILE (- or none: standard input) has one request per line: "TIME KEY", CSV, JSON lines, or an
+    access log of nginx or Apache; the format is detected from the first lines. Times are seconds
+    since the epoch or ISO 8601. All limits apply to each key. The exit code is 1 if some lines
+    could not be read.
     """
     names = dict.fromkeys(strategies) if strategies else [None]
     texts = read_limits(limits, None if len(names) > 1 else next(iter(names)), tz)

@@ -1,4 +1,4 @@
-"""``weir tables``: what is there to look at on this host."""
+"""``weir tables``: the tables of this host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..words import count, iso, shown, span
 def _contents(found: Found) -> tuple[dict[str, int], str]:
     """What the table holds, or why that cannot be told."""
     if not found.here:
-        return {}, "of another container"
+        return {}, "belongs to another container"
     try:
         with Table(found.uri) as opened:
             return opened.info(), ""
@@ -29,13 +29,13 @@ def _contents(found: Found) -> tuple[dict[str, int], str]:
 @click.command("tables")
 @json_option
 def list_tables(as_json: bool) -> None:
-    """List this user's tables in shared memory, with the server that uses each."""
+    """List the tables of this user in shared memory, with the server that uses each."""
     found = [(one, *_contents(one)) for one in tables()]
     if as_json:
         say_json({"tables": [_as_json(*row) for row in found]})
         return
     if not found:
-        hint("weir: there is no table of this user in /dev/shm")
+        hint("weir: this user has no table in /dev/shm")
         return
     names = ["store", "server", "keys", "of", "age", ""]
     table(names, [_row(*row) for row in found])

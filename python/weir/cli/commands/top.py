@@ -1,4 +1,4 @@
-"""``weir top``: what a store decides at this moment, for whom, and how it fares."""
+"""``weir top``: what a store decides now, for which clients, and its state."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _HOW_TO_END = "Ctrl-C ends this view"
 
 #: Clients shown, at most.
 SHOWN_MAX = 500
-#: Clients looked at, of which the busiest are shown: all that a table lists, so that none who
-#: begins to hammer is overlooked beside the giants of the past.
+#: Clients read, of which the busiest are shown: all that a table lists, so that a client that has
+#: just become busy is not hidden by clients with larger totals.
 LOOKED_AT = 4096
 
 
@@ -189,7 +189,7 @@ def sections(snapshot: Snapshot) -> list[Section]:
     return [
         ("Limits", ["limit", "admitted/s", "denied/s", "admitted", "denied", "near", "shadow"],
          limits),
-        ("Hottest clients",
+        ("Top clients",
          ["client", "limit", "denied/s", "admitted/s", "denied", "admitted", "latest"], clients),
         ("Store", ["", ""], health),
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def _ago(seconds: float) -> str:
 def _health(health: dict[str, Any], now: float) -> list[tuple[str, Cell]]:
     rows: list[tuple[str, Cell]] = []
     if health.get("removed"):
-        rows.append(("table", ("removed: its server has ended, or another has begun", "bad")))
+        rows.append(("table", ("removed: its server has ended or was replaced", "bad")))
     info = health.get("table")
     if info:
         rows.append(("keys", f"{count(info['keys'])} of {count(info['keys_max'])}"))
@@ -299,9 +299,9 @@ def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapsho
 @click.command()
 @click.option("--once", is_flag=True, help="Print once and end.")
 @click.option("--interval", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
-              help="Between two looks; default 1. With --json: go on, a line each.")  # fmt: skip
+              help="Seconds between updates; default 1. With --json: continue.")  # fmt: skip
 @click.option("-n", "--top", "most", default=15, show_default=True, metavar="N",
-              type=click.IntRange(1, SHOWN_MAX), help="Show so many clients.")  # fmt: skip
+              type=click.IntRange(1, SHOWN_MAX), help="Number of clients to show.")  # fmt: skip
 @store_options
 @click.pass_context
 def top(
@@ -312,15 +312,15 @@ def top(
     store_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Watch who is admitted and denied: rates per limit, the hottest clients, the store's health.
+    """Watch rates per limit, the top clients, and the state of the store.
 
-    Refreshed each second until Ctrl-C. --once prints what happens within half a second, and so
-    does --json; with --interval it goes on, a line of JSON each time. Clients that are no IP
-    addresses are shown as # and 16 digits unless the application reveals them.
+    Refreshes each second until Ctrl-C. --once and --json measure half a second and end; --json with
+    --interval continues, one line of JSON each time. Clients that are not IP addresses are shown as
+    # and 16 digits unless the application reveals them.
     """
     live = not (once or as_json) and is_terminal()
     if live and not has_rich():
-        raise Unreadable(f"{NEED_RICH}; --once and --json do without")
+        raise Unreadable(f"{NEED_RICH}; --once and --json work without it")
     with answering(), contextlib.suppress(KeyboardInterrupt):
         store = opened(context, store_uri)
         if live:
