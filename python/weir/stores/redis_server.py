@@ -7,6 +7,7 @@ late is kept for the next caller.
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections.abc import Callable
@@ -227,9 +228,11 @@ class Server:
         raw = get_connection(self.pool)
         try:
             return use(raw)
-        except BaseException:
+        except BaseException as error:
             with suppress(Exception):
                 raw.disconnect()
+            if isinstance(error, _NONSENSE):
+                raise _nonsense(error) from error
             raise
         finally:
             self.pool.release(raw)
@@ -297,11 +300,23 @@ class Server:
             self.pool.disconnect(inuse_connections=False)
 
 
+#: What client libraries raise when a server answers what they do not expect.
+_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def _nonsense(error: BaseException) -> OSError:
+    return ConnectionError(f"the server answers something else: {type(error).__name__}: {error}")
+
+
 def get_connection(pool: Any) -> Any:
+    """A connection of the pool's. Raises OSError, and the library's errors."""
     try:
+        wanted = inspect.signature(pool.get_connection).parameters.get("command_name")
+        if wanted is not None and wanted.default is wanted.empty:  # before redis-py 5.3
+            return pool.get_connection("EVALSHA")
         return pool.get_connection()
-    except TypeError:  # before redis-py 5.3
-        return pool.get_connection("EVALSHA")
+    except _NONSENSE as error:
+        raise _nonsense(error) from error
 
 
 def within(seconds: float | None, work: Callable[[], Any]) -> Any:
