@@ -33,8 +33,10 @@ import limits.strategies
 import pytest
 from flask.views import MethodView
 
+import weir
 import weir.flask
 import weir.flask.util
+import weir.storage
 
 CHUNKS = 24
 APPS = 30
@@ -267,7 +269,7 @@ class Maker:
         return {
             "text": self.text(),
             "dynamic": self.maybe(0.15, self.dynamic),
-            "key": self.maybe(0.25, lambda: pick(["header", "empty"])),
+            "key": self.maybe(0.25, lambda: pick(["header", "empty", "none"])),
             "per_method": self.maybe(0.2, lambda: True, False),
             "methods": self.maybe(0.2, lambda: pick([["GET"], ["post"], ["GET", "POST"], ()])),
             "error_message": self.maybe(0.15, lambda: pick(["slow down", "called"])),
@@ -386,6 +388,7 @@ class Maker:
                 "retry_after": self.maybe(0.2, lambda: "http-date"),
                 "key_prefix": self.maybe(0.2, lambda: "prefix", ""),
                 "fail_on_first_breach": self.maybe(0.2, lambda: False),
+                "swallow_errors": self.maybe(0.3, lambda: pick([True, False])),
                 "meta_limits": self.maybe(0.2, lambda: [self.meta()]),
                 "on_breach": self.maybe(0.15, lambda: pick(["response", "nothing"])),
                 "on_meta_breach": self.maybe(0.15, lambda: pick(["response", "nothing"])),
@@ -459,6 +462,7 @@ KEYS: dict[str, Callable[[], str]] = {
     "address": address,
     "header": lambda: header("X-Key", "nobody"),
     "empty": lambda: header("X-Key"),
+    "none": lambda: header("X-Key") or None,  # type: ignore[dict-item, return-value]
 }
 DEDUCT: dict[str, Callable[[flask.Response], bool]] = {
     "ok": lambda response: response.status_code == 200,
@@ -540,6 +544,7 @@ def decorate(package: Any, limiter: Any, limit: dict[str, Any]) -> Any:
 
 
 SETTINGS = {
+    "swallow_errors": "SWALLOW_ERRORS",
     "default_limits": "DEFAULT",
     "default_limits_per_method": "DEFAULTS_PER_METHOD",
     "default_limits_exempt_when": "DEFAULTS_EXEMPT_WHEN",
@@ -571,7 +576,31 @@ def entering(view, limit):
 """
 
 
-def build(package: Any, spec: dict[str, Any]) -> tuple[flask.Flask, Any]:
+class Plain(weir.storage.Storage):
+    """A store that is no table: what remote stores are to a limiter, by the clock of the test."""
+
+    STORAGE_SCHEME = ("plain", "looking")
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri)
+        self.table = weir.Table("memory://?keys=4096")
+        self.LOOKS = uri.startswith("looking")
+
+    def decide(self, *arguments: Any) -> weir.Decision:
+        return self.table.decide(*arguments)
+
+    def clear(self, *arguments: Any) -> None:
+        self.table.clear(*arguments)
+
+    def reset(self) -> None:
+        self.table.reset()
+
+
+#: Where Weir counts: each application on one of them.
+STORES = ("memory://", f"shm://differential-{os.getpid()}?keys=8192", "plain://", "looking://")
+
+
+def build(package: Any, spec: dict[str, Any], store: str = "memory://") -> tuple[flask.Flask, Any]:
     app = flask.Flask("differential")
     options = {
         name: [make(package, item) for item in value]
@@ -594,7 +623,7 @@ def build(package: Any, spec: dict[str, Any]) -> tuple[flask.Flask, Any]:
         options = {}
     limiter = package.Limiter(
         package.util.get_remote_address,
-        storage_uri="memory://",
+        storage_uri=store if package is weir.flask else "memory://",
         strategy=spec["strategy"],
         **options,
     )
@@ -750,6 +779,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.fixture(autouse=True, scope="module")
+def remove_shared_table() -> Iterator[None]:
+    yield
+    with contextlib.suppress(weir.TableError):
+        weir.unlink(STORES[1].partition("?")[0])
+
+
 @pytest.fixture
 def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("flask-limiter", "weir.audit")]
@@ -782,7 +818,9 @@ def run(seed: int, clock: Clock) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = build(flask_limiter, spec)
-    ours = build(weir.flask, spec)
+    store = STORES[seed % len(STORES)]
+    ours = build(weir.flask, spec, store)
+    ours[1].reset()
     for _ in range(SEQUENCES):
         requests = maker.requests(spec)
         for n, request in enumerate(requests):
@@ -791,7 +829,7 @@ def run(seed: int, clock: Clock) -> int:
             wrong = compare(spec, request, reference, ask(*ours, request))
             if wrong or reference.status == 500:
                 pytest.fail(
-                    f"seed {seed}, request {n}\n"
+                    f"seed {seed} on {store}, request {n}\n"
                     + "\n".join(wrong)
                     + f"\n{pprint.pformat(said(spec), sort_dicts=False, width=150)}\n"
                     + "\n".join(map(str, requests[: n + 1]))
