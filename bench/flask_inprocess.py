@@ -5,9 +5,9 @@ Caveats before numbers:
 - A request here is one call of the WSGI application with a GET to a view that returns a constant.
   There is no server, no socket and no client; a real request costs several times more, on all
   sides.
-- Both limiters count in the memory of the process, with fixed windows. No request is refused but in
-  the rows "denied", where all are but the first; the bare application passes them all the same, and
-  "hooks" aborts with 429 before dispatch.
+- Both limiters count in the memory of the process, or with --redis on one server, with fixed
+  windows. No request is refused but in the rows "denied", where all are but the first; the bare
+  application passes them all the same, and "hooks" aborts with 429 before dispatch.
 - Measured is the CPU time of the thread that makes the requests: on a shared machine the clock on
   the wall measures the neighbours. What Flask-Limiter's storage does in a thread of its own is not
   in its numbers.
@@ -25,15 +25,20 @@ Usage: python bench/flask_inprocess.py [--starts N] [--rounds N] [--calls N] [--
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import json
 import multiprocessing
+import os
 import platform
 import random
+import socket
 import statistics
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -47,10 +52,12 @@ FEW = "800000 per minute"
 PEERS = {"bare": None, "hooks": None, "flask-limiter": "flask_limiter", "weir": "weir.flask"}
 
 
+#: Where both limiters count; "--redis" starts a server and says so to the processes.
+STORE = os.environ.get("WEIR_BENCH_STORE", "memory://")
+
+
 def make_limiter(package: Any, app: flask.Flask, **options: Any) -> Any:
-    return package.Limiter(
-        package.util.get_remote_address, app=app, storage_uri="memory://", **options
-    )
+    return package.Limiter(package.util.get_remote_address, app=app, storage_uri=STORE, **options)
 
 
 def hello() -> str:
@@ -273,24 +280,47 @@ def measure(workload: str, starts: int, rounds: int, calls: int) -> dict[str, An
     }
 
 
+@contextlib.contextmanager
+def redis_server() -> Iterator[str]:
+    """The URI of a Redis server on a loopback port of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        server = subprocess.Popen([*command, "--dir", folder], stdout=subprocess.DEVNULL)
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+            server.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What rate limits add to a Flask request.")
     parser.add_argument("--starts", type=int, default=3, help="processes of each, one by one")
     parser.add_argument("--rounds", type=int, default=15, help="in each process")
     parser.add_argument("--calls", type=int, default=200, help="requests in a round")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--redis", action="store_true", help="count on a Redis server")
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     arguments = parser.parse_args()
     starts, rounds, calls = arguments.starts, arguments.rounds, arguments.calls
     chosen = [name for name in WORKLOADS if arguments.only in name]
-    results = {name: measure(name, starts, rounds, calls) for name in chosen}
+    with redis_server() if arguments.redis else contextlib.nullcontext("memory://") as store:
+        os.environ["WEIR_BENCH_STORE"] = store
+        results = {name: measure(name, starts, rounds, calls) for name in chosen}
     if arguments.json:
         print(json.dumps(results))
         return
     print(
         f"Python {platform.python_version()}, Flask {version('flask')},"
         f" Flask-Limiter {version('flask-limiter')}, limits {version('limits')},"
-        f" Weir {version('weir')}; {starts} x {rounds} rounds of {calls} requests"
+        f" Weir {version('weir-limiter')}; {starts} x {rounds} rounds of {calls} requests"
     )
     for name, result in results.items():
         print(f"\n{name}")

@@ -453,15 +453,6 @@ static PyObject *evaluation_decide_on(PyObject *object, PyObject *args) {
 
 /* ------------------------------------------------------------- stores that are no local table */
 
-/* Parts as libweir's checks, with the marks and labels of the table. */
-struct expanded {
-    struct core_key keys;
-    size_t start[WEIR_CHECKS_MAX];
-    int count;
-    struct weir_check check[WEIR_CHECKS_MAX];
-    uint8_t part[WEIR_CHECKS_MAX];
-};
-
 /* Appends the key of part i; where in it the client is goes into the check, as an offset. */
 static int append_key(const struct core_evaluation *self, struct core_key *key, Py_ssize_t i,
                       size_t *client, size_t *client_len) {
@@ -477,8 +468,8 @@ static int append_key(const struct core_evaluation *self, struct core_key *key, 
                            (size_t)PyBytes_GET_SIZE(part->after));
 }
 
-/* expanded_free() is due in any case. 0, or -1 with an exception. */
-static int expand(const struct core_evaluation *self, struct expanded *expanded, uint32_t parts) {
+int core_evaluation_expand(const struct core_evaluation *self, struct core_expanded *expanded,
+                           uint32_t parts, bool marked) {
     size_t client[WEIR_CHECKS_MAX], client_len[WEIR_CHECKS_MAX];
     struct core_key *keys = &expanded->keys;
     core_key_init(keys);
@@ -490,7 +481,7 @@ static int expand(const struct core_evaluation *self, struct expanded *expanded,
         int n = expanded->count++;
         expanded->start[n] = keys->len;
         expanded->part[n] = (uint8_t)i;
-        if (core_prepared_before(self->check, keys, part, true) < 0 ||
+        if (core_prepared_before(self->check, keys, part, marked) < 0 ||
             append_key(self, keys, i, &client[n], &client_len[n]) < 0)
             return -1;
         expanded->check[n] = (struct weir_check){
@@ -511,7 +502,7 @@ static int expand(const struct core_evaluation *self, struct expanded *expanded,
     return 0;
 }
 
-static void expanded_free(struct expanded *expanded) {
+void core_expanded_free(struct core_expanded *expanded) {
     core_key_free(&expanded->keys);
 }
 
@@ -523,10 +514,10 @@ static PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
         return NULL;
     if (!weir_rules_any(self->check->table->table, now_ns) || parts == 0)
         Py_RETURN_FALSE;
-    struct expanded expanded;
+    struct core_expanded expanded;
     struct weir_verdict verdict[WEIR_CHECKS_MAX];
     struct weir_decision decision;
-    int rc = expand(self, &expanded, parts);
+    int rc = core_evaluation_expand(self, &expanded, parts, true);
     if (rc == 0 && core_table_borrow(self->check->table)) {
         rc = weir_rules_judge(self->check->table->table, expanded.check, (size_t)expanded.count,
                               now_ns, verdict, &decision);
@@ -535,7 +526,7 @@ static PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
     }
     for (int n = 0; rc > 0 && n < expanded.count; n++)
         self->item[expanded.part[n]].verdict = verdict[n];
-    expanded_free(&expanded);
+    core_expanded_free(&expanded);
     if (rc < 0 || PyErr_Occurred())
         return NULL;
     if (rc > 0) {
@@ -546,7 +537,7 @@ static PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
 }
 
 /* Counts parts whose verdicts are known in the statistics of the table. 0 or WEIR_E.... */
-static int note_parts(struct core_evaluation *self, struct expanded *expanded, bool shadow,
+static int note_parts(struct core_evaluation *self, struct core_expanded *expanded, bool shadow,
                       bool settled) {
     struct weir_table *table = self->check->table->table;
     struct weir_verdict verdict[WEIR_CHECKS_MAX];
@@ -579,12 +570,12 @@ static PyObject *evaluation_note(PyObject *object, PyObject *const *args, Py_ssi
         parts &= self->check->labels;
     if (parts == 0)
         Py_RETURN_NONE;
-    struct expanded expanded;
-    int rc = expand(self, &expanded, parts);
+    struct core_expanded expanded;
+    int rc = core_evaluation_expand(self, &expanded, parts, true);
     bool open = rc == 0 && core_table_borrow(self->check->table);
     if (open && (rc = note_parts(self, &expanded, shadow, settled)) < 0)
         core_raise(self->check->state, rc, NULL);
-    expanded_free(&expanded);
+    core_expanded_free(&expanded);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
@@ -632,21 +623,27 @@ static PyObject *evaluation_checks(PyObject *object, PyObject *argument) {
 static PyObject *evaluation_keep(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_evaluation *self = SELF(object);
     struct core_state *state = self->check->state;
-    if (nargs != 3 || !PyList_Check(args[0]) || Py_TYPE(args[1]) != state->decision_type) {
-        PyErr_SetString(PyExc_TypeError, "keep() takes a list of parts, a Decision and a truth value");
+    if (nargs != 3 || !(PyList_Check(args[0]) || PyLong_Check(args[0])) ||
+        Py_TYPE(args[1]) != state->decision_type) {
+        PyErr_SetString(PyExc_TypeError,
+                        "keep() takes a list or mask of parts, a Decision and a truth value");
         return NULL;
     }
     const struct core_decision *decision = (const struct core_decision *)args[1];
     int settling = PyObject_IsTrue(args[2]);
     if (settling < 0)
         return NULL;
-    if (PyList_GET_SIZE(args[0]) != Py_SIZE(decision)) {
-        PyErr_Format(PyExc_ValueError, "a decision of %zd limits for %zd", Py_SIZE(decision),
-                     PyList_GET_SIZE(args[0]));
+    uint32_t mask = 0;
+    if (PyLong_Check(args[0]) && read_mask(self, args[0], &mask) < 0)
+        return NULL;
+    Py_ssize_t given = PyLong_Check(args[0]) ? __builtin_popcount(mask) : PyList_GET_SIZE(args[0]);
+    if (given != Py_SIZE(decision)) {
+        PyErr_Format(PyExc_ValueError, "a decision of %zd limits for %zd", Py_SIZE(decision), given);
         return NULL;
     }
-    for (Py_ssize_t j = 0; j < Py_SIZE(decision); j++) {
-        Py_ssize_t i = PyLong_AsSsize_t(PyList_GET_ITEM(args[0], j));
+    for (Py_ssize_t j = 0; j < given; j++) {
+        Py_ssize_t i = mask ? __builtin_ctz(mask) : PyLong_AsSsize_t(PyList_GET_ITEM(args[0], j));
+        mask &= mask - 1;
         if (i < 0 || i >= self->check->count) {
             if (!PyErr_Occurred())
                 PyErr_SetString(PyExc_IndexError, "there is no such part");
@@ -847,8 +844,8 @@ static PyMethodDef evaluation_methods[] = {
      PyDoc_STR("checks($self, parts, /)\n--\n\n(indices, limits, keys, costs) of parts, for "
                "Storage.decide().")},
     {"keep", (PyCFunction)(void (*)(void))evaluation_keep, METH_FASTCALL,
-     PyDoc_STR("keep($self, indices, decision, settling, /)\n--\n\nTakes over the verdicts of a "
-               "Decision; whether it allows.")},
+     PyDoc_STR("keep($self, parts, decision, settling, /)\n--\n\nTakes over the verdicts of a "
+               "Decision; whether it allows.\nparts: their indices in its order, or their mask.")},
     {"verdict", evaluation_verdict, METH_O,
      PyDoc_STR("verdict($self, index, /)\n--\n\nThe Verdict of a part.")},
     {"who", evaluation_who, METH_O,

@@ -89,6 +89,24 @@ static inline bool core_evaluation_passes(const struct core_evaluation *evaluati
     return evaluation->denied == 0;
 }
 
+/* Parts as libweir's checks, in their order. */
+struct core_expanded {
+    struct core_key keys;
+    size_t start[WEIR_CHECKS_MAX];
+    int count;
+    struct weir_check check[WEIR_CHECKS_MAX];
+    uint8_t part[WEIR_CHECKS_MAX];
+};
+
+/*
+ * Expands parts with the mark of the check's table, or as remote stores have their keys. Those that are only
+ * looked at, or refuse nobody, have WEIR_CHECK_LOOK. core_expanded_free() is due in any case. 0, or -1 with an
+ * exception.
+ */
+int core_evaluation_expand(const struct core_evaluation *evaluation, struct core_expanded *expanded,
+                           uint32_t parts, bool marked);
+void core_expanded_free(struct core_expanded *expanded);
+
 /*
  * Charges, or gives back, those of `parts` that depend on the response. 0; -1 with an exception of a function;
  * -2 with one of the store.

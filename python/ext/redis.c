@@ -7,6 +7,7 @@
  *     decision = command.read(socket.recv(65536))
  */
 #include "convert.h"
+#include "prepared_check.h"
 #include "stores.h"
 
 #include <stddef.h>
@@ -290,25 +291,51 @@ static int64_t true_time_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+static PyObject *make_of(struct redis_codec *self, const struct weir_check *checks, size_t n,
+                         int64_t mode, int32_t clear) {
+    struct weir_redis_request redis = {
+        .checks = checks,
+        .n = n,
+        .mode = (int32_t)mode,
+        .clear = clear,
+        .clock_given = self->clock_given,
+        .clock_ns = self->clock_ns,
+        .now_ns = true_time_ns(),
+        .prefix = PyBytes_AS_STRING(self->prefix),
+        .prefix_len = (size_t)PyBytes_GET_SIZE(self->prefix),
+    };
+    return new_command(self, &redis);
+}
+
 static PyObject *make(struct redis_codec *self, PyObject *limits, PyObject *keys, PyObject *costs,
                       int64_t mode, int32_t clear) {
     struct core_request request;
     PyObject *command = NULL;
-    if (core_request_read(&request, self->state, NULL, limits, keys, costs) == 0) {
-        struct weir_redis_request redis = {
-            .checks = request.check,
-            .n = (size_t)request.count,
-            .mode = (int32_t)mode,
-            .clear = clear,
-            .clock_given = self->clock_given,
-            .clock_ns = self->clock_ns,
-            .now_ns = true_time_ns(),
-            .prefix = PyBytes_AS_STRING(self->prefix),
-            .prefix_len = (size_t)PyBytes_GET_SIZE(self->prefix),
-        };
-        command = new_command(self, &redis);
-    }
+    if (core_request_read(&request, self->state, NULL, limits, keys, costs) == 0)
+        command = make_of(self, request.check, (size_t)request.count, mode, clear);
     core_request_free(&request);
+    return command;
+}
+
+static PyObject *codec_prepared(PyObject *object, PyObject *args) {
+    struct redis_codec *self = CODEC(object);
+    PyObject *evaluation, *command = NULL;
+    int mode, settling;
+    unsigned parts;
+    if (!PyArg_ParseTuple(args, "O!iIp:prepared", self->state->evaluation_type, &evaluation, &mode,
+                          &parts, &settling))
+        return NULL;
+    if (mode < WEIR_HIT || mode > WEIR_REFUND) {
+        PyErr_SetString(PyExc_ValueError, "mode must be HIT, TEST, EACH or REFUND");
+        return NULL;
+    }
+    struct core_expanded expanded;
+    if (core_evaluation_expand((struct core_evaluation *)evaluation, &expanded, parts, false) == 0) {
+        for (int n = 0; settling && n < expanded.count; n++)
+            expanded.check[n].flags = 0;
+        command = make_of(self, expanded.check, (size_t)expanded.count, mode, 0);
+    }
+    core_expanded_free(&expanded);
     return command;
 }
 
@@ -388,6 +415,9 @@ static PyMethodDef codec_methods[] = {
     {"decide", (PyCFunction)(void (*)(void))codec_decide, METH_FASTCALL,
      PyDoc_STR("decide($self, limits, keys, costs=None, mode=HIT, /)\n--\n\n"
                "The command for what Storage.decide() is asked.")},
+    {"prepared", codec_prepared, METH_VARARGS,
+     PyDoc_STR("prepared($self, evaluation, mode, parts, settling, /)\n--\n\n"
+               "The command that decides parts of a prepared check.")},
     {"clear", (PyCFunction)(void (*)(void))codec_clear, METH_FASTCALL,
      PyDoc_STR("clear($self, limits, keys, /)\n--\n\nThe command that forgets these counters.")},
     {"set_clock", codec_set_clock, METH_VARARGS,

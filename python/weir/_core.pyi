@@ -388,8 +388,11 @@ class Evaluation:
         """Count what was decided elsewhere in the table's statistics."""
     def checks(self, parts: int, /) -> tuple[list[int], list[Limit], list[str], list[int]]:
         """Indices, limits, keys and costs of parts."""
-    def keep(self, indices: list[int], decision: Decision, settling: bool, /) -> bool:
-        """Take over the verdicts of a decision; whether it allows."""
+    def keep(self, parts: list[int] | int, decision: Decision, settling: bool, /) -> bool:
+        """Take over the verdicts of a decision; whether it allows.
+
+        parts: their indices in its order, or their mask.
+        """
     def verdict(self, index: int, /) -> Verdict: ...
     def who(self, index: int, /) -> str: ...
     def scope(self, index: int, /) -> str | None: ...
@@ -674,6 +677,10 @@ class RedisCodec:
         /,
     ) -> RedisCommand:
         """The command for what :meth:`Table.decide` takes."""
+    def prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> RedisCommand:
+        """The command that decides parts of a prepared check."""
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> RedisCommand:

@@ -6,6 +6,7 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
@@ -134,20 +135,35 @@ class Storage(ABC):
 Storage.register(Table)
 
 
-def decide_prepared(
-    storage: StorageTypes, evaluation: Evaluation, mode: int, parts: int, settling: bool
-) -> None:
-    """Have a store of any kind decide parts of a prepared check."""
+#: ``decide_prepared(evaluation, mode, parts, settling)`` of a store.
+DecidePrepared: TypeAlias = "Callable[[Evaluation, int, int, bool], object]"
+
+
+def prepared_decider(storage: StorageTypes) -> DecidePrepared:
+    """How a store of any kind decides parts of a prepared check."""
     if type(storage).decide is Table.decide:
-        evaluation.decide_on(storage, mode, parts, settling)
-    elif isinstance(storage, Storage) and hasattr(storage, "decide_prepared"):
-        storage.decide_prepared(evaluation, mode, parts, settling)
-    else:
-        decide_by_parts(storage, evaluation, mode, parts, settling)
+        return lambda evaluation, mode, parts, settling: evaluation.decide_on(
+            storage, mode, parts, settling
+        )
+    own: DecidePrepared | None = getattr(storage, "decide_prepared", None)
+    return own or partial(decide_by_parts, storage)
+
+
+class Decides(Protocol):
+    """A store, of which only decisions are asked."""
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: Keys,
+        costs: Sequence[int] | None = None,
+        mode: int = ...,
+        /,
+    ) -> Decision: ...
 
 
 def decide_by_parts(
-    storage: StorageTypes, evaluation: Evaluation, mode: int, parts: int, settling: bool
+    storage: Decides, evaluation: Evaluation, mode: int, parts: int, settling: bool
 ) -> None:
     """The same by ``storage.decide()``, in as few calls as the roles of the limits need."""
     check = evaluation.check
@@ -157,6 +173,16 @@ def decide_by_parts(
         if looked:
             costs = [Look(c) if looked >> i & 1 else c for i, c in zip(indices, costs, strict=True)]
         return evaluation.keep(indices, storage.decide(limits, keys, costs, mode), settling)
+
+    def look(mask: int) -> bool:
+        """Each limit by itself, but in one call: a test adds up what one counter is asked for."""
+        indices, limits, keys, _ = evaluation.checks(mask)
+        first: dict[tuple[Limit, str], int] = {}
+        for i, limit, key in zip(indices, limits, keys, strict=True):
+            first.setdefault((limit, key), i)
+        once = sum(1 << i for i in first.values())
+        allowed = ask(once, TEST)
+        return (look(mask & ~once) and allowed) if mask & ~once else allowed
 
     if settling or mode not in (HIT, EACH):
         ask(parts, mode)
@@ -173,7 +199,7 @@ def decide_by_parts(
             (looked & check.peeked, True),
             (looked & check.deferred, mode == HIT),
         ):
-            if mask and not ask(mask, TEST):
+            if mask and not look(mask):
                 allowed = False
                 may_charge = may_charge and not holds_back
         if charged:

@@ -25,7 +25,7 @@ from typing import Any, cast
 
 from ._auto import open_board
 from ._core import EACH, HIT, REFUND, Decision, Evaluation, Limit, Look, Table, client_form
-from ._storage import Keys, Storage, StorageTypes, decide_prepared
+from ._storage import Keys, Storage, StorageTypes, prepared_decider
 from .boards import RULES_MAX, Boards, apply_rules, snapshot
 from .errors import ConfigurationError, StorageError
 from .observe.stats import StoreMeters
@@ -101,10 +101,12 @@ def note(
 
 def note_prepared(evaluation: Evaluation, mode: int, parts: int, settling: bool) -> None:
     """Note on the board what was said of parts of a prepared check."""
-    if mode not in (HIT, EACH):
+    if mode != HIT and mode != EACH:
         return
     shadows = 0 if settling else parts & evaluation.check.shadows
     evaluation.note(parts & ~shadows, False, settling)
+    if not shadows:
+        return
     for i in range(shadows.bit_length()):
         if shadows >> i & 1 and not evaluation.verdict(i).allowed:
             evaluation.note(1 << i, True)
@@ -131,6 +133,7 @@ class Watched(Storage):
         self.name = name_of(storage)
         self.meters = StoreMeters(board, self.name)
         self._ask = storage.decide
+        self._ask_prepared = prepared_decider(storage)
         self._ruled = board.ruled
         self._next_beat = 0.0
         self._forgotten = 0
@@ -176,7 +179,7 @@ class Watched(Storage):
         if mode == REFUND or not evaluation.rule_match(parts):
             began = 0.0 if self._timed else monotonic()
             try:
-                decide_prepared(self.storage, evaluation, mode, parts, settling)
+                self._ask_prepared(evaluation, mode, parts, settling)
             except (StorageError, OSError) as error:
                 self.meters.failed(error)
                 raise

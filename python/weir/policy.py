@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
-from ._storage import Storage, StorageTypes, decide_prepared, deciding, storage_from_string
+from ._storage import Storage, StorageTypes, deciding, prepared_decider, storage_from_string
 from .errors import ConfigurationError, StorageError, StoreAwayError, is_outage
 from .stores._common import monotonic
 
@@ -85,6 +85,7 @@ class Guarded(Storage):
         if policy not in POLICIES:
             raise ConfigurationError(f"unknown policy {policy!r}: one of {', '.join(POLICIES)}")
         self.storage: StorageTypes = _opened(storage)
+        self._ask_prepared = prepared_decider(self.storage)
         self.policy = policy
         #: The store that decides meanwhile; ``None`` unless the policy is ``"local"``.
         self.fallback: StorageTypes | None = _opened(fallback) if policy == "local" else None
@@ -225,7 +226,7 @@ class Guarded(Storage):
             may_ask = not was_away or self._may_ask()
         if may_ask:
             try:
-                decide_prepared(self.storage, evaluation, mode, parts, settling)
+                self._ask_prepared(evaluation, mode, parts, settling)
                 if was_away and not self.storage.check():
                     # A replica answers what writes nothing, and refuses the rest.
                     raise StoreAwayError("the store answers, but does not count")
@@ -266,7 +267,7 @@ class Guarded(Storage):
         self, evaluation: Evaluation, mode: int, parts: int, settling: bool
     ) -> None:
         if self.fallback is not None:
-            decide_prepared(self.fallback, evaluation, mode, parts, settling)
+            prepared_decider(self.fallback)(evaluation, mode, parts, settling)
             return
         indices, limits, _, _ = evaluation.checks(parts)
         evaluation.keep(indices, self._answer(limits, mode), settling)

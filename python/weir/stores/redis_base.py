@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
 
-from .._core import HIT, REFUND, TEST, Decision, Limit, RedisCodec, RedisCommand
-from .._storage import Storage
+from .._core import EACH, HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCodec, RedisCommand
+from .._storage import Storage, decide_by_parts
 from ..errors import ConfigurationError, StorageError
 from . import base
 from .base import monotonic, need, seconds
@@ -103,6 +103,18 @@ class Remembering(Storage):
         /,
     ) -> Decision:
         return self.decide_command(self.encode(limits, keys, costs, mode), mode, monotonic())
+
+    def decide_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> None:
+        check = evaluation.check
+        apart = parts & (check.shadows | (check.peeked | check.deferred if mode == EACH else 0))
+        if apart and not settling:
+            decide_by_parts(self, evaluation, mode, parts, settling)
+            return
+        asked_at = monotonic()
+        command = self._codec.prepared(evaluation, mode, parts, settling)
+        evaluation.keep(parts, self.decide_command(command, mode, asked_at), settling)
 
     def decide_command(self, command: RedisCommand, mode: int, asked_at: float) -> Decision:
         """Decide what was encoded, unless it is known to be denied still.

@@ -19,8 +19,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from .._core import HIT, REFUND, TEST, Decision, Limit, RedisCommand, Verdict
-from .._storage import deciding
+from .._core import HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCommand, Verdict
+from .._storage import decide_by_parts, deciding
 from ..errors import ConfigurationError, StorageError
 from .base import failure, left_until, monotonic, need
 from .hosts import Hosts, Resolver, scheme_of
@@ -351,6 +351,11 @@ class RedisClusterStorage(Remembering):
             for i, verdict in zip(part.places, part.verdicts, strict=True):
                 verdicts[i] = verdict
         return Decision(verdicts, deciding(limits, verdicts), parts[0].now)
+
+    def decide_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> None:
+        decide_by_parts(self, evaluation, mode, parts, settling)
 
     def _hit_all(self, parts: list[_Part]) -> None:
         """Charge part after part; if one denies or cannot be asked, give back what was charged."""
