@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from werkzeug.datastructures import Headers
@@ -48,7 +49,9 @@ def client_name(address: str | None, ipv6_prefix: int | None = None) -> str:
 
 def note_ipv6_prefix(board: Table, key_func: Callable[..., Any], configured: int | None) -> None:
     """Note in the table how IPv6 clients are counted, for commands and rules about them."""
-    prefix = getattr(key_func, "ipv6_prefix", configured)
+    # Only our own functions say so; anything else is not looked into: a proxy may be unbound.
+    own = type(key_func) is FunctionType
+    prefix = getattr(key_func, "ipv6_prefix", configured) if own else configured
     board.ipv6_prefix = prefix if type(prefix) is int else _IPV6_PREFIX
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from .._core import Decision, later
 
 #: Bytes of a name that is kept as it is.
-_SHORT = 512
+_SHORT = 64
 
 
 class Denials:
@@ -19,7 +19,7 @@ class Denials:
 
     A request is named by a hash of what would be sent for it: the same limits, keys, costs and
     mode. What another process clears or gives back is seen here after ``seconds`` at the latest.
-    Clients choose how long their keys are: what is long is kept as a hash, with a key of
+    Clients choose how long their keys are: what is longer than a hash is kept as one, with a key of
     our own, so that an entry never takes more than a few hundred bytes for each of its limits.
     """
 
