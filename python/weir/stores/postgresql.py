@@ -367,10 +367,10 @@ _classes: dict[type, type] = {}
 
 def _connection_class(psycopg: Any) -> Any:
     """Connections whose waits end at a deadline that is set for a whole call."""
-    base = psycopg.Connection
+    base: Any = psycopg.Connection
     if base not in _classes:
 
-        class Connection(base):  # type: ignore[misc]
+        class Connection(base):  # type: ignore[misc, unused-ignore]
             until: float | None = None
             theirs = 0.0
 

@@ -172,8 +172,9 @@ class _States:
             text = f"the counters were changed by others {TRIES} times"
             return failure(self.name, text, refused=True)
         if isinstance(error, StorageError) and not isinstance(error, TableError):
-            text = str(error)
-            return error if text.startswith(self.name) else failure(self.name, error)
+            if str(error).startswith(self.name):
+                return error
+            return failure(self.name, error, refused=True)  # a value that is no counter
         if isinstance(error, self.outage):
             return failure(self.name, error)
         return error

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import weir
-from weir.errors import ConfigurationError, StorageError
+from weir.errors import ConfigurationError, KeyRefusedError, StorageError
 from weir.storage import SCHEMES, storage_from_string
 from weir.stores.state import AsyncStateStorage, Change, Conflict, StateStorage
 from weir.testing import StoreConformance
@@ -196,7 +196,7 @@ def test_a_value_that_is_no_counter_is_refused_by_name() -> None:
     store = Recorder()
     store.decide([weir.parse("2/minute")], "a")
     store.states = dict.fromkeys(store.states, b"something else")
-    with pytest.raises(StorageError, match=r"weir:fw:\{LIMITER/a\}/2/1/minute holds something"):
+    with pytest.raises(KeyRefusedError, match=r"weir:fw:\{LIMITER/a\}/2/1/minute holds something"):
         store.decide([weir.parse("2/minute")], "a")
 
 
