@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from weir.errors import ConfigurationError as WeirConfigurationError
+from .config_errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -17,36 +17,15 @@ if TYPE_CHECKING:
     from .limits import Decided, RequestLimit, RuntimeLimit
 
 
+__all__ = ["ConfigurationError", "RateLimitExceeded", "UsageError"]
+
 _UNKNOWN = object()
-
-
-class ConfigurationError(WeirConfigurationError):
-    """A mistake in how limits are set up. ``code`` is stable, the text is for a person.
-
-    ======== ======================================================================
-    EOPTION  an argument or setting that does not exist, or has an impossible value
-    ENOTVIEW a limit on something that is not a view function, blueprint or method
-    EKEYFUNC a key function that cannot be called without arguments
-    EEMPTY   a key function returned nothing, and the limiter is strict
-    ETWICE   two limits count each request twice into one counter
-    ESTORE   a storage that cannot be opened
-    EVALUE   a value that cannot be understood
-    ======== ======================================================================
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
 
 
 @functools.lru_cache(maxsize=256)
 def _page(description: str) -> bytes:
     """The default page, as Werkzeug has it."""
     return TooManyRequests(description).get_body().encode()
-
-
-class UsageError(ConfigurationError, TypeError):
-    """A :class:`ConfigurationError` where Python itself would raise :class:`TypeError`."""
 
 
 class RateLimitExceeded(TooManyRequests):

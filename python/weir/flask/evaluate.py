@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask.wrappers import Response
 
@@ -29,9 +29,28 @@ from .signals import rate_limit_breached
 from .util import get_remote_address, note_proxy
 
 if TYPE_CHECKING:
-    from .request import RequestState
+    from .state import AppState
 
 OnBreach = Callable[[RequestLimit], "Response | None"]
+
+
+class RequestState(Protocol):
+    """A request, as its evaluation needs it; see :class:`weir.flask.request.RequestState`."""
+
+    plan: Any
+    evaluation: Evaluation | None
+    wake: float
+
+    @property
+    def state(self) -> AppState: ...
+
+    def pend(self, evaluation: Evaluation, mask: int) -> None: ...
+
+    def decided(self, evaluation: Evaluation) -> Any: ...
+
+    def request_limit(self, evaluation: Evaluation, i: int) -> RequestLimit: ...
+
+    def scope_of(self, evaluation: Evaluation, i: int) -> str: ...
 
 
 def conclude(request: RequestState, evaluation: Evaluation) -> RateLimitExceeded | None:

@@ -23,7 +23,7 @@ from weir._core import Limit as RateLimit
 from weir._core import ParseError, Verdict, WindowStats, parse_many
 from weir._zones import zone_of
 
-from .errors import ConfigurationError, UsageError
+from .config_errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from weir._core import RateLimiter

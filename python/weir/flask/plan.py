@@ -9,17 +9,14 @@ was found out is kept until a limit, an exemption or a filter is registered.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weir._core import PlanBase
 
 from .check import Away, Check, Node, bits
 from .limits import View, iterate
-from .resolve import Resolver
+from .resolve import Declared, Resolver
 from .util import get_remote_address
-
-if TYPE_CHECKING:
-    from .state import AppState
 
 
 class Plan(PlanBase):
@@ -32,7 +29,7 @@ class Plan(PlanBase):
 
     __slots__ = ("calls", "direct", "exempt", "fallback", "key", "resolver", "state")
 
-    def __init__(self, state: AppState, key: object, function: Any, resolver: Resolver) -> None:
+    def __init__(self, state: Declared, key: object, function: Any, resolver: Resolver) -> None:
         self.state = state
         self.key = key
         self.function = function

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from flask import Flask
 
 from .constants import ExemptionScope
 from .limits import EXEMPT_MARK, VIEW_MARK, Limit, View
 from .util import get_qualified_name
-
-if TYPE_CHECKING:
-    from .limiter import Limiter
 
 
 class Registry:
@@ -29,6 +27,14 @@ class Registry:
             limits.append(limit)
 
 
+class Declaring(Protocol):
+    """What resolving needs to know of a limiter."""
+
+    logger: logging.Logger
+    _registry: Registry
+    _request_filters: list[Callable[[], bool]]
+
+
 def unwrap(function: Any) -> Iterator[Any]:
     """The function, what it wraps, what that wraps, …"""
     seen: set[int] = set()
@@ -38,7 +44,7 @@ def unwrap(function: Any) -> Iterator[Any]:
         function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
 
 
-def find_view(limiter: Limiter, function: Any) -> tuple[View | None, ExemptionScope]:
+def find_view(limiter: Declaring, function: Any) -> tuple[View | None, ExemptionScope]:
     """What ``limiter`` knows of a view function: its limits, and from what it is exempt."""
     view = None
     exempt = ExemptionScope.NONE
@@ -55,7 +61,7 @@ def find_view(limiter: Limiter, function: Any) -> tuple[View | None, ExemptionSc
     return view, exempt
 
 
-def find_handlers(limiter: Limiter, function: Any, method: str | None) -> list[View]:
+def find_handlers(limiter: Declaring, function: Any, method: str | None) -> list[View]:
     """The limited methods of a class-based view that handle ``method``, or any if it is None."""
     for part in unwrap(function):
         view_class = getattr(part, "view_class", None)
@@ -78,7 +84,7 @@ def find_handlers(limiter: Limiter, function: Any, method: str | None) -> list[V
     return []
 
 
-def declared_limits(limiter: Limiter, app: Flask) -> Iterator[Limit]:
+def declared_limits(limiter: Declaring, app: Flask) -> Iterator[Limit]:
     """All limits of the blueprints and views of ``app``."""
     for limits in list(limiter._registry.blueprint_limits.values()):
         yield from limits

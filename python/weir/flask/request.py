@@ -37,7 +37,7 @@ class RequestState(RequestBase):
 
     @property
     def state(self) -> AppState:
-        return self.plan.state
+        return self.plan.state  # type: ignore[return-value]  # a plan knows only what was declared
 
     # -- the moments of a request; the hooks of the core are the others
 

@@ -17,16 +17,44 @@ known that it will be called.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from .check import Ask, Broken, Entry, Node, make_node
+from flask import Flask
+
+from .check import Ask, Broken, Context, Entry, Node, make_node
 from .constants import ExemptionScope
 from .errors import ConfigurationError
 from .limits import Limit, RuntimeLimit, View
-from .registry import Blueprints, find_handlers, find_view
+from .registry import Blueprints, Declaring, find_handlers, find_view
 
-if TYPE_CHECKING:
-    from .state import AppState
+
+class Declared(Context, Protocol):
+    """What was declared for one application: its limits, and how they are counted."""
+
+    app: Flask
+    strategy: str
+
+    @property
+    def limiter(self) -> Declaring: ...
+
+    @property
+    def key_func(self) -> Callable[[], str]: ...
+
+    @property
+    def default_limits(self) -> Sequence[Limit]: ...
+
+    @property
+    def application_limits(self) -> Sequence[Limit]: ...
+
+    @property
+    def meta_limits(self) -> Sequence[Limit]: ...
+
+    @property
+    def fallback_limits(self) -> Sequence[Limit]: ...
+
+    def label_static_limits(self) -> None: ...
+
+    def learn(self, plan: Any, view: View) -> None: ...
 
 
 class UnaskedError(Exception):
@@ -41,7 +69,7 @@ class Resolver:
 
     def __init__(
         self,
-        state: AppState,
+        state: Declared,
         endpoint: str,
         dotted: str | None,
         method: str | None,

@@ -7,7 +7,7 @@ import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from flask import Flask, Request
 from flask.wrappers import Response
@@ -24,16 +24,13 @@ from weir.strategies import STRATEGIES, RateLimiter
 from .constants import ConfigVars
 from .errors import ConfigurationError
 from .headers import HeaderWriter
-from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, View
+from .limits import ApplicationLimit, Applies, Limit, MetaLimit, RequestLimit, View
 from .plan import Plan
-from .registry import declared_limits
+from .registry import Declaring, declared_limits
 from .resolve import Resolver
 from .settings import Reader, given
 from .store import Store
 from .util import get_remote_address, note_ipv6_prefix, note_proxy
-
-if TYPE_CHECKING:
-    from .limiter import Limiter
 
 #: How many endpoints are remembered before starting anew.
 PLANS_MAX = 8192
@@ -78,12 +75,21 @@ class Options:
     reveal_keys: bool | None = None
 
 
+class Owner(Declaring, Applies, Protocol):
+    """The limiter, as its state on an application needs it."""
+
+    _key_func: Any
+    _options: Options
+    _slot: str
+    _hooks: Any
+
+
 class AppState:
     """Lives in ``app.extensions["weir"]`` and makes the limiter work there."""
 
     store: Store
 
-    def __init__(self, limiter: Limiter, app: Flask) -> None:
+    def __init__(self, limiter: Owner, app: Flask) -> None:
         self.limiter = limiter
         self.app = app
         self.enabled = True
