@@ -50,6 +50,8 @@ static size_t head_len(const unsigned char *text) {
 size_t weir_identifier(const void *bytes, size_t len, char *buffer) {
     static const char digits[] = "0123456789ABCDEF";
     const unsigned char *text = bytes;
+    if (!text || !buffer)
+        return 0;
     bool all = !is_utf8(text, len);
     size_t written = len > PLAIN_MAX ? head_len(text) : len;
     char *out = buffer;

@@ -105,6 +105,10 @@ int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error
 }
 
 int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size) {
+    if (!buffer)
+        size = 0;
+    if (!limit)
+        return snprintf(buffer, size, "no limit");
     const char *unit = is_unit(limit->unit) ? units[limit->unit].name : "?";
     if (limit->burst > 0)
         return snprintf(buffer, size, "%" PRId64 " per %" PRId64 " %s burst %" PRId64,

@@ -38,7 +38,6 @@
 #define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
 #define STRIPE_CELLS_FEW 32
 #define LINE_HITS 14
-#define LOCK_WAIT_NS INT64_C(5000000000) /* for who checks an old table: as long as a large one takes */
 #define LOCK_SLICE_NS 5000000
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MADV_COLLAPSE
@@ -369,9 +368,11 @@ static int revive(struct weir_table *table, struct weir_error *error) {
  * A lock of its own if nobody else has the table, else one that is shared: 1, 0, or -1 with errno. Others of
  * this user may hold theirs for long, or for ever: EWOULDBLOCK after some seconds.
  */
+int64_t weir_open_wait_ns = INT64_C(5000000000); /* as long as checking a large old table takes */
+
 static int lock_file(int fd) {
     const struct timespec slice = {0, LOCK_SLICE_NS};
-    for (int64_t waited = 0; waited < LOCK_WAIT_NS; waited += LOCK_SLICE_NS) {
+    for (int64_t waited = 0; waited < weir_open_wait_ns; waited += LOCK_SLICE_NS) {
         if (flock(fd, LOCK_EX | LOCK_NB) == 0)
             return 1;
         if (flock(fd, LOCK_SH | LOCK_NB) == 0)

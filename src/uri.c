@@ -122,8 +122,7 @@ static int read_options(const char *text, const char *at, struct weir_uri *uri,
         }
         if (!number && !group)
             return fail(text, from, error,
-                        "unknown option; there are keys=N, hits=N, rules=N, group=NAME and "
-                        "forks=share");
+                        "unknown option; there are keys=N, hits=N, rules=N and group=NAME");
         at = strchr(at, '=') + 1;
         int rc = group ? read_group(text, &at, uri, error) : read_number(text, &at, number, error);
         if (rc < 0)

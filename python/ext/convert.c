@@ -8,10 +8,23 @@ void core_request_free(struct core_request *request) {
     core_key_free(&request->bytes);
 }
 
+/*
+ * A tuple of our own, or the one that was given: nobody can change it while we look into it, and nobody takes
+ * away the limits that checks point to.
+ */
+PyObject *core_tuple_of(PyObject *sequence, const char *why) {
+    if (PyTuple_CheckExact(sequence))
+        return Py_NewRef(sequence);
+    PyObject *tuple = PySequence_Tuple(sequence);
+    if (!tuple && PyErr_ExceptionMatches(PyExc_TypeError) && !PySequence_Check(sequence))
+        PyErr_SetString(PyExc_TypeError, why);
+    return tuple;
+}
+
 /* Opens the arguments as sequences of one length. */
 static int request_sequences(struct core_request *request, PyObject *limits, PyObject *keys,
                              PyObject *costs) {
-    request->limits = PySequence_Fast(limits, "limits must be a sequence of Limit");
+    request->limits = core_tuple_of(limits, "limits must be a sequence of Limit");
     if (!request->limits)
         return -1;
     request->count = PySequence_Fast_GET_SIZE(request->limits);
@@ -23,10 +36,10 @@ static int request_sequences(struct core_request *request, PyObject *limits, PyO
     if (PyUnicode_Check(keys) || PyBytes_Check(keys))
         request->key = keys;
     else if (!(request->keys =
-                   PySequence_Fast(keys, "keys must be str, bytes or a sequence of them")))
+                   core_tuple_of(keys, "keys must be str, bytes or a sequence of them")))
         return -1;
     if (costs && costs != Py_None &&
-        !(request->costs = PySequence_Fast(costs, "costs must be a sequence of int or None")))
+        !(request->costs = core_tuple_of(costs, "costs must be a sequence of int or None")))
         return -1;
     /* Reading one of them may have run Python code that changed another. */
     if (PySequence_Fast_GET_SIZE(request->limits) != request->count ||

@@ -334,6 +334,9 @@ extern PyType_Spec core_decision_spec;
 /* An instance of a named tuple whose `count` items are still to be set; NULL with an exception. */
 PyObject *core_tuple_new(PyTypeObject *type, Py_ssize_t count);
 
+/* A sequence as a tuple that nobody can change; NULL with an exception: TypeError with `why` if it is none. */
+PyObject *core_tuple_of(PyObject *sequence, const char *why);
+
 /* Makes the named tuples. 0, or -1 with an exception set. */
 int core_tuples_init(PyObject *module, struct core_state *state);
 

@@ -128,7 +128,7 @@ static int read_seconds(PyObject *object, const char *what, int64_t *ns) {
 
 /* A Verdict, or any sequence like it. */
 static int read_verdict(PyObject *object, struct weir_verdict *verdict) {
-    PyObject *items = PySequence_Fast(object, "a verdict must be a Verdict");
+    PyObject *items = core_tuple_of(object, "a verdict must be a Verdict");
     if (!items)
         return -1;
     int rc = -1;
@@ -173,7 +173,7 @@ static PyObject *decision_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         (rule = read_rule(rule_name)) < 0)
         return NULL;
     struct core_state *state = core_state_of(type);
-    PyObject *items = state ? PySequence_Fast(verdicts, "verdicts must be a sequence") : NULL;
+    PyObject *items = state ? core_tuple_of(verdicts, "verdicts must be a sequence") : NULL;
     if (!items)
         return NULL;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(items);

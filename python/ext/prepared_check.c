@@ -155,7 +155,7 @@ static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *Py_U
     self->labels = labels;
     self->mode = mode == WEIR_EACH ? WEIR_EACH : WEIR_HIT;
     self->prefix = bytes_of(prefix, "a prefix");
-    parts = PySequence_Fast(parts, "parts must be a sequence");
+    parts = core_tuple_of(parts, "parts must be a sequence");
     if (!self->prefix || !parts || read_parts(self, parts) < 0 || !core_table_borrow(self->table) ||
         prepare(self, true, &self->labelled) < 0 ||
         prepare(self, false, &self->plain) < 0)

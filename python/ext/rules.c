@@ -356,7 +356,7 @@ struct loaded {
 };
 
 static int load_one(struct core_table *self, struct loaded *loaded, PyObject *entry) {
-    PyObject *items = PySequence_Fast(entry, "a rule must be (client, kind, until)");
+    PyObject *items = core_tuple_of(entry, "a rule must be (client, kind, until)");
     if (!items)
         return -1;
     int rc = -1;

@@ -183,14 +183,15 @@ PyObject *core_table_heaviest(PyObject *object, PyObject *args, PyObject *kwargs
 }
 
 PyObject *core_table_name_of(PyObject *object, PyObject *client) {
-    struct weir_table *table = core_table_borrow(SELF(object));
-    if (!table)
-        return NULL;
+    struct weir_table *table = NULL;
     struct core_key key;
     char name[WEIR_NAME_OF_CLIENT];
     PyObject *text = NULL;
     core_key_init(&key);
-    if (core_key_identifier(&key, client) == 0 && core_key_within_bounds(key.len) == 0) {
+    /* The client's __str__ may close the table, so that is looked at afterwards. */
+    if (core_key_identifier(&key, client) == 0 && core_key_within_bounds(key.len) == 0)
+        table = core_table_borrow(SELF(object));
+    if (table) {
         if (weir_board_name(table, key.data, key.len, name) < 0)
             PyErr_SetString(PyExc_ValueError, "a client must not be empty");
         else

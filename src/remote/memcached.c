@@ -80,7 +80,7 @@ int weir_memcached_name(const struct weir_check *check, const char *prefix, size
 /* ---------------------------------------------------------------------- what the server itself counts */
 
 int weir_memcached_counts(const struct weir_limit *limit) {
-    return limit->strategy == WEIR_FIXED_WINDOW && limit->amount <= COUNT_MAX &&
+    return limit && limit->strategy == WEIR_FIXED_WINDOW && limit->amount <= COUNT_MAX &&
            limit->period_ns <= PERIOD_MAX_NS;
 }
 
@@ -211,6 +211,11 @@ int weir_memcached_read(const char *bytes, size_t len, struct weir_memcached_rep
 
 void weir_memcached_judge(const struct weir_check *check, const struct weir_memcached_reply *reply,
                           int what, int64_t now_ns, struct weir_verdict *verdict) {
+    if (!verdict)
+        return;
+    *verdict = (struct weir_verdict){.retry_after_ns = WEIR_NEVER};
+    if (!check || !check->limit || !reply)
+        return;
     int64_t amount = check->limit->amount;
     bool there = reply->kind == WEIR_MEMCACHED_COUNT && reply->count > 0;
     uint64_t used = there ? reply->count : 0, limit = (uint64_t)amount;

@@ -268,6 +268,8 @@ static uint16_t crc16(const char *bytes, size_t len) {
 }
 
 int weir_redis_slot(const char *name, size_t len) {
+    if (!name)
+        len = 0;
     const char *open = len ? memchr(name, '{', len) : NULL;
     if (open) {
         const char *tag = open + 1;

@@ -233,6 +233,9 @@ static inline void weir_lock_release(struct weir_table *table, uint32_t index) {
     pthread_mutex_unlock(&weir_lock_at(table, index)->mutex);
 }
 
+/* open.c: how long an opener waits for a flock() that another holds; tests shorten it. */
+extern int64_t weir_open_wait_ns;
+
 /* hash.c */
 void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
                       const struct weir_limit *limit, uint64_t fingerprint[2]);

@@ -529,6 +529,8 @@ static void test_making_and_removing_at_once_never_fails(void **state) {
     munmap(shared, sizeof *shared);
 }
 
+static int held_fd; /* of the test itself, which its child inherits */
+
 static int open_and_hit(void *argument) {
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
     struct weir_check check = check_of(&limit, "k", 1);
@@ -540,17 +542,54 @@ static int open_and_hit(void *argument) {
     return 0;
 }
 
-/* Whether `pid` waits for somebody's flock(): "1: -> FLOCK  ADVISORY  READ 123 ..." */
-static bool waits_for_a_lock(pid_t pid) {
-    char line[256], want[32];
-    bool found = false;
-    FILE *locks = fopen("/proc/locks", "r");
-    assert_non_null(locks);
-    snprintf(want, sizeof want, " %d ", (int)pid);
-    while (fgets(line, sizeof line, locks))
-        found |= strstr(line, "->") && strstr(line, "FLOCK") && strstr(line, want);
-    fclose(locks);
-    return found;
+/* Whether `pid` has the file open, and so waits for the lock. */
+static bool has_open(pid_t pid, const char *path) {
+    char name[64], target[4096], real[4096];
+    assert_non_null(realpath(path, real));
+    for (int fd = 0; fd < 64; fd++) {
+        snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)pid, fd);
+        ssize_t len = readlink(name, target, sizeof target - 1);
+        if (len < 0)
+            continue;
+        target[len] = '\0';
+        if (fd != held_fd && strcmp(target, real) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void test_a_lock_that_another_keeps_is_an_error(void **state) {
+    struct weir_table *table;
+    struct weir_error error;
+    (void)state;
+    weir_table_close(open_table(uri_of("it", "?keys=64&hits=200")));
+    int fd = open(path_of("it"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    weir_open_wait_ns = 20000000;
+    assert_int_equal(weir_table_open(uri_of("it", ""), &table, &error), WEIR_EBUSY);
+    assert_non_null(strstr(error.message, "another process keeps it locked"));
+    weir_open_wait_ns = INT64_C(5000000000);
+    flock(fd, LOCK_UN);
+    close(fd);
+    weir_table_close(open_table(uri_of("it", "")));
+}
+
+static void test_what_is_no_table_is_not_removed(void **state) {
+    struct weir_error error;
+    (void)state;
+    int fd = open(path_of("it"), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, "precious data", 13), 13);
+    close(fd);
+    assert_int_equal(weir_table_unlink(uri_of("it", ""), &error), WEIR_EFORMAT);
+    assert_non_null(strstr(error.message, "it stays"));
+    assert_int_equal(access(path_of("it"), F_OK), 0);
+    unlink(path_of("it"));
+    assert_int_equal(mkdir(path_of("it"), 0700), 0);
+    assert_int_not_equal(weir_table_unlink(uri_of("it", ""), &error), 0);
+    assert_int_equal(rmdir(path_of("it")), 0);
+    assert_int_equal(symlink("/etc/passwd", path_of("it")), 0);
+    assert_int_equal(weir_table_unlink(uri_of("it", ""), &error), WEIR_EACCES);
+    unlink(path_of("it"));
 }
 
 static void test_a_file_removed_while_being_opened_is_not_joined(void **state) {
@@ -561,8 +600,9 @@ static void test_a_file_removed_while_being_opened_is_not_joined(void **state) {
     weir_table_close(open_table(uri));
     int fd = open(path_of("it"), O_RDWR | O_CLOEXEC);
     assert_int_equal(flock(fd, LOCK_EX), 0); /* as another who opens it alone */
+    held_fd = fd;
     pid_t pid = spawn(open_and_hit, uri);
-    while (!waits_for_a_lock(pid))
+    while (!has_open(pid, path_of("it")))
         sched_yield();
     assert_int_equal(weir_table_unlink(uri, NULL), 0);
     struct weir_table *table = open_table(uri);
@@ -593,6 +633,8 @@ int main(void) {
         AFTER_WHICH_IT_GOES(test_a_file_size_limit_is_an_error_at_once),
         AFTER_WHICH_IT_GOES(test_those_who_race_to_make_a_table_share_one),
         AFTER_WHICH_IT_GOES(test_a_file_removed_while_being_opened_is_not_joined),
+        AFTER_WHICH_IT_GOES(test_a_lock_that_another_keeps_is_an_error),
+        AFTER_WHICH_IT_GOES(test_what_is_no_table_is_not_removed),
         AFTER_WHICH_IT_GOES(test_making_and_removing_at_once_never_fails),
     };
     seed_random();

@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Calls everything in weir._core with random objects, of which many are evil.
+
+Their __str__, __eq__, __hash__, __index__, __bool__, __len__ and __iter__ close tables, change the
+lists that they are in, call back into the extension, or raise. Threads do the same at once. Nothing
+may crash, hang or raise SystemError. Under AddressSanitizer a use after free is a crash, too:
+
+    LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 python fuzz_core.py
+
+WEIR_SECONDS: how long (default 10). WEIR_SEED: what to do again; it is printed first.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import weir
+from weir import _core
+
+SECONDS = float(os.environ.get("WEIR_SECONDS", "10"))
+SEED = int(os.environ.get("WEIR_SEED", "0")) or random.SystemRandom().getrandbits(32)
+THREADS = 3
+KEPT = 24
+
+#: Of another process, or of no use here.
+_SKIPPED = {"__init_subclass__", "__subclasshook__", "__class_getitem__", "__class__"}
+
+
+class Fuzzer:
+    """One thread's random calls; the objects are shared among all."""
+
+    def __init__(self, seed: int, shared: list[Any]) -> None:
+        self.chance = random.Random(seed)
+        self.shared = shared
+        self.calls = 0
+        self.depth = 0
+
+    # -- objects
+
+    def mischief(self) -> None:
+        """What evil objects do in the middle of a call."""
+        chance = self.chance
+        victim = chance.choice(self.shared)
+        match chance.randrange(7):
+            case 0:
+                for thing in self.shared:
+                    if isinstance(thing, _core.Table):
+                        thing.close()
+                        break
+            case 1 if isinstance(victim, list):
+                victim.clear()
+            case 2 if isinstance(victim, list):
+                victim.extend([None] * 40)
+            case 3:
+                self.shared[chance.randrange(len(self.shared))] = self.fresh()
+            case 4:
+                gc.collect(0)
+            case 5 if self.depth < 3:
+                self.call()
+            case 6:
+                raise RuntimeError("evil")
+
+    def evil(self) -> Any:
+        """An object whose every method does mischief."""
+
+        def act(result: Callable[[], Any]) -> Callable[..., Any]:
+            def method(*arguments: Any) -> Any:
+                self.mischief()
+                return result()
+
+            return method
+
+        chance = self.chance
+        methods: dict[str, Any] = {
+            "__str__": act(lambda: chance.choice(["ann", "10.0.0.1", "", "x" * 400])),
+            "__repr__": act(lambda: "evil"),
+            "__eq__": act(lambda: True),
+            "__hash__": act(lambda: 1),
+            "__index__": act(lambda: chance.randrange(-2, 40)),
+            "__float__": act(lambda: chance.random()),
+            "__bool__": act(lambda: chance.random() < 0.5),
+            "__len__": act(lambda: chance.randrange(4)),
+            "__iter__": act(lambda: iter([self.value() for _ in range(chance.randrange(4))])),
+            "__getitem__": act(self.value),
+            "__call__": act(self.value),
+            "decide": act(self.value),
+            "clear": act(self.value),
+        }
+        base = chance.choice([object, object, str, int, list, tuple, bytes])
+        if base in (str, int, tuple, bytes, list):
+            methods = {
+                name: methods[name] for name in ("__str__", "__repr__", "__eq__", "__hash__")
+            }
+        return type("Evil", (base,), methods)()
+
+    def value(self) -> Any:
+        """Any object."""
+        chance = self.chance
+        match chance.randrange(16):
+            case 0 | 1 | 2:
+                return chance.choice(self.shared)
+            case 3 | 4:
+                return self.evil()
+            case 5:
+                return chance.choice([0, 1, -1, 2**63 - 1, 2**63, -(2**63), 2**200, True])
+            case 6:
+                return chance.choice([0.0, -1.0, 1e300, float("inf"), float("nan"), time.time()])
+            case 7:
+                return chance.choice(
+                    ["", "ann", "a/b", "10.0.0.1", "2001:db8::/64", "\udc80", "\0"]
+                )
+            case 8:
+                return chance.choice([b"", b"ann", b"\xff\x00", b"*1\r\n:1\r\n", "x" * 5000])
+            case 9:
+                return chance.choice(["10/minute", "5 per hour burst 7", "1/day;2/second", "block"])
+            case 10 | 11:
+                made = [self.value() for _ in range(chance.randrange(4))]
+                self.shared[chance.randrange(len(self.shared))] = made  # to be changed meanwhile
+                return made
+            case 12:
+                return tuple(self.value() for _ in range(chance.randrange(4)))
+            case 13:
+                return None
+            case 14:
+                return lambda *arguments: self.value()
+            case _:
+                return self.fresh()
+
+    def fresh(self) -> Any:
+        """An object of the extension that works."""
+        chance = self.chance
+        limit = _core.Limit(chance.randrange(1, 20), 1, "minute", strategy="fixed-window")
+        table = _core.Table("memory://?keys=64&hits=64&rules=4")
+        match chance.randrange(6):
+            case 0:
+                return table
+            case 1:
+                return limit
+            case 2:
+                return table.decide([limit], "ann")
+            case 3:
+                return [limit, _core.Limit(5, 1, "second", strategy="moving-window")]
+            case 4:
+                return _core.RateLimiter(table, "fixed-window")
+            case _:
+                return weir.parse("10/minute")
+
+    # -- calls
+
+    def target(self) -> Any:
+        """Something to call: a function or type of the module, or a method of an object."""
+        chance = self.chance
+        if chance.random() < 0.4:
+            names = [name for name in vars(_core) if not name.startswith("__")]
+            return getattr(_core, chance.choice(names))
+        thing = chance.choice(self.shared)
+        if not type(thing).__module__.startswith("weir"):
+            thing = self.fresh()
+        names = [name for name in dir(type(thing)) if name not in _SKIPPED]
+        name = chance.choice(names)
+        if chance.random() < 0.05 and not name.startswith("__"):
+            setattr(thing, name, self.value())
+        return getattr(thing, name)
+
+    def call(self) -> None:
+        """One random call."""
+        self.depth += 1
+        self.calls += 1
+        try:
+            function = self.target()
+            if not callable(function) or function is _core.unlink:
+                return
+            arguments = [self.value() for _ in range(self.chance.randrange(6))]
+            named = {}
+            if self.chance.random() < 0.2:
+                named[self.chance.choice(["now", "until", "limit", "shadow"])] = self.value()
+            if inspect.isclass(function) and issubclass(function, _core.Table) and arguments:
+                arguments[0] = "memory://?keys=8"  # never a file of ours
+            result = function(*arguments, **named)
+            if type(result).__module__.startswith("weir"):
+                self.shared[self.chance.randrange(len(self.shared))] = result
+        except SystemError:
+            raise
+        except Exception:
+            pass
+        finally:
+            self.depth -= 1
+
+    def run(self, until: float) -> None:
+        while time.monotonic() < until:
+            self.call()
+
+
+def main() -> None:
+    print(f"WEIR_SEED={SEED}", flush=True)
+    sys.setswitchinterval(1e-4)
+    first = Fuzzer(SEED, [None])
+    shared = [first.fresh() for _ in range(KEPT)]
+    fuzzers = [Fuzzer(SEED + i, shared) for i in range(THREADS)]
+    failed: list[BaseException] = []
+
+    def run(fuzzer: Fuzzer) -> None:
+        try:
+            fuzzer.run(time.monotonic() + SECONDS)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=run, args=(fuzzer,)) for fuzzer in fuzzers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(sum(fuzzer.calls for fuzzer in fuzzers), "calls")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
