@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ._text import LINE_MAX, printable
 
-__all__ = ["LOGGERS", "clean_loggers"]
+__all__ = ["LOGGERS", "clean_loggers", "keys_as_in_flask_limiter", "shows_keys"]
 
 #: The loggers that Weir writes to. (``weir.audit`` writes JSON, whose values it cleans itself.)
 LOGGERS = ("weir", "flask-limiter")
@@ -62,6 +62,19 @@ def _traceback(error: BaseException) -> Iterator[str]:
 
 
 _CLEAN = _Clean()
+_shows_keys = False
+
+
+def keys_as_in_flask_limiter() -> None:
+    """Show clients' keys in clear in the line about a denied request: programs that use Weir in
+    the place of Flask-Limiter (:mod:`weir.compat`) know that line."""
+    global _shows_keys
+    _shows_keys = True
+
+
+def shows_keys() -> bool:
+    """Whether that was asked for. Otherwise a key that is not an address is logged as its hash."""
+    return _shows_keys
 
 
 def clean_loggers() -> None:

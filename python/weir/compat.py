@@ -30,6 +30,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ._log import keys_as_in_flask_limiter
 from ._storage import SCHEMES
 from .errors import ConfigurationError
 
@@ -128,6 +129,7 @@ def install_as_flask_limiter() -> None:
                 f"{name} is imported already; call install_as_flask_limiter() before that"
             )
     sys.meta_path.insert(0, Finder())
+    keys_as_in_flask_limiter()
     # Such programs know what their log looks like; the audit's lines come when their level is set.
     audit = logging.getLogger("weir.audit")
     if audit.level == logging.NOTSET:

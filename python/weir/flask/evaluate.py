@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask.wrappers import Response
 
 from weir._core import EACH, Evaluation
+from weir._log import shows_keys
 from weir.audit import Breach
 
 from .check import Check, bits
@@ -175,13 +176,19 @@ def call_back(
 # -- telling
 
 
+def logged_key(request: RequestState, evaluation: Evaluation, i: int) -> str:
+    """The client's key as a log line may have it: a key may be a secret, an address is not."""
+    who: str = evaluation.who(i)
+    return who if shows_keys() else request.state.audit.name_of(who)
+
+
 def log_breach(request: RequestState, evaluation: Evaluation, i: int) -> None:
     entry = evaluation.check.entries[i]
     request.state.logger.info(
         # The words are Flask-Limiter's: fail2ban filters look for them.
         "ratelimit %s (%s) exceeded at endpoint: %s",
         entry.limit.limit,
-        evaluation.who(i),
+        logged_key(request, evaluation, i),
         request.scope_of(evaluation, i),
     )
 
@@ -194,7 +201,7 @@ def report_shadow(request: RequestState, evaluation: Evaluation, i: int) -> None
     state.logger.info(
         "shadow ratelimit %s (%s) would have been exceeded at endpoint: %s",
         check.entries[i].limit.limit,
-        evaluation.who(i),
+        logged_key(request, evaluation, i),
         request.scope_of(evaluation, i),
     )
     if not check.shadows >> i & 1:  # the core has counted those
