@@ -17,16 +17,20 @@ that name on the host that shows it only.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, cast
 
 from ._core import Heavy, Table
+from ._text import printable
 from .errors import ConfigurationError, StorageError
-from .stores._common import failure
+from .stores.base import failure
+
+logger = logging.getLogger("weir")
 
 __all__ = ["LIVES", "Boards", "SharedRule", "apply_rules", "snapshot"]
 
@@ -42,6 +46,12 @@ _LOOKED_AT = 4096
 
 #: Rules that are kept in Redis: as many as the board of each host has room for.
 RULES_MAX = 10_000
+
+#: Hosts whose boards are read: those that wrote last.
+_HOSTS_MAX = 1000
+
+#: Bytes of one host's board that are read.
+_TEXT_MAX = 1 << 20
 
 #: Rules in one command.
 _AT_ONCE = 1000
@@ -94,8 +104,52 @@ def _text(value: str | bytes) -> str:
 
 
 def apply_rules(table: Table, rules: list[SharedRule]) -> None:
-    """Make these the rules of ``table``, in one change."""
-    table.load_rules([(rule.client, rule.kind, rule.until) for rule in rules], replace=True)
+    """Make these the rules of ``table``, in one change; those that no table takes are left out."""
+    loadable = [(rule.client, rule.kind, rule.until) for rule in rules]
+    try:
+        table.load_rules(loadable, replace=True)
+    except ValueError as error:
+        readable = [rule for rule in loadable if _is_rule(rule)]
+        if len(readable) == len(loadable):
+            raise
+        logger.warning(
+            "%d rules cannot be read and are left out, of %d: %s",
+            len(loadable) - len(readable),
+            len(loadable),
+            error,
+        )
+        table.load_rules(readable, replace=True)
+
+
+def _is_rule(rule: tuple[str, str, float | None]) -> bool:
+    """Whether a table would take it."""
+    with Table("memory://?keys=8&rules=1") as judge:
+        try:
+            judge.load_rules([rule])
+        except ValueError:
+            return False
+    return True
+
+
+#: Of what another host shows: values in one list, and lists within lists.
+_VALUES_MAX = 1000
+_DEPTH_MAX = 6
+
+
+def _clean(value: Any, depth: int = 0) -> Any:
+    """What another host shows, with text that may be printed, bounded in every direction."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list | tuple):
+        return [_clean(item, depth + 1) for item in value[:_VALUES_MAX] if depth < _DEPTH_MAX]
+    if isinstance(value, dict):
+        items = islice(value.items(), _VALUES_MAX if depth < _DEPTH_MAX else 0)
+        return {printable(name): _clean(item, depth + 1) for name, item in items}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return None
+    return value
 
 
 class Boards:
@@ -138,16 +192,13 @@ class Boards:
     def read(self) -> list[dict[str, Any]]:
         """What all hosts show that have written in the last minute."""
         boards = []
-        for host in self._do("ZRANGE", self._boards, 0, -1):
+        for host in self._do("ZRANGE", self._boards, -_HOSTS_MAX, -1):
             text = self._do("GET", self._board + _text(host))
             if text is None:
                 continue
-            try:
-                board = json.loads(text)
-            except ValueError:
-                continue  # not ours
+            board = _loads(text)
             if isinstance(board, dict):
-                boards.append(board)
+                boards.append(_clean(board))
         return boards
 
     # -- remembered denials
@@ -177,7 +228,7 @@ class Boards:
             rule = _rule(client, text)
             if rule is not None and (rule.until is None or rule.until > now):
                 found.append(rule)
-        return sorted(found)
+        return sorted(found, key=lambda rule: rule.client)[:RULES_MAX]
 
     def set_rule(self, client: str, kind: str, until: float | None = None) -> None:
         """Block or allow ``client`` on every host, within about a second.
@@ -268,14 +319,22 @@ def _pairs(answer: Any) -> list[tuple[str, str]]:
     return [(_text(client), _text(text)) for client, text in items]
 
 
+def _loads(text: str | bytes) -> Any:
+    """What a text in Redis says; None: it is not ours."""
+    try:
+        return json.loads(text) if len(text) <= _TEXT_MAX else None
+    except (ValueError, RecursionError):
+        return None
+
+
 def _rule(client: str, text: str) -> SharedRule | None:
     try:
-        rule = json.loads(text)
+        rule = _loads(text)
         until = rule["until"]
         if rule["kind"] not in KINDS:
             return None
         return SharedRule(
             client, rule["kind"], float(rule["since"]), None if until is None else float(until)
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

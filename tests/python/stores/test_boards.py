@@ -14,7 +14,7 @@ import pytest
 
 from weir import StorageError, Table, parse
 from weir._watched import Beat, Watched
-from weir.boards import LIVES, Boards, SharedRule, snapshot
+from weir.boards import LIVES, RULES_MAX, Boards, SharedRule, apply_rules, snapshot
 from weir.errors import ConfigurationError, ParseError
 from weir.storage import storage_from_string
 
@@ -273,3 +273,72 @@ def test_a_snapshot_is_json() -> None:
     assert board["catalogue"] == [["10 per 1 minute", "fixed-window", "", "/view"]]
     assert board["heaviest"]["allowed"][0][:3] == ["10.0.0.1", "10 per 1 minute", 1]
     assert SharedRule("10.0.0.1", "block", 1.0, None).until is None
+
+
+# ------------------------------------------------------------------ what others have put into Redis
+
+#: Values of rules that no version of ours has written.
+UNREADABLE = [
+    "",
+    "not JSON",
+    "[" * 100_000,
+    "null",
+    "[]",
+    '{"kind": "block"}',
+    '{"kind": "ban", "since": 0, "until": null}',
+    '{"kind": "block", "since": 0, "until": "soon"}',
+    '{"kind": "block", "since": 0, "until": Infinity}',
+    '{"kind": "block", "since": ' + "9" * 400 + ', "until": null}',
+    '{"kind": "block", "since": 0, "until": ' + "9" * 400 + "}",
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "valkey"])
+def test_an_unreadable_rule_does_not_stop_the_others(servers: Any, scheme: str) -> None:
+    server = getattr(servers, scheme)
+    boards = Boards(storage_from_string(server.uri))
+    boards.set_rules([("192.0.2.1", "block", None), ("192.0.2.2", "allow", None)])
+    good = json.dumps({"kind": "block", "since": 0, "until": None})
+    with server.client() as client:
+        for i, text in enumerate(UNREADABLE):
+            client.hset("weir:rules", f"192.0.2.{i + 10}", text)
+        for name in ("10.0.0.0/33", "10.0.0/8", "x" * 5000, "", b"\xff\xfe/99", "fe80::1%/999"):
+            client.hset("weir:rules", name, good)
+        client.hset("weir:rules", "not-a-number", '{"kind": "block", "since": 0, "until": NaN}')
+        table = Table("memory://?keys=100&rules=1000")
+        apply_rules(table, boards.rules())
+        assert table.rule_of("192.0.2.1").kind == "block"
+        assert table.rule_of("192.0.2.2").kind == "allow"
+        assert table.rule_of("192.0.2.10") is None
+        client.delete("weir:rules", "weir:rules:version")
+
+
+def test_more_rules_than_there_is_room_for_are_cut(servers: Any) -> None:
+    boards = Boards(storage_from_string(servers.redis.uri))
+    text = json.dumps({"kind": "block", "since": 0, "until": None})
+    with servers.redis.client() as client:
+        client.hset("weir:rules", mapping={f"client-{i:05}": text for i in range(RULES_MAX + 50)})
+        assert len(boards.rules()) == RULES_MAX
+        client.delete("weir:rules")
+
+
+def test_what_other_hosts_show_is_cleaned(servers: Any) -> None:
+    boards = Boards(storage_from_string(servers.redis.uri))
+    nasty = "evil\x1b[2J\n\u202e" + "x" * 5000
+    deep: Any = nasty
+    for _ in range(500):
+        deep = [deep]
+    boards.publish(nasty, {nasty: [nasty] * 50, "deep": deep, "huge": 10**400, "inf": 1e999})
+    with servers.redis.client() as client:
+        client.zadd("weir:boards", {"loop": 2e9, "large": 2e9, "list": 2e9})
+        client.set("weir:board:loop", "[" * 100_000, ex=60)
+        client.set("weir:board:large", '"' + "x" * 2_000_000 + '"', ex=60)
+        client.set("weir:board:list", "[1]", ex=60)
+    (board,) = boards.read()
+    shown = json.dumps(board, ensure_ascii=False)
+    assert shown.isprintable()
+    assert len(shown) < 2_000_000
+    assert len(board["host"]) <= 256
+    assert board["huge"] is None
+    assert board["inf"] is None
