@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import select
+import sys
 import time
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,11 @@ def monotonic() -> float:
 def true_time() -> float:
     """Seconds since the epoch as the machine has them, whatever tests do to ``time.time()``."""
     return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+def stands_in() -> bool:
+    """Whether Weir is in the place of Flask-Limiter and limits here (:mod:`weir.compat`)."""
+    return any(type(finder).__module__ == "weir.compat" for finder in sys.meta_path)
 
 
 def end_of(seconds: float | None) -> float | None:

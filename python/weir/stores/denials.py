@@ -10,6 +10,9 @@ from itertools import islice
 
 from .._core import Decision, later
 
+#: Seconds after which one of the denials is asked about again.
+VERIFY = 1.0
+
 #: Bytes of a name that is kept as it is.
 _SHORT = 64
 
@@ -31,6 +34,7 @@ class Denials:
         self._names: dict[bytes, tuple[bytes, ...]] = {}
         self._requests: dict[bytes, set[bytes]] = {}
         self._lock = threading.Lock()
+        self._verified_at = 0.0
         self._secret = secrets.token_bytes(16)
 
     def _short(self, name: bytes) -> bytes:
@@ -51,6 +55,16 @@ class Denials:
             self._drop(request)
         return None
 
+    def must_verify(self, now: float) -> bool:
+        """Whether the store is to be asked about a denial that is remembered: once a second.
+
+        If it allows what was denied, its counters were deleted, and nothing else holds either.
+        """
+        if now < self._verified_at + VERIFY:
+            return False
+        self._verified_at = now
+        return True
+
     def remember(
         self, request: bytes, names: Iterable[bytes], asked_at: float, decision: Decision
     ) -> None:
@@ -60,6 +74,7 @@ class Denials:
         if wait <= 0:
             return
         request = self._short(request)
+        self._verified_at = asked_at
         with self._lock:
             for oldest in list(islice(self.entries, max(0, len(self.entries) - self.capacity + 1))):
                 self._drop(oldest)

@@ -34,7 +34,7 @@ from .._core import (
 from .._storage import Storage, deciding
 from ..errors import ConfigurationError, StorageError, TableError
 from . import base
-from .base import failure, monotonic, need, seconds, true_time
+from .base import failure, monotonic, need, seconds, stands_in, true_time
 from .denials import Denials
 from .hosts import Hosts, check_uri, shown
 from .memcached_node import (
@@ -97,6 +97,8 @@ class MemcachedStorage(Storage):
         self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
         library = need("pymemcache.client.base", "pymemcache", "memcached")
         errors = need("pymemcache.exceptions", "pymemcache", "memcached")
+        if socket_timeout == base.DEADLINE and stands_in():
+            socket_timeout = None  # as there
         self.deadline = seconds(options.get("timeout", socket_timeout), "socket_timeout")
         known = inspect.signature(library.Client).parameters
         self._client_class = library.Client
@@ -191,7 +193,9 @@ class MemcachedStorage(Storage):
         if self._denials.entries and mode <= TEST:
             known = self._denials.get(request, asked_at)
             if known is not None:
-                return known
+                if not self._denials.must_verify(asked_at):
+                    return known
+                self._denials.clear()  # what holds still is learnt again
         now = self._now()
         with within(self.deadline):
             if mode == HIT:

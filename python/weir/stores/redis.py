@@ -14,17 +14,18 @@ valkey-py, except ``connection_pool`` (one of theirs to use), ``key_prefix`` and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .._core import Decision, RedisCommand
+from .._core import HIT, Decision, Limit, RedisCommand
 from ..errors import ConfigurationError
-from . import base
-from .base import failure, need, seconds
+from .base import failure, monotonic, need, seconds
 from .hosts import Hosts, Resolver, scheme_of
 from .redis_base import (
     UNBOUNDED,
     Remembering,
     client_class,
+    default_deadline,
     delete_names,
     library_of,
     no_retries,
@@ -32,6 +33,7 @@ from .redis_base import (
 )
 from .redis_cluster import RedisClusterStorage
 from .redis_errors import answer_failure, call_failure, errors_of, without_clients
+from .redis_fake import FakeStates, is_fake
 from .redis_server import Server, prepare_pool
 
 __all__ = ["RedisClusterStorage", "RedisSentinelStorage", "RedisStorage"]
@@ -71,16 +73,58 @@ class RedisStorage(Remembering):
             self.name = _pool_name(connection_pool, self.name)
         else:
             self._client = self._open_client(uri, options)
-            prepare_pool(self._library, self._client.connection_pool, self._resolver)
         pool = self._client.connection_pool
+        self._fake: FakeStates | None = None
+        if is_fake(pool):
+            self._fake = FakeStates(
+                self._client,
+                self._library,
+                self.name,
+                key_prefix=key_prefix,
+                remember_denials=remember_denials,
+            )
+        elif not lent:
+            prepare_pool(self._library, pool, self._resolver)
         known = pool.connection_kwargs
-        self.deadline = seconds(known.get("socket_timeout", base.DEADLINE), "socket_timeout")
+        deadline = known.get("socket_timeout", default_deadline(self._library))
+        self.deadline = seconds(deadline, "socket_timeout")
         seconds(known.get("socket_connect_timeout"), "socket_connect_timeout")
         try:
             pool.connection_class(**known)  # does not connect
         except (TypeError, self._library.exceptions.RedisError) as error:
             raise ConfigurationError(f"{self.name}: {error}") from None
         self._server = Server(pool, lent)
+
+    def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
+        super().set_clock(seconds, given)
+        if self._fake is not None:
+            self._fake.set_clock(seconds, given)
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        if self._fake is not None:
+            return self._fake.decide(limits, keys, costs, mode)
+        return self.decide_command(self.encode(limits, keys, costs, mode), mode, monotonic())
+
+    def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
+        if self._fake is not None:
+            self._fake.clear(limits, keys)
+        else:
+            super().clear(limits, keys)
+
+    def check(self) -> bool:
+        return super().check() if self._fake is None else self._fake.check()
+
+    def forget_denials(self) -> None:
+        super().forget_denials()
+        if self._fake is not None:
+            self._fake.forget_denials()
 
     def _open_client(self, uri: str, options: dict[str, Any]) -> Any:
         scheme, _, rest = uri.partition("://")
@@ -89,7 +133,7 @@ class RedisStorage(Remembering):
         if url is uri and database and not database.isdecimal():
             raise ConfigurationError(f"{self.name}: {database!r} is no number of a database")
         try:
-            return client_class(self._library).from_url(
+            return self._library.from_url(
                 url, **with_deadline(options, self._library, max_connections=UNBOUNDED)
             )
         except ValueError as error:
@@ -124,6 +168,8 @@ class RedisStorage(Remembering):
     def reset(self) -> int:  # type: ignore[override]
         """Delete all counters with this prefix, some hundred at a time; how many there were."""
         self._denials.clear()
+        if self._fake is not None:
+            return self._fake.delete_all()
         self._server.drop_idle()  # the pool may have no other for this
         try:
             return sum(delete_names(self._client, self._pattern()))
@@ -172,6 +218,11 @@ class RedisSentinelStorage(RedisStorage):
                 f"{self.name}: needs sentinels and a service: host:26379/service"
             )
         options = with_deadline(options, self._library, max_connections=UNBOUNDED)
+        sentinel_kwargs = {
+            name.removeprefix("sentinel_"): options.pop(name)
+            for name in ("sentinel_username", "sentinel_password")
+            if name in options
+        }
         credentials = {
             name: value
             for name, value in (("username", hosts.username), ("password", hosts.password))
@@ -189,6 +240,7 @@ class RedisSentinelStorage(RedisStorage):
                 "socket_connect_timeout": timeout and timeout / len(hosts.addresses),
                 "retry": no_retries(self._library),
                 **credentials,
+                **sentinel_kwargs,
                 **self._sentinel_options,
             },
             **{**credentials, **options},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -11,7 +12,7 @@ from .._core import EACH, HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisC
 from .._storage import Storage, decide_by_parts
 from ..errors import ConfigurationError, StorageError
 from . import base
-from .base import monotonic, need, seconds
+from .base import monotonic, need, seconds, stands_in
 from .denials import Denials
 from .hosts import check_uri, scheme_of, shown
 
@@ -39,8 +40,18 @@ def no_retries(library: ModuleType) -> Any:
     return retry.Retry(backoff.NoBackoff(), 0)
 
 
+def default_deadline(library: ModuleType) -> float | None:
+    """Seconds that a call may take if nobody says so; in the place of ``limits``, as there."""
+    if not stands_in():
+        return base.DEADLINE
+    settings = inspect.signature(library.connection.AbstractConnection.__init__).parameters
+    timeout = settings["socket_timeout"].default
+    return timeout if isinstance(timeout, int | float) else None
+
+
 def with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any) -> dict[str, Any]:
-    timeout = seconds(options.get("socket_timeout", base.DEADLINE), "socket_timeout")
+    timeout = options.get("socket_timeout", default_deadline(library))
+    timeout = seconds(timeout, "socket_timeout")
     return {
         **defaults,
         "socket_timeout": timeout,
@@ -125,6 +136,8 @@ class Remembering(Storage):
         if denials.entries and mode <= TEST:
             known = denials.get(command.digest(), asked_at)
             if known is not None:
+                if denials.must_verify(asked_at):
+                    known = self._verify(command, known, asked_at)
                 return known
         decision = cast(Decision, self._ask(command, asked_at, mode == REFUND))
         if self.observe is not None:
@@ -133,6 +146,16 @@ class Remembering(Storage):
             denials.forget(names_of(command))
         elif not decision.allowed and mode <= TEST and denials.seconds > 0:
             denials.remember(command.digest(), names_of(command), asked_at, decision)
+        return decision
+
+    def _verify(self, command: RedisCommand, known: Decision, asked_at: float) -> Decision:
+        """Ask about what is known to be denied: somebody may have deleted all counters."""
+        try:
+            decision = cast(Decision, self._ask(command, asked_at))
+        except StorageError:
+            return known
+        if decision.allowed:
+            self._denials.clear()
         return decision
 
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:

@@ -1,0 +1,70 @@
+"""A server that is none: fakeredis, which has no sockets and runs no script of ours.
+
+Programs test with it. The counters are packed states, which libweir steps here, in transactions of
+the fake's own client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import StorageError
+from .state import Change, Conflict, StateStorage
+
+__all__ = ["FakeStates", "is_fake"]
+
+
+def is_fake(pool: Any) -> bool:
+    """Whether a pool's connections lead to no server."""
+    return str(getattr(pool.connection_class, "__module__", "")).startswith("fakeredis")
+
+
+class FakeStates(StateStorage):
+    """The states behind a client of fakeredis."""
+
+    def __init__(self, client: Any, library: Any, name: str, **options: Any) -> None:
+        self._client = client
+        self._conflict = library.exceptions.WatchError
+        self._error = library.exceptions.RedisError
+        super().__init__(**options)
+        self.name = name
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        try:
+            with self._client.pipeline() as pipe:
+                yield pipe
+                pipe.execute()
+        except self._conflict as error:
+            raise Conflict from error
+        except self._error as error:
+            raise StorageError(str(error)) from error
+
+    def read(self, transaction: Any, names: Sequence[str]) -> Mapping[str, bytes]:
+        transaction.watch(*names)
+        found = zip(names, transaction.mget(names), strict=True)
+        values = {name: value for name, value in found if value is not None}
+        transaction.multi()
+        # As text, since a client may decode what it reads.
+        return {
+            name: bytes.fromhex(value if isinstance(value, str) else value.decode())
+            for name, value in values.items()
+        }
+
+    def write(self, transaction: Any, changes: Sequence[Change]) -> None:
+        now = time.time()
+        for name, value, expires_at in changes:
+            if value is None:
+                transaction.delete(name)
+            else:
+                life = max(1, int((expires_at - now) * 1000) + 1)
+                transaction.set(name, value.hex(), px=life)
+
+    def delete_all(self) -> int:
+        """Delete all counters; how many there were."""
+        self._denials.clear()
+        names = list(self._client.scan_iter(match=f"{self._prefix.decode()}:[a-z][a-z]:*"))
+        return int(self._client.delete(*names)) if names else 0

@@ -1,0 +1,192 @@
+"""What programs written for limits set, and what stands in for a server in their tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import fakeredis
+import pytest
+import redis
+import valkey
+
+import weir
+from weir import Limit, StorageError
+from weir.storage import storage_from_string
+from weir.stores.denials import Denials
+from weir.stores.redis import RedisStorage
+
+TWO = Limit(2, 1, "hour")
+STRATEGIES = sorted(weir.strategies.STRATEGIES)
+
+# ----------------------------------------------------------------------------------- no real server
+
+
+def fake_by_pool() -> RedisStorage:
+    pool = fakeredis.FakeRedis(server=fakeredis.FakeServer()).connection_pool
+    return RedisStorage("redis://", connection_pool=pool)
+
+
+def fake_by_decoding_pool() -> RedisStorage:
+    server = fakeredis.FakeServer()
+    pool = fakeredis.FakeRedis(server=server, decode_responses=True).connection_pool
+    return RedisStorage("redis://", connection_pool=pool)
+
+
+def fake_by_from_url() -> RedisStorage:
+    with mock.patch("redis.from_url", fakeredis.FakeRedis.from_url):
+        return RedisStorage("redis://fake.example:6379/0")
+
+
+def fake_by_class() -> RedisStorage:
+    with mock.patch("redis.Redis.from_url", fakeredis.FakeRedis.from_url):
+        return RedisStorage("redis://fake-class.example:6379/0")
+
+
+@pytest.fixture(
+    params=[fake_by_pool, fake_by_decoding_pool, fake_by_from_url, fake_by_class],
+    ids=lambda make: make.__name__,
+)
+def fake(request: pytest.FixtureRequest) -> Iterator[RedisStorage]:
+    store = request.param()
+    store.reset()
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_fakeredis_counts(fake: RedisStorage, strategy: str, key: str) -> None:
+    limit = Limit(2, 1, "hour", strategy=strategy)
+    fake.set_clock(1_700_000_000.0, given=True)
+    first = fake.decide([limit], key)
+    assert first.allowed
+    assert first[0].remaining == (1 if strategy != "leaky-bucket" else 0)
+    while fake.decide([limit], key).allowed:
+        pass
+    assert not fake.decide([limit, TWO], key).allowed
+    fake.set_clock(1_700_000_000.0 + 7200, given=True)
+    assert fake.decide([limit], key).allowed
+    fake.clear([limit], key)
+    assert fake.decide([limit], key)[0].remaining == first[0].remaining
+    assert fake.check()
+    assert fake.reset() == 1
+
+
+# ----------------------------------------------------------------------------- counters that vanish
+
+
+@pytest.mark.parametrize("name", ["redis", "valkey", "cluster", "memcached"])
+def test_denials_end_with_the_counters(
+    servers: Any, name: str, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """FLUSHALL by hand, or another process that resets: within a second, all are asked again."""
+    server = getattr(servers, name)
+    store: Any = storage_from_string(server.uri)
+    for each in ("a", "b"):
+        while store.decide([TWO], f"{key}-{each}").allowed:
+            pass
+    if name == "memcached":
+        server.ask(b"flush_all")
+    else:
+        for node in getattr(server, "nodes", [server]):
+            with node.client() as client:
+                client.flushall()
+    end = time.monotonic() + 30
+    start = time.monotonic()
+    while not store.decide([TWO], f"{key}-a").allowed:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert time.monotonic() - start < 5
+    assert store.decide([TWO], f"{key}-b").allowed
+    store.close()
+
+
+def test_one_denial_a_second_is_verified() -> None:
+    denials = Denials()
+    table = weir.Table()
+    while (denied := table.decide([TWO], "a")).allowed:
+        pass
+    denials.remember(b"request", [b"name"], 100.0, denied)
+    assert [denials.must_verify(now) for now in (100.5, 101.0, 101.5, 102.5)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+
+
+# ----------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("kind", [redis, valkey])
+@pytest.mark.parametrize("how", ["nodes", "dicts", "pairs"])
+def test_startup_nodes(servers: Any, kind: Any, how: str, key: str) -> None:
+    ports = [node.port for node in servers.cluster.nodes]
+    nodes: list[Any] = {
+        "nodes": [kind.cluster.ClusterNode("127.0.0.1", port) for port in ports],
+        "dicts": [{"host": "127.0.0.1", "port": port} for port in ports],
+        "pairs": [("127.0.0.1", port) for port in ports],
+    }[how]
+    store = storage_from_string(f"{kind.__name__}+cluster://", startup_nodes=nodes)
+    assert [store.decide([TWO], key).allowed for _ in range(3)] == [True, True, False]
+    store.close()
+
+
+def test_startup_nodes_that_are_none() -> None:
+    with pytest.raises(weir.ConfigurationError, match="startup_nodes"):
+        storage_from_string("redis+cluster://", startup_nodes=[17])
+    with pytest.raises(weir.ConfigurationError, match="needs nodes"):
+        storage_from_string("redis+cluster://")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"password": "master", "sentinel_kwargs": {"password": "watch"}},
+        {"password": "master", "sentinel_password": "watch"},
+    ],
+)
+def test_sentinels_have_passwords_of_their_own(
+    make_sentinels: Callable[[], Any], options: dict[str, Any]
+) -> None:
+    sentinels = make_sentinels()
+    try:
+        for sentinel in sentinels.sentinels:
+            with sentinel.client() as client:
+                client.execute_command("SENTINEL SET shop auth-pass master")
+                client.execute_command("ACL SETUSER default resetpass >watch")
+        with sentinels.master.client() as client:
+            client.config_set("requirepass", "master")
+        store: Any = storage_from_string(sentinels.uri, **options)
+        assert store.decide([TWO], "a").allowed
+        with pytest.raises(StorageError):
+            storage_from_string(sentinels.uri, password="master").decide([TWO], "a")
+    finally:
+        sentinels.stop()
+
+
+def test_in_the_place_of_limits_a_slow_server_is_waited_for(
+    servers: Any, run_python: Callable[..., Any], default_deadline: None
+) -> None:
+    """As long as the library waits by itself, not 250 ms."""
+    run_python(
+        """
+import sys, weir
+weir.install_as_flask_limiter()
+from weir.stores.redis import RedisStorage
+from weir.stores.memcached import MemcachedStorage
+import redis, valkey
+uri = sys.argv[1]
+store = RedisStorage(uri)
+assert store.deadline is None or store.deadline >= 5, store.deadline
+slow = RedisStorage(uri.replace("redis://", "valkey://")).deadline
+assert slow is None or slow >= 5, slow
+assert RedisStorage(uri, socket_timeout=0.7).deadline == 0.7
+assert MemcachedStorage().deadline is None
+assert store.decide([weir.Limit(2)], "slow").allowed
+""",
+        servers.redis.uri,
+    )
+    assert RedisStorage(servers.redis.uri).deadline == 0.25
