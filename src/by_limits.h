@@ -1,10 +1,28 @@
 /*
- * The one evaluator: a decision about items. weir_decide() makes items of checks, weir_decide_prepared() of a
- * prepared check (decide_all.c); rules take out those that they decide; by_limits.c decides the rest.
+ * The one evaluator: several limits, all or nothing, against one table. Part of decide_all.c, so that a decision
+ * is one function for the compiler.
+ *
+ *   1. find which items share a counter        no lock; each counter is a slot
+ *   2. take the stripes they need, ascending
+ *   3. step a copy of each slot's state        the strategies
+ *   4. one denied: forget the copies, charge none; what merely healed or expired is written
+ *      shadows step last, each for itself
+ *   5. write the copies back                   commit.c
+ *   6. count what was said, if anybody wants to know (stats_layout.h)
+ *   7. let go
+ *
+ * When the pool of lines is empty, everything is let go, lines are reclaimed, and the decision starts over.
+ *
+ * One item is the most common decision. It takes the same functions, compiled a second time for a number of
+ * items that is known to be 1 (`one`), so that their loops and the search for shared counters vanish.
  */
 #ifndef WEIR_BY_LIMITS_H
 #define WEIR_BY_LIMITS_H
 
+#include <string.h>
+
+#include "checks.h"
+#include "stats/stats_layout.h"
 #include "table/layout.h"
 
 /* One limit of a decision. All is valid. */
@@ -18,16 +36,413 @@ struct weir_item {
     int32_t label;
     uint8_t role;  /* enum weir_role */
     uint8_t index; /* of the check or part */
-    uint8_t slot;  /* by_limits.c's */
+    uint8_t slot;
+    bool charged; /* by its role */
 };
 
+static inline bool weir_role_charges(int32_t role) {
+    return role == WEIR_ROLE_CHARGED || role == WEIR_ROLE_SHADOW;
+}
+
+#define RETRIES 4
+#define HEAT 16 /* what a denial adds; each eviction nearby takes 1 off */
+#define INLINE static inline __attribute__((always_inline))
+
+/* One counter of the decision. */
+struct slot {
+    const uint64_t *fingerprint;
+    uint32_t stripe;
+    uint32_t cell;                /* WEIR_CELL_NONE: a new key */
+    bool charges;                 /* an item of it may charge */
+    const struct weir_state *was; /* in the table, or all zero */
+    struct weir_state state;      /* what it becomes */
+};
+
+struct decision {
+    struct weir_table *table;
+    int64_t now_ns;
+    enum weir_mode mode;
+    uint32_t n;
+    uint32_t enforced; /* items that enforce come before shadows */
+    uint32_t slots;
+    bool refused; /* before the limits were asked: shadows are charged nothing in WEIR_HIT */
+    bool denied;  /* by an enforced item */
+    bool kept;    /* what enforced items charged is kept */
+    struct weir_item item[WEIR_CHECKS_MAX];
+    struct slot slot[WEIR_CHECKS_MAX];
+    struct weir_transaction txn;
+};
+
+/* `one` is a constant: there is exactly one item. */
+INLINE uint32_t items(const struct decision *d, bool one) {
+    return one ? 1 : d->n;
+}
+
+INLINE uint32_t slots(const struct decision *d, bool one) {
+    return one ? 1 : d->slots;
+}
+
+INLINE struct slot *slot_of(struct decision *d, const struct weir_item *item, bool one) {
+    return &d->slot[one ? 0 : item->slot];
+}
+
+INLINE void find_slots(struct decision *d, bool one) {
+    d->slots = 0;
+    for (uint32_t i = 0; i < items(d, one); i++) {
+        struct weir_item *item = &d->item[i];
+        uint32_t same = 0;
+        while (!one && same < d->slots &&
+               ((d->slot[same].fingerprint[0] ^ item->fingerprint[0]) |
+                (d->slot[same].fingerprint[1] ^ item->fingerprint[1])) != 0)
+            same++;
+        item->slot = (uint8_t)same;
+        struct slot *slot = &d->slot[same];
+        if (one || same == d->slots) {
+            d->slots++;
+            slot->fingerprint = item->fingerprint;
+            slot->stripe = weir_cell_stripe(d->table, item->fingerprint);
+            slot->charges = item->charged;
+        } else {
+            slot->charges |= item->charged;
+        }
+    }
+}
+
+/* Puts a stripe in its place among those wanted, unless it is there. */
+INLINE uint32_t want(uint16_t wanted[WEIR_CHECKS_MAX], uint32_t count, uint16_t stripe) {
+    uint32_t at = 0;
+    while (at < count && wanted[at] < stripe)
+        at++;
+    if (at < count && wanted[at] == stripe)
+        return count;
+    for (; at < count; at++) {
+        uint16_t later = wanted[at];
+        wanted[at] = stripe;
+        stripe = later;
+    }
+    wanted[at] = stripe;
+    return count + 1;
+}
+
+/* Takes the stripes of all slots in ascending order, each once. */
+INLINE int take_locks(struct decision *d, bool one) {
+    struct weir_transaction *txn = &d->txn;
+    uint32_t count = 0;
+    if (one) {
+        txn->lock[0] = (uint16_t)d->slot[0].stripe;
+        txn->locks = 1;
+        int rc = weir_stripe_take(d->table, d->slot[0].stripe);
+        if (rc < 0)
+            txn->locks = 0;
+        return rc;
+    }
+    for (uint32_t i = 0; i < d->slots; i++)
+        count = want(txn->lock, count, (uint16_t)d->slot[i].stripe);
+    for (txn->locks = 0; txn->locks < count; txn->locks++) {
+        int rc = weir_stripe_take(d->table, txn->lock[txn->locks]);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static const struct weir_state never_seen;
+
+INLINE void read_states(struct decision *d, bool one) {
+    bool moved = false;
+    for (uint32_t i = 0; i < slots(d, one); i++) {
+        struct slot *slot = &d->slot[i];
+        slot->cell = weir_cell_find(d->table, slot->fingerprint);
+        if (__builtin_expect(slot->cell == WEIR_CELL_NONE, 0) && d->mode != WEIR_TEST &&
+            slot->charges)
+            moved |= weir_cell_make_room(&d->txn, slot->fingerprint, d->now_ns);
+    }
+    for (uint32_t i = 0; i < slots(d, one); i++) {
+        struct slot *slot = &d->slot[i];
+        if (!one && moved)
+            slot->cell = weir_cell_find(d->table, slot->fingerprint);
+        slot->was = slot->cell == WEIR_CELL_NONE ? &never_seen : &d->table->cell[slot->cell].state;
+        slot->state = *slot->was;
+    }
+}
+
+/* A test charges nothing, so the second item of a counter asks for what the first would have taken, too. */
+static int64_t summed_cost(const struct decision *d, uint32_t i) {
+    int64_t cost = d->item[i].cost;
+    for (uint32_t j = 0; j < i; j++) {
+        const struct weir_item *before = &d->item[j];
+        if (before->slot == d->item[i].slot && before->verdict->allowed && before->charged &&
+            __builtin_add_overflow(cost, before->cost, &cost))
+            return INT64_MAX;
+    }
+    return cost;
+}
+
+/* Asks a strategy. Items that are not charged bring their counter to the present, as any hit does. */
+INLINE int step(struct decision *d, const struct weir_item *item, struct weir_state *state,
+                int64_t cost, bool charge, struct weir_verdict *verdict) {
+    struct weir_step step = {.limit = item->limit,
+                             .now_ns = d->now_ns,
+                             .cost = cost,
+                             .charge = charge,
+                             .lines = &d->txn.lines};
+    verdict->reserved = 0;
+    if (d->mode == WEIR_REFUND) {
+        if (!charge)
+            step.cost = 0;
+        return weir_strategy_refund(state, &step, verdict);
+    }
+    int rc = weir_strategy_step(state, &step, verdict);
+    if (rc < 0 || charge || d->mode == WEIR_TEST)
+        return rc;
+    struct weir_verdict ignored;
+    step.charge = true;
+    step.cost = 0;
+    return weir_strategy_step(state, &step, &ignored);
+}
+
 /*
- * Decides `n` items as if there were no rules, and writes their verdicts. Those that enforce, `enforced` of
- * them, come before those in the shadow; one of the two may be missing. `refused`: the request is denied
- * already, so items in the shadow are charged nothing in WEIR_HIT.
- * Errors: as weir_decide().
+ * A denial takes back what the others were charged: their verdicts then describe uncharged counters. A hit
+ * of cost 0 charges nothing, but brings a counter to the present, as the denied one's is.
  */
-int weir_decide_by_limits(struct weir_table *table, struct weir_item *items, uint32_t n,
-                          uint32_t enforced, bool refused, int64_t now_ns, enum weir_mode mode);
+static int uncharge(struct decision *d) {
+    weir_transaction_rewind(&d->txn);
+    for (uint32_t i = 0; i < d->slots; i++)
+        d->slot[i].state = *d->slot[i].was;
+    for (uint32_t i = 0; i < d->enforced; i++) {
+        struct weir_verdict uncharged, *verdict = d->item[i].verdict;
+        int rc = step(d, &d->item[i], &d->slot[d->item[i].slot].state, 0, true, &uncharged);
+        if (rc < 0)
+            return rc;
+        verdict->remaining = uncharged.remaining;
+        verdict->reset_at_ns = uncharged.reset_at_ns;
+    }
+    return 0;
+}
+
+INLINE int evaluate(struct decision *d, bool one) {
+    bool changes = d->mode != WEIR_TEST, vetoed = false;
+    uint32_t n = items(d, one), enforced = one ? d->enforced & 1 : d->enforced;
+    d->denied = d->refused;
+    for (uint32_t i = 0; i < enforced; i++) {
+        const struct weir_item *item = &d->item[i];
+        int64_t cost = !one && !changes ? summed_cost(d, i) : item->cost;
+        struct weir_state *state = &slot_of(d, item, one)->state;
+        int rc = step(d, item, state, cost, changes && item->charged, item->verdict);
+        if (rc < 0)
+            return rc;
+        d->denied |= !item->verdict->allowed;
+        vetoed |= !item->verdict->allowed && item->role == WEIR_ROLE_PEEKED;
+    }
+    d->kept = !d->denied || d->mode == WEIR_REFUND || (d->mode == WEIR_EACH && !vetoed);
+    int rc = !one && !d->kept && changes && enforced > 1 ? uncharge(d) : 0;
+    bool shadows_charge = changes && !(d->denied && d->mode == WEIR_HIT);
+    for (uint32_t i = enforced; i < n && rc == 0; i++) {
+        const struct weir_item *item = &d->item[i];
+        int64_t cost = !one && !changes ? summed_cost(d, i) : item->cost;
+        rc = step(d, item, &slot_of(d, item, one)->state, cost, shadows_charge, item->verdict);
+    }
+    return rc;
+}
+
+/* log2(number) in steps of an eighth, roughly; 0 for 0. */
+static inline uint32_t eighths(uint64_t number) {
+    uint32_t top = 63 ^ (uint32_t)__builtin_clzll(number | 1);
+    return number ? (top << 3) + 8 + (uint32_t)(number << (63 - top) >> 60 & 7) : 0;
+}
+
+/* How much of the limit is used: 255 all of it, 8 less for each halving. No division. */
+static uint8_t share(const struct weir_verdict *verdict) {
+    uint64_t limit = (uint64_t)verdict->limit, used = limit - (uint64_t)verdict->remaining;
+    uint32_t less = used > limit ? 255 : eighths(limit) - eighths(used);
+    return less < 255 ? (uint8_t)(255 - less) : 0;
+}
+
+static bool same_state(const struct weir_state *a, const struct weir_state *b) {
+    return a->expires_ns == b->expires_ns && a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+           a->word[2] == b->word[2] && a->line[0] == b->line[0] && a->line[1] == b->line[1] &&
+           a->line[2] == b->line[2];
+}
+
+/* Changes the slots whose keys are in the table already, or places those that are not. */
+INLINE int write_slots(struct decision *d, bool fresh, bool one) {
+    struct weir_transaction *txn = &d->txn;
+    for (uint32_t i = 0; i < slots(d, one); i++) {
+        struct slot *slot = &d->slot[i];
+        bool empty = slot->state.expires_ns == 0;
+        if ((slot->cell == WEIR_CELL_NONE) != fresh || (fresh && empty) ||
+            same_state(&slot->state, slot->was))
+            continue;
+        uint32_t cell = slot->cell;
+        if (fresh) {
+            int rc = weir_cell_place(txn, slot->fingerprint, d->now_ns, &cell);
+            if (rc < 0)
+                return rc;
+            slot->cell = cell;
+        }
+        txn->change[txn->changes++] = (struct weir_change){
+            .cell = cell,
+            .same_key = !fresh,
+            .fingerprint = slot->fingerprint,
+            .state = empty ? NULL : &slot->state,
+        };
+    }
+    return 0;
+}
+
+/*
+ * Commits what changed. Old keys first: a new one must not be placed where this very decision writes. The change
+ * of one known cell needs no list.
+ */
+INLINE int write_back(struct decision *d, bool one) {
+    const struct slot *slot = &d->slot[0];
+    if (one && slot->cell != WEIR_CELL_NONE && slot->state.expires_ns != 0 &&
+        !d->txn.lines.changed) {
+        weir_commit_one(d->table, slot->stripe, slot->cell, &slot->state);
+        return 0;
+    }
+    int rc = write_slots(d, false, one);
+    if (rc == 0)
+        rc = write_slots(d, true, one);
+    if (rc == 0)
+        weir_transaction_commit(&d->txn);
+    return rc;
+}
+
+/* Sets what eviction goes by: how much of the limit is used, how often it denied lately. */
+INLINE void mark(struct decision *d, bool one) {
+    for (uint32_t i = 0; i < items(d, one); i++) {
+        const struct weir_item *item = &d->item[i];
+        struct slot *slot = slot_of(d, item, one);
+        struct weir_state *state = &slot->state;
+        state->strategy = (uint8_t)item->limit->strategy;
+        state->share = share(item->verdict);
+        if (item->verdict->allowed)
+            continue;
+        state->heat = state->heat < UINT8_MAX - HEAT ? (uint8_t)(state->heat + HEAT) : UINT8_MAX;
+        if (slot->cell != WEIR_CELL_NONE)
+            d->table->cell[slot->cell].state.heat = state->heat;
+    }
+}
+
+/*
+ * Of limits of which one denied, only those that denied count anything, unless each is its own decision. Nor
+ * does an item that was not charged and let the request pass. Shadows count denials alone.
+ */
+INLINE void count(struct decision *d, bool one) {
+    struct weir_table *table = d->table;
+    bool shadows = d->mode == WEIR_EACH || !d->denied;
+    for (uint32_t i = 0; i < items(d, one); i++) {
+        const struct weir_item *item = &d->item[i];
+        if (item->label == 0)
+            continue;
+        const struct slot *slot = slot_of(d, item, one);
+        bool allowed = item->verdict->allowed;
+        uint32_t stripe = slot->stripe;
+        if (item->role == WEIR_ROLE_SHADOW) {
+            if (!allowed && shadows)
+                table->board->stripe[stripe].count[item->label - 1][WEIR_COUNT_SHADOW]++;
+        } else if (!allowed || (d->kept && item->role == WEIR_ROLE_CHARGED)) {
+            const struct weir_heavy_hit hit = {.client = item->client,
+                                               .client_len = item->client_len,
+                                               .label = (uint32_t)item->label,
+                                               .fingerprint = slot->fingerprint,
+                                               .stripe = stripe,
+                                               .cell = slot->cell,
+                                               .allowed = allowed,
+                                               .now_ns = d->now_ns};
+            weir_board_count(table, &hit, item->verdict, slot->state.heavy);
+        }
+    }
+}
+
+INLINE int attempt(struct decision *d, bool one) {
+    weir_transaction_begin(&d->txn, d->table);
+    int rc = take_locks(d, one);
+    if (rc == 0) {
+        read_states(d, one);
+        rc = evaluate(d, one);
+    }
+    if (rc == 0 && d->mode != WEIR_TEST) {
+        mark(d, one);
+        rc = write_back(d, one);
+        if (rc == 0 && d->mode != WEIR_REFUND)
+            count(d, one);
+    }
+    if (one && !d->txn.lines.locked && d->txn.locks == 1)
+        weir_lock_release_at(d->table, &d->table->stripe[d->slot[0].stripe].lock);
+    else
+        weir_transaction_end(&d->txn);
+    return rc;
+}
+
+static __attribute__((noinline)) int attempt_many(struct decision *d) {
+    find_slots(d, false);
+    return attempt(d, false);
+}
+
+/*
+ * The pool is empty: lines that a decision gives back are free only once it is committed. So what has
+ * expired in its own logs is dropped first, by hits of cost 0.
+ */
+static void shed(const struct decision *d) {
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct decision alone;
+        struct weir_verdict verdict;
+        alone.table = d->table;
+        alone.now_ns = d->now_ns;
+        alone.mode = WEIR_HIT;
+        alone.n = alone.enforced = 1;
+        alone.refused = false;
+        alone.item[0] = d->item[i];
+        alone.item[0].cost = 0;
+        alone.item[0].label = 0;
+        alone.item[0].role = WEIR_ROLE_CHARGED;
+        alone.item[0].charged = true;
+        alone.item[0].verdict = &verdict;
+        (void)attempt_many(&alone);
+    }
+}
+
+/* A shadow that cannot be decided does not keep the others from it: its verdict is that nothing is used. */
+static int without_shadows(struct decision *d) {
+    for (uint32_t i = d->enforced; i < d->n; i++) {
+        const struct weir_limit *limit = d->item[i].limit;
+        int64_t size =
+            limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
+        *d->item[i].verdict = (struct weir_verdict){
+            .allowed = 1, .limit = size, .remaining = size, .reset_at_ns = d->now_ns};
+    }
+    d->n = d->enforced;
+    return attempt_many(d);
+}
+
+static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
+    const uint64_t *keep[WEIR_CHECKS_MAX];
+    for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
+        if (i == 0)
+            shed(d);
+        for (uint32_t j = 0; j < d->slots; j++)
+            keep[j] = d->slot[j].fingerprint;
+        rc = i == 0 ? 0 : weir_table_reclaim(d->table, d->now_ns, keep, d->slots);
+        if (rc == 0)
+            rc = attempt_many(d);
+    }
+    return (rc == WEIR_EFULL || rc == WEIR_ETOOMANY) && d->enforced && d->enforced < d->n
+               ? without_shadows(d)
+               : rc;
+}
+
+/* Decides the items as if there were no rules, and writes their verdicts. Errors: as weir_decide(). */
+INLINE int by_limits(struct decision *d) {
+    int rc;
+    if (d->n == 1) {
+        find_slots(d, true);
+        rc = attempt(d, true);
+    } else {
+        rc = attempt_many(d);
+    }
+    return __builtin_expect(rc < 0, 0) ? try_again(d, rc) : rc;
+}
 
 #endif

@@ -12,17 +12,9 @@
 #include "prepared.h"
 #include "rules/rules.h"
 #include "stats/stats_layout.h"
+#include "table/hash_cache.h"
 
-/* A decision before and after it is made. Items that enforce come before the shadows. */
-struct question {
-    struct weir_table *table;
-    int64_t now_ns;
-    enum weir_mode mode;
-    uint32_t n, enforced;
-    struct weir_item item[WEIR_CHECKS_MAX];
-};
-
-static void choose(const struct question *q, int rule, struct weir_decision *decision) {
+INLINE void choose(const struct decision *q, int rule, struct weir_decision *decision) {
     uint32_t deciding = 0, n = q->enforced ? q->enforced : q->n;
     for (uint32_t i = 1; i < n; i++)
         if (weir_outranks(q->item[i].limit, q->item[i].verdict, q->item[deciding].limit,
@@ -47,7 +39,7 @@ static bool same_client(const struct weir_item *a, const struct weir_item *b) {
 }
 
 /* The rule of each item's client, and which decides all that enforces: a block, or one of them each. */
-static void find_rulings(const struct question *q, struct rulings *rulings) {
+static void find_rulings(const struct decision *q, struct rulings *rulings) {
     uint32_t allowed = 0;
     bool blocked = false;
     for (uint32_t i = 0; i < q->n; i++) {
@@ -69,7 +61,7 @@ static void find_rulings(const struct question *q, struct rulings *rulings) {
 }
 
 /* All that enforces is told the same: a block, until the last of them ends; or each let through. */
-static void tell_all(const struct question *q, const struct rulings *rulings) {
+static void tell_all(const struct decision *q, const struct rulings *rulings) {
     struct weir_ruling ruling = {.kind = rulings->kind};
     for (uint32_t i = 0; i < q->enforced; i++)
         if (rulings->of[i].kind == ruling.kind && rulings->of[i].until_ns > ruling.until_ns)
@@ -79,9 +71,13 @@ static void tell_all(const struct question *q, const struct rulings *rulings) {
 }
 
 /* The limits decide about items that no rule decides. `told`: those that enforce are. */
-static int decide_rest(struct question *q, const struct rulings *rulings, bool told) {
-    struct weir_item rest[WEIR_CHECKS_MAX];
-    uint32_t n = 0, enforced = 0;
+static int decide_rest(struct decision *q, const struct rulings *rulings, bool told) {
+    struct decision rest;
+    rest.table = q->table;
+    rest.now_ns = q->now_ns;
+    rest.mode = q->mode;
+    rest.n = rest.enforced = 0;
+    rest.refused = told && rulings->kind == WEIR_RULE_BLOCK;
     for (uint32_t i = 0; i < q->n; i++) {
         if (told && i < q->enforced)
             continue;
@@ -89,16 +85,13 @@ static int decide_rest(struct question *q, const struct rulings *rulings, bool t
             weir_rules_verdict(q->item[i].limit, q->now_ns, &rulings->of[i], q->item[i].verdict);
             continue;
         }
-        rest[n++] = q->item[i];
-        enforced += i < q->enforced;
+        rest.item[rest.n++] = q->item[i];
+        rest.enforced += i < q->enforced;
     }
-    return n == 0 ? 0
-                  : weir_decide_by_limits(q->table, rest, n, enforced,
-                                          told && rulings->kind == WEIR_RULE_BLOCK, q->now_ns,
-                                          q->mode);
+    return rest.n == 0 ? 0 : by_limits(&rest);
 }
 
-static int count_told(const struct question *q) {
+static int count_told(const struct decision *q) {
     int rc = 0;
     for (uint32_t i = 0; i < q->enforced && rc == 0; i++) {
         const struct weir_item *item = &q->item[i];
@@ -116,7 +109,7 @@ static int count_told(const struct question *q) {
     return rc;
 }
 
-static __attribute__((noinline)) int decide_ruled(struct question *q, int *kind) {
+static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind) {
     struct rulings rulings;
     find_rulings(q, &rulings);
     *kind = rulings.kind;
@@ -133,7 +126,7 @@ static __attribute__((noinline)) int decide_ruled(struct question *q, int *kind)
 int weir_rules_judge(struct weir_table *table, const struct weir_check *checks, size_t n,
                      int64_t now_ns, struct weir_verdict *verdicts,
                      struct weir_decision *decision) {
-    struct question q = {.table = table, .now_ns = now_ns, .enforced = (uint32_t)n};
+    struct decision q = {.table = table, .now_ns = now_ns, .enforced = (uint32_t)n};
     struct rulings rulings;
     int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
     if (rc < 0)
@@ -159,13 +152,13 @@ int weir_rules_judge(struct weir_table *table, const struct weir_check *checks, 
 
 /* -------------------------------------------------------------------------------------- decisions */
 
-static inline __attribute__((always_inline)) int decide(struct question *q,
+static inline __attribute__((always_inline)) int decide(struct decision *q,
                                                         struct weir_decision *decision) {
     int rc, rule = WEIR_RULE_NONE;
     if (__builtin_expect(weir_rules_any(q->table, q->now_ns) && q->mode != WEIR_REFUND, 0))
         rc = decide_ruled(q, &rule);
     else
-        rc = weir_decide_by_limits(q->table, q->item, q->n, q->enforced, false, q->now_ns, q->mode);
+        rc = by_limits(q);
     if (rc == 0 && decision)
         choose(q, rule, decision);
     return rc;
@@ -186,10 +179,11 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         rc = begin(table);
     if (rc < 0)
         return rc;
-    struct question q;
+    struct decision q;
     q.table = table;
     q.now_ns = now_ns;
     q.mode = mode;
+    q.refused = false;
     q.n = q.enforced = (uint32_t)n;
     for (uint32_t i = 0; i < n; i++) {
         const struct weir_check *check = &checks[i];
@@ -200,7 +194,8 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         item->client = check->client;
         item->client_len = check->client_len;
         item->label = check->label;
-        item->role = check->flags & WEIR_CHECK_LOOK ? WEIR_ROLE_DEFERRED : WEIR_ROLE_CHARGED;
+        item->charged = !(check->flags & WEIR_CHECK_LOOK);
+        item->role = item->charged ? WEIR_ROLE_CHARGED : WEIR_ROLE_DEFERRED;
         item->index = (uint8_t)i;
         weir_fingerprint(table, check->key, check->key_len, check->limit, item->fingerprint);
     }
@@ -209,46 +204,82 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
 
 /* --------------------------------------------------------------------------------- prepared checks */
 
-static inline __attribute__((always_inline)) int ask(struct question *q,
-                                                     const struct weir_prepared *prepared,
-                                                     const struct weir_request *request, uint32_t i,
-                                                     bool settle, struct weir_verdict *verdicts) {
-    const struct weir_prepared_part *part = &prepared->part[i];
-    struct weir_item *item = &q->item[q->n++];
-    struct weir_asked asked;
-    if (!weir_prepared_ask(prepared, request, i, &asked))
-        return WEIR_EINVAL;
-    item->limit = &part->limit;
-    item->cost = asked.cost;
-    item->verdict = &verdicts[i];
-    item->client = asked.client.bytes;
-    item->client_len = asked.client.len;
-    item->label = part->label;
-    item->role = settle && part->role != WEIR_ROLE_SHADOW ? WEIR_ROLE_CHARGED : (uint8_t)part->role;
-    item->index = (uint8_t)i;
-    const struct weir_key_parts key = {.owner = asked.replaced ? 0 : part->owner,
+/* What the parts of one request have in common. */
+struct asking {
+    const struct weir_prepared *prepared;
+    const struct weir_request *request;
+    struct weir_verdict *verdicts;
+    bool settle;
+    bool known;               /* the client's fingerprints may be in the hash cache */
+    struct weir_words client; /* if so */
+};
+
+static __attribute__((noinline)) int hash_key(struct weir_table *table, uint64_t owner,
+                                              const struct weir_prepared_part *part,
+                                              const struct weir_asked *asked,
+                                              uint64_t fingerprint[2]) {
+    const struct weir_key_parts key = {.owner = owner,
                                        .before = {part->before, part->before_len},
-                                       .client = asked.client,
-                                       .after = asked.after,
-                                       .len = asked.key_len};
-    return weir_fingerprint_parts(q->table, &key, &part->limit, item->fingerprint);
+                                       .client = asked->client,
+                                       .after = asked->after,
+                                       .len = asked->key_len};
+    return weir_fingerprint_parts(table, &key, &part->limit, fingerprint);
 }
 
-static inline __attribute__((always_inline)) int
-decide_parts(struct weir_table *table, const struct weir_prepared *prepared,
-             const struct weir_request *request, uint32_t mask, bool settle,
-             struct weir_verdict *verdicts, struct weir_decision *decision) {
-    struct question q;
+/* Makes an item of part `i`. */
+INLINE int ask(struct decision *q, struct asking *asking, uint32_t i) {
+    const struct weir_prepared_part *part = &asking->prepared->part[i];
+    const struct weir_request *request = asking->request;
+    struct weir_item *item = &q->item[q->n++];
+    struct weir_asked asked;
+    item->limit = &part->limit;
+    item->verdict = &asking->verdicts[i];
+    item->label = part->label;
+    item->role =
+        asking->settle && part->role != WEIR_ROLE_SHADOW ? WEIR_ROLE_CHARGED : (uint8_t)part->role;
+    item->charged = weir_role_charges(item->role);
+    item->index = (uint8_t)i;
+    item->cost = part->cost;
+    item->client = request->client.bytes;
+    item->client_len = request->client.len;
+    if (asking->known) {
+        asking->client.owner = part->owner;
+        if (weir_recall(weir_memo_entry(q->table, &asking->client), &asking->client,
+                        item->fingerprint))
+            return 0;
+    }
+    if (!weir_prepared_ask(asking->prepared, request, i, &asked))
+        return WEIR_EINVAL;
+    item->cost = asked.cost;
+    item->client = asked.client.bytes;
+    item->client_len = asked.client.len;
+    return hash_key(q->table, asked.replaced ? 0 : part->owner, part, &asked, item->fingerprint);
+}
+
+INLINE int decide_parts(struct weir_table *table, const struct weir_prepared *prepared,
+                        const struct weir_request *request, uint32_t mask, bool settle,
+                        struct weir_verdict *verdicts, struct weir_decision *decision) {
+    struct decision q;
+    struct asking asking;
     int rc = begin(table);
+    asking.prepared = prepared;
+    asking.request = request;
+    asking.verdicts = verdicts;
+    asking.settle = settle;
+    asking.known = !request->clients && !request->after && !request->costs &&
+                   request->client.bytes && weir_may_remember(request->client.len);
+    asking.client = asking.known ? weir_words_of(0, request->client.bytes, request->client.len)
+                                 : (struct weir_words){.owner = 0};
     q.table = table;
     q.now_ns = request->now_ns;
     q.mode = (enum weir_mode)request->mode;
     q.n = 0;
+    q.refused = false;
     for (uint32_t rest = mask & ~prepared->shadow; rest && rc == 0; rest &= rest - 1)
-        rc = ask(&q, prepared, request, (uint32_t)__builtin_ctz(rest), settle, verdicts);
+        rc = ask(&q, &asking, (uint32_t)__builtin_ctz(rest));
     q.enforced = q.n;
     for (uint32_t rest = mask & prepared->shadow; rest && rc == 0; rest &= rest - 1)
-        rc = ask(&q, prepared, request, (uint32_t)__builtin_ctz(rest), settle, verdicts);
+        rc = ask(&q, &asking, (uint32_t)__builtin_ctz(rest));
     return rc < 0 ? rc : decide(&q, decision);
 }
 

@@ -12,7 +12,7 @@
 
 #include "table/layout.h"
 
-static int lock_pool(struct weir_lines *lines) {
+int weir_transaction_lock_pool(struct weir_lines *lines) {
     struct weir_table *table = lines->owner;
     int rc = weir_lock_take(table, table->stripe_mask + 1);
     if (rc < 0)
@@ -21,22 +21,6 @@ static int lock_pool(struct weir_lines *lines) {
     lines->free_head = table->pool->free_head;
     lines->free_count = table->pool->free_count;
     return 0;
-}
-
-void weir_transaction_begin(struct weir_transaction *txn, struct weir_table *table) {
-    struct weir_lines *lines = &txn->lines;
-    txn->table = table;
-    txn->changes = 0;
-    txn->locks = 0;
-    lines->line = table->line;
-    lines->total = table->lines;
-    lines->given_head = WEIR_LINE_NONE;
-    lines->given_count = 0;
-    lines->links = 0;
-    lines->locked = false;
-    lines->changed = false;
-    lines->lock = lock_pool;
-    lines->owner = table;
 }
 
 void weir_transaction_rewind(struct weir_transaction *txn) {
@@ -134,9 +118,10 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     if (txn->changes == 0 && !lines->changed)
         return;
     const struct weir_change *only = &txn->change[0];
-    if (txn->changes == 1 && !lines->changed && only->same_key && only->state &&
-        weir_commit_word(&table->cell[only->cell].state, only->state))
+    if (txn->changes == 1 && !lines->changed && only->same_key && only->state) {
+        weir_commit_one(table, stripe_of(table, only->cell), only->cell, only->state);
         return;
+    }
 
     uint32_t lead = txn->lock[0];
     struct weir_lock *leader = weir_lock_at(table, lead);
@@ -162,13 +147,6 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     atomic_store_explicit(&leader->txn, 0, memory_order_release);
     WEIR_ORDER();
     disarm(txn);
-}
-
-void weir_transaction_end(struct weir_transaction *txn) {
-    if (txn->lines.locked)
-        weir_lock_release(txn->table, txn->table->stripe_mask + 1);
-    for (uint32_t i = txn->locks; i-- > 0;)
-        weir_lock_release(txn->table, txn->lock[i]);
 }
 
 /* The record may come from a damaged file: every index is checked. */

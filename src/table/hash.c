@@ -15,7 +15,7 @@
 
 #include "calendar.h"
 #include "crypto/crypto.h"
-#include "table/layout.h"
+#include "table/hash_cache.h"
 
 #define JOIN_BYTES 2048 /* longer keys are joined in allocated memory */
 #define relaxed memory_order_relaxed
@@ -25,52 +25,7 @@ static void siphash(const struct weir_table *table, const void *key, size_t key_
     weir_siphash128(key, key_len, table->header->secret, (unsigned char *)hash);
 }
 
-/* 1 to 8 bytes as a number that no other bytes of that length make. */
-static inline uint64_t load_few(const char *bytes, size_t len) {
-    uint32_t low, high;
-    if (len >= 4) {
-        memcpy(&low, bytes, 4);
-        memcpy(&high, bytes + len - 4, 4);
-        return (uint64_t)high << 32 | low;
-    }
-    return (uint64_t)(unsigned char)bytes[0] | (uint64_t)(unsigned char)bytes[len / 2] << 8 |
-           (uint64_t)(unsigned char)bytes[len - 1] << 16;
-}
-
-static inline uint64_t load_word(const char *bytes) {
-    uint64_t word;
-    memcpy(&word, bytes, 8);
-    return word;
-}
-
-/* Bytes that may be remembered, 1 to WEIR_MEMO_BYTES, as words: whole ones, and the last eight bytes. */
-struct words {
-    uint64_t owner;
-    const char *bytes;
-    size_t len, whole;
-    uint64_t last;
-};
-
-static inline struct words words_of(uint64_t owner, const char *bytes, size_t len) {
-    struct words key = {.owner = owner, .bytes = bytes, .len = len, .whole = (len - 1) / 8};
-    key.last = key.whole ? load_word(bytes + len - 8) : load_few(bytes, len);
-    return key;
-}
-
-static inline bool recall(struct weir_memo *memo, const struct words *key, uint64_t hash[2]) {
-    uint64_t version = atomic_load_explicit(&memo->version, memory_order_acquire);
-    uint64_t differs = (version & 1) | (atomic_load_explicit(&memo->owner, relaxed) ^ key->owner) |
-                       (atomic_load_explicit(&memo->key_len, relaxed) ^ key->len);
-    for (size_t i = 0; i < key->whole; i++)
-        differs |= load_word(key->bytes + i * 8) ^ atomic_load_explicit(&memo->key[i], relaxed);
-    differs |= key->last ^ atomic_load_explicit(&memo->key[key->whole], relaxed);
-    hash[0] = atomic_load_explicit(&memo->hash[0], relaxed);
-    hash[1] = atomic_load_explicit(&memo->hash[1], relaxed);
-    atomic_thread_fence(memory_order_acquire);
-    return !differs && atomic_load_explicit(&memo->version, relaxed) == version;
-}
-
-static void remember(struct weir_memo *memo, const struct words *key, const uint64_t hash[2]) {
+static void remember(struct weir_memo *memo, const struct weir_words *key, const uint64_t hash[2]) {
     uint64_t version = atomic_load_explicit(&memo->version, relaxed);
     if (version & 1 || !atomic_compare_exchange_strong_explicit(
                            &memo->version, &version, version + 1, memory_order_acquire, relaxed))
@@ -86,25 +41,14 @@ static void remember(struct weir_memo *memo, const struct words *key, const uint
     atomic_store_explicit(&memo->version, version + 2, memory_order_release);
 }
 
-/* Which entry: any cheap function of the bytes and their owner will do. */
-static inline struct weir_memo *entry_of(struct weir_table *table, const struct words *key) {
-    uint64_t first = key->whole ? load_word(key->bytes) : 0;
-    uint64_t mixed = first + (key->last << 21 | key->last >> 43) + key->len + (key->owner << 32);
-    return &table->memo[(mixed * UINT64_C(0x9E3779B97F4A7C15) >> 55) % WEIR_MEMO_ENTRIES];
-}
-
-static inline bool may_remember(size_t len) {
-    return len - 1 < WEIR_MEMO_BYTES;
-}
-
 static void keyed_hash(struct weir_table *table, const char *bytes, size_t len, uint64_t hash[2]) {
-    if (!may_remember(len)) {
+    if (!weir_may_remember(len)) {
         siphash(table, bytes, len, hash);
         return;
     }
-    struct words key = words_of(0, bytes, len);
-    struct weir_memo *memo = entry_of(table, &key);
-    if (recall(memo, &key, hash))
+    struct weir_words key = weir_words_of(0, bytes, len);
+    struct weir_memo *memo = weir_memo_entry(table, &key);
+    if (weir_recall(memo, &key, hash))
         return;
     siphash(table, bytes, len, hash);
     remember(memo, &key, hash);
@@ -156,15 +100,11 @@ static int hash_parts(struct weir_table *table, const struct weir_key_parts *key
 
 int weir_fingerprint_parts(struct weir_table *table, const struct weir_key_parts *key,
                            const struct weir_limit *limit, uint64_t fingerprint[2]) {
-    if (key->owner == 0 || !may_remember(key->client.len))
-        return hash_parts(table, key, limit, fingerprint);
-    struct words client = words_of(key->owner, key->client.bytes, key->client.len);
-    struct weir_memo *memo = entry_of(table, &client);
-    if (recall(memo, &client, fingerprint))
-        return 0;
     int rc = hash_parts(table, key, limit, fingerprint);
-    if (rc == 0)
-        remember(memo, &client, fingerprint);
+    if (rc == 0 && key->owner != 0 && weir_may_remember(key->client.len)) {
+        struct weir_words client = weir_words_of(key->owner, key->client.bytes, key->client.len);
+        remember(weir_memo_entry(table, &client), &client, fingerprint);
+    }
     return rc;
 }
 

@@ -25,6 +25,7 @@
 #ifndef WEIR_LAYOUT_H
 #define WEIR_LAYOUT_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -32,6 +33,7 @@
 
 #include "strategy/log/lines.h"
 #include "strategy/strategy.h"
+#include "table/word_lock.h"
 #include "weir/weir.h"
 
 #define WEIR_MAGIC "WEIRTBL\n"
@@ -93,7 +95,7 @@ _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
  * clears txn. All of it may be done again by the next heir.
  */
 struct weir_lock {
-    pthread_mutex_t mutex; /* process-shared and robust (memory://: a plain one) */
+    pthread_mutex_t mutex; /* process-shared and robust (memory://: a word, word_lock.h) */
     _Atomic uint64_t txn;  /* its holder; read by heirs of other locks. 0: none */
     uint32_t lead;         /* holder: index of the leading stripe of the armed record */
     uint32_t armed;        /* holder: the undo record's number of entries + 1; 0: none */
@@ -155,7 +157,8 @@ enum weir_home {
 /* Recently hashed bytes and what they hash to; a sequence lock (odd: being written). */
 struct weir_memo {
     _Atomic uint64_t version;
-    _Atomic uint64_t owner; /* whose bytes: 0: a whole key; else part of a prepared check, and its client */
+    _Atomic uint64_t
+        owner; /* whose bytes: 0: a whole key; else part of a prepared check, and its client */
     _Atomic uint64_t key_len;
     _Atomic uint64_t key[WEIR_MEMO_WORDS];
     _Atomic uint64_t hash[2];
@@ -222,15 +225,42 @@ static inline int weir_after_fork(struct weir_table *table) {
                : weir_after_fork_slow(table);
 }
 
+/* A private table's locks are words in the place of the mutex. */
+static inline bool weir_has_words(const struct weir_table *table) {
+    return WEIR_WORD_LOCKS && table->home == WEIR_HOME_MEMORY;
+}
+
+static inline _Atomic uint32_t *weir_lock_word(struct weir_lock *lock) {
+    return (_Atomic uint32_t *)(void *)&lock->mutex;
+}
+
+static inline int weir_lock_take_at(struct weir_table *table, struct weir_lock *lock,
+                                    uint32_t index) {
+    int rc = weir_has_words(table) ? (weir_word_try(weir_lock_word(lock)) ? 0 : EBUSY)
+                                   : pthread_mutex_trylock(&lock->mutex);
+    return __builtin_expect(rc == 0 && lock->armed == 0, 1) ? 0
+                                                            : weir_lock_take_slow(table, index, rc);
+}
+
 /* Takes a lock, repairing what a dead owner left. 0, WEIR_EBUSY, WEIR_ECORRUPT. */
 static inline int weir_lock_take(struct weir_table *table, uint32_t index) {
-    struct weir_lock *lock = weir_lock_at(table, index);
-    int rc = pthread_mutex_trylock(&lock->mutex);
-    return rc == 0 && lock->armed == 0 ? 0 : weir_lock_take_slow(table, index, rc);
+    return weir_lock_take_at(table, weir_lock_at(table, index), index);
+}
+
+/* The same for a lock that is known to be a stripe's. */
+static inline int weir_stripe_take(struct weir_table *table, uint32_t stripe) {
+    return weir_lock_take_at(table, &table->stripe[stripe].lock, stripe);
+}
+
+static inline void weir_lock_release_at(const struct weir_table *table, struct weir_lock *lock) {
+    if (weir_has_words(table))
+        weir_word_release(weir_lock_word(lock));
+    else
+        pthread_mutex_unlock(&lock->mutex);
 }
 
 static inline void weir_lock_release(struct weir_table *table, uint32_t index) {
-    pthread_mutex_unlock(&weir_lock_at(table, index)->mutex);
+    weir_lock_release_at(table, weir_lock_at(table, index));
 }
 
 /* open.c: how long an opener waits for a flock() that another holds; tests shorten it. */
@@ -241,8 +271,8 @@ void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
                       const struct weir_limit *limit, uint64_t fingerprint[2]);
 uint64_t weir_checksum(const struct weir_header *header);
 /*
- * The fingerprint of the key before + client + after, by way of what the handle remembers: `owner` is a number
- * that no other before, after and limit have, 0 if there is none.
+ * The fingerprint of the key before + client + after, which the handle remembers: `owner` is a number that no
+ * other before, after and limit have, 0 if there is none. weir_recall() comes first (hash_cache.h).
  */
 struct weir_key_parts {
     uint64_t owner;
@@ -269,7 +299,24 @@ struct weir_transaction {
     struct weir_change change[WEIR_CHECKS_MAX];
     struct weir_lines lines;
 };
-void weir_transaction_begin(struct weir_transaction *txn, struct weir_table *table);
+int weir_transaction_lock_pool(struct weir_lines *lines);
+
+static inline void weir_transaction_begin(struct weir_transaction *txn, struct weir_table *table) {
+    struct weir_lines *lines = &txn->lines;
+    txn->table = table;
+    txn->changes = 0;
+    txn->locks = 0;
+    lines->line = table->line;
+    lines->total = table->lines;
+    lines->given_head = WEIR_LINE_NONE;
+    lines->given_count = 0;
+    lines->links = 0;
+    lines->locked = false;
+    lines->changed = false;
+    lines->lock = weir_transaction_lock_pool;
+    lines->owner = table;
+}
+
 void weir_transaction_rewind(struct weir_transaction *txn); /* forget what lines it took and gave */
 /* Makes the changes, all or none, and counts as done even if the process dies the moment after. */
 void weir_transaction_commit(struct weir_transaction *txn);
@@ -296,7 +343,48 @@ static inline bool weir_commit_word(struct weir_state *from, const struct weir_s
                                         : to->word[2];
     return true;
 }
-void weir_transaction_end(struct weir_transaction *txn); /* releases all locks it holds */
+/*
+ * Commits the change of one cell that keeps its key, under its stripe's lock: the protocol of struct weir_lock
+ * for a stripe that leads itself and has no members.
+ */
+static inline void weir_commit_cell(struct weir_table *table, uint32_t stripe, uint32_t index,
+                                    const struct weir_state *state) {
+    struct weir_lock *lock = &table->stripe[stripe].lock;
+    struct weir_undo *undo = &table->stripe[stripe].undo[0];
+    struct weir_cell *cell = &table->cell[index];
+    uint64_t seq = ++lock->last_seq;
+    lock->members = 0;
+    lock->lead = stripe;
+    lock->seq = seq;
+    undo->cell = index;
+    undo->was = *cell;
+    WEIR_ORDER(); /* the record is whole before it counts */
+    lock->armed = 2;
+    WEIR_ORDER();
+    atomic_store_explicit(&lock->txn, seq, memory_order_release);
+    WEIR_ORDER();
+    cell->state = *state;
+    WEIR_ORDER();
+    atomic_store_explicit(&lock->txn, 0, memory_order_release);
+    WEIR_ORDER();
+    lock->armed = 0;
+}
+
+/* The same, by one store if that is enough. */
+static inline void weir_commit_one(struct weir_table *table, uint32_t stripe, uint32_t index,
+                                   const struct weir_state *state) {
+    if (!weir_commit_word(&table->cell[index].state, state))
+        weir_commit_cell(table, stripe, index, state);
+}
+
+/* Releases all locks it holds. */
+static inline void weir_transaction_end(struct weir_transaction *txn) {
+    if (__builtin_expect(txn->lines.locked, 0))
+        weir_lock_release(txn->table, txn->table->stripe_mask + 1);
+    for (uint32_t i = txn->locks; i-- > 0;)
+        weir_lock_release_at(txn->table, &txn->table->stripe[txn->lock[i]].lock);
+}
+
 void weir_undo_apply(struct weir_table *table, uint32_t index);
 
 /* table.c: where a key's cell is, or would go */

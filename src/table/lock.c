@@ -50,6 +50,10 @@ int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex) {
 }
 
 int weir_lock_init(struct weir_table *table, uint32_t index) {
+    if (weir_has_words(table)) {
+        atomic_store(weir_lock_word(weir_lock_at(table, index)), 0);
+        return 0;
+    }
     return weir_mutex_init(table, &weir_lock_at(table, index)->mutex);
 }
 
@@ -109,12 +113,15 @@ static int finish_repair(struct weir_table *table, uint32_t index) {
         return 0;
     int rc = inherit(table, index);
     if (rc < 0)
-        pthread_mutex_unlock(&lock->mutex);
+        weir_lock_release(table, index);
     return rc;
 }
 
 int weir_lock_try(struct weir_table *table, uint32_t index) {
-    int rc = acquired(table, index, pthread_mutex_trylock(&weir_lock_at(table, index)->mutex));
+    struct weir_lock *lock = weir_lock_at(table, index);
+    int rc = weir_has_words(table) ? (weir_word_try(weir_lock_word(lock)) ? 0 : EBUSY)
+                                   : pthread_mutex_trylock(&lock->mutex);
+    rc = acquired(table, index, rc);
     return rc == 0 ? finish_repair(table, index) : rc;
 }
 
@@ -127,8 +134,9 @@ int weir_lock_try(struct weir_table *table, uint32_t index) {
 static int (*const clocklock)(pthread_mutex_t *, clockid_t,
                               const struct timespec *) = pthread_mutex_clocklock;
 #elif defined(__GLIBC__)
-extern int found_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *until)
-    __asm__("pthread_mutex_clocklock") __attribute__((weak));
+extern int found_clocklock(pthread_mutex_t *mutex, clockid_t clock,
+                           const struct timespec *until) __asm__("pthread_mutex_clocklock")
+    __attribute__((weak));
 #define clocklock found_clocklock
 #else
 static int (*const clocklock)(pthread_mutex_t *, clockid_t, const struct timespec *) = NULL;
@@ -186,8 +194,9 @@ int weir_mutex_take(pthread_mutex_t *mutex) {
 }
 
 int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc) {
+    struct weir_lock *lock = weir_lock_at(table, index);
     if (rc == EBUSY)
-        rc = wait_for(&weir_lock_at(table, index)->mutex);
+        rc = weir_has_words(table) ? weir_word_wait(weir_lock_word(lock)) : wait_for(&lock->mutex);
     rc = acquired(table, index, rc);
     return rc == 0 ? finish_repair(table, index) : rc;
 }

@@ -1,0 +1,73 @@
+/*
+ * The hash cache of a handle: recently hashed bytes and what they hash to. An entry is a sequence lock of relaxed
+ * atomics: a reader that meets a writer takes it for a miss.
+ */
+#ifndef WEIR_HASH_CACHE_H
+#define WEIR_HASH_CACHE_H
+
+#include <string.h>
+
+#include "table/layout.h"
+
+/* 1 to 8 bytes as a number that no other bytes of that length make. */
+static inline uint64_t load_few(const char *bytes, size_t len) {
+    uint32_t low, high;
+    if (len >= 4) {
+        memcpy(&low, bytes, 4);
+        memcpy(&high, bytes + len - 4, 4);
+        return (uint64_t)high << 32 | low;
+    }
+    return (uint64_t)(unsigned char)bytes[0] | (uint64_t)(unsigned char)bytes[len / 2] << 8 |
+           (uint64_t)(unsigned char)bytes[len - 1] << 16;
+}
+
+static inline uint64_t load_word(const char *bytes) {
+    uint64_t word;
+    memcpy(&word, bytes, 8);
+    return word;
+}
+
+/* Bytes that may be remembered, 1 to WEIR_MEMO_BYTES, as words: whole ones, and the last eight bytes. */
+struct weir_words {
+    uint64_t owner;
+    const char *bytes;
+    size_t len, whole;
+    uint64_t last;
+    uint64_t mixed; /* of the bytes */
+};
+
+static inline struct weir_words weir_words_of(uint64_t owner, const char *bytes, size_t len) {
+    struct weir_words key = {.owner = owner, .bytes = bytes, .len = len, .whole = (len - 1) / 8};
+    key.last = key.whole ? load_word(bytes + len - 8) : load_few(bytes, len);
+    key.mixed = (key.whole ? load_word(bytes) : 0) + (key.last << 21 | key.last >> 43) + len;
+    return key;
+}
+
+static inline bool weir_recall(struct weir_memo *memo, const struct weir_words *key,
+                               uint64_t hash[2]) {
+    uint64_t version = atomic_load_explicit(&memo->version, memory_order_acquire);
+    uint64_t differs = (version & 1) |
+                       (atomic_load_explicit(&memo->owner, memory_order_relaxed) ^ key->owner) |
+                       (atomic_load_explicit(&memo->key_len, memory_order_relaxed) ^ key->len);
+    for (size_t i = 0; i < key->whole; i++)
+        differs |= load_word(key->bytes + i * 8) ^
+                   atomic_load_explicit(&memo->key[i], memory_order_relaxed);
+    differs |= key->last ^ atomic_load_explicit(&memo->key[key->whole], memory_order_relaxed);
+    hash[0] = atomic_load_explicit(&memo->hash[0], memory_order_relaxed);
+    hash[1] = atomic_load_explicit(&memo->hash[1], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    return !differs && atomic_load_explicit(&memo->version, memory_order_relaxed) == version;
+}
+
+/* Which entry: any cheap function of the bytes and their owner will do. */
+static inline struct weir_memo *weir_memo_entry(struct weir_table *table,
+                                                const struct weir_words *key) {
+    uint64_t mixed = key->mixed + (key->owner << 32);
+    return &table->memo[(mixed * UINT64_C(0x9E3779B97F4A7C15) >> 55) % WEIR_MEMO_ENTRIES];
+}
+
+static inline bool weir_may_remember(size_t len) {
+    return len - 1 < WEIR_MEMO_BYTES;
+}
+
+#endif
