@@ -271,6 +271,7 @@ SCHEMES["shm"] = _open_table
 SCHEMES["file"] = _open_table
 
 SCHEMES["memcached"] = "weir.stores.memcached:MemcachedStorage"
+SCHEMES["mongodb"] = SCHEMES["mongodb+srv"] = "weir.stores.mongodb:MongoDBStorage"
 SCHEMES["postgresql"] = SCHEMES["postgres"] = "weir.stores.postgresql:PostgreSQLStorage"
 for _server in ("redis", "valkey"):
     SCHEMES[_server] = "weir.stores.redis:RedisStorage"

@@ -25,7 +25,6 @@ from zlib import crc32
 
 from .._core import Decision, StateRequest
 from ..errors import ConfigurationError, StorageError
-from ._common import DEADLINE, check_uri, failure, is_readable, monotonic, need, seconds
 from ._pq import (
     BOOL,
     BYTES,
@@ -39,6 +38,8 @@ from ._pq import (
     write_float,
     write_int,
 )
+from .base import DEADLINE, failure, monotonic, need, seconds
+from .hosts import check_uri, is_readable
 from .postgresql_schema import ALONE, LOCK, SWAP, WRITE, schema
 from .state import Change, StateStorage
 

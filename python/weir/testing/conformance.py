@@ -322,7 +322,7 @@ class StoreConformance:
             thread.start()
         for thread in threads:
             thread.join()
-        assert not failed
+        assert not failed, failed[0]
         assert sum(admitted) == 30
 
 

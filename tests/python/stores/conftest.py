@@ -402,6 +402,24 @@ class PostgreSQL(Server):
         super().stop(sig)
 
 
+class FerretDB(Server):
+    """Speaks MongoDB's protocol; tests/ferretdb tells how it is built. Skipped where it is not."""
+
+    program = "ferretdb"
+
+    def command(self) -> list[str]:
+        return [self.program, f"127.0.0.1:{self.port}", str(self.directory)]
+
+    @property
+    def uri(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/limits"
+
+    def answers(self) -> bool:
+        pymongo = pytest.importorskip("pymongo")
+        with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=500) as client:
+            return bool(client.admin.command("ping")["ok"])
+
+
 class Servers:
     """All servers of a test session, started when first asked for."""
 
@@ -451,6 +469,10 @@ class Servers:
     @property
     def postgresql(self) -> PostgreSQL:
         return self.get("postgresql", lambda: PostgreSQL(self.directory / "postgresql").start())
+
+    @property
+    def mongodb(self) -> FerretDB:
+        return self.get("mongodb", lambda: FerretDB(self.directory / "mongodb").start())
 
     @property
     def memcached(self) -> Memcached:
@@ -578,6 +600,7 @@ STORES: dict[str, Callable[[Servers], Any]] = {
     "valkey-sentinel": lambda servers: storage_from_string(servers.valkey_sentinels.uri),
     "valkey-cluster": lambda servers: storage_from_string(servers.valkey_cluster.uri),
     "memcached": lambda servers: storage_from_string(servers.memcached.uri),
+    "mongodb": lambda servers: storage_from_string(servers.mongodb.uri, socket_timeout=20.0),
     "postgresql": lambda servers: storage_from_string(servers.postgresql.uri, create=True),
 }
 

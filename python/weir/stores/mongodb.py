@@ -1,0 +1,253 @@
+"""MongoDB: ``mongodb://user:password@host:27017/database``, with pymongo.
+
+Each counter is a document, changed only if it still is what was read. A decision over several
+limits changes one after the other, in the order of their names; if another process has changed one
+of them meanwhile, what was charged is given back and the decision made anew. So nobody is ever
+admitted beyond a limit, and nothing stays charged; but in between, others may be denied what would
+fit.
+
+Time is the server's, asked for twice a minute. Documents that have expired are removed by a TTL
+index. Options of the URI are MongoDB's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from random import random
+from typing import Any
+
+from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest
+from .._storage import Keys, checks, deciding
+from ..errors import StorageError
+from .base import DEADLINE, monotonic, need, seconds
+from .hosts import check_uri
+from .state import Change, Conflict, StateStorage
+
+__all__ = ["MongoDBStorage"]
+
+logger = logging.getLogger("weir")
+
+#: Seconds after which the server is asked again what time it is.
+_ASK_TIME = 30.0
+
+#: MongoDB's TTL index removes documents so many seconds after they have expired.
+_GRACE = 60
+
+#: Codes of a server that knows no TTL indexes, such as FerretDB: there, writers remove a few
+#: documents that have expired.
+_NOT_IMPLEMENTED, _BATCH = (115, 238), 4
+
+_LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
+
+
+class MongoDBStorage(StateStorage):
+    """Counters in a collection of a database.
+
+    :param uri: ``mongodb://…`` or ``mongodb+srv://…`` as MongoDB reads it
+    :param key_prefix: the first part of all names
+    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    :param socket_timeout: the deadline of a command in seconds
+    :param collection: its name
+    :param options: for ``pymongo.MongoClient``
+    """
+
+    def __init__(
+        self,
+        uri: str = "mongodb://127.0.0.1:27017/weir",
+        key_prefix: str | bytes = "weir",
+        remember_denials: float = 60.0,
+        socket_timeout: float | None = DEADLINE,
+        collection: str = "weir_states",
+        wrap_exceptions: bool = True,
+        **options: Any,
+    ) -> None:
+        check_uri(uri)
+        super().__init__(uri, key_prefix, remember_denials, **options)
+        self._pymongo = need("pymongo", "pymongo", "mongodb")
+        self._errors = need("pymongo.errors", "pymongo", "mongodb")
+        self.outage = (OSError, self._errors.PyMongoError)  # type: ignore[misc]
+        self.deadline = seconds(socket_timeout, "socket_timeout")
+        self._name = collection
+        self._client: Any = None
+        self._states: Any = None
+        self._opening = threading.Lock()
+        self._asked = threading.local()
+        self._ahead, self._ahead_until = 0.0, 0.0
+        self._sweeps = False
+
+    # -- the server
+
+    def after_fork(self) -> None:
+        self._client = self._states = None
+        self._opening = threading.Lock()
+
+    def _collection(self) -> Any:
+        with self._opening:
+            if self._states is None:
+                limits = {} if self.deadline is None else {"timeoutMS": int(self.deadline * 1000)}
+                client = self._pymongo.MongoClient(
+                    self.uri, appname="weir", tz_aware=True, **{**limits, **self.options}
+                )
+                try:
+                    states = self._prepare(client)
+                except BaseException:
+                    client.close()
+                    raise
+                self._client, self._states = client, states
+            return self._states
+
+    def _prepare(self, client: Any) -> Any:
+        """The collection, with its index."""
+        options = {"w": "majority"} if client.options.replica_set_name else {"w": 1}
+        states = client.get_default_database(default="weir").get_collection(
+            self._name,
+            write_concern=self._pymongo.WriteConcern(**options),
+            read_preference=self._pymongo.ReadPreference.PRIMARY,
+        )
+        try:
+            states.create_index("expires_at", expireAfterSeconds=_GRACE)
+        except self._errors.OperationFailure as error:
+            if error.code not in _NOT_IMPLEMENTED:
+                raise
+            states.create_index("expires_at")
+            self._sweeps = True
+        return states
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """The collection, and what was read of it: MongoDB has no transaction for us."""
+        yield self._collection(), {}
+
+    def read(self, transaction: Any, names: Sequence[str]) -> Mapping[str, bytes]:
+        states, there = transaction
+        for document in states.find({"_id": {"$in": list(names)}}, {"value": 1}):
+            there[document["_id"]] = bytes(document["value"])
+        found: dict[str, bytes] = there
+        return found
+
+    def now(self, transaction: Any) -> float:
+        now = monotonic()
+        if now >= self._ahead_until:
+            hello = self._client.admin.command("hello")
+            self._ahead = hello["localTime"].timestamp() - (now + monotonic()) / 2
+            self._ahead_until = now + _ASK_TIME
+        return monotonic() + self._ahead
+
+    def write(self, transaction: Any, changes: Sequence[Change]) -> None:
+        """All of them, or none and :class:`Conflict`."""
+        states, there = transaction
+        done: list[Change] = []
+        try:
+            for change in changes:
+                self._swap(states, change.name, there.get(change.name), change)
+                done.append(change)
+        except BaseException:
+            for change in reversed(done):
+                self._take_back(states, change, there.get(change.name))
+            raise
+        if self._sweeps and any(change.name not in there for change in changes):
+            self._sweep(states)
+
+    def _sweep(self, states: Any) -> None:
+        """Remove a few documents that have expired."""
+        old = {"$lt": datetime.fromtimestamp(monotonic() + self._ahead - _GRACE, timezone.utc)}
+        found = states.find({"expires_at": old}, {"_id": 1}).limit(_BATCH)
+        names = [document["_id"] for document in found]
+        if names:
+            states.delete_many({"_id": {"$in": names}, "expires_at": old})
+
+    def _swap(self, states: Any, name: str, was: bytes | None, change: Change) -> None:
+        """Make it ``change``, if it is still what it was."""
+        if change.value is None:
+            done = was is None or states.delete_one({"_id": name, "value": was}).deleted_count
+        else:
+            moment = min(change.expires_at, _LATEST.timestamp())
+            state = {
+                "value": change.value,
+                "expires_at": datetime.fromtimestamp(moment, timezone.utc),
+            }
+            try:
+                if was is None:
+                    states.insert_one({"_id": name, **state})
+                    return
+                found = states.update_one({"_id": name, "value": was}, {"$set": state})
+                done = found.matched_count
+            except self._errors.DuplicateKeyError:
+                done = 0
+        if not done:
+            raise Conflict
+
+    def _take_back(self, states: Any, change: Change, was: bytes | None) -> None:
+        """Undo one change. If others have built upon it, give back what it charged."""
+        try:
+            try:
+                self._swap(states, change.name, change.value, change._replace(value=was))
+            except Conflict:
+                for limit, key, cost in getattr(self._asked, "charges", ()):
+                    if self.ask([limit], key, None, HIT).names[0] == change.name:
+                        super().attempt(self.ask([limit], key, [cost], REFUND))
+        except (StorageError, *self.outage) as error:
+            logger.warning("%s; a charged limit could not be given back", error)
+
+    # -- decisions
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: Keys,
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        if mode in (EACH, REFUND) and len(limits) > 1:
+            return self._one_by_one(limits, keys, costs, mode)
+        self._asked.charges = []
+        if mode == HIT and len(limits) > 1:
+            asked = checks(limits, keys, costs)
+            self._asked.charges = [one for one in asked if type(one[2]) is int]
+        return super().decide(limits, keys, costs, mode)
+
+    def _one_by_one(
+        self, limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None, mode: int
+    ) -> Decision:
+        """Limits that do not depend on each other."""
+        self.ask(limits, keys, costs, mode)  # raises what is wrong with them
+        told = [
+            super(MongoDBStorage, self).decide([limit], key, [cost], mode)
+            for limit, key, cost in checks(limits, keys, costs)
+        ]
+        verdicts = [decision[0] for decision in told]
+        return Decision(verdicts, deciding(limits, verdicts), told[-1].now)
+
+    def attempt(self, request: StateRequest) -> Decision:
+        tries = 0
+
+        def step() -> Decision:
+            nonlocal tries
+            tries += 1
+            if tries > 3:
+                time.sleep(random() * 0.001 * min(tries, 16))
+            return self._step(request)
+
+        return self._again(step)
+
+    # -- the rest
+
+    def reset(self) -> None:
+        """Forget every counter of this prefix."""
+        with self.telling():
+            first = f"{self._prefix.decode()}:"
+            self._collection().delete_many({"_id": {"$gte": first, "$lt": first[:-1] + ";"}})
+        self._denials.clear()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._opening:
+            client, self._client, self._states = self._client, None, None
+        if client is not None:
+            client.close()

@@ -1,0 +1,101 @@
+"""MongoDB's protocol, by FerretDB: what is the store's own, and the suite of weir.testing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+import weir
+from weir.errors import StorageError
+from weir.stores.mongodb import MongoDBStorage
+from weir.testing import StoreConformance
+
+pymongo = pytest.importorskip("pymongo")
+MANY = weir.parse("1000000/day")
+
+
+@pytest.fixture
+def store(servers: Any) -> Iterator[MongoDBStorage]:
+    store = MongoDBStorage(servers.mongodb.uri, socket_timeout=20.0, remember_denials=0)
+    yield store
+    store.close()
+
+
+class TestMongoDB(StoreConformance):
+    #: FerretDB's updates with a condition are not atomic, as MongoDB's of one document are: of two
+    #: at once, both may find it true.
+    threads = False
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, servers: Any) -> None:
+        self.uri = servers.mongodb.uri
+
+    def open_store(self) -> Any:
+        return MongoDBStorage(self.uri, socket_timeout=60.0)
+
+
+def test_what_was_charged_is_given_back_when_another_limit_has_changed(
+    store: MongoDBStorage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process charges the second counter after the first was charged, and builds on it."""
+    first, second = weir.parse("10/day"), weir.parse("20/day")
+    other = MongoDBStorage(store.uri or "", socket_timeout=20.0)
+    store.decide([first, second], key)
+    swap, calls = store._swap, []
+
+    def overtaken(states: Any, name: str, *rest: Any) -> None:
+        calls.append(name)
+        if len(calls) == 2:
+            other.decide([first, second], key)
+        swap(states, name, *rest)
+
+    monkeypatch.setattr(store, "_swap", overtaken)
+    assert store.decide([first, second], key).allowed
+    looked = store.decide([first, second], key, [0, 0], weir.TEST)
+    assert [verdict.remaining for verdict in looked] == [7, 17]
+    other.close()
+
+
+def test_time_is_the_servers(store: MongoDBStorage, key: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: 1.0)
+        decision = store.decide([MANY], key)
+    assert abs(decision.now - time.time()) < 60
+
+
+def test_what_has_expired_is_removed_by_those_who_write(store: MongoDBStorage, key: str) -> None:
+    store.decide([MANY], key)
+    old = datetime(2001, 1, 1, tzinfo=timezone.utc)
+    states = store._collection()
+    states.insert_many({"_id": f"old-{n}", "value": b"x", "expires_at": old} for n in range(10))
+    for n in range(5):
+        store.decide([MANY], f"{key}-{n}")
+    assert states.count_documents({"expires_at": old}) == 0
+
+
+def test_a_server_that_is_away_is_an_error_without_a_password() -> None:
+    store = MongoDBStorage("mongodb://app:secret@127.0.0.1:1/limits", socket_timeout=0.3)
+    with pytest.raises(StorageError, match=r"^mongodb://127\.0\.0\.1:1/limits: ") as raised:
+        store.decide([MANY], "a")
+    assert "secret" not in str(raised.value)
+    assert not store.check()
+    store.close()
+
+
+def test_a_silent_server_takes_no_longer_than_the_deadline(
+    servers: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = type(servers.mongodb)(tmp_path_factory.mktemp("silent")).start()
+    store = MongoDBStorage(server.uri, socket_timeout=1.0)
+    store.decide([MANY], "a")
+    with server.frozen():
+        start = time.monotonic()
+        with pytest.raises(StorageError):
+            store.decide([MANY], "a")
+        assert time.monotonic() - start < 10
+    store.close()
+    server.stop()
