@@ -68,7 +68,6 @@ struct core_state {
     PyObject *unit_classes;  /* tuple of RateLimitItemPerSecond to ...PerYear; NULL: not told yet */
     PyObject *granularities; /* dict: name of a unit -> the class that parse() makes of it */
     PyObject *item_hooks;    /* tuple of the functions of weir.limits that item.c calls */
-    uint64_t tables;         /* serial numbers given out */
     PyObject *error; /* WeirError and what derives from it */
     PyObject *parse_error;
     PyObject *storage_error;
@@ -84,7 +83,7 @@ enum core_own {
     CORE_OWN_KEY = 2,    /* key_for() */
 };
 
-/* One limit. Immutable after creation, but for `label`, `skip` and `quiet`. */
+/* One limit. Immutable after creation. */
 struct core_limit {
     PyObject ob_base;
     struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given. period_ns
@@ -98,9 +97,6 @@ struct core_limit {
     PyObject *prefix;    /* bytes: the namespace as keys have it */
     PyObject *weakrefs;
     Py_hash_t hash; /* -1: not computed yet */
-    uint64_t label; /* of a table whose serial is above, the label's number in the lowest byte */
-    size_t skip;    /* bytes between the namespace's slash and the client */
-    bool quiet;     /* its decisions are not counted on the board */
 };
 
 /*
@@ -120,6 +116,14 @@ struct core_decision {
     struct weir_verdict verdict[];
 };
 
+/* A label that a table has given out for a limit; all zero: none. */
+struct core_known_label {
+    struct weir_limit limit;
+    int32_t number;
+};
+
+#define CORE_KNOWN_LABELS 32u
+
 /* A table's handle. */
 struct core_table {
     PyObject ob_base;
@@ -129,7 +133,7 @@ struct core_table {
     PyObject *uri;
     PyObject *weakrefs;
     unsigned long long namespace;
-    uint64_t serial; /* of this interpreter's tables; from 1 */
+    struct core_known_label label[CORE_KNOWN_LABELS]; /* looked up lately, by core_label_slot() */
     bool reveal;
     unsigned users; /* calls that run without the GIL; the last of them closes a closed table */
 };
@@ -369,19 +373,34 @@ PyObject *core_table_raise_meter(PyObject *object, PyObject *const *args, Py_ssi
 
 /* ---------------------------------------------------------------------------------------- stats.c */
 
-int32_t core_label_find(struct core_table *table, struct core_limit *limit);
+int32_t core_label_find(struct core_table *table, const struct core_limit *limit);
 
-/* What to count a check of this limit under, on an open table. */
-static inline int32_t core_label(struct core_table *table, struct core_limit *limit) {
-    return limit->label >> 8 == table->serial ? (int32_t)(limit->label & 255)
-                                              : core_label_find(table, limit);
+/* Where a table remembers the label of a limit. */
+static inline struct core_known_label *core_label_slot(struct core_table *table,
+                                                       const struct weir_limit *limit) {
+    uint64_t mixed = (uint64_t)limit->amount * UINT64_C(0x9E3779B97F4A7C15) ^
+                     (uint64_t)limit->period_ns * UINT64_C(0xC2B2AE3D27D4EB4F);
+    return &table->label[mixed >> 59];
+}
+_Static_assert(CORE_KNOWN_LABELS == 32, "five bits choose a slot");
+
+/* What to count a check of this limit under, on an open table. 0: not counted. */
+static inline int32_t core_label(struct core_table *table, const struct core_limit *limit) {
+    const struct weir_limit *a = &limit->limit;
+    const struct core_known_label *known = core_label_slot(table, a);
+    const struct weir_limit *b = &known->limit;
+    return known->number > 0 && a->amount == b->amount && a->multiples == b->multiples &&
+                   a->unit == b->unit && a->burst == b->burst && a->strategy == b->strategy &&
+                   a->period_ns == b->period_ns && a->max_delay_ns == b->max_delay_ns &&
+                   a->zone == b->zone && !core_limit_is_own(limit)
+               ? known->number
+               : core_label_find(table, limit);
 }
 
-/* Finds the client in a check's key, which begins at `at` unless the limit says that it is later. */
+/* Finds the client in a check's key: what begins at `at`, up to the next slash. */
 static inline void core_client(struct weir_check *check, const struct core_limit *limit,
                                size_t at) {
-    at += limit->skip;
-    if (at >= check->key_len)
+    if (at >= check->key_len || core_limit_is_own(limit))
         return;
     const char *client = (const char *)check->key + at;
     const char *slash = memchr(client, '/', check->key_len - at);
@@ -389,15 +408,13 @@ static inline void core_client(struct weir_check *check, const struct core_limit
     check->client_len = slash ? (size_t)(slash - client) : check->key_len - at;
 }
 
-/* The same for a key whose first identifier ends at `end`: this is the client, unless there is a prefix. */
+/* The same for a key whose first identifier ends at `end`. */
 static inline void core_first_client(struct weir_check *check, const struct core_limit *limit,
                                      size_t at, size_t end) {
-    if (limit->skip != 0) {
-        core_client(check, limit, at);
-    } else if (at < end) {
-        check->client = (const char *)check->key + at;
-        check->client_len = end - at;
-    }
+    if (at >= end || core_limit_is_own(limit))
+        return;
+    check->client = (const char *)check->key + at;
+    check->client_len = end - at;
 }
 
 /* Methods of Table. */

@@ -70,8 +70,6 @@ int core_limit_rename(struct core_limit *self, PyObject *namespace) {
     Py_XSETREF(self->prefix, prefix);
     Py_XSETREF(self->namespace, Py_NewRef(namespace));
     self->hash = -1;
-    /* The keys of bookkeeping are nobody's. */
-    self->skip = core_limit_is_own(self) ? WEIR_KEY_MAX : 0;
     return 0;
 }
 
@@ -121,9 +119,6 @@ static struct core_limit *copy_of(struct core_state *state, const struct core_li
     self->has_max_delay = from->has_max_delay;
     self->has_tz = from->has_tz;
     self->granularity = Py_XNewRef(from->granularity);
-    if (!core_limit_is_own(self) && !core_limit_is_own(from))
-        self->skip = from->skip;
-    self->quiet = from->quiet;
     return self;
 }
 
@@ -404,40 +399,6 @@ static PyObject *get_namespace(PyObject *object, void *Py_UNUSED(closure)) {
     return Py_NewRef(SELF(object)->namespace);
 }
 
-static PyObject *get_skip(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyLong_FromSize_t(SELF(object)->skip);
-}
-
-static int set_skip(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
-    int64_t skip;
-    if (!value) {
-        PyErr_SetString(PyExc_AttributeError, "skip cannot be deleted");
-        return -1;
-    }
-    if (core_count(value, "skip", &skip) < 0)
-        return -1;
-    if ((uint64_t)skip > WEIR_KEY_MAX) {
-        PyErr_Format(PyExc_ValueError, "skip must be 0 to %zu, not %R", WEIR_KEY_MAX, value);
-        return -1;
-    }
-    SELF(object)->skip = (size_t)skip;
-    return 0;
-}
-
-static PyObject *get_quiet(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyBool_FromLong(SELF(object)->quiet);
-}
-
-static int set_quiet(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
-    if (!value || !PyBool_Check(value)) {
-        PyErr_SetString(PyExc_TypeError, "quiet must be True or False");
-        return -1;
-    }
-    SELF(object)->quiet = value == Py_True;
-    SELF(object)->label = 0; /* to be found anew */
-    return 0;
-}
-
 static PyObject *limit_get_expiry(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     return PyLong_FromLongLong(period_seconds(SELF(object)));
 }
@@ -653,10 +614,6 @@ static PyGetSetDef limit_getset[] = {
     {"max_delay", get_max_delay, NULL, PyDoc_STR("Seconds, or None: 0.5."), NULL},
     {"tz", get_tz, NULL, PyDoc_STR("A calendar window's zone, or None: UTC."), NULL},
     {"namespace", get_namespace, NULL, PyDoc_STR("First part of every key."), NULL},
-    {"skip", get_skip, set_skip,
-     PyDoc_STR("Bytes of its keys before the client, the namespace aside. May be set."), NULL},
-    {"quiet", get_quiet, set_quiet,
-     PyDoc_STR("Whether tables count nothing of what it decides."), NULL},
     {"GRANULARITY", get_granularity, NULL, PyDoc_STR("(seconds, name) of the unit."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -16,20 +16,18 @@
 /* ------------------------------------------------------------------------------------- counting */
 
 /*
- * The number of a limit's label in a table. A Limit remembers the last one: serial of the table above, number
- * below. A label that cannot be had now (a stopped process) is asked for again with the next check.
+ * The number of a limit's label in a table, which remembers some. A label that cannot be had now (a stopped
+ * process) is asked for again with the next check.
  */
-int32_t core_label_find(struct core_table *table, struct core_limit *limit) {
+int32_t core_label_find(struct core_table *table, const struct core_limit *limit) {
     char text[128];
-    if (limit->quiet || core_limit_is_own(limit)) {
-        limit->label = table->serial << 8; /* none */
+    if (core_limit_is_own(limit))
         return 0;
-    }
     int len = weir_limit_print(&limit->limit, text, sizeof text);
     int number = weir_board_label(table->table, text, (size_t)len);
-    if (number < 0)
+    if (number <= 0)
         return 0;
-    limit->label = table->serial << 8 | (uint64_t)number;
+    *core_label_slot(table, &limit->limit) = (struct core_known_label){limit->limit, number};
     return number;
 }
 

@@ -31,7 +31,6 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->state = state;
     self->namespace = (unsigned long long)number;
-    self->serial = ++state->tables;
     self->uri = uri ? Py_NewRef(uri) : PyUnicode_FromString("memory://");
     PyObject *opened = self->uri ? Py_NewRef(self->uri) : NULL;
     if (opened && forks_share) { /* memory:// that processes forked from this one share */
@@ -108,6 +107,39 @@ static void table_dealloc(PyObject *object) {
 }
 
 /* ------------------------------------------------------------------------------------ deciding */
+
+static PyObject *table_peek(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_table *self = SELF(object);
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "peek() takes 2 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    int64_t now_ns = core_now(self->state);
+    if (now_ns < 0 || !core_table_borrow(self))
+        return NULL;
+    struct core_request request;
+    struct core_decision *decision = NULL;
+    if (core_request_read(&request, self->state, self, args[0], args[1], NULL) == 0)
+        decision = core_decision_new(self->state, request.count);
+    struct weir_table *table = decision ? core_table_borrow(self) : NULL;
+    if (table) {
+        for (Py_ssize_t i = 0; i < request.count; i++) {
+            request.check[i].cost = 0;
+            request.check[i].client_len = 0; /* nobody, so that no rule is about it */
+        }
+        decision->now_ns = now_ns;
+        int rc = weir_decide(table, request.check, (size_t)request.count, now_ns, WEIR_TEST,
+                             decision->verdict, &decision->decision);
+        if (rc < 0) {
+            core_raise(self->state, rc, NULL);
+            table = NULL;
+        }
+    }
+    if (!table)
+        Py_CLEAR(decision);
+    core_request_free(&request);
+    return (PyObject *)decision;
+}
 
 static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
@@ -274,6 +306,9 @@ PyDoc_STRVAR(decide_doc, "decide($self, limits, keys, costs=None, mode=HIT, now=
 
 static PyMethodDef table_methods[] = {
     {"decide", (PyCFunction)(void (*)(void))table_decide, METH_FASTCALL, decide_doc},
+    {"peek", (PyCFunction)(void (*)(void))table_peek, METH_FASTCALL,
+     PyDoc_STR("peek($self, limits, keys, /)\n--\n\nWhat counters have left, whatever rules say "
+               "about clients; charges nothing.")},
     {"clear", (PyCFunction)(void (*)(void))table_clear, METH_FASTCALL,
      PyDoc_STR("clear($self, limits, keys, /)\n--\n\nForgets these counters.")},
     {"reset", table_reset, METH_NOARGS,

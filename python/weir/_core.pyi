@@ -120,22 +120,6 @@ class Limit:
         Raises ``ValueError`` for a limit of another strategy.
         """
     @property
-    def skip(self) -> int:
-        """Bytes of its keys before the client, the namespace aside: for a common prefix of keys.
-
-        May be set; no part of what makes limits equal.
-        """
-    @skip.setter
-    def skip(self, value: int, /) -> None: ...
-    @property
-    def quiet(self) -> bool:
-        """Whether tables count nothing of what it decides: for limits that are not enforced.
-
-        May be set; no part of what makes limits equal.
-        """
-    @quiet.setter
-    def quiet(self, value: bool, /) -> None: ...
-    @property
     def GRANULARITY(self) -> Granularity: ...  # noqa: N802
     def get_expiry(self) -> int:
         """The period in seconds."""
@@ -494,6 +478,10 @@ class Table:
 
         ``now``: the moment of the decision, for replaying what has been; ``None``: the clock's.
         """
+    def peek(
+        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
+    ) -> Decision:
+        """What counters have left, whatever rules say about clients; charges nothing."""
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> None: ...

@@ -295,7 +295,7 @@ def _plain_limit(item: Limit, namespace: str) -> Limit:
     """The limit that an item of a class of its own stands for."""
     seconds = item.get_expiry() if type(item).get_expiry is Limit.get_expiry else _expiry(item)
     unit, length = next(pair for pair in _UNITS if seconds % pair[1] == 0)
-    limit = Limit(
+    return Limit(
         item.amount,
         seconds // length,
         unit,
@@ -305,10 +305,6 @@ def _plain_limit(item: Limit, namespace: str) -> Limit:
         tz=item.tz,
         namespace=namespace,
     )
-    limit.quiet = item.quiet
-    if namespace == item.namespace:
-        limit.skip = item.skip
-    return limit
 
 
 def _own_key(item: Limit, identifiers: Sequence[object]) -> str:

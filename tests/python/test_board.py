@@ -164,19 +164,19 @@ def test_the_client_is_the_first_identifier(table: Table) -> None:
     assert {heavy.last for heavy in table.heaviest()} == {NOW}
 
 
-def test_a_prefix_before_the_client_is_skipped(table: Table) -> None:
+def test_a_limit_is_immutable(table: Table) -> None:
     limit = parse("3/minute")
-    assert limit.skip == 0
-    limit.skip = 5
-    assert limit.replace(strategy="token-bucket").skip == 5
-    assert limit == parse("3/minute")
-    table.decide([limit], "shop/10.0.0.1/view")
-    table.decide([limit], "shop")  # too short to hold a client
-    weir.RateLimiter(table).hit(limit, "shop", "10.0.0.2")
-    assert {heavy.client for heavy in table.heaviest("allowed")} == {"10.0.0.1", "10.0.0.2"}
-    for wrong in (-1, 2**40, "1", 1.0, True):
-        with pytest.raises((TypeError, ValueError), match="skip must be"):
-            limit.skip = wrong  # type: ignore[assignment]
+    table.decide([limit], "10.0.0.1/view")
+    for name in ("skip", "quiet", "label", "amount", "namespace"):
+        with pytest.raises(AttributeError):
+            setattr(limit, name, 5)
+
+
+def test_a_look_at_a_counter_knows_no_rule(table: Table) -> None:
+    limit = parse("3/minute")
+    table.block("10.0.0.1")
+    assert not table.decide([limit], "10.0.0.1/view", None, weir.TEST).allowed
+    assert table.peek([limit], "10.0.0.1/view")[0].remaining == 3
 
 
 def test_clients_are_hashes_unless_revealed_or_addresses(table: Table) -> None:

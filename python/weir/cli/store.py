@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Verdict, client_form, join_key
+from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Table, Verdict, client_form, join_key
 from .._storage import StorageTypes
 from .._text import LINE_MAX, printable
 from ..errors import WeirError
@@ -26,9 +26,6 @@ __all__ = [
     "counted_text",
     "is_hash",
 ]
-
-#: Starts the client behind the end of any key, so that no rule about clients applies.
-_NO_CLIENT = 16 << 20
 
 By = Literal["denied", "allowed"]
 
@@ -65,9 +62,9 @@ class Counter(NamedTuple):
 
     def peek(self, client: str) -> Verdict:
         """What a client has left, whatever its rule; nothing is charged."""
-        limit = self.limit.replace()
-        limit.skip = _NO_CLIENT
-        return self.storage.decide([limit], [self.key(client)], [0], TEST)[0]
+        if isinstance(self.storage, Table):
+            return self.storage.peek([self.limit], [self.key(client)])[0]
+        return self.storage.decide([self.limit], [self.key(client)], [0], TEST)[0]
 
     def clear(self, client: str) -> None:
         """Forget what a client has used."""
