@@ -557,7 +557,9 @@ ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\"", &value[i]);
+                           "invalid parameter \"%V\"%s", &value[i],
+                           ngx_http_weir_arg(&value[i], "burst=", &rest) ?
+                           ", it belongs to \"weir_limit_zone\"" : "");
         return NGX_CONF_ERROR;
     }
 

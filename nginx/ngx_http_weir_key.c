@@ -154,6 +154,13 @@ ngx_http_weir_client(ngx_http_request_t *r, ngx_http_weir_zone_t *zone,
     ngx_str_t   key;
 
     if (zone->address) {
+
+        if (r->connection->sockaddr->sa_family == AF_INET) {
+            client->bytes = r->connection->addr_text.data;
+            client->len = r->connection->addr_text.len;
+            return NGX_OK;
+        }
+
         rc = ngx_http_weir_address(r, prefix, &key);
 
     } else {

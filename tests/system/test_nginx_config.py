@@ -36,6 +36,7 @@ WRONG = [
     ("\nserver {\n weir_limit nodelay; }", 'must have "zone=NAME"', 2),
     ("server { weir_limit zone=two zone=two; }", 'zone "two" is duplicate', 0),
     ("server { weir_limit zone=two fast; }", 'invalid parameter "fast"', 0),
+    ("server { weir_limit zone=two burst=5; }", 'belongs to "weir_limit_zone"', 0),
     ("weir_limit_status 200;", "must be between 400 and 599", 0),
     ("weir_headers all;", 'invalid value "all"', 0),
     ("weir_ipv6_prefix 129;", "must be between 0 and 128", 0),
