@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click.testing
 import pytest
 
+import weir as core
 from weir.cli.main import cli
 
 Weir = Callable[..., click.testing.Result]
@@ -70,3 +73,21 @@ def process() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    """A table's URI; nothing of it stays."""
+    name = f"test-cli-{uuid.uuid4()}"
+    yield f"shm://{name}"
+    Path(f"/dev/shm/weir.{name}").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def table(store: str) -> core.Table:
+    """The table, with two limits of one endpoint in use."""
+    table = core.Table(store, namespace=0)
+    limits = [core.parse("10/minute"), core.parse("100/hour").replace(strategy="moving-window")]
+    for limit in limits:
+        table.describe(limit, "", "/search")
+    return table

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ Weir = Callable[..., click.testing.Result]
 
 LIMIT = package.parse("10/minute")
 SHM = Path("/dev/shm")
-
-
-@pytest.fixture
-def store() -> Iterator[str]:
-    name = f"test-cli-{uuid.uuid4()}"
-    yield f"shm://{name}"
-    (SHM / f"weir.{name}").unlink(missing_ok=True)
 
 
 @pytest.fixture

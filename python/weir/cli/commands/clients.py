@@ -22,6 +22,8 @@ _NONE_KNOWN = (
     "otherwise name them by --limit"
 )
 
+_HASH_ONLY = "the counters of a client cannot be found by its hash; give the client itself"
+
 #: How far down the list of the heaviest a client's place is looked for.
 RANKED = 1000
 
@@ -134,29 +136,30 @@ def show(
                 "limits": [one.as_json() for one in used],
                 "rule": rule_json(rule),
                 "place": {"denied": denied, "allowed": allowed},
-                "counted": [
-                    {"limit": heavy.limit, "allowed": heavy.allowed, "denied": heavy.denied,
-                     "error": heavy.error, "last": iso(heavy.last)}
-                    for heavy in entries
-                ],
+                "counted": [_entry_json(entry) for entry in entries],
             }
-        )  # fmt: skip
+        )
         return
     say(f"{counted_text(key, counted).rstrip(',')}: {rule_text(rule)}", "head")
     say(_place_text(denied, allowed))
     if used:
         say()
         table(["limit", "scope", "used", "remaining", "reset"], [_used_row(one) for one in used])
-    elif is_hash(key):
-        hint("weir: the counters of a client cannot be found by its hash; give the client itself")
     else:
-        hint(f"weir: {_NONE_KNOWN}")
+        hint(f"weir: {_HASH_ONLY if is_hash(key) else _NONE_KNOWN}")
     if entries:
         say()
-        rows: list[list[Cell]] = [
-            [h.limit, count(h.allowed), count(h.denied), moment(h.last)] for h in entries
-        ]
-        table(["limit", "admitted", "denied", "latest"], rows)
+        table(["limit", "admitted", "denied", "latest"], [_entry_row(entry) for entry in entries])
+
+
+def _entry_row(entry: Heavy) -> list[Cell]:
+    return [entry.limit, count(entry.allowed), count(entry.denied), moment(entry.last)]
+
+
+def _entry_json(entry: Heavy) -> dict[str, Any]:
+    row = entry._asdict()
+    del row["client"]
+    return {**row, "last": iso(entry.last)}
 
 
 def _place_text(denied: int | None, allowed: int | None) -> str:
@@ -218,10 +221,6 @@ def reset(
         name = counted_text(key, counted).rstrip(",")
         say(f"{name}: {some(len(counters), 'counter')} cleared, {busy} of them in use")
     else:
-        hint(
-            "weir: the counters of a client cannot be found by its hash; give the client itself"
-            if is_hash(key)
-            else f"weir: {_NONE_KNOWN}; nothing was cleared"
-        )
+        hint(f"weir: {_HASH_ONLY}" if is_hash(key) else f"weir: {_NONE_KNOWN}; nothing was cleared")
     if not counters:
         context.exit(WARNED)

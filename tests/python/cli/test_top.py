@@ -1,0 +1,239 @@
+"""``weir top``: once, as a stream of JSON, and live on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+
+import weir as package
+
+Weir = Callable[..., click.testing.Result]
+
+LIMIT = package.parse("10/minute")
+HOURLY = package.parse("100/hour").replace(strategy="moving-window")
+SHM = Path("/dev/shm")
+
+
+def ask(table: package.Table, client: str, times: int = 1) -> None:
+    key = f"{package.join_key(client)}/search"
+    for _ in range(times):
+        table.decide([LIMIT, HOURLY], key)
+
+
+def test_top_once(weir: Weir, store: str, table: package.Table) -> None:
+    ask(table, "203.0.113.7", 15)
+    result = weir("top", "--once", "-s", store)
+    assert result.exit_code == 0
+    assert re.search(r"10 per 1 minute +0.0 +0.0 +10 +5 +3 +0", result.stdout)
+    assert re.search(r"203.0.113.7 +10 per 1 minute +0.0 +0.0 +5 +10 ", result.stdout)
+    assert re.search(r"keys +2 of 262,144", result.stdout)
+
+
+def test_top_of_a_new_table(weir: Weir, store: str) -> None:
+    package.Table(store)
+    result = weir("top", "--once", "-s", store)
+    assert (result.exit_code, "Limits: none yet" in result.stdout) == (0, True)
+
+
+@contextlib.contextmanager
+def hammering(table: package.Table, client: str) -> Iterator[None]:
+    """Some 200 requests a second, in a thread."""
+    stop = threading.Event()
+
+    def hammer() -> None:
+        while not stop.wait(0.005):
+            ask(table, client)
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_top_json_tells_rates(weir_json: Any, store: str, table: package.Table) -> None:
+    ask(table, "10.0.0.1", 2000)  # yesterday's
+    with hammering(table, "203.0.113.7"):
+        answer = weir_json("top", "-s", store)
+    assert answer["clients"][0]["client"] == "203.0.113.7", "the hottest now comes first"
+    assert answer["clients"][0]["denied_per_second"] > 1
+    minute = next(one for one in answer["limits"] if one["limit"] == "10 per 1 minute")
+    assert minute["denied_per_second"] > 1
+    assert minute["denied"] >= 1990
+    assert answer["health"]["table"]["evictions"] == 0
+    assert 0.4 < answer["seconds"] < 60
+
+
+def test_top_json_with_an_interval_is_a_stream(store: str, table: package.Table) -> None:
+    arguments = ["top", "--json", "--interval", "0.1", "-s", store]
+    with subprocess.Popen(
+        [sys.executable, "-m", "weir", *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.terminate()
+    assert lines[0]["time"] < lines[1]["time"] < lines[2]["time"]
+
+
+def test_an_interrupted_stream_ends_quietly(store: str, table: package.Table) -> None:
+    arguments = ["top", "--json", "--interval", "0.1", "-s", store]
+    with subprocess.Popen(
+        [sys.executable, "-m", "weir", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.send_signal(2)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_in_a_pipe_top_prints_once(store: str, table: package.Table) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "weir", "top", "-s", store],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert "Top clients" in done.stdout
+
+
+class Screen:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        if not Path("/dev/ptmx").exists():
+            pytest.skip("there are no terminals here: /dev/ptmx is missing")
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ.update({"TERM": "xterm", "COLUMNS": "120", "LINES": "40", **(env or {})})
+            os.execv(sys.executable, [sys.executable, "-m", "weir", *arguments])
+        size = struct.pack("HHHH", 40, 120, 0, 0)
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, size)
+        self.seen = ""
+
+    def read(self, seconds: float) -> str:
+        """What came within so many seconds."""
+        ready, _, _ = select.select([self.terminal], [], [], seconds)
+        if ready:
+            with contextlib.suppress(OSError):
+                self.seen += os.read(self.terminal, 65536).decode(errors="replace")
+        return self.seen
+
+    def until(self, text: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while text not in self.seen and time.monotonic() < deadline:
+            self.read(0.05)
+        return text in self.seen
+
+    def end(self, key: bytes = b"\x03") -> int:
+        """Press Ctrl-C; the exit code."""
+        with contextlib.suppress(OSError):
+            os.write(self.terminal, key)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            self.read(0.05)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                os.close(self.terminal)
+                return os.waitstatus_to_exitcode(status)
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+        raise AssertionError(f"does not end: {self.seen[-2000:]}")
+
+
+def test_the_live_view_shows_a_hammering_client_within_two_seconds(
+    store: str, table: package.Table
+) -> None:
+    screen = Screen("top", "-s", store)
+    waited: list[float] = []
+    try:
+        assert screen.until("Ctrl-C ends this view", 30), screen.seen
+        # Once is enough: the machine may have been busy with something else.
+        for number in range(5):
+            client = f"203.0.113.{number}"
+            assert client not in screen.seen
+            with hammering(table, client):
+                began = time.monotonic()
+                assert screen.until(client, 30), screen.seen
+                waited.append(time.monotonic() - began)
+            if waited[-1] < 2.0:
+                break
+    finally:
+        code = screen.end()
+    assert waited[-1] < 2.0, waited
+    assert code == 0
+    assert "\x1b[?1049l" in screen.seen, "the screen from before is there again"
+
+
+def test_the_live_view_without_rich_says_what_to_install(
+    store: str, table: package.Table, tmp_path: Path
+) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('rich')\n")
+    there = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(tmp_path), *([there] if there else [])])
+    screen = Screen("top", "-s", store, env={"PYTHONPATH": path})
+    assert screen.until("pip install rich", 30), screen.seen
+    assert screen.end(key=b"") == 2
+
+
+def test_tables_are_drawn_by_rich_on_a_terminal(store: str, table: package.Table) -> None:
+    ask(table, "203.0.113.7", 15)
+    screen = Screen("top", "--once", "-s", store)
+    assert screen.until("recoveries", 30), screen.seen
+    assert screen.end(key=b"") == 0
+    assert "━" in screen.seen or "─" in screen.seen
+
+
+def test_the_live_view_fits_its_terminal(store: str) -> None:
+    table = package.Table(store)
+    for number in range(40):
+        for client in range(3):
+            table.decide([package.Limit(1, number + 1, "hour")], f"192.0.2.{client}")
+    hot = package.parse("1 per 100 day")
+    table.describe(hot, "", "/search")
+    for _ in range(100):
+        table.decide([hot], "203.0.113.7/search")
+    screen = Screen("top", "-s", store)
+    try:
+        assert screen.until("Ctrl-C ends this view", 30), screen.seen
+        first = screen.seen
+    finally:
+        screen.end()
+    assert "203.0.113.7" in first
+    assert "1 per 100 day" in first
+    assert "evictions" in first
+    assert first.count("\n") <= 41
+
+
+def test_a_table_whose_server_has_gone_is_said_to_be_removed(
+    weir: Weir, weir_json: Any, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert weir_json("top", "-s", store)["health"]["removed"] is False
+    monkeypatch.setattr("weir.cli.commands.top.time.sleep", lambda _: package.unlink(store))
+    assert "its server has ended" in weir("top", "--once", "-s", store).stdout
