@@ -7,12 +7,13 @@ answer, it is the boards of this host alone.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from .._core import Heavy, LimitCounts, Rule, Table, parse
+from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Table, parse
 from .._storage import storage_from_string
 from .._watched import FORGET, name_of
 from ..boards import Boards, snapshot
@@ -35,6 +36,9 @@ class RemoteStore(Store):
         except (ParseError, ConfigurationError) as error:
             raise Unreadable(str(error)) from None
         self.name = name_of(self.storage)
+        if hasattr(self.storage, "evicts_by"):
+            with contextlib.suppress(StorageError):  # connects: the log says how it evicts
+                self.storage.decide([Limit(1)], "check", [0], TEST)
         mark = f"-board{zlib.crc32(self.name.encode())}"
         self.local = [
             Table(found.uri) for found in tables() if found.runs and found.name.endswith(mark)

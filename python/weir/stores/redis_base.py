@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -18,6 +19,13 @@ from .hosts import check_uri, scheme_of, shown
 
 #: Connections are as many as there are callers at the same moment; redis-py would stop at 100.
 UNBOUNDED = 2**31
+
+logger = logging.getLogger("weir")
+
+EVICTS = (
+    "maxmemory-policy is %s: a full server drops counters, and clients get their quota back; "
+    "set noeviction"
+)
 
 #: The limit that a check counts, to see that the server takes writes.
 _CHECK = Limit(2**31, 1, "second", strategy="fixed-window")
@@ -164,6 +172,14 @@ class Remembering(Storage):
             self._ask(command, monotonic())
         finally:
             self._denials.forget(names_of(command))
+
+    #: The ``maxmemory-policy`` of a server that hands quota back when it is full; "": none does.
+    evicts_by: str = ""
+
+    def _told_of_eviction(self, policy: str) -> None:
+        if not self.evicts_by:
+            self.evicts_by = policy
+            logger.warning("%s: %s", self.name, EVICTS % policy)
 
     def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
         """once: what may have been done is not asked again; it would be given back twice."""

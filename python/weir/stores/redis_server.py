@@ -117,11 +117,15 @@ class Server:
 
     :param pool: of the client library
     :param lent: others use the pool as well, so each call borrows a connection and gives it back
+    :param told: is called once, with what the server evicts by if that hands quota back
     """
 
-    def __init__(self, pool: Any, lent: bool = False) -> None:
+    def __init__(
+        self, pool: Any, lent: bool = False, told: Callable[[str], None] | None = None
+    ) -> None:
         self.pool = pool
         self._lent = lent
+        self._told = told
         self.forget_connections()
 
     def forget_connections(self) -> None:
@@ -267,7 +271,20 @@ class Server:
         return dial.connection
 
     def _dial(self) -> Connection:
-        return Connection(self.pool, get_connection(self.pool))
+        raw = get_connection(self.pool)
+        told, self._told = self._told, None
+        if told is not None:
+            try:
+                policy = _evicts_by(raw)
+            except BaseException:
+                with suppress(Exception):
+                    raw.disconnect()
+                self.pool.release(raw)
+                self._told = told
+                raise
+            if policy:
+                told(policy)
+        return Connection(self.pool, raw)
 
     def _dial_for(self, dial: _Dial, pid: int) -> None:
         try:
@@ -317,6 +334,21 @@ def get_connection(pool: Any) -> Any:
         return pool.get_connection()
     except _NONSENSE as error:
         raise _nonsense(error) from error
+
+
+def _evicts_by(raw: Any) -> str:
+    """The ``maxmemory-policy`` of a server that drops counters when it is full; else ""."""
+    raw.send_command("INFO", "memory")
+    try:
+        info = raw.read_response()
+    except Exception as error:
+        if type(error).__name__ in ("ResponseError", "NoPermissionError"):
+            return ""  # it is not for us to know
+        raise
+    text = info if isinstance(info, str) else bytes(info).decode(errors="replace")
+    found = dict(line.partition(":")[::2] for line in text.splitlines())
+    policy = found.get("maxmemory_policy", "noeviction")
+    return policy if policy != "noeviction" and found.get("maxmemory", "0") != "0" else ""
 
 
 def within(seconds: float | None, work: Callable[[], Any]) -> Any:

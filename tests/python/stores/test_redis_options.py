@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import click.testing
 import fakeredis
 import pytest
 import redis
@@ -14,6 +17,7 @@ import valkey
 
 import weir
 from weir import Limit, StorageError
+from weir.cli.main import cli
 from weir.storage import storage_from_string
 from weir.stores.denials import Denials
 from weir.stores.redis import RedisStorage
@@ -190,3 +194,63 @@ assert store.decide([weir.Limit(2)], "slow").allowed
         servers.redis.uri,
     )
     assert RedisStorage(servers.redis.uri).deadline == 0.25
+
+
+# ------------------------------------------------------------------------------ rights and eviction
+
+
+def rights(*rows: str) -> str:
+    """What docs/redis.md says that a user needs."""
+    text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+    found = dict(re.findall(r"^\| ([^|`]+) \| `(.+)` \|$", text, re.MULTILINE))
+    return " ".join(found[row] for row in rows).replace("\\|", "|")
+
+
+@pytest.mark.parametrize("name", ["redis", "valkey", "cluster", "valkey_cluster"])
+def test_the_rights_in_the_manual_are_enough(servers: Any, name: str) -> None:
+    server = getattr(servers, name)
+    nodes = getattr(server, "nodes", [server])
+    needed = ["limits"] + (["a Cluster, besides"] if "cluster" in name else [])
+    for node in nodes:
+        with node.client() as client:
+            client.execute_command(f"ACL SETUSER weir on >secret {rights(*needed)}")
+    try:
+        scheme, _, hosts = server.uri.partition("://")
+        store: Any = storage_from_string(f"{scheme}://weir:secret@{hosts}")
+        for strategy in STRATEGIES:
+            limit = Limit(2, 1, "hour", strategy=strategy)
+            while store.decide([limit], "rights").allowed:
+                pass
+            store.decide([limit], "rights", None, weir.REFUND)
+            store.clear([limit], "rights")
+        assert store.check()
+        if "cluster" in name:
+            assert store.client.get_primaries()
+        store.close()
+    finally:
+        for node in nodes:
+            with node.client() as client:
+                client.execute_command("ACL DELUSER weir")
+
+
+@pytest.mark.parametrize("evicts", [True, False])
+def test_an_evicting_server_is_told_of_once(
+    make_redis: Callable[..., Any], caplog: pytest.LogCaptureFixture, evicts: bool
+) -> None:
+    policy = "allkeys-lru" if evicts else "noeviction"
+    server = make_redis("--maxmemory", "100mb", "--maxmemory-policy", policy).start()
+    try:
+        store: Any = storage_from_string(server.uri)
+        for _ in range(3):
+            store.decide([TWO], "a", [0])
+            store.close()
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == evicts
+        if evicts:
+            assert told[0].startswith(f"{server.uri}: maxmemory-policy is allkeys-lru: ")
+        caplog.clear()
+        run = click.testing.CliRunner().invoke(cli, ["rules", "--store", server.uri])
+        assert run.exit_code in (0, 1, 2)
+        assert len([r for r in caplog.records if "maxmemory" in r.getMessage()]) == evicts
+    finally:
+        server.stop()
