@@ -17,7 +17,13 @@
 -- stands here once. (a - a % b) / b is the quotient rounded down, of either.
 --
 -- The strategies are those of src/strategy/, which explain themselves there; embed.py puts their pieces into the
--- loop. A level is counted in units
+-- loop. A piece is one check's turn. It reads now, amount, x, y, z (what weir_<symbol>_numbers() says; period is
+-- the x of narrow numbers), cost, charge (1: charge what is allowed, 0: do not, -1: give back), value (the counter's
+-- bytes, or false), and wide with zero and one, which its numbers are made of, and big. It sets allowed, retry (NEVER, or
+-- µs from now), delay, remaining, resets; and to charge, is[slot] (the bytes to be; false: none), dies[slot] (when they
+-- expire), renew[slot] (whether that has changed).
+--
+-- A level is counted in units
 -- of gcd(amount, period) hits x µs, so that a million per day is not wide.
 --
 -- Every counter is read before the first one is written: what can fail has failed by then.

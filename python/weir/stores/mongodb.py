@@ -191,8 +191,10 @@ class MongoDBStorage(StateStorage):
                 for limit, key, cost in getattr(self._asked, "charges", ()):
                     if self.ask([limit], key, None, HIT).names[0] == change.name:
                         super().attempt(self.ask([limit], key, [cost], REFUND))
-        except (StorageError, *self.outage) as error:
-            logger.warning("%s; a charged limit could not be given back", error)
+        except Exception as error:
+            if not isinstance(self.failed(error), StorageError):
+                raise
+            logger.warning("%s; a charged limit could not be given back", self.failed(error))
 
     # -- decisions
 

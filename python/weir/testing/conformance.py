@@ -88,6 +88,10 @@ class StoreConformance:
     #: Whether several threads may use it at once.
     threads = True
 
+    #: Whether several limits are decided in one instant. One that charges them in turn, and gives
+    #: back when a later one denies, is compared with a table limit by limit.
+    atomic = True
+
     def open_store(self) -> Any:
         raise NotImplementedError("open_store() returns the store to be tested")
 
@@ -288,7 +292,7 @@ class StoreConformance:
             for amount, period in ((3, "second"), (50, "20 seconds"), (7, "day"))
         ]
         for n in range(300):
-            group = [dice.choice(limits) for _ in range(dice.randint(1, 6))]
+            group = [dice.choice(limits) for _ in range(dice.randint(1, 6) if self.atomic else 1)]
             keys = [f"{key}/{dice.randrange(3)}" for _ in group]
             costs = [dice.choice((0, 1, 1, 1, 2, 5, 60)) for _ in group]
             if getattr(store, "LOOKS", True):

@@ -14,14 +14,7 @@ import pytest
 import weir
 from weir import EACH, HIT, REFUND, TEST, Limit, Look, Table, Verdict
 
-STRATEGIES = [
-    "fixed-window",
-    "moving-window",
-    "sliding-window-counter",
-    "token-bucket",
-    "leaky-bucket",
-    "calendar-window",
-]
+STRATEGIES = list(weir.strategies.STRATEGIES)
 LARGEST = 2**63 - 1
 
 
