@@ -44,6 +44,8 @@ static inline bool weir_role_charges(int32_t role) {
     return role == WEIR_ROLE_CHARGED || role == WEIR_ROLE_SHADOW;
 }
 
+#define SECOND_NS INT64_C(1000000000)
+#define HITS_OF_SHARE 10 /* a line of the pool has room for 11 to 14 hits; so many for each are one key's share */
 #define RETRIES 4
 #define HEAT 16 /* what a denial adds; each eviction nearby takes 1 off */
 #define INLINE static inline __attribute__((always_inline))
@@ -417,20 +419,68 @@ static int without_shadows(struct decision *d) {
     return attempt_many(d);
 }
 
+/* What the limits say if nothing is charged, which needs no line. */
+static int only_look(struct decision *d) {
+    enum weir_mode mode = d->mode;
+    d->mode = WEIR_TEST;
+    int rc = attempt_many(d);
+    d->mode = mode;
+    return rc;
+}
+
+/*
+ * Whether one of the decision's own logs has about three quarters of the pool: such a key gets what is free and
+ * what has expired, but nobody else's log. The verdicts are those of only_look().
+ */
+static bool has_its_share(const struct decision *d) {
+    int64_t share = (int64_t)d->table->lines * HITS_OF_SHARE;
+    for (uint32_t i = 0; i < d->n; i++) {
+        const struct weir_verdict *verdict = d->item[i].verdict;
+        if (d->item[i].limit->strategy == WEIR_MOVING_WINDOW &&
+            verdict->limit - verdict->remaining > share)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * No line can be had. That is one key's misfortune and no fault of the table: its moving windows deny, until
+ * the oldest hit of each leaves, and nothing is charged.
+ */
+static int deny_for_want_of_lines(struct decision *d) {
+    int rc = only_look(d);
+    for (uint32_t i = 0; rc == 0 && i < d->n; i++) {
+        struct weir_verdict *verdict = d->item[i].verdict;
+        if (d->item[i].limit->strategy != WEIR_MOVING_WINDOW || !verdict->allowed)
+            continue;
+        int64_t wait_ns = verdict->reset_at_ns - d->now_ns;
+        if (wait_ns <= 0)
+            wait_ns = d->item[i].limit->period_ns < SECOND_NS ? d->item[i].limit->period_ns : SECOND_NS;
+        d->denied |= i < d->enforced;
+        verdict->allowed = 0;
+        verdict->remaining = 0;
+        verdict->retry_after_ns = wait_ns;
+        if (verdict->reset_at_ns < d->now_ns + wait_ns)
+            verdict->reset_at_ns = d->now_ns + wait_ns;
+    }
+    return rc;
+}
+
 static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
     const uint64_t *keep[WEIR_CHECKS_MAX];
+    bool evict = rc == WEIR_EFULL && only_look(d) == 0 && !has_its_share(d);
     for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
         if (i == 0)
             shed(d);
         for (uint32_t j = 0; j < d->slots; j++)
             keep[j] = d->slot[j].fingerprint;
-        rc = i == 0 ? 0 : weir_table_reclaim(d->table, d->now_ns, keep, d->slots);
+        rc = i == 0 ? 0 : weir_table_reclaim(d->table, d->now_ns, keep, d->slots, evict);
         if (rc == 0)
             rc = attempt_many(d);
     }
-    return (rc == WEIR_EFULL || rc == WEIR_ETOOMANY) && d->enforced && d->enforced < d->n
-               ? without_shadows(d)
-               : rc;
+    if ((rc == WEIR_EFULL || rc == WEIR_ETOOMANY) && d->enforced && d->enforced < d->n)
+        rc = without_shadows(d);
+    return rc == WEIR_EFULL && d->mode != WEIR_REFUND ? deny_for_want_of_lines(d) : rc;
 }
 
 /* Decides the items as if there were no rules, and writes their verdicts. Errors: as weir_decide(). */

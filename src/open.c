@@ -37,8 +37,8 @@
 #define STRIPE_CELLS 512
 #define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
 #define STRIPE_CELLS_FEW 32
-#define LINE_HITS 14
 #define LOCK_SLICE_NS 5000000
+#define LINE_HITS 14
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25

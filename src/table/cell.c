@@ -266,13 +266,13 @@ static void consider(const struct reclaim *reclaim, uint64_t bucket, struct chea
 }
 
 /*
- * Frees lines of expired logs; failing that, evicts the log that loses least among those looked at, but
+ * Frees lines of expired logs; failing that and with `evict`, evicts the log that loses least of those looked at, but
  * none of the `kept` keys whose fingerprints are in keep[]: whoever needs a line must not get it by
  * forgetting his own hits. Called with no lock held. Returns 0 if a line was freed, else WEIR_EFULL or
  * another error.
  */
 int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
-                       uint32_t kept) {
+                       uint32_t kept, bool evict) {
     struct reclaim reclaim = {.table = table, .now_ns = now_ns, .keep = keep, .kept = kept};
     uint64_t count = table->buckets < RECLAIM_BUCKETS ? table->buckets : RECLAIM_BUCKETS;
     uint64_t hand = atomic_fetch_add_explicit(&table->header->hand, count, memory_order_relaxed);
@@ -281,7 +281,7 @@ int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t 
     for (uint64_t i = 0; i < count && reclaim.lines < RECLAIM_LINES && rc == 0; i++) {
         uint64_t bucket = (hand + i) % table->buckets;
         rc = reclaim_bucket(&reclaim, bucket, false);
-        if (rc == 0 && reclaim.lines == 0)
+        if (rc == 0 && reclaim.lines == 0 && evict)
             consider(&reclaim, bucket, &best);
     }
     if (rc == 0 && reclaim.lines == 0 && best.found)

@@ -255,13 +255,21 @@ static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
     struct weir_verdict verdicts[2];
     (void)state;
     int hits = 0;
-    while (fill_log(table, &limit, "k", hits, 1) == 0)
+    while (hit(table, &limit, "k", NOW + hits * SECOND))
         hits++;
     assert_true(hits >= 64 * 11);
     int64_t now_ns = NOW + hits * SECOND;
     for (int i = 0; i < 20; i++) { /* and neither does a decision over several limits */
-        assert_int_equal(weir_decide(table, checks, 2, now_ns + i, WEIR_HIT, verdicts, NULL), WEIR_EFULL);
-        assert_int_equal(weir_decide(table, checks, 2, now_ns + i, WEIR_EACH, verdicts, NULL), WEIR_EFULL);
+        for (int mode = WEIR_HIT; mode <= WEIR_EACH; mode += WEIR_EACH - WEIR_HIT) {
+            struct weir_decision decision;
+            assert_int_equal(weir_decide(table, checks, 2, now_ns + i, (enum weir_mode)mode, verdicts,
+                                         &decision), 0);
+            assert_false(decision.allowed);
+            assert_int_equal(decision.deciding, 1);
+            assert_false(verdicts[1].allowed);
+            /* until the oldest hit leaves */
+            assert_int_equal(verdicts[1].retry_after_ns, NOW + DAY - (now_ns + i));
+        }
         assert_int_equal(remaining(table, &limit, "k", now_ns), 1000000 - hits);
         assert_int_equal(remaining(table, &window, "k", now_ns), 100);
     }
@@ -270,6 +278,36 @@ static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
     assert_true(hit(table, &window, "k", now_ns));
     assert_true(hit(table, &limit, "k", now_ns - SECOND));
     assert_int_equal(fill_log(table, &limit, "k", 86400 + hits / 2, hits / 3), 0);
+    check_sound(table);
+    weir_table_close(table);
+}
+
+/* One client with a limit larger than the pool takes its share, is denied, and nobody else loses a hit. */
+static void test_one_key_cannot_take_the_whole_pool(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64&hits=2000");
+    struct weir_limit large = limit_of(WEIR_MOVING_WINDOW, 1000000, DAY);
+    struct weir_limit small = limit_of(WEIR_MOVING_WINDOW, 30, DAY);
+    char key[32];
+    (void)state;
+    int64_t now_ns = NOW, admitted = 0;
+    int64_t lines = (int64_t)info_of(table, NOW).lines_max;
+    for (; admitted < lines * 10; now_ns += SECOND)
+        admitted += hit(table, &large, "greedy", now_ns);
+    for (int i = 0; i < 8; i++) {
+        name_key(key, sizeof key, "other", i);
+        for (int j = 0; j < 30; j++)
+            assert_true(hit(table, &small, key, now_ns + j * SECOND));
+    }
+    now_ns += 30 * SECOND;
+    uint64_t evictions = info_of(table, now_ns).evictions;
+    for (int i = 0; i < 5000; i++, now_ns += SECOND)
+        admitted += hit(table, &large, "greedy", now_ns);
+    assert_int_equal(info_of(table, now_ns).evictions, evictions);
+    assert_true(admitted < lines * 14);
+    for (int i = 0; i < 8; i++) {
+        name_key(key, sizeof key, "other", i);
+        assert_false(hit(table, &small, key, now_ns));
+    }
     check_sound(table);
     weir_table_close(table);
 }
@@ -284,7 +322,7 @@ static void test_two_keys_that_fill_the_pool_keep_what_they_used(void **state) {
     for (int i = 0; i < 1000; i++, now_ns += SECOND) {
         struct weir_verdict verdicts[2];
         int rc = weir_decide(table, checks, 2, now_ns, WEIR_HIT, verdicts, NULL);
-        assert_true(rc == 0 || rc == WEIR_EFULL);
+        assert_int_equal(rc, 0);
         for (int j = 0; j < 2; j++)
             admitted[j] += rc == 0 && verdicts[0].allowed && verdicts[1].allowed;
     }
@@ -307,6 +345,7 @@ int main(void) {
         cmocka_unit_test(test_expired_logs_make_room_in_the_pool),
         cmocka_unit_test(test_the_log_that_loses_least_makes_room_when_none_has_expired),
         cmocka_unit_test(test_a_full_pool_never_costs_a_key_its_own_log),
+        cmocka_unit_test(test_one_key_cannot_take_the_whole_pool),
         cmocka_unit_test(test_two_keys_that_fill_the_pool_keep_what_they_used),
     };
     seed_random();

@@ -36,6 +36,7 @@ from .limits import (
 )
 from .registry import Registry
 from .request import hooks_for, request_of
+from .room import refuse_unfit
 from .settings import GONE_ARGUMENTS, Reader
 from .state import AppState, Options
 from .util import get_qualified_name
@@ -413,6 +414,8 @@ class Limiter:
 
     def _apply(self, limit: RouteLimit, obj: Any) -> Any:
         """Limit a function or a blueprint: what calling a limit does."""
+        for state in list(self._states):
+            refuse_unfit(state.store.opened, state.strategy, [limit])
         limited = None
         if isinstance(obj, flask.Blueprint):
             self._registry.limit_blueprint(obj.name, limit)

@@ -28,6 +28,7 @@ from .limits import ApplicationLimit, Applies, Limit, MetaLimit, RequestLimit, V
 from .plan import Plan
 from .registry import Declaring, declared_limits
 from .resolve import Resolver
+from .room import refuse_unfit
 from .settings import Reader, given
 from .store import Store
 from .util import get_remote_address, note_ipv6_prefix, note_proxy
@@ -183,6 +184,9 @@ class AppState:
         self.store.board.reveal = reveal
         note_ipv6_prefix(self.store.board, key_func, config.get(ConfigVars.IPV6_PREFIX))
         self.audit = Audit(self.store.board, reveal=reveal)
+        declared = list(declared_limits(self.limiter, self.app))
+        limits = [*self.application_limits, *self.default_limits, *self.meta_limits, *declared]
+        refuse_unfit(self.store.opened, self.strategy, limits)
         self.forget_plans()
 
     def identity(self) -> tuple[str, ...]:

@@ -1,0 +1,46 @@
+"""Whether limits fit into the table that counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from weir._core import ParseError, Table
+from weir.storage import StorageTypes
+
+from .errors import ConfigurationError
+from .limits import Limit
+
+#: Hits that a line of the pool has room for, at most.
+_LINE_HITS = 14
+
+
+def refuse_unfit(storage: StorageTypes, strategy: str, groups: Iterable[Limit]) -> None:
+    """Refuse moving-window limits that one client could fill the whole table's pool with.
+
+    :param strategy: the limiter's, for limits that have none of their own
+    :raises ConfigurationError: ``EVALUE``
+    """
+    if not isinstance(storage, Table) or storage.closed:
+        return
+    room: int | None = None
+    for group in groups:
+        text = group.limit_provider
+        if callable(text):
+            continue
+        try:
+            items = group.items(text, strategy)
+        except ParseError:
+            continue  # reported elsewhere, or at the first request
+        for item in items:
+            if (item.strategy or strategy) != "moving-window":
+                continue
+            if room is None:
+                room = storage.info()["lines_max"] * _LINE_HITS
+            if item.amount > room:
+                raise ConfigurationError(
+                    "EVALUE",
+                    f"{item}: a moving window keeps the time of each hit, and the table has room "
+                    f"for {room:,} hits of all clients together. Give it more, as in "
+                    f"storage_uri={storage.uri.partition('?')[0] + f'?hits={item.amount * 4}'!r}, "
+                    'or use strategy="sliding-window-counter", which keeps two numbers',
+                )
