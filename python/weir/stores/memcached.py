@@ -208,7 +208,7 @@ class MemcachedStorage(Storage):
             self.observe(monotonic() - asked_at)
         decision = Decision(verdicts, deciding(limits, verdicts), now)
         names = [check.name for check in checks]
-        if mode == REFUND:
+        if mode in (EACH, REFUND):
             self._denials.forget(names)
         elif not decision.allowed and mode <= TEST and self._denials.seconds > 0:
             self._denials.remember(request, names, asked_at, decision)

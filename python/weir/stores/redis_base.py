@@ -150,7 +150,8 @@ class Remembering(Storage):
         decision = cast(Decision, self._ask(command, asked_at, mode == REFUND))
         if self.observe is not None:
             self.observe(monotonic() - asked_at)
-        if mode == REFUND:
+        if mode in (EACH, REFUND) and denials.entries:
+            # What was remembered of these counters may name another limit than would deny now.
             denials.forget(names_of(command))
         elif not decision.allowed and mode <= TEST and denials.seconds > 0:
             denials.remember(command.digest(), names_of(command), asked_at, decision)
