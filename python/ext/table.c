@@ -182,6 +182,8 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
 
 static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
+    if (nargs == 1 && PyUnicode_Check(args[0]) && Py_TYPE(object) != self->state->table_type)
+        return PyObject_CallMethod(object, "clear_key", "O", args[0]); /* as limits has it */
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError, "clear() takes 2 arguments (%zd given)", nargs);
         return NULL;

@@ -53,7 +53,7 @@ from ._serving import (
     predecessor,
     server,
 )
-from ._storage import with_sizes
+from ._storage import TableStorage, with_sizes
 from .errors import WeirError, warn
 
 __all__ = [
@@ -112,7 +112,7 @@ def _private_table(sizes: str, number: int) -> Table:
         _warn("mod_wsgi may run several")
     elif "passenger_wsgi" in sys.modules:
         _warn("passenger_wsgi may run several")
-    table = Table(f"memory://{_query(sizes)}", namespace=number, _forks_share=True)
+    table = TableStorage(f"memory://{_query(sizes)}", namespace=number, _forks_share=True)
     _private[table] = os.getpid()
     return table
 
@@ -358,14 +358,14 @@ def _open_named(name: str, sizes: str, number: int) -> Table:
 def _open_fitting(uri: str, sizes: str, number: int) -> Table:
     """The table; a smaller one if there is no room and nobody has asked for a size."""
     try:
-        return Table(f"{uri}{_query(sizes)}", namespace=number)
+        return TableStorage(f"{uri}{_query(sizes)}", namespace=number)
     except WeirError as error:
         if getattr(error, "code", "") != "ENOSPC" or "keys=" in sizes or "hits=" in sizes:
             raise
         for keys in _FEWER_KEYS:
             fewer = f"{sizes}&keys={keys}" if sizes else f"keys={keys}"
             try:
-                table = Table(f"{uri}?{fewer}", namespace=number)
+                table = TableStorage(f"{uri}?{fewer}", namespace=number)
             except WeirError:
                 continue
             warn(f"{uri}: /dev/shm has room for a table of {keys} keys only", stacklevel=4)
@@ -401,7 +401,9 @@ def _shared_table(scope: Server, sizes: str, number: int, mark: str, board: str 
     except WeirError as error:
         if getattr(error, "code", "") == "ENOENT":  # another worker removed the empty folder
             folder.mkdir(mode=0o700, exist_ok=True)
-            return Table(f"shm://{folder.name[5:]}/{path.name}{_query(sizes)}", namespace=number)
+            return TableStorage(
+                f"shm://{folder.name[5:]}/{path.name}{_query(sizes)}", namespace=number
+            )
         with contextlib.suppress(OSError):
             folder.rmdir()  # if it is empty
         raise
@@ -430,7 +432,7 @@ def open_board(uri: str, store: str, *, counts: bool) -> Table:
     sizes = uri.partition("?")[2]
     scope = server()
     if scope is None:
-        return _private_table(sizes, 0) if counts else Table(f"memory://{_query(sizes)}")
+        return _private_table(sizes, 0) if counts else TableStorage(f"memory://{_query(sizes)}")
     with _lock:
         board = f"-board{zlib.crc32(store.encode())}"
         return _shared_table(scope, sizes, 0, _identify(), board)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from abc import ABC, abstractmethod
@@ -12,7 +13,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
 from ._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Look, Table, Verdict
-from .errors import ConfigurationError
+from .counters import Counters, Counts, StorageInterface, honour_own_methods
+from .errors import ConfigurationError, warn
 
 __all__ = [
     "SCHEMES",
@@ -50,6 +52,13 @@ class StorageTypes(Protocol):
     def check(self) -> bool: ...
 
 
+def register_schemes(cls: Any) -> None:
+    """Register what a class says that it opens: one scheme, or several."""
+    schemes = cls.__dict__.get("STORAGE_SCHEME") or ()
+    for scheme in [schemes] if isinstance(schemes, str) else schemes:
+        register(scheme, cls)
+
+
 class Storage(ABC):
     """Base of stores written in Python. Naming ``STORAGE_SCHEME`` registers the class.
 
@@ -69,8 +78,7 @@ class Storage(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for scheme in cls.__dict__.get("STORAGE_SCHEME", ()):
-            register(scheme, cls)
+        register_schemes(cls)
 
     def __init__(self, uri: str | None = None, **options: Any) -> None:
         self.uri = uri
@@ -133,6 +141,27 @@ class Storage(ABC):
 
 
 Storage.register(Table)
+
+
+class KeyedStorage(StorageInterface, Storage):
+    """Base of the stores that also have the methods of a storage of ``limits``."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        clear: Any = cls.clear
+        if not getattr(clear, "takes_key", False):
+
+            @functools.wraps(clear)
+            def clear_any(self: Any, limits: Any, keys: Any = None, /) -> None:
+                if keys is None and isinstance(limits, str):
+                    self.clear_key(limits)
+                else:
+                    clear(self, limits, keys)
+
+            clear_any.takes_key = True  # type: ignore[attr-defined]
+            cls.clear = clear_any  # type: ignore[method-assign]
+        if honour_own_methods(cls, StorageInterface):
+            cls.decide_prepared = Storage.decide_prepared  # type: ignore[method-assign]
 
 
 #: ``decide_prepared(evaluation, mode, parts, settling)`` of a store.
@@ -235,11 +264,40 @@ def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:
     return min(range(len(limits)), key=lambda i: limits[i].get_expiry())
 
 
-class MemoryStorage(Table):
+class TableStorage(StorageInterface, Table):
+    """A table with the methods that a storage of ``limits`` has."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register_schemes(cls)
+        honour_own_methods(cls, TableStorage)
+
+    @property
+    def storage(self) -> Counts:
+        """The counters by their keys, as ``storage.storage[key]``."""
+        return Counts(Counters(self))
+
+    def reset(self) -> int:  # type: ignore[override]
+        """Forget every counter; how many there were."""
+        count = self.info()["keys"]
+        super().reset()
+        return count
+
+
+class MemoryStorage(TableStorage):
     """``memory://`` by the name that ``limits`` gives it."""
 
-    def __new__(cls, uri: str | None = None, **options: Any) -> MemoryStorage:
+    def __new__(cls, uri: str | None = None, *_: Any, **options: Any) -> MemoryStorage:
         return super().__new__(cls, with_sizes(uri or "memory://", options))
+
+    def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **_: Any) -> None:
+        self.wrap_exceptions = wrap_exceptions
+
+    def __reduce__(self) -> Any:
+        warn("a MemoryStorage is pickled without its counters: the copy begins anew")
+        return type(self), (self.uri,), {"wrap_exceptions": self.wrap_exceptions}
 
 
 Factory = Callable[..., StorageTypes]
@@ -247,7 +305,7 @@ Factory = Callable[..., StorageTypes]
 #: Who makes the stores of a scheme: a callable, or where to import one from (``"module:name"``).
 SCHEMES: dict[str, Factory | str] = {
     "auto": "weir._auto:open_auto",
-    "memory": MemoryStorage,
+    "memory": cast("Factory", MemoryStorage),
 }
 
 
@@ -264,7 +322,7 @@ def with_sizes(uri: str, options: dict[str, Any]) -> str:
 
 
 def _open_table(uri: str, **options: Any) -> Table:
-    return Table(with_sizes(uri, options))
+    return TableStorage(with_sizes(uri, options))
 
 
 SCHEMES["shm"] = _open_table
@@ -279,6 +337,15 @@ for _server in ("redis", "valkey"):
     SCHEMES[f"{_server}+unix"] = "weir.stores.redis:RedisStorage"
     SCHEMES[f"{_server}+sentinel"] = "weir.stores.redis:RedisSentinelStorage"
     SCHEMES[f"{_server}+cluster"] = "weir.stores.redis_cluster:RedisClusterStorage"
+
+
+for _scheme in ("memory", "auto", "shm", "file"):
+    SCHEMES[f"async+{_scheme}"] = "weir.aio.storage:LocalStorage"
+for _scheme, _place in list(SCHEMES.items()):
+    if isinstance(_place, str) and _place.startswith("weir.stores.redis"):
+        SCHEMES[f"async+{_scheme}"] = f"weir.aio.storage:{_place.partition(':')[2]}"
+for _scheme in ("memcached", "postgresql", "postgres", "mongodb", "mongodb+srv"):
+    SCHEMES[f"async+{_scheme}"] = "weir.aio.storage:ThreadedStorage"
 
 
 def register(scheme: str, factory: Factory | str) -> None:
@@ -324,6 +391,12 @@ def _factory_of(scheme: str) -> Factory:
     return factory
 
 
+def known_schemes() -> str:
+    """The schemes there are, for errors; those with ``async+`` are not repeated."""
+    names = sorted(name for name in SCHEMES if not name.startswith("async+"))
+    return ", ".join(f"{name}://" for name in names)
+
+
 def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     """Open the store that a URI names.
 
@@ -339,7 +412,7 @@ def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     scheme = storage_string.partition("://")[0]
     if scheme == storage_string or not is_known(scheme):
         # Not the URI itself: it may hold a password.
-        known = ", ".join(f"{name}://" for name in sorted(SCHEMES))
+        known = known_schemes()
         raise ConfigurationError(
             f"unknown storage scheme {scheme[:40]!r}: one of {known}"
             if scheme != storage_string

@@ -12,9 +12,9 @@ or without touching it::
     python -m weir.compat -m flask run
 
 From then on ``flask_limiter`` and ``limits`` are names of Weir, and so are their modules ``util``,
-``constants``, ``errors``, ``commands``, ``contrib``, ``storage``, ``strategies`` and
-``limits.limits``. Neither package needs to be installed. What has no counterpart, such as
-``limits.aio``, fails to be imported.
+``constants``, ``errors``, ``commands``, ``contrib``, ``storage``, ``strategies``, ``aio``,
+``typing`` and ``limits.limits``. Neither package needs to be installed. What has no counterpart
+fails to be imported.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import logging
+import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, NoReturn
 
+from ._core import VERSION
 from ._log import keys_as_in_flask_limiter
-from ._storage import SCHEMES
 from .errors import ConfigurationError
 
 __all__ = ["install_as_flask_limiter", "main"]
@@ -44,21 +45,36 @@ MODULES = {
     "flask_limiter.contrib": "weir.flask.contrib",
     "flask_limiter.contrib.util": "weir.flask.contrib.util",
     "flask_limiter.errors": "weir.flask.errors",
-    "flask_limiter.storage": "weir.storage",
+    "flask_limiter.storage": "weir.limits_storage",
     "flask_limiter.util": "weir.flask.util",
     "limits": "weir",
+    "limits.aio": "weir.aio",
+    "limits.aio.storage": "weir.aio.storage",
+    "limits.aio.storage.base": "weir.aio.storage",
+    "limits.aio.storage.memcached": "weir.aio.storage",
+    "limits.aio.storage.memory": "weir.aio.storage",
+    "limits.aio.storage.redis": "weir.aio.storage",
+    "limits.aio.strategies": "weir.aio.strategies",
     "limits.errors": "weir.errors",
     "limits.limits": "weir.limits",
-    "limits.storage": "weir.storage",
-    "limits.storage.base": "weir.storage",
-    "limits.storage.memcached": "weir.storage",
-    "limits.storage.memory": "weir.storage",
-    "limits.storage.redis": "weir.storage",
-    "limits.storage.redis_cluster": "weir.storage",
-    "limits.storage.redis_sentinel": "weir.storage",
+    "limits.storage": "weir.limits_storage",
+    "limits.storage.base": "weir.limits_storage",
+    "limits.storage.memcached": "weir.limits_storage",
+    "limits.storage.memory": "weir.limits_storage",
+    "limits.storage.redis": "weir.limits_storage",
+    "limits.storage.redis_cluster": "weir.limits_storage",
+    "limits.storage.redis_sentinel": "weir.limits_storage",
+    "limits.storage.registry": "weir.limits_storage",
     "limits.strategies": "weir.strategies",
-    "limits.util": "weir.util",
+    "limits.typing": "weir.limits_typing",
+    "limits.util": "weir.limits_util",
 }
+
+#: The versions that are stood in for: programs compare them.
+VERSIONS = {"flask_limiter": "4.1.1", "limits": "5.8.0"}
+
+#: The packages whose names are taken.
+PACKAGES = tuple(VERSIONS)
 
 
 class StandIn(ModuleType):
@@ -77,18 +93,16 @@ class StandIn(ModuleType):
         inner = f"{self.__name__}.{attribute}"
         if inner in MODULES:
             return importlib.import_module(inner)
+        if attribute == "__version__" and self.__name__ in VERSIONS:
+            return f"{VERSIONS[self.__name__]}+weir{VERSION}"
+        if inner == "limits.parse":  # of several limits, the first
+            return importlib.import_module("weir.limits_util").parse
         try:
             return getattr(importlib.import_module(self.__ours), attribute)
-        except AttributeError:
-            if self.__ours == "weir.storage":
-                # A class that is imported only when a URI asks for it.
-                for factory in SCHEMES.values():
-                    if isinstance(factory, str) and factory.endswith(f":{attribute}"):
-                        return getattr(
-                            importlib.import_module(factory.partition(":")[0]), attribute
-                        )
+        except AttributeError as error:
+            reason = str(error) if "has no counterpart" in str(error) else ""
             raise AttributeError(
-                f"{self.__name__}.{attribute} has no counterpart in {self.__ours}"
+                reason or f"{self.__name__}.{attribute} has no counterpart in {self.__ours}"
             ) from None
 
     def __dir__(self) -> list[str]:
@@ -115,6 +129,21 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
+def _is_held(package: str) -> bool:
+    """Whether a module outside of the two packages has something of this one."""
+    for name, module in list(sys.modules.items()):
+        if module is None or name.partition(".")[0] in (*PACKAGES, "weir"):
+            continue
+        for value in list(getattr(module, "__dict__", {}).values()):
+            kind = type(value)
+            origin = value.__name__ if kind is ModuleType else getattr(kind, "__module__", None)
+            if kind is type or isinstance(value, FunctionType):
+                origin = value.__module__
+            if isinstance(origin, str) and origin.partition(".")[0] == package:
+                return True
+    return False
+
+
 def install_as_flask_limiter() -> None:
     """Let ``import flask_limiter`` and ``import limits`` find Weir.
 
@@ -124,10 +153,14 @@ def install_as_flask_limiter() -> None:
     if any(isinstance(finder, Finder) for finder in sys.meta_path):
         return
     for name in ("flask_limiter", "limits"):
-        if name in sys.modules:
+        if name in sys.modules and _is_held(name):
             raise ConfigurationError(
                 f"{name} is imported already; call install_as_flask_limiter() before that"
             )
+    # Those that nobody holds were imported by the flask command, which loads the commands of all
+    # installed extensions before the application.
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+        del sys.modules[name]
     sys.meta_path.insert(0, Finder())
     keys_as_in_flask_limiter()
     # Such programs know what their log looks like; the audit's lines come when their level is set.
@@ -146,6 +179,7 @@ def run_program(
         print(f"       python -m {runner} -m module [arguments]")
         raise SystemExit(0 if rest and rest[0] != "-m" else 2)
     prepare()
+    _keep_running(runner, rest)
     if rest[0] == "-m":
         sys.argv[:] = rest[1:]
         runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
@@ -154,6 +188,19 @@ def run_program(
         # As "python program.py" has it.
         sys.path[0] = str(Path(rest[0]).resolve().parent)
         runpy.run_path(rest[0], run_name="__main__")
+
+
+def _keep_running(runner: str, program: list[str]) -> None:
+    """Let a server that executes itself anew, as gunicorn does on USR2, come back through us."""
+    execute = os.execvpe
+
+    def execvpe(file: str, args: Any, env: Any) -> NoReturn:
+        words = list(args)
+        if file == sys.executable and words[2:] == sys.argv[1:]:
+            words = [words[0], "-m", runner, *program]
+        execute(file, words, env)
+
+    os.execvpe = execvpe  # type: ignore[assignment]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import re
 import time
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from math import inf
 from typing import Any
 
-from ._core import HIT, REFUND, TEST, Decision, Limit, Verdict
+from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict
 from .limits import GRANULARITIES, TIME_TYPES, split_key
 
-__all__ = ["Counters"]
+__all__ = ["Counters", "Counts", "StorageInterface"]
 
 #: ``namespace/identifiers/amount/multiples/unit``
 _ITEM = re.compile(r"([^/!][^/]*)(?:/(.*))?/(\d{1,18})/(\d{1,10})/([^/\d]+)", re.DOTALL)
@@ -93,7 +95,9 @@ class Counters:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self._decide = store.decide
+        # A subclass whose methods decide calls us from within these.
+        native = getattr(type(store), "_native_decide", None)
+        self._decide = store.decide if native is None else partial(native, store)
 
     def _ask(self, limit: Limit, key: str, cost: int, mode: int) -> Verdict:
         decision: Decision = self._decide([limit], [key], [cost], mode)
@@ -239,10 +243,255 @@ class Counters:
     def check(self) -> bool:
         return bool(self._store.check())
 
+    def count(self) -> int:
+        """How many counters there are; 0 where that is not known."""
+        return int(self._store.info()["keys"]) if hasattr(self._store, "info") else 0
+
     def reset(self) -> int:
         """Forget every counter; how many there were."""
-        if hasattr(self._store, "info"):
-            count = int(self._store.info()["keys"])
-            self._store.reset()
-            return count
-        return int(self._store.reset() or 0)
+        count = self.count()
+        return int(self._store.reset() or count)
+
+
+class Counts:
+    """What ``storage.storage`` is to users of ``limits``: a store's counters by their keys.
+
+    A table keeps hashes of keys, so the keys themselves cannot be listed.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def __getitem__(self, key: str) -> int:
+        return self._counters.get(key)
+
+    def get(self, key: str, default: int | None = None) -> int | None:
+        return self._counters.get(key) or default
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._counters.get(key) > 0
+
+    def pop(self, key: str, default: int | None = None) -> int | None:
+        count = self._counters.get(key) or default
+        self._counters.clear(key)
+        return count
+
+    def clear(self) -> None:
+        self._counters.reset()
+
+    def __len__(self) -> int:
+        return self._counters.count()
+
+    def __iter__(self) -> Any:
+        raise TypeError("a table keeps no keys, so its counters cannot be listed; ask by key")
+
+
+class StorageInterface:
+    """The documented methods of a storage of ``limits``, for a store that has ``decide()``."""
+
+    __slots__ = ()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Add to the counter of a key; what it would be then."""
+        return Counters(self).incr(key, expiry, amount)
+
+    def decr(self, key: str, amount: int = 1) -> int:
+        """Take back, not below 0; what the counter is then."""
+        return Counters(self).decr(key, amount)
+
+    def get(self, key: str) -> int:
+        """The counter of a key."""
+        return Counters(self).get(key)
+
+    def get_expiry(self, key: str) -> float:
+        """When the window of a key ends; now, if none is open."""
+        return Counters(self).get_expiry(key)
+
+    def clear_key(self, key: str) -> None:
+        """Forget what a key counts: ``clear(key)`` calls this."""
+        Counters(self).clear(key)
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Whether there was room in a moving window."""
+        return Counters(self).acquire_entry(key, limit, expiry, amount)
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """When the oldest entry came, and how many there are."""
+        return Counters(self).get_moving_window(key, limit, expiry)
+
+    def acquire_sliding_window_entry(
+        self, key: str, limit: int, expiry: int, amount: int = 1
+    ) -> bool:
+        """Whether there was room in a sliding window counter."""
+        return Counters(self).acquire_sliding_window_entry(key, limit, expiry, amount)
+
+    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        """See :meth:`Counters.get_sliding_window`."""
+        return Counters(self).get_sliding_window(key, expiry)
+
+    def clear_sliding_window(self, key: str, expiry: int) -> None:
+        Counters(self).clear_sliding_window(key, expiry)
+
+
+# ------------------------------------------------------------------------- methods of one's own
+
+#: What a subclass may replace, and the strategy that asks it.
+METHODS = {
+    "incr": "fixed-window",
+    "get": "fixed-window",
+    "get_expiry": "fixed-window",
+    "acquire_entry": "moving-window",
+    "get_moving_window": "moving-window",
+    "acquire_sliding_window_entry": "sliding-window-counter",
+    "get_sliding_window": "sliding-window-counter",
+}
+
+
+def _verdict(limit: Limit, allowed: bool, used: int, reset_at: float, cost: int) -> Verdict:
+    now = time.time()
+    retry = 0.0 if allowed else inf if cost > limit.amount else max(reset_at - now, 1e-6)
+    return Verdict(allowed, limit.amount, max(0, limit.amount - used), reset_at, retry, 0.0)
+
+
+def _fixed(storage: Any, limit: Limit, key: str, cost: int, charge: bool) -> Verdict:
+    expiry = limit.get_expiry()
+    if charge and cost:
+        used = storage.incr(key, expiry) if cost == 1 else storage.incr(key, expiry, amount=cost)
+        allowed = used <= limit.amount
+    else:
+        used = storage.get(key)
+        allowed = used + cost <= limit.amount or cost == 0
+    return _verdict(limit, allowed, used, storage.get_expiry(key), cost)
+
+
+def _moving(storage: Any, limit: Limit, key: str, cost: int, charge: bool) -> Verdict:
+    expiry = limit.get_expiry()
+    allowed = True
+    if charge and cost:
+        allowed = bool(storage.acquire_entry(key, limit.amount, expiry, amount=cost))
+    start, used = storage.get_moving_window(key, limit.amount, expiry)
+    if not charge:
+        allowed = used + cost <= limit.amount or cost == 0
+    return _verdict(limit, allowed, used, start + expiry if used else time.time(), cost)
+
+
+def _sliding(storage: Any, limit: Limit, key: str, cost: int, charge: bool) -> Verdict:
+    expiry = limit.get_expiry()
+    allowed = True
+    if charge and cost:
+        allowed = bool(storage.acquire_sliding_window_entry(key, limit.amount, expiry, amount=cost))
+    before, before_left, current, current_left = storage.get_sliding_window(key, expiry)
+    used = int(before * before_left / expiry + current)
+    if not charge:
+        allowed = used + cost <= limit.amount or cost == 0
+    waits = [before_left % (expiry / before)] if before else []
+    waits += [current_left % expiry] if current else []
+    return _verdict(limit, allowed, used, time.time() + min(waits, default=0.0), cost)
+
+
+_STEPS = {"fixed-window": _fixed, "moving-window": _moving, "sliding-window-counter": _sliding}
+
+
+def decide_by_methods(
+    storage: Any,
+    limits: Sequence[Limit],
+    keys: str | bytes | Sequence[str | bytes],
+    costs: Sequence[int] | None = None,
+    mode: int = HIT,
+) -> Decision:
+    """:meth:`weir.storage.Storage.decide` by the methods of a storage written for ``limits``.
+
+    Such a storage counts each limit for itself: several limits are looked at first, and charged one
+    after the other if none denies.
+    """
+    count = len(limits)
+    given = [keys] * count if isinstance(keys, str | bytes) else list(keys)
+    prices = [1] * count if costs is None else [int(cost) for cost in costs]
+    names = [limit.full_key(key) for limit, key in zip(limits, given, strict=True)]
+
+    def ask(i: int, charge: bool) -> Verdict:
+        step = _step_of(storage, limits[i])
+        return step(storage, limits[i], names[i], prices[i], charge)
+
+    if mode == REFUND:
+        verdicts = [_give_back(storage, *row) for row in zip(limits, names, prices, strict=True)]
+    elif mode == TEST:
+        verdicts = [ask(i, False) for i in range(count)]
+    else:
+        verdicts = [ask(i, False) for i in range(count)] if count > 1 else []
+        if mode == EACH or all(verdict.allowed for verdict in verdicts):
+            verdicts = [
+                ask(i, not verdicts or verdicts[i].allowed or mode == HIT) for i in range(count)
+            ]
+    denied = [i for i in range(count) if not verdicts[i].allowed]
+    if denied:
+        reported = max(denied, key=lambda i: verdicts[i].retry_after)
+    else:
+        reported = min(range(count), key=lambda i: limits[i].get_expiry())
+    return Decision(verdicts, reported, time.time())
+
+
+def _step_of(storage: Any, limit: Limit) -> Callable[[Any, Limit, str, int, bool], Verdict]:
+    strategy = limit.strategy or "fixed-window"
+    step = _STEPS.get(strategy)
+    needed = [name for name, its in METHODS.items() if its == strategy]
+    if step is None or not all(hasattr(storage, name) for name in needed):
+        lacking = f": it lacks {', '.join(needed)}" if needed else ""
+        raise NotImplementedError(
+            f"a storage of type {type(storage).__name__} cannot count by {strategy}{lacking}"
+        )
+    return step
+
+
+def _give_back(storage: Any, limit: Limit, key: str, cost: int) -> Verdict:
+    if (limit.strategy or "fixed-window") != "fixed-window" or not hasattr(storage, "decr"):
+        raise NotImplementedError(
+            f"a storage of type {type(storage).__name__} has no decr() to give back with"
+        )
+    used = storage.decr(key, cost)
+    return _verdict(limit, True, used, storage.get_expiry(key), cost)
+
+
+def clear_by_methods(
+    storage: Any, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes]
+) -> None:
+    """Forget counters by the methods of a storage written for ``limits``."""
+    given = [keys] * len(limits) if isinstance(keys, str | bytes) else keys
+    for limit, key in zip(limits, given, strict=True):
+        name = limit.full_key(key)
+        if limit.strategy == "sliding-window-counter":
+            storage.clear_sliding_window(name, limit.get_expiry())
+        else:
+            storage.clear(name)
+
+
+def honour_own_methods(cls: Any, base: type) -> bool:
+    """Let a subclass of one of our stores decide by the methods that it replaces.
+
+    base: the class that has our own methods. Strategies of which it replaces nothing are decided as
+    before. Whether there was anything to honour.
+    """
+    own = {
+        strategy
+        for name, strategy in METHODS.items()
+        if getattr(cls, name, None) is not getattr(base, name, None)
+    }
+    if not own or "decide" in cls.__dict__:
+        return False
+    native = getattr(cls, "_native_decide", None) or cls.decide
+
+    def decide(
+        self: Any,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        if any((limit.strategy or "fixed-window") in own for limit in limits):
+            return decide_by_methods(self, limits, keys, costs, mode)
+        return native(self, limits, keys, costs, mode)  # type: ignore[no-any-return]
+
+    cls._native_decide = native
+    cls.decide = decide
+    return True

@@ -20,6 +20,7 @@ import warnings
 from ._core import ParseError, StorageError, TableError, WeirError
 
 __all__ = [
+    "ConcurrentUpdateError",
     "ConfigurationError",
     "KeyRefusedError",
     "ParseError",
@@ -44,6 +45,13 @@ class KeyRefusedError(StorageError):
     """The store cannot decide about this key, or this cost. ``is_outage`` is false."""
 
     is_outage = False
+
+
+class ConcurrentUpdateError(KeyRefusedError):
+    """A counter that others kept changing while it was to be changed; the name is of ``limits``."""
+
+    def __init__(self, key: str, attempts: int) -> None:
+        super().__init__(f"Unable to update {key} after {attempts} retries")
 
 
 def is_outage(error: BaseException) -> bool:

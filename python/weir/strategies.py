@@ -32,6 +32,7 @@ from __future__ import annotations
 from ._core import STRATEGIES as _ROWS
 from ._core import RateLimiter
 from ._storage import StorageTypes
+from .counters import METHODS
 
 __all__ = ["STRATEGIES", "KnownStrategy", "RateLimiter"]
 
@@ -55,10 +56,21 @@ def described(name: str) -> str:
     return _ROWS[name][2].format(**_ANY_LIMIT)
 
 
+def _check_support(storage: object, name: str) -> None:
+    """Refuse a storage written for ``limits`` that lacks what a strategy needs."""
+    if getattr(storage, "counts_by_methods", False):
+        needed = [method for method, strategy in METHODS.items() if strategy == name]
+        if not needed or not all(hasattr(storage, method) for method in needed):
+            raise NotImplementedError(
+                f"a storage of type {type(storage).__name__} cannot count by {name}"
+            )
+
+
 def _limiter_of(name: str) -> KnownStrategy:
     """A class that only knows its strategy."""
 
     def init(self: RateLimiter, storage: StorageTypes) -> None:
+        _check_support(storage, name)
         RateLimiter.__init__(self, storage, name)
 
     camel = "".join(part.capitalize() for part in name.split("-"))
@@ -72,8 +84,16 @@ def _limiter_of(name: str) -> KnownStrategy:
 #: The limiters by the names of their strategies.
 STRATEGIES: dict[str, KnownStrategy] = {name: _limiter_of(name) for name in _ROWS}
 
+#: Weir's own; what an application puts into STRATEGIES is not among them.
+_BUILT_IN = dict(STRATEGIES)
+
 globals().update({limiter.__name__: limiter for limiter in STRATEGIES.values()})
 __all__ += [limiter.__name__ for limiter in STRATEGIES.values()]
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a name in STRATEGIES still means what it means in Weir."""
+    return name in _BUILT_IN and STRATEGIES.get(name) is _BUILT_IN[name]
 
 
 def __getattr__(name: str) -> KnownStrategy:

@@ -344,8 +344,7 @@ def test_a_method_that_changes_the_lists_it_is_called_for() -> None:
 
     limits: list[Limit] = [Shrinking(1), Limit(1)]
     keys = ["a", "b"]
-    with pytest.raises(ValueError, match="changed"):
-        weir.Table("memory://?keys=64").decide(limits, keys)
+    assert len(weir.Table("memory://?keys=64").decide(limits, keys)) == 2
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from weir.audit import Audit
 from weir.observe.stats import StoreMeters
 from weir.policy import POLICIES
 from weir.storage import StorageTypes
-from weir.strategies import STRATEGIES, RateLimiter
+from weir.strategies import STRATEGIES, RateLimiter, is_built_in
 
 from .constants import ConfigVars
 from .errors import ConfigurationError
@@ -163,6 +163,13 @@ class AppState:
         )
         strategy = read.choice(options.strategy, ConfigVars.STRATEGY, tuple(STRATEGIES))
         self.strategy = strategy or "fixed-window"
+        if not is_built_in(self.strategy):
+            raise ConfigurationError(
+                "EOPTION",
+                f"strategy={self.strategy!r}: {STRATEGIES[self.strategy].__name__} is a class of"
+                " the application's own, and a Flask limiter decides in the core; call it"
+                " yourself, or choose one of Weir's",
+            )
         if not given(options.strategy):
             config[ConfigVars.STRATEGY] = self.strategy
         self.storage_uri = read.text(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")

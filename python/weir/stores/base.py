@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import select
 import sys
@@ -71,6 +72,27 @@ def is_readable(sock: Any) -> bool:
     return bool(poll.poll(0))
 
 
+@functools.cache
+def also(kind: Any, client: Any) -> type[StorageError]:
+    """``kind`` that is an error of the client library, too: programs catch these by their names."""
+    if issubclass(kind, client) or client.__module__.partition(".")[0] not in CLIENTS:
+        return kind  # type: ignore[no-any-return]
+    members = {
+        "__module__": kind.__module__,
+        "__init__": StorageError.__init__,
+        "__str__": Exception.__str__,
+        "__repr__": Exception.__repr__,
+    }
+    try:
+        return type(kind.__name__, (kind, client), members)
+    except TypeError:  # it is made in a way that cannot be joined
+        return kind  # type: ignore[no-any-return]
+
+
+#: The libraries whose errors a failure is an instance of, too.
+CLIENTS = ("redis", "valkey", "pymemcache", "fakeredis", "psycopg", "pymongo")
+
+
 def failure(
     store: str, error: BaseException | str, text: str = "", refused: bool = False
 ) -> StorageError:
@@ -80,6 +102,12 @@ def failure(
     refused: because of the key or the cost that was asked about, not because of the store.
     """
     text = text or str(error) or type(error).__name__
-    failed = (KeyRefusedError if refused else StoreAwayError)(f"{store}: {text}")
+    kind: Any = KeyRefusedError if refused else StoreAwayError
+    if isinstance(error, Exception):
+        client: Any = type(error)
+        kind = also(kind, client)
+    failed: StorageError = kind(f"{store}: {text}")
+    if isinstance(failed, type(error)):
+        vars(failed).update(vars(error))
     failed.storage_error = error if isinstance(error, Exception) else None
     return failed

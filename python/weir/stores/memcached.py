@@ -31,7 +31,7 @@ from .._core import (
     Verdict,
     memcached_checks,
 )
-from .._storage import Storage, deciding
+from .._storage import KeyedStorage, deciding
 from ..errors import ConfigurationError, StorageError, TableError
 from . import base
 from .base import failure, monotonic, need, seconds, stands_in, true_time
@@ -63,7 +63,7 @@ __all__ = ["MemcachedStorage"]
 logger = logging.getLogger("weir")
 
 
-class MemcachedStorage(Storage):
+class MemcachedStorage(KeyedStorage):
     """One server or several, among which the counters are spread.
 
     What is only looked at is told as it is before the others of its decision are charged.

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from .._core import EACH, HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCodec, RedisCommand
-from .._storage import Storage, decide_by_parts
+from .._storage import KeyedStorage, decide_by_parts
 from ..errors import ConfigurationError, StorageError
 from . import base
 from .base import monotonic, need, seconds, stands_in
@@ -69,7 +69,7 @@ def with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any)
     }
 
 
-class Remembering(Storage):
+class Remembering(KeyedStorage):
     """What all Redis stores share: commands, remembered denials, errors."""
 
     LOOKS = True

@@ -49,7 +49,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from .._core import EACH, HIT, REFUND, TEST, Decision, Limit, StateRequest, state_request
-from .._storage import Keys, Storage
+from .._storage import KeyedStorage, Keys
 from ..errors import ConfigurationError, StorageError, TableError
 from .base import failure, monotonic, seconds, true_time
 from .denials import Denials
@@ -180,7 +180,7 @@ class _States:
         return error
 
 
-class StateStorage(_States, Storage):
+class StateStorage(_States, KeyedStorage):
     """A store that keeps bytes by name, and changes several of them in one transaction.
 
     :param uri: how it was opened; ``STORAGE_SCHEME`` registers the class for its schemes

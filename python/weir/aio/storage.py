@@ -1,0 +1,337 @@
+"""Stores for asyncio, and the base classes of one's own: the names of ``limits.aio.storage``."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, cast
+
+from .. import _storage
+from .._core import HIT, REDIS_SCRIPT, Decision, Limit, RedisCommand
+from .._storage import register_schemes
+from ..errors import ConfigurationError
+from ..stores.base import failure
+from ..stores.redis_errors import call_failure
+from ..util import LazyDependency
+
+__all__ = [
+    "LocalStorage",
+    "MemcachedStorage",
+    "MemoryStorage",
+    "MovingWindowSupport",
+    "RedisClusterStorage",
+    "RedisSentinelStorage",
+    "RedisStorage",
+    "SlidingWindowCounterSupport",
+    "Storage",
+    "ThreadedStorage",
+    "storage_from_string",
+]
+
+T = TypeVar("T")
+
+
+def _plain(uri: str) -> str:
+    return uri.removeprefix("async+")
+
+
+class Storage(LazyDependency, ABC):
+    """Base of storages with coroutines. ``STORAGE_SCHEME`` registers a class, as ``async+name``."""
+
+    STORAGE_SCHEME: ClassVar[Any] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register_schemes(cls)
+
+    def __init__(
+        self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any
+    ) -> None:
+        super().__init__()
+        self.uri = uri
+        self.options = options
+        self.wrap_exceptions = wrap_exceptions
+
+    @abstractmethod
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add to the counter of a key; what it is then."""
+
+    @abstractmethod
+    async def get(self, key: str) -> int:
+        """The counter of a key."""
+
+    @abstractmethod
+    async def get_expiry(self, key: str) -> float:
+        """When the window of a key ends."""
+
+    @abstractmethod
+    async def check(self) -> bool:
+        """Whether it can be asked."""
+
+    @abstractmethod
+    async def reset(self) -> int | None:
+        """Forget every counter; how many there were."""
+
+    @abstractmethod
+    async def clear(self, key: str) -> None:
+        """Forget what a key counts."""
+
+
+class MovingWindowSupport(ABC):
+    """What a storage needs for moving windows."""
+
+    @abstractmethod
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Whether there was room for so many entries, which then are there."""
+
+    @abstractmethod
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """When the oldest entry came, and how many there are."""
+
+
+class SlidingWindowCounterSupport(ABC):
+    """What a storage needs for sliding window counters."""
+
+    @abstractmethod
+    async def acquire_sliding_window_entry(
+        self, key: str, limit: int, expiry: int, amount: int = 1
+    ) -> bool:
+        """Whether there was room, which then is taken."""
+
+    @abstractmethod
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        """Count and seconds left of the window before, and of the current one."""
+
+    @abstractmethod
+    async def clear_sliding_window(self, key: str, expiry: int) -> None:
+        """Forget what a key counts."""
+
+
+class StoreStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
+    """One of Weir's stores behind coroutines; subclasses say how it is called."""
+
+    #: The store itself.
+    store: Any
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function of the store."""
+        return function(*arguments)
+
+    async def decide(self, limit: Limit, key: str, cost: int, mode: int = HIT) -> Decision:
+        """What :meth:`weir.storage.Storage.decide` is asked, for one limit."""
+        return await self.call(self.store.decide, [limit], [key], [cost], mode)
+
+    async def forget(self, limit: Limit, key: str) -> None:
+        """Forget one counter."""
+        await self.call(self.store.clear, [limit], [key])
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        return await self.call(self.store.incr, key, expiry, amount)
+
+    async def get(self, key: str) -> int:
+        return await self.call(self.store.get, key)
+
+    async def get_expiry(self, key: str) -> float:
+        return await self.call(self.store.get_expiry, key)
+
+    async def check(self) -> bool:
+        return await self.call(self.store.check)
+
+    async def reset(self) -> int | None:
+        return await self.call(self.store.reset)
+
+    async def clear(self, key: str) -> None:
+        await self.call(self.store.clear_key, key)
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return await self.call(self.store.acquire_entry, key, limit, expiry, amount)
+
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        return await self.call(self.store.get_moving_window, key, limit, expiry)
+
+    async def acquire_sliding_window_entry(
+        self, key: str, limit: int, expiry: int, amount: int = 1
+    ) -> bool:
+        return await self.call(self.store.acquire_sliding_window_entry, key, limit, expiry, amount)
+
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        return await self.call(self.store.get_sliding_window, key, expiry)
+
+    async def clear_sliding_window(self, key: str, expiry: int) -> None:
+        await self.call(self.store.clear_sliding_window, key, expiry)
+
+
+class LocalStorage(StoreStorage):
+    """A table: ``async+memory://``, ``async+shm://name``, ``async+file:///path``, ``async+auto://``."""
+
+    def __init__(
+        self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any
+    ) -> None:
+        super().__init__(uri, wrap_exceptions, **options)
+        self.store = _storage.storage_from_string(_plain(uri or "memory://"), **options)
+
+    @property
+    def storage(self) -> Any:
+        """The counters by their keys."""
+        return self.store.storage
+
+
+MemoryStorage = LocalStorage
+
+
+class ThreadedStorage(StoreStorage):
+    """A store whose client library blocks: it is asked in a thread."""
+
+    def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
+        super().__init__(uri, wrap_exceptions, **options)
+        self.store = _storage.storage_from_string(_plain(uri), **options)
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.to_thread(function, *arguments)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        self.store.close()
+
+
+MemcachedStorage = ThreadedStorage
+
+
+class RedisStorage(ThreadedStorage):
+    """Redis or Valkey through the client library's asyncio side; one trip for a decision.
+
+    What only the interface of ``limits`` asks, such as ``get(key)``, is asked in a thread.
+
+    :param implementation: of ``limits``; ``redis-py`` and ``valkey-py`` are the only ones
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        wrap_exceptions: bool = False,
+        implementation: str = "redispy",
+        **options: Any,
+    ) -> None:
+        if implementation not in ("redispy", "valkey"):
+            raise ConfigurationError(
+                f"implementation={implementation!r}: there are 'redispy' and 'valkey'"
+            )
+        super().__init__(uri, wrap_exceptions, **options)
+        self._codec = self.store._codec
+        self._library = self.store._library
+        #: A client's connections belong to the event loop that opened them.
+        self._clients: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+    @property
+    def storage(self) -> Any:
+        """The client of the library, for the running event loop."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._open()
+        return client
+
+    def _module(self, name: str = "") -> Any:
+        return importlib.import_module(f"{self._library.__name__}.asyncio{name}")
+
+    def _options(self) -> dict[str, Any]:
+        """Deadlines as the store has them, and no retries, which would outlive these."""
+        deadline = self.store.deadline
+        options = {"socket_timeout": deadline, "socket_connect_timeout": deadline}
+        return {**options, **{k: v for k, v in self.options.items() if k not in _OURS}}
+
+    def _open(self) -> Any:
+        module = self._module()
+        kind = getattr(module, "Valkey", None) or module.Redis
+        uri = _plain(self.uri or "")
+        if "+unix" in uri.partition("://")[0]:
+            uri = f"unix://{uri.partition('://')[2]}"
+        return kind.from_url(uri, **self._options())
+
+    async def close(self) -> None:
+        """Close this event loop's connections, and those that were opened in threads."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+            pool = getattr(client, "connection_pool", None)
+            sentinels = getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
+            for each in (pool, *[sentinel.connection_pool for sentinel in sentinels]):
+                if each is not None:
+                    await each.disconnect()
+        self.store.close()
+
+    async def _ask(self, command: RedisCommand) -> Decision | bool:
+        arguments: list[Any] = command.arguments()
+        client = self.storage
+        try:
+            if arguments[0] == b"DEL":
+                await client.delete(*arguments[1:])
+                return True
+            try:
+                packed = await client.execute_command("EVALSHA", *arguments[1:], NEVER_DECODE=True)
+            except self._library.exceptions.NoScriptError:
+                packed = await client.execute_command(
+                    "EVAL", REDIS_SCRIPT, *arguments[2:], NEVER_DECODE=True
+                )
+        except Exception as error:
+            raised = call_failure(self.store.name, error, self._library, self.store.deadline)
+            if raised is error:
+                raise
+            raise raised from error
+        answer = command.read(b"$%d\r\n%b\r\n" % (len(packed), packed))
+        if not isinstance(answer, Decision | bool):
+            raise failure(self.store.name, str(answer))
+        return answer
+
+    async def decide(self, limit: Limit, key: str, cost: int, mode: int = HIT) -> Decision:
+        return cast(Decision, await self._ask(self._codec.decide([limit], [key], [cost], mode)))
+
+    async def forget(self, limit: Limit, key: str) -> None:
+        await self._ask(self._codec.clear([limit], [key]))
+
+
+#: Options of our stores that the client libraries do not know.
+_OURS = ("key_prefix", "remember_denials", "connection_pool", "service_name", "sentinel_kwargs")
+
+
+class RedisClusterStorage(RedisStorage):
+    """A Cluster: ``async+redis+cluster://host:port,host:port``."""
+
+    def _open(self) -> Any:
+        cluster = self._module(".cluster")
+        kind = getattr(cluster, "ValkeyCluster", None) or cluster.RedisCluster
+        hosts = self.store._hosts
+        nodes = [cluster.ClusterNode(*address) for address in hosts.addresses]
+        return kind(
+            startup_nodes=nodes,
+            username=hosts.username,
+            password=hosts.password,
+            **self._options(),
+        )
+
+
+class RedisSentinelStorage(RedisStorage):
+    """The master that sentinels name: ``async+redis+sentinel://host:26379/service``."""
+
+    def _open(self) -> Any:
+        # The store has read them already, with their passwords and deadlines.
+        pool = self.store.client.connection_pool
+        manager = pool.sentinel_manager
+        addresses = [
+            (known["host"], known["port"])
+            for known in (client.connection_pool.connection_kwargs for client in manager.sentinels)
+        ]
+        mine = ("retry", "connection_pool")
+        kwargs = {k: v for k, v in manager.sentinel_kwargs.items() if k not in mine}
+        options = {k: v for k, v in manager.connection_kwargs.items() if k not in mine}
+        options.pop("max_connections", None)
+        sentinel = self._module(".sentinel").Sentinel(addresses, sentinel_kwargs=kwargs, **options)
+        return sentinel.master_for(pool.service_name)
+
+
+def storage_from_string(storage_string: str, **options: Any) -> Any:
+    """Open the store that a URI names, ``async+redis://…``; without ``async+`` the same."""
+    return _storage.storage_from_string(f"async+{_plain(storage_string)}", **options)

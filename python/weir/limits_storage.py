@@ -1,0 +1,183 @@
+"""Storages written for ``limits``: the base classes that :mod:`weir.compat` gives for theirs.
+
+A class with ``incr``, ``get``, ``get_expiry``, ``check``, ``reset`` and ``clear`` counts fixed
+windows; :class:`MovingWindowSupport` and :class:`SlidingWindowCounterSupport` add the other two
+strategies of ``limits``. Its ``STORAGE_SCHEME`` registers it, for Flask applications as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from ._core import HIT, Decision, Limit, WeirError
+from ._storage import SCHEMES, MemoryStorage, StorageTypes, known_schemes, storage_from_string
+from ._storage import Storage as WeirStorage
+from .counters import clear_by_methods, decide_by_methods
+from .errors import StorageError, StoreAwayError
+from .util import LazyDependency
+
+__all__ = [
+    "MovingWindowSupport",
+    "SlidingWindowCounterSupport",
+    "Storage",
+    "StorageRegistry",
+    "StorageTypes",
+    "storage_from_string",
+]
+
+Keys: TypeAlias = str | bytes | Sequence[str | bytes]
+
+
+class StorageRegistry(ABCMeta):
+    """The metaclass of storages: every store of Weir's is an instance of :class:`Storage`."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if cls.__dict__.get("_stands_for_all", False):
+            return isinstance(instance, WeirStorage)
+        return super().__instancecheck__(instance)
+
+
+class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
+    """Base of storages that count by the methods of ``limits``."""
+
+    _stands_for_all: ClassVar[bool] = True
+
+    #: Limiters look whether its methods are those that their strategy needs.
+    counts_by_methods: ClassVar[bool] = True
+
+    STORAGE_SCHEME: ClassVar[Any] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        cls._stands_for_all = False
+        own_clear = cls.__dict__.get("clear")
+        if own_clear is not None and not getattr(own_clear, "__isabstractmethod__", False):
+
+            def clear(self: Any, key: Any, keys: Any = None, /) -> None:
+                if keys is None:
+                    own_clear(self, key)
+                else:
+                    clear_by_methods(self, key, keys)
+
+            cls.clear = clear  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
+    def __init__(
+        self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any
+    ) -> None:
+        LazyDependency.__init__(self)
+        WeirStorage.__init__(self, uri, **options)
+        self.wrap_exceptions = wrap_exceptions
+
+    @property
+    def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
+        """What its methods raise when it is away."""
+        return OSError
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: Keys,
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        """As every store; asks the class's own methods."""
+        try:
+            return decide_by_methods(self, limits, keys, costs, mode)
+        except WeirError:
+            raise
+        except self.base_exceptions as error:
+            raise self.away(error) from error
+
+    def away(self, error: Exception) -> StorageError:
+        """The error that says that this storage cannot be asked."""
+        failed = StoreAwayError(f"{type(self).__name__}: {error or type(error).__name__}")
+        failed.storage_error = error
+        return failed
+
+    @abstractmethod
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add to the counter of a key; what it is then."""
+
+    @abstractmethod
+    def get(self, key: str) -> int:
+        """The counter of a key."""
+
+    @abstractmethod
+    def get_expiry(self, key: str) -> float:
+        """When the window of a key ends."""
+
+    @abstractmethod
+    def check(self) -> bool:
+        """Whether it can be asked."""
+
+    @abstractmethod
+    def reset(self) -> int | None:  # type: ignore[override]
+        """Forget every counter; how many there were."""
+
+    @abstractmethod
+    def clear(self, key: Any, keys: Any = None, /) -> None:
+        """Forget what a key counts."""
+
+
+class MovingWindowSupport(ABC):
+    """What a storage needs for moving windows."""
+
+    @abstractmethod
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Whether there was room for so many entries, which then are there."""
+
+    @abstractmethod
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """When the oldest entry came, and how many there are."""
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        if cls is MovingWindowSupport and callable(getattr(other, "acquire_entry", None)):
+            return True
+        return NotImplemented
+
+
+class SlidingWindowCounterSupport(ABC):
+    """What a storage needs for sliding window counters."""
+
+    @abstractmethod
+    def acquire_sliding_window_entry(
+        self, key: str, limit: int, expiry: int, amount: int = 1
+    ) -> bool:
+        """Whether there was room, which then is taken."""
+
+    @abstractmethod
+    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        """Count and seconds left of the window before, and of the current one."""
+
+    @abstractmethod
+    def clear_sliding_window(self, key: str, expiry: int) -> None:
+        """Forget what a key counts."""
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        if cls is SlidingWindowCounterSupport and callable(
+            getattr(other, "acquire_sliding_window_entry", None)
+        ):
+            return True
+        return NotImplemented
+
+
+def __getattr__(name: str) -> Any:
+    """The stores by their classes' names, imported when first asked for."""
+    if name == "MemoryStorage":
+        return MemoryStorage
+    for factory in SCHEMES.values():
+        if isinstance(factory, str) and factory.startswith("weir.stores."):
+            module, _, known = factory.partition(":")
+            if known == name:
+                return getattr(importlib.import_module(module), name)
+        elif getattr(factory, "__name__", None) == name:
+            return factory
+    if name.startswith("MongoDB"):
+        raise AttributeError(f"{name} has no counterpart; there are the stores {known_schemes()}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
