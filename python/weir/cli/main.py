@@ -10,12 +10,14 @@ import click
 
 from .app import cli
 from .commands import check, clients, rules, simulate, store, tables, top
+from .doctor import doctor
 from .errors import INTERRUPTED
 
 __all__ = ["cli", "run"]
 
 for _command in (
     check.check,
+    doctor,
     clients.show,
     clients.reset,
     rules.block,
