@@ -78,7 +78,10 @@ def spliced(rows: Path, script: Path) -> str:
 def embed(rows: Path, source: Path, header: Path) -> None:
     script = spliced(rows, source).encode()
     lines = [
-        ", ".join(str(byte if byte < 128 else byte - 256) for byte in script[i : i + 20])
+        ", ".join(
+            (str(byte) if byte < 128 else f"'\\x{byte:02x}'")  # char: signed or not
+            for byte in script[i : i + 20]
+        )
         for i in range(0, len(script), 20)
     ]
     header.write_text(

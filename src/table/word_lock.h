@@ -18,10 +18,14 @@
 #define WEIR_WORD_LOCKS 0
 #endif
 
-#if defined(__has_include)
-#if __has_include(<sys/single_threaded.h>)
+/* Since glibc 2.32. A build against an older one (our wheels) finds it in the glibc that it meets. */
+#if defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 32)
 #include <sys/single_threaded.h>
 #define weir_one_thread() (__libc_single_threaded != 0)
+#else
+extern char __libc_single_threaded __attribute__((weak));
+#define weir_one_thread() (&__libc_single_threaded != (char *)0 && __libc_single_threaded != 0)
 #endif
 #endif
 #ifndef weir_one_thread
