@@ -1,0 +1,333 @@
+"""Checks wheels: what is in them, and whether they run. Used by script/wheels.
+
+A wheel for glibc runs in a root of its own, unpacked from Debian's packages: no compiler, no
+libsodium, nothing of the machine's but an interpreter of pyenv that Debian lacks. Those for aarch64
+run under qemu-user. Those for musl run on a Python that script/musl-python made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from elftools.elf.elffile import ELFFile
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "build/wheels"
+
+#: What the extension may be linked with.
+LIBRARIES = re.compile(r"lib(c|pthread|dl|rt)\.so(\.\d+)?|ld-(linux|musl)-.*|libc\.musl-.*")
+
+#: Tests of the package that need no server, compiler or other process; the first also under qemu.
+CORE = ("limit", "limit_strings", "limiter", "timelines", "table", "rules", "key", "storage")
+MORE = ("strategies_model", "clock", "prepared_check", "own_items", "callables", "distribution")
+NEEDS = ("pytest", "hypothesis", "Flask", "freezegun", "hiro", "limits", "time-machine")
+
+#: What interpreters are linked with, and what tests expect of a system.
+PACKAGES = [
+    "python3.14",
+    "python3.13",
+    "dash",
+    "bash",
+    "coreutils",
+    "tzdata",
+    "zlib1g",
+    "libbz2-1.0",
+    "liblzma5",
+    "libffi8",
+    "libexpat1",
+    "libssl3t64",
+    "libsqlite3-0",
+    "libreadline8t64",
+    "libncursesw6",
+    "libuuid1",
+]
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    path: Path
+    ran: str
+    failed: bool = False
+
+
+def table(rows: list[Row]) -> str:
+    """What was built, how large it is, and what was run where."""
+    lines = [("file", "kB", "what was run")]
+    for row in rows:
+        ran = ("FAILED: " if row.failed else "") + row.ran
+        lines.append((row.path.name, f"{row.path.stat().st_size / 1000:.0f}", ran))
+    widths = [max(len(line[i]) for line in lines) for i in range(2)]
+    return "\n".join(f"{a:{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in lines)
+
+
+# ----------------------------------------------------------------------------- Pythons and Debian
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this machine that has its headers: Debian's or pyenv's."""
+    header = Path(f"/usr/include/python{version}/Python.h")
+    if header.exists() and Path(f"/usr/bin/python{version}").exists():
+        return f"/usr/bin/python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
+    return str(found[-1]) if found else None
+
+
+def debian_testing(folder: Path) -> dict[str, str]:
+    """An environment in which apt knows Debian testing and has nothing installed."""
+    config = folder / "apt.conf"
+    for name in ("state/lists/partial", "archives/partial", "etc"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "state/status").touch()
+    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    mirror = os.environ.get("WEIR_DEBIAN") or "http://deb.debian.org/debian"
+    (folder / "etc/sources.list").write_text(
+        f"deb [signed-by={keys}] {mirror} testing main\n"
+        f"deb-src [signed-by={keys}] {mirror} testing main\n"
+    )
+    config.write_text(
+        f'Dir "{folder}/";\nDir::Etc "etc";\nDir::Etc::sourcelist "sources.list";\n'
+        f'Dir::Etc::sourceparts "none";\nDir::State "state";\nDir::Cache "{folder}";\n'
+        f'Dir::State::status "{folder}/state/status";\nAcquire::Check-Valid-Until "false";\n'
+        'APT::Architectures { "amd64"; "arm64"; };\nAPT::Sandbox::User "root";\n'
+    )
+    environment = {"APT_CONFIG": str(config)}
+    if not list((folder / "state/lists").glob("*Packages*")):
+        call("apt-get", "-q", "update", **environment)
+    return environment
+
+
+def call(*command: str | Path, **environment: str) -> str:
+    """Run a command; its output. Fails with the output's end."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]}: {done.stdout[-3000:]}")
+    return done.stdout
+
+
+def unpacked_root(arch: str) -> Path:
+    """A root of Debian testing's packages, unpacked and not configured."""
+    root = OUT / "roots" / arch
+    if (root / "stamp").exists():
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    for folder in ("bin", "lib", "sbin", "lib64"):
+        (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder).symlink_to(f"usr/{folder}")
+    apt = OUT / "apt"
+    environment = debian_testing(apt)
+    names = [f"{package}:{arch}" for package in PACKAGES if package != "tzdata"] + ["tzdata"]
+    options = (
+        "-y",
+        "-q",
+        "--no-install-recommends",
+        "--download-only",
+        f"-oAPT::Architecture={arch}",
+    )
+    call("apt-get", *options, "install", *names, **environment)
+    for deb in sorted((apt / "archives").glob("*.deb")):
+        packed = subprocess.run(
+            ["dpkg-deb", "--fsys-tarfile", deb], check=True, capture_output=True
+        ).stdout
+        with tarfile.open(fileobj=BytesIO(packed)) as archive:
+            unpack(archive, root)
+        deb.unlink()
+    for folder in ("dev", "proc", "tmp", "weir", "site", "etc"):
+        (root / folder).mkdir(exist_ok=True)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    (root / "stamp").touch()
+    return root
+
+
+def unpack(archive: tarfile.TarFile, root: Path) -> None:
+    """All of a package, below usr/ what it has for bin/ and lib/ (those are links)."""
+    for member in archive.getmembers():
+        member.name = re.sub(r"^\./(bin|lib|lib64|sbin)(?=/|$)", r"./usr/\1", member.name)
+        if not member.isdev():
+            archive.extract(member, root)
+
+
+# -------------------------------------------------------------------------------------- inspecting
+
+
+def inspect(wheel: Path, libc: str) -> None:
+    """Raises AssertionError if a wheel needs or shows more than it should."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (extension,) = (name for name in names if name.endswith(".so"))
+        data = archive.read(extension)
+        assert "weir/py.typed" in names
+        assert any(re.fullmatch(r".*\.dist-info/licenses/LICENSE", name) for name in names)
+        (metadata,) = (archive.read(n).decode() for n in names if n.endswith("/METADATA"))
+    assert "License-Expression: MIT" in metadata
+    elf = ELFFile(BytesIO(data))
+    needed = [tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")]
+    assert all(LIBRARIES.fullmatch(name) for name in needed), needed
+    symbols = [s for s in elf.get_section_by_name(".dynsym").iter_symbols() if s.name]
+    shown = {s.name for s in symbols if s["st_shndx"] != "SHN_UNDEF"}
+    assert shown == {"PyInit__core"}, shown
+    assert not any("sodium" in s.name or "crypto_" in s.name for s in symbols)
+    assert (libc == "musl") == (not re.search(rb"GLIBC_2\.", data)), "of the other C library"
+
+
+# ----------------------------------------------------------------------------------------- running
+
+
+def site_of(wheel: Path, version: str, arch: str, libc: str) -> Path:
+    """The wheel and what the tests need, installed by pip for that Python and platform."""
+    site = OUT / "work/site"
+    shutil.rmtree(site, ignore_errors=True)
+    names = ["musllinux_1_1", "musllinux_1_2"]
+    if libc == "gnu":
+        names = ["manylinux2014", "manylinux_2_17", "manylinux_2_28"]
+    command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    command += ["--target", str(site), "--only-binary=:all:", "--no-compile", "--no-warn-conflicts"]
+    command += ["--implementation=cp", f"--python-version={version}", "--abi=abi3", "--abi=none"]
+    command += [f"--abi=cp{version.replace('.', '')}", *(f"--platform={n}_{arch}" for n in names)]
+    files = (ROOT / f"requirements/{name}.txt" for name in ("test", "demo", "peers"))
+    pinned = "".join(path.read_text() for path in files)
+    wanted = [re.search(rf"(?mi)^{name}==\S+", pinned) for name in NEEDS]
+    call(*command, wheel, *(found.group() for found in wanted if found), "tomli", "tzdata")
+    return site
+
+
+def run_inside(root: Path, command: list[str], tests: list[str], bind: str = "") -> str:
+    """Pytest's last line, of tests in a root with its own /proc and /dev/shm."""
+    weir = root / "weir"
+    shutil.rmtree(weir, ignore_errors=True)
+    for name in ("tests", "docs", "examples", "include", "src", "python/weir"):
+        shutil.copytree(ROOT / name, weir / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml"):
+        shutil.copy(path, weir)
+    mounts = ["mount -t proc proc {0}/proc", "mount -t tmpfs tmpfs {0}/dev", "mkdir {0}/dev/shm"]
+    mounts += ["mount -t tmpfs tmpfs {0}/dev/shm"]
+    for device in ("null", "urandom", "zero"):
+        mounts.append(f"touch {{0}}/dev/{device} && mount --bind /dev/{device} {{0}}/dev/{device}")
+    if bind:
+        mounts.append(f"mkdir -p {{0}}{bind} && mount --bind {bind} {{0}}{bind}")
+    start = (
+        "import os, sys, pytest, weir; os.chdir('/weir'); "
+        "assert weir.__file__.startswith('/site/'), weir.__file__; "
+        "sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    clean = ["HOME=/tmp", "PATH=/usr/bin", "LC_ALL=C.UTF-8", "PYTHONPATH=/site", "TMPDIR=/tmp"]
+    words = ["env", "-i", *clean, "PYTHONDONTWRITEBYTECODE=1", shutil.which("chroot") or "chroot"]
+    words += [
+        str(root),
+        *command,
+        "-c",
+        start,
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-rN",
+        "-k",
+        "not full_shared_memory",
+        *tests,
+    ]
+    script = " && ".join(line.format(root) for line in mounts) + " && exec " + shlex.join(words)
+    output = call("timeout", "1200", "unshare", "--mount", "sh", "-c", script)
+    return output.strip().splitlines()[-1].strip("= ")
+
+
+def musl_root() -> Path | None:
+    """A root with musl's libc and the Python that script/musl-python made; no glibc."""
+    prefix, loader = OUT / "musl-python", Path("/lib/ld-musl-x86_64.so.1")
+    if not (prefix / "bin").exists() or not loader.exists():
+        return None
+    root = OUT / "roots/musl"
+    for folder in ("dev", "proc", "tmp", "weir", "lib", "usr/bin"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    shutil.copy(loader.resolve(), root / "lib/ld-musl-x86_64.so.1")
+    shutil.copytree(prefix, root / "usr", dirs_exist_ok=True, symlinks=True)
+    return root
+
+
+def place(version: str, arch: str, libc: str) -> tuple[Path, list[str], str, str] | str:
+    """Where a wheel can run: root, command, folder to bind, and what to call it. Or why nowhere."""
+    if os.geteuid() != 0 or not shutil.which("dpkg-deb"):
+        return "only inspected: running it takes root on Debian"
+    if libc == "musl":
+        root = musl_root() if arch == "x86_64" else None
+        if root is None or not (root / f"usr/bin/python{version}").exists():
+            return "only inspected: no such Python for musl here"
+        return root, [f"/usr/bin/python{version}"], "", "a root with musl"
+    if arch == "aarch64":
+        emulator = shutil.which("qemu-aarch64-static")
+        if emulator is None:
+            return "only inspected: install qemu-user-static to run it"
+        root = unpacked_root("arm64")
+        if not (root / f"usr/bin/python{version}").exists():
+            return "only inspected: Debian testing has no such Python"
+        shutil.copy(emulator, root / "usr/bin")
+        return root, ["/usr/bin/qemu-aarch64-static", f"/usr/bin/python{version}"], "", "qemu-user"
+    root = unpacked_root("amd64")
+    if (root / f"usr/bin/python{version}").exists():
+        return root, [f"/usr/bin/python{version}"], "", "Debian testing's Python"
+    python = interpreter(version)
+    if python is None or python.startswith("/usr/bin/"):
+        return "only inspected: no such Python here"
+    return root, [python], str(Path(python).parents[1]), "pyenv's Python"
+
+
+def check_wheel(wheel: Path) -> Row:
+    """One wheel: inspected, and run where that can be."""
+    _, _, python, _, platform = wheel.stem.split("-")
+    version = f"3.{python.removeprefix('cp3')}"
+    arch = "aarch64" if platform.endswith("aarch64") else "x86_64"
+    libc = "musl" if "musllinux" in platform else "gnu"
+    try:
+        inspect(wheel, libc)
+        found = place(version, arch, libc)
+        if isinstance(found, str):
+            return Row(wheel, found)
+        root, command, bind, name = found
+        site = site_of(wheel, version, arch, libc)
+        shutil.rmtree(root / "site", ignore_errors=True)
+        shutil.copytree(site, root / "site")
+        names = CORE if arch == "aarch64" else CORE + MORE
+        tests = [f"tests/python/test_{name}.py" for name in names]
+        return Row(wheel, f"{name}, no compiler: {run_inside(root, command, tests, bind)}")
+    except (AssertionError, RuntimeError) as error:
+        return Row(wheel, f"{type(error).__name__}: {error}", failed=True)
+
+
+def check_sdist(sdist: Path) -> Row:
+    """Builds and installs the source distribution with a C compiler and no pkg-config."""
+    work = OUT / "work/sdist"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        call(sys.executable, "-m", "venv", "--system-site-packages", work)
+        python = work / "bin/python"
+        pip = [python, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check"]
+        call(*pip, sdist, PKG_CONFIG="/bin/false", PKG_CONFIG_PATH="")
+        call(python, "-c", "import weir; t = weir.Table('memory://'); assert t", PYTHONPATH="")
+    except RuntimeError as error:
+        return Row(sdist, str(error), failed=True)
+    return Row(sdist, "built by gcc without libsodium, installed, imported")
+
+
+def check(path: Path) -> Row:
+    """A row of the table."""
+    row = check_wheel(path) if path.suffix == ".whl" else check_sdist(path)
+    print(f"wheels: {path.name}: {row.ran}", file=sys.stderr, flush=True)
+    return row
