@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,15 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nginx_server import MODULE, ROOT, Nginx
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+from nginx_server import MODULE, ROOT, Nginx, free_port
 
 
 class Served:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from nginx_server import free_port
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "c"
 HERE = Path(__file__).parent / "c"
@@ -23,13 +25,6 @@ HERE = Path(__file__).parent / "c"
 pytestmark = pytest.mark.skipif(
     not shutil.which("gcc") or not shutil.which("pkg-config"), reason="needs gcc and pkg-config"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def run(*command: str | Path, **more: object) -> subprocess.CompletedProcess[str]:

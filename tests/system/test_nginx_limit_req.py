@@ -1,0 +1,70 @@
+"""A leaky bucket of the module beside nginx's own limit_req: request by request the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from nginx_server import PAGE, needs_nginx
+
+pytestmark = needs_nginx
+
+#: Of a request a minute nothing leaks while a test runs, so that both must agree exactly.
+RATE = (
+    "limit_req_zone $arg_key zone=req:1m rate=1r/m; limit_req_zone $arg_b zone=req2:1m rate=1r/m;"
+)
+
+
+def sides(serving, burst: int, mode: str, dry_run: str = "off", second: str = ""):  # type: ignore[no-untyped-def]
+    """What both say of eight requests in a row: status code and variable."""
+    req2 = f"limit_req zone=req2 burst=3 {mode};" if second else ""
+    weir2 = f"weir_limit zone=weir2 {mode};" if second else ""
+    nginx = serving(
+        RATE
+        + f'weir_limit_zone $arg_key zone=weir "1/minute" strategy=leaky-bucket burst={burst};'
+        + 'weir_limit_zone $arg_b zone=weir2 "1/minute" strategy=leaky-bucket burst=3;',
+        f"limit_req_dry_run {dry_run}; weir_limit_dry_run {dry_run};"
+        "location /req { limit_req_status 429; add_header X-Status $limit_req_status always;"
+        f" limit_req zone=req {f'burst={burst}' if burst else ''} {mode}; {req2} {PAGE} }}"
+        "location /weir { add_header X-Status $weir_status always;"
+        f" weir_limit zone=weir {mode}; {weir2} {PAGE} }}",
+    )
+    said = []
+    for path in ("/req", "/weir"):
+        answers = [nginx.get(f"{path}?key=a{second}") for _ in range(8)]
+        said.append([(answer.status, answer.headers.get("x-status")) for answer in answers])
+    return said
+
+
+@pytest.mark.parametrize("burst", [0, 1, 5])
+@pytest.mark.parametrize("dry_run", ["on", "off"])
+def test_without_delay(serving, burst: int, dry_run: str) -> None:
+    req, weir = sides(serving, burst, "nodelay", dry_run)
+    assert weir == req
+
+
+@pytest.mark.parametrize("burst", [0, 1, 5])
+@pytest.mark.parametrize("mode", ["", "delay=2", "delay=9"])
+def test_with_delay(serving, burst: int, mode: str) -> None:
+    req, weir = sides(serving, burst, mode, "on")
+    assert weir == req
+
+
+def test_the_smaller_of_two_limits_decides(serving) -> None:
+    req, weir = sides(serving, 5, "nodelay", "off", "&b=1")
+    assert weir == req
+
+
+def test_an_empty_key_leaves_its_limit_out(serving) -> None:
+    req, weir = sides(serving, 1, "nodelay", "off", "&b=")
+    assert weir == req
+
+
+def test_nothing_asked_is_no_status(serving) -> None:
+    nginx = serving(
+        RATE + 'weir_limit_zone $arg_key zone=weir "1/minute";',
+        "location /req { add_header X-Status $limit_req_status always; limit_req zone=req;"
+        f" {PAGE} }} location /weir {{ add_header X-Status $weir_status always;"
+        f" weir_limit zone=weir; {PAGE} }}",
+    )
+    for path in ("/req", "/weir"):
+        assert "x-status" not in nginx.get(path).headers
