@@ -8,6 +8,7 @@ import http.client
 import os
 import pwd
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -330,6 +331,13 @@ def test_ten_thousand_requests_with_reloads_are_clean_under_valgrind(
     assert sent == 10_000
     nginx.stop(signal.SIGQUIT)
     said = "".join(path.read_text(errors="replace") for path in tmp_path.glob("valgrind.*"))
-    ours = [part for part in said.split("\n\n") if "weir" in part]
+    # Each report ends in an empty line. nginx itself leaks its environment; modules are unloaded
+    # before the end, so that their frames may have lost their names.
+    reports = re.split(r"^==\d+== $", said, flags=re.MULTILINE)
+    ours = [
+        report
+        for report in reports
+        if "weir" in report or ("definitely lost" in report and "ngx_set_environment" not in report)
+    ]
     assert not ours, "\n\n".join(ours)
     assert "Invalid" not in said, said
