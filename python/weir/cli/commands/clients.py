@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import click
 
 from ..bounds import strategy_of
-from ..errors import WARNED, Unreadable
+from ..errors import WARNED, Unable, Unreadable
 from ..limit_text import read_limits, with_strategy
 from ..open_store import opened
 from ..options import limit_options, store_options
@@ -126,9 +126,15 @@ def show(
         counters = Asked(limits, strategy, tz, scope).counters(store, key)
         counted = store.counted(key)
         used = [use_of(counter, key, counted) for counter in counters]
-        rule = store.rule_of(key)
-        denied, entries = place_of(store, counted, "denied")
-        allowed, _ = place_of(store, counted, "allowed")
+        rule, denied, allowed = None, None, None
+        entries: list[Heavy] = []
+        try:
+            rule = store.rule_of(key)
+            denied, entries = place_of(store, counted, "denied")
+            allowed, _ = place_of(store, counted, "allowed")
+        except Unable:  # a store that keeps nothing but counters: they were asked for
+            if limits is None:
+                raise
     if as_json:
         say_json(
             {
