@@ -72,11 +72,9 @@ int weir_access_group(const char *name, const struct weir_uri *uri, gid_t *gid,
         return 0;
     int rc = find_gid(uri->group, gid);
     if (rc == WEIR_ENOENT)
-        return weir_fail(error, WEIR_EINVAL, 0, "%s: there is no group \"%s\"", name,
-                         uri->group);
+        return weir_fail(error, WEIR_EINVAL, 0, "%s: there is no group \"%s\"", name, uri->group);
     if (rc < 0)
-        return weir_fail(error, rc, 0, "%s: cannot look up the group \"%s\"", name,
-                         uri->group);
+        return weir_fail(error, rc, 0, "%s: cannot look up the group \"%s\"", name, uri->group);
     if (!belongs_to(*gid))
         return weir_fail(error, WEIR_EACCES, 0,
                          "%s: this process (uid %u) is no member of the group \"%s\"; add its user "
@@ -94,16 +92,16 @@ int weir_access_judge(const char *name, const struct stat *st, const struct weir
                          "or open it without group=",
                          name, uri->group, (unsigned)st->st_gid, mode);
     if (!uri->group[0] && st->st_uid != geteuid())
-        return weir_fail(error, WEIR_EACCES, 0, "%s: owned by another user (uid %u, not %u)",
-                         name, (unsigned)st->st_uid, (unsigned)geteuid());
+        return weir_fail(error, WEIR_EACCES, 0, "%s: owned by another user (uid %u, not %u)", name,
+                         (unsigned)st->st_uid, (unsigned)geteuid());
     if (!uri->group[0] && mode == 0660)
-        return weir_fail(error, WEIR_EACCES, 0,
-                         "%s: shared with a group (gid %u, mode 0660); open it with ?group=NAME, or "
-                         "chmod 600 it",
-                         name, (unsigned)st->st_gid);
+        return weir_fail(
+            error, WEIR_EACCES, 0,
+            "%s: shared with a group (gid %u, mode 0660); open it with ?group=NAME, or "
+            "chmod 600 it",
+            name, (unsigned)st->st_gid);
     if (!uri->group[0] && mode & 077)
         return weir_fail(error, WEIR_EACCES, 0,
-                         "%s: others may read or write it (mode %04o); chmod 600 it", name,
-                         mode);
+                         "%s: others may read or write it (mode %04o); chmod 600 it", name, mode);
     return 0;
 }

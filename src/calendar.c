@@ -18,8 +18,8 @@
 
 #include "error.h"
 
-#define DAY_NS    INT64_C(86400000000000)
-#define MONDAY    (-3)               /* the day before 1970-01-01 that was one */
+#define DAY_NS INT64_C(86400000000000)
+#define MONDAY (-3)                 /* the day before 1970-01-01 that was one */
 #define LATEST_NS (104000 * DAY_NS) /* no window that WEIR_NOW_MAX may be in ends later */
 
 static const struct weir_zone_offset no_offset = {0, 0};
@@ -154,16 +154,4 @@ uint64_t weir_calendar_mark(const struct weir_limit *limit) {
     for (const char *at = limit->zone ? limit->zone->name : "UTC"; *at; at++)
         mark = (mark ^ (unsigned char)*at) * UINT64_C(0x100000001B3);
     return mark;
-}
-
-int weir_limit_window(const struct weir_limit *limit, int64_t now_ns, int64_t *start_ns,
-                      int64_t *end_ns, int64_t *next_ns) {
-    if (!start_ns || !end_ns || !next_ns || now_ns < 0 || now_ns > WEIR_NOW_MAX ||
-        weir_limit_validate(limit, NULL) < 0 || limit->strategy != WEIR_CALENDAR_WINDOW)
-        return WEIR_EINVAL;
-    struct weir_window window = weir_calendar_window(limit, now_ns);
-    *start_ns = window.start_ns;
-    *end_ns = window.end_ns;
-    *next_ns = window.next_ns;
-    return 0;
 }

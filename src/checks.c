@@ -2,6 +2,7 @@
 #include "checks.h"
 
 #include "calendar.h"
+#include "limit.h"
 #include "strategy/strategy.h"
 #include "weir/board.h"
 

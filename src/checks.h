@@ -22,7 +22,4 @@ static inline bool weir_outranks(const struct weir_limit *limit_a, const struct 
 void weir_checks_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
                         size_t n, struct weir_decision *decision);
 
-/* "second", …; NULL if there is no such unit (limit.c). */
-const char *weir_limit_unit_name(int unit);
-
 #endif

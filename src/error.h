@@ -18,7 +18,7 @@ int weir_fail(struct weir_error *error, int code, int column, const char *format
     __attribute__((format(printf, 4, 5)));
 
 /* Room for what weir_quote() makes of `len` bytes at worst. */
-#define WEIR_QUOTE_SIZE(len) ((len)*4 + 3)
+#define WEIR_QUOTE_SIZE(len) ((len) * 4 + 3)
 
 /*
  * Writes `text` between double quotes into `buffer`, with \" \\ and \xNN for what needs it (NUL too, which

@@ -17,8 +17,12 @@ _Static_assert(WEIR_IDENTIFIER_MAX == 3 * PLAIN_MAX, "each byte may become three
 
 /* Bytes that follow the first one of a character; -1: no first byte, or one that UTF-8 never has. */
 static int following(unsigned char first) {
-    return first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2
-                          : first < 0xF5 ? 3 : -1;
+    return first < 0x80   ? 0
+           : first < 0xC2 ? -1
+           : first < 0xE0 ? 1
+           : first < 0xF0 ? 2
+           : first < 0xF5 ? 3
+                          : -1;
 }
 
 static bool is_utf8(const unsigned char *text, size_t len) {

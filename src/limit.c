@@ -18,8 +18,8 @@
 #include <string.h>
 
 #include "calendar.h"
-#include "checks.h"
 #include "error.h"
+#include "limit.h"
 #include "weir/weir.h"
 
 #define NS_PER_SECOND INT64_C(1000000000)
@@ -104,6 +104,18 @@ int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error
     return weir_zone_validate(limit->zone, error);
 }
 
+int weir_limit_window(const struct weir_limit *limit, int64_t now_ns, int64_t *start_ns,
+                      int64_t *end_ns, int64_t *next_ns) {
+    if (!start_ns || !end_ns || !next_ns || now_ns < 0 || now_ns > WEIR_NOW_MAX ||
+        weir_limit_validate(limit, NULL) < 0 || limit->strategy != WEIR_CALENDAR_WINDOW)
+        return WEIR_EINVAL;
+    struct weir_window window = weir_calendar_window(limit, now_ns);
+    *start_ns = window.start_ns;
+    *end_ns = window.end_ns;
+    *next_ns = window.next_ns;
+    return 0;
+}
+
 int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size) {
     if (!buffer)
         size = 0;
@@ -122,7 +134,7 @@ int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size) 
 struct cursor {
     const char *text;
     size_t len;
-    size_t at; /* offset of the next byte */
+    size_t at;    /* offset of the next byte */
     int strategy; /* of limits that have none of their own */
     struct weir_error *error;
 };
@@ -384,8 +396,7 @@ static int read_limit(struct cursor *cursor, struct weir_limit *limit) {
 
 /* All limits of a text; `too_many` is what to say of one more than there is room for. */
 static int read_limits(const char *text, size_t len, int strategy, struct weir_limit *limits,
-                       size_t room, const char *too_many, size_t *count,
-                       struct weir_error *error) {
+                       size_t room, const char *too_many, size_t *count, struct weir_error *error) {
     struct cursor cursor = {
         .text = text ? text : "", .len = len, .strategy = strategy, .error = error};
 

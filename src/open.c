@@ -173,6 +173,11 @@ static void ask_huge_pages(struct weir_table *table, void *base, bool fresh) {
         madvise(base, bytes, MADV_COLLAPSE);
 }
 
+static int repair_all(struct weir_table *table) {
+    int rc = weir_locks_repair(table);
+    return rc < 0 ? rc : weir_rules_repair(table);
+}
+
 static void *map_for_forks(size_t bytes) {
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return base == MAP_FAILED ? NULL : base;
@@ -201,6 +206,7 @@ static int open_memory(struct weir_table *table, const struct weir_header *plan,
         return weir_fail(error, WEIR_ENOMEM, 0, "%s: cannot map %llu MiB; ask for fewer keys",
                          table->name, (unsigned long long)(plan->bytes >> 20));
     ask_huge_pages(table, base, !forks);
+    table->repair = repair_all;
     weir_fork_watch(table);
     int rc = fill_in(table, base, plan, error);
     if (rc < 0) {
@@ -331,10 +337,11 @@ static int judge_size(const struct weir_table *table, const struct weir_header *
     if ((uri->keys && keys != header->keys) ||
         (uri->hits != UINT64_MAX && uri->hits != header->hits) ||
         (uri->rules != UINT64_MAX && uri->rules != header->rules))
-        return weir_fail(error, WEIR_EMISMATCH, 0,
-                         "%s: exists with keys=%llu&hits=%llu&rules=%u; ask for these, or remove it",
-                         table->name, (unsigned long long)header->keys,
-                         (unsigned long long)header->hits, header->rules);
+        return weir_fail(
+            error, WEIR_EMISMATCH, 0,
+            "%s: exists with keys=%llu&hits=%llu&rules=%u; ask for these, or remove it",
+            table->name, (unsigned long long)header->keys, (unsigned long long)header->hits,
+            header->rules);
     return 0;
 }
 
@@ -354,7 +361,7 @@ static int judge_owner(const struct weir_table *table, int fd, const struct weir
 
 /* Alone with an old table: undo, renew the locks, verify. */
 static int revive(struct weir_table *table, struct weir_error *error) {
-    if (weir_locks_repair(table) < 0)
+    if (repair_all(table) < 0)
         return refuse(table, WEIR_ESYSTEM, "cannot renew its locks", error);
     struct weir_error damage;
     int rc = weir_table_check(table, &damage);
@@ -398,10 +405,10 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
         goto out;
     int alone = lock_file(fd);
     if (alone < 0) {
-        rc = errno == EWOULDBLOCK ? refuse(table, WEIR_EBUSY,
-                                           "another process keeps it locked (flock); end that one",
-                                           error)
-                                  : fail_errno(table, errno, "cannot lock it", error);
+        rc = errno == EWOULDBLOCK
+                 ? refuse(table, WEIR_EBUSY,
+                          "another process keeps it locked (flock); end that one", error)
+                 : fail_errno(table, errno, "cannot lock it", error);
         goto out;
     }
     if (fstat(fd, &st) == 0 &&

@@ -14,7 +14,7 @@
 #include "uri.h"
 
 static int fail(const char *name, struct weir_error *error) {
-    int code = errno == ENOENT                                           ? WEIR_ENOENT
+    int code = errno == ENOENT                                       ? WEIR_ENOENT
                : errno == EACCES || errno == EPERM || errno == ELOOP ? WEIR_EACCES
                                                                      : WEIR_ESYSTEM;
     return weir_fail(error, code, 0, "%s: cannot remove it: %s", name,

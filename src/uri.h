@@ -9,10 +9,10 @@
 
 struct weir_uri {
     enum weir_home home;
-    char path[WEIR_PATH_MAX]; /* shm: /dev/shm/weir.NAME; file: as given; memory: empty */
-    uint64_t keys;            /* 0: not said */
-    uint64_t hits;            /* UINT64_MAX: not said */
-    uint64_t rules;           /* UINT64_MAX: not said */
+    char path[WEIR_PATH_MAX];       /* shm: /dev/shm/weir.NAME; file: as given; memory: empty */
+    uint64_t keys;                  /* 0: not said */
+    uint64_t hits;                  /* UINT64_MAX: not said */
+    uint64_t rules;                 /* UINT64_MAX: not said */
     char group[WEIR_GROUP_MAX + 1]; /* empty: not said */
 };
 

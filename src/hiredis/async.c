@@ -95,13 +95,12 @@ static void copy(struct weir_hiredis_pending *pending, const struct weir_check *
     }
 }
 
-struct weir_hiredis_pending *
-weir_hiredis_decide_async(struct redisAsyncContext *context, const char *prefix,
-                          const struct weir_check *checks, size_t n, enum weir_mode mode,
-                          void (*decided)(void *data, int result,
-                                          const struct weir_verdict *verdicts,
-                                          const struct weir_decision *decision),
-                          void *data, struct weir_error *error) {
+struct weir_hiredis_pending *weir_hiredis_decide_async(
+    struct redisAsyncContext *context, const char *prefix, const struct weir_check *checks,
+    size_t n, enum weir_mode mode,
+    void (*decided)(void *data, int result, const struct weir_verdict *verdicts,
+                    const struct weir_decision *decision),
+    void *data, struct weir_error *error) {
     size_t bytes = prefix ? strlen(prefix) : 0;
     if (!context || !checks || !decided || n == 0) {
         weir_hiredis_fail(error, WEIR_EINVAL, "a connection, checks or a function are missing");

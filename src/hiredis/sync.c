@@ -281,7 +281,8 @@ static bool copy(char **to, const char *from) {
 int weir_hiredis_open(const struct weir_hiredis_options *options, struct weir_hiredis **out,
                       struct weir_error *error) {
     if (!options || !out)
-        return weir_hiredis_fail(error, WEIR_EINVAL, "options or a place for the handle are missing");
+        return weir_hiredis_fail(error, WEIR_EINVAL,
+                                 "options or a place for the handle are missing");
     *out = NULL;
     if (options->port < 0 || options->port > 65535)
         return weir_hiredis_fail(error, WEIR_EINVAL, "port must be from 1 to 65535");

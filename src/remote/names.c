@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "checks.h"
+#include "limit.h"
 #include "strategy/strategy.h"
 
 static char *put(char *to, const void *bytes, size_t len) {
@@ -77,6 +77,6 @@ bool weir_remote_same(const struct weir_check *a, const struct weir_check *b) {
     const struct weir_limit *x = a->limit, *y = b->limit;
     return x->strategy == y->strategy && x->amount == y->amount && x->multiples == y->multiples &&
            x->unit == y->unit && (x->strategy != WEIR_TOKEN_BUCKET || burst(x) == burst(y)) &&
-           !strcmp(zone_name(x), zone_name(y)) &&
-           a->key_len == b->key_len && (a->key_len == 0 || !memcmp(a->key, b->key, a->key_len));
+           !strcmp(zone_name(x), zone_name(y)) && a->key_len == b->key_len &&
+           (a->key_len == 0 || !memcmp(a->key, b->key, a->key_len));
 }

@@ -86,8 +86,8 @@ static int step_once(struct decision *d, size_t i, int64_t cost, bool charge, bo
     char *next = place->turn[place->value == place->turn[0]];
     size_t next_len;
     int64_t expires_ns = 0;
-    int rc = weir_packed_step(&step, charge ? d->mode : WEIR_TEST, place->value, place->len, verdict,
-                              next, place->room, &next_len, &expires_ns);
+    int rc = weir_packed_step(&step, charge ? d->mode : WEIR_TEST, place->value, place->len,
+                              verdict, next, place->room, &next_len, &expires_ns);
     if (rc == 0 && !keep) {
         place->value = next_len ? next : NULL;
         place->len = next_len;

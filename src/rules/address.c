@@ -15,12 +15,12 @@
 
 #include "error.h"
 
-#define WITHIN_PREFIX 96                          /* bits before an IPv4 address within IPv6 */
-#define MAPPED_LOW UINT64_C(0xffff00000000)       /* ::ffff:0:0/96, RFC 4291 */
-#define TRANSLATED_LOW UINT64_C(0xffff0000)       /* ::ffff:0:0:0/96, SIIT, RFC 2765: bits 64 to 95 */
-#define NAT64_HIGH UINT64_C(0x0064ff9b00000000)   /* 64:ff9b::/96, RFC 6052 */
-#define PLAIN_MAX 15    /* "255.255.255.255" */
-#define GROUPS 8        /* of 16 bits in an IPv6 address */
+#define WITHIN_PREFIX 96                        /* bits before an IPv4 address within IPv6 */
+#define MAPPED_LOW UINT64_C(0xffff00000000)     /* ::ffff:0:0/96, RFC 4291 */
+#define TRANSLATED_LOW UINT64_C(0xffff0000)     /* ::ffff:0:0:0/96, SIIT, RFC 2765: bits 64 to 95 */
+#define NAT64_HIGH UINT64_C(0x0064ff9b00000000) /* 64:ff9b::/96, RFC 6052 */
+#define PLAIN_MAX 15                            /* "255.255.255.255" */
+#define GROUPS 8                                /* of 16 bits in an IPv6 address */
 #define FULL_6 39       /* bytes of an IPv6 address without "::" and leading zeros left out */
 #define ADDRESS_MAX 110 /* bytes: the longest address, and a zone */
 
@@ -35,7 +35,7 @@ static inline uint64_t load_8(const char *from) {
     return word;
 }
 
-#define EACH_BYTE(byte) ((byte)*UINT64_C(0x0101010101010101))
+#define EACH_BYTE(byte) ((byte) * UINT64_C(0x0101010101010101))
 
 /* Bit i: byte i of eight is a dot. */
 static inline uint32_t dots_of_8(const char *text) {

@@ -22,25 +22,6 @@
 
 /* ------------------------------------------------------------------------------------------ the lock */
 
-int weir_rules_repair(struct weir_table *table) {
-    return weir_mutex_init(table, &table->rules->mutex);
-}
-
-/* What a dead writer leaves needs no repair: its copy is written anew by the next. */
-int weir_rules_lock(struct weir_table *table) {
-    pthread_mutex_t *mutex = &table->rules->mutex;
-    int rc = weir_mutex_take(mutex);
-    if (rc == EOWNERDEAD) {
-        atomic_fetch_add(&table->header->recoveries, 1);
-        rc = pthread_mutex_consistent(mutex);
-    }
-    return rc == 0 ? 0 : rc == EBUSY || rc == ETIMEDOUT ? WEIR_EBUSY : WEIR_ECORRUPT;
-}
-
-void weir_rules_unlock(struct weir_table *table) {
-    pthread_mutex_unlock(&table->rules->mutex);
-}
-
 static int begin(struct weir_table *table, struct weir_error *error) {
     int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
     if (rc == 0)

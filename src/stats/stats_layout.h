@@ -56,6 +56,18 @@ struct weir_board {
 _Static_assert(sizeof(struct weir_described) == 256, "byte map");
 _Static_assert(offsetof(struct weir_board, stripe) % 64 == 0, "byte map");
 
+/* Labels with a text of their own; the last of all is "other". */
+#define WEIR_LABELS_NAMED (WEIR_BOARD_LABELS - 1u)
+
+/* How many are there, and no more than there can be, should the number be damaged. */
+static inline uint32_t weir_board_number(const _Atomic uint32_t *count, uint32_t max) {
+    uint32_t number = atomic_load_explicit(count, memory_order_acquire);
+    return number < max ? number : max;
+}
+
+/* Whether an entry of the catalogue can be what it says. */
+bool weir_described_sound(const struct weir_described *described);
+
 size_t weir_board_bytes(uint32_t stripes, uint32_t described);
 void weir_board_init(struct weir_table *table);
 /* The text of a label by its number; "" for none. */

@@ -137,7 +137,7 @@ int weir_sliding_window_counter_refund(struct weir_state *state, const struct we
     return 0;
 }
 
-#define SCALE_COUNT_MAX     (INT64_C(1) << 40) /* what the script's make_scale() can do */
+#define SCALE_COUNT_MAX (INT64_C(1) << 40) /* what the script's make_scale() can do */
 #define SCALE_PERIOD_MAX_US (INT64_C(1) << 42)
 
 void weir_sliding_window_counter_numbers(const struct weir_limit *limit, int64_t now_ns,

@@ -38,7 +38,7 @@ struct weir_step {
     int64_t now_ns;                 /* 0 to WEIR_NOW_MAX */
     int64_t cost;                   /* 0 to 2^63-1 */
     bool charge;                    /* charge an allowed cost; else leave the counter as it is */
-    struct weir_lines *lines;       /* the pool as this decision sees it (src/strategy/log/lines.h) */
+    struct weir_lines *lines; /* the pool as this decision sees it (src/strategy/log/lines.h) */
 };
 
 /* How a state is packed where it is kept as bytes: by remote stores, or by a store of one's own. */
@@ -51,7 +51,8 @@ enum weir_packing {
 struct weir_numbers {
     bool wide;         /* too large for doubles */
     int64_t number[4]; /* the variables amount, x, y and z; amount and the period unless changed */
-    uint64_t most[2];  /* costs above it are taken for it; least part first: amount + 1 unless changed */
+    uint64_t
+        most[2]; /* costs above it are taken for it; least part first: amount + 1 unless changed */
 };
 
 /*

@@ -88,8 +88,8 @@ void weir_token_bucket_numbers(const struct weir_limit *limit, int64_t now_ns,
     int64_t tokens = amount == 0 ? 0 : limit->burst ? limit->burst : amount;
     (void)now_ns;
     numbers->wide |= tokens > WEIR_DOUBLE_COUNT_MAX;
-    weir_level_numbers(limit, tokens, (weir_u128)(uint64_t)amount + 2 * (weir_u128)(uint64_t)tokens + 2,
-                       numbers);
+    weir_level_numbers(limit, tokens,
+                       (weir_u128)(uint64_t)amount + 2 * (weir_u128)(uint64_t)tokens + 2, numbers);
     if (limit->burst && amount)
         weir_numbers_most(numbers, (weir_u128)(uint64_t)tokens + 1);
 }

@@ -148,27 +148,3 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     WEIR_ORDER();
     disarm(txn);
 }
-
-/* The record may come from a damaged file: every index is checked. */
-void weir_undo_apply(struct weir_table *table, uint32_t index) {
-    struct weir_lock *lock = weir_lock_at(table, index);
-    uint32_t entries = lock->armed ? lock->armed - 1 : 0;
-    if (index <= table->stripe_mask) {
-        if (entries > WEIR_CHECKS_MAX)
-            return;
-        for (uint32_t i = 0; i < entries; i++) {
-            const struct weir_undo *undo = &table->stripe[index].undo[i];
-            if (undo->cell < table->header->keys)
-                table->cell[undo->cell] = undo->was;
-        }
-        return;
-    }
-    struct weir_pool *pool = table->pool;
-    if (entries > WEIR_LINKS_MAX + 1 || lock->armed == 0)
-        return;
-    for (uint32_t i = entries; i-- > 0;)
-        if (pool->was[i].line < table->lines)
-            table->line[pool->was[i].line].next = pool->was[i].next;
-    pool->free_head = pool->was_head;
-    pool->free_count = pool->was_count;
-}

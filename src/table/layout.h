@@ -177,6 +177,7 @@ struct weir_table {
     uint32_t stripe_mask;
     uint32_t lines;
     enum weir_home home;
+    int (*repair)(struct weir_table *table); /* makes all locks anew, those of the rules, too */
     int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
     uint32_t huge_pages;

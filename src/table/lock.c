@@ -14,7 +14,6 @@
 #include <time.h>
 
 #include "table/layout.h"
-#include "rules/rules.h"
 
 #define SPINS 200
 #define SLICE_NS 10000000
@@ -234,7 +233,7 @@ int weir_locks_repair(struct weir_table *table) {
         if (rc < 0)
             return rc;
     }
-    return weir_rules_repair(table);
+    return 0;
 }
 
 /*
@@ -251,7 +250,7 @@ int weir_after_fork_slow(struct weir_table *table) {
     while (seen != now) {
         if (seen != repairing &&
             atomic_compare_exchange_strong(&table->fork_generation, &seen, repairing)) {
-            int rc = weir_locks_repair(table);
+            int rc = table->repair(table);
             atomic_store(&table->fork_generation, now);
             return rc;
         }

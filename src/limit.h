@@ -1,0 +1,8 @@
+/* What the library has of limits beside weir.h. */
+#ifndef WEIR_LIMIT_INTERNAL_H
+#define WEIR_LIMIT_INTERNAL_H
+
+/* "second", …; NULL if there is no such unit. Static storage. */
+const char *weir_limit_unit_name(int unit);
+
+#endif
