@@ -17,12 +17,12 @@
 #include "weir/board.h"
 #include "weir/weir.h"
 
-#define DAMAGED_MUST(condition)                                                                      \
-    do {                                                                                             \
-        if (!(condition)) {                                                                          \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                          \
-            abort();                                                                                 \
-        }                                                                                            \
+#define DAMAGED_MUST(condition)                                                                    \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 #define DAMAGED_NOW INT64_C(1700000000000000000)
@@ -95,8 +95,8 @@ static inline void damaged_make(struct damaged *damaged) {
         DAMAGED_MUST(weir_board_describe(table, &damaged->limit[i], "before", 6, "after", 5) == 0);
         struct weir_check check = damaged_check(damaged, i, 1);
         for (int hits = 0; hits < (i == 5 ? 400 : 45); hits++)
-            DAMAGED_MUST(weir_decide(table, &check, 1, DAMAGED_NOW + hits * DAMAGED_SECOND, WEIR_HIT,
-                                     &verdict, NULL) == 0);
+            DAMAGED_MUST(weir_decide(table, &check, 1, DAMAGED_NOW + hits * DAMAGED_SECOND,
+                                     WEIR_HIT, &verdict, NULL) == 0);
     }
     DAMAGED_MUST(weir_table_check(table, NULL) == 0);
     damaged_arm(table);
@@ -113,7 +113,8 @@ static inline void damaged_free(struct damaged *damaged) {
     free(damaged->base);
 }
 
-static inline void damaged_see(int rc, const struct weir_verdict *verdict, const struct weir_limit *limit) {
+static inline void damaged_see(int rc, const struct weir_verdict *verdict,
+                               const struct weir_limit *limit) {
     DAMAGED_MUST(rc == 0 || rc == WEIR_EFULL || rc == WEIR_ECORRUPT);
     if (rc < 0)
         return;
@@ -121,7 +122,8 @@ static inline void damaged_see(int rc, const struct weir_verdict *verdict, const
     DAMAGED_MUST(verdict->limit == limit->amount);
     DAMAGED_MUST(verdict->remaining >= 0 && verdict->remaining <= limit->amount);
     DAMAGED_MUST(verdict->reset_at_ns >= 0);
-    DAMAGED_MUST(verdict->retry_after_ns >= 0 && (verdict->allowed == (verdict->retry_after_ns == 0)));
+    DAMAGED_MUST(verdict->retry_after_ns >= 0 &&
+                 (verdict->allowed == (verdict->retry_after_ns == 0)));
     DAMAGED_MUST(verdict->delay_ns >= 0);
 }
 
@@ -173,8 +175,8 @@ static inline void damaged_use(const struct damaged *damaged, struct weir_table 
         for (int i = 0; i < DAMAGED_LIMITS; i++) {
             enum weir_mode mode = modes[(t + (size_t)i) % 4];
             checks[i] = damaged_check(damaged, i, costs[t % 4]);
-            damaged_see(weir_decide(table, &checks[i], 1, times[t], WEIR_TEST, verdicts, NULL), verdicts,
-                        checks[i].limit);
+            damaged_see(weir_decide(table, &checks[i], 1, times[t], WEIR_TEST, verdicts, NULL),
+                        verdicts, checks[i].limit);
             damaged_see(weir_decide(table, &checks[i], 1, times[t], mode, verdicts, NULL), verdicts,
                         checks[i].limit);
             checks[i].cost = 1;
@@ -187,9 +189,13 @@ static inline void damaged_use(const struct damaged *damaged, struct weir_table 
     for (int i = 0; i < 100; i++) { /* strangers, who evict, and are listed */
         char key[8];
         int len = snprintf(key, sizeof key, "%d", i);
-        struct weir_check check = {.limit = &damaged->limit[i % DAMAGED_LIMITS], .key = key,
-                                   .key_len = (size_t)len, .cost = 1, .client = key,
-                                   .client_len = (size_t)len, .label = i % WEIR_BOARD_LABELS + 1};
+        struct weir_check check = {.limit = &damaged->limit[i % DAMAGED_LIMITS],
+                                   .key = key,
+                                   .key_len = (size_t)len,
+                                   .cost = 1,
+                                   .client = key,
+                                   .client_len = (size_t)len,
+                                   .label = i % WEIR_BOARD_LABELS + 1};
         damaged_see(weir_decide(table, &check, 1, DAMAGED_NOW, WEIR_HIT, verdicts, NULL), verdicts,
                     check.limit);
     }
@@ -235,7 +241,8 @@ static inline int damaged_try(const struct damaged *damaged, const unsigned char
         memcpy(table->board, bytes + table->header->board_at,
                table->header->rules_at - table->header->board_at);
     if (live)
-        memcpy(table->cell, bytes + table->header->cells_at, damaged->size - table->header->cells_at);
+        memcpy(table->cell, bytes + table->header->cells_at,
+               damaged->size - table->header->cells_at);
     int verified = weir_table_check(table, &error);
     DAMAGED_MUST(verified == 0 || (live && verified == WEIR_ECORRUPT));
     if (verified == 0 && !damaged_keeps_ends(damaged, table))

@@ -29,10 +29,10 @@
 extern "C" {
 #endif
 
-#define WEIR_BOARD_LABELS 64    /* labels of a table; the last is "other" */
-#define WEIR_LABEL_MAX 95       /* bytes of a label */
-#define WEIR_NAME_OF_CLIENT 64  /* bytes of a client as the board shows it, its NUL included */
-#define WEIR_DESCRIBED_MAX 192  /* bytes before and after the client in a described key, together */
+#define WEIR_BOARD_LABELS 64   /* labels of a table; the last is "other" */
+#define WEIR_LABEL_MAX 95      /* bytes of a label */
+#define WEIR_NAME_OF_CLIENT 64 /* bytes of a client as the board shows it, its NUL included */
+#define WEIR_DESCRIBED_MAX 192 /* bytes before and after the client in a described key, together */
 
 /* ------------------------------------------------------------------------------- counters by label */
 
@@ -48,7 +48,8 @@ WEIR_API int weir_board_label(struct weir_table *table, const char *text, size_t
 struct weir_board_counts {
     char label[WEIR_LABEL_MAX + 1];
     uint64_t allowed;
-    uint64_t denied;     /* by this limit; of several limits only those that denied count anything then */
+    uint64_t
+        denied; /* by this limit; of several limits only those that denied count anything then */
     uint64_t near_limit; /* of the allowed: those after which at least 80 % of the limit was used */
     uint64_t shadow;     /* would have been denied, were the limit enforced */
 };
@@ -58,7 +59,8 @@ struct weir_board_counts {
  * written on success; WEIR_BOARD_LABELS is always enough. Not one instant over all of the table.
  * Errors: WEIR_EINVAL, WEIR_ETOOMANY (more than the room), WEIR_EBUSY, WEIR_ECORRUPT.
  */
-WEIR_API int weir_board_counts(struct weir_table *table, struct weir_board_counts *counts, size_t *n);
+WEIR_API int weir_board_counts(struct weir_table *table, struct weir_board_counts *counts,
+                               size_t *n);
 
 /* --------------------------------------------------------------------------------- heaviest clients */
 
@@ -129,7 +131,8 @@ WEIR_API int weir_board_describe(struct weir_table *table, const struct weir_lim
  * the number written on return. described may be NULL if the room is 0: then *n becomes what there is.
  * Errors: WEIR_EINVAL.
  */
-WEIR_API int weir_board_catalogue(struct weir_table *table, struct weir_described *described, size_t *n);
+WEIR_API int weir_board_catalogue(struct weir_table *table, struct weir_described *described,
+                                  size_t *n);
 
 /* ----------------------------------------------------------------------- decisions made elsewhere */
 

@@ -86,13 +86,12 @@ struct weir_hiredis_pending;
  * Returns what weir_hiredis_forget() takes, or NULL with *error filled in: then `decided` is not called.
  * Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
  */
-WEIR_API struct weir_hiredis_pending *
-weir_hiredis_decide_async(struct redisAsyncContext *context, const char *prefix,
-                          const struct weir_check *checks, size_t n, enum weir_mode mode,
-                          void (*decided)(void *data, int result,
-                                          const struct weir_verdict *verdicts,
-                                          const struct weir_decision *decision),
-                          void *data, struct weir_error *error);
+WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
+    struct redisAsyncContext *context, const char *prefix, const struct weir_check *checks,
+    size_t n, enum weir_mode mode,
+    void (*decided)(void *data, int result, const struct weir_verdict *verdicts,
+                    const struct weir_decision *decision),
+    void *data, struct weir_error *error);
 
 /*
  * For a timer of the loop, at the deadline: `decided` will not be called. The server may still charge the

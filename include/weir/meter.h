@@ -29,7 +29,8 @@ WEIR_API int weir_meter_add(struct weir_table *table, const char *name, size_t l
                             uint64_t *value);
 
 /* The same, but the meter becomes `value`, unless it is more than that already. */
-WEIR_API int weir_meter_raise(struct weir_table *table, const char *name, size_t len, uint64_t value);
+WEIR_API int weir_meter_raise(struct weir_table *table, const char *name, size_t len,
+                              uint64_t value);
 
 #ifdef __cplusplus
 }

@@ -55,7 +55,8 @@ struct weir_redis_request {
     int64_t clock_ns;    /* a multiple of 1000 */
     const char *prefix;  /* the names' first part, without "{" and "}"; NULL: "weir" */
     size_t prefix_len;   /* 0 to WEIR_REDIS_PREFIX_MAX */
-    int64_t now_ns; /* the caller's time, for calendar windows: the server's clock, to which clock_ns is added,
+    int64_t
+        now_ns; /* the caller's time, for calendar windows: the server's clock, to which clock_ns is added,
                        may go otherwise by less than a window. Ignored if clock_given */
 };
 

@@ -46,7 +46,8 @@ struct weir_rule {
     uint32_t client_len; /* 1 to WEIR_RULE_CLIENT_MAX */
     int64_t since_ns;    /* when it was set */
     int64_t until_ns;    /* from then on it does not hold; WEIR_NEVER: for good */
-    char client[WEIR_RULE_CLIENT_MAX + 1]; /* any bytes; addresses and ranges in their usual form; NUL after */
+    char client[WEIR_RULE_CLIENT_MAX +
+                1]; /* any bytes; addresses and ranges in their usual form; NUL after */
 };
 
 /*
@@ -70,8 +71,8 @@ WEIR_API int weir_rules_load(struct weir_table *table, const struct weir_rule *r
                              int64_t now_ns, struct weir_error *error);
 
 /* The same, and removes all rules that are not among them. If nothing changes, the version does not either. */
-WEIR_API int weir_rules_replace(struct weir_table *table, const struct weir_rule *rules, size_t count,
-                                int64_t now_ns, struct weir_error *error);
+WEIR_API int weir_rules_replace(struct weir_table *table, const struct weir_rule *rules,
+                                size_t count, int64_t now_ns, struct weir_error *error);
 
 /* Removes the rule of exactly this client or range. Returns 1, or 0 if there was none. Errors: as above. */
 WEIR_API int weir_rules_remove(struct weir_table *table, const void *client, size_t len,
@@ -81,8 +82,8 @@ WEIR_API int weir_rules_remove(struct weir_table *table, const void *client, siz
  * The rule that holds for `client` at `now_ns`, into *rule (may be NULL). Returns its kind, or
  * WEIR_RULE_NONE. Waits for writers, unlike weir_decide(). Errors: WEIR_EINVAL, WEIR_EBUSY, WEIR_ECORRUPT.
  */
-WEIR_API int weir_rules_find(struct weir_table *table, const void *client, size_t len, int64_t now_ns,
-                             struct weir_rule *rule);
+WEIR_API int weir_rules_find(struct weir_table *table, const void *client, size_t len,
+                             int64_t now_ns, struct weir_rule *rule);
 
 /*
  * Writes all rules into `rules[0..*n)`, expired ones included: IPv4 by address, IPv6 by address, then names

@@ -50,6 +50,9 @@
  *  - Every function may be called by several threads at once, except that weir_table_close() must be
  *    the last call with its handle.
  *
+ * Every function is there since version 0.1, unless its comment says "since". libweir.so carries these versions
+ * in its symbols.
+ *
  * Results are 0 or a negative WEIR_E... value. Functions that take `struct weir_error *` accept NULL.
  * Nothing is written to standard streams and nothing aborts. The path of a decision allocates nothing.
  */
@@ -76,33 +79,33 @@ extern "C" {
 #define WEIR_VERSION_PATCH 0
 
 /* Bounds. Input outside of them is refused with an error that names the bound. */
-#define WEIR_CHECKS_MAX 32                        /* limits in one decision, and in one limit string */
-#define WEIR_TEXT_MAX 4096                        /* bytes of a limit string */
-#define WEIR_KEY_MAX ((size_t)16 << 20)           /* bytes of a key */
-#define WEIR_NOW_MAX INT64_C(4611686018427387904) /* 2^62 ns: the year 2116 */
+#define WEIR_CHECKS_MAX 32              /* limits in one decision, and in one limit string */
+#define WEIR_TEXT_MAX 4096              /* bytes of a limit string */
+#define WEIR_KEY_MAX ((size_t)16 << 20) /* bytes of a key */
+#define WEIR_NOW_MAX INT64_C(4611686018427387904)       /* 2^62 ns: the year 2116 */
 #define WEIR_PERIOD_MAX_NS INT64_C(3110400000000000000) /* 100 years of 360 days */
-#define WEIR_NAME_MAX 200                         /* bytes of a table's name in shm://name */
-#define WEIR_KEYS_MAX (UINT64_C(1) << 28)         /* keys of a table */
-#define WEIR_HITS_MAX (UINT64_C(1) << 29)         /* moving-window hits of a table */
+#define WEIR_NAME_MAX 200                               /* bytes of a table's name in shm://name */
+#define WEIR_KEYS_MAX (UINT64_C(1) << 28)               /* keys of a table */
+#define WEIR_HITS_MAX (UINT64_C(1) << 29)               /* moving-window hits of a table */
 
 /* A retry_after_ns that says: this request can never pass (its cost exceeds what the limit can hold). */
 #define WEIR_NEVER INT64_MAX
 
 /* Errors: name, value, text. */
-#define WEIR_ERRORS(X)                                                                               \
-    X(EINVAL, -1, "an argument is out of its range")                                                 \
-    X(ESYNTAX, -2, "a limit string or URI cannot be read")                                           \
-    X(ENOMEM, -3, "out of memory")                                                                   \
-    X(ENOSPC, -4, "not enough space to reserve the table")                                           \
-    X(EACCES, -5, "no permission, or owned by another user")                                         \
-    X(ENOENT, -6, "no such table")                                                                   \
-    X(EFORMAT, -7, "not a weir table, or damaged")                                                   \
-    X(EVERSION, -8, "a table of another version or machine layout")                                  \
-    X(EMISMATCH, -9, "the table exists with another size")                                           \
-    X(EFULL, -10, "the table's pool of moving-window hits is full")                                  \
-    X(EBUSY, -11, "a stopped process holds the table's lock")                                        \
-    X(ESYSTEM, -12, "a system call failed")                                                          \
-    X(ETOOMANY, -13, "too many limits in one string or decision")                                    \
+#define WEIR_ERRORS(X)                                                                             \
+    X(EINVAL, -1, "an argument is out of its range")                                               \
+    X(ESYNTAX, -2, "a limit string or URI cannot be read")                                         \
+    X(ENOMEM, -3, "out of memory")                                                                 \
+    X(ENOSPC, -4, "not enough space to reserve the table")                                         \
+    X(EACCES, -5, "no permission, or owned by another user")                                       \
+    X(ENOENT, -6, "no such table")                                                                 \
+    X(EFORMAT, -7, "not a weir table, or damaged")                                                 \
+    X(EVERSION, -8, "a table of another version or machine layout")                                \
+    X(EMISMATCH, -9, "the table exists with another size")                                         \
+    X(EFULL, -10, "the table's pool of moving-window hits is full")                                \
+    X(EBUSY, -11, "a stopped process holds the table's lock")                                      \
+    X(ESYSTEM, -12, "a system call failed")                                                        \
+    X(ETOOMANY, -13, "too many limits in one string or decision")                                  \
     X(ECORRUPT, -14, "the table's invariants do not hold")
 
 enum weir_result {
@@ -150,7 +153,8 @@ struct weir_zone_offset {
 #define WEIR_ZONE_OFFSETS_MAX 4096
 
 struct weir_zone {
-    const char *name; /* "Europe/Berlin", "+05:30": sets its counters apart from another zone's; 1 to
+    const char
+        *name; /* "Europe/Berlin", "+05:30": sets its counters apart from another zone's; 1 to
                          WEIR_ZONE_NAME_MAX letters, digits, "+", "-", "_", ":" and "/" */
     const struct weir_zone_offset *offset;
     size_t offsets; /* 1 to WEIR_ZONE_OFFSETS_MAX */
@@ -258,12 +262,13 @@ struct weir_check {
     const struct weir_limit *limit;
     const void *key; /* any bytes; may be NULL if key_len is 0 */
     size_t key_len;  /* 0 to WEIR_KEY_MAX */
-    int64_t cost;    /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
-    const void *client; /* who is asking, usually a part of `key`: what weir/rules.h has rules about, and
+    int64_t cost; /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
+    const void
+        *client; /* who is asking, usually a part of `key`: what weir/rules.h has rules about, and
                            weir/board.h lists; NULL: nobody in particular */
-    size_t client_len;  /* 0 to WEIR_KEY_MAX; 0: nobody in particular */
-    int32_t label;      /* what to count it under, from weir_board_label(); 0: not counted */
-    int32_t flags;      /* of enum weir_check_flags; 0: none */
+    size_t client_len; /* 0 to WEIR_KEY_MAX; 0: nobody in particular */
+    int32_t label;     /* what to count it under, from weir_board_label(); 0: not counted */
+    int32_t flags;     /* of enum weir_check_flags; 0: none */
 };
 
 /* What a rule about the client said (weir/rules.h). */
@@ -277,22 +282,25 @@ struct weir_table;
 
 /* What one limit said. */
 struct weir_verdict {
-    int32_t allowed;        /* 1 or 0, of this limit alone */
-    int32_t reserved;       /* 0 */
-    int64_t limit;          /* the limit's amount (token bucket: its burst) */
-    int64_t remaining;      /* hits of cost 1 that would still pass now, after this request */
-    int64_t reset_at_ns;    /* fixed window: its end; moving window: when its oldest hit leaves; sliding
+    int32_t allowed;   /* 1 or 0, of this limit alone */
+    int32_t reserved;  /* 0 */
+    int64_t limit;     /* the limit's amount (token bucket: its burst) */
+    int64_t remaining; /* hits of cost 1 that would still pass now, after this request */
+    int64_t
+        reset_at_ns; /* fixed window: its end; moving window: when its oldest hit leaves; sliding
                                counter: when `remaining` next grows; buckets: when full again; `now`
                                when nothing is used */
-    int64_t retry_after_ns; /* from `now` to the earliest moment at which the same request could pass;
+    int64_t
+        retry_after_ns; /* from `now` to the earliest moment at which the same request could pass;
                                0 when allowed; WEIR_NEVER when it cannot */
-    int64_t delay_ns;       /* leaky bucket: how long the admitted request must wait; else 0 */
+    int64_t delay_ns;   /* leaky bucket: how long the admitted request must wait; else 0 */
 };
 
 /* What all limits together said. */
 struct weir_decision {
-    int32_t allowed;  /* 1 if no limit denied */
-    int32_t deciding; /* index of the check to tell the client of: of those that denied, the one with the
+    int32_t allowed; /* 1 if no limit denied */
+    int32_t
+        deciding; /* index of the check to tell the client of: of those that denied, the one with the
                          furthest retry_after_ns; else the one with the shortest period */
     int32_t rule;     /* enum weir_rule_kind: which rule decided instead of the limits */
     int32_t reserved; /* 0 */
@@ -332,11 +340,11 @@ struct weir_bytes {
 
 /* What a limit does in a prepared check. */
 enum weir_role {
-    WEIR_ROLE_CHARGED,  /* decides, and is charged */
-    WEIR_ROLE_PEEKED,   /* decides, is not charged; if it denies, nothing is charged, in WEIR_EACH too */
+    WEIR_ROLE_CHARGED, /* decides, and is charged */
+    WEIR_ROLE_PEEKED, /* decides, is not charged; if it denies, nothing is charged, in WEIR_EACH too */
     WEIR_ROLE_DEFERRED, /* decides, is not charged now but by weir_settle_prepared(); in WEIR_EACH its denial
                            does not keep the others from being charged */
-    WEIR_ROLE_SHADOW,   /* never decides, nor do rules about its client; is charged by itself if the others let
+    WEIR_ROLE_SHADOW, /* never decides, nor do rules about its client; is charged by itself if the others let
                            the request pass, or in WEIR_EACH; its denials count as shadow denials of its label,
                            and nothing else of it is counted */
 };
@@ -347,20 +355,21 @@ struct weir_part {
     struct weir_bytes before; /* of the key: what precedes the client */
     struct weir_bytes after;  /* of the key: what follows the client */
     int64_t cost;             /* 0 to 2^63-1, unless the request names another */
-    int32_t label;            /* from weir_board_label() of the table that will be asked; 0: not counted */
-    int32_t role;             /* enum weir_role */
+    int32_t label; /* from weir_board_label() of the table that will be asked; 0: not counted */
+    int32_t role;  /* enum weir_role */
 };
 
 /* What varies from one request to the next. Borrowed during the call only. */
 struct weir_request {
-    int64_t now_ns;            /* 0 to WEIR_NOW_MAX */
-    int32_t mode;              /* enum weir_mode */
-    uint32_t parts;            /* bit i: part i takes part; 0: all of them */
-    struct weir_bytes client;  /* who is asking; rules and statistics are about this client */
+    int64_t now_ns;           /* 0 to WEIR_NOW_MAX */
+    int32_t mode;             /* enum weir_mode */
+    uint32_t parts;           /* bit i: part i takes part; 0: all of them */
+    struct weir_bytes client; /* who is asking; rules and statistics are about this client */
     const struct weir_bytes *clients; /* NULL: `client` for every part; else one for each part */
-    const struct weir_bytes *after;   /* NULL: as prepared; else one for each part: replaces `after` unless
+    const struct weir_bytes
+        *after;           /* NULL: as prepared; else one for each part: replaces `after` unless
                                          its `bytes` is NULL */
-    const int64_t *costs;             /* NULL: as prepared; else one for each part */
+    const int64_t *costs; /* NULL: as prepared; else one for each part */
 };
 
 struct weir_prepared;
@@ -390,8 +399,8 @@ WEIR_API size_t weir_prepared_count(const struct weir_prepared *prepared);
  * Errors: as weir_decide().
  */
 WEIR_API int weir_decide_prepared(struct weir_table *table, const struct weir_prepared *prepared,
-                                  const struct weir_request *request,
-                                  struct weir_verdict *verdicts, struct weir_decision *decision);
+                                  const struct weir_request *request, struct weir_verdict *verdicts,
+                                  struct weir_decision *decision);
 
 /*
  * Charges (WEIR_EACH: each part that has room) or gives back (WEIR_REFUND) the parts that request->parts
@@ -401,8 +410,8 @@ WEIR_API int weir_decide_prepared(struct weir_table *table, const struct weir_pr
  * Errors: as weir_decide().
  */
 WEIR_API int weir_settle_prepared(struct weir_table *table, const struct weir_prepared *prepared,
-                                  const struct weir_request *request,
-                                  struct weir_verdict *verdicts, struct weir_decision *decision);
+                                  const struct weir_request *request, struct weir_verdict *verdicts,
+                                  struct weir_decision *decision);
 
 /*
  * Writes the checks that a request asks for, in the order of their parts, for the codecs of remote stores:
@@ -489,7 +498,8 @@ struct weir_table_info {
 };
 
 /* Counts what the table holds at `now_ns`; reads every cell, a few ms per million. Errors: WEIR_EBUSY. */
-WEIR_API int weir_table_info(struct weir_table *table, int64_t now_ns, struct weir_table_info *info);
+WEIR_API int weir_table_info(struct weir_table *table, int64_t now_ns,
+                             struct weir_table_info *info);
 
 /*
  * Verifies every invariant of the table: each line of the pool in exactly one log or on the free list, no

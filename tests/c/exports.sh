@@ -1,8 +1,9 @@
 #!/bin/sh
-# exports.sh LIBRARY LIST: fails unless LIBRARY exports exactly the symbols of LIST, one a line.
+# exports.sh LIBRARY LIST: fails unless LIBRARY exports exactly the symbols of LIST, one a line. What follows a
+# name there is the version that has it first.
 set -eu
-found=$(nm --dynamic --defined-only --format=posix "$1" | cut -d' ' -f1 | LC_ALL=C sort)
-listed=$(LC_ALL=C sort "$2")
+found=$(nm --dynamic --defined-only --format=posix "$1" | grep -v ' A ' | cut -d' ' -f1 | cut -d@ -f1 | LC_ALL=C sort)
+listed=$(cut -d' ' -f1 "$2" | LC_ALL=C sort)
 if [ "$found" != "$listed" ]; then
     echo "exported, but not in $2:"
     printf '%s\n' "$found" | grep -vxF "$listed" || true

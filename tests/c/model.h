@@ -344,12 +344,24 @@ static inline void model_step(struct model *m, int64_t now, int64_t cost, bool c
                               struct weir_verdict *v) {
     *v = (struct weir_verdict){.reserved = 0};
     switch (m->limit->strategy) {
-    case WEIR_FIXED_WINDOW: model_fixed(m, now, cost, charge, v); break;
-    case WEIR_MOVING_WINDOW: model_moving(m, now, cost, charge, v); break;
-    case WEIR_SLIDING_WINDOW_COUNTER: model_sliding(m, now, cost, charge, v); break;
-    case WEIR_TOKEN_BUCKET: model_token(m, now, cost, charge, false, v); break;
-    case WEIR_LEAKY_BUCKET: model_leaky(m, now, cost, charge, false, v); break;
-    case WEIR_CALENDAR_WINDOW: model_calendar(m, now, cost, charge, v); break;
+    case WEIR_FIXED_WINDOW:
+        model_fixed(m, now, cost, charge, v);
+        break;
+    case WEIR_MOVING_WINDOW:
+        model_moving(m, now, cost, charge, v);
+        break;
+    case WEIR_SLIDING_WINDOW_COUNTER:
+        model_sliding(m, now, cost, charge, v);
+        break;
+    case WEIR_TOKEN_BUCKET:
+        model_token(m, now, cost, charge, false, v);
+        break;
+    case WEIR_LEAKY_BUCKET:
+        model_leaky(m, now, cost, charge, false, v);
+        break;
+    case WEIR_CALENDAR_WINDOW:
+        model_calendar(m, now, cost, charge, v);
+        break;
     }
 }
 
@@ -371,8 +383,12 @@ static inline void model_refund(struct model *m, int64_t now, int64_t cost,
         model_sliding_refund(m, now, cost);
         model_sliding(m, now, 0, false, v);
         break;
-    case WEIR_TOKEN_BUCKET: model_token(m, now, cost, false, true, v); break;
-    case WEIR_LEAKY_BUCKET: model_leaky(m, now, cost, false, true, v); break;
+    case WEIR_TOKEN_BUCKET:
+        model_token(m, now, cost, false, true, v);
+        break;
+    case WEIR_LEAKY_BUCKET:
+        model_leaky(m, now, cost, false, true, v);
+        break;
     case WEIR_CALENDAR_WINDOW:
         model_calendar(m, now, 0, false, v);
         m->used -= cost < m->used ? cost : m->used;

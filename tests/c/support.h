@@ -61,20 +61,20 @@ const char *__tsan_default_options(void) {
 #endif
 
 /* In a child, where cmocka's asserts would jump into the parent's copy of the test. */
-#define MUST(condition)                                                                              \
-    do {                                                                                             \
-        if (!(condition)) {                                                                          \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                          \
-            _exit(1);                                                                                \
-        }                                                                                            \
+#define MUST(condition)                                                                            \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            _exit(1);                                                                              \
+        }                                                                                          \
     } while (0)
 
 /* Says why and skips the test. */
-#define SKIP(...)                                                                                    \
-    do {                                                                                             \
-        print_message("# skipped: " __VA_ARGS__);                                                    \
-        print_message("\n");                                                                         \
-        skip();                                                                                      \
+#define SKIP(...)                                                                                  \
+    do {                                                                                           \
+        print_message("# skipped: " __VA_ARGS__);                                                  \
+        print_message("\n");                                                                       \
+        skip();                                                                                    \
     } while (0)
 
 /* --------------------------------------------------------------------------------------- random */
@@ -83,7 +83,8 @@ static uint64_t seed, random_state;
 
 static inline void seed_random(void) {
     const char *given = getenv("WEIR_SEED");
-    seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 2654435761u + (uint64_t)getpid();
+    seed =
+        given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 2654435761u + (uint64_t)getpid();
     random_state = seed | 1;
     print_message("# WEIR_SEED=%" PRIu64 "\n", seed);
 }
@@ -162,14 +163,15 @@ static inline struct weir_limit limit_of(int strategy, int64_t amount, int64_t p
                                .strategy = strategy};
 }
 
-static inline struct weir_check check_of(const struct weir_limit *limit, const char *key, int64_t cost) {
+static inline struct weir_check check_of(const struct weir_limit *limit, const char *key,
+                                         int64_t cost) {
     return (struct weir_check){.limit = limit, .key = key, .key_len = strlen(key), .cost = cost};
 }
 
 /* One check of cost 1, or `cost`; its verdict. */
-static inline struct weir_verdict decide_cost(struct weir_table *table, const struct weir_limit *limit,
-                                              const char *key, int64_t cost, int64_t now_ns,
-                                              enum weir_mode mode) {
+static inline struct weir_verdict decide_cost(struct weir_table *table,
+                                              const struct weir_limit *limit, const char *key,
+                                              int64_t cost, int64_t now_ns, enum weir_mode mode) {
     struct weir_check check = check_of(limit, key, cost);
     struct weir_verdict verdict;
     int rc = weir_decide(table, &check, 1, now_ns, mode, &verdict, NULL);

@@ -65,12 +65,12 @@ int __wrap_pthread_mutexattr_init(pthread_mutexattr_t *attr);
 int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr);
 int __wrap_madvise(void *at, size_t size, int advice);
 
-#define REFUSE(name, error, result)                                                                  \
-    do {                                                                                             \
-        if (refuse(name)) {                                                                          \
-            errno = (error);                                                                         \
-            return (result);                                                                         \
-        }                                                                                            \
+#define REFUSE(name, error, result)                                                                \
+    do {                                                                                           \
+        if (refuse(name)) {                                                                        \
+            errno = (error);                                                                       \
+            return (result);                                                                       \
+        }                                                                                          \
     } while (0)
 
 void *__wrap_calloc(size_t count, size_t size) {
@@ -195,13 +195,15 @@ static bool open_once(const char *uri) {
         decide_cost(table, &limit, "k", 1, NOW, WEIR_HIT);
         decide_cost(table, &limit, "k", 1, NOW, WEIR_REFUND);
         check_sound(table);
-        assert_int_equal(entries(folder), strncmp(uri, "memory", 6) ? 1 : names); /* no other name */
+        assert_int_equal(entries(folder),
+                         strncmp(uri, "memory", 6) ? 1 : names); /* no other name */
         armed = true;
         weir_table_close(table);
         armed = false;
     } else {
         assert_null(table);
-        assert_true(rc == WEIR_ENOMEM || rc == WEIR_ENOSPC || rc == WEIR_ESYSTEM || rc == WEIR_EACCES);
+        assert_true(rc == WEIR_ENOMEM || rc == WEIR_ENOSPC || rc == WEIR_ESYSTEM ||
+                    rc == WEIR_EACCES);
         assert_int_equal(error.code, rc);
         if (strncmp(error.message, "out of memory", 13) != 0)
             assert_non_null(strstr(error.message, "://"));

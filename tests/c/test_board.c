@@ -11,8 +11,8 @@
 static const char *const labels[] = {"10 per 1 minute", "5 per 1 second", "100 per 1 hour"};
 
 /* A check of cost 1 whose client is all of its key. */
-static struct weir_check labelled(struct weir_table *table, const struct weir_limit *limit, const char *key,
-                                  const char *label) {
+static struct weir_check labelled(struct weir_table *table, const struct weir_limit *limit,
+                                  const char *key, const char *label) {
     struct weir_check check = check_of(limit, key, 1);
     check.client = key;
     check.client_len = strlen(key);
@@ -39,17 +39,18 @@ static struct weir_board_counts counts_of(struct weir_table *table, const char *
     return none;
 }
 
-#define assert_counts(table, text, allowed_, denied_, near_, shadow_)                                \
-    do {                                                                                             \
-        struct weir_board_counts counts_ = counts_of(table, text);                                   \
-        assert_int_equal(counts_.allowed, allowed_);                                                 \
-        assert_int_equal(counts_.denied, denied_);                                                   \
-        assert_int_equal(counts_.near_limit, near_);                                                 \
-        assert_int_equal(counts_.shadow, shadow_);                                                   \
+#define assert_counts(table, text, allowed_, denied_, near_, shadow_)                              \
+    do {                                                                                           \
+        struct weir_board_counts counts_ = counts_of(table, text);                                 \
+        assert_int_equal(counts_.allowed, allowed_);                                               \
+        assert_int_equal(counts_.denied, denied_);                                                 \
+        assert_int_equal(counts_.near_limit, near_);                                               \
+        assert_int_equal(counts_.shadow, shadow_);                                                 \
     } while (0)
 
 /* The entry of a client, all 0 if it is not listed. */
-static struct weir_heavy heavy_of(struct weir_table *table, enum weir_heavy_by by, const char *client) {
+static struct weir_heavy heavy_of(struct weir_table *table, enum weir_heavy_by by,
+                                  const char *client) {
     static struct weir_heavy list[8192];
     struct weir_heavy none = {.client = ""};
     size_t n = 8192;
@@ -69,7 +70,8 @@ static void test_hits_count_under_their_label(void **state) {
     (void)state;
     for (int i = 0; i < 15; i++)
         decide_check(table, &check, NOW, WEIR_HIT);
-    assert_counts(table, labels[0], 10, 5, 3, 0); /* near: with the 8th, 9th and 10th hit 80 % is used */
+    assert_counts(table, labels[0], 10, 5, 3,
+                  0); /* near: with the 8th, 9th and 10th hit 80 % is used */
     decide_check(table, &check, NOW, WEIR_TEST);
     decide_check(table, &check, NOW, WEIR_REFUND);
     assert_counts(table, labels[0], 10, 5, 3, 0);
@@ -85,7 +87,8 @@ static void test_hits_count_under_their_label(void **state) {
 static void test_near_is_eight_tenths_of_any_limit(void **state) {
     static const struct {
         int64_t amount, first; /* the first hit that is near */
-    } limits[] = {{1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 4}, {6, 5}, {9, 8}, {10, 8}, {11, 9}, {100, 80}};
+    } limits[] = {{1, 1}, {2, 2}, {3, 3},  {4, 4},  {5, 4},
+                  {6, 5}, {9, 8}, {10, 8}, {11, 9}, {100, 80}};
     (void)state;
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         struct weir_table *table = open_table("memory://?keys=8");
@@ -163,7 +166,8 @@ static void test_labels_have_bounds(void **state) {
     assert_int_equal(weir_board_label(table, text, 0), WEIR_EINVAL);
     assert_int_equal(weir_board_label(table, "a\0b", 3), WEIR_EINVAL);
     assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX), 1);
-    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX - 1), 2); /* no prefix of another */
+    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX - 1),
+                     2); /* no prefix of another */
     struct weir_check check = check_of(&limit, "k", 1);
     for (int i = 0; i < 2; i++) {
         check.label = i ? -1 : WEIR_BOARD_LABELS + 1;
@@ -195,7 +199,8 @@ static void test_random_decisions_count_as_a_model_does(void **state) {
         bool denied = false;
         for (uint32_t i = 0; i < n; i++) {
             label[i] = (int)random_below(3);
-            checks[i] = labelled(table, &limit[random_below(15)], key[random_below(8)], labels[label[i]]);
+            checks[i] =
+                labelled(table, &limit[random_below(15)], key[random_below(8)], labels[label[i]]);
             checks[i].cost = (int64_t)random_below(3);
             checks[i].flags = random_below(4) ? 0 : WEIR_CHECK_LOOK;
         }
@@ -211,14 +216,15 @@ static void test_random_decisions_count_as_a_model_does(void **state) {
                 counts->denied++;
             } else if ((!denied || mode == WEIR_EACH) && !checks[i].flags) {
                 counts->allowed++;
-                counts->near_limit += 10 * (verdicts[i].limit - verdicts[i].remaining) >= 8 * verdicts[i].limit;
+                counts->near_limit +=
+                    10 * (verdicts[i].limit - verdicts[i].remaining) >= 8 * verdicts[i].limit;
             }
         }
     }
     for (int i = 0; i < 3; i++)
         assert_counts(table, labels[i], model[i].allowed, model[i].denied, model[i].near_limit, 0);
-    print_message("# %" PRIu64 " allowed, %" PRIu64 " denied, %" PRIu64 " near\n", model[0].allowed, model[0].denied,
-                  model[0].near_limit);
+    print_message("# %" PRIu64 " allowed, %" PRIu64 " denied, %" PRIu64 " near\n", model[0].allowed,
+                  model[0].denied, model[0].near_limit);
     assert_true(model[0].allowed > 100 && model[0].denied > 100 && model[0].near_limit > 10);
     check_sound(table);
     weir_table_close(table);
@@ -253,7 +259,8 @@ static void test_what_was_decided_elsewhere_is_noted(void **state) {
 /* ---------------------------------------------------------------------------------- heaviest clients */
 
 static void test_few_clients_are_listed_exactly(void **state) {
-    static const char *const uris[] = {"memory://?keys=8", "memory://?keys=64", "memory://?keys=1024", "memory://"};
+    static const char *const uris[] = {"memory://?keys=8", "memory://?keys=64",
+                                       "memory://?keys=1024", "memory://"};
     (void)state;
     for (size_t u = 0; u < sizeof uris / sizeof uris[0]; u++) {
         struct weir_table *table = open_table(uris[u]);
@@ -317,15 +324,16 @@ static void test_a_clients_counters_are_told_as_one(void **state) {
 }
 
 static void test_clients_are_named_by_hash_unless_revealed_or_addresses(void **state) {
-    struct weir_table *table = open_table("memory://?keys=64"), *other = open_table("memory://?keys=64");
+    struct weir_table *table = open_table("memory://?keys=64"),
+                      *other = open_table("memory://?keys=64");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
-    static const char *const addresses[] = {"10.1.2.3", "::1", "2001:db8::ff",
-                                            "2001:db8:1:2::/64"};
+    static const char *const addresses[] = {"10.1.2.3", "::1", "2001:db8::ff", "2001:db8:1:2::/64"};
     static const char *const forms[][2] = {{"::ffff:10.0.0.1", "10.0.0.1"},
                                            {"2001:DB8::1%eth0", "2001:db8::1"},
                                            {"64:ff9b::a00:1", "10.0.0.1"},
                                            {"2001:db8:1:2::%2F64", "2001:db8:1:2::/64"}};
-    static const char *const names[] = {"alice@example.org", "10.1.2", "10.1.2.3.4", "1", "::g", "x"};
+    static const char *const names[] = {
+        "alice@example.org", "10.1.2", "10.1.2.3.4", "1", "::g", "x"};
     char name[WEIR_NAME_OF_CLIENT], again[WEIR_NAME_OF_CLIENT], longest[200];
     (void)state;
     for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
@@ -426,7 +434,8 @@ static void test_the_error_bound_of_a_stream_of_denials(void **state) {
     assert_true(n > 1000);
     uint32_t missed = 0, due = 0;
     for (uint32_t rank = 0; rank < RANKS; rank++) {
-        uint64_t bound = stream.weight[stripe_of(&stream, rank)] / WEIR_HEAVY_ENTRIES / WEIR_HEAVY_DENIED;
+        uint64_t bound =
+            stream.weight[stripe_of(&stream, rank)] / WEIR_HEAVY_ENTRIES / WEIR_HEAVY_DENIED;
         char key[24];
         snprintf(key, sizeof key, "10.1.%u.%u", rank / 256, rank % 256);
         const struct weir_heavy *found = NULL;
@@ -437,10 +446,10 @@ static void test_the_error_bound_of_a_stream_of_denials(void **state) {
             continue;
         }
         due += stream.denied[rank] > bound;
-        if (found->denied > stream.denied[rank] || found->denied + found->error < stream.denied[rank] ||
-            found->error > bound + 1)
-            fail_msg("WEIR_SEED=%" PRIu64 ": %s: %" PRIu64 " denied, told: %" PRIu64 " and at most %" PRIu64
-                     " more, bound %" PRIu64,
+        if (found->denied > stream.denied[rank] ||
+            found->denied + found->error < stream.denied[rank] || found->error > bound + 1)
+            fail_msg("WEIR_SEED=%" PRIu64 ": %s: %" PRIu64 " denied, told: %" PRIu64
+                     " and at most %" PRIu64 " more, bound %" PRIu64,
                      seed, key, stream.denied[rank], found->denied, found->error, bound);
     }
     assert_int_equal(missed, 0);
@@ -468,7 +477,8 @@ static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
     assert_int_equal(heavy.denied, stream.denied[7]);
     heavy = heavy_of(stream.table, WEIR_BY_ALLOWED, "10.1.0.7");
     assert_true(heavy.allowed <= stream.allowed[7]);
-    assert_true(heavy.allowed + heavy.error + 800 >= stream.allowed[7]); /* it was sampled at first */
+    assert_true(heavy.allowed + heavy.error + 800 >=
+                stream.allowed[7]); /* it was sampled at first */
     check_sound(stream.table);
     weir_table_close(stream.table);
 }
@@ -516,7 +526,8 @@ static void test_the_catalogue_holds_each_limit_once(void **state) {
     for (int round = 0; round < 3; round++)
         for (int i = 0; i < 5; i++) {
             limit.amount = 10 + i;
-            assert_int_equal(weir_board_describe(round ? table : again, &limit, "LIMITER/", 8, "/view", 5), 0);
+            assert_int_equal(
+                weir_board_describe(round ? table : again, &limit, "LIMITER/", 8, "/view", 5), 0);
         }
     assert_int_equal(weir_board_catalogue(table, NULL, &n), 0);
     assert_int_equal(n, 5);
@@ -528,7 +539,8 @@ static void test_the_catalogue_holds_each_limit_once(void **state) {
     assert_memory_equal(described[4].text, "LIMITER//view", 13);
     memset(after, 'x', sizeof after);
     assert_int_equal(weir_board_describe(table, &limit, NULL, 0, after, sizeof after), WEIR_EINVAL);
-    assert_int_equal(weir_board_describe(table, &limit, "a", 1, after, sizeof after - 1), WEIR_EINVAL);
+    assert_int_equal(weir_board_describe(table, &limit, "a", 1, after, sizeof after - 1),
+                     WEIR_EINVAL);
     assert_int_equal(weir_board_describe(table, &limit, NULL, 0, after, sizeof after - 1), 0);
     int rc = 0;
     for (int i = 0; i < 2000 && rc == 0; i++) {
@@ -537,7 +549,8 @@ static void test_the_catalogue_holds_each_limit_once(void **state) {
     }
     assert_int_equal(rc, WEIR_ETOOMANY);
     limit.amount = 10;
-    assert_int_equal(weir_board_describe(table, &limit, "LIMITER/", 8, "/view", 5), 0); /* is there */
+    assert_int_equal(weir_board_describe(table, &limit, "LIMITER/", 8, "/view", 5),
+                     0); /* is there */
     check_sound(table);
     weir_table_close(again);
     weir_table_close(table);
@@ -638,7 +651,8 @@ static int scribble(void *argument) {
         struct weir_limit limit = victims->limit;
         limit.amount = 1 + (int64_t)random_below(30);
         MUST(weir_board_describe(table, &limit, "x", 1, key, check.key_len % 3) == 0);
-        MUST(weir_decide(table, &check, 1, NOW + (int64_t)random_below(MINUTE), WEIR_HIT, &verdict, NULL) == 0);
+        MUST(weir_decide(table, &check, 1, NOW + (int64_t)random_below(MINUTE), WEIR_HIT, &verdict,
+                         NULL) == 0);
         victims->done++;
     }
 }

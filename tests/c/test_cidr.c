@@ -53,7 +53,8 @@ static void test_mapped_addresses_are_ipv4(void **state) {
     expect("::ffff:a01:203", 4, "10.1.2.3");
     expect("64:ff9b::10.1.2.3", 4, "10.1.2.3"); /* NAT64 */
     expect("64:FF9B::a01:203", 4, "10.1.2.3");
-    expect("64:ff9b:1::10.1.2.3", 6, "64:ff9b:1::a01:203"); /* a network's own: it may be split otherwise */
+    expect("64:ff9b:1::10.1.2.3", 6,
+           "64:ff9b:1::a01:203");               /* a network's own: it may be split otherwise */
     expect("::ffff:0:10.1.2.3", 4, "10.1.2.3"); /* SIIT */
     expect("0:0:0:0:0:ffff:10.1.2.3", 4, "10.1.2.3");
     expect("::fffe:10.1.2.3", 6, "::fffe:a01:203");

@@ -25,8 +25,7 @@ struct own_blake2b {
 void own_blake2b_init(struct own_blake2b *hash);
 void own_blake2b_update(struct own_blake2b *hash, const void *data, size_t len);
 void own_blake2b_final(struct own_blake2b *hash, unsigned char out[20]);
-void own_siphash64(const void *data, size_t len, const unsigned char key[16],
-                   unsigned char out[8]);
+void own_siphash64(const void *data, size_t len, const unsigned char key[16], unsigned char out[8]);
 void own_siphash128(const void *data, size_t len, const unsigned char key[16],
                     unsigned char out[16]);
 #include "crypto/blake2b.c"

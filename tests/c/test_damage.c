@@ -32,8 +32,8 @@ static struct {
 } current;
 
 static void tell(int signal) {
-    fprintf(stderr, "WEIR_SEED=%" PRIu64 ": signal %d at offset %zu, value %#" PRIx64 "%s\n", seed, signal,
-            current.at, current.value, current.live ? ", live" : "");
+    fprintf(stderr, "WEIR_SEED=%" PRIu64 ": signal %d at offset %zu, value %#" PRIx64 "%s\n", seed,
+            signal, current.at, current.value, current.live ? ", live" : "");
     unlink(damaged.path);
     _exit(1);
 }
@@ -81,8 +81,13 @@ static void test_every_byte_flipped(void **state) {
     assert_true(opened > 100 && refused > 100);
 }
 
-static const uint64_t values[] = {0, 1, UINT64_MAX, INT64_MAX, UINT64_C(1) << 63,
-                                  UINT64_C(0x3fffffff3fffffff), UINT64_C(0x0000000100000001)};
+static const uint64_t values[] = {0,
+                                  1,
+                                  UINT64_MAX,
+                                  INT64_MAX,
+                                  UINT64_C(1) << 63,
+                                  UINT64_C(0x3fffffff3fffffff),
+                                  UINT64_C(0x0000000100000001)};
 
 /* Every word, set to what numbers break at; in the header the checksum is made right again. */
 static void test_every_word_overwritten(void **state) {
@@ -132,7 +137,9 @@ static void test_many_places_damaged_at_once(void **state) {
     for (int round = 0; round < (UNDER_ASAN ? 2000 : 10000); round++) {
         memcpy(bytes, damaged.base, damaged.size);
         int live = (int)random_below(2);
-        size_t from = !live ? WEIR_HEADER_BYTES : random_below(2) ? header.board_at : header.cells_at;
+        size_t from = !live             ? WEIR_HEADER_BYTES
+                      : random_below(2) ? header.board_at
+                                        : header.cells_at;
         for (uint64_t i = 1 + random_below(12); i-- > 0;) {
             size_t at = from + (size_t)random_below(damaged.size - from - 8);
             uint64_t value = random_below(2) ? next_random() : values[random_below(7)];

@@ -82,8 +82,8 @@ static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
         for (int i = 0; i < KEYS; i++) {
             int64_t due = rounds->asked[i] < AMOUNT ? rounds->asked[i] : AMOUNT;
             if (rounds->admitted[i] != due)
-                fail_msg("WEIR_SEED=%" PRIu64 ": %s: key %d: %" PRId64 " admitted of %" PRId64, seed,
-                         weir_strategy_name(i % WEIR_LEAKY_BUCKET), i, rounds->admitted[i],
+                fail_msg("WEIR_SEED=%" PRIu64 ": %s: key %d: %" PRId64 " admitted of %" PRId64,
+                         seed, weir_strategy_name(i % WEIR_LEAKY_BUCKET), i, rounds->admitted[i],
                          rounds->asked[i]);
             total += rounds->asked[i];
         }
@@ -116,7 +116,7 @@ struct worker {
     _Atomic bool busy;
     enum request request;
     uint32_t key;
-    int64_t cost; /* negative: a refund */
+    int64_t cost;                     /* negative: a refund */
     _Atomic int64_t granted[2][KEYS]; /* SINGLE, TRIO */
 };
 
@@ -141,8 +141,8 @@ static uint32_t compose(const struct worker *worker, char key[TRIO_CHECKS][24],
         const struct weir_limit *limit = worker->request == SINGLE ? &massacre->single
                                          : worker->request == TRIO ? &massacre->trio[i]
                                                                    : &massacre->brief[i];
-        snprintf(key[i], 24, "%d %u %u", worker->request == FORGET ? BRIEF : (int)worker->request, i,
-                 worker->key);
+        snprintf(key[i], 24, "%d %u %u", worker->request == FORGET ? BRIEF : (int)worker->request,
+                 i, worker->key);
         checks[i] = check_of(limit, key[i], worker->cost < 0 ? -worker->cost : worker->cost);
     }
     return n;
@@ -161,15 +161,17 @@ static void ask(struct weir_table *table, struct worker *worker, int64_t seen_ns
     worker->cost = 1 + (int64_t)random_below(3);
     _Atomic int64_t *granted =
         worker->request <= TRIO ? &worker->granted[worker->request][worker->key] : NULL;
-    if (granted && *granted > 100 && random_below(2)) /* far above what kills may have left uncertain */
+    if (granted && *granted > 100 &&
+        random_below(2)) /* far above what kills may have left uncertain */
         worker->cost = -worker->cost;
     uint32_t n = compose(worker, key, checks);
     note_absence(&massacre->absence_ns, seen_ns);
     worker->busy = true;
     int64_t now_ns = massacre->now_ns++;
     enum weir_mode mode = worker->cost < 0 ? WEIR_REFUND : WEIR_HIT;
-    int rc = worker->request == FORGET ? weir_clear(table, checks, n)
-                                       : weir_decide(table, checks, n, now_ns, mode, verdicts, &decision);
+    int rc = worker->request == FORGET
+                 ? weir_clear(table, checks, n)
+                 : weir_decide(table, checks, n, now_ns, mode, verdicts, &decision);
     if (rc < 0 && !machine_is_to_blame(rc, &massacre->absence_ns)) {
         fprintf(stderr, "request %d: %s\n", (int)worker->request, weir_strerror(rc));
         _exit(1);
@@ -199,12 +201,13 @@ static void bury(struct worker *worker) {
     if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
         fail_msg("WEIR_SEED=%" PRIu64 ": a worker ended by itself (%#x)", seed, (unsigned)status);
     if (worker->busy && worker->request <= TRIO)
-        massacre->uncertain[worker->request][worker->key] += worker->cost < 0 ? -worker->cost
-                                                                              : worker->cost;
+        massacre->uncertain[worker->request][worker->key] +=
+            worker->cost < 0 ? -worker->cost : worker->cost;
     worker->busy = false;
 }
 
-static int64_t charged(struct weir_table *table, enum request request, uint32_t key, uint32_t which) {
+static int64_t charged(struct weir_table *table, enum request request, uint32_t key,
+                       uint32_t which) {
     struct worker asker = {.request = request, .key = key, .cost = 1};
     struct weir_check checks[TRIO_CHECKS];
     struct weir_verdict verdict;
@@ -229,7 +232,8 @@ static void compare_sums(struct weir_table *table) {
                          seed, (int)request, key, found, granted, unsure);
             for (uint32_t i = 1; i < TRIO_CHECKS && request == TRIO; i++)
                 if (charged(table, request, key, i) != found)
-                    fail_msg("WEIR_SEED=%" PRIu64 ": key %u: limits charged together differ", seed, key);
+                    fail_msg("WEIR_SEED=%" PRIu64 ": key %u: limits charged together differ", seed,
+                             key);
             sum += found;
         }
     assert_true(sum > KEYS);
@@ -275,8 +279,8 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
     table = open_table(massacre->uri); /* alone */
     check_sound(table);
     compare_sums(table);
-    print_message("# %d kills, %" PRIu64 " locks taken over, %" PRIu64 " decisions, %.1f s\n", kills,
-                  info.recoveries, decisions, (double)(clock_now() - began_ns) / 1e9);
+    print_message("# %d kills, %" PRIu64 " locks taken over, %" PRIu64 " decisions, %.1f s\n",
+                  kills, info.recoveries, decisions, (double)(clock_now() - began_ns) / 1e9);
     assert_true(decisions > 1000);
     assert_true(info.recoveries > 20); /* kills that found nobody at work would prove nothing */
     alarm(0);

@@ -196,8 +196,7 @@ static void test_refusals_say_what_and_where(void **state) {
          "\"5/\\xc3\\xa9t\\xc3\\xa9\": a byte that is not ASCII at column 3"},
         {TEXT("5\xc2\xa0per minute"), 2,
          "\"5\\xc2\\xa0per minute\": a byte that is not ASCII at column 2"},
-        {TEXT("5/\x1b[31m"), 3,
-         "\"5/\\x1b[31m\": a unit expected, not \"\\x1b[31m\" at column 3"},
+        {TEXT("5/\x1b[31m"), 3, "\"5/\\x1b[31m\": a unit expected, not \"\\x1b[31m\" at column 3"},
         {TEXT("5/\"\\"), 3, "\"5/\\\"\\\\\": a unit expected, not \"\\\"\\\\\" at column 3"},
     };
     (void)state;
@@ -287,8 +286,7 @@ static void test_init_names_the_bad_value(void **state) {
     assert_string_equal(error.message, "unit 6 is not one of the 6 units");
     assert_int_equal(weir_limit_init(&limit, 1, 1, -1, &error), WEIR_EINVAL);
     assert_int_equal(weir_limit_init(&limit, 1, 0, WEIR_DAY, &error), WEIR_EINVAL);
-    assert_string_equal(error.message,
-                        "multiples 0 is out of its range for a day: 1 to 36000");
+    assert_string_equal(error.message, "multiples 0 is out of its range for a day: 1 to 36000");
     assert_int_equal(weir_limit_init(&limit, 1, INT64_MAX, WEIR_YEAR, &error), WEIR_EINVAL);
     assert_int_equal(weir_limit_init(&limit, 1, 101, WEIR_YEAR, &error), WEIR_EINVAL);
     assert_int_equal(weir_limit_init(&limit, 1, 100, WEIR_YEAR, &error), 0);
@@ -303,10 +301,10 @@ static void test_validate_names_the_bad_member(void **state) {
     assert_int_equal(weir_limit_init(&good, 10, 1, WEIR_MINUTE, NULL), 0);
     assert_int_equal(weir_limit_validate(&good, &error), 0);
 
-#define REFUSED(member, value, text)                                                                 \
-    bad = good;                                                                                      \
-    bad.member = value;                                                                              \
-    assert_int_equal(weir_limit_validate(&bad, &error), WEIR_EINVAL);                                \
+#define REFUSED(member, value, text)                                                               \
+    bad = good;                                                                                    \
+    bad.member = value;                                                                            \
+    assert_int_equal(weir_limit_validate(&bad, &error), WEIR_EINVAL);                              \
     assert_non_null(strstr(error.message, text))
 
     REFUSED(amount, -1, "amount -1 is negative");
@@ -427,7 +425,7 @@ static void test_what_is_printed_reads_back(void **state) {
 
 static void test_random_words_are_read_or_refused(void **state) {
     static const char *const words[] = {
-        "10",  " ",      "per", "/",   "minute", "hours", ";", ",",     "|",  "burst",
+        "10",  " ",      "per", "/",   "minute", "hours", ";", ",",    "|",  "burst",
         "007", "second", "0",   "day", "-",      ".",     ":", "\xc3", "\n", "9223372036854775808",
     };
     size_t accepted = 0;

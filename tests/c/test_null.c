@@ -44,7 +44,8 @@ static void call_board_counts(size_t n) {
 }
 
 static void call_board_heaviest(size_t n) {
-    (void)weir_board_heaviest(pointer(0, table), (enum weir_heavy_by)n, (int)n, pointer(1, scratch), pointer(2, scratch));
+    (void)weir_board_heaviest(pointer(0, table), (enum weir_heavy_by)n, (int)n, pointer(1, scratch),
+                              pointer(2, scratch));
 }
 
 static void call_board_reveal(size_t n) {
@@ -56,7 +57,8 @@ static void call_board_name(size_t n) {
 }
 
 static void call_board_describe(size_t n) {
-    (void)weir_board_describe(pointer(0, table), pointer(1, scratch), pointer(2, scratch), (size_t)n, pointer(3, scratch), (size_t)n);
+    (void)weir_board_describe(pointer(0, table), pointer(1, scratch), pointer(2, scratch),
+                              (size_t)n, pointer(3, scratch), (size_t)n);
 }
 
 static void call_board_catalogue(size_t n) {
@@ -65,11 +67,13 @@ static void call_board_catalogue(size_t n) {
 }
 
 static void call_board_note(size_t n) {
-    (void)weir_board_note(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n, pointer(2, scratch), (int)n);
+    (void)weir_board_note(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+                          pointer(2, scratch), (int)n);
 }
 
 static void call_memcached_name(size_t n) {
-    (void)weir_memcached_name(pointer(0, scratch), pointer(1, scratch), (size_t)n, pointer(2, scratch));
+    (void)weir_memcached_name(pointer(0, scratch), pointer(1, scratch), (size_t)n,
+                              pointer(2, scratch));
 }
 
 static void call_memcached_counts(size_t n) {
@@ -78,7 +82,8 @@ static void call_memcached_counts(size_t n) {
 }
 
 static void call_memcached_command(size_t n) {
-    (void)weir_memcached_command(pointer(0, scratch), pointer(1, scratch), (size_t)n, (int)n, (uint64_t)n, (int64_t)n, pointer(2, scratch));
+    (void)weir_memcached_command(pointer(0, scratch), pointer(1, scratch), (size_t)n, (int)n,
+                                 (uint64_t)n, (int64_t)n, pointer(2, scratch));
 }
 
 static void call_memcached_read(size_t n) {
@@ -86,15 +91,19 @@ static void call_memcached_read(size_t n) {
 }
 
 static void call_memcached_judge(size_t n) {
-    (void)weir_memcached_judge(pointer(0, scratch), pointer(1, scratch), (int)n, (int64_t)n, pointer(2, scratch));
+    (void)weir_memcached_judge(pointer(0, scratch), pointer(1, scratch), (int)n, (int64_t)n,
+                               pointer(2, scratch));
 }
 
 static void call_memcached_step(size_t n) {
-    (void)weir_memcached_step(pointer(0, scratch), pointer(1, scratch), (size_t)n, (int64_t)n, (enum weir_mode)n, pointer(2, scratch), pointer(3, scratch), pointer(4, scratch), pointer(5, scratch), pointer(6, scratch));
+    (void)weir_memcached_step(pointer(0, scratch), pointer(1, scratch), (size_t)n, (int64_t)n,
+                              (enum weir_mode)n, pointer(2, scratch), pointer(3, scratch),
+                              pointer(4, scratch), pointer(5, scratch), pointer(6, scratch));
 }
 
 static void call_meter_add(size_t n) {
-    (void)weir_meter_add(pointer(0, table), pointer(1, scratch), (size_t)n, (uint64_t)n, pointer(2, scratch));
+    (void)weir_meter_add(pointer(0, table), pointer(1, scratch), (size_t)n, (uint64_t)n,
+                         pointer(2, scratch));
 }
 
 static void call_meter_raise(size_t n) {
@@ -107,11 +116,13 @@ static void call_redis_room(size_t n) {
 }
 
 static void call_redis_command(size_t n) {
-    (void)weir_redis_command(pointer(0, scratch), pointer(1, scratch), (size_t)n, pointer(2, scratch));
+    (void)weir_redis_command(pointer(0, scratch), pointer(1, scratch), (size_t)n,
+                             pointer(2, scratch));
 }
 
 static void call_redis_read(size_t n) {
-    (void)weir_redis_read(pointer(0, scratch), (size_t)n, pointer(1, scratch), pointer(2, scratch), pointer(3, scratch));
+    (void)weir_redis_read(pointer(0, scratch), (size_t)n, pointer(1, scratch), pointer(2, scratch),
+                          pointer(3, scratch));
 }
 
 static void call_redis_slot(size_t n) {
@@ -124,15 +135,18 @@ static void call_redis_script(size_t n) {
 }
 
 static void call_rules_set(size_t n) {
-    (void)weir_rules_set(pointer(0, table), pointer(1, scratch), (size_t)n, (int)n, (int64_t)n, (int64_t)n, pointer(2, scratch));
+    (void)weir_rules_set(pointer(0, table), pointer(1, scratch), (size_t)n, (int)n, (int64_t)n,
+                         (int64_t)n, pointer(2, scratch));
 }
 
 static void call_rules_load(size_t n) {
-    (void)weir_rules_load(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n, pointer(2, scratch));
+    (void)weir_rules_load(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+                          pointer(2, scratch));
 }
 
 static void call_rules_replace(size_t n) {
-    (void)weir_rules_replace(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n, pointer(2, scratch));
+    (void)weir_rules_replace(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+                             pointer(2, scratch));
 }
 
 static void call_rules_remove(size_t n) {
@@ -140,7 +154,8 @@ static void call_rules_remove(size_t n) {
 }
 
 static void call_rules_find(size_t n) {
-    (void)weir_rules_find(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n, pointer(2, scratch));
+    (void)weir_rules_find(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+                          pointer(2, scratch));
 }
 
 static void call_rules_list(size_t n) {
@@ -154,7 +169,8 @@ static void call_rules_version(size_t n) {
 }
 
 static void call_rules_judge(size_t n) {
-    (void)weir_rules_judge(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n, pointer(2, scratch), pointer(3, scratch));
+    (void)weir_rules_judge(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+                           pointer(2, scratch), pointer(3, scratch));
 }
 
 static void call_state_name(size_t n) {
@@ -162,7 +178,8 @@ static void call_state_name(size_t n) {
 }
 
 static void call_state_counters(size_t n) {
-    (void)weir_state_counters(pointer(0, scratch), (size_t)n, pointer(1, scratch), pointer(2, scratch));
+    (void)weir_state_counters(pointer(0, scratch), (size_t)n, pointer(1, scratch),
+                              pointer(2, scratch));
 }
 
 static void call_state_room(size_t n) {
@@ -170,7 +187,9 @@ static void call_state_room(size_t n) {
 }
 
 static void call_state_decide(size_t n) {
-    (void)weir_state_decide(pointer(0, scratch), (size_t)n, pointer(1, scratch), (size_t)n, (int64_t)n, (enum weir_mode)n, pointer(2, scratch), pointer(3, scratch), pointer(4, scratch), pointer(5, scratch));
+    (void)weir_state_decide(pointer(0, scratch), (size_t)n, pointer(1, scratch), (size_t)n,
+                            (int64_t)n, (enum weir_mode)n, pointer(2, scratch), pointer(3, scratch),
+                            pointer(4, scratch), pointer(5, scratch));
 }
 
 static void call_strerror(size_t n) {
@@ -182,19 +201,23 @@ static void call_limit_init(size_t n) {
 }
 
 static void call_limit_parse(size_t n) {
-    (void)weir_limit_parse(pointer(0, scratch), (size_t)n, pointer(1, scratch), pointer(2, scratch));
+    (void)weir_limit_parse(pointer(0, scratch), (size_t)n, pointer(1, scratch),
+                           pointer(2, scratch));
 }
 
 static void call_limit_parse_many(size_t n) {
-    (void)weir_limit_parse_many(pointer(0, scratch), (size_t)n, pointer(1, scratch), pointer(2, scratch), pointer(3, scratch));
+    (void)weir_limit_parse_many(pointer(0, scratch), (size_t)n, pointer(1, scratch),
+                                pointer(2, scratch), pointer(3, scratch));
 }
 
 static void call_limit_parse_as(size_t n) {
-    (void)weir_limit_parse_as(pointer(0, scratch), (size_t)n, (int)n, pointer(1, scratch), pointer(2, scratch), pointer(3, scratch));
+    (void)weir_limit_parse_as(pointer(0, scratch), (size_t)n, (int)n, pointer(1, scratch),
+                              pointer(2, scratch), pointer(3, scratch));
 }
 
 static void call_limit_window(size_t n) {
-    (void)weir_limit_window(pointer(0, scratch), (int64_t)n, pointer(1, scratch), pointer(2, scratch), pointer(3, scratch));
+    (void)weir_limit_window(pointer(0, scratch), (int64_t)n, pointer(1, scratch),
+                            pointer(2, scratch), pointer(3, scratch));
 }
 
 static void call_limit_print(size_t n) {
@@ -215,7 +238,8 @@ static void call_strategy_parse(size_t n) {
 }
 
 static void call_decide(size_t n) {
-    (void)weir_decide(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n, (enum weir_mode)n, pointer(2, scratch), pointer(3, scratch));
+    (void)weir_decide(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+                      (enum weir_mode)n, pointer(2, scratch), pointer(3, scratch));
 }
 
 static void call_clear(size_t n) {
@@ -238,16 +262,20 @@ static void call_prepared_count(size_t n) {
 
 static void call_decide_prepared(size_t n) {
     (void)n;
-    (void)weir_decide_prepared(pointer(0, table), pointer(1, scratch), pointer(2, scratch), pointer(3, scratch), pointer(4, scratch));
+    (void)weir_decide_prepared(pointer(0, table), pointer(1, scratch), pointer(2, scratch),
+                               pointer(3, scratch), pointer(4, scratch));
 }
 
 static void call_settle_prepared(size_t n) {
     (void)n;
-    (void)weir_settle_prepared(pointer(0, table), pointer(1, scratch), pointer(2, scratch), pointer(3, scratch), pointer(4, scratch));
+    (void)weir_settle_prepared(pointer(0, table), pointer(1, scratch), pointer(2, scratch),
+                               pointer(3, scratch), pointer(4, scratch));
 }
 
 static void call_prepared_checks(size_t n) {
-    (void)weir_prepared_checks(pointer(0, scratch), pointer(1, scratch), (int)n, pointer(2, scratch), (size_t)n, pointer(3, scratch), pointer(4, scratch), pointer(5, scratch));
+    (void)weir_prepared_checks(pointer(0, scratch), pointer(1, scratch), (int)n,
+                               pointer(2, scratch), (size_t)n, pointer(3, scratch),
+                               pointer(4, scratch), pointer(5, scratch));
 }
 
 static void call_identifier(size_t n) {

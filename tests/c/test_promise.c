@@ -125,7 +125,8 @@ static int64_t largest_estimate(const struct run *run) {
 }
 
 /* Workers ask for RUN_NS. Returns the log, which the caller unmaps. */
-static struct run *fight(const struct weir_limit *limit, int64_t largest_cost, useconds_t pause_us) {
+static struct run *fight(const struct weir_limit *limit, int64_t largest_cost,
+                         useconds_t pause_us) {
     struct run *run = shared_memory(sizeof *run);
     pid_t pid[WORKERS];
     snprintf(run->uri, sizeof run->uri, "%s", fresh_shm("?keys=64&hits=20000"));
@@ -156,7 +157,8 @@ static struct run *fight_undelayed(const struct weir_limit *limit, int64_t large
         struct run *run = fight(limit, largest_cost, tries < RUNS_UNPAUSED ? 0 : 50);
         if (run->longest_ns < 90 * SECOND / 1000)
             return run;
-        print_message("# a call was held up for %" PRId64 " ms: again\n", run->longest_ns / 1000000);
+        print_message("# a call was held up for %" PRId64 " ms: again\n",
+                      run->longest_ns / 1000000);
         munmap(run, sizeof *run);
     }
     SKIP("this machine is too busy: in each of its runs a call was held up");
@@ -175,8 +177,8 @@ static void keeps_its_promise(const struct weir_limit *limit, int64_t largest_co
                   " in a period at most\n",
                   weir_strategy_name(limit->strategy), largest_cost, admitted, run->denied, most);
     if (most > bound)
-        fail_msg("%s: %" PRId64 " in one period, bound %" PRId64, weir_strategy_name(limit->strategy),
-                 most, bound);
+        fail_msg("%s: %" PRId64 " in one period, bound %" PRId64,
+                 weir_strategy_name(limit->strategy), most, bound);
     if (limit->strategy == WEIR_SLIDING_WINDOW_COUNTER)
         assert_in_range(largest_estimate(run), limit->amount * 9 / 10, limit->amount);
     /* and the limit was really fought for */
@@ -218,7 +220,8 @@ static void test_token_bucket(void **state) {
 static void test_leaky_bucket(void **state) {
     struct weir_limit limit = limit_of(WEIR_LEAKY_BUCKET, AMOUNT / 10, PERIOD);
     (void)state;
-    keeps_its_promise(&limit, 1, AMOUNT / 10); /* strict spacing; wide enough not to miss many turns */
+    keeps_its_promise(&limit, 1,
+                      AMOUNT / 10); /* strict spacing; wide enough not to miss many turns */
     limit.amount = AMOUNT;
     limit.max_delay_ns = PERIOD / 4;
     keeps_its_promise(&limit, 1, AMOUNT);

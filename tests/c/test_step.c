@@ -53,15 +53,16 @@ struct kind {
     const char *name;
     const char *options;
     void (*prepare)(struct scene *scene);
-    bool loose; /* more than one transaction: between them is a state of its own; verdicts still agree */
+    bool
+        loose; /* more than one transaction: between them is a state of its own; verdicts still agree */
     bool recovers; /* begins with what another left that was killed; opening it is a part of it */
 };
 
 struct scene {
     const struct kind *kind;
     char uri[300];
-    struct weir_table *table;  /* as long as one is open in this process */
-    unsigned char *bytes;      /* the same, mapped by hand and without any lock */
+    struct weir_table *table; /* as long as one is open in this process */
+    unsigned char *bytes;     /* the same, mapped by hand and without any lock */
     size_t size;
     struct weir_limit limit[4];
     char key[WATCHED_MAX][16];
@@ -108,7 +109,8 @@ static void take_picture(struct scene *scene, struct picture *picture) {
         picture->cell[i].state.heat = picture->cell[i].state.share = 0;
 }
 
-static bool same_picture(const struct scene *scene, const struct picture *a, const struct picture *b) {
+static bool same_picture(const struct scene *scene, const struct picture *a,
+                         const struct picture *b) {
     return !memcmp(a->verdict, b->verdict, sizeof a->verdict) &&
            (scene->kind->loose || !memcmp(a->cell, b->cell, sizeof a->cell));
 }
@@ -132,7 +134,8 @@ __attribute__((noinline)) static void act(struct scene *scene) {
 
 /* ------------------------------------------------------------------------------------- the kinds */
 
-static void hit_times(struct scene *scene, const struct weir_check *check, int times, int64_t step_ns) {
+static void hit_times(struct scene *scene, const struct weir_check *check, int times,
+                      int64_t step_ns) {
     for (int i = 0; i < times; i++, scene->now_ns += step_ns)
         hit(scene->table, check->limit, check->key, scene->now_ns);
 }
@@ -213,7 +216,8 @@ static void refund(struct scene *scene) {
  * Hits a key, at times step_ns apart, until the hit that changes the number of lines in use by `change` or
  * more (in its direction); then goes back to right before it.
  */
-static void until_lines(struct scene *scene, const struct weir_check *check, int64_t step_ns, int change) {
+static void until_lines(struct scene *scene, const struct weir_check *check, int64_t step_ns,
+                        int change) {
     for (int i = 0; i < 5000; i++, scene->now_ns += step_ns) {
         memcpy(scene->before, scene->bytes, scene->size);
         int64_t used = (int64_t)info_of(scene->table, NOW).lines_used;
@@ -306,7 +310,8 @@ static void another_moves_out(struct scene *scene) {
         }
         hit_times(scene, watch(scene, &scene->limit[0], key), 2, 1);
     }
-    scene->n = 0; /* chance: no full pair of buckets this time; prepared again with another secret */
+    scene->n =
+        0; /* chance: no full pair of buckets this time; prepared again with another secret */
 }
 
 /* The pool is empty; the hit needs a line, which an expired log gives first. */
@@ -468,7 +473,10 @@ static struct route find_route(const struct trace *trace, uint32_t k) {
 
 static void count_visits(struct trace *trace) {
     enum { SLOTS = 1 << 16 };
-    struct { uint64_t at; uint32_t times; } *slot = calloc(SLOTS, sizeof *slot);
+    struct {
+        uint64_t at;
+        uint32_t times;
+    } *slot = calloc(SLOTS, sizeof *slot);
     assert_non_null(slot);
     for (uint32_t k = 0; k < trace->length; k++) {
         uint32_t i = (uint32_t)(trace->at[k] * UINT64_C(0x9E3779B97F4A7C15) >> 48);
@@ -562,7 +570,8 @@ static void kill_at(struct scene *scene, bool alone, struct trace *trace, uint32
         fail_msg("%s, killed at step %u of %u (commit: %u to %u), %s: the table is %s %s",
                  scene->kind->name, k, trace->length, trace->commit_from, trace->commit_to,
                  alone ? "opened again" : "open", is, error.message);
-    rc = weir_decide(scene->table, scene->checks, scene->n, scene->now_ns, scene->mode, verdicts, NULL);
+    rc = weir_decide(scene->table, scene->checks, scene->n, scene->now_ns, scene->mode, verdicts,
+                     NULL);
     if (rc == 0)
         rc = weir_table_check(scene->table, &error);
     if (rc < 0)
@@ -656,15 +665,17 @@ static void step_through(void **state) {
     uint32_t kills = 0, steps = 0;
     for (int alone = 0; alone < (UNDER_ASAN && kind->recovers ? 1 : 2); alone++) {
         follow(&scene, alone, &trace);
-        kill_at(&scene, alone, &trace, 0); /* once, so that this process has done what it does in between */
+        kill_at(&scene, alone, &trace,
+                0); /* once, so that this process has done what it does in between */
         follow(&scene, alone, &trace);
         steps = trace.length;
         kills += kill_everywhere(&scene, alone, &trace);
         weir_table_close(scene.table);
         scene.table = NULL;
     }
-    print_message("# %s: %u steps, %u of them in the commit, %u kills in %.1f s\n", kind->name, steps,
-                  trace.commit_to - trace.commit_from, kills, (double)(clock_now() - began) / 1e9);
+    print_message("# %s: %u steps, %u of them in the commit, %u kills in %.1f s\n", kind->name,
+                  steps, trace.commit_to - trace.commit_from, kills,
+                  (double)(clock_now() - began) / 1e9);
     weir_table_unlink(scene.uri, NULL);
     munmap(scene.bytes, scene.size);
     free(scene.before);

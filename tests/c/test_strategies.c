@@ -21,7 +21,7 @@
 #include "strategy/strategy.h"
 #include "zones.h"
 
-#define SECOND     INT64_C(1000000000)
+#define SECOND INT64_C(1000000000)
 #define POOL_LINES 4096
 
 static uint64_t seed;
@@ -179,11 +179,16 @@ static const int64_t units[] = {1, 60, 3600, 86400, 2592000, 31104000};
 
 static int64_t some_amount(void) {
     switch (below(8)) {
-    case 0: return below(3);
-    case 1: return INT64_MAX - below(3);
-    case 2: return (int64_t)(random_bits() >> (1 + below(60)));
-    case 3: return 1 + below(2000);
-    default: return 1 + below(60);
+    case 0:
+        return below(3);
+    case 1:
+        return INT64_MAX - below(3);
+    case 2:
+        return (int64_t)(random_bits() >> (1 + below(60)));
+    case 3:
+        return 1 + below(2000);
+    default:
+        return 1 + below(60);
     }
 }
 
@@ -210,13 +215,20 @@ static int64_t some_cost(const struct run *run) {
     if (run->calm && !one_in(100))
         return one_in(10) ? below(4) : 1;
     switch (below(10)) {
-    case 0: return 0;
-    case 1: return full;
-    case 2: return full == INT64_MAX ? full : full + 1;
-    case 3: return below(full);
-    case 4: return INT64_MAX - below(2);
-    case 5: return 1 + below(full / 8 + 1);
-    default: return 1 + below(3);
+    case 0:
+        return 0;
+    case 1:
+        return full;
+    case 2:
+        return full == INT64_MAX ? full : full + 1;
+    case 3:
+        return below(full);
+    case 4:
+        return INT64_MAX - below(2);
+    case 5:
+        return 1 + below(full / 8 + 1);
+    default:
+        return 1 + below(3);
     }
 }
 
@@ -236,20 +248,41 @@ static void tick(struct run *run) {
     if (run->calm)
         event = one_in(200) ? event : one_in(100) ? 10 : 24;
     switch (event) {
-    case 0: break;
-    case 1: by = period - below(3) + 1; break;
-    case 2: by = below(period) / 2 * (1 + below(3)); break;
-    case 3: by = one_in(8) ? -below(period) : -below(MODEL_SKEW * 2); break;
-    case 4: by = -below(run->pace * 2 + 1); break;
-    case 5: by = one_in(20) ? -run->now : 0; break;
-    case 6: by = edge < WEIR_NOW_MAX && one_in(4) ? edge - run->now - below(2) : 1; break;
+    case 0:
+        break;
+    case 1:
+        by = period - below(3) + 1;
+        break;
+    case 2:
+        by = below(period) / 2 * (1 + below(3));
+        break;
+    case 3:
+        by = one_in(8) ? -below(period) : -below(MODEL_SKEW * 2);
+        break;
+    case 4:
+        by = -below(run->pace * 2 + 1);
+        break;
+    case 5:
+        by = one_in(20) ? -run->now : 0;
+        break;
+    case 6:
+        by = edge < WEIR_NOW_MAX && one_in(4) ? edge - run->now - below(2) : 1;
+        break;
     case 7:
         by = period - run->now % period - below(3) + 1 - (one_in(2) ? below(MODEL_SKEW + 2) : 0);
         break;
-    case 8: by = one_in(200) ? WEIR_NOW_MAX - run->now : 1; break;
-    case 9: by = -MODEL_SKEW + below(3) - 1; break;
-    case 10: by = some_hit_ns(run) - run->now + below(3) - 1; break;
-    default: by = below(run->pace * 2 + 1); break;
+    case 8:
+        by = one_in(200) ? WEIR_NOW_MAX - run->now : 1;
+        break;
+    case 9:
+        by = -MODEL_SKEW + below(3) - 1;
+        break;
+    case 10:
+        by = some_hit_ns(run) - run->now + below(3) - 1;
+        break;
+    default:
+        by = below(run->pace * 2 + 1);
+        break;
     }
     __extension__ __int128 now = (__int128)run->now + by;
     run->now = now < 0 ? 0 : now > WEIR_NOW_MAX ? WEIR_NOW_MAX : (int64_t)now;

@@ -71,9 +71,12 @@ static void test_admits_exactly_the_amount(void **state) {
 
 static void test_limits_of_one_key_count_apart(void **state) {
     struct weir_limit limits[] = {
-        limit_of(WEIR_FIXED_WINDOW, 3, MINUTE),  limit_of(WEIR_FIXED_WINDOW, 4, MINUTE),
-        limit_of(WEIR_FIXED_WINDOW, 3, DAY),     limit_of(WEIR_MOVING_WINDOW, 3, MINUTE),
-        limit_of(WEIR_TOKEN_BUCKET, 3, MINUTE),  limit_of(WEIR_TOKEN_BUCKET, 3, MINUTE),
+        limit_of(WEIR_FIXED_WINDOW, 3, MINUTE),
+        limit_of(WEIR_FIXED_WINDOW, 4, MINUTE),
+        limit_of(WEIR_FIXED_WINDOW, 3, DAY),
+        limit_of(WEIR_MOVING_WINDOW, 3, MINUTE),
+        limit_of(WEIR_TOKEN_BUCKET, 3, MINUTE),
+        limit_of(WEIR_TOKEN_BUCKET, 3, MINUTE),
         limit_of(WEIR_SLIDING_WINDOW_COUNTER, 3, MINUTE),
     };
     limits[5].burst = 5;
@@ -104,8 +107,8 @@ static void make_trio(struct trio *trio, struct weir_table *table) {
 }
 
 static void decide_trio(struct trio *trio, struct weir_table *table, enum weir_mode mode) {
-    assert_int_equal(
-        weir_decide(table, trio->check, 3, NOW, mode, trio->verdict, &trio->decision), 0);
+    assert_int_equal(weir_decide(table, trio->check, 3, NOW, mode, trio->verdict, &trio->decision),
+                     0);
 }
 
 static void test_one_denial_charges_none(void **state) {
@@ -162,14 +165,17 @@ static void test_of_those_that_deny_the_furthest_decides(void **state) {
     struct weir_decision decision;
     for (int i = 0; i < 3; i++)
         checks[i] = check_of(&limits[i], "k", 1);
-    assert_int_equal(weir_decide(table_of(state), checks, 3, NOW, WEIR_HIT, verdicts, &decision), 0);
+    assert_int_equal(weir_decide(table_of(state), checks, 3, NOW, WEIR_HIT, verdicts, &decision),
+                     0);
     assert_int_equal(decision.allowed, 1);
     assert_int_equal(decision.deciding, 0); /* all allowed: the shortest period */
-    assert_int_equal(weir_decide(table_of(state), checks, 3, NOW, WEIR_HIT, verdicts, &decision), 0);
+    assert_int_equal(weir_decide(table_of(state), checks, 3, NOW, WEIR_HIT, verdicts, &decision),
+                     0);
     assert_int_equal(decision.allowed, 0);
     assert_int_equal(decision.deciding, 1);
     checks[2].cost = 2; /* never */
-    assert_int_equal(weir_decide(table_of(state), checks, 3, NOW, WEIR_HIT, verdicts, &decision), 0);
+    assert_int_equal(weir_decide(table_of(state), checks, 3, NOW, WEIR_HIT, verdicts, &decision),
+                     0);
     assert_int_equal(decision.deciding, 2);
     assert_true(verdicts[2].retry_after_ns == WEIR_NEVER);
 }
@@ -212,22 +218,21 @@ static void test_as_many_limits_as_there_may_be(void **state) {
         checks[i] = check_of(&limits[i], "many", 1);
     }
     for (int round = 0; round < 5; round++) {
-        assert_int_equal(weir_decide(table_of(state), checks, WEIR_CHECKS_MAX, NOW + round, WEIR_HIT,
-                                     verdicts, &decision),
+        assert_int_equal(weir_decide(table_of(state), checks, WEIR_CHECKS_MAX, NOW + round,
+                                     WEIR_HIT, verdicts, &decision),
                          0);
         assert_int_equal(decision.allowed, round < 3);
     }
     assert_int_equal(info_of(table_of(state), NOW).keys, WEIR_CHECKS_MAX);
-    assert_int_equal(weir_decide(table_of(state), checks, WEIR_CHECKS_MAX + 1, NOW, WEIR_HIT, verdicts,
-                                 &decision),
+    assert_int_equal(weir_decide(table_of(state), checks, WEIR_CHECKS_MAX + 1, NOW, WEIR_HIT,
+                                 verdicts, &decision),
                      WEIR_ETOOMANY);
 }
 
 static void test_cost_above_the_amount_is_denied_for_ever(void **state) {
     for (int strategy = 0; strategy < WEIR_STRATEGIES; strategy++) {
         struct weir_limit limit = limit_of(strategy, 10, MINUTE);
-        struct weir_verdict verdict =
-            decide_cost(table_of(state), &limit, "k", 11, NOW, WEIR_HIT);
+        struct weir_verdict verdict = decide_cost(table_of(state), &limit, "k", 11, NOW, WEIR_HIT);
         assert_int_equal(verdict.allowed, 0);
         assert_true(verdict.retry_after_ns == WEIR_NEVER);
         assert_int_equal(info_of(table_of(state), NOW).keys, 0);
@@ -360,10 +365,20 @@ static void test_keys_are_any_bytes(void **state) {
     static const struct {
         const char *key;
         size_t len;
-    } keys[] = {{NULL, 0},         {"\0", 1},           {"\0\0", 2},         {"a", 1},
-                {"a\0", 2},        {"a\0b", 3},         {"a\n", 2},          {"a\r\n", 3},
-                {"\xff\xfe", 2},   {"\xc3\xa9", 2},     {"e\xcc\x81", 3},    {"12345678", 8},
-                {"12345678\0", 9}, {"123456789abcdef0123456789abcdef0123456789abcdef0", 48},
+    } keys[] = {{NULL, 0},
+                {"\0", 1},
+                {"\0\0", 2},
+                {"a", 1},
+                {"a\0", 2},
+                {"a\0b", 3},
+                {"a\n", 2},
+                {"a\r\n", 3},
+                {"\xff\xfe", 2},
+                {"\xc3\xa9", 2},
+                {"e\xcc\x81", 3},
+                {"12345678", 8},
+                {"12345678\0", 9},
+                {"123456789abcdef0123456789abcdef0123456789abcdef0", 48},
                 {"123456789abcdef0123456789abcdef0123456789abcdef01", 49}};
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 1, MINUTE);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
@@ -518,7 +533,8 @@ static void test_another_process_sees_the_same_counters(void **state) {
         pid[i] = spawn(hit_from_a_child, home);
     for (int i = 0; i < 4; i++)
         expect_success(pid[i]);
-    assert_int_equal(remaining(home->table, &limit, "k", NOW), strncmp(home->uri, "memory", 6) ? 60 : 100);
+    assert_int_equal(remaining(home->table, &limit, "k", NOW),
+                     strncmp(home->uri, "memory", 6) ? 60 : 100);
 }
 
 static void test_a_removed_name_leaves_the_open_table_alone(void **state) {
@@ -543,10 +559,11 @@ static void test_a_removed_name_leaves_the_open_table_alone(void **state) {
     weir_table_close(next);
 }
 
-#define IN_EACH_HOME(test)                                                                           \
-    {#test " in memory", test, in_memory, close_home, NULL},                                         \
-        {#test " in shm", test, in_shm, close_home, NULL},                                           \
-        {#test " in a file", test, in_file, close_home, NULL}
+#define IN_EACH_HOME(test)                                                                         \
+    {#test " in memory", test, in_memory, close_home, NULL},                                       \
+        {#test " in shm", test, in_shm, close_home, NULL}, {                                       \
+        #test " in a file", test, in_file, close_home, NULL                                        \
+    }
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -25,7 +25,8 @@ struct pair {
 static void make_pair(struct pair *pair, const char *uri) {
     pair->table = open_table(uri);
     pair->limit[0] = limit_of(WEIR_FIXED_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
-    pair->limit[1] = limit_of(WEIR_TOKEN_BUCKET, 1, WEIR_PERIOD_MAX_NS); /* drains in centuries only */
+    pair->limit[1] =
+        limit_of(WEIR_TOKEN_BUCKET, 1, WEIR_PERIOD_MAX_NS); /* drains in centuries only */
     pair->limit[1].burst = MANY;
     pair->limit[2] = limit_of(WEIR_MOVING_WINDOW, 20, SECOND);
     pair->stop = false;
@@ -145,7 +146,8 @@ static void test_a_forked_child_shares_a_shared_table(void **state) {
         assert_true(charged(&pair, 0, i) == charged(&pair, 1, i));
         sum += charged(&pair, 0, i);
     }
-    assert_in_range(sum, 4000, 5000); /* all of the children's, and those of ours that were allowed */
+    assert_in_range(sum, 4000,
+                    5000); /* all of the children's, and those of ours that were allowed */
     check_sound(pair.table);
     weir_table_close(pair.table);
     weir_table_unlink(uri, NULL);
@@ -180,7 +182,8 @@ static void test_a_file_knows_every_hit_that_a_killed_process_was_admitted(void 
              (int)getpid());
     for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* drained by nothing in these seconds */
         admitted->limit[i] = limit_of(i, MANY, WEIR_PERIOD_MAX_NS);
-    admitted->limit[WEIR_SLIDING_WINDOW_COUNTER].period_ns = WEIR_PERIOD_MAX_NS / 2; /* of one window */
+    admitted->limit[WEIR_SLIDING_WINDOW_COUNTER].period_ns =
+        WEIR_PERIOD_MAX_NS / 2; /* of one window */
     admitted->limit[WEIR_TOKEN_BUCKET].amount = 1;
     admitted->limit[WEIR_TOKEN_BUCKET].burst = MANY;
     for (int round = 0; round < 40; round++) {
@@ -285,7 +288,8 @@ static int die_in_a_commit(void *argument) {
     txn.lock[txn.locks++] = 0;
     txn.lock[txn.locks++] = (uint16_t)member;
     for (uint32_t i = 0; i < table->header->keys; i++)
-        if (table->cell[i].state.expires_ns && (i / WEIR_BUCKET_CELLS & table->stripe_mask) == member)
+        if (table->cell[i].state.expires_ns &&
+            (i / WEIR_BUCKET_CELLS & table->stripe_mask) == member)
             txn.change[0].cell = i, txn.changes = 1;
     MUST(txn.changes == 1);
     static const struct weir_state state = {.expires_ns = NOW + DAY, .word = {99}};
@@ -319,7 +323,8 @@ static void test_a_lock_handed_on_unrepaired_is_repaired_by_the_next(void **stat
     struct weir_table *table = open_table(holder.uri);
     holder.lock = table->stripe_mask;
     assert_true(holder.lock > 0);
-    for (int i = 0; !key[0][0] || !key[1][0]; i++) { /* a key of the lead's stripe, one of the member's */
+    for (int i = 0; !key[0][0] || !key[1][0];
+         i++) { /* a key of the lead's stripe, one of the member's */
         char name[16];
         uint64_t fingerprint[2];
         snprintf(name, sizeof name, "%d", i);
@@ -336,7 +341,8 @@ static void test_a_lock_handed_on_unrepaired_is_repaired_by_the_next(void **stat
     assert_true(weir_lock_at(table, 0)->txn != 0);
     pid_t stopped = spawn_stopped(steal_a_lock_and_stop, &holder);
     struct weir_check check = check_of(&limit, key[0], 1);
-    for (int i = 0; i < 2; i++) /* the heir of the lead cannot undo the member, and hands the lock on */
+    for (int i = 0; i < 2;
+         i++) /* the heir of the lead cannot undo the member, and hands the lock on */
         assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EBUSY);
     kill(stopped, SIGKILL);
     waitpid(stopped, NULL, 0);

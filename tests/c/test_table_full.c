@@ -22,7 +22,8 @@ struct flood {
 };
 
 static void flood(struct weir_table *table, const struct flood *flood) {
-    struct weir_limit limits[WEIR_STRATEGIES], other = limit_of(WEIR_FIXED_WINDOW, flood->amount, DAY);
+    struct weir_limit limits[WEIR_STRATEGIES],
+        other = limit_of(WEIR_FIXED_WINDOW, flood->amount, DAY);
     size_t bytes = table->bytes;
     char key[32];
     for (int i = 0; i < WEIR_STRATEGIES; i++) {
@@ -136,8 +137,7 @@ static void test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision
         }
         checks[0] = check_of(&lasting, new, 1);
         checks[1] = check_of(&expired, old, 1);
-        assert_int_equal(
-            weir_decide(table, checks, 2, NOW + MINUTE, WEIR_HIT, verdicts, NULL), 0);
+        assert_int_equal(weir_decide(table, checks, 2, NOW + MINUTE, WEIR_HIT, verdicts, NULL), 0);
         assert_int_equal(remaining(table, &lasting, new, NOW + MINUTE), 99);
         assert_int_equal(remaining(table, &expired, old, NOW + MINUTE), 99);
         check_sound(table);
@@ -160,8 +160,8 @@ static void test_what_is_admitted_is_charged_however_full_the_table(void **state
         size_t n = 1 + random_below(4);
         for (size_t i = 0; i < n; i++) {
             name_key(keys[i], sizeof keys[i], "k", (int)random_below(30));
-            checks[i] = check_of(&limits[random_below(WEIR_STRATEGIES)], keys[i],
-                                 (int64_t)random_below(3));
+            checks[i] =
+                check_of(&limits[random_below(WEIR_STRATEGIES)], keys[i], (int64_t)random_below(3));
         }
         now_ns += (int64_t)random_below(SECOND / 4);
         enum weir_mode mode = random_below(3) ? WEIR_HIT : WEIR_EACH;
@@ -176,8 +176,8 @@ static void test_what_is_admitted_is_charged_however_full_the_table(void **state
                 last &= checks[j].limit != checks[i].limit || strcmp(keys[j], keys[i]) != 0;
             if (last && verdicts[i].allowed && checks[i].cost > 0 &&
                 remaining(table, checks[i].limit, keys[i], now_ns) != verdicts[i].remaining)
-                fail_msg("WEIR_SEED=%" PRIu64 ", round %d: check %zu of %zu, %s, is not charged", seed,
-                         round, i, n, weir_strategy_name(checks[i].limit->strategy));
+                fail_msg("WEIR_SEED=%" PRIu64 ", round %d: check %zu of %zu, %s, is not charged",
+                         seed, round, i, n, weir_strategy_name(checks[i].limit->strategy));
         }
     }
     weir_table_close(table);
@@ -186,8 +186,8 @@ static void test_what_is_admitted_is_charged_however_full_the_table(void **state
 /* ------------------------------------------------------------------------- the pool of lines is empty */
 
 /* Hits at times one second apart: about 11 to a line, since each step takes 5 bytes. */
-static int fill_log(struct weir_table *table, const struct weir_limit *limit, const char *key, int from,
-                    int hits) {
+static int fill_log(struct weir_table *table, const struct weir_limit *limit, const char *key,
+                    int from, int hits) {
     struct weir_check check = check_of(limit, key, 1);
     struct weir_verdict verdict;
     int rc = 0;
@@ -262,8 +262,9 @@ static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
     for (int i = 0; i < 20; i++) { /* and neither does a decision over several limits */
         for (int mode = WEIR_HIT; mode <= WEIR_EACH; mode += WEIR_EACH - WEIR_HIT) {
             struct weir_decision decision;
-            assert_int_equal(weir_decide(table, checks, 2, now_ns + i, (enum weir_mode)mode, verdicts,
-                                         &decision), 0);
+            assert_int_equal(weir_decide(table, checks, 2, now_ns + i, (enum weir_mode)mode,
+                                         verdicts, &decision),
+                             0);
             assert_false(decision.allowed);
             assert_int_equal(decision.deciding, 1);
             assert_false(verdicts[1].allowed);

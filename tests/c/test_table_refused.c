@@ -111,7 +111,8 @@ static void test_uris_that_cannot_be_read_say_where(void **state) {
         {"memory://?keys=8k", WEIR_ESYNTAX, 17, "\"memory://?keys=8k\": expected a whole number"},
         {"memory://?keys=-8", WEIR_ESYNTAX, 16, "\"memory://?keys=-8\": expected a whole number"},
         {"memory://?keys=8&&hits=9", WEIR_ESYNTAX, 18,
-         "\"memory://?keys=8&&hits=9\": unknown option; there are keys=N, hits=N, rules=N and group=NAME"},
+         "\"memory://?keys=8&&hits=9\": unknown option; there are keys=N, hits=N, rules=N and "
+         "group=NAME"},
         {"memory://?keys=99999999999999999999", WEIR_ESYNTAX, 16,
          "\"memory://?keys=99999999999999999999\": the number is too large"},
         {"memory://?keys=7", WEIR_EINVAL, 11, "keys must be from 8 to 268435456"},
@@ -361,7 +362,10 @@ static void test_a_truncated_or_longer_file_is_refused(void **state) {
         struct weir_table *table = open_table(uri_of("it", "?keys=64&hits=200"));
         off_t bytes = (off_t)table->bytes;
         weir_table_close(table);
-        assert_int_equal(truncate(path_of("it"), i == 0 ? 4096 : i == 1 ? bytes - 1 : bytes + 1), 0);
+        assert_int_equal(truncate(path_of("it"), i == 0   ? 4096
+                                                 : i == 1 ? bytes - 1
+                                                          : bytes + 1),
+                         0);
         refuses(uri_of("it", ""), WEIR_EFORMAT, "truncated: ");
         unlink(path_of("it"));
     }
@@ -401,7 +405,8 @@ static int fill_small_file_systems(void *argument) {
         int before = descriptors();
         MUST(weir_table_open(uris[i], &table, &error) == WEIR_ENOSPC);
         MUST(strstr(error.message, uris[i]) && strstr(error.message, "cannot reserve 2"));
-        MUST(strstr(error.message, "KiB: No space left on device; make room or ask for fewer with ?keys=N"));
+        MUST(strstr(error.message,
+                    "KiB: No space left on device; make room or ask for fewer with ?keys=N"));
         MUST(descriptors() == before);
         snprintf(path, sizeof path, "%s", i ? folder : "/dev/shm");
         DIR *directory = opendir(path);

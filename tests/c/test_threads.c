@@ -102,7 +102,8 @@ static void *look_on(void *argument) {
             rc = weir_table_info(thread->crowd->table, thread->crowd->now_ns, &info);
         if (!machine_is_to_blame(rc, &thread->crowd->absence_ns))
             thread->failed = rc;
-        usleep(5000); /* a marked sleep: it holds every lock there is, and the others have a second */
+        usleep(
+            5000); /* a marked sleep: it holds every lock there is, and the others have a second */
     }
     return NULL;
 }
@@ -166,7 +167,8 @@ static void sums_are_equal(const char *scheme) {
                 granted += thread[i].granted[strategy][number];
             int64_t left = remaining(crowd->table, &crowd->limit[strategy], key, crowd->now_ns);
             if (MANY - left != granted)
-                fail_msg("WEIR_SEED=%" PRIu64 ": %s, key %s: %" PRId64 " charged, %" PRId64 " granted",
+                fail_msg("WEIR_SEED=%" PRIu64 ": %s, key %s: %" PRId64 " charged, %" PRId64
+                         " granted",
                          seed, weir_strategy_name(strategy), key, MANY - left, granted);
             sum += granted;
         }
@@ -215,7 +217,8 @@ static void *count_own_keys(void *argument) {
         uint32_t number = draw(thread, 400);
         snprintf(key, sizeof key, "thread %d key %u", (int)(thread->random >> 63), number);
         struct weir_check check = check_of(&limit, key, 1);
-        thread->failed = weir_decide(thread->crowd->table, &check, 1, NOW, WEIR_HIT, &verdict, NULL);
+        thread->failed =
+            weir_decide(thread->crowd->table, &check, 1, NOW, WEIR_HIT, &verdict, NULL);
         thread->granted[0][0]++;
     }
     return NULL;

@@ -9,16 +9,16 @@
 
 #define S INT64_C(1000000000)
 #define H (3600 * S)
-static const struct weir_zone_offset
-    none[] = {{0, 0}},
-    india[] = {{0, 5 * H + H / 2}},
-    berlin[] = {{0, H},
-                {1679792400 * S, 2 * H},
-                {1698541200 * S, H},
-                {1711846800 * S, 2 * H},
-                {1729990800 * S, H},
-                {1743296400 * S, 2 * H}},
-    sao_paulo[] = {{0, -3 * H}, {1541300400 * S, -2 * H}, {1550368800 * S, -3 * H}};
+static const struct weir_zone_offset none[] = {{0, 0}}, india[] = {{0, 5 * H + H / 2}},
+                                     berlin[] = {{0, H},
+                                                 {1679792400 * S, 2 * H},
+                                                 {1698541200 * S, H},
+                                                 {1711846800 * S, 2 * H},
+                                                 {1729990800 * S, H},
+                                                 {1743296400 * S, 2 * H}},
+                                     sao_paulo[] = {{0, -3 * H},
+                                                    {1541300400 * S, -2 * H},
+                                                    {1550368800 * S, -3 * H}};
 
 static const struct weir_zone zones[] = {{"UTC", none, 1},
                                          {"+05:30", india, 1},
