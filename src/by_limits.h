@@ -45,7 +45,8 @@ static inline bool weir_role_charges(int32_t role) {
 }
 
 #define SECOND_NS INT64_C(1000000000)
-#define HITS_OF_SHARE 10 /* a line of the pool has room for 11 to 14 hits; so many for each are one key's share */
+#define HITS_OF_SHARE                                                                              \
+    10 /* a line of the pool has room for 11 to 14 hits; so many for each are one key's share */
 #define RETRIES 4
 #define HEAT 16 /* what a denial adds; each eviction nearby takes 1 off */
 #define INLINE static inline __attribute__((always_inline))
@@ -455,7 +456,8 @@ static int deny_for_want_of_lines(struct decision *d) {
             continue;
         int64_t wait_ns = verdict->reset_at_ns - d->now_ns;
         if (wait_ns <= 0)
-            wait_ns = d->item[i].limit->period_ns < SECOND_NS ? d->item[i].limit->period_ns : SECOND_NS;
+            wait_ns =
+                d->item[i].limit->period_ns < SECOND_NS ? d->item[i].limit->period_ns : SECOND_NS;
         d->denied |= i < d->enforced;
         verdict->allowed = 0;
         verdict->remaining = 0;
