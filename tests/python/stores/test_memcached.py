@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import weir
-from weir import EACH, REFUND, TEST, Limit, StorageError
+from weir import EACH, REFUND, TEST, Limit, StorageError, StoreAwayError
 from weir.storage import storage_from_string
 from weir.stores.memcached import MemcachedStorage
 
@@ -370,3 +371,54 @@ def test_a_restart(make_memcached: Any) -> None:
     assert store.decide([TIGHT], "a")[0].remaining == 1
     store.close()
     server.stop()
+
+
+# --------------------------------------------------------------------------------- several servers
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_nothing_stays_charged_when_the_second_server_is_away(
+    servers: Any, make_memcached: Any, how: str
+) -> None:
+    other = make_memcached().start()
+    try:
+        uri = f"memcached://127.0.0.1:{servers.memcached.port},127.0.0.1:{other.port}"
+        store = MemcachedStorage(uri, remember_denials=0, socket_timeout=1.0)
+        here = store._node_of[f"memcached://127.0.0.1:{servers.memcached.port}"]
+        items = [Limit(10, 1, "hour"), Limit(10, 1, "day")]
+        keys = [f"{how}-{i}" for i in range(200)]
+        apart = {
+            key: [store._node(check.name) is here for check in checks]
+            for key in keys
+            for checks in [weir._core.memcached_checks(b"weir", items, key, None)]
+        }
+        key = next(key for key in keys if apart[key] == [True, False])
+        store.decide(items, key, [0, 0])
+        with contextlib.ExitStack() as stack:
+            if how == "killed":
+                other.kill()
+            else:
+                stack.enter_context(other.frozen())
+            for _ in range(10 if how == "killed" else 3):
+                with pytest.raises(StoreAwayError):
+                    store.decide(items, key)
+            sure = MemcachedStorage(servers.memcached.uri, remember_denials=0)
+            end = time.monotonic() + 30
+            while sure.decide(items[:1], key, [0])[0].remaining != 10:
+                assert time.monotonic() < end, "the first server keeps what it charged"
+                time.sleep(0.05)
+            sure.close()
+        store.close()
+    finally:
+        other.stop()
+
+
+def test_a_wait_is_never_longer_than_the_window(servers: Any, key: str) -> None:
+    store = MemcachedStorage(servers.memcached.uri, remember_denials=0)
+    for period, seconds in (("hour", 3600), ("minute", 60), ("second", 1), ("day", 86400)):
+        item = Limit(1, 1, period)
+        allowed = store.decide([item], key)[0]
+        denied = store.decide([item], key)[0]
+        assert 0 < denied.retry_after <= seconds
+        assert allowed.reset_at <= time.time() + seconds + 1
+    store.close()
