@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .._core import HIT, Decision, Limit, RedisCommand
+from .._core import HIT, Decision, Evaluation, Limit, RedisCommand
 from ..errors import ConfigurationError
 from .base import failure, monotonic, need, seconds
 from .hosts import Hosts, Resolver, scheme_of
@@ -111,6 +111,23 @@ class RedisStorage(Remembering):
         if self._fake is not None:
             return self._fake.decide(limits, keys, costs, mode)
         return self.decide_command(self.encode(limits, keys, costs, mode), mode, monotonic())
+
+    def decide_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> None:
+        check = evaluation.check
+        if settling or parts & (check.shadows | check.peeked | check.deferred):
+            super().decide_prepared(evaluation, mode, parts, settling)
+            return
+        # All of them are charged, as in most checks: one command, and nothing to sort out.
+        asked_at = monotonic()
+        _, limits, keys, costs = evaluation.checks(parts)
+        if self._fake is None:
+            command = self.encode(limits, keys, costs, mode)
+            decision = self.decide_command(command, mode, asked_at)
+        else:
+            decision = self._fake.decide(limits, keys, costs, mode)
+        evaluation.keep(parts, decision, False)
 
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
         if self._fake is not None:

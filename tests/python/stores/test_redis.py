@@ -515,7 +515,7 @@ def test_a_wrong_database(servers: Any) -> None:
 
 
 def test_wrong_tls(servers: Any, default_deadline: None) -> None:
-    unknown = RedisStorage(servers.tls.uri)
+    unknown = RedisStorage(servers.tls.uri, socket_timeout=20)
     with pytest.raises(StorageError, match="certificate verify failed"):
         unknown.decide(THREE, "a")
     with pytest.raises(StorageError, match=r"rediss://"):
