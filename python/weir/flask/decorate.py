@@ -67,6 +67,7 @@ def _limited(
             return 0.0  # called outside of a request: nobody is asking
         request = request_of(context, key, slot)
         if request is None:
+            key.report_missing_application(view.name)
             return 0.0
         request.enter(view)
         wake, request.wake = request.wake, 0.0

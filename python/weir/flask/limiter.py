@@ -109,6 +109,16 @@ class Limiter:
     :raises UsageError: for arguments that do not exist or cannot be meant so.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in cls.__dict__:
+            if name in NOT_CALLED:
+                raise UsageError(
+                    "EOPTION",
+                    f"{cls.__name__}.{name}() would never be called: Weir decides in the core. Use"
+                    " request_filter(), exempt_when=, deduct_when=, on_breach= or key_func=",
+                )
+
     def __init__(
         self,
         first: Callable[[], str] | Flask | None = None,
@@ -173,7 +183,8 @@ class Limiter:
         self._states: weakref.WeakSet[AppState] = weakref.WeakSet()
         self._latest: weakref.ref[AppState] | None = None
         self._blocks: dict[tuple[str, RouteLimit], View] = {}
-        self._enabled = enabled
+        self._enabled = self._enabled_before = enabled
+        self._missing_reported = False
         self._options = Options(
             default_limits=default_limits,
             default_limits_per_method=default_limits_per_method,
@@ -506,14 +517,47 @@ class Limiter:
 
     @enabled.setter
     def enabled(self, value: bool) -> None:
+        self._enabled_before = self.enabled
         self._enabled = value
         for state in list(self._states):
             state.enable(value)
+
+    @enabled.deleter
+    def enabled(self) -> None:
+        # What mock.patch.object(limiter, "enabled", False) does when it is over.
+        self.enabled = self._enabled_before
 
     @property
     def storage(self) -> StorageTypes:
         """Where counts are kept."""
         return self._state.store.public
+
+    @property
+    def _storage(self) -> StorageTypes:
+        """The name that public programs know."""
+        return self.storage
+
+    @property
+    def _limiter(self) -> RateLimiter:
+        """The name that public programs know."""
+        return self.limiter
+
+    def report_missing_application(self, name: str) -> None:
+        """A limited view was called, and no application was ever given: log it once.
+
+        :raises UsageError: ``EOPTION``, if the limiter is strict.
+        """
+        if self._states or not self._enabled:
+            return
+        text = (
+            f"the limits of {name}() are not in force: the limiter was never given an application;"
+            " call limiter.init_app(app)"
+        )
+        if self._options.strict:
+            raise UsageError("EOPTION", text)
+        if not self._missing_reported:
+            self._missing_reported = True
+            self.logger.error("EOPTION: %s", text)
 
     @property
     def limiter(self) -> RateLimiter:
@@ -533,6 +577,26 @@ class Limiter:
             self.logger.warning("this storage cannot be reset")
         else:
             self.logger.info("the storage was reset, all limits are cleared")
+
+
+#: Methods of Flask-Limiter's class that public programs replace, and that have no counterpart.
+NOT_CALLED = frozenset(
+    {
+        "_check_request_limit",
+        "_evaluate_limits",
+        "_inject_headers",
+        *(
+            f"_Limiter__{name}"
+            for name in (
+                "check_request_limit",
+                "check_conditional_deductions",
+                "evaluate_limits",
+                "check_all_limits_exempt",
+                "release_context",
+            )
+        ),
+    }
+)
 
 
 def no_key_function() -> str:

@@ -85,6 +85,8 @@ class Plan(PlanBase):
     def node_for(self, view: View | None, defaults_counted: bool) -> Node:
         """The check for calling the limited function ``view``."""
         if self.exempt:
+            if view is not None and not self.resolver.endpoint:
+                self.state.report_routeless(view)
             bare: Node = self.bare
             return bare
         key = (view, bool(defaults_counted))

@@ -105,6 +105,8 @@ class AppState:
         #: Whether the limits that were declared as text have their labels on the board.
         self._labelled = False
         self.learned: dict[object, list[View]] = {}
+        #: Limited functions that were called for requests without a route.
+        self._routeless: set[str] = set()
         self.lock = threading.Lock()
         #: Our function to be called after requests, until it is.
         self._after: Callable[[Response], Response] | None = None
@@ -398,6 +400,21 @@ class AppState:
         """Who finds out what applies to ``endpoint``, which limits know as ``identity``."""
         dotted = endpoint.rpartition(".")[0] or None
         return Resolver(self, identity, dotted, method, function, learned)
+
+    def report_routeless(self, view: View) -> None:
+        """A limited function was called for a request that no route leads to: log it once.
+
+        :raises ConfigurationError: ``EOPTION``, if the limiter is strict.
+        """
+        text = (
+            f"the limits of {view.name}() are not in force for a URL without a route: to limit"
+            " unknown URLs, limit a catch-all route, '/<path:unknown>', that calls abort(404)"
+        )
+        if self.strict:
+            raise ConfigurationError("EOPTION", text)
+        if view.name not in self._routeless:
+            self._routeless.add(view.name)
+            self.log_error("EOPTION: %s", text)
 
     def learn(self, plan: Plan, view: View) -> None:
         """The endpoint of ``plan`` calls the limited function ``view``: the next plan will know."""
