@@ -331,13 +331,13 @@ def test_ten_thousand_requests_with_reloads_are_clean_under_valgrind(
     assert sent == 10_000
     nginx.stop(signal.SIGQUIT)
     said = "".join(path.read_text(errors="replace") for path in tmp_path.glob("valgrind.*"))
-    # Each report ends in an empty line. nginx itself leaks its environment; modules are unloaded
-    # before the end, so that their frames may have lost their names.
+    # Each report ends in an empty line. nginx leaks some blocks of its own as it ends; frames of a
+    # module that is unloaded by then name no file.
     reports = re.split(r"^==\d+== $", said, flags=re.MULTILINE)
     ours = [
         report
         for report in reports
-        if "weir" in report or ("definitely lost" in report and "ngx_set_environment" not in report)
+        if "weir" in report or re.search(r"0x[0-9A-F]+: \?\?\?$", report, re.MULTILINE)
     ]
     assert not ours, "\n\n".join(ours)
     assert "Invalid" not in said, said
