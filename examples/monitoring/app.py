@@ -22,7 +22,7 @@ app = Flask(__name__)
 key_func = trusted_proxies("127.0.0.1") if os.environ.get("BEHIND_PROXY") else get_remote_address
 limiter = Limiter(key_func, app=app, default_limits=["100 per minute"])
 
-# /metrics, for everybody who reaches this port. authorize=… says who may.
+# /metrics, open to all who can reach this port; restrict it by authorize=….
 mount(app, limiter)
 
 # One JSON object a line for each client that is denied, on stderr.

@@ -17,7 +17,7 @@ from weir.flask.util import get_remote_address
 
 app = Flask(__name__)
 
-# Who is asking is told by the address, unless a route says otherwise. Every route without limits
+# Clients are identified by their address, unless a route says otherwise. Every route without limits
 # of its own gets these two, each route counted by itself.
 limiter = Limiter(
     get_remote_address,

@@ -34,7 +34,7 @@ Keys: TypeAlias = str | bytes | Sequence[str | bytes]
 
 @runtime_checkable
 class StorageTypes(Protocol):
-    """What a limiter asks of its store; :class:`weir.Table` and :class:`Storage` are such."""
+    """What a limiter needs of its store; :class:`weir.Table` and :class:`Storage` have it."""
 
     def decide(
         self,
@@ -105,7 +105,7 @@ class Storage(ABC):
         limit denies) or ``REFUND`` (give back, never above full; always allowed).
 
         A limit of amount N admits N hits of cost 1 from a fresh counter. ``retry_after`` is a
-        promise: the same request passes then, if nobody else came between. See
+        promise: the same request passes then, if no other request came between. See
         :class:`weir.Verdict`.
         """
 
@@ -254,7 +254,7 @@ def checks(
 
 
 def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:
-    """The index of the limit to tell the client of.
+    """The index of the limit to report to the client.
 
     Of those that denied, the one whose ``retry_after`` is furthest away; else the shortest period.
     """

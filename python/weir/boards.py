@@ -161,7 +161,9 @@ class Boards:
 
     def __init__(self, storage: Any) -> None:
         if not hasattr(storage, "client") or not hasattr(storage, "_codec"):
-            raise ConfigurationError("boards and rules are shared by way of Redis or Valkey only")
+            raise ConfigurationError(
+                "only Redis and Valkey share statistics and rules between hosts"
+            )
         self._storage = storage
         prefix = storage._codec.prefix.decode()
         self._boards = f"{prefix}:boards"

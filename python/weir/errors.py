@@ -1,4 +1,4 @@
-"""What can go wrong. "Denied" is not among it: that is a verdict.
+"""The errors of Weir. A denial is not an error: it is a verdict.
 
 Two kinds of errors mean that a store could not decide:
 
@@ -7,10 +7,10 @@ Two kinds of errors mean that a store could not decide:
   away applies (``open``, ``closed``, ``local``, ``swallow_errors``).
 * :class:`KeyRefusedError`: this request cannot be decided, because of its own key or cost: a key
   of another type, a counter that others keep changing, a log that is full. ``error.is_outage`` is
-  false. One client can cause it for itself, so it says nothing of the store: the request is
-  refused under every policy, and the store is asked by the next one.
+  false. One client can cause it for itself, so it says nothing about the store: the
+  request is refused under every policy, and the next request asks the store.
 
-:func:`is_outage` tells them apart, whatever was raised.
+:func:`is_outage` distinguishes them, for any exception.
 """
 
 from __future__ import annotations

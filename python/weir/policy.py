@@ -1,11 +1,11 @@
-"""What happens while a store is away.
+"""Policies for a store that cannot be reached.
 
-``raise``   the error is the caller's
-``open``    everybody passes
-``closed``  nobody passes
-``local``   limits hold on each host: another store decides, by default the table of its workers
+``raise``   the error is raised to the caller
+``open``    all requests pass
+``closed``  no request passes
+``local``   each host limits by itself: another store decides, by default the table of its workers
 
-A store that failed is asked again after 1, 2, 4, … 32 seconds, by one caller; the others do not
+After a failure, one caller asks the store again after 1, 2, 4, … 32 seconds; the others do not
 wait.
 
 Only an outage counts (:func:`weir.errors.is_outage`). A request that cannot be decided because of
@@ -47,7 +47,7 @@ class StoreSwitchedError(StorageError):
 
 
 class Guarded(Storage):
-    """A store that is always there: what ``policy`` says decides while ``storage`` is away.
+    """A store that always answers: while ``storage`` is away, ``policy`` decides.
 
     :param storage: the store, or its URI
     :param policy: ``"raise"``, ``"open"``, ``"closed"`` or ``"local"``
@@ -291,7 +291,7 @@ class Guarded(Storage):
         return alive
 
     def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
-        """Everybody or nobody passes."""
+        """All requests pass, or none."""
         now = time.time()
         allowed = self.policy == "open" or mode == REFUND
         wait = 0.0 if allowed else max(1.0, min(self._ask_again - self._clock(), LONGEST_PAUSE))

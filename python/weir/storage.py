@@ -11,8 +11,7 @@
 All take ``?keys=N&hits=N&rules=N`` or the options of the same names, ``shm://`` and ``file://``
 also ``group=NAME`` (see :class:`weir.Table`).
 
-A store of one's own is a class with the four methods of :class:`Storage`, and works with every
-limiter:
+A custom store is a class with the four methods of :class:`Storage`; it works with every limiter:
 
 >>> import time
 >>> from weir import HIT, REFUND, Decision, Verdict, parse, strategies

@@ -21,7 +21,7 @@ Where ``limits`` answers otherwise:
 - A denied hit charges nothing under any strategy (there, it fills a fixed window by its cost).
 - A moving window is half open: a hit leaves exactly one period after it came (there, just after).
 - A sliding window's weighted count is rounded up, so that no more than the limit is let through.
-- ``reset_time`` of a moving window that nobody has used is now (there, a period from now).
+- ``reset_time`` of an unused moving window is now (there, a period from now).
 - Limits of one length are one counter, however they are written: 60 seconds are a minute.
 - Costs and amounts are ints and not below 0. An identifier whose text is its address in memory is
   refused.

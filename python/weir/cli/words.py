@@ -124,7 +124,7 @@ def moment(seconds: float) -> str:
 
 
 def iso(seconds: float) -> str:
-    """A moment as JSON tells it, in UTC.
+    """A time in ISO 8601, in UTC.
 
     >>> iso(1.5)
     '1970-01-01T00:00:01.500000Z'

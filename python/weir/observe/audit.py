@@ -10,17 +10,17 @@ with how often the key was denied in it, counted over all processes that share t
      "scope": "login", "endpoint": "login", "key": "192.0.2.7", "shadow": false,
      "store": "auto://", "count": 4711, "since": "…", "until": "…"}
 
-A window is the limit's period, opened by the first breach. A key that goes on is reported for
-:data:`WINDOWS` windows of a :data:`SPAN`; the rest of that span is one more summary. At most
-:data:`KEYS_MAX` keys at once are told apart by a process; what exceeds that is reported together,
-with ``"key": null``. So however hard somebody tries, the log stays short.
+A window is the limit's period, opened by the first breach. A key that keeps breaching is
+reported for :data:`WINDOWS` windows of a :data:`SPAN`; the rest of that span is one more summary.
+A process distinguishes at most :data:`KEYS_MAX` keys at once; further keys are reported together,
+with ``"key": null``. So the log stays short under any load.
 
-How it is done: each key has counters of its own in the table, which the breaches "hit" like a limit
-of an amount that is never reached. One counter's first hit tells who opens a window and when it
-ends. The other, the bucket, is named after that end, and holds in one number the breaches, the
-processes that know of them, and whether the summary was written. So any process that knows may
-write the summary, only one does, and a breach that comes just then counts into the next bucket:
-none is lost, none is told twice. What a killed process alone knew of is told by nobody.
+Implementation: each key has two counters in the table, which the breaches "hit" like a limit whose
+amount is never reached. The first hit of one counter opens a window and sets its end. The other
+counter, the bucket, is named after that end. Its number holds the breaches, the processes that know
+of them, and whether the summary was written. So any process that knows of the window can write the
+summary, only one does, and a breach that comes at that moment counts into the next bucket: none is
+lost, and none is reported twice. Breaches seen only by a killed process are lost.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ WINDOWS = 3
 #: Seconds. Limits of longer periods have no more than one window in it anyway.
 SPAN = 900
 
-#: Keys that a process tells apart at a time.
+#: Keys that a process distinguishes at a time.
 KEYS_MAX = 1000
 
 #: The namespace of the limits by which is counted here; "!" keeps them off the table's board.
@@ -88,7 +88,7 @@ class Breach:
     #: What the limit counts together: an endpoint, or a shared scope.
     scope: str
     endpoint: str
-    #: Who was denied, as it may be shown: an address, ``#`` and a keyed hash, or in clear.
+    #: The client, as it may be shown: an address, ``#`` and a keyed hash, or in clear.
     key: str | None
     cost: int
     remaining: int
@@ -128,7 +128,7 @@ def _log(event: dict[str, Any]) -> None:
 
 
 class _Window:
-    """Breaches of one key that are told together."""
+    """Breaches of one key that one summary reports."""
 
     __slots__ = ("about", "bucket", "end", "first", "known", "limit", "since")
 
@@ -165,11 +165,11 @@ class Audit:
         _audits.add(self)
 
     def _reset(self) -> None:
-        """As new. In a forked child: what the parent knew of, the parent tells."""
+        """Start empty. In a forked child: the parent reports what it has seen."""
         self._lock = threading.Lock()
         #: By key, the window that its breaches count into.
         self._windows: dict[str, _Window] = {}
-        #: All that are not told yet, soonest to end first.
+        #: Windows without a summary yet, soonest to end first.
         self._due: list[tuple[float, int, _Window]] = []
         self._numbers = itertools.count()
         #: What the clock by which breaches are counted was ahead of the monotonic one.
@@ -189,7 +189,7 @@ class Audit:
 
     @property
     def listens(self) -> bool:
-        """Whether anybody would read what is logged."""
+        """Whether a handler would receive what is logged."""
         return logger.isEnabledFor(logging.INFO) and logger.hasHandlers()
 
     def note(self, breach: Breach, limit: Limit, key: str) -> None:
@@ -214,7 +214,7 @@ class Audit:
             _log(first.as_dict())
 
     def _note(self, breach: Breach, limit: Limit, key: str) -> tuple[Breach | None, list[_Window]]:
-        """What to log of a breach, if anything, and what has to be told of besides."""
+        """The breach to log, if any, and the windows whose summaries are due."""
         name = f"{limit.full_key(key)}/{limit.strategy}/{breach.shadow:d}"
         if len(name) > _KEY_MAX:
             name = hashlib.blake2b(name.encode(errors="surrogatepass")).hexdigest()
@@ -240,7 +240,7 @@ class Audit:
         said = self.table.decide(opening, name, [0] * len(opening), TEST)
         first = False
         if said[0].remaining == _NEVER_REACHED:
-            # Nobody has one open. Whoever is first now, has.
+            # No window is open. The first process to hit it opens one.
             said = self.table.decide(opening, name, [1] * len(opening), HIT)
             first = _used(said[0].remaining) == 1
         end = said[0].reset_at
@@ -280,7 +280,7 @@ class Audit:
     # -- summaries
 
     def _ended(self, now: float) -> list[_Window]:
-        """Those that have to be told of now. Called with the lock held."""
+        """The windows whose summaries are due. Called with the lock held."""
         ended = []
         while self._due and self._due[0][0] <= now:
             ended.append(heapq.heappop(self._due)[2])
@@ -292,7 +292,7 @@ class Audit:
     def flush(self) -> float | None:
         """Write the summaries of windows that have ended; when the next one ends.
 
-        In seconds since the epoch. Nobody needs to call it: it is done in time.
+        In seconds since the epoch. Calling it is optional: a thread does it in time.
         """
         return self._flush(time.time())
 
@@ -344,7 +344,7 @@ class Audit:
         _log(event)
 
     def close(self) -> None:
-        """At the end of the process: the last one that knows of a window tells of it."""
+        """At the end of the process: the last one that knows of a window writes its summary."""
         with self._lock:
             windows = [window for _, _, window in self._due]
             self._due, self._windows = [], {}
@@ -369,7 +369,7 @@ def _openings(period: int) -> list[Limit]:
 
 @functools.lru_cache(maxsize=256)
 def _bucket(period: int) -> Limit:
-    """Lasts as long as its window, and as long again for who tells of it."""
+    """Lasts as long as its window, and as long again for whoever writes the summary."""
     return _counter(2 * max(period, 60))
 
 
@@ -398,7 +398,7 @@ class _Teller:
                 self._thread = threading.Thread(target=self._run, name="weir.audit", daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError:  # no more threads: the next breach, or the end, tells
+                except RuntimeError:  # no more threads: the next breach, or the end, writes it
                     self._thread = None
             self._condition.notify()
 

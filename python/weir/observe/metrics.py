@@ -14,23 +14,23 @@ mount it by :func:`weir.flask.metrics.mount`.
 
 ====================================== ======================================================
 ``weir_decisions_total``               by ``limit`` and ``verdict``: ``allowed`` or ``denied``.
-                                       Each limit of a request counts what it said; of a denied
+                                       Each limit of a request counts its decision; of a denied
                                        request only the limits that denied it count
 ``weir_near_limit_total``              by ``limit``: admitted requests after which 80 % of the
                                        limit or more was used
 ``weir_shadow_denied_total``           by ``limit``: requests that a limit in shadow mode would
                                        have denied
 ``weir_heaviest_denied_total``         by ``limit``: grows by what the client that was denied most
-                                       was denied since the last time somebody looked: its rate
-                                       is that of the client who hammers hardest
+                                       was denied since the last scrape: its rate is that of
+                                       the most denied client
 ``weir_store_seconds``                 by ``store``: histogram of the trips to a remote store
 ``weir_store_errors_total``            by ``store`` and ``kind``: ``timeout``, ``connection``,
-                                       ``answer`` (an error that the server told) or ``table``
+                                       ``answer`` (an error reply of the server) or ``table``
 ``weir_fallback_active``               1 while some process decides without its store
 ``weir_table_keys``                    keys in the tables
-``weir_table_keys_max``                keys that there is room for
-``weir_table_evictions_total``         keys that made room for others before their time
-``weir_table_recoveries_total``        locks taken over from killed processes
+``weir_table_keys_max``                capacity in keys
+``weir_table_evictions_total``         live keys that were evicted
+``weir_table_recoveries_total``        locks recovered from killed processes
 ``weir_rules``                         rules about clients, by ``kind``: ``block`` or ``allow``
 ====================================== ======================================================
 
@@ -66,18 +66,18 @@ except ImportError as error:
 
 __all__ = ["Collector"]
 
-#: Seconds for which what was read is told again: counting the keys of a large table takes a while.
+#: Seconds for which an answer is reused: counting the keys of a large table takes a while.
 _FRESH = 1.0
 
 #: Clients of a table that are looked at for the heaviest.
 _CLIENTS = 64
 
-#: Remembers what a client was denied when somebody last looked; see :class:`_Heaviest`.
+#: Remembers each client's denials at the last scrape.
 _SEEN = Limit(1 << 62, 1, "year", strategy="fixed-window", namespace="!heaviest")
 
 
 class _Found(NamedTuple):
-    """What all tables and stores say, added up."""
+    """The numbers of all tables and stores, added up."""
 
     allowed: Counter[str]
     denied: Counter[str]
@@ -90,7 +90,7 @@ class _Found(NamedTuple):
 
 
 class Collector(BaseCollector):
-    """Tells of stores: tables, remote stores with their boards, or a function that returns some.
+    """Reports stores: tables, remote stores with their tables, or a function that returns some.
 
     :param stores: :class:`weir.Table`, or what has ``board``, a table, and ``meters``
 
@@ -210,7 +210,7 @@ def _since_last_look(table: Table, heavy: Heavy) -> int:
 def _families(found: _Found | None) -> list[Metric]:
     """Every metric there is; without values for None."""
     decisions = CounterMetricFamily(
-        "weir_decisions", "What limits said.", labels=["limit", "verdict"]
+        "weir_decisions", "Decisions of limits.", labels=["limit", "verdict"]
     )
     near = CounterMetricFamily(
         "weir_near_limit", "Admitted requests after which 80 % was used.", labels=["limit"]
@@ -219,7 +219,7 @@ def _families(found: _Found | None) -> list[Metric]:
         "weir_shadow_denied", "Requests that would have been denied.", labels=["limit"]
     )
     heaviest = CounterMetricFamily(
-        "weir_heaviest_denied", "Denials of the client that was denied most.", labels=["limit"]
+        "weir_heaviest_denied", "Denials of the most denied client.", labels=["limit"]
     )
     seconds = HistogramMetricFamily(
         "weir_store_seconds", "How long a remote store took to answer.", labels=["store"]
@@ -229,12 +229,10 @@ def _families(found: _Found | None) -> list[Metric]:
     )
     away = GaugeMetricFamily("weir_fallback_active", "Whether a process decides without its store.")
     keys = GaugeMetricFamily("weir_table_keys", "Keys in the tables.")
-    room = GaugeMetricFamily("weir_table_keys_max", "Keys that there is room for.")
-    evictions = CounterMetricFamily(
-        "weir_table_evictions", "Keys that made room for others before their time."
-    )
+    room = GaugeMetricFamily("weir_table_keys_max", "Capacity in keys.")
+    evictions = CounterMetricFamily("weir_table_evictions", "Live keys that were evicted.")
     recoveries = CounterMetricFamily(
-        "weir_table_recoveries", "Locks taken over from killed processes."
+        "weir_table_recoveries", "Locks recovered from killed processes."
     )
     rules = GaugeMetricFamily("weir_rules", "Rules about clients.", labels=["kind"])
     if found is not None:

@@ -1,4 +1,4 @@
-"""What is counted of a store beside its decisions, in the meters of a table; so for all processes.
+"""Statistics of a store beside its decisions, in the meters of a table, for all processes.
 
 Names of meters begin with the store's, as it may be shown. None is made of what a client chooses.
 """
@@ -19,12 +19,12 @@ BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 #: a local table that cannot be used.
 KINDS = ("timeout", "connection", "answer", "table")
 
-#: Seconds after which a store that was away, and that nobody has asked since, is forgotten.
+#: Seconds after which an outage is forgotten if the store was not asked again.
 _FORGET = 300.0
 
 
 class StoreSeen(NamedTuple):
-    """How a store did, all processes together."""
+    """The statistics of a store, all processes together."""
 
     store: str
     #: Answers by their time, one number for each of :data:`BOUNDS` and one for those above.
@@ -102,5 +102,5 @@ def kind_of(error: BaseException) -> str:
         if isinstance(cause, OSError) or "Connection" in type(cause).__name__:
             return "connection"
         cause = cause.__cause__
-    # Told in its own words by the other side, which closed the connection or answered an error.
+    # The text of the other side, which closed the connection or replied with an error.
     return "connection" if "closed the connection" in str(error) else "answer"

@@ -230,7 +230,7 @@ def _health(health: dict[str, Any], now: float) -> list[tuple[str, Cell]]:
 
 
 def _host(host: dict[str, Any], now: float) -> str:
-    """What one host tells of itself."""
+    """The state of one host."""
     words = []
     if isinstance(host["seen"], int | float):
         words.append(f"seen {_ago(max(0.0, now - host['seen']))}")
@@ -283,7 +283,7 @@ def _drawn(snapshot: Snapshot, height: int, problem: str = "") -> RenderableType
 
 
 def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapshot]:
-    """A function that waits for the interval and tells what happened in it."""
+    """A function that waits for the interval and returns its snapshot."""
     name = hide_password(store.uri)
     last = look(store)
 
