@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # On a machine that has other things to do, how long an example takes says nothing.
@@ -9,3 +13,14 @@ settings.register_profile(
     "weir", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("weir")
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    """A test that turns a logger off, or a program that it runs, does not do so for the next."""
+    loggers = [logging.getLogger(name) for name in ("weir", "weir.audit", "flask-limiter")]
+    before = [(one.level, one.disabled, one.propagate, one.handlers[:]) for one in loggers]
+    yield
+    for one, (level, disabled, propagate, handlers) in zip(loggers, before, strict=True):
+        one.setLevel(level)
+        one.disabled, one.propagate, one.handlers[:] = disabled, propagate, handlers
