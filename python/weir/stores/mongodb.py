@@ -87,6 +87,7 @@ class MongoDBStorage(StateStorage):
         self._opening = threading.Lock()
 
     def _collection(self) -> Any:
+        self.notice_fork()
         with self._opening:
             if self._states is None:
                 limits = {} if self.deadline is None else {"timeoutMS": int(self.deadline * 1000)}

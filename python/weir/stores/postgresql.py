@@ -152,6 +152,7 @@ class PostgreSQLStorage(StateStorage):
         self._opening, self._creating = threading.Lock(), threading.Lock()
 
     def _opened(self) -> Any:
+        self.notice_fork()
         with self._opening:
             if self._pool is None:
                 options = " ".join(

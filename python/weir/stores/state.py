@@ -124,13 +124,17 @@ class _States:
 
     def known(self, request: StateRequest) -> Decision | None:
         """What was denied a moment ago, and still is."""
+        self.notice_fork()
+        if self._denials.entries and request.mode <= TEST:
+            return self._denials.get(request.said, monotonic())
+        return None
+
+    def notice_fork(self) -> None:
+        """Call :meth:`after_fork` if this is a child that has not asked yet."""
         if self._pid != os.getpid():
             self._denials = Denials(self._remember)
             self._pid = os.getpid()
             self.after_fork()
-        if self._denials.entries and request.mode <= TEST:
-            return self._denials.get(request.said, monotonic())
-        return None
 
     def after_fork(self) -> None:
         """In a child, before its first decision: the parent's connections are the parent's."""
@@ -289,6 +293,7 @@ class StateStorage(_States, KeyedStorage):
 
     def check(self) -> bool:
         """Whether a transaction can be made."""
+        self.notice_fork()
         try:
             with self.transaction() as transaction:
                 self.read(transaction, ["-"])
