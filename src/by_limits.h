@@ -48,7 +48,7 @@ static inline bool weir_role_charges(int32_t role) {
 #define HITS_OF_SHARE                                                                              \
     10 /* a line of the pool has room for 11 to 14 hits; so many for each are one key's share */
 #define RETRIES 4
-#define HEAT 16 /* what a denial adds; each eviction nearby takes 1 off */
+#define DENIAL_WEIGHT 16 /* what a denial adds; each eviction nearby takes 1 off */
 #define INLINE static inline __attribute__((always_inline))
 
 /* One counter of the decision. */
@@ -322,9 +322,11 @@ INLINE void mark(struct decision *d, bool one) {
         state->share = share(item->verdict);
         if (item->verdict->allowed)
             continue;
-        state->heat = state->heat < UINT8_MAX - HEAT ? (uint8_t)(state->heat + HEAT) : UINT8_MAX;
+        state->denials = state->denials < UINT8_MAX - DENIAL_WEIGHT
+                             ? (uint8_t)(state->denials + DENIAL_WEIGHT)
+                             : UINT8_MAX;
         if (slot->cell != WEIR_CELL_NONE)
-            d->table->cell[slot->cell].state.heat = state->heat;
+            d->table->cell[slot->cell].state.denials = state->denials;
     }
 }
 

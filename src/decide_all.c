@@ -28,8 +28,8 @@ INLINE void choose(const struct decision *q, int rule, struct weir_decision *dec
 
 /* ------------------------------------------------------------------------------------------ rules */
 
-struct rulings {
-    struct weir_ruling of[WEIR_CHECKS_MAX];
+struct matches {
+    struct weir_rule_match of[WEIR_CHECKS_MAX];
     int kind; /* of the whole decision */
 };
 
@@ -39,50 +39,50 @@ static bool same_client(const struct weir_item *a, const struct weir_item *b) {
 }
 
 /* The rule of each item's client, and which decides all that enforces: a block, or one of them each. */
-static void find_rulings(const struct decision *q, struct rulings *rulings) {
+static void find_matches(const struct decision *q, struct matches *matches) {
     uint32_t allowed = 0;
     bool blocked = false;
     for (uint32_t i = 0; i < q->n; i++) {
         const struct weir_item *item = &q->item[i];
         if (item->client_len == 0)
-            rulings->of[i] = (struct weir_ruling){.kind = WEIR_RULE_NONE};
+            matches->of[i] = (struct weir_rule_match){.kind = WEIR_RULE_NONE};
         else if (i > 0 && q->item[i - 1].client_len > 0 && same_client(item, item - 1))
-            rulings->of[i] = rulings->of[i - 1];
+            matches->of[i] = matches->of[i - 1];
         else
-            rulings->of[i] = weir_rules_ruling(q->table, item->client, item->client_len, q->now_ns);
+            matches->of[i] = weir_rules_match(q->table, item->client, item->client_len, q->now_ns);
         if (i >= q->enforced)
             continue;
-        blocked |= rulings->of[i].kind == WEIR_RULE_BLOCK;
-        allowed += rulings->of[i].kind == WEIR_RULE_ALLOW;
+        blocked |= matches->of[i].kind == WEIR_RULE_BLOCK;
+        allowed += matches->of[i].kind == WEIR_RULE_ALLOW;
     }
-    rulings->kind = blocked                                 ? WEIR_RULE_BLOCK
+    matches->kind = blocked                                 ? WEIR_RULE_BLOCK
                     : q->enforced && allowed == q->enforced ? WEIR_RULE_ALLOW
                                                             : WEIR_RULE_NONE;
 }
 
 /* All that enforces is told the same: a block, until the last of them ends; or each let through. */
-static void tell_all(const struct decision *q, const struct rulings *rulings) {
-    struct weir_ruling ruling = {.kind = rulings->kind};
+static void tell_all(const struct decision *q, const struct matches *matches) {
+    struct weir_rule_match match = {.kind = matches->kind};
     for (uint32_t i = 0; i < q->enforced; i++)
-        if (rulings->of[i].kind == ruling.kind && rulings->of[i].until_ns > ruling.until_ns)
-            ruling.until_ns = rulings->of[i].until_ns;
+        if (matches->of[i].kind == match.kind && matches->of[i].until_ns > match.until_ns)
+            match.until_ns = matches->of[i].until_ns;
     for (uint32_t i = 0; i < q->enforced; i++)
-        weir_rules_verdict(q->item[i].limit, q->now_ns, &ruling, q->item[i].verdict);
+        weir_rules_verdict(q->item[i].limit, q->now_ns, &match, q->item[i].verdict);
 }
 
 /* The limits decide about items that no rule decides. `told`: those that enforce are. */
-static int decide_rest(struct decision *q, const struct rulings *rulings, bool told) {
+static int decide_rest(struct decision *q, const struct matches *matches, bool told) {
     struct decision rest;
     rest.table = q->table;
     rest.now_ns = q->now_ns;
     rest.mode = q->mode;
     rest.n = rest.enforced = 0;
-    rest.refused = told && rulings->kind == WEIR_RULE_BLOCK;
+    rest.refused = told && matches->kind == WEIR_RULE_BLOCK;
     for (uint32_t i = 0; i < q->n; i++) {
         if (told && i < q->enforced)
             continue;
-        if (rulings->of[i].kind != WEIR_RULE_NONE) {
-            weir_rules_verdict(q->item[i].limit, q->now_ns, &rulings->of[i], q->item[i].verdict);
+        if (matches->of[i].kind != WEIR_RULE_NONE) {
+            weir_rules_verdict(q->item[i].limit, q->now_ns, &matches->of[i], q->item[i].verdict);
             continue;
         }
         rest.item[rest.n++] = q->item[i];
@@ -110,13 +110,13 @@ static int count_told(const struct decision *q) {
 }
 
 static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind) {
-    struct rulings rulings;
-    find_rulings(q, &rulings);
-    *kind = rulings.kind;
-    if (rulings.kind != WEIR_RULE_NONE)
-        tell_all(q, &rulings);
-    int rc = decide_rest(q, &rulings, rulings.kind != WEIR_RULE_NONE);
-    if (rulings.kind == WEIR_RULE_NONE)
+    struct matches matches;
+    find_matches(q, &matches);
+    *kind = matches.kind;
+    if (matches.kind != WEIR_RULE_NONE)
+        tell_all(q, &matches);
+    int rc = decide_rest(q, &matches, matches.kind != WEIR_RULE_NONE);
+    if (matches.kind == WEIR_RULE_NONE)
         return rc;
     if (q->mode != WEIR_TEST)
         (void)count_told(q); /* decided, counted or not */
@@ -127,7 +127,7 @@ int weir_rules_judge(struct weir_table *table, const struct weir_check *checks, 
                      int64_t now_ns, struct weir_verdict *verdicts,
                      struct weir_decision *decision) {
     struct decision q = {.table = table, .now_ns = now_ns, .enforced = (uint32_t)n};
-    struct rulings rulings;
+    struct matches matches;
     int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
     if (rc < 0)
         return rc;
@@ -141,12 +141,12 @@ int weir_rules_judge(struct weir_table *table, const struct weir_check *checks, 
                                          .client = checks[q.n].client,
                                          .client_len = checks[q.n].client_len,
                                          .index = (uint8_t)q.n};
-    find_rulings(&q, &rulings);
-    if (rulings.kind == WEIR_RULE_NONE)
+    find_matches(&q, &matches);
+    if (matches.kind == WEIR_RULE_NONE)
         return 0;
-    tell_all(&q, &rulings);
+    tell_all(&q, &matches);
     if (decision)
-        choose(&q, rulings.kind, decision);
+        choose(&q, matches.kind, decision);
     return 1;
 }
 
@@ -244,7 +244,7 @@ INLINE int ask(struct decision *q, struct asking *asking, uint32_t i) {
     item->client_len = request->client.len;
     if (asking->known) {
         asking->client.owner = part->owner;
-        if (weir_recall(weir_memo_entry(q->table, &asking->client), &asking->client,
+        if (weir_recall(weir_hash_cache_entry(q->table, &asking->client), &asking->client,
                         item->fingerprint))
             return 0;
     }

@@ -28,7 +28,7 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
     if ((cell->fingerprint[0] | cell->fingerprint[1]) == 0) {
         static const struct weir_state zero;
         struct weir_state rest = *state;
-        rest.heat = 0; /* a hint: cooled and heated outside of transactions */
+        rest.denials = 0; /* a hint: cooled and heated outside of transactions */
         return memcmp(&rest, &zero, sizeof zero) ? corrupt(error, "a free cell is not empty", index)
                                                  : 0;
     }
@@ -47,7 +47,7 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
     if (state->strategy >= WEIR_STRATEGIES)
         return corrupt(error, "a cell of an unknown strategy", index);
     if (weir_strategies[state->strategy]->packing != WEIR_PACK_LOG)
-        return weir_owns_lines(state) ? corrupt(error, "a cell owns lines that has no log", index)
+        return weir_owns_lines(state) ? corrupt(error, "a cell without a log owns log lines", index)
                                       : 0;
     return weir_log_verify(state, lines, seen) < 0 ? corrupt(error, "a log is broken", index) : 0;
 }

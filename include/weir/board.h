@@ -85,7 +85,7 @@ struct weir_heavy {
  *
  * Space-Saving (Metwally, Agrawal, El Abbadi, 2005) in each stripe of the table: of all the hits that fell
  * into a stripe, a client with more than 1/32 of them is listed, a denied hit weighing 16. The weight of what a
- * client did is halved every ten minutes, so that yesterday's giants make room. Hits that were denied are each
+ * client did is halved every ten minutes, so that old heavy hitters age out. Hits that were denied are each
  * looked at; of those allowed to clients that are not listed, one in 64 on average, once the list is full.
  * Errors: WEIR_EINVAL, WEIR_ENOMEM, WEIR_EBUSY, WEIR_ECORRUPT.
  */

@@ -4,10 +4,10 @@
  * Each change writes the whole next list, and its index, into the copy that nobody reads, and publishes it by
  * one store: see struct weir_rules. That is linear in the number of rules, however small the change; many
  * belong into one weir_rules_load(). A writer that is killed leaves the list as it was, or, once the store is
- * made, as it shall be.
+ * made, as it will be.
  *
- * Rules that have expired stay until their room is needed: nobody's clock but the asker's says whether they
- * hold.
+ * Rules that have expired stay until their room is needed: expiry is evaluated with the caller's
+ * `now`.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -395,11 +395,11 @@ int weir_rules_find(struct weir_table *table, const void *client, size_t len, in
         return rc;
     uint64_t version = atomic_load(&table->rules->version);
     const struct weir_rules_copy *copy = weir_rules_copy(table, version);
-    struct weir_ruling ruling = weir_rules_look(table, version, &address, family, now_ns);
-    rc = ruling.kind;
+    struct weir_rule_match match = weir_rules_look(table, version, &address, family, now_ns);
+    rc = match.kind;
     if (rc != WEIR_RULE_NONE && rule) {
-        if (weir_rule_sound(table, copy, ruling.number))
-            describe(table, copy, ruling.number, rule);
+        if (weir_rule_sound(table, copy, match.number))
+            describe(table, copy, match.number, rule);
         else
             rc = WEIR_ECORRUPT;
     }

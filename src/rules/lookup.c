@@ -135,32 +135,33 @@ static bool find_place(const struct weir_table *table, const struct weir_rules_c
     return true;
 }
 
-static struct weir_ruling ruling_of(const struct weir_table *table,
-                                    const struct weir_rules_copy *copy, uint32_t number,
-                                    uint32_t mark) {
+static struct weir_rule_match match_of(const struct weir_table *table,
+                                       const struct weir_rules_copy *copy, uint32_t number,
+                                       uint32_t mark) {
     int64_t until_ns = WEIR_NEVER;
     if (mark & WEIR_MARK_ENDS)
         until_ns = atomic_load_explicit(&weir_rules_ends(table, copy)[number], relaxed);
-    return (struct weir_ruling){.kind = mark & WEIR_MARK_ALLOWS ? WEIR_RULE_ALLOW : WEIR_RULE_BLOCK,
-                                .number = number,
-                                .until_ns = until_ns};
+    return (struct weir_rule_match){.kind =
+                                        mark & WEIR_MARK_ALLOWS ? WEIR_RULE_ALLOW : WEIR_RULE_BLOCK,
+                                    .number = number,
+                                    .until_ns = until_ns};
 }
 
-static const struct weir_ruling nothing = {.kind = WEIR_RULE_NONE};
+static const struct weir_rule_match nothing = {.kind = WEIR_RULE_NONE};
 
-static struct weir_ruling look_by_address(const struct weir_table *table,
-                                          const struct weir_rules_copy *copy,
-                                          const struct weir_address *address, bool is_4,
-                                          int64_t now_ns) {
+static struct weir_rule_match look_by_address(const struct weir_table *table,
+                                              const struct weir_rules_copy *copy,
+                                              const struct weir_address *address, bool is_4,
+                                              int64_t now_ns) {
     struct place place;
     if (!find_place(table, copy, address, is_4, &place))
         return nothing;
     for (uint32_t i = 0; i < WIDER_MAX; i++) {
         uint32_t mark = atomic_load_explicit(&place.mark[place.at], relaxed);
         if ((mark & WEIR_MARK_PREFIX) <= place.same) {
-            struct weir_ruling ruling = ruling_of(table, copy, place.first + place.at, mark);
-            if (now_ns < ruling.until_ns)
-                return ruling;
+            struct weir_rule_match match = match_of(table, copy, place.first + place.at, mark);
+            if (now_ns < match.until_ns)
+                return match;
         }
         if (!(mark & WEIR_MARK_WIDER))
             break;
@@ -175,9 +176,9 @@ static struct weir_ruling look_by_address(const struct weir_table *table,
 
 /* ------------------------------------------------------------------------------------------- names */
 
-static struct weir_ruling look_by_hash(const struct weir_table *table,
-                                       const struct weir_rules_copy *copy, uint64_t hash,
-                                       int64_t now_ns) {
+static struct weir_rule_match look_by_hash(const struct weir_table *table,
+                                           const struct weir_rules_copy *copy, uint64_t hash,
+                                           int64_t now_ns) {
     const struct weir_rules_plan *plan = &table->rules_plan;
     uint32_t count = atomic_load_explicit(&copy->slots, relaxed);
     if (count == 0 || count > plan->slots)
@@ -189,62 +190,62 @@ static struct weir_ruling look_by_hash(const struct weir_table *table,
         if (number - 1 >= plan->capacity) /* 0: free */
             return nothing;
         if (atomic_load_explicit(&slot[at].hash, relaxed) == hash) {
-            struct weir_ruling ruling =
-                ruling_of(table, copy, number - 1, atomic_load_explicit(&slot[at].mark, relaxed));
-            return now_ns < ruling.until_ns ? ruling : nothing;
+            struct weir_rule_match match =
+                match_of(table, copy, number - 1, atomic_load_explicit(&slot[at].mark, relaxed));
+            return now_ns < match.until_ns ? match : nothing;
         }
         at = at + 1 < count ? at + 1 : 0;
     }
     return nothing;
 }
 
-struct weir_ruling weir_rules_look(const struct weir_table *table, uint64_t version,
-                                   const struct weir_address *address, enum weir_family family,
-                                   int64_t now_ns) {
+struct weir_rule_match weir_rules_look(const struct weir_table *table, uint64_t version,
+                                       const struct weir_address *address, enum weir_family family,
+                                       int64_t now_ns) {
     const struct weir_rules_copy *copy = weir_rules_copy(table, version);
     return family == WEIR_FAMILY_NONE
                ? look_by_hash(table, copy, address->high, now_ns)
                : look_by_address(table, copy, address, family == WEIR_FAMILY_4, now_ns);
 }
 
-struct weir_ruling weir_rules_ruling(struct weir_table *table, const void *client, size_t len,
-                                     int64_t now_ns) {
+struct weir_rule_match weir_rules_match(struct weir_table *table, const void *client, size_t len,
+                                        int64_t now_ns) {
     const struct weir_rules *rules = table->rules;
-    struct weir_ruling ruling = {.kind = WEIR_RULE_NONE};
+    struct weir_rule_match match = {.kind = WEIR_RULE_NONE};
     struct weir_address address;
     if (len == 0)
-        return ruling;
+        return match;
     enum weir_family family = weir_client_address(client, len, &address);
     if (family == WEIR_FAMILY_NONE)
         address = (struct weir_address){weir_client_hash(table, client, len), 0};
     for (int i = 0; i < TRIES; i++) {
         uint64_t version = atomic_load_explicit(&rules->version, memory_order_acquire);
-        ruling = weir_rules_look(table, version, &address, family, now_ns);
+        match = weir_rules_look(table, version, &address, family, now_ns);
         atomic_thread_fence(memory_order_acquire);
         if (atomic_load_explicit(&rules->building, relaxed) - version <= 1)
-            return ruling;
+            return match;
     }
     if (weir_rules_lock(table) == 0) {
-        ruling = weir_rules_look(table, atomic_load(&rules->version), &address, family, now_ns);
+        match = weir_rules_look(table, atomic_load(&rules->version), &address, family, now_ns);
         weir_rules_unlock(table);
     }
-    return ruling;
+    return match;
 }
 
 /* --------------------------------------------------------------------------------------- decisions */
 
 void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,
-                        const struct weir_ruling *ruling, struct weir_verdict *verdict) {
+                        const struct weir_rule_match *match, struct weir_verdict *verdict) {
     int64_t amount =
         limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
-    bool allowed = ruling->kind == WEIR_RULE_ALLOW;
+    bool allowed = match->kind == WEIR_RULE_ALLOW;
     *verdict = (struct weir_verdict){.allowed = allowed,
                                      .limit = amount,
                                      .remaining = allowed ? amount : 0,
                                      .reset_at_ns = now_ns};
     if (allowed)
         return;
-    bool ends = ruling->until_ns != WEIR_NEVER;
-    verdict->reset_at_ns = ends ? ruling->until_ns : now_ns + limit->period_ns;
-    verdict->retry_after_ns = ends ? ruling->until_ns - now_ns : WEIR_NEVER;
+    bool ends = match->until_ns != WEIR_NEVER;
+    verdict->reset_at_ns = ends ? match->until_ns : now_ns + limit->period_ns;
+    verdict->retry_after_ns = ends ? match->until_ns - now_ns : WEIR_NEVER;
 }

@@ -106,24 +106,24 @@ static inline bool weir_rules_any(const struct weir_table *table, int64_t now_ns
 /* ------------------------------------------------------------------------------------- rules.c */
 
 /* What holds for a client. */
-struct weir_ruling {
+struct weir_rule_match {
     int32_t kind;     /* enum weir_rule_kind */
     uint32_t number;  /* of the rule in the list */
     int64_t until_ns; /* WEIR_NEVER: for good */
 };
 
 /* The rule of a client at that time. Takes no lock, unless writers are faster than this reader ever is. */
-struct weir_ruling weir_rules_ruling(struct weir_table *table, const void *client, size_t len,
-                                     int64_t now_ns);
+struct weir_rule_match weir_rules_match(struct weir_table *table, const void *client, size_t len,
+                                        int64_t now_ns);
 
 /* The same for an address, or for a name's hash (`address->high`, family NONE), in one of the copies. */
-struct weir_ruling weir_rules_look(const struct weir_table *table, uint64_t version,
-                                   const struct weir_address *address, enum weir_family family,
-                                   int64_t now_ns);
+struct weir_rule_match weir_rules_look(const struct weir_table *table, uint64_t version,
+                                       const struct weir_address *address, enum weir_family family,
+                                       int64_t now_ns);
 
 /* What a limit says about a client whom a rule decides. */
 void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,
-                        const struct weir_ruling *ruling, struct weir_verdict *verdict);
+                        const struct weir_rule_match *match, struct weir_verdict *verdict);
 
 /* -------------------------------------------------------------------------------- rules_build.c */
 

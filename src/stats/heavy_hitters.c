@@ -74,8 +74,8 @@ int weir_board_name(struct weir_table *table, const void *client, size_t client_
 /* --------------------------------------------------------------------------------- heaviest clients */
 
 /*
- * Yesterday's giants make room. When nobody new came for long, scores are halved a few times only: who was
- * listed all the while did its hits at any time since, maybe just now.
+ * Scores decay, so old heavy hitters age out. After a long time without new clients, scores are halved a few times
+ * only: a client listed all the while may have made its hits just now.
  */
 static void halve(struct weir_board_stripe *board, int64_t now_ns) {
     if (now_ns < board->halve_ns && board->halve_ns - now_ns <= HALF_LIFE_NS)

@@ -138,7 +138,7 @@ int weir_board_check(struct weir_table *table, struct weir_error *error) {
             return corrupt(error, "a label has no end", i);
     for (uint32_t i = 0; i < described; i++)
         if (!weir_described_sound(&weir_board_described(table)[i]))
-            return corrupt(error, "a limit in the catalogue is none", i);
+            return corrupt(error, "the catalogue contains an invalid limit", i);
     for (uint32_t stripe = 0; stripe <= table->stripe_mask; stripe++) {
         int rc = weir_heavy_check(table, stripe, error);
         if (rc < 0)

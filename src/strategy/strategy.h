@@ -26,7 +26,7 @@ struct weir_state {
     uint32_t line[3]; /* moving window: places in the pool of lines */
     uint8_t share;    /* used part of the limit, 0 to 255: the store's, for eviction */
     uint8_t strategy; /* enum weir_strategy: the store's, for the integrity check */
-    uint8_t heat;     /* recent denials: the store's, for eviction */
+    uint8_t denials;  /* recent denials: the store's, for eviction */
     uint8_t heavy;    /* its place + 1 among the heaviest, or any other number: the store's */
 };
 

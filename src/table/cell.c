@@ -12,8 +12,8 @@
  * is evicted.
  *
  * When nobody can move, the cell that loses least makes room: an expired one; else the smallest share of
- * its limit used, then the one denied least lately, then the soonest to expire. A key at its limit that
- * is still being hit therefore stays while others come and go, were they all at their limits, too.
+ * its limit used, then the one denied least lately, then the soonest to expire. A key at its limit
+ * that is still hit survives, even if its neighbours are at theirs.
  */
 #include <string.h>
 
@@ -73,8 +73,8 @@ static bool taken_by(const struct weir_transaction *txn, uint32_t cell) {
 static bool loses_less(const struct weir_state *a, const struct weir_state *b) {
     if (a->share != b->share)
         return a->share < b->share;
-    if (a->heat != b->heat)
-        return a->heat < b->heat;
+    if (a->denials != b->denials)
+        return a->denials < b->denials;
     return a->expires_ns < b->expires_ns;
 }
 
@@ -96,12 +96,12 @@ static uint32_t search(const struct weir_transaction *txn, uint64_t bucket,
     return WEIR_CELL_NONE;
 }
 
-/* Those that were spared for having been denied lately are spared once less. */
+/* Each eviction lowers the protection of recently denied keys. */
 static void cool(struct weir_table *table, uint64_t bucket) {
     struct weir_cell *cell = &table->cell[bucket * WEIR_BUCKET_CELLS];
     for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
-        if (cell[i].state.heat > 0)
-            cell[i].state.heat--;
+        if (cell[i].state.denials > 0)
+            cell[i].state.denials--;
 }
 
 static uint32_t free_in(const struct weir_table *table, uint64_t bucket, int64_t now_ns) {
@@ -275,11 +275,12 @@ int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t 
                        uint32_t kept, bool evict) {
     struct reclaim reclaim = {.table = table, .now_ns = now_ns, .keep = keep, .kept = kept};
     uint64_t count = table->buckets < RECLAIM_BUCKETS ? table->buckets : RECLAIM_BUCKETS;
-    uint64_t hand = atomic_fetch_add_explicit(&table->header->hand, count, memory_order_relaxed);
+    uint64_t cursor =
+        atomic_fetch_add_explicit(&table->header->sweep_cursor, count, memory_order_relaxed);
     struct cheapest best = {.found = false};
     int rc = 0;
     for (uint64_t i = 0; i < count && reclaim.lines < RECLAIM_LINES && rc == 0; i++) {
-        uint64_t bucket = (hand + i) % table->buckets;
+        uint64_t bucket = (cursor + i) % table->buckets;
         rc = reclaim_bucket(&reclaim, bucket, false);
         if (rc == 0 && reclaim.lines == 0 && evict)
             consider(&reclaim, bucket, &best);

@@ -3,7 +3,7 @@
  *
  * struct weir_lock in layout.h tells the protocol. The stores below happen in program order as far as a
  * killed process is concerned, so a compiler barrier between the steps is all that SIGKILL asks for: the
- * heir reads through the lock, which orders the processors.
+ * recoverer reads through the lock, which orders the processors.
  *
  * A change of one 8-byte word of one cell is a commit by itself and needs no record; a fixed window that
  * counts up is such a change.

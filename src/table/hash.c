@@ -8,7 +8,7 @@
  * limits different counters: strategy, amount, period and burst, none of which clients choose.
  *
  * SipHash costs more than the rest of a decision, so each handle remembers a few hundred recent short keys.
- * A memo entry is a sequence lock of relaxed atomics: a reader that meets a writer just hashes.
+ * An entry is a sequence lock of relaxed atomics: a reader that meets a writer just hashes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,20 +25,21 @@ static void siphash(const struct weir_table *table, const void *key, size_t key_
     weir_siphash128(key, key_len, table->header->secret, (unsigned char *)hash);
 }
 
-static void remember(struct weir_memo *memo, const struct weir_words *key, const uint64_t hash[2]) {
-    uint64_t version = atomic_load_explicit(&memo->version, relaxed);
+static void remember(struct weir_hash_entry *entry, const struct weir_words *key,
+                     const uint64_t hash[2]) {
+    uint64_t version = atomic_load_explicit(&entry->version, relaxed);
     if (version & 1 || !atomic_compare_exchange_strong_explicit(
-                           &memo->version, &version, version + 1, memory_order_acquire, relaxed))
+                           &entry->version, &version, version + 1, memory_order_acquire, relaxed))
         return;
     atomic_thread_fence(memory_order_release);
-    atomic_store_explicit(&memo->owner, key->owner, relaxed);
-    atomic_store_explicit(&memo->key_len, key->len, relaxed);
+    atomic_store_explicit(&entry->owner, key->owner, relaxed);
+    atomic_store_explicit(&entry->key_len, key->len, relaxed);
     for (size_t i = 0; i < key->whole; i++)
-        atomic_store_explicit(&memo->key[i], load_word(key->bytes + i * 8), relaxed);
-    atomic_store_explicit(&memo->key[key->whole], key->last, relaxed);
-    atomic_store_explicit(&memo->hash[0], hash[0], relaxed);
-    atomic_store_explicit(&memo->hash[1], hash[1], relaxed);
-    atomic_store_explicit(&memo->version, version + 2, memory_order_release);
+        atomic_store_explicit(&entry->key[i], load_word(key->bytes + i * 8), relaxed);
+    atomic_store_explicit(&entry->key[key->whole], key->last, relaxed);
+    atomic_store_explicit(&entry->hash[0], hash[0], relaxed);
+    atomic_store_explicit(&entry->hash[1], hash[1], relaxed);
+    atomic_store_explicit(&entry->version, version + 2, memory_order_release);
 }
 
 static void keyed_hash(struct weir_table *table, const char *bytes, size_t len, uint64_t hash[2]) {
@@ -47,11 +48,11 @@ static void keyed_hash(struct weir_table *table, const char *bytes, size_t len, 
         return;
     }
     struct weir_words key = weir_words_of(0, bytes, len);
-    struct weir_memo *memo = weir_memo_entry(table, &key);
-    if (weir_recall(memo, &key, hash))
+    struct weir_hash_entry *entry = weir_hash_cache_entry(table, &key);
+    if (weir_recall(entry, &key, hash))
         return;
     siphash(table, bytes, len, hash);
-    remember(memo, &key, hash);
+    remember(entry, &key, hash);
 }
 
 static void add_limit(const struct weir_table *table, const struct weir_limit *limit,
@@ -103,7 +104,7 @@ int weir_fingerprint_parts(struct weir_table *table, const struct weir_key_parts
     int rc = hash_parts(table, key, limit, fingerprint);
     if (rc == 0 && key->owner != 0 && weir_may_remember(key->client.len)) {
         struct weir_words client = weir_words_of(key->owner, key->client.bytes, key->client.len);
-        remember(weir_memo_entry(table, &client), &client, fingerprint);
+        remember(weir_hash_cache_entry(table, &client), &client, fingerprint);
     }
     return rc;
 }

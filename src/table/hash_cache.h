@@ -27,7 +27,7 @@ static inline uint64_t load_word(const char *bytes) {
     return word;
 }
 
-/* Bytes that may be remembered, 1 to WEIR_MEMO_BYTES, as words: whole ones, and the last eight bytes. */
+/* Bytes that may be remembered, 1 to WEIR_HASH_CACHE_BYTES, as words: whole ones, and the last eight bytes. */
 struct weir_words {
     uint64_t owner;
     const char *bytes;
@@ -43,31 +43,32 @@ static inline struct weir_words weir_words_of(uint64_t owner, const char *bytes,
     return key;
 }
 
-static inline bool weir_recall(struct weir_memo *memo, const struct weir_words *key,
+static inline bool weir_recall(struct weir_hash_entry *entry, const struct weir_words *key,
                                uint64_t hash[2]) {
-    uint64_t version = atomic_load_explicit(&memo->version, memory_order_acquire);
+    uint64_t version = atomic_load_explicit(&entry->version, memory_order_acquire);
     uint64_t differs = (version & 1) |
-                       (atomic_load_explicit(&memo->owner, memory_order_relaxed) ^ key->owner) |
-                       (atomic_load_explicit(&memo->key_len, memory_order_relaxed) ^ key->len);
+                       (atomic_load_explicit(&entry->owner, memory_order_relaxed) ^ key->owner) |
+                       (atomic_load_explicit(&entry->key_len, memory_order_relaxed) ^ key->len);
     for (size_t i = 0; i < key->whole; i++)
         differs |= load_word(key->bytes + i * 8) ^
-                   atomic_load_explicit(&memo->key[i], memory_order_relaxed);
-    differs |= key->last ^ atomic_load_explicit(&memo->key[key->whole], memory_order_relaxed);
-    hash[0] = atomic_load_explicit(&memo->hash[0], memory_order_relaxed);
-    hash[1] = atomic_load_explicit(&memo->hash[1], memory_order_relaxed);
+                   atomic_load_explicit(&entry->key[i], memory_order_relaxed);
+    differs |= key->last ^ atomic_load_explicit(&entry->key[key->whole], memory_order_relaxed);
+    hash[0] = atomic_load_explicit(&entry->hash[0], memory_order_relaxed);
+    hash[1] = atomic_load_explicit(&entry->hash[1], memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
-    return !differs && atomic_load_explicit(&memo->version, memory_order_relaxed) == version;
+    return !differs && atomic_load_explicit(&entry->version, memory_order_relaxed) == version;
 }
 
 /* Which entry: any cheap function of the bytes and their owner will do. */
-static inline struct weir_memo *weir_memo_entry(struct weir_table *table,
-                                                const struct weir_words *key) {
+static inline struct weir_hash_entry *weir_hash_cache_entry(struct weir_table *table,
+                                                            const struct weir_words *key) {
     uint64_t mixed = key->mixed + (key->owner << 32);
-    return &table->memo[(mixed * UINT64_C(0x9E3779B97F4A7C15) >> 55) % WEIR_MEMO_ENTRIES];
+    return &table->hash_cache[(mixed * UINT64_C(0x9E3779B97F4A7C15) >> 55) %
+                              WEIR_HASH_CACHE_ENTRIES];
 }
 
 static inline bool weir_may_remember(size_t len) {
-    return len - 1 < WEIR_MEMO_BYTES;
+    return len - 1 < WEIR_HASH_CACHE_BYTES;
 }
 
 #endif

@@ -64,18 +64,18 @@ struct weir_header {
     uint64_t mix[6];          /* made: odd random factors that tell limits of one key apart */
     uint64_t checksum;        /* made: SipHash of all above under a fixed key, against damage */
     uint64_t pad[2];
-    _Atomic uint64_t hand;       /* hint: where the next sweep for expired logs starts */
-    _Atomic uint64_t recoveries; /* locks taken over from the dead; a crash may lose one */
+    _Atomic uint64_t sweep_cursor; /* hint: where the next sweep for expired logs starts */
+    _Atomic uint64_t recoveries;   /* locks taken over from the dead; a crash may lose one */
 };
 
 _Static_assert(offsetof(struct weir_header, checksum) == 176, "byte map");
-_Static_assert(offsetof(struct weir_header, hand) == 200, "byte map");
+_Static_assert(offsetof(struct weir_header, sweep_cursor) == 200, "byte map");
 #define WEIR_HEADER_BYTES 4096u
 _Static_assert(sizeof(struct weir_header) <= WEIR_HEADER_BYTES, "the header has a page");
 
 struct weir_cell {
     uint64_t fingerprint[2]; /* stripe: 128 keyed bits of key and limit; 0,0: free */
-    struct weir_state state; /* stripe; `share` and `heat` are hints */
+    struct weir_state state; /* stripe; `share` and `denials` are hints */
 };
 
 _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
@@ -90,13 +90,13 @@ _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
  *   4. lead.txn = 0             from here on a crash keeps the change: the commit, one store
  *   5. armed = 0 everywhere
  *
- * Whoever inherits a lock from the dead undoes its record if lead.txn is still its seq. The heir of the
+ * The next holder of a dead process's lock undoes its record if lead.txn is still its seq. The recoverer of the
  * lead first sees to it that every member is undone (they are higher, so the lock order holds), then
- * clears txn. All of it may be done again by the next heir.
+ * clears txn. The next recoverer may repeat all of it.
  */
 struct weir_lock {
     pthread_mutex_t mutex; /* process-shared and robust (memory://: a word, word_lock.h) */
-    _Atomic uint64_t txn;  /* its holder; read by heirs of other locks. 0: none */
+    _Atomic uint64_t txn;  /* its holder; read by recoverers of other locks. 0: none */
     uint32_t lead;         /* holder: index of the leading stripe of the armed record */
     uint32_t armed;        /* holder: the undo record's number of entries + 1; 0: none */
     uint64_t seq;          /* holder: of the armed record; unique under its lead */
@@ -150,17 +150,17 @@ enum weir_home {
     WEIR_HOME_FILE,
 };
 
-#define WEIR_MEMO_ENTRIES 512u
-#define WEIR_MEMO_WORDS 6u
-#define WEIR_MEMO_BYTES (WEIR_MEMO_WORDS * 8u)
+#define WEIR_HASH_CACHE_ENTRIES 512u
+#define WEIR_HASH_CACHE_WORDS 6u
+#define WEIR_HASH_CACHE_BYTES (WEIR_HASH_CACHE_WORDS * 8u)
 
 /* Recently hashed bytes and what they hash to; a sequence lock (odd: being written). */
-struct weir_memo {
+struct weir_hash_entry {
     _Atomic uint64_t version;
     _Atomic uint64_t
         owner; /* whose bytes: 0: a whole key; else part of a prepared check, and its client */
     _Atomic uint64_t key_len;
-    _Atomic uint64_t key[WEIR_MEMO_WORDS];
+    _Atomic uint64_t key[WEIR_HASH_CACHE_WORDS];
     _Atomic uint64_t hash[2];
 };
 
@@ -184,7 +184,7 @@ struct weir_table {
     _Atomic int reveal;               /* clients are listed in clear */
     _Atomic uint64_t fork_generation; /* memory://: locks are true for this generation */
     char name[WEIR_NAME_MAX + 64];    /* for messages */
-    struct weir_memo memo[WEIR_MEMO_ENTRIES];
+    struct weir_hash_entry hash_cache[WEIR_HASH_CACHE_ENTRIES];
 };
 
 /* Whether a state holds lines of the pool. Line 0 is no line, so all zero means none. */

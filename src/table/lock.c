@@ -56,8 +56,8 @@ int weir_lock_init(struct weir_table *table, uint32_t index) {
     return weir_mutex_init(table, &weir_lock_at(table, index)->mutex);
 }
 
-/* The caller holds lock `index`, whose owner died, and whoever leads its record may be dead too. */
-static int inherit(struct weir_table *table, uint32_t index) {
+/* The caller holds lock `index`, whose owner died. The leader of its record may be dead, too. */
+static int recover(struct weir_table *table, uint32_t index) {
     struct weir_lock *lock = weir_lock_at(table, index);
     uint64_t txn = atomic_load(&lock->txn);
     if (txn != 0) {
@@ -66,8 +66,7 @@ static int inherit(struct weir_table *table, uint32_t index) {
             uint32_t member = lock->member[i];
             if (member <= index || member >= weir_locks(table))
                 continue;
-            int rc =
-                weir_lock_take(table, member); /* undoes as an heir, if the dead still owns it */
+            int rc = weir_lock_take(table, member); /* recovers the stripe if its owner died */
             if (rc < 0)
                 return rc;
             weir_lock_release(table, member);
@@ -87,11 +86,11 @@ static int acquired(struct weir_table *table, uint32_t index, int rc) {
         return 0;
     if (rc == EOWNERDEAD) {
         pthread_mutex_t *mutex = &weir_lock_at(table, index)->mutex;
-        rc = inherit(table, index);
+        rc = recover(table, index);
         atomic_fetch_add(&table->header->recoveries, 1);
         if (rc < 0) {
             /* Not ours to repair now (a member is held by a stopped process). Unlocking an inconsistent
-               mutex would close it for ever, so leave the record as it is for a later heir: mark the
+               mutex would close it for ever, so leave the record as it is for a later recoverer: mark the
                mutex consistent, but keep txn and armed; weir_lock_take() looks at them again. */
             pthread_mutex_consistent(mutex);
             pthread_mutex_unlock(mutex);
@@ -110,7 +109,7 @@ static int finish_repair(struct weir_table *table, uint32_t index) {
     struct weir_lock *lock = weir_lock_at(table, index);
     if (lock->armed == 0)
         return 0;
-    int rc = inherit(table, index);
+    int rc = recover(table, index);
     if (rc < 0)
         weir_lock_release(table, index);
     return rc;

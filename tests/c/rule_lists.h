@@ -57,10 +57,10 @@ static inline size_t probe_text(unsigned i, char *text, size_t size) {
 static inline int list_found(struct weir_table *table, unsigned probe) {
     char text[64];
     size_t len = probe_text(probe, text, sizeof text);
-    struct weir_ruling ruling = weir_rules_ruling(table, text, len, NOW);
-    if (ruling.kind == WEIR_RULE_BLOCK && ruling.until_ns == NOW + DAY + probe)
+    struct weir_rule_match match = weir_rules_match(table, text, len, NOW);
+    if (match.kind == WEIR_RULE_BLOCK && match.until_ns == NOW + DAY + probe)
         return 0;
-    return ruling.kind == WEIR_RULE_ALLOW && ruling.until_ns == NOW + 2 * DAY + probe ? 1 : -1;
+    return match.kind == WEIR_RULE_ALLOW && match.until_ns == NOW + 2 * DAY + probe ? 1 : -1;
 }
 
 /* The list that a table holds; fails if it is neither, in whole. */

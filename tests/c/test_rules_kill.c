@@ -150,7 +150,7 @@ static bool has_happened(struct weir_table *table, const struct weir_rule *befor
     size_t n = 64;
     check_sound(table);
     assert_int_equal(weir_rules_list(table, list, &n), 0);
-    bool ruled = weir_rules_ruling(table, "10.200.1.1", 10, NOW).kind == WEIR_RULE_BLOCK;
+    bool ruled = weir_rules_match(table, "10.200.1.1", 10, NOW).kind == WEIR_RULE_BLOCK;
     bool listed = n == count + 1;
     if (ruled != listed || (!listed && n != count))
         fail_msg("WEIR_SEED=%" PRIu64 ": %zu rules, the new one %s", seed, n,

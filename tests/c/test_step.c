@@ -106,7 +106,7 @@ static void take_picture(struct scene *scene, struct picture *picture) {
     assert_true(keys <= sizeof picture->cell / sizeof picture->cell[0]);
     memcpy(picture->cell, scene->table->cell, keys * sizeof picture->cell[0]);
     for (uint64_t i = 0; i < keys; i++)
-        picture->cell[i].state.heat = picture->cell[i].state.share = 0;
+        picture->cell[i].state.denials = picture->cell[i].state.share = 0;
 }
 
 static bool same_picture(const struct scene *scene, const struct picture *a,

@@ -174,14 +174,14 @@ static void compare_lookup(struct weir_table *table, const struct model *model, 
     random_probe(model, text, sizeof text);
     const struct model_rule *expected = model_find(model, text, now_ns);
     int kind = weir_rules_find(table, text, strlen(text), now_ns, &rule);
-    struct weir_ruling ruling = weir_rules_ruling(table, text, strlen(text), now_ns);
-    if (kind != (expected ? expected->kind : WEIR_RULE_NONE) || ruling.kind != kind)
+    struct weir_rule_match match = weir_rules_match(table, text, strlen(text), now_ns);
+    if (kind != (expected ? expected->kind : WEIR_RULE_NONE) || match.kind != kind)
         fail_msg("WEIR_SEED=%" PRIu64 ": \"%s\": kind %d and %d, not %d", seed, text, kind,
-                 ruling.kind, expected ? expected->kind : 0);
+                 match.kind, expected ? expected->kind : 0);
     if (!expected)
         return;
     assert_int_equal(rule.until_ns, expected->until_ns);
-    assert_int_equal(ruling.until_ns, expected->until_ns);
+    assert_int_equal(match.until_ns, expected->until_ns);
     assert_int_equal(rule.since_ns, expected->since_ns);
     assert_int_equal(rule.kind, kind);
     struct weir_range a, b;
@@ -306,13 +306,13 @@ static void test_lists_of_every_size_around_whole_groups(void **state) {
                 int number = i * apart;
                 int len = sprintf(text, six ? "2001:db8:0:%x:1::%x" : "10.%d.%d.77",
                                   six ? number : number / 256, number % 256);
-                struct weir_ruling ruling = weir_rules_ruling(table, text, (size_t)len, NOW);
-                if (ruling.kind != rules[i].kind || ruling.until_ns != NOW + 1 + i)
-                    fail_msg("%d rules: \"%s\": kind %d", count, text, ruling.kind);
-                assert_int_equal(weir_rules_ruling(table, text, (size_t)len, NOW + 1 + i).kind, 0);
+                struct weir_rule_match match = weir_rules_match(table, text, (size_t)len, NOW);
+                if (match.kind != rules[i].kind || match.until_ns != NOW + 1 + i)
+                    fail_msg("%d rules: \"%s\": kind %d", count, text, match.kind);
+                assert_int_equal(weir_rules_match(table, text, (size_t)len, NOW + 1 + i).kind, 0);
                 len = sprintf(text, six ? "2001:db8:1:%x::1" : "10.%d.%d.0",
                               six ? number : (number + 1) / 256, (number + 1) % 256);
-                assert_int_equal(weir_rules_ruling(table, text, (size_t)len, NOW).kind, 0);
+                assert_int_equal(weir_rules_match(table, text, (size_t)len, NOW).kind, 0);
             }
             weir_table_close(table);
         }
@@ -506,11 +506,11 @@ static void test_a_client_may_be_named_by_its_hash(void **state) {
     (void)state;
     snprintf(name, sizeof name, "#%016" PRIx64, weir_client_hash(table, "alice", 5));
     set(table, name, WEIR_RULE_BLOCK, NOW, WEIR_NEVER);
-    assert_int_equal(weir_rules_ruling(table, "alice", 5, NOW).kind, WEIR_RULE_BLOCK);
+    assert_int_equal(weir_rules_match(table, "alice", 5, NOW).kind, WEIR_RULE_BLOCK);
     assert_int_equal(weir_rules_find(table, name, strlen(name), NOW, &rule), WEIR_RULE_BLOCK);
     assert_string_equal(rule.client, name);
     /* A client that calls itself so is another one. */
-    assert_int_equal(weir_rules_ruling(table, name, strlen(name), NOW).kind, WEIR_RULE_NONE);
+    assert_int_equal(weir_rules_match(table, name, strlen(name), NOW).kind, WEIR_RULE_NONE);
     set(table, "alice", WEIR_RULE_ALLOW, NOW, WEIR_NEVER); /* the same rule, now with its name */
     assert_int_equal(weir_rules_list(table, &rule, &n), 0);
     assert_int_equal(n, 1);
@@ -587,8 +587,7 @@ static void test_long_names_of_all_rules_fit_into_a_small_table(void **state) {
             assert_int_equal(
                 weir_rules_set(table, name, sizeof name, WEIR_RULE_BLOCK, NOW, WEIR_NEVER, NULL),
                 0);
-            assert_int_equal(weir_rules_ruling(table, name, sizeof name, NOW).kind,
-                             WEIR_RULE_BLOCK);
+            assert_int_equal(weir_rules_match(table, name, sizeof name, NOW).kind, WEIR_RULE_BLOCK);
         }
     check_sound(table);
     weir_table_close(table);

@@ -259,8 +259,8 @@ static void test_an_entry_that_is_being_written_is_not_believed(void **state) {
     int entries = 0;
     (void)state;
     assert_true(hit(crowd->table, &limit, "k", NOW));
-    for (uint32_t i = 0; i < WEIR_MEMO_ENTRIES; i++) {
-        struct weir_memo *memo = &crowd->table->memo[i];
+    for (uint32_t i = 0; i < WEIR_HASH_CACHE_ENTRIES; i++) {
+        struct weir_hash_entry *memo = &crowd->table->hash_cache[i];
         if (memo->version == 0)
             continue;
         memo->version++; /* as its writer does, who is then interrupted */

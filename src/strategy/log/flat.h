@@ -10,7 +10,7 @@
 
 /*
  * One step of the moving window, as src/strategy/moving_window.c takes it. value: NULL if there is none.
- * Writes what shall be kept behind the mark of `next`, at most `room` bytes in all; *next_len: 0 if nothing.
+ * Writes what is kept behind the mark of `next`, at most `room` bytes in all; *next_len: 0 if nothing.
  * Returns 0, WEIR_EFORMAT (value is no log) or WEIR_EFULL (it would be longer than `room`).
  */
 int weir_flat_step(const struct weir_step *step, enum weir_mode mode, const char *value, size_t len,
