@@ -24,6 +24,7 @@
 #include "stats/stats_layout.h"
 #include "access.h"
 #include "error.h"
+#include "platform.h"
 #include "table/layout.h"
 #include "rules/rules.h"
 #include "uri.h"
@@ -463,8 +464,13 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
     uint64_t hits = keys * HITS_PER_KEY < WEIR_HITS_MAX ? keys * HITS_PER_KEY : WEIR_HITS_MAX;
     lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits,
             uri.rules != UINT64_MAX ? (uint32_t)uri.rules : RULES_DEFAULT);
+    if (!WEIR_SHARED_TABLES && table->home == WEIR_HOME_FORKS)
+        table->home = WEIR_HOME_MEMORY; /* a child that forks has its own copy */
     if (uri.home == WEIR_HOME_MEMORY || uri.home == WEIR_HOME_FORKS) {
         rc = open_memory(table, &plan, error);
+    } else if (!WEIR_SHARED_TABLES) {
+        rc = refuse(table, WEIR_ESYSTEM,
+                    "tables of several processes need Linux; use memory:// or a remote store", error);
     } else {
         gid_t group = 0;
         rc = weir_access_group(table->name, &uri, &group, error);

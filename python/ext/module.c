@@ -578,6 +578,8 @@ static PyModuleDef_Slot module_slots[] = {
 #if PY_VERSION_HEX >= 0x030C0000
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
+    /* No Py_mod_gil: not every object here has been checked for use without the GIL, so a free-threaded
+       Python turns the GIL on when it imports this module. */
     {0, NULL},
 };
 

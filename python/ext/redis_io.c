@@ -59,7 +59,13 @@ static enum outcome wait_for(struct exchange *exchange, short events) {
         return TIMED_OUT;
     left.tv_sec = (time_t)(left_ns / NS_PER_S);
     left.tv_nsec = (long)(left_ns % NS_PER_S);
+#if defined(__linux__)
     int ready = ppoll(&fd, 1, exchange->endless ? NULL : &left, NULL);
+#else
+    /* In milliseconds, rounded up: macOS has no ppoll(). */
+    int left_ms = (int)left.tv_sec * 1000 + (int)((left.tv_nsec + 999999) / 1000000);
+    int ready = poll(&fd, 1, exchange->endless ? -1 : left_ms);
+#endif
     return ready > 0 ? RECEIVED : ready == 0 ? TIMED_OUT : failed(exchange);
 }
 

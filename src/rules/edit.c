@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "platform.h"
 #include "error.h"
 #include "rules/rules.h"
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "platform.h"
 #include "table/layout.h"
 
 #define SPINS 200
