@@ -2,7 +2,7 @@
 
 Meson compiles, with zig as the cross compiler, once per processor and C library; only the extension
 is compiled anew for each Python. A Python is described to meson by its headers and a PEP 739 file,
-so that none needs to run. auditwheel gives the wheel its final name, by what it needs.
+so that none needs to run. auditwheel names the wheels for glibc by what they need.
 """
 
 from __future__ import annotations
@@ -235,9 +235,14 @@ def pack(package: Path, tag: str, to: Path) -> Path:
 
 
 def build_wheel(target: Target, version: str) -> Path:
-    """A wheel in build/wheels, named by auditwheel."""
+    """A wheel in build/wheels, named by what it needs."""
     short = f"cp{version.replace('.', '')}"
-    raw = pack(compile_for(target, version), f"{short}-{short}-linux_{target.arch}", WORK)
+    package = compile_for(target, version)
+    if target.libc == "musl":
+        # auditwheel takes the C library from the machine that it runs on; wheels_check looks
+        # at what these need.
+        return pack(package, f"{short}-{short}-{target.policy}", OUT)
+    raw = pack(package, f"{short}-{short}-linux_{target.arch}", WORK)
     repaired = WORK / "repaired"
     shutil.rmtree(repaired, ignore_errors=True)
     # "auto": auditwheel knows the policies of other processors, but its command line does not.

@@ -2,7 +2,8 @@
 
 A wheel for glibc runs in a root of its own, unpacked from Debian's packages: no compiler, no
 libsodium, nothing of the machine's but an interpreter of pyenv that Debian lacks. Those for aarch64
-run under qemu-user. Those for musl run on a Python that script/musl-python made.
+run under qemu-user. Those for musl run
+on a Python for musl, if build/wheels/musl-python has one.
 """
 
 from __future__ import annotations
@@ -250,7 +251,7 @@ def run_inside(root: Path, command: list[str], tests: list[str], bind: str = "")
 
 
 def musl_root() -> Path | None:
-    """A root with musl's libc and the Python that script/musl-python made; no glibc."""
+    """A root with musl's libc and the Python of build/wheels/musl-python; no glibc."""
     prefix, loader = OUT / "musl-python", Path("/lib/ld-musl-x86_64.so.1")
     if not (prefix / "bin").exists() or not loader.exists():
         return None
