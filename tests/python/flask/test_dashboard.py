@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -209,6 +210,22 @@ def test_a_worker_with_threads_keeps_sending(
             break
     response.close()
     assert seen == 3
+
+
+def test_open_pages_keep_one_thread_at_most(client: FlaskClient) -> None:
+    """A worker with four threads and twenty open pages still has three for requests."""
+    threaded = {"wsgi.multithread": True}
+    first = client.get("/weir/events", environ_overrides=threaded, buffered=False)
+    chunks = iter(first.response)
+    next(chunks)
+    next(chunks)  # it is open now, and goes on
+    for _ in range(20):
+        began = time.monotonic()
+        other = client.get("/weir/events", environ_overrides=threaded)
+        assert other.text.count("data:") == 1, "it has ended"
+        assert time.monotonic() - began < dashboard.INTERVAL
+    first.close()
+    assert dashboard._streams.open._value == 1, "the first has given its place back"
 
 
 def test_a_key_is_shown_by_its_hash_unless_asked_for(

@@ -12,8 +12,9 @@ and blocks clients, lets them pass, and takes that back.
 
 The page is served whole from the application: no other host is asked for anything. It is brought
 up to date by server-sent events. A worker that can serve one request at a time (gunicorn's
-``sync``) answers each with one event and hangs up, so that open pages never hold a worker; one
-with threads or greenlets keeps sending for a minute at a time.
+``sync``) answers each with one event and hangs up, so that open pages never hold a worker. One
+with threads keeps sending to one page, for ten seconds at a time, and answers the others so; one
+with greenlets keeps sending to all for a minute.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ import hmac
 import ipaddress
 import json
 import math
+import os
 import re
 import secrets
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -50,6 +54,11 @@ __all__ = ["blueprint", "mount"]
 INTERVAL = 1.0
 #: Seconds that one stream lasts where it does not hold up others.
 LONGEST = 60.0
+
+#: Seconds that one lasts where it keeps a thread, and how many do in a process at once. Others are
+#: sent one event and ask again.
+LONGEST_OF_THREAD = 10.0
+STREAMS_MAX = 1
 #: Bytes of a client's name, at most.
 CLIENT_MAX = 256
 #: Seconds of the longest rule but one for good: a year.
@@ -156,8 +165,8 @@ def blueprint(
 
     @page.get("/events")
     def events() -> Response:
-        lasts = LONGEST if request.environ.get("wsgi.multithread") else 0.0
-        response = Response(_events(limiter._state, lasts), mimetype="text/event-stream")
+        threaded = bool(request.environ.get("wsgi.multithread"))
+        response = Response(_events(limiter._state, threaded), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"  # nginx would wait for more
         return response
 
@@ -193,8 +202,50 @@ def _readable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _events(state: AppState, lasts: float) -> Iterator[str]:
-    """The state as server-sent events: once, or each second for some time."""
+def _has_greenlets() -> bool:
+    """Whether a stream that waits costs no thread."""
+    for name in ("gevent.monkey", "eventlet.patcher"):
+        patched = getattr(sys.modules.get(name), "is_module_patched", None)
+        if patched is None:
+            patched = getattr(sys.modules.get(name), "is_monkey_patched", None)
+        if patched is not None and patched("threading" if "gevent" in name else "thread"):
+            return True
+    return False
+
+
+class _Streams:
+    """How many streams keep a thread of this process, of which there may be few."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.open = threading.Semaphore(STREAMS_MAX)
+
+
+_streams = _Streams()
+os.register_at_fork(after_in_child=_streams.renew)
+
+
+def _events(state: AppState, threaded: bool) -> Iterator[str]:
+    """The state as server-sent events: once, or each second for some time.
+
+    threaded: whether the worker has threads for requests; one of them is kept at most.
+    """
+    if not threaded:
+        yield from _events_for(state, 0.0)
+    elif _has_greenlets():
+        yield from _events_for(state, LONGEST)
+    elif (streams := _streams.open).acquire(blocking=False):
+        try:
+            yield from _events_for(state, LONGEST_OF_THREAD)
+        finally:
+            streams.release()
+    else:
+        yield from _events_for(state, 0.0)
+
+
+def _events_for(state: AppState, lasts: float) -> Iterator[str]:
     until = time.monotonic() + lasts
     yield f"retry: {int(INTERVAL * 1000)}\n\n"
     while True:

@@ -1,0 +1,156 @@
+"""Two users of one host: what one tries against the other's server changes nothing.
+
+The attacker makes, removes, locks, cuts and replaces all that it may in /dev/shm, by names that the
+server has and names that it might take, and sends signals. Meanwhile the server is asked, its
+workers are killed and start anew, and a second server starts. ``WEIR_SECONDS`` says for how long.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from system.test_gunicorn import LIMIT, REQUESTS, SHM, Start, fresh, start  # noqa: F401
+
+SECONDS = float(os.environ.get("WEIR_SECONDS", "3"))
+ATTACKER = 65533
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+    pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
+]
+
+#: Needs nothing but Python itself: another user may not be able to read this checkout.
+ATTACK = """
+import fcntl, os, random, signal, sys, time
+victim, seconds, seed = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+print("WEIR_SEED", seed, flush=True)
+chance = random.Random(seed)
+namespace = os.stat("/proc/self/ns/pid").st_ino
+done = 0
+
+def attempt(function, *arguments):
+    global done
+    try:
+        function(*arguments)
+        done += 1
+    except OSError:
+        pass
+
+def names():
+    '''What the server has, has had, or may take.'''
+    uid = os.stat(f"/proc/{victim}").st_uid
+    yield from (name for name in os.listdir("/dev/shm") if name.startswith("weir"))
+    for i in ("", ".1", ".2", f".{chance.randrange(1024)}"):
+        yield f"weir.auto-{uid}{i}"
+    yield f"weir.auto-{uid}-{namespace}-99999999999-1"
+    yield f"weir.auto-{uid}-{namespace}-{victim}-{chance.randrange(10**6)}"
+    yield f"weir.auto-{uid}-{'9' * 60}-1-1"
+
+def inside(path):
+    attempt(os.listdir, path)
+    for name in ("x", f"{namespace}-{victim}-1-{'0' * 12}"):
+        attempt(write, f"{path}/{name}")
+
+def write(path):
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    os.write(file, b"x" * 5000)
+    os.close(file)
+
+def lock(path):
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    kept.append(file)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+kept = []
+until = time.monotonic() + seconds
+while time.monotonic() < until:
+    for name in list(names()):
+        path = f"/dev/shm/{name}"
+        acts = [
+            lambda: write(path),
+            lambda: os.truncate(path, 0),
+            lambda: os.unlink(path),
+            lambda: os.rmdir(path),
+            lambda: os.rename(path, path + ".away"),
+            lambda: os.mkdir(path, 0o777),
+            lambda: os.symlink("/etc/passwd", path),
+            lambda: os.link(path, path + ".link"),
+            lambda: os.chmod(path, 0o777),
+            lambda: lock(path),
+            lambda: inside(path),
+            lambda: os.mkfifo(path),
+        ]
+        for act in chance.sample(acts, len(acts)):
+            attempt(act)
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and os.path.exists(f"/proc/{pid}") and int(pid) != os.getpid():
+            try:
+                if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                    attempt(os.kill, int(pid), chance.choice([signal.SIGKILL, signal.SIGSTOP]))
+                    attempt(lambda: open(f"/proc/{pid}/mem", "r+b").close())
+            except OSError:
+                pass
+    for file in kept[:-50]:
+        os.close(file)
+    kept = kept[-50:]
+print(done, "succeeded")
+"""
+
+
+def attacker(victim: int, seconds: float) -> subprocess.Popen[str]:
+    """The other user, at work."""
+    seed = int(uuid.uuid4().int % 2**31)
+    python = os.path.realpath(sys.executable)
+    return subprocess.Popen(
+        ["setpriv", f"--reuid={ATTACKER}", f"--regid={ATTACKER}", "--clear-groups",
+         "--inh-caps=-all", python, "-I", "-c", ATTACK, str(victim), str(seconds), str(seed)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
+    )  # fmt: skip
+
+
+def remove_what_is_left() -> None:
+    for path in SHM.iterdir():
+        if path.lstat().st_uid == ATTACKER:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def test_another_user_changes_nothing(start: Start, tmp_path: Path) -> None:  # noqa: F811
+    server = start()
+    attack = attacker(server.process.pid, SECONDS)
+    try:
+        rounds = 0
+        while attack.poll() is None:
+            assert rounds < 1000
+            path = fresh()
+            assert server.hammer(path) == {200: LIMIT, 429: REQUESTS - LIMIT}
+            if rounds % 5 == 0:  # new workers find the table
+                for pid in server.workers(2)[:2]:
+                    os.kill(pid, signal.SIGKILL)
+                deadline = time.monotonic() + 30
+                while len(server.workers(2)) < 2:
+                    assert time.monotonic() < deadline
+                assert server.hammer(path, 20).get(200, 0) == 0, "no second quota"
+            rounds += 1
+        second = start()  # a server that starts among what the attacker has left
+        path = fresh()
+        assert second.hammer(path) == {200: LIMIT, 429: REQUESTS - LIMIT}
+        assert server.process.poll() is None
+        assert "Warning" not in server.log.read_text()
+    finally:
+        attack.kill()
+        said = attack.communicate()[0]
+        print(said)
+        remove_what_is_left()
+    assert "succeeded" in said, said
+    assert int(said.split()[-2]) > 10, "it could do something"
