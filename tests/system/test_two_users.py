@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from system.test_gunicorn import LIMIT, REQUESTS, SHM, Start, fresh, start  # noqa: F401
 
 SECONDS = float(os.environ.get("WEIR_SECONDS", "3"))
@@ -61,8 +62,10 @@ def inside(path):
 
 def write(path):
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
-    os.write(file, b"x" * 5000)
-    os.close(file)
+    try:
+        os.write(file, b"x" * 5000)
+    finally:
+        os.close(file)
 
 def lock(path):
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

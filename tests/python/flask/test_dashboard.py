@@ -16,6 +16,7 @@ from flask import Flask, Response, redirect, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import weir
 from weir import Table, parse
 from weir.flask import ConfigurationError, Limiter, dashboard
 
@@ -210,6 +211,25 @@ def test_a_worker_with_threads_keeps_sending(
             break
     response.close()
     assert seen == 3
+
+
+@pytest.mark.parametrize("broken", ["counts", "heaviest", "rules"])
+def test_damaged_statistics_are_reported(
+    app: Flask, make: Callable[..., Limiter], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    limiter = make()
+    dashboard.mount(app, limiter, authorize=lambda: True)
+
+    class Damaged:
+        def __getattr__(self, name: str) -> Any:
+            if name == broken:
+                raise weir.TableError("the statistics are damaged")
+            return getattr(limiter._state.store.board, name)
+
+    monkeypatch.setattr(type(limiter._state), "board", property(lambda state: Damaged()))
+    answer = app.test_client().get("/weir/state")
+    assert answer.status_code == 200
+    assert "damaged" in answer.json["store"]["trouble"]
 
 
 def test_open_pages_keep_one_thread_at_most(client: FlaskClient) -> None:

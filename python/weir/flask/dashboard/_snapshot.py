@@ -28,11 +28,15 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
     million.
     """
     board = state.board
-    mine = {
-        "counts": board.counts(),
-        "heaviest": {by: hottest(board, by, count) for by in ("denied", "allowed")},
-    }
     store = _health(state)
+    mine: dict[str, Any] = {"counts": [], "heaviest": {"denied": [], "allowed": []}}
+    rules: list[Any] = []
+    try:
+        mine["counts"] = board.counts()
+        mine["heaviest"] = {by: hottest(board, by, count) for by in ("denied", "allowed")}
+        rules = board.rules()
+    except StorageError as error:  # such as damaged statistics: the rest is shown
+        store["trouble"] = store["trouble"] or printable(error)
     others = [read_host(other) for other in (_others(state) if store["reachable"] else [])]
     hosts = [read_host(mine), *others]
     now = time.time()
@@ -46,7 +50,7 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
         "limits": [row._asdict() for row in merge_counts(hosts)],
         "denied": [row._asdict() for row in merge_clients(hosts, "denied") if row.denied],
         "allowed": [row._asdict() for row in merge_clients(hosts, "allowed") if row.allowed],
-        "rules": [{**row._asdict(), "client": printable(row.client)} for row in board.rules()],
+        "rules": [{**row._asdict(), "client": printable(row.client)} for row in rules],
     }
 
 
