@@ -23,7 +23,7 @@ from functools import lru_cache, partial
 from math import inf
 from typing import Any
 
-from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict
+from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, StorageError, Verdict
 from .limits import GRANULARITIES, TIME_TYPES, split_key
 
 __all__ = ["Counters", "Counts", "StorageInterface"]
@@ -290,6 +290,11 @@ class StorageInterface:
     """The documented methods of a storage of ``limits``, for a store that has ``decide()``."""
 
     __slots__ = ()
+
+    @property
+    def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
+        """What these methods raise when the store is away."""
+        return StorageError
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Add to the counter of a key; what it would be then."""

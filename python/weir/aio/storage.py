@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from .. import _storage
 from .._core import HIT, REDIS_SCRIPT, Decision, Limit, RedisCommand
 from .._storage import register_schemes
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StorageError
 from ..stores.base import failure
 from ..stores.redis_errors import call_failure
 from ..util import LazyDependency
@@ -21,6 +21,7 @@ __all__ = [
     "LocalStorage",
     "MemcachedStorage",
     "MemoryStorage",
+    "MongoDBStorage",
     "MovingWindowSupport",
     "RedisClusterStorage",
     "RedisSentinelStorage",
@@ -54,6 +55,11 @@ class Storage(LazyDependency, ABC):
         self.uri = uri
         self.options = options
         self.wrap_exceptions = wrap_exceptions
+
+    @property
+    def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
+        """What its coroutines raise when it is away."""
+        return StorageError, OSError
 
     @abstractmethod
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
@@ -197,7 +203,7 @@ class ThreadedStorage(StoreStorage):
         self.store.close()
 
 
-MemcachedStorage = ThreadedStorage
+MemcachedStorage = MongoDBStorage = ThreadedStorage
 
 
 class RedisStorage(ThreadedStorage):
