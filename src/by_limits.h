@@ -13,7 +13,7 @@
  *
  * When the pool of lines is empty, everything is let go, lines are reclaimed, and the decision starts over.
  *
- * One item is the most common decision. It takes the same functions, compiled a second time for a number of
+ * One item is the most common decision. It takes the same functions, compiled once more for a number of
  * items that is known to be 1 (`one`), so that their loops and the search for shared counters vanish.
  */
 #ifndef WEIR_BY_LIMITS_H
@@ -45,8 +45,7 @@ static inline bool weir_role_charges(int32_t role) {
 }
 
 #define SECOND_NS INT64_C(1000000000)
-#define HITS_OF_SHARE                                                                              \
-    10 /* a line of the pool has room for 11 to 14 hits; so many for each are one key's share */
+#define HITS_OF_SHARE 10 /* one key's share of a line of the pool, which has room for 11 to 14 */
 #define RETRIES 4
 #define DENIAL_WEIGHT 16 /* what a denial adds; each eviction nearby takes 1 off */
 #define INLINE static inline __attribute__((always_inline))
@@ -76,7 +75,7 @@ struct decision {
     struct weir_transaction txn;
 };
 
-/* `one` is a constant: there is exactly one item. */
+/* `one` is a constant: there is one item. */
 INLINE uint32_t items(const struct decision *d, bool one) {
     return one ? 1 : d->n;
 }
@@ -130,7 +129,6 @@ INLINE uint32_t want(uint16_t wanted[WEIR_CHECKS_MAX], uint32_t count, uint16_t 
 /* Takes the stripes of all slots in ascending order, each once. */
 INLINE int take_locks(struct decision *d, bool one) {
     struct weir_transaction *txn = &d->txn;
-    uint32_t count = 0;
     if (one) {
         txn->lock[0] = (uint16_t)d->slot[0].stripe;
         txn->locks = 1;
@@ -139,6 +137,7 @@ INLINE int take_locks(struct decision *d, bool one) {
             txn->locks = 0;
         return rc;
     }
+    uint32_t count = 0;
     for (uint32_t i = 0; i < d->slots; i++)
         count = want(txn->lock, count, (uint16_t)d->slot[i].stripe);
     for (txn->locks = 0; txn->locks < count; txn->locks++) {
@@ -181,7 +180,7 @@ static int64_t summed_cost(const struct decision *d, uint32_t i) {
     return cost;
 }
 
-/* Asks a strategy. Items that are not charged bring their counter to the present, as any hit does. */
+/* Asks a strategy. Items that are not charged bring their counter to the present, too. */
 INLINE int step(struct decision *d, const struct weir_item *item, struct weir_state *state,
                 int64_t cost, bool charge, struct weir_verdict *verdict) {
     struct weir_step step = {.limit = item->limit,
@@ -489,13 +488,9 @@ static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
 
 /* Decides the items as if there were no rules, and writes their verdicts. Errors: as weir_decide(). */
 INLINE int by_limits(struct decision *d) {
-    int rc;
-    if (d->n == 1) {
+    if (d->n == 1)
         find_slots(d, true);
-        rc = attempt(d, true);
-    } else {
-        rc = attempt_many(d);
-    }
+    int rc = d->n == 1 ? attempt(d, true) : attempt_many(d);
     return __builtin_expect(rc < 0, 0) ? try_again(d, rc) : rc;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Several limits, all or nothing, over packed states: what src/by_limits.c does on a table.
+ * Several limits, all or nothing, over packed states: what src/by_limits.h does on a table.
  *
  * Each counter has two places in the caller's buffer, which take turns: a step reads the one and writes the other.
  * When a limit denies, all begin anew with what was read, and bring it to the present with hits of cost 0.
