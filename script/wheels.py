@@ -171,11 +171,15 @@ def compile_for(target: Target, version: str) -> Path:
     build = WORK / f"build-{target.arch}-{target.libc}"
     options = [f"-Dpython.build_config={describe(version, target)}"]
     if (build / "build.ninja").exists():
-        run("meson", "setup", "--reconfigure", build, *options)
+        # Without --clearcache, meson keeps the headers of the Python before.
+        run("meson", "setup", "--reconfigure", "--clearcache", build, *options)
     else:
         options += ["-Dpython=true", "-Dsodium=disabled", "-Dbuildtype=release", "-Dwerror=true"]
         options += ["-Dc_link_args=-s", "--cross-file", str(cross_file(target))]
         run("meson", "setup", build, *options)
+    ninja = (build / "build.ninja").read_text()
+    used = set(re.findall(rf"{re.escape(str(OUT))}/headers/([\d.]+)", ninja))
+    assert used == {version}, f"compiled with the headers of {used}, not {version}"
     run("meson", "compile", "-C", build)
     staged = WORK / "staged"
     shutil.rmtree(staged, ignore_errors=True)

@@ -77,12 +77,13 @@ def table(rows: list[Row]) -> str:
 
 def interpreter(version: str) -> str | None:
     """A Python of this machine that has its headers: Debian's or pyenv's."""
-    header = Path(f"/usr/include/python{version}/Python.h")
-    if header.exists() and Path(f"/usr/bin/python{version}").exists():
-        return f"/usr/bin/python{version}"
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     found = sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
-    return str(found[-1]) if found else None
+    if found:
+        return str(found[-1])
+    header = Path(f"/usr/include/python{version}/Python.h")
+    python = Path(f"/usr/bin/python{version}")
+    return str(python) if header.exists() and python.exists() else None
 
 
 def debian_testing(folder: Path) -> dict[str, str]:
@@ -207,7 +208,10 @@ def site_of(wheel: Path, version: str, arch: str, libc: str) -> Path:
     files = (ROOT / f"requirements/{name}.txt" for name in ("test", "demo", "peers"))
     pinned = "".join(path.read_text() for path in files)
     wanted = [re.search(rf"(?mi)^{name}==\S+", pinned) for name in NEEDS]
-    call(*command, wheel, *(found.group() for found in wanted if found), "tomli", "tzdata")
+    names = [found.group() for found in wanted if found]
+    if version == "3.10":  # the newest of some need a later Python
+        names = [name.partition("==")[0] for name in names]
+    call(*command, wheel, *names, "tomli", "tzdata")
     return site
 
 
