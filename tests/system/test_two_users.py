@@ -48,7 +48,8 @@ def attempt(function, *arguments):
 def names():
     '''What the server has, has had, or may take.'''
     uid = os.stat(f"/proc/{victim}").st_uid
-    yield from (name for name in os.listdir("/dev/shm") if name.startswith("weir"))
+    found = [name for name in os.listdir("/dev/shm") if name.startswith("weir")]
+    yield from chance.sample(found, min(len(found), 100))
     for i in ("", ".1", ".2", f".{chance.randrange(1024)}"):
         yield f"weir.auto-{uid}{i}"
     yield f"weir.auto-{uid}-{namespace}-99999999999-1"
@@ -70,6 +71,8 @@ def write(path):
 def lock(path):
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     kept.append(file)
+    if len(kept) > 50:
+        os.close(kept.pop(0))
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 kept = []
@@ -101,9 +104,6 @@ while time.monotonic() < until:
                     attempt(lambda: open(f"/proc/{pid}/mem", "r+b").close())
             except OSError:
                 pass
-    for file in kept[:-50]:
-        os.close(file)
-    kept = kept[-50:]
 print(done, "succeeded")
 """
 
