@@ -210,5 +210,5 @@ def headers() -> list[Path]:
 
 def set_header(header: str) -> list[str]:
     # A type that stands on a line of its own, as clang-format breaks long comments.
-    header = re.sub(r"^( {4}\w[\w ]*)\n +(\w+;)", r"\1 \2", header, flags=re.MULTILINE)
+    header = re.sub(r"^( {4}\w[\w ]*)\n +(\*?\w+;)", r"\1 \2", header, flags=re.MULTILINE)
     return [line for section in sections(header) for line in set_section(section, header)]
