@@ -470,7 +470,8 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
         rc = open_memory(table, &plan, error);
     } else if (!WEIR_SHARED_TABLES) {
         rc = refuse(table, WEIR_ESYSTEM,
-                    "tables of several processes need Linux; use memory:// or a remote store", error);
+                    "tables of several processes need Linux; use memory:// or a remote store",
+                    error);
     } else {
         gid_t group = 0;
         rc = weir_access_group(table->name, &uri, &group, error);

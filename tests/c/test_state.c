@@ -75,7 +75,8 @@ static void make_limits(struct weir_limit limits[COUNTERS]) {
     static const int64_t amounts[] = {3, 50, INT64_MAX};
     for (int i = 0; i < COUNTERS; i++) {
         assert_int_equal(
-            weir_limit_init(&limits[i], amounts[random_below(3)], 1, (int)random_below(4), NULL), 0);
+            weir_limit_init(&limits[i], amounts[random_below(3)], 1, (int)random_below(4), NULL),
+            0);
         limits[i].strategy = i % WEIR_STRATEGIES;
     }
 }
@@ -151,16 +152,16 @@ static void test_what_cannot_be_decided_is_refused(void **state) {
     assert_int_equal(weir_state_counters(NULL, 1, counters, &count), WEIR_EINVAL);
     assert_int_equal(weir_state_counters(&check, 1, counters, &count), 0);
     assert_true(weir_state_room(counters, count, 1) <= sizeof buffer);
-    assert_int_equal(weir_state_decide(&check, 1, counters, 0, NOW, WEIR_HIT, buffer, &verdict, NULL,
-                                       NULL),
-                     WEIR_EINVAL);
-    assert_int_equal(weir_state_decide(&check, 1, counters, 1, -1, WEIR_HIT, buffer, &verdict, NULL,
-                                       NULL),
-                     WEIR_EINVAL);
+    assert_int_equal(
+        weir_state_decide(&check, 1, counters, 0, NOW, WEIR_HIT, buffer, &verdict, NULL, NULL),
+        WEIR_EINVAL);
+    assert_int_equal(
+        weir_state_decide(&check, 1, counters, 1, -1, WEIR_HIT, buffer, &verdict, NULL, NULL),
+        WEIR_EINVAL);
     counters[0].check = 1;
-    assert_int_equal(weir_state_decide(&other, 1, counters, 1, NOW, WEIR_HIT, buffer, &verdict, NULL,
-                                       NULL),
-                     WEIR_EINVAL);
+    assert_int_equal(
+        weir_state_decide(&other, 1, counters, 1, NOW, WEIR_HIT, buffer, &verdict, NULL, NULL),
+        WEIR_EINVAL);
     assert_int_equal(weir_state_name(&check, "a b", 3, name), WEIR_EINVAL);
 }
 
