@@ -307,6 +307,22 @@ def _plain_limit(item: Limit, namespace: str) -> Limit:
     )
 
 
+def plain_item(item: Limit) -> Limit:
+    """The limit that an item of an application's own class stands for, whoever is asking.
+
+    For those who prepare checks before they know who is asking.
+
+    :raises TypeError: if the class replaces ``key_for()``, which could not be asked then
+    """
+    kind = type(item)
+    if kind.key_for is not Limit.key_for:
+        raise TypeError(
+            f"{kind.__qualname__} replaces key_for(), which a Flask limiter does not ask: give the"
+            " limit a key_func and a scope instead, or use the item with weir.strategies"
+        )
+    return item if kind.get_expiry is Limit.get_expiry else _plain_limit(item, item.namespace)
+
+
 def _own_key(item: Limit, identifiers: Sequence[object]) -> str:
     """What the item's own key_for() answers."""
     key: Any = item.key_for(*identifiers)

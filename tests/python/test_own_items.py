@@ -9,9 +9,11 @@ from typing import Any
 
 import limits.limits as peer
 import pytest
+from flask import Flask
 
 import weir
 from weir import Granularity, Limit, RateLimitItem, RateLimitItemPerHour, parse, parse_many
+from weir.flask import Limiter
 from weir.limits import GRANULARITIES, granularity_from_string, safe_string, split_key
 from weir.storage import Storage
 
@@ -365,3 +367,35 @@ def test_on_a_redis_server_the_same() -> None:
     one, two = (codec.decide([OneKey(2)], [key], None, weir.HIT) for key in ("a/1", "a/2"))
     assert bytes(one) == bytes(two)
     assert b"{=/one%2Fa}/2/1/hour" in bytes(one)
+
+
+def test_a_flask_limit_of_a_class_of_ones_own() -> None:
+    class PerShift(RateLimitItem):
+        GRANULARITY = Granularity(28800, "shift")
+
+        def get_expiry(self) -> int:
+            return 7200
+
+    class PerDesk(RateLimitItem):
+        GRANULARITY = Granularity(60, "desk")
+
+        def key_for(self, *identifiers: object) -> str:
+            return "desk"
+
+    app = Flask("shop")
+    app.testing = True
+    limiter = Limiter(lambda: "me", app=app, storage_uri="memory://", headers_enabled=True)
+    app.add_url_rule("/week", "week", limiter.limit("1/week")(lambda: "hello"))
+    app.add_url_rule("/shift", "shift", limiter.limit("1/shift")(lambda: "hello"))
+    client = app.test_client()
+    for path, period in (("/week", 604800), ("/shift", 7200)):
+        assert client.get(path).status_code == 200
+        refused = client.get(path)
+        assert refused.status_code == 429
+        assert period - 60 <= int(refused.headers["Retry-After"]) <= period
+    other = Flask("desks")
+    other.testing = True
+    limiter = Limiter(lambda: "me", app=other, storage_uri="memory://")
+    other.add_url_rule("/desk", "desk", limiter.limit("1/desk")(lambda: "hello"))
+    with pytest.raises(TypeError, match=r"PerDesk replaces key_for\(\)"):
+        other.test_client().get("/desk")

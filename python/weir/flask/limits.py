@@ -22,6 +22,7 @@ from weir._callables import uncallable_reason
 from weir._core import Limit as RateLimit
 from weir._core import ParseError, Verdict, WindowStats, parse_many
 from weir._zones import zone_of
+from weir.limits import plain_item
 
 from .config_errors import ConfigurationError, UsageError
 
@@ -197,6 +198,7 @@ class Limit:
             limits = parse_many(text, strategy=self.strategy or "calendar-window", tz=self.tz)
         else:
             limits = parse_many(text)
+        limits = [plain_item(limit) for limit in limits]
         options: dict[str, Any] = {}
         if self.strategy is not None:
             options["strategy"] = self.strategy
