@@ -176,13 +176,9 @@ class Check(PreparedCheck):
         """
         store = context.store
         prefix = join_key(context.key_prefix) + "/" if context.key_prefix else ""
-        # A counter that two meta limits share is asked once.
-        by_counter: dict[object, Entry] = {}
         peeked = list(peeked)
-        for meta in (*peeked, *global_metas, *(m for e in limits for m in e.metas)):
-            by_counter.setdefault(meta.counter, meta)
-        metas = list(by_counter.values())
         asked_metas = {meta.counter for meta in peeked}
+        metas = distinct([*peeked, *global_metas, *(m for e in limits for m in e.metas)])
         entries = (*limits, *metas)
         main_count = len(limits)
         main_mask = (1 << main_count) - 1
@@ -241,6 +237,14 @@ class Check(PreparedCheck):
         for i in denied:
             wanted.update(meta.counter for meta in self.entries[i].metas)
         return self.meta_mask & mask_of(self.entries, lambda entry: entry.counter in wanted)
+
+
+def distinct(metas: Sequence[Entry]) -> list[Entry]:
+    """One of each counter: a counter that two meta limits share is asked once."""
+    by_counter: dict[object, Entry] = {}
+    for meta in metas:
+        by_counter.setdefault(meta.counter, meta)
+    return list(by_counter.values())
 
 
 def role_of(entry: Entry, context: Context) -> int:

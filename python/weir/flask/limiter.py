@@ -9,7 +9,7 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import flask
 from flask import Flask
@@ -34,12 +34,16 @@ from .limits import (
     View,
     check_key_function,
 )
+from .options import LimitOptions, Options, takes_options_of
 from .registry import Registry
 from .request import hooks_for, request_of
 from .room import refuse_unfit
 from .settings import GONE_ARGUMENTS, Reader
-from .state import AppState, Options
+from .state import AppState
 from .util import get_qualified_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -328,49 +332,15 @@ class Limiter:
             shadow=shadow,
         )
 
+    @takes_options_of(limit)
     def shared_limit(
         self,
         limit_value: str | Callable[[], str],
         scope: str | Callable[[str], str],
-        *,
-        key_func: Callable[[], str] | None = None,
-        per_method: bool = False,
-        methods: Sequence[str] | None = None,
-        error_message: str | Callable[[], str] | None = None,
-        exempt_when: Callable[[], bool] | None = None,
-        override_defaults: bool = True,
-        deduct_when: Callable[[Response], bool] | None = None,
-        on_breach: Callable[[RequestLimit], Response | None] | None = None,
-        cost: int | Callable[[], int] = 1,
-        meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None,
-        strategy: str | None = None,
-        burst: int | None = None,
-        max_delay: float | None = None,
-        tz: str | tzinfo | None = None,
-        reserve: bool = False,
-        shadow: bool = False,
+        **options: Unpack[LimitOptions],
     ) -> RouteLimit:
         """As :meth:`limit`, but all that is decorated with the same ``scope`` counts together."""
-        limit = self.limit(
-            limit_value,
-            key_func=key_func,
-            per_method=per_method,
-            methods=methods,
-            error_message=error_message,
-            exempt_when=exempt_when,
-            override_defaults=override_defaults,
-            deduct_when=deduct_when,
-            on_breach=on_breach,
-            cost=cost,
-            scope=scope,
-            meta_limits=meta_limits,
-            strategy=strategy,
-            burst=burst,
-            max_delay=max_delay,
-            tz=tz,
-            reserve=reserve,
-            shadow=shadow,
-        )
+        limit = self.limit(limit_value, scope=scope, **options)
         limit.shared = True
         return limit
 

@@ -24,7 +24,8 @@ from weir.strategies import STRATEGIES, RateLimiter, is_built_in
 from .constants import ConfigVars
 from .errors import ConfigurationError
 from .headers import HeaderWriter
-from .limits import ApplicationLimit, Applies, Limit, MetaLimit, RequestLimit, View
+from .limits import ApplicationLimit, Applies, Limit, MetaLimit, View
+from .options import Options
 from .plan import Plan
 from .registry import Declaring, declared_limits
 from .resolve import Resolver
@@ -38,42 +39,6 @@ PLANS_MAX = 8192
 
 T = TypeVar("T")
 L = TypeVar("L", bound=Limit)
-
-
-@dataclasses.dataclass
-class Options:
-    """The arguments of :class:`~weir.flask.Limiter`, as given: ``None`` means not given."""
-
-    default_limits: Sequence[str | Callable[[], str] | Limit] | None = None
-    default_limits_per_method: bool | None = None
-    default_limits_exempt_when: Callable[[], bool] | None = None
-    default_limits_deduct_when: Callable[[Response], bool] | None = None
-    default_limits_cost: int | Callable[[], int] | None = None
-    application_limits: Sequence[str | Callable[[], str] | ApplicationLimit] | None = None
-    application_limits_per_method: bool | None = None
-    application_limits_exempt_when: Callable[[], bool] | None = None
-    application_limits_deduct_when: Callable[[Response], bool] | None = None
-    application_limits_cost: int | Callable[[], int] | None = None
-    headers_enabled: bool | str | Sequence[str] | None = None
-    header_name_mapping: dict[Any, str] | None = None
-    strategy: str | None = None
-    storage_uri: str | None = None
-    storage_options: dict[str, Any] | None = None
-    swallow_errors: bool | None = None
-    fail_on_first_breach: bool | None = None
-    on_breach: Callable[[RequestLimit], Response | None] | None = None
-    meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None
-    on_meta_breach: Callable[[RequestLimit], Response | None] | None = None
-    in_memory_fallback: Sequence[str | Callable[[], str] | Limit] | None = None
-    in_memory_fallback_enabled: bool | None = None
-    retry_after: str | None = None
-    key_prefix: str = ""
-    request_identifier: Callable[..., str] | None = None
-    strict: bool | None = None
-    shadow: bool | None = None
-    problem_json: bool | None = None
-    on_store_error: str | None = None
-    reveal_keys: bool | None = None
 
 
 class Owner(Declaring, Applies, Protocol):
@@ -151,6 +116,20 @@ class AppState:
             raise ConfigurationError("EOPTION", "Limiter() needs a key_func")
         self.key_func = key_func
         self.key_prefix = read.text(options.key_prefix, ConfigVars.KEY_PREFIX, "")
+        self._configure_answers(options, read)
+        self._configure_strategy(options, read)
+        self.storage_uri = read.text(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")
+        self.storage_options = read.options(options.storage_options, ConfigVars.STORAGE_OPTIONS)
+        self._configure_limits(options, read)
+        self._configure_fallback(options, read)
+        self._open_store(options, read)
+        declared = list(declared_limits(self.limiter, self.app))
+        limits = [*self.application_limits, *self.default_limits, *self.meta_limits, *declared]
+        refuse_unfit(self.store.opened, self.strategy, limits)
+        self.forget_plans()
+
+    def _configure_answers(self, options: Options, read: Reader) -> None:
+        """What refused clients are told, and by whom."""
         self.identify = read.function(options.request_identifier, ConfigVars.REQUEST_IDENTIFIER)
         self.on_breach = read.function(options.on_breach, ConfigVars.ON_BREACH, 1)
         self.on_meta_breach = read.function(options.on_meta_breach, ConfigVars.ON_META_BREACH, 1)
@@ -163,6 +142,8 @@ class AppState:
                 ("delta-seconds", "http-date"),
             ),
         )
+
+    def _configure_strategy(self, options: Options, read: Reader) -> None:
         strategy = read.choice(options.strategy, ConfigVars.STRATEGY, tuple(STRATEGIES))
         self.strategy = strategy or "fixed-window"
         if not is_built_in(self.strategy):
@@ -173,11 +154,9 @@ class AppState:
                 " yourself, or choose one of Weir's",
             )
         if not given(options.strategy):
-            config[ConfigVars.STRATEGY] = self.strategy
-        self.storage_uri = read.text(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")
-        self.storage_options = read.options(options.storage_options, ConfigVars.STORAGE_OPTIONS)
-        self._configure_limits(options, read)
-        self._configure_fallback(options, read)
+            self.app.config[ConfigVars.STRATEGY] = self.strategy
+
+    def _open_store(self, options: Options, read: Reader) -> None:
         policy = read.choice(options.on_store_error, ConfigVars.ON_STORE_ERROR, POLICIES)
         self.on_store_error = policy
         with application(self.app, *self.identity()):
@@ -191,12 +170,9 @@ class AppState:
             )
         reveal = read.flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
         self.store.board.reveal = reveal
-        note_ipv6_prefix(self.store.board, key_func, config.get(ConfigVars.IPV6_PREFIX))
+        prefix = self.app.config.get(ConfigVars.IPV6_PREFIX)
+        note_ipv6_prefix(self.store.board, self.key_func, prefix)
         self.audit = Audit(self.store.board, reveal=reveal)
-        declared = list(declared_limits(self.limiter, self.app))
-        limits = [*self.application_limits, *self.default_limits, *self.meta_limits, *declared]
-        refuse_unfit(self.store.opened, self.strategy, limits)
-        self.forget_plans()
 
     def identity(self) -> tuple[str, ...]:
         """What is the same in all workers of this application and tells it from others."""
