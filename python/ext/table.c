@@ -287,7 +287,7 @@ static PyObject *table_repr(PyObject *object) {
 
 PyDoc_STRVAR(
     table_doc,
-    "Table(uri='memory://', /, *, namespace=0)\n--\n\n"
+    "Table(uri='memory://', /, *, namespace=0, _forks_share=False)\n--\n\n"
     "A local store, created if need be.\n\n"
     "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N, &rules=N, &group=NAME.\n"
     "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"

@@ -392,6 +392,9 @@ class Evaluation:
 class RequestBase:
     """What a limiter holds of one request."""
 
+    @property
+    def plan(self) -> Any: ...
+
     pending: list[Any] | None
     cache: Any
     defaults_counted: bool

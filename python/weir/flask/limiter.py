@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import logging
 import weakref
@@ -38,8 +37,9 @@ from .options import LimitOptions, Options, takes_options_of
 from .registry import Registry
 from .request import hooks_for, request_of
 from .room import refuse_unfit
-from .settings import GONE_ARGUMENTS, Reader
+from .settings import Reader
 from .state import AppState
+from .usage import KnownNames, no_key_function, unknown_argument
 from .util import get_qualified_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ R = TypeVar("R")
 _numbers = itertools.count()
 
 
-class Limiter:
+class Limiter(KnownNames):
     """Rate limits for Flask applications::
 
         limiter = Limiter(get_remote_address, app=app, default_limits=["50 per hour"])
@@ -113,16 +113,6 @@ class Limiter:
     :raises UsageError: for arguments that do not exist or cannot be meant so.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for name in cls.__dict__:
-            if name in NOT_CALLED:
-                raise UsageError(
-                    "EOPTION",
-                    f"{cls.__name__}.{name}() would never be called: Weir decides in the core. Use"
-                    " request_filter(), exempt_when=, deduct_when=, on_breach= or key_func=",
-                )
-
     def __init__(
         self,
         first: Callable[[], str] | Flask | None = None,
@@ -165,7 +155,7 @@ class Limiter:
         **unknown: Any,
     ) -> None:
         if unknown:
-            raise _unknown_argument("Limiter", next(iter(unknown)), Limiter.__init__)
+            raise unknown_argument("Limiter", next(iter(unknown)), Limiter.__init__)
         for argument in (first, second):
             # By its type: an unbound proxy raises when it is asked what it is.
             if issubclass(type(argument), Flask) or argument is flask.current_app:
@@ -503,33 +493,6 @@ class Limiter:
         return self._state.store.public
 
     @property
-    def _storage(self) -> StorageTypes:
-        """The name that public programs know."""
-        return self.storage
-
-    @property
-    def _limiter(self) -> RateLimiter:
-        """The name that public programs know."""
-        return self.limiter
-
-    def report_missing_application(self, name: str) -> None:
-        """A limited view was called, and no application was ever given: log it once.
-
-        :raises UsageError: ``EOPTION``, if the limiter is strict.
-        """
-        if self._states or not self._enabled:
-            return
-        text = (
-            f"the limits of {name}() are not in force: the limiter was never given an application;"
-            " call limiter.init_app(app)"
-        )
-        if self._options.strict:
-            raise UsageError("EOPTION", text)
-        if not self._missing_reported:
-            self._missing_reported = True
-            self.logger.error("EOPTION: %s", text)
-
-    @property
     def limiter(self) -> RateLimiter:
         """The strategy over the storage; over memory while the storage is away."""
         return self._state.rate_limiter()
@@ -547,41 +510,3 @@ class Limiter:
             self.logger.warning("this storage cannot be reset")
         else:
             self.logger.info("the storage was reset, all limits are cleared")
-
-
-#: Methods of Flask-Limiter's class that public programs replace, and that have no counterpart.
-NOT_CALLED = frozenset(
-    {
-        "_check_request_limit",
-        "_evaluate_limits",
-        "_inject_headers",
-        *(
-            f"_Limiter__{name}"
-            for name in (
-                "check_request_limit",
-                "check_conditional_deductions",
-                "evaluate_limits",
-                "check_all_limits_exempt",
-                "release_context",
-            )
-        ),
-    }
-)
-
-
-def no_key_function() -> str:
-    """Stands for ``key_func=True``: each limit has its own."""
-    raise UsageError("EKEYFUNC", "key_func=True: this limit needs a key_func of its own")
-
-
-def _unknown_argument(what: str, name: str, function: Callable[..., Any]) -> UsageError:
-    import difflib
-
-    if name in GONE_ARGUMENTS:
-        return UsageError("EOPTION", f"{what}() has no argument {name}: {GONE_ARGUMENTS[name]}")
-    known = [
-        p for p, v in inspect.signature(function).parameters.items() if v.kind is v.KEYWORD_ONLY
-    ]
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.8)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return UsageError("EOPTION", f"{what}() has no argument {name}{hint}")

@@ -1,0 +1,101 @@
+"""How public programs use a limiter: names that they know, and mistakes that they are told of."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+from collections.abc import Callable, Sized
+from typing import TYPE_CHECKING, Any
+
+from weir.storage import StorageTypes
+
+from .config_errors import UsageError
+from .settings import GONE_ARGUMENTS
+
+if TYPE_CHECKING:
+    from weir._core import RateLimiter
+
+#: Methods of Flask-Limiter's class that public programs replace, and that have no counterpart.
+NOT_CALLED = frozenset(
+    {
+        "_check_request_limit",
+        "_evaluate_limits",
+        "_inject_headers",
+        *(
+            f"_Limiter__{name}"
+            for name in (
+                "check_request_limit",
+                "check_conditional_deductions",
+                "evaluate_limits",
+                "check_all_limits_exempt",
+                "release_context",
+            )
+        ),
+    }
+)
+
+
+class KnownNames:
+    """Names of Flask-Limiter's class that are no part of its documentation."""
+
+    logger: logging.Logger
+    storage: Any
+    limiter: Any
+    _options: Any
+    _states: Sized
+    _enabled: bool
+    _missing_reported: bool
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in cls.__dict__:
+            if name in NOT_CALLED:
+                raise UsageError(
+                    "EOPTION",
+                    f"{cls.__name__}.{name}() would never be called: Weir decides in the core. Use"
+                    " request_filter(), exempt_when=, deduct_when=, on_breach= or key_func=",
+                )
+
+    @property
+    def _storage(self) -> StorageTypes:
+        storage: StorageTypes = self.storage
+        return storage
+
+    @property
+    def _limiter(self) -> RateLimiter:
+        limiter: RateLimiter = self.limiter
+        return limiter
+
+    def report_missing_application(self, name: str) -> None:
+        """A limited view was called, and no application was ever given: log it once.
+
+        :raises UsageError: ``EOPTION``, if the limiter is strict.
+        """
+        if self._states or not self._enabled:
+            return
+        text = (
+            f"the limits of {name}() are not in force: the limiter was never given an application;"
+            " call limiter.init_app(app)"
+        )
+        if self._options.strict:
+            raise UsageError("EOPTION", text)
+        if not self._missing_reported:
+            self._missing_reported = True
+            self.logger.error("EOPTION: %s", text)
+
+
+def no_key_function() -> str:
+    """Stands for ``key_func=True``: each limit has its own."""
+    raise UsageError("EKEYFUNC", "key_func=True: this limit needs a key_func of its own")
+
+
+def unknown_argument(what: str, name: str, function: Callable[..., Any]) -> UsageError:
+    if name in GONE_ARGUMENTS:
+        return UsageError("EOPTION", f"{what}() has no argument {name}: {GONE_ARGUMENTS[name]}")
+    known = [
+        p for p, v in inspect.signature(function).parameters.items() if v.kind is v.KEYWORD_ONLY
+    ]
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.8)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UsageError("EOPTION", f"{what}() has no argument {name}{hint}")
