@@ -51,6 +51,8 @@ PACKAGES = [
     "libreadline8t64",
     "libncursesw6",
     "libuuid1",
+    "mount",
+    "util-linux",
 ]
 
 
@@ -211,6 +213,7 @@ def site_of(wheel: Path, version: str, arch: str, libc: str) -> Path:
     names = [found.group() for found in wanted if found]
     if version == "3.10":  # the newest of some need a later Python
         names = [name.partition("==")[0] for name in names]
+        names += ["exceptiongroup", "typing_extensions"]  # pip asks its own Python, not that one
     call(*command, wheel, *names, "tomli", "tzdata")
     return site
 
