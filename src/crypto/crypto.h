@@ -14,8 +14,9 @@
 
 #if defined(WEIR_SODIUM)
 #include <sodium.h>
+/* Bytes that hold libsodium's state at an address it accepts, wherever the struct itself lies. */
 struct weir_blake2b {
-    crypto_generichash_state state;
+    unsigned char room[sizeof(crypto_generichash_state) + _Alignof(crypto_generichash_state)];
 };
 #else
 struct weir_blake2b {
