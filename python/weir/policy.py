@@ -242,6 +242,7 @@ class Guarded(Storage):
                 if (
                     self.replaced
                     and not was_away
+                    and not settling  # a request that was decided keeps its limits
                     and getattr(evaluation.check, "replaceable", False)
                 ):
                     raise StoreSwitchedError(str(error)) from error

@@ -192,6 +192,22 @@ def test_a_deduction_that_cannot_be_counted(app: Flask, broken: Any, get: Any, c
     assert "could not be counted" in caplog.text
 
 
+@pytest.mark.parametrize("reserve", [False, True])
+def test_a_storage_that_fails_before_a_deduction_does_not_spoil_the_response(
+    app: Flask, broken: Any, statuses: Any, reserve: bool
+) -> None:
+    limiter, storage = broken(in_memory_fallback=["2/minute"])
+    storage.broken = False
+
+    @app.route("/")
+    @limiter.limit("9/minute", deduct_when=lambda response: not reserve, reserve=reserve)
+    def view() -> str:
+        storage.broken = True
+        return "view"
+
+    assert statuses(4) == [200, 200, 200, 429]
+
+
 def test_a_storage_that_cannot_be_reset(broken: Any, hello: None, caplog: Any) -> None:
     limiter, _ = broken()
     limiter.reset()
