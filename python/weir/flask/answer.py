@@ -54,8 +54,14 @@ def answer(denial: RateLimitExceeded, plan: Plan) -> Any:
     if handler is None:
         if request.method == "HEAD":
             raise denial  # Werkzeug takes the body off, which hooks after the request may look at
+        if denial.response is not None:
+            return denial  # Flask copies it: a callback may return the same one each time
         return denial.get_response()
-    result = app.ensure_sync(handler)(denial)
+    try:
+        result = app.ensure_sync(handler)(denial)
+    except Exception:
+        # Flask has no other handler for what a handler raises; from here it would look for one.
+        raise denial from None
     if result is None:
         raise denial  # Flask says what is wrong with such a handler
     return result

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, jsonify, make_response
+from werkzeug.exceptions import ServiceUnavailable
 
 from weir.flask import MetaLimit, RateLimitExceeded, RequestLimit
 
@@ -139,6 +140,44 @@ def test_a_response_of_on_breach_is_sent(make: Any, hello: None, get: Any) -> No
     reply = get("/")
     assert (reply.status_code, reply.text) == (418, "not more than 1 per 1 minute")
     assert reply.headers["X-RateLimit-Remaining"] == "0"
+
+
+@pytest.mark.parametrize("of_view", [False, True])
+def test_on_breach_may_return_the_same_response_each_time(
+    make: Any, app: Flask, get: Any, of_view: bool
+) -> None:
+    same = Response("slow down", 429)
+    limiter = make(application_limits=[] if of_view else ["1/day"], on_breach=lambda limit: same)
+    view: Any = lambda: "hello"  # noqa: E731
+    app.add_url_rule("/", "hello", limiter.limit("1/day")(view) if of_view else view)
+
+    @app.after_request
+    def mark(response: Response) -> Response:
+        response.headers.add("X-Mark", "here")
+        return response
+
+    assert [get("/").headers.getlist("X-Mark") for _ in range(4)] == [["here"]] * 4
+    assert get("/").text == "slow down"
+
+
+@pytest.mark.parametrize("of_view", [False, True])
+@pytest.mark.parametrize("error", [ValueError, ServiceUnavailable])
+def test_an_error_in_the_handler_of_429_is_an_error_of_the_application(
+    make: Any, app: Flask, statuses: Any, of_view: bool, error: type[Exception]
+) -> None:
+    limiter = make(application_limits=[] if of_view else ["1/day"])
+    view: Any = lambda: "hello"  # noqa: E731
+    app.add_url_rule("/", "hello", limiter.limit("1/day")(view) if of_view else view)
+
+    @app.errorhandler(429)
+    def too_many(denial: Any) -> str:
+        raise error
+
+    @app.errorhandler(error)
+    def of_views_only(error: Any) -> tuple[str, int]:
+        return "handled", 418
+
+    assert statuses(3) == [200, 500, 500]
 
 
 @pytest.mark.parametrize("swallow", [False, True])
