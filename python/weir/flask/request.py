@@ -115,11 +115,12 @@ class RequestState(RequestBase):
             except Exception as error:
                 denial = self.failed(evaluation, error)
                 if denial is not None:
+                    self._take_back(evaluations)
                     raise denial from error
                 return
-            if evaluation.denied & ~check.shadow_mask and not self.state.charges_each:
-                for before in evaluations:
-                    before.settle(REFUND, before.parts & before.check.main_mask & ~before.denied)
+            refused = evaluation.denied & ~check.shadow_mask
+            if refused and not self.state.charges_each:
+                self._take_back(evaluations, pend=not refused & check.meta_mask)
                 evaluations = [evaluation]
                 break
             evaluations.append(evaluation)
@@ -127,14 +128,30 @@ class RequestState(RequestBase):
         evaluations.sort(key=lambda e: bool(e.denied & ~e.check.shadow_mask))
         for check in checks:
             self.defaults_counted = self.defaults_counted or check.defaults
-        for evaluation in evaluations:
+        for n, evaluation in enumerate(evaluations, 1):
             denial = self.conclude(evaluation)
             if denial is not None:
+                for other in evaluations[n:]:
+                    evaluate.remember_pending(self, other, other.denied & other.check.main_mask)
                 raise denial
         if len(evaluations) > 1:
-            self.evaluation = evaluations[0]
+            self.evaluation = next((e for e in evaluations if e.reported >= 0), evaluations[0])
             limits = [self.request_limit(e, i) for e in evaluations for i in self.reported(e)]
             self.cache = (self.evaluation, limits)
+
+    def _take_back(self, evaluations: Sequence[Evaluation], *, pend: bool = False) -> None:
+        """Give back what checks have charged before another one refused the request.
+
+        pend: the response decides about the limits with ``deduct_when``, as in a single check.
+        """
+        for evaluation in evaluations:
+            check: Check = evaluation.check
+            responsive = evaluation.parts & check.responsive
+            if pend and responsive:
+                self.pend(evaluation, responsive)
+            # Those with the role "deferred" were only looked at: there is nothing to give back.
+            kept = evaluation.denied | (responsive if pend else check.deferred)
+            evaluation.settle(REFUND, evaluation.parts & check.main_mask & ~kept)
 
     def pend(self, evaluation: Evaluation, mask: int) -> None:
         """These limits depend on the response."""

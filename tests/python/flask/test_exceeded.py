@@ -416,3 +416,54 @@ def test_meta_limits_with_one_counter_are_one(
     clock.forward(60)
     assert statuses(1) == [429]
     assert statuses(1, "/other") == [429]
+
+
+@pytest.mark.parametrize("limits", [3, 40])
+@pytest.mark.parametrize("reserve", [False, True])
+def test_a_refusal_gives_nothing_back_that_was_not_charged(
+    make: Any, app: Flask, statuses: Any, reserve: bool, limits: int
+) -> None:
+    """More limits than one decision takes are decided in groups, as if they were one."""
+    limiter = make()
+    refusing = [False]
+
+    def view() -> tuple[str, int]:
+        return "wrong password", 401
+
+    for n in range(limits):
+        view = limiter.limit(f"{1000 + n}/hour")(view)
+    view = limiter.limit("4/minute", deduct_when=deduct_if_failed, reserve=reserve)(view)
+    view = limiter.limit("1/year", exempt_when=lambda: not refusing[0])(view)
+    app.add_url_rule("/", "login", view)
+
+    assert statuses(2) == [401, 401]
+    refusing[0] = True
+    assert statuses(4) == [401, 429, 429, 429]
+    refusing[0] = False
+    assert statuses(3) == [401, 429, 429]
+
+
+@pytest.mark.parametrize("limits", [3, 40])
+@pytest.mark.parametrize("reserve", [False, True])
+def test_a_refusal_is_deducted_where_deduct_when_says_so(
+    make: Any, app: Flask, statuses: Any, reserve: bool, limits: int
+) -> None:
+    limiter = make()
+
+    def view() -> str:
+        return "hello"
+
+    for n in range(limits):
+        view = limiter.limit(f"{1000 + n}/hour")(view)
+    refused = limiter.limit("3/minute", deduct_when=lambda r: r.status_code == 429, reserve=reserve)
+    view = refused(limiter.limit("1/year", exempt_when=lambda: open_again[0])(view))
+    open_again = [False]
+    app.add_url_rule("/", "login", view)
+
+    assert statuses(3) == [200, 429, 429]
+    open_again[0] = True
+    assert statuses(2) == [200, 200]
+    open_again[0] = False
+    assert statuses(1) == [429]
+    open_again[0] = True
+    assert statuses(2) == [429, 429]
