@@ -342,8 +342,8 @@ int core_evaluation_decide(struct core_evaluation *self) {
         self->reported = -1;
         return 0;
     }
-    uint32_t observed = self->parts & self->check->observed;
-    if (decide_parts(self, self->check->mode, self->parts & ~observed, false) < 0 ||
+    uint32_t observed = self->parts & self->check->observed, others = self->parts & ~observed;
+    if ((others && decide_parts(self, self->check->mode, others, false) < 0) ||
         (observed && decide_parts(self, WEIR_TEST, observed, false) < 0))
         return -1;
     conclude(self);

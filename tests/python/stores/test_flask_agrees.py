@@ -165,3 +165,15 @@ def test_every_store_answers_the_same(seed: int, servers: Any) -> None:
     # What a remembered denial says of the remaining amount may be a moment old.
     remembered = answers(make_app(seed, redis), seed)
     assert statuses(remembered) == statuses(expected), f"seed {seed} on Redis, with denials"
+
+
+def test_a_request_that_only_a_meta_limit_without_force_watches(servers: Any) -> None:
+    for uri in (
+        "memory://?keys=4096",
+        "agree://",
+        f"redis://127.0.0.1:{servers.redis.port}/5",
+    ):
+        app = flask.Flask("agree")
+        Limiter(lambda: "key", app=app, storage_uri=uri, meta_limits=["1/minute"], shadow=True)
+        app.add_url_rule("/", "hello", lambda: "hello")
+        assert [app.test_client().get("/").status_code for _ in range(3)] == [200] * 3, uri
