@@ -69,7 +69,7 @@ static int gather_cost(struct core_item *item, const struct core_part *part) {
     if (!cost)
         return -1;
     int rc = 0;
-    if (PyLong_Check(cost) && !PyBool_Check(cost)) {
+    if (PyLong_Check(cost)) { /* a bool, too: request.method == "POST" */
         int overflow;
         item->cost = PyLong_AsLongLongAndOverflow(cost, &overflow);
         if (overflow || item->cost < 0)

@@ -295,6 +295,15 @@ def deduct_if_failed(response: Response) -> bool:
     return response.status_code == 401
 
 
+def test_a_cost_may_be_whether_something_holds(make: Any, app: Flask, statuses: Any) -> None:
+    limiter = make()
+    counts = [False]
+    app.add_url_rule("/", "view", limiter.limit("1/day", cost=lambda: counts[0])(lambda: "view"))
+    assert statuses(3) == [200, 200, 200]
+    counts[0] = True
+    assert statuses(2) == [200, 429]
+
+
 @pytest.mark.parametrize("reserve", [False, True])
 def test_deduct_when(make: Any, app: Flask, get: Any, reserve: bool) -> None:
     limiter = make(headers_enabled=True)
