@@ -34,7 +34,8 @@ def hooks(state: AppState) -> tuple[Callable[[], Any], Callable[[Response], Resp
             return answer(denial, getattr(current_context(), state.slot).plan)
         if state.delays:
             held = getattr(current_context(), state.slot, None)
-            if held is not None and held.wake and not held.plan.resolver.leaves_defaults:
+            # A limited view waits when it is called. What a view calls may not be called this time.
+            if held is not None and held.wake and held.plan.view is None:
                 held.sleep()
         return None
 

@@ -71,6 +71,24 @@ def test_default_limits_make_wait(make: Any, app: Flask, get: Any, slept: list[f
     assert slept == [0.25, 0.25]
 
 
+def test_a_request_waits_also_if_its_view_does_not_call_what_it_called_before(
+    make: Any, app: Flask, get: Any, slept: list[float]
+) -> None:
+    limiter = make(application_limits=["4/second"], strategy="leaky-bucket")
+    helper = limiter.limit("1000/hour", strategy="fixed-window")(lambda: None)
+    calls = [True]
+
+    @app.route("/")
+    def view() -> str:
+        if calls[0]:
+            helper()
+        return "view"
+
+    for calls[0] in (True, True, False, False):
+        assert get("/").status_code == 200
+    assert slept == [0.25, 0.25, 0.25]
+
+
 def test_an_async_view_waits_without_blocking(
     make: Any, app: Flask, get: Any, slept: list[float]
 ) -> None:
