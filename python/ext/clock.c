@@ -101,11 +101,11 @@ static int64_t read_clock(struct core_clock *clock) {
 int64_t core_now(struct core_state *state) {
     struct core_clock *clock = &state->clock;
     if (clock->builtin && unchanged(clock))
-        return read_clock(clock);
+        return clock->latest = read_clock(clock);
     PyObject *function = PyDict_GetItemWithError(clock->names, clock->name);
     if (function && function == clock->builtin) {
         seen(clock);
-        return read_clock(clock);
+        return clock->latest = read_clock(clock);
     }
     if (!function) {
         if (!PyErr_Occurred())
@@ -115,5 +115,5 @@ int64_t core_now(struct core_state *state) {
     Py_INCREF(function);
     int64_t now_ns = call(function);
     Py_DECREF(function);
-    return now_ns;
+    return clock->latest = now_ns;
 }

@@ -31,6 +31,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "lost.h"
 #include "weir/weir.h"
 
 /* Python's type slots are functions kept as void *, which POSIX allows and ISO C does not. */
@@ -42,6 +43,7 @@ struct core_clock {
     PyObject *name;       /* "time" */
     PyObject *builtin;    /* the interpreter's time.time; NULL: hidden when we were imported */
     PyCFunction function; /* what it calls, unless someone changed it */
+    int64_t latest;       /* what core_now() said last */
     uint64_t version;     /* of `names` when `builtin` was last found there */
 };
 
@@ -135,6 +137,11 @@ struct core_table {
     unsigned long long namespace;
     struct core_known_label label[CORE_KNOWN_LABELS]; /* looked up lately, by core_label_slot() */
     bool reveal;
+    struct weir_watch watch;
+    int64_t looked_ns; /* when the file was looked at last */
+    int lost;          /* WEIR_ENOENT: its file is removed; WEIR_EFORMAT: cut short, and `table` is NULL */
+    bool observes;     /* who only looks at a table of others makes none anew */
+    bool told;         /* that it could not be made again */
     unsigned users; /* calls that run without the GIL; the last of them closes a closed table */
 };
 
@@ -354,16 +361,32 @@ PyObject *core_stats_new(struct core_state *state, double reset_time, int64_t re
 
 extern PyType_Spec core_table_spec;
 
-/* The open table, or NULL with an exception set. Borrowed for as long as the GIL is held. */
+#define CORE_LOOK_EVERY_NS UINT64_C(1000000000)
+
+/*
+ * Looks, once a second or now, whether the table's file is still there and whole. The open table, or NULL with an
+ * exception set.
+ */
+struct weir_table *core_table_look(struct core_table *table, bool now);
+
+/*
+ * The open table, or NULL with an exception set. Borrowed for as long as the GIL is held. Once a second, by the
+ * latest reading of the clock, its file is looked at; that runs no Python code.
+ */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
-    if (!table->table)
-        core_raise_closed(table->state);
+    if (!table->table || (table->watch.on && (uint64_t)(table->state->clock.latest - table->looked_ns) >=
+                                                 CORE_LOOK_EVERY_NS))
+        return core_table_look(table, false);
     return table->table;
 }
 
 /* Begins and ends a call without the GIL; NULL with an exception set. */
 struct weir_table *core_table_enter(struct core_table *table);
 void core_table_leave(struct core_table *table);
+
+/* In rules.c: the meter that says how many bits of an IPv6 address tell clients apart; -1: none. */
+int core_noted_prefix(struct weir_table *table);
+int core_note_prefix(struct weir_table *table, int prefix, int64_t now_ns);
 
 /* ---------------------------------------------------------------------------------------- meter.c */
 

@@ -82,11 +82,16 @@ static int append_client(struct core_state *state, struct core_key *key, PyObjec
  * How many bits of an IPv6 address tell clients apart here, as weir.flask has noted in the table; -1: it has not.
  * The meter holds the second of the note above the number, so that the latest note counts.
  */
-static int noted_prefix(struct weir_table *table) {
+int core_noted_prefix(struct weir_table *table) {
     uint64_t value = 0;
     if (weir_meter_add(table, PREFIX_METER, sizeof PREFIX_METER - 1, 0, &value) < 0 || value == 0)
         return -1;
     return (value & 255) <= 128 ? (int)(value & 255) : -1;
+}
+
+int core_note_prefix(struct weir_table *table, int prefix, int64_t now_ns) {
+    uint64_t note = (uint64_t)(now_ns / 1000000000) << 8 | (uint64_t)prefix;
+    return weir_meter_raise(table, PREFIX_METER, sizeof PREFIX_METER - 1, note);
 }
 
 /* append_client(), and an IPv6 address becomes the network that is counted. */
@@ -96,7 +101,7 @@ static int append_counted(struct core_table *self, struct core_key *key, PyObjec
     if (append_client(self->state, key, client) < 0)
         return -1;
     /* The client's own code may have run: the table is looked at only now. */
-    int prefix = self->table ? noted_prefix(self->table) : -1;
+    int prefix = self->table ? core_noted_prefix(self->table) : -1;
     struct weir_range range;
     if (prefix < 0 || weir_client_range(key->data + from, key->len - from, &range) != WEIR_FAMILY_6)
         return 0;
@@ -110,7 +115,7 @@ PyObject *core_table_get_ipv6_prefix(PyObject *object, void *Py_UNUSED(closure))
     struct weir_table *table = core_table_borrow(SELF(object));
     if (!table)
         return NULL;
-    int prefix = noted_prefix(table);
+    int prefix = core_noted_prefix(table);
     return prefix < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(prefix);
 }
 
@@ -130,8 +135,7 @@ int core_table_set_ipv6_prefix(PyObject *object, PyObject *value, void *Py_UNUSE
     struct weir_table *table = now_ns >= 0 ? core_table_borrow(SELF(object)) : NULL;
     if (!table)
         return -1;
-    uint64_t note = (uint64_t)(now_ns / 1000000000) << 8 | (uint64_t)prefix;
-    int rc = weir_meter_raise(table, PREFIX_METER, sizeof PREFIX_METER - 1, note);
+    int rc = core_note_prefix(table, (int)prefix, now_ns);
     if (rc < 0)
         core_raise(SELF(object)->state, rc, NULL);
     return rc < 0 ? -1 : 0;

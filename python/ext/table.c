@@ -16,14 +16,14 @@
 /* ---------------------------------------------------------------------------- open and close */
 
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static const char *const names[] = {"", "namespace", "_forks_share", NULL};
-    int forks_share = 0;
+    static const char *const names[] = {"", "namespace", "_forks_share", "_observes", NULL};
+    int forks_share = 0, observes = 0;
     PyObject *uri = NULL, *namespace = NULL;
     struct core_state *state = core_state_of(type);
     int64_t number = 0;
     if (!state ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$Op:Table", (char **)names, &uri,
-                                     &namespace, &forks_share) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$Opp:Table", (char **)names, &uri,
+                                     &namespace, &forks_share, &observes) ||
         (namespace && core_count(namespace, "namespace", &number) < 0))
         return NULL;
     struct core_table *self = SELF(type->tp_alloc(type, 0));
@@ -53,6 +53,9 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return core_raise(state, rc, &error);
     }
     self->table = self->mapped;
+    self->observes = observes;
+    weir_watch_begin(self->mapped, &self->watch);
+    self->looked_ns = state->clock.latest;
     return (PyObject *)self;
 }
 
@@ -64,19 +67,21 @@ static void close_if_unused(struct core_table *self) {
 }
 
 struct weir_table *core_table_enter(struct core_table *self) {
-    struct weir_table *table = core_table_borrow(self);
+    struct weir_table *table = core_table_look(self, true); /* a slow call need not wait for the second */
     self->users += table != NULL;
     return table;
 }
 
 void core_table_leave(struct core_table *self) {
     self->users--;
-    if (!self->table)
+    if (!self->table && !self->lost)
         close_if_unused(self);
 }
 
 static PyObject *table_close(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     SELF(object)->table = NULL;
+    SELF(object)->lost = 0;
+    SELF(object)->watch.on = false;
     close_if_unused(SELF(object));
     Py_RETURN_NONE;
 }
@@ -157,6 +162,8 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
     /* Reading the clock may run Python code, so it comes before anything is borrowed. */
     int64_t now_ns =
         nargs > 4 && args[4] != Py_None ? core_moment(args[4], "now") : core_now(self->state);
+    if (now_ns >= 0)
+        self->state->clock.latest = now_ns;
     struct weir_table *table = now_ns >= 0 ? core_table_borrow(self) : NULL;
     if (!table)
         return NULL;
@@ -234,8 +241,10 @@ static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
 /* A decision that charges nothing: whether the store can be asked. */
 static PyObject *table_check(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
-    if (!self->table)
+    if (!core_table_look(self, true)) {
+        PyErr_Clear();
         Py_RETURN_FALSE;
+    }
     struct weir_limit limit;
     struct weir_verdict verdict;
     weir_limit_init(&limit, 1, 1, WEIR_SECOND, NULL);
@@ -274,20 +283,20 @@ static PyObject *get_namespace(PyObject *object, void *Py_UNUSED(closure)) {
 }
 
 static PyObject *get_closed(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyBool_FromLong(SELF(object)->table == NULL);
+    return PyBool_FromLong(SELF(object)->table == NULL && !SELF(object)->lost);
 }
 
 static PyObject *table_repr(PyObject *object) {
     struct core_table *self = SELF(object);
     return PyUnicode_FromFormat("<%s %R%s>", Py_TYPE(object)->tp_name, self->uri,
-                                self->table ? "" : " (closed)");
+                                self->table || self->lost ? "" : " (closed)");
 }
 
 /* --------------------------------------------------------------------------------------- type */
 
 PyDoc_STRVAR(
     table_doc,
-    "Table(uri='memory://', /, *, namespace=0, _forks_share=False)\n--\n\n"
+    "Table(uri='memory://', /, *, namespace=0, _forks_share=False, _observes=False)\n--\n\n"
     "A local store, created if need be.\n\n"
     "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N, &rules=N, &group=NAME.\n"
     "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"

@@ -455,7 +455,13 @@ class Table:
     """
 
     def __new__(
-        cls, uri: str = "memory://", /, *, namespace: int = 0, _forks_share: bool = False
+        cls,
+        uri: str = "memory://",
+        /,
+        *,
+        namespace: int = 0,
+        _forks_share: bool = False,
+        _observes: bool = False,
     ) -> Self: ...
     @property
     def uri(self) -> str: ...

@@ -36,7 +36,9 @@ class LocalStore(Store):
 
     def counters(self) -> Iterator[Counter]:
         for namespace in range(NAMESPACES):
-            table = self.table if namespace == 0 else Table(self.uri, namespace=namespace)
+            table = self.table
+            if namespace != 0:
+                table = Table(self.uri, namespace=namespace, _observes=True)
             for known in table.catalogue():
                 yield Counter(table, known.limit, known.before, known.after)
 
@@ -79,7 +81,7 @@ def open_existing(uri: str) -> Table:
     if rest.partition("?")[0] and not path_of(uri).exists():
         raise Away(f"there is no table {shown(uri)}: `weir tables` lists those of this host")
     try:
-        return Table(uri)
+        return Table(uri, _observes=True)
     except (ParseError, ConfigurationError) as error:
         raise Unreadable(str(error)) from None
     except StorageError as error:

@@ -41,7 +41,9 @@ class RemoteStore(Store):
                 self.storage.decide([Limit(1)], "check", [0], TEST)
         mark = f"-board{zlib.crc32(self.name.encode())}"
         self.local = [
-            Table(found.uri) for found in tables() if found.runs and found.name.endswith(mark)
+            Table(found.uri, _observes=True)
+            for found in tables()
+            if found.runs and found.name.endswith(mark)
         ]
         try:
             self.boards: Boards | None = Boards(self.storage)

@@ -20,7 +20,7 @@ def _contents(found: Found) -> tuple[dict[str, int], str]:
     if not found.here:
         return {}, "belongs to another container"
     try:
-        with Table(found.uri) as opened:
+        with Table(found.uri, _observes=True) as opened:
             return opened.info(), ""
     except WeirError as error:
         return {}, str(error).removeprefix(f"{found.uri}: ")

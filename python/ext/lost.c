@@ -1,0 +1,95 @@
+/* A Table whose file is removed or cut short while it is open: see src/lost.h. */
+#include "core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define LINE_BYTES 1024
+
+/* Logs a line of ours, later: where the table is borrowed, no Python code may run. */
+static int log_line(void *line) {
+    PyObject *logging = PyImport_ImportModule("logging");
+    PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "weir") : NULL;
+    PyObject *text = PyUnicode_DecodeUTF8(line, (Py_ssize_t)strlen(line), "backslashreplace");
+    PyObject *done =
+        logger && text ? PyObject_CallMethod(logger, "warning", "sO", "%s", text) : NULL;
+    if (!done)
+        PyErr_WriteUnraisable(logger);
+    Py_XDECREF(done);
+    Py_XDECREF(text);
+    Py_XDECREF(logger);
+    Py_XDECREF(logging);
+    free(line);
+    return 0;
+}
+
+static void log_soon(const char *what, const struct weir_error *error) {
+    char *line = malloc(LINE_BYTES);
+    if (!line)
+        return;
+    snprintf(line, LINE_BYTES, "%s%s%s", what, error ? ": " : "", error ? error->message : "");
+    if (Py_AddPendingCall(log_line, line) < 0)
+        free(line);
+}
+
+/* Opens it anew by its URI. What a URI says behind the "?" is not logged. */
+static void renew(struct core_table *self) {
+    struct weir_error error;
+    char what[512];
+    const char *uri = PyUnicode_AsUTF8(self->uri);
+    if (!uri) {
+        PyErr_Clear();
+        return;
+    }
+    bool readable = self->lost == WEIR_ENOENT;
+    struct timespec clock = {0, 0};
+    clock_gettime(CLOCK_REALTIME, &clock);
+    int64_t now_ns = (int64_t)clock.tv_sec * 1000000000;
+    int prefix = readable ? core_noted_prefix(self->mapped) : -1;
+    const char *happened = readable ? "removed" : "truncated";
+    int shown = (int)strcspn(uri, "?");
+    int rc = weir_table_renew(self->mapped, uri, &self->watch, readable, now_ns, &error);
+    if (rc == 0) {
+        weir_watch_begin(self->mapped, &self->watch);
+        memset(self->label, 0, sizeof self->label);
+        self->table = self->mapped;
+        self->lost = 0;
+        self->told = false;
+        if (prefix >= 0)
+            core_note_prefix(self->mapped, prefix, now_ns);
+        snprintf(what, sizeof what,
+                 "%.*s was %s while in use: all counts begin anew in a new table",
+                 shown < 300 ? shown : 300, uri, happened);
+        log_soon(what, NULL);
+    } else if (!self->told) {
+        snprintf(what, sizeof what, "%.*s was %s while in use, and there is no new one yet",
+                 shown < 300 ? shown : 300, uri, happened);
+        log_soon(what, &error);
+        self->told = true;
+    }
+}
+
+struct weir_table *core_table_look(struct core_table *self, bool now) {
+    int64_t now_ns = self->state->clock.latest;
+    now = now || (uint64_t)(now_ns - self->looked_ns) >= CORE_LOOK_EVERY_NS;
+    if (self->watch.on && now) {
+        self->looked_ns = now_ns;
+        /* Once cut short it stays lost, even if it is made longer again. */
+        if (self->lost != WEIR_EFORMAT)
+            self->lost = weir_watch_look(self->mapped, &self->watch);
+        if (self->lost == WEIR_EFORMAT)
+            self->table = NULL;
+        if (self->lost && !self->observes && self->users == 0)
+            renew(self);
+    }
+    if (!self->table && self->lost) {
+        struct weir_error error = {.message =
+                                       "the table was truncated while it was open; remove it, "
+                                       "and within a second a new one is made"};
+        core_raise(self->state, WEIR_EFORMAT, &error);
+    } else if (!self->table) {
+        core_raise_closed(self->state);
+    }
+    return self->table;
+}

@@ -1,0 +1,115 @@
+/*
+ * Tables whose file is removed or cut short while a process has it. Reading beyond the end of a file that was cut
+ * short ends the process (SIGBUS), so such a mapping is not touched again. A removed one would go on, but
+ * processes that start later make another, and each of the two admits its own quota.
+ */
+#include "lost.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "table/layout.h"
+#include "uri.h"
+#include "weir/board.h"
+#include "weir/rules.h"
+
+void weir_watch_begin(const struct weir_table *table, struct weir_watch *watch) {
+    struct stat st;
+    *watch = (struct weir_watch){.on = false};
+    if (table->fd >= 0 && fstat(table->fd, &st) == 0 && st.st_nlink > 0)
+        *watch = (struct weir_watch){true, (uint64_t)st.st_dev, (uint64_t)st.st_ino};
+}
+
+static bool is_watched(const struct stat *st, const struct weir_watch *watch) {
+    return (uint64_t)st->st_dev == watch->device && (uint64_t)st->st_ino == watch->inode;
+}
+
+int weir_watch_look(const struct weir_table *table, const struct weir_watch *watch) {
+    struct stat st;
+    if (!watch->on || fstat(table->fd, &st) < 0 || !is_watched(&st, watch))
+        return 0;
+    if ((uint64_t)st.st_size < table->bytes)
+        return WEIR_EFORMAT;
+    return st.st_nlink == 0 ? WEIR_ENOENT : 0;
+}
+
+static void carry_labels(struct weir_table *from, struct weir_table *to) {
+    struct weir_board_counts counts[WEIR_BOARD_LABELS];
+    size_t n = WEIR_BOARD_LABELS;
+    if (weir_board_counts(from, counts, &n) < 0)
+        return;
+    /* In their order, so that they have the same numbers. */
+    for (size_t i = 0; i < n; i++)
+        weir_board_label(to, counts[i].label, strlen(counts[i].label));
+}
+
+static void carry_catalogue(struct weir_table *from, struct weir_table *to) {
+    size_t n = 0;
+    if (weir_board_catalogue(from, NULL, &n) < 0 || n == 0)
+        return;
+    struct weir_described *known = calloc(n, sizeof *known);
+    if (known && weir_board_catalogue(from, known, &n) == 0)
+        for (size_t i = 0; i < n; i++)
+            weir_board_describe(to, &known[i].limit, known[i].text, known[i].before_len,
+                                known[i].text + known[i].before_len, known[i].after_len);
+    free(known);
+}
+
+static void carry_rules(struct weir_table *from, struct weir_table *to, int64_t now_ns) {
+    size_t room = from->header->rules, n = room;
+    struct weir_rule *rules = room ? calloc(room, sizeof *rules) : NULL;
+    struct weir_error error;
+    if (rules && weir_rules_list(from, rules, &n) == 0 && n > 0)
+        weir_rules_load(to, rules, n < room ? n : room, now_ns, &error);
+    free(rules);
+}
+
+/* The folder of automatic tables may be gone, too. Only one that is this user's alone is used. */
+static int see_to_folder(const char *text, struct weir_error *error) {
+    struct weir_uri uri;
+    struct stat st;
+    int rc = weir_uri_parse(text, &uri, error);
+    char *slash = rc < 0 ? NULL : strrchr(uri.path, '/');
+    if (!slash || strncmp(text, "shm://auto-", 11) != 0)
+        return rc;
+    *slash = '\0';
+    if (mkdir(uri.path, 0700) < 0 && errno != EEXIST)
+        return weir_fail(error, WEIR_ENOENT, 0, "cannot make its folder: %s", strerror(errno));
+    if (lstat(uri.path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+        (st.st_mode & 077) != 0)
+        return weir_fail(error, WEIR_EACCES, 0, "its folder is another user's");
+    return 0;
+}
+
+int weir_table_renew(struct weir_table *table, const char *uri, const struct weir_watch *watch,
+                     bool readable, int64_t now_ns, struct weir_error *error) {
+    struct weir_table *fresh = NULL;
+    struct stat st;
+    int rc = see_to_folder(uri, error);
+    rc = rc < 0 ? rc : weir_table_open(uri, &fresh, error);
+    if (rc < 0)
+        return rc;
+    if (fresh->fd < 0 || fstat(fresh->fd, &st) < 0 || is_watched(&st, watch)) {
+        /* Cut short and made longer again: what was cut off is lost. */
+        weir_table_close(fresh);
+        return weir_fail(error, WEIR_EFORMAT, 0, "%s: was truncated; remove it", table->name);
+    }
+    if (readable) {
+        carry_labels(table, fresh);
+        carry_catalogue(table, fresh);
+        carry_rules(table, fresh, now_ns);
+    }
+    weir_board_reveal(fresh, atomic_load(&table->reveal));
+    munmap(table->header, table->bytes);
+    close(table->fd);
+    memcpy((void *)table, (const void *)fresh, sizeof *table);
+    free(fresh);
+    return 0;
+}
