@@ -219,7 +219,7 @@ def test_a_cost_that_no_limit_has_room_for_is_denied(kind: Kind, cost: int) -> N
     assert kind.left(MINUTE, "alice/view") == 2
 
 
-@pytest.mark.parametrize("cost", [None, "1", 1.5, True])
+@pytest.mark.parametrize("cost", [None, "1", 1.5])
 def test_a_cost_of_another_type_is_an_error(kind: Kind, cost: Any) -> None:
     with pytest.raises(TypeError, match="cost"):
         kind.check(part(MINUTE, cost_of=lambda: cost)).evaluate()

@@ -276,12 +276,14 @@ class Server:
         if told is not None:
             try:
                 policy = _evicts_by(raw)
-            except BaseException:
+            except BaseException as error:
                 with suppress(Exception):
                     raw.disconnect()
                 self.pool.release(raw)
-                self._told = told
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                # The question is a courtesy: it is not asked again at the cost of a request.
+                raw, policy = get_connection(self.pool), ""
             if policy:
                 told(policy)
         return Connection(self.pool, raw)
