@@ -326,7 +326,15 @@ def check_sdist(sdist: Path) -> Row:
     try:
         call(sys.executable, "-m", "venv", "--system-site-packages", work)
         python = work / "bin/python"
-        pip = [python, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check"]
+        pip: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--disable-pip-version-check",
+        ]
         call(*pip, sdist, PKG_CONFIG="/bin/false", PKG_CONFIG_PATH="")
         call(python, "-c", "import weir; t = weir.Table('memory://'); assert t", PYTHONPATH="")
     except RuntimeError as error:
