@@ -88,6 +88,14 @@ def interpreter(version: str) -> str | None:
     return str(python) if header.exists() and python.exists() else None
 
 
+def debian_mirror() -> str:
+    """Where this machine's own packages come from."""
+    uris = call("apt-get", "indextargets", "--format", "$(REPO_URI)").split()
+    if not uris:
+        raise RuntimeError("apt knows no packages: run apt-get update, or set WEIR_DEBIAN")
+    return uris[0].rstrip("/")
+
+
 def debian_testing(folder: Path) -> dict[str, str]:
     """An environment in which apt knows Debian testing and has nothing installed."""
     config = folder / "apt.conf"
@@ -95,7 +103,7 @@ def debian_testing(folder: Path) -> dict[str, str]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "state/status").touch()
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    mirror = os.environ.get("WEIR_DEBIAN") or "http://deb.debian.org/debian"
+    mirror = os.environ.get("WEIR_DEBIAN") or debian_mirror()
     (folder / "etc/sources.list").write_text(
         f"deb [signed-by={keys}] {mirror} testing main\n"
         f"deb-src [signed-by={keys}] {mirror} testing main\n"
