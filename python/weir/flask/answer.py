@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
+from flask.wrappers import Response
+from werkzeug.datastructures import Headers
 
 from .context import current_context
 from .errors import RateLimitExceeded
@@ -42,6 +44,20 @@ def answers_directly(app: Flask) -> bool:
     )
 
 
+def copy_of(response: Any, app: Flask) -> Response | None:
+    """A response of its own for this request; ``None`` where copying takes more than its parts."""
+    if (
+        type(response) is not app.response_class
+        or not response.is_sequence
+        or response.direct_passthrough
+        or response._on_close
+    ):
+        return None
+    parts: Any = list(response.response)
+    copied: Response = app.response_class(parts, response.status, Headers(response.headers))
+    return copied
+
+
 def answer(denial: RateLimitExceeded, plan: Plan) -> Any:
     """The answer for Flask; raises the exception where Flask has to see it."""
     app = plan.state.app
@@ -55,7 +71,8 @@ def answer(denial: RateLimitExceeded, plan: Plan) -> Any:
         if request.method == "HEAD":
             raise denial  # Werkzeug takes the body off, which hooks after the request may look at
         if denial.response is not None:
-            return denial  # Flask copies it: a callback may return the same one each time
+            # A callback may return the same one each time, and hooks add headers to it.
+            return copy_of(denial.response, app) or denial  # which Flask copies, slowly
         return denial.get_response()
     try:
         result = app.ensure_sync(handler)(denial)
