@@ -311,43 +311,6 @@ static PyObject *decision_texts(PyObject *object, PyObject *argument) {
     return texts;
 }
 
-/* Whether a header is Retry-After. */
-static bool is_retry_after(PyObject *pair) {
-    static const char name[] = "retry-after";
-    PyObject *text = PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) > 0 ? PyTuple_GET_ITEM(pair, 0)
-                                                                       : NULL;
-    return text && PyUnicode_Check(text) && PyUnicode_IS_COMPACT_ASCII(text) &&
-           PyUnicode_GET_LENGTH(text) == (Py_ssize_t)sizeof name - 1 &&
-           strncasecmp((const char *)PyUnicode_1BYTE_DATA(text), name, sizeof name - 1) == 0;
-}
-
-static int append_pair(PyObject *pairs, PyObject *name, PyObject *value) {
-    PyObject *pair = PyTuple_Pack(2, name, value);
-    int rc = pair ? PyList_Append(pairs, pair) : -1;
-    Py_XDECREF(pair);
-    return rc;
-}
-
-static PyObject *decision_tell(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
-    if (nargs != 3 || !PyList_Check(args[0]) || !PyTuple_Check(args[2]) ||
-        PyTuple_GET_SIZE(args[2]) != 4) {
-        PyErr_SetString(PyExc_TypeError, "tell() takes a list, an index and a tuple of four");
-        return NULL;
-    }
-    PyObject *pairs = args[0], *said = args[2];
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pairs); i++)
-        if (is_retry_after(PyList_GET_ITEM(pairs, i)))
-            Py_RETURN_FALSE;
-    PyObject *texts = decision_texts(object, args[1]);
-    if (!texts)
-        return NULL;
-    int rc = PyList_Append(pairs, PyTuple_GET_ITEM(said, 0));
-    for (Py_ssize_t i = 0; rc == 0 && i < 3; i++)
-        rc = append_pair(pairs, PyTuple_GET_ITEM(said, i + 1), PyTuple_GET_ITEM(texts, i));
-    Py_DECREF(texts);
-    return rc < 0 ? NULL : Py_NewRef(Py_True);
-}
-
 static PyObject *decision_repr(PyObject *object) {
     struct core_decision *self = SELF(object);
     PyObject *verdict = get_verdict(object, NULL);
@@ -372,15 +335,8 @@ PyDoc_STRVAR(
     "What headers tell of one limit, as text: what remains, the first whole second after its\n"
     "reset, and the whole seconds from now until then. In one call for the sake of web servers.");
 
-PyDoc_STRVAR(tell_doc, "tell($self, pairs, index, said, /)\n--\n\n"
-                       "Appends headers of one limit to a list of (name, value): the pair said[0], "
-                       "and texts(index)\n"
-                       "under the names said[1:]. False, and nothing is appended, if there is a "
-                       "Retry-After already.");
-
 static PyMethodDef decision_methods[] = {
     {"texts", decision_texts, METH_O, texts_doc},
-    {"tell", (PyCFunction)(void (*)(void))decision_tell, METH_FASTCALL, tell_doc},
     {NULL, NULL, 0, NULL},
 };
 

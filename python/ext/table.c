@@ -113,6 +113,24 @@ static void table_dealloc(PyObject *object) {
 
 /* ------------------------------------------------------------------------------------ deciding */
 
+/* Decides what was read. Reading an odd sequence may have closed the table. NULL: exception. */
+static PyObject *decide_request(struct core_table *self, const struct core_request *request,
+                                int64_t now_ns, enum weir_mode mode) {
+    struct core_decision *decision = core_decision_new(self->state, request->count);
+    struct weir_table *table = decision ? core_table_borrow(self) : NULL;
+    int rc = 0;
+    if (table) {
+        decision->now_ns = now_ns;
+        rc = weir_decide(table, request->check, (size_t)request->count, now_ns, mode,
+                         decision->verdict, &decision->decision);
+        if (rc < 0)
+            core_raise(self->state, rc, NULL);
+    }
+    if (!table || rc < 0)
+        Py_CLEAR(decision);
+    return (PyObject *)decision;
+}
+
 static PyObject *table_peek(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
     if (nargs != 2) {
@@ -123,27 +141,16 @@ static PyObject *table_peek(PyObject *object, PyObject *const *args, Py_ssize_t 
     if (now_ns < 0 || !core_table_borrow(self))
         return NULL;
     struct core_request request;
-    struct core_decision *decision = NULL;
-    if (core_request_read(&request, self->state, self, args[0], args[1], NULL) == 0)
-        decision = core_decision_new(self->state, request.count);
-    struct weir_table *table = decision ? core_table_borrow(self) : NULL;
-    if (table) {
+    PyObject *decision = NULL;
+    if (core_request_read(&request, self->state, self, args[0], args[1], NULL) == 0) {
         for (Py_ssize_t i = 0; i < request.count; i++) {
             request.check[i].cost = 0;
             request.check[i].client_len = 0; /* nobody, so that no rule is about it */
         }
-        decision->now_ns = now_ns;
-        int rc = weir_decide(table, request.check, (size_t)request.count, now_ns, WEIR_TEST,
-                             decision->verdict, &decision->decision);
-        if (rc < 0) {
-            core_raise(self->state, rc, NULL);
-            table = NULL;
-        }
+        decision = decide_request(self, &request, now_ns, WEIR_TEST);
     }
-    if (!table)
-        Py_CLEAR(decision);
     core_request_free(&request);
-    return (PyObject *)decision;
+    return decision;
 }
 
 static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
@@ -168,23 +175,12 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
     if (!table)
         return NULL;
     struct core_request request;
-    struct core_decision *decision = NULL;
-    if (core_request_read(&request, self->state, self, args[0], args[1], nargs > 2 ? args[2] : NULL) == 0)
-        decision = core_decision_new(self->state, request.count);
-    /* ... and so may the reading of an odd sequence. */
-    if (decision && (table = core_table_borrow(self))) {
-        decision->now_ns = now_ns;
-        int rc = weir_decide(table, request.check, (size_t)request.count, now_ns,
-                             (enum weir_mode)mode, decision->verdict, &decision->decision);
-        if (rc < 0) {
-            core_raise(self->state, rc, NULL);
-            table = NULL;
-        }
-    }
-    if (!table)
-        Py_CLEAR(decision);
+    PyObject *decision = NULL;
+    if (core_request_read(&request, self->state, self, args[0], args[1],
+                          nargs > 2 ? args[2] : NULL) == 0)
+        decision = decide_request(self, &request, now_ns, (enum weir_mode)mode);
     core_request_free(&request);
-    return (PyObject *)decision;
+    return decision;
 }
 
 static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {

@@ -233,18 +233,6 @@ class Decision:
         What remains, the first whole second after its reset, and the whole seconds from now until
         then. In one call for the sake of web servers.
         """
-    def tell(
-        self,
-        pairs: list[tuple[str, str]],
-        index: int,
-        said: tuple[tuple[str, str], str, str, str],
-        /,
-    ) -> bool:
-        """Append headers of one limit to a list of (name, value).
-
-        These are the pair ``said[0]``, and ``texts(index)`` under the names ``said[1:]``. False,
-        and nothing is appended, if there is a Retry-After already.
-        """
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Verdict: ...
