@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+import timelines
 import weir
 
 TIMELINES = Path(__file__).parents[1] / "timelines.txt"
@@ -73,6 +74,10 @@ def test_timeline(head: str, lines: list[str]) -> None:
             verdict.retry_after,
             verdict.delay,
         ) == wanted, line
+
+
+def test_the_file_is_what_the_models_answer() -> None:
+    assert TIMELINES.read_text() == timelines.text(), "run tests/timelines.py"
 
 
 def test_most_timelines_can_be_asked_from_python() -> None:

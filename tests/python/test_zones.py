@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-import timelines
+import models
 import weir
 from weir import Limit
 
@@ -27,7 +27,7 @@ def test_windows_are_those_of_datetime() -> None:
     names = sorted(available_timezones() - {"Factory", "localtime"})
     for name in dice.sample(names, 60):
         for multiples, unit in ((1, "day"), (7, "day"), (1, "month"), (3, "month"), (1, "year")):
-            model = timelines.Calendar(1, multiples, unit, name)
+            model = models.Calendar(1, multiples, unit, name)
             limit = Limit(1, multiples, unit, strategy="calendar-window", tz=name)
             for _ in range(8):
                 moment = dice.randrange(86400 * 400, 4_000_000_000)

@@ -1,0 +1,174 @@
+"""A real nginx with the module, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULE = ROOT / "build" / "nginx" / "ngx_http_weir_module.so"
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+needs_nginx = pytest.mark.skipif(
+    not NGINX or not Path("/usr/share/nginx/src/configure").exists(),
+    reason="needs nginx-light and nginx-dev",
+)
+
+#: `return` is of an earlier phase than limits: pages come from a file.
+PAGE = "root /usr/share/nginx/html; try_files /index.html =404;"
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Answer:
+    """A response: status, headers by lower-case name, body."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = response.read().decode()
+
+
+class Nginx:
+    """One nginx, its folder, and a client of it. ``{port}`` and ``{table}`` are filled in."""
+
+    def __init__(self, folder: Path, user: str | None = None) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.table = f"shm://test-nginx-{uuid.uuid4().hex[:12]}"
+        self.conf = folder / "nginx.conf"
+        self.pid_file = folder / "nginx.pid"
+        self.log = folder / "error.log"
+        self.user = user or ("root" if os.geteuid() == 0 else None)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def write(
+        self,
+        http_text: str,
+        *,
+        workers: int = 1,
+        main: str = "",
+        table: str = "keys=8192",
+    ) -> None:
+        """Write the configuration: ``http_text`` stands in ``http {}``."""
+        paths = "\n".join(
+            f"{name}_temp_path {self.folder}/{name};"
+            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        text = f"""
+load_module {MODULE};
+{f"user {self.user};" if self.user and os.geteuid() == 0 else ""}
+daemon off;
+worker_processes {workers};
+pid {self.pid_file};
+error_log {self.log} info;
+{main}
+events {{ worker_connections 256; }}
+http {{
+access_log off;
+{paths}
+{f"weir_table {self.table} {table};" if table else ""}
+{http_text}
+}}
+"""
+        self.conf.write_text(text.replace("{port}", str(self.port)).replace("{table}", self.table))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        assert NGINX
+        return subprocess.run(
+            [NGINX, "-p", str(self.folder), "-e", str(self.log), "-c", str(self.conf), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def start(self, wrap: tuple[str, ...] = (), patience: float = 30) -> None:
+        assert NGINX
+        with (self.folder / "nginx.out").open("wb") as output:
+            self.process = subprocess.Popen(
+                [*wrap, NGINX, "-p", str(self.folder), "-e", str(self.log), "-c", str(self.conf)],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + patience
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 5).close()
+                return
+            assert self.process.poll() is None, self.what_it_said()
+            assert time.monotonic() < deadline, self.what_it_said()
+            time.sleep(0.02)
+
+    def what_it_said(self) -> str:
+        log = self.log.read_text(errors="replace") if self.log.exists() else ""
+        output = self.folder / "nginx.out"
+        return log + (output.read_text(errors="replace") if output.exists() else "")
+
+    def get(self, path: str = "/", host: str = "127.0.0.1", **headers: str) -> Answer:
+        connection = http.client.HTTPConnection(host, self.port, timeout=60)
+        try:
+            connection.request(
+                "GET", path, headers={name.replace("_", "-"): v for name, v in headers.items()}
+            )
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def statuses(self, path: str, times: int) -> list[int]:
+        return [self.get(path).status for _ in range(times)]
+
+    def master(self) -> int:
+        return int(self.pid_file.read_text())
+
+    def workers(self, master: int | None = None) -> list[int]:
+        master = master or self.master()
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                text = stat.read_text()
+                _name, rest = text[text.index("(") + 1 :].rsplit(")", 1)
+                if int(rest.split()[1]) == master and rest.split()[0] != "Z":
+                    found.append(int(text.split()[0]))
+        return found
+
+    def reload(self) -> None:
+        """Reload, and wait until only new workers are there."""
+        old = set(self.workers())
+        os.kill(self.master(), signal.SIGHUP)
+        deadline = time.monotonic() + 60
+        while old & set(self.workers()) or not self.workers():
+            assert time.monotonic() < deadline, self.what_it_said()
+            time.sleep(0.02)
+
+    def stop(self, how: int = signal.SIGQUIT) -> None:
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, ValueError, FileNotFoundError):
+            os.kill(self.master(), how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        self.process = None
+
+    def end(self) -> None:
+        self.stop()
+        Path("/dev/shm", f"weir.{self.table.removeprefix('shm://')}").unlink(missing_ok=True)
