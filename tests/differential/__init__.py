@@ -1,0 +1,1 @@
+"""Random applications for Flask-Limiter and for Weir, which must answer alike."""
