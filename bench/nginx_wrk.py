@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from nginx_server import PAGE, Nginx
+from servers.nginx_server import PAGE, Nginx
 
 #: Paths, and what stands in their locations.
 VARIANTS = {

@@ -8,11 +8,20 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from servers.isolation import isolate
+
 # On a machine that has other things to do, how long an example takes says nothing.
 settings.register_profile(
     "weir", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("weir")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each process of pytest-xdist sees the tables and servers of its own tests only."""
+    if not hasattr(config, "workerinput") and config.getoption("numprocesses", None):
+        return  # it starts the others, and runs no test
+    isolate()
 
 
 @pytest.fixture(autouse=True)

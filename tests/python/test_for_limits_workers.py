@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
-import os
-import socket
-import subprocess
 import sys
-import threading
-import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from servers import process
+from servers.ports import free_port
+from servers.web import hammer, serves
 
 FLASK = """
 import os
@@ -69,57 +66,17 @@ def command(server: str, port: int) -> list[str]:
     return ["uvicorn", "--workers", "4", "--port", str(port), "--log-level", "error", "program:app"]
 
 
-def get(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
-
-
-def ready(port: int) -> bool:
-    try:
-        return get(port, "/ready") == 200
-    except OSError:
-        return False
-
-
-def ask(port: int, path: str, times: int) -> Counter[int]:
-    """The answers to so many requests of eight clients at once."""
-    answers: list[int] = []
-
-    def work() -> None:
-        answers.extend(get(port, path) for _ in range(times // 8))
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Counter(answers)
-
-
 @pytest.mark.parametrize("strategy", ["fixed-window", "moving-window", "sliding-window-counter"])
 @pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
 def test_fifty_per_hour_admits_fifty(server: str, strategy: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(FLASK if server == "gunicorn" else ASGI)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
+    port = free_port()
+    with process.running(
         [sys.executable, "-m", *command(server, port)],
+        lambda: serves(port, "/ready"),
+        tmp_path / "log",
         cwd=tmp_path,
-        env={**os.environ, "URI": "weir+auto://", "STRATEGY": strategy},
-    )
-    try:
-        end = time.monotonic() + 60
-        while not ready(port):
-            assert process.poll() is None
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.1)
+        env={"URI": "weir+auto://", "STRATEGY": strategy},
+    ):
         for path in ("/a", "/b", "/c"):
-            assert ask(port, path, 80) == {200: 50, 429: 30}
-    finally:
-        process.terminate()
-        process.wait()
+            assert hammer([port], path, 80) == {200: 50, 429: 30}

@@ -7,15 +7,17 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 import uuid
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from servers import process
+from servers.ports import free_port, listens, wait_for
+from servers.process import PATIENCE, launch, wait_until
+
+ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "build" / "nginx" / "ngx_http_weir_module.so"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -26,14 +28,6 @@ needs_nginx = pytest.mark.skipif(
 
 #: `return` is of an earlier phase than limits: pages come from a file.
 PAGE = "root /usr/share/nginx/html; try_files /index.html =404;"
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Answer:
@@ -98,23 +92,14 @@ access_log off;
             timeout=60,
         )
 
-    def start(self, wrap: tuple[str, ...] = (), patience: float = 30) -> None:
+    def start(self, wrap: tuple[str, ...] = (), patience: float = PATIENCE) -> None:
         assert NGINX
-        with (self.folder / "nginx.out").open("wb") as output:
-            self.process = subprocess.Popen(
-                [*wrap, NGINX, "-p", str(self.folder), "-e", str(self.log), "-c", str(self.conf)],
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + patience
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), 5).close()
-                return
-            assert self.process.poll() is None, self.what_it_said()
-            assert time.monotonic() < deadline, self.what_it_said()
-            time.sleep(0.02)
+        output = self.folder / "nginx.out"
+        self.process = launch(
+            [*wrap, NGINX, "-p", str(self.folder), "-e", str(self.log), "-c", str(self.conf)],
+            output,
+        )
+        wait_until(lambda: listens(("127.0.0.1", self.port)), self.process, output, patience)
 
     def what_it_said(self) -> str:
         log = self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -152,10 +137,7 @@ access_log off;
         """Reload, and wait until only new workers are there."""
         old = set(self.workers())
         os.kill(self.master(), signal.SIGHUP)
-        deadline = time.monotonic() + 60
-        while old & set(self.workers()) or not self.workers():
-            assert time.monotonic() < deadline, self.what_it_said()
-            time.sleep(0.02)
+        wait_for(lambda: self.workers() and not old & set(self.workers()))
 
     def stop(self, how: int = signal.SIGQUIT) -> None:
         if self.process is None:
@@ -164,9 +146,7 @@ access_log off;
             os.kill(self.master(), how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(30)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
+        process.end(self.process, signal.SIGKILL)
         self.process = None
 
     def end(self) -> None:

@@ -2,89 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nginx_server import MODULE, ROOT, Nginx, free_port
-
-
-class Served:
-    """An application under gunicorn, and a client of it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process = process
-        self.port = port
-        self.log = log
-        self.url = f"http://127.0.0.1:{port}"
-
-    def ask(
-        self, path: str, method: str = "GET", body: str | None = None, **headers: str
-    ) -> tuple[int, str]:
-        """Status and body, by a connection of its own, so that any worker may answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(
-                method, path, body, {name.replace("_", "-"): v for name, v in headers.items()}
-            )
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
-
-    def stop(self) -> None:
-        """End it and all of its workers."""
-        self.process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(20)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+from servers import web
+from servers.nginx_server import MODULE, ROOT, Nginx
+from servers.redis_server import RedisServer
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., web.Served]]:
     """Serves a program text that defines ``app`` by ``gunicorn -w workers``."""
-    running: list[Served] = []
+    running: list[web.Served] = []
 
-    def serve(program: str, *options: str, workers: int = 4, **env: str) -> Served:
-        number = len(running)
-        (tmp_path / f"served_{number}.py").write_text(program)
-        port, log = free_port(), tmp_path / f"gunicorn-{number}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "gunicorn", "-w", str(workers), "--no-control-socket"),
-                    *("--bind", f"127.0.0.1:{port}", "--chdir", str(tmp_path), *options),
-                    f"served_{number}:app",
-                ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **env},
-                start_new_session=True,
-            )
-        server = Served(process, port, log)
+    def serve(program: str, *options: str, workers: int = 4, **env: str) -> web.Served:
+        name = f"served_{len(running)}"
+        (tmp_path / f"{name}.py").write_text(program)
+        server = web.gunicorn(tmp_path, f"{name}:app", *options, workers=workers, env=env)
         running.append(server)
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                server.ask("/")
-                return server
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        return server
 
     yield serve
     for server in running:
         server.stop()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, also at the Unix socket ``directory / "socket"``."""
+    directory = tmp_path / "redis"
+    server = RedisServer(directory, ["--unixsocket", f"{directory}/socket"]).start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
-from collections import Counter
 from collections.abc import Callable
 
 import weir
-
-from .conftest import Served
+from servers.web import Served, hammer
 
 REQUESTS = 2000
 LIMIT = 1300
@@ -39,31 +36,14 @@ def board():
 """
 
 
-def hammer(server: Served, requests: int) -> Counter[int]:
-    left, lock, statuses = iter(range(requests)), threading.Lock(), Counter[int]()
-
-    def client() -> None:
-        while True:
-            with lock:
-                if next(left, None) is None:
-                    return
-            status, _ = server.ask("/hit", X_Client="hammer")
-            with lock:
-                statuses[status] += 1
-
-    threads = [threading.Thread(target=client) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return statuses
-
-
 def test_every_worker_tells_all_that_was_decided(serve: Callable[..., Served]) -> None:
     store = f"shm://test-{uuid.uuid4()}"
     server = serve(APP, STORE=store)
     try:
-        assert hammer(server, REQUESTS) == {200: LIMIT, 429: REQUESTS - LIMIT}
+        assert hammer([server.port], "/hit", REQUESTS, headers={"X-Client": "hammer"}) == {
+            200: LIMIT,
+            429: REQUESTS - LIMIT,
+        }
         near = LIMIT - (LIMIT * 8 + 9) // 10 + 1
         row = ["1300 per 1 day", LIMIT, REQUESTS - LIMIT, near, 0]
         told = {}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nginx_server import free_port
+from servers import process
+from servers.ports import free_port, listens, wait_for
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "c"
@@ -68,34 +66,6 @@ def build(env: dict[str, str], tmp_path: Path) -> Callable[..., Path]:
         return output
 
     return build
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    server = shutil.which("redis-server") or shutil.which("valkey-server")
-    if not server:
-        pytest.skip("needs redis-server")
-    port = free_port()
-    command = [server, "--port", str(port), "--save", "", "--bind", "127.0.0.1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while True:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    yield process, port
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGCONT)
-    process.kill()
-    process.wait()
-
-
-def to_redis(port: int, command: str) -> str:
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
-        connection.sendall(command.encode() + b"\r\n")
-        return connection.recv(65536).decode()
 
 
 # ------------------------------------------------------------------------------------- installed
@@ -187,7 +157,7 @@ def test_the_command_line_example(build, env) -> None:
     assert 'unknown unit "moon"' in wrong.stderr
 
 
-def test_the_threaded_server_example(build, env) -> None:
+def test_the_threaded_server_example(build, env, tmp_path: Path) -> None:
     if subprocess.run(["pkg-config", "--exists", "libmicrohttpd"]).returncode:
         pytest.skip("needs libmicrohttpd")
     from concurrent.futures import ThreadPoolExecutor
@@ -196,7 +166,6 @@ def test_the_threaded_server_example(build, env) -> None:
 
     server = build(EXAMPLES / "server.c", "weir", "libmicrohttpd")
     port = free_port()
-    process = subprocess.Popen([server, str(port), "20 per hour"], env=env)
 
     def get(_: int) -> tuple[int, str | None]:
         try:
@@ -206,27 +175,24 @@ def test_the_threaded_server_example(build, env) -> None:
             with error:
                 return error.code, error.headers["Retry-After"]
 
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    with process.running(
+        [server, str(port), "20 per hour"],
+        lambda: listens(("127.0.0.1", port)),
+        tmp_path / "log",
+        env=env,
+    ) as started:
         with ThreadPoolExecutor(8) as pool:
             seen = list(pool.map(get, range(60)))
         assert [status for status, _ in seen].count(200) == 20
         waits = [int(wait) for status, wait in seen if status == 429 and wait]
         assert len(waits) == 40
         assert all(3590 <= wait <= 3600 for wait in waits)
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0
+        started.terminate()
+        assert started.wait(process.PATIENCE) == 0
 
 
 def test_the_event_loop_example(build, env, redis) -> None:
-    process, port = redis
+    port = redis.port
     loop = build(EXAMPLES / "loop.c", "weir-hiredis", "hiredis")
     done = run(loop, "127.0.0.1", str(port), "2 per hour", input="a\nb\na\na\n", env=env)
     assert sorted(re.sub(r" \d.*", "", line) for line in done.stdout.splitlines()) == [
@@ -236,19 +202,19 @@ def test_the_event_loop_example(build, env, redis) -> None:
         "b passes:",
     ]
     # The script is known now, and forgotten again; a stopped server answers nobody.
-    to_redis(port, "SCRIPT FLUSH")
+    redis.client().script_flush()
     again = run(loop, "127.0.0.1", str(port), "2 per hour", input="a\nb\n", env=env)
     assert "a is denied" in again.stdout
     assert "b passes: 0 left" in again.stdout
-    process.send_signal(signal.SIGSTOP)
-    late = subprocess.run(
-        [loop, "127.0.0.1", str(port), "2 per hour"],
-        input="a\nb\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=env,
-    )
+    with redis.frozen():
+        late = subprocess.run(
+            [loop, "127.0.0.1", str(port), "2 per hour"],
+            input="a\nb\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=env,
+        )
     assert late.returncode == 1
     assert late.stdout.count("nothing is known") == 2
 
@@ -298,56 +264,51 @@ def probe(build, env) -> Iterator[Callable[..., Probe]]:
 
 
 def test_a_decision_is_one_round_trip(probe, redis) -> None:
-    _, port = redis
-    asked = probe(port, 5000)
+    asked = probe(redis.port, 20_000)
     assert [asked.ask("a")[0] for _ in range(4)] == ["allowed"] * 3 + ["denied"]
-    before = int(re.findall(r"total_commands_processed:(\d+)", to_redis(port, "INFO stats"))[0])
+    before = redis.commands()
     assert asked.ask("b")[0] == "allowed"
-    stats = to_redis(port, "INFO commandstats")
-    assert "cmdstat_evalsha:calls=5" in stats.replace("\r", "") or before
-    assert re.search(r"cmdstat_eval:calls=1\b", stats)  # the first alone sent the script
+    assert redis.commands() == before + 1
+    with redis.client() as client:  # the first alone sent the script
+        assert client.info("commandstats")["cmdstat_eval"]["calls"] == 1
     assert asked.ask("clear a")[0] == "cleared"
     assert asked.ask("a")[0] == "allowed"
 
 
 def test_a_server_that_forgot_the_script_is_sent_it(probe, redis) -> None:
-    _, port = redis
-    asked = probe(port, 5000)
+    asked = probe(redis.port, 20_000)
     assert asked.ask("a")[0] == "allowed"
-    to_redis(port, "SCRIPT FLUSH")
+    with redis.client() as client:
+        client.script_flush()
     assert [asked.ask("a")[0] for _ in range(3)] == ["allowed", "allowed", "denied"]
 
 
 def test_a_lost_connection_is_made_anew(probe, redis) -> None:
-    _, port = redis
-    asked = probe(port, 5000)
+    asked = probe(redis.port, 20_000)
     assert asked.ask("a")[0] == "allowed"
-    to_redis(port, "CLIENT KILL TYPE normal SKIPME yes")
+    with redis.client() as client:
+        client.execute_command("CLIENT KILL TYPE normal SKIPME yes")
     assert asked.ask("a")[0] == "allowed"  # noticed before anything is sent
 
 
 def test_the_deadline_covers_the_whole_call(probe, redis) -> None:
-    process, port = redis
-    asked = probe(port, 300)
-    assert asked.ask("a")[0] == "allowed"
-    process.send_signal(signal.SIGSTOP)
-    for _ in range(2):  # on the connection there is, and while connecting or after it
-        said, took = asked.ask("a")
-        assert said == "Redis: Connection timed out"
-        assert 250 <= took < 5000
-    process.send_signal(signal.SIGCONT)
-    assert asked.ask("b")[0] in ("allowed", "denied")
+    asked = probe(redis.port, 300)
+    wait_for(lambda: asked.ask("a")[0] == "allowed")
+    with redis.frozen():
+        for _ in range(2):  # on the connection there is, and while connecting or after it
+            said, took = asked.ask("a")
+            assert said == "Redis: Connection timed out"
+            assert 250 <= took < 20_000
+    wait_for(lambda: asked.ask("b")[0] in ("allowed", "denied"))
 
 
 def test_a_server_that_is_away_or_refuses_is_an_error(probe, redis) -> None:
-    process, port = redis
-    assert "AUTH" in probe(port, 5000, "wrong").ask("a")[0]
-    nowhere = probe(free_port(), 5000)
+    assert "AUTH" in probe(redis.port, 20_000, "wrong").ask("a")[0]
+    nowhere = probe(free_port(), 20_000)
     assert nowhere.ask("a")[0] == "Redis: cannot connect: Connection refused"
-    asked = probe(port, 5000)
+    asked = probe(redis.port, 20_000)
     assert asked.ask("a")[0] == "allowed"
-    process.kill()
-    process.wait()
+    redis.kill()
     assert asked.ask("a")[0].startswith("Redis: ")
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from servers.memcached_server import Memcached
+from servers.ports import wait_for
+from servers.redis_server import RedisServer
 
 SHM = Path("/dev/shm")
 
@@ -56,62 +57,11 @@ def weir_json(*arguments: str, **options: Any) -> Any:
     return json.loads(weir(*arguments, "--json", **options).stdout)
 
 
-def until(what: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """The first answer of ``what`` that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = what()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
-class Daemon:
-    """A store's server on a port of its own."""
-
-    def __init__(self, command: list[str], directory: Path) -> None:
-        if shutil.which(command[0]) is None:
-            pytest.skip(f"{command[0]} is not installed")
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
-        self.command = [word.replace("PORT", str(self.port)) for word in command]
-        self.directory = directory
-        self.start()
-
-    def start(self) -> None:
-        with (self.directory / "store.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, cwd=self.directory
-            )
-        until(self.answers)
-
-    def answers(self) -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
-
-
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Daemon]:
-    options = ["--port", "PORT", "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    daemon = Daemon(["redis-server", *options], tmp_path)
-    yield daemon
-    daemon.stop()
-
-
-@pytest.fixture
-def memcached(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(
-        ["memcached", "-l", "127.0.0.1", "-p", "PORT", "-U", "0", "-u", "root"], tmp_path
-    )
-    yield daemon
-    daemon.stop()
+def memcached(tmp_path: Path) -> Iterator[Memcached]:
+    server = Memcached(tmp_path / "memcached").start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -136,8 +86,8 @@ def login(server: Any, client: str) -> int:
     return status
 
 
-def test_redis(redis: Daemon, hosts: Callable[..., list[Any]]) -> None:
-    store = f"redis://127.0.0.1:{redis.port}/0"
+def test_redis(redis: RedisServer, hosts: Callable[..., list[Any]]) -> None:
+    store = f"{redis.uri}/0"
     one, two = hosts(store, 2)
     statuses = [login(host, "203.0.113.7") for host in [one, two] * 80]
     assert statuses.count(200) == 100
@@ -152,7 +102,7 @@ def test_redis(redis: Daemon, hosts: Callable[..., list[Any]]) -> None:
         both = len(answer["health"]["remote"]["hosts"]) == 2
         return both and limits["100 per 1 hour"]["denied"] >= 60 and answer
 
-    answer = until(told)
+    answer = wait_for(told)
     hottest = next(one for one in answer["clients"] if one["client"] == "203.0.113.7")
     assert (hottest["allowed"], hottest["denied"]) == (100, 60)
     assert answer["health"]["remote"]["latency"] > 0
@@ -169,30 +119,30 @@ def test_redis(redis: Daemon, hosts: Callable[..., list[Any]]) -> None:
     weir("reset", "203.0.113.7", "-s", store)
     # Each worker remembers that it was denied, for a minute, and is told to forget it.
     for host in (one, two):
-        until(lambda host=host: {login(host, "203.0.113.7") for _ in range(4)} == {200}, 15)
+        wait_for(lambda host=host: {login(host, "203.0.113.7") for _ in range(4)} == {200}, 15)
 
     # A rule holds on both hosts soon.
     weir("block", "203.0.113.0/24", "--for", "1h", "-s", store)
     for host in (one, two):
-        until(lambda host=host: login(host, "203.0.113.99") == 429)
+        wait_for(lambda host=host: login(host, "203.0.113.99") == 429)
     assert login(one, "192.0.2.1") == 200
     rule = weir_json("show", "203.0.113.5", "-s", store)["rule"]
     assert (rule["client"], rule["kind"]) == ("203.0.113.0/24", "block")
     weir("unlist", "203.0.113.0/24", "-s", store)
     for host in (one, two):
-        until(lambda host=host: login(host, "203.0.113.98") == 200)
+        wait_for(lambda host=host: login(host, "203.0.113.98") == 200)
     weir("unlist", "203.0.113.0/24", "-s", store, code=1)
 
     lines = "".join(f"block 198.51.{i // 256}.{i % 256}\n" for i in range(2500)) + "allow ann 1h\n"
     assert weir_json("rules", "--load", "-", "-s", store, input=lines) == {"loaded": 2501}
     assert len(weir_json("rules", "-s", store)["rules"]) == 2501
-    until(lambda: login(two, "198.51.1.7") == 429)
+    wait_for(lambda: login(two, "198.51.1.7") == 429)
     weir("rules", "--load", "-", "-s", store, input="block 10.0.0.1\nblock 10.0.0.1/8\n", code=2)
     assert len(weir_json("rules", "-s", store)["rules"]) == 2501
 
 
-def test_redis_that_is_away(redis: Daemon, hosts: Callable[..., list[Any]]) -> None:
-    store = f"redis://127.0.0.1:{redis.port}/0"
+def test_redis_that_is_away(redis: RedisServer, hosts: Callable[..., list[Any]]) -> None:
+    store = f"{redis.uri}/0"
     (host,) = hosts(store, 1)
     assert login(host, "203.0.113.7") == 200
     redis.stop()
@@ -220,8 +170,8 @@ def test_redis_that_nobody_has_ever_seen() -> None:
             assert "secret" not in done.stderr
 
 
-def test_memcached(memcached: Daemon, hosts: Callable[..., list[Any]]) -> None:
-    store = f"memcached://127.0.0.1:{memcached.port}"
+def test_memcached(memcached: Memcached, hosts: Callable[..., list[Any]]) -> None:
+    store = memcached.uri
     assert "no running server of this host" in weir("rules", "-s", store, code=4).stderr
     (host,) = hosts(store, 1)
     statuses = [login(host, "203.0.113.7") for _ in range(115)]
@@ -231,7 +181,7 @@ def test_memcached(memcached: Daemon, hosts: Callable[..., list[Any]]) -> None:
     answer = weir_json("show", "203.0.113.7", "-s", store)
     assert [limit["used"] for limit in answer["limits"]] == [100]
     weir("reset", "203.0.113.7", "-s", store)
-    until(lambda: {login(host, "203.0.113.7") for _ in range(4)} == {200}, 15)
+    wait_for(lambda: {login(host, "203.0.113.7") for _ in range(4)} == {200}, 15)
     weir("block", "203.0.113.7", "--for", "1h", "-s", store)
     assert {login(host, "203.0.113.7") for _ in range(10)} == {429}
     assert weir_json("show", "203.0.113.7", "-s", store)["rule"]["kind"] == "block"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,21 +16,10 @@ import pytest
 
 import pages
 from pages import PAGES, ROOT
+from servers import process
+from servers.ports import free_port, listens
 
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def answers(address: tuple[str, int] | str) -> bool:
-    kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with socket.socket(kind) as client:
-        return client.connect_ex(address) == 0
 
 
 Start = Callable[..., None]
@@ -41,35 +28,15 @@ Start = Callable[..., None]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a server and waits until somebody answers at its address; stops it at the end."""
-    running: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as stack:
 
-    def start(command: list[str], address: tuple[str, int] | str, env: dict[str, str]) -> None:
-        log = tmp_path / f"server-{len(running)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=tmp_path,
-                env=env,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+        def start(command: list[str], address: tuple[str, int] | str, env: dict[str, str]) -> None:
+            log = tmp_path / f"server-{len(list(tmp_path.glob('server-*.log')))}.log"
+            stack.enter_context(
+                process.running(command, lambda: listens(address), log, env=env, cwd=tmp_path)
             )
-        running.append(process)
-        deadline = time.monotonic() + 60
-        while not answers(address):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
 
-    yield start
-    for process in reversed(running):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(20)
+        yield start
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
-import pytest
+from servers import web
 
 APP = """
 from flask import Flask
@@ -46,34 +43,14 @@ def test_commands_see_the_automatic_storage_of_the_server_in_the_same_folder(
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "app.py").write_text(APP)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    log = (tmp_path / "log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}", "app:app"],
-        cwd=tmp_path,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
+    server = web.gunicorn(tmp_path, "app:app", workers=2)
     try:
-        deadline = time.monotonic() + 120
-        for n in range(1, 4):
-            while True:
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as reply:
-                        assert reply.status == 200
-                    break
-                except OSError:
-                    if n > 1 or time.monotonic() > deadline:
-                        pytest.fail((tmp_path / "log").read_text())
-                    time.sleep(0.05)
+        for _ in range(2):  # and one when it was ready
+            assert server.ask("/")[0] == 200
         assert "Pass (6 out of 9 remaining)" in limits(tmp_path, "limits", "--key", "127.0.0.1")
         elsewhere = tmp_path / "elsewhere"
         assert "Pass (9 out of 9 remaining)" in limits(elsewhere, "limits", "--key", "127.0.0.1")
         assert "Cleared" in limits(tmp_path, "clear", "--key", "127.0.0.1", "-y")
         assert "Pass (9 out of 9 remaining)" in limits(tmp_path, "limits", "--key", "127.0.0.1")
     finally:
-        server.terminate()
-        server.wait(60)
-        log.close()
+        server.stop()

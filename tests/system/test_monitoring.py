@@ -8,8 +8,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +20,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from servers import process
+from servers.ports import free_port
+from servers.redis_server import RedisServer
 from weir.metrics import Collector
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "monitoring"
@@ -122,23 +123,9 @@ def metrics_of_each_worker(port: int, workers: int) -> dict[str, dict[str, float
 
 
 @pytest.fixture
-def redis_uri(tmp_path: Path) -> Iterator[str]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    path = tmp_path / "redis.sock"
-    process = subprocess.Popen(
-        ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", ""],
-        stdout=subprocess.DEVNULL,
-        cwd=tmp_path,
-    )
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def redis_uri(redis: RedisServer) -> str:
     # A deadline for a machine that is busy with other tests.
-    yield f"redis+unix://{path}?socket_timeout=20"
-    process.terminate()
-    process.wait(20)
+    return f"redis+unix://{redis.directory}/socket?socket_timeout=20"
 
 
 @pytest.mark.parametrize("store", ["auto", "redis"])
@@ -278,7 +265,7 @@ HURRY = {
 class Prometheus:
     """A real one that watches ``port`` by the example's rules, in a hurry."""
 
-    def __init__(self, directory: Path, port: int, own_port: int) -> None:
+    def __init__(self, directory: Path, port: int) -> None:
         if shutil.which("prometheus") is None:
             pytest.skip("Debian's package prometheus is not installed")
         rules = (EXAMPLES / "weir.rules.yml").read_text()
@@ -290,21 +277,19 @@ class Prometheus:
         directory.mkdir()
         (directory / "weir.rules.yml").write_text(rules)
         (directory / "prometheus.yml").write_text(config)
-        self.port = own_port
+        self.port = free_port()
         self.log = directory / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    "prometheus",
-                    f"--config.file={directory}/prometheus.yml",
-                    f"--storage.tsdb.path={directory}/data",
-                    f"--web.listen-address=127.0.0.1:{own_port}",
-                    "--log.level=warn",
-                ],
-                stdout=log,
-                stderr=log,
-                cwd=directory,
-            )
+        self.process = process.launch(
+            [
+                "prometheus",
+                f"--config.file={directory}/prometheus.yml",
+                f"--storage.tsdb.path={directory}/data",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+                "--log.level=warn",
+            ],
+            self.log,
+            cwd=directory,
+        )
 
     def query(self, query: str) -> list[dict[str, Any]]:
         client = Client(self.port)
@@ -331,12 +316,7 @@ class Prometheus:
         return answer
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(20)
+        process.end(self.process)
 
 
 @pytest.fixture
@@ -344,10 +324,7 @@ def watch(tmp_path: Path) -> Iterator[Callable[[int], Prometheus]]:
     started: list[Prometheus] = []
 
     def watch(port: int) -> Prometheus:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            own = listener.getsockname()[1]
-        started.append(Prometheus(tmp_path / "prometheus", port, own))
+        started.append(Prometheus(tmp_path / "prometheus", port))
         return started[-1]
 
     yield watch

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from nginx_server import PAGE, needs_nginx
+from servers.nginx_server import PAGE, needs_nginx
 from weir import Table
 
 pytestmark = needs_nginx

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from nginx_server import PAGE, Nginx, needs_nginx
+from servers.nginx_server import PAGE, Nginx, needs_nginx
 
 pytestmark = needs_nginx
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nginx_server import PAGE, needs_nginx
+from servers.nginx_server import PAGE, needs_nginx
 
 pytestmark = needs_nginx
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import http.client
 import os
@@ -19,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from nginx_server import NGINX, PAGE, Nginx, free_port, needs_nginx
+from servers.nginx_server import NGINX, PAGE, Nginx, needs_nginx
+from servers.ports import free_port
+from servers.web import fetch, hammer
 from weir import Table
 
 pytestmark = needs_nginx
@@ -44,43 +45,6 @@ def home():
 def shared():
     return str(os.getpid())
 """
-
-
-def ask(port: int, path: str) -> int | str:
-    """The status, or "lost" if the connection broke."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        response.read()
-        return response.status
-    except (OSError, http.client.HTTPException):
-        return "lost"
-    finally:
-        connection.close()
-
-
-def hammer(ports: list[int], path: str, requests: int) -> collections.Counter[int | str]:
-    """How often which status, of requests that four clients send to each port in turn."""
-    counts: collections.Counter[int | str] = collections.Counter()
-    lock = threading.Lock()
-    left = iter(range(requests))
-
-    def client(port: int) -> None:
-        while True:
-            with lock:
-                if next(left, None) is None:
-                    return
-            status = ask(port, path)
-            with lock:
-                counts[status] += 1
-
-    threads = [threading.Thread(target=client, args=(port,)) for port in ports * 4]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return counts
 
 
 @pytest.fixture
@@ -325,7 +289,7 @@ def test_ten_thousand_requests_with_reloads_are_clean_under_valgrind(
     for round_ in range(4):
         for path in ("/dry?key=a/%41%2f", f"/?key={'k' * 300}{round_}", "/?key=é", "/a%2Fb?key=b"):
             for _ in range(625):
-                ask(nginx.port, path.replace("é", "%C3%A9"))
+                fetch(nginx.port, path.replace("é", "%C3%A9"))
                 sent += 1
         os.kill(nginx.master(), signal.SIGHUP)
     assert sent == 10_000

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from servers import process
+from servers.ports import free_port, listens
 
 HERE = Path(__file__).parent / "tutorials"
 
@@ -30,25 +28,11 @@ class Reply(NamedTuple):
 Ask = Callable[..., Reply]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def running(program: str, log: Path, *, by: str = "weir", **environment: str) -> Iterator[Ask]:
     """The program, limited by Weir in the place of what it imports, or by that itself."""
     port = free_port()
     stand_in = ["-m", "weir.compat"] if by == "weir" else []
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, *stand_in, str(HERE / program)],
-            env={**os.environ, "PORT": str(port), **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
 
     def ask(path: str, data: bytes | None = None, **headers: str) -> Reply:
         request = urllib.request.Request(
@@ -63,20 +47,13 @@ def running(program: str, log: Path, *, by: str = "weir", **environment: str) ->
             with error:
                 return Reply(error.code, error.read().decode(), error.headers)
 
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"{program} does not answer:\n{log.read_text()}")
-                time.sleep(0.02)
+    with process.running(
+        [sys.executable, *stand_in, str(HERE / program)],
+        lambda: listens(("127.0.0.1", port)),
+        log,
+        env={"PORT": str(port), **environment},
+    ):
         yield ask
-    finally:
-        server.terminate()
-        server.wait(60)
 
 
 def statuses(ask: Ask, n: int, path: str, *arguments: Any, **options: Any) -> list[int]:
@@ -217,32 +194,6 @@ PROGRAMS: dict[str, list[Step]] = {
 }
 
 
-@pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    process = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
-        stdout=subprocess.DEVNULL,
-        cwd=tmp_path,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
 #: Moments and waits: the programs run one after the other.
 MOMENTS = ("X-RateLimit-Reset", "X-My-Reset", "Retry-After")
 
@@ -267,7 +218,7 @@ def test_it_is_as_with_what_the_program_imports(
 ) -> None:
     environment = {}
     if program == "redis_storage.py":
-        environment["REDIS_URL"] = request.getfixturevalue("redis_url")
+        environment["REDIS_URL"] = request.getfixturevalue("redis").uri
     with running(program, tmp_path / "weir", **environment) as ask:
         ours = replies(ask, program)
     with running(program, tmp_path / "theirs", by="flask-limiter", **environment) as ask:

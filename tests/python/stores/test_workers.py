@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import os
-import subprocess
-import sys
+import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from servers.ports import wait_for
+from servers.web import gunicorn
 
 APPLICATION = """
 import os, weir
@@ -32,36 +32,27 @@ def app(environ, start_response):
 """
 
 
-class Gunicorn:
-    """Two workers of twelve threads that serve the application."""
+class Load:
+    """Two workers of twelve threads that serve the application, and clients that ask them."""
 
-    def __init__(self, directory: Path, port: int, store: str, policy: str) -> None:
+    def __init__(self, directory: Path, store: str, policy: str) -> None:
         (directory / "application.py").write_text(APPLICATION)
-        self.port = port
-        command = [sys.executable, "-m", "gunicorn", "-w", "2", "--threads", "12"]
-        self.process = subprocess.Popen(
-            [*command, "-b", f"127.0.0.1:{port}", "--log-level", "warning", "application:app"],
-            cwd=directory,
-            env={**os.environ, "STORE": store, "POLICY": policy},
+        self.server = gunicorn(
+            directory,
+            "application:app",
+            *("--threads", "12", "--log-level", "warning"),
+            workers=2,
+            env={"STORE": store, "POLICY": policy},
         )
 
     def request(self) -> tuple[int, float]:
         """The status of a request, and the seconds it took."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         start = time.perf_counter()
-        connection.request("GET", "/")
-        status = connection.getresponse().status
-        connection.close()
+        status, _ = self.server.ask("/")
         return status, time.perf_counter() - start
 
-    def ready(self) -> bool:
-        try:
-            return self.request()[0] == 200
-        except OSError:
-            return False
-
-    def load(self, clients: int, seconds: float) -> list[tuple[int, float]]:
-        """What so many clients are told that ask for so long."""
+    def of(self, clients: int, seconds: float) -> list[tuple[int, float]]:
+        """What so many clients get that ask for so long."""
         answers: list[tuple[int, float]] = []
         end = time.monotonic() + seconds
 
@@ -78,22 +69,16 @@ class Gunicorn:
 
 
 @pytest.fixture
-def gunicorn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    started: list[Gunicorn] = []
+def load(tmp_path: Path) -> Iterator[Callable[[str, str], Load]]:
+    with contextlib.ExitStack() as stack:
 
-    def start(store: str, policy: str, port: int) -> Gunicorn:
-        server = Gunicorn(tmp_path, port, store, policy)
-        started.append(server)
-        end = time.monotonic() + 60
-        while not server.ready():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        return server
+        def start(store: str, policy: str) -> Load:
+            load = Load(tmp_path, store, policy)
+            stack.callback(load.server.stop)
+            wait_for(lambda: load.request()[0] == 200)
+            return load
 
-    yield start
-    for server in started:
-        server.process.terminate()
-        server.process.wait(60)
+        yield start
 
 
 def percentile(answers: list[tuple[int, float]], share: float) -> float:
@@ -102,11 +87,11 @@ def percentile(answers: list[tuple[int, float]], share: float) -> float:
 
 
 @pytest.mark.parametrize("policy", ["raise", "open", "local"])
-def test_a_stopped_redis(servers: Any, gunicorn: Any, free_port: Any, policy: str) -> None:
+def test_a_stopped_redis(servers: Any, load: Any, policy: str) -> None:
     deadline = 1.0  # long beside what a busy machine may add
-    server = gunicorn(f"{servers.redis.uri}?socket_timeout={deadline}", policy, free_port())
+    served = load(f"{servers.redis.uri}?socket_timeout={deadline}", policy)
     with servers.redis.frozen():
-        answers = server.load(12 if policy == "raise" else 3, 3.5)
+        answers = served.of(12 if policy == "raise" else 3, 3.5)
     statuses = {status for status, _ in answers}
     slow = [wait for _, wait in answers if wait > 0.8 * deadline]
     if policy == "raise":
@@ -120,10 +105,10 @@ def test_a_stopped_redis(servers: Any, gunicorn: Any, free_port: Any, policy: st
         assert len(slow) <= 12
         assert percentile(answers, 0.5) < 0.2 * deadline
     end = time.monotonic() + 60
-    while server.request()[0] != 200:
+    while served.request()[0] != 200:
         assert time.monotonic() < end
     with servers.redis.client() as client:
         before = client.info("stats")["total_commands_processed"]
         while client.info("stats")["total_commands_processed"] < before + 20:
-            assert server.request()[0] == 200
+            assert served.request()[0] == 200
             assert time.monotonic() < end

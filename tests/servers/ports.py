@@ -1,0 +1,56 @@
+"""Ports to listen on, and waiting until somebody does."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+#: A name in the kernel for each port given: no other process of a test run is given the same one.
+_claims: list[socket.socket] = []
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """The first true answer of ``what``; an exception is no answer."""
+    end = time.monotonic() + seconds
+    while True:
+        error: Exception | None = None
+        try:
+            answer = what()
+            if answer:
+                return answer
+        except Exception as raised:
+            error = raised
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain") from error
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, nor 10000 above it, where a Cluster's nodes talk.
+
+    Below those that the kernel gives to connections: it stays free until somebody binds it.
+    """
+    while True:
+        port = random.randrange(11_000, 22_000)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0weir-test-port-{port}")
+            with socket.socket() as probe, socket.socket() as above:
+                probe.bind(("127.0.0.1", port))
+                above.bind(("127.0.0.1", port + 10_000))
+        except OSError:
+            claim.close()
+        else:
+            _claims.append(claim)
+            return port
+
+
+def listens(address: tuple[str, int] | str) -> bool:
+    """Whether somebody listens at a TCP address, or at the path of a Unix socket."""
+    kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(kind) as client:
+        client.settimeout(60)
+        return client.connect_ex(address) == 0

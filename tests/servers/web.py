@@ -1,0 +1,128 @@
+"""Web servers of an application, and clients of them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from servers import process
+from servers.ports import free_port
+
+
+class Reply(NamedTuple):
+    status: int
+    text: str
+    headers: http.client.HTTPMessage
+
+
+def fetch(
+    port: int,
+    path: str,
+    method: str = "GET",
+    body: str | bytes | None = None,
+    source: str = "127.0.0.1",
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """The reply to one request, by a connection of its own, so that any worker may answer."""
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", port, timeout=process.PATIENCE, source_address=(source, 0)
+    )
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return Reply(response.status, response.read().decode(), response.headers)
+    finally:
+        connection.close()
+
+
+def hammer(
+    ports: Sequence[int],
+    path: str,
+    requests: int,
+    clients: int = 8,
+    headers: Mapping[str, str] | None = None,
+) -> Counter[int | str]:
+    """How often which status, of requests that clients send at once to the ports in turn.
+
+    ``"lost"``: the connection broke.
+    """
+    counts: Counter[int | str] = Counter()
+    lock = threading.Lock()
+    left = iter(range(requests))
+
+    def client(port: int) -> None:
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    return
+            try:
+                status: int | str = fetch(port, path, headers=headers).status
+            except (OSError, http.client.HTTPException):
+                status = "lost"
+            with lock:
+                counts[status] += 1
+
+    threads = [
+        threading.Thread(target=client, args=(port,))
+        for port in itertools.islice(itertools.cycle(ports), clients)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return counts
+
+
+def serves(port: int, path: str = "/") -> bool:
+    """Whether a request gets a reply, whatever its status."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        fetch(port, path)
+        return True
+    return False
+
+
+class Served:
+    """An application under a server, and a client of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+        self.url = f"http://127.0.0.1:{port}"
+
+    def ask(
+        self, path: str, method: str = "GET", body: str | None = None, **headers: str
+    ) -> tuple[int, str]:
+        """Status and body. An underscore in a header's name stands for a hyphen."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return fetch(self.port, path, method, body, headers=sent)[:2]
+
+    def stop(self) -> None:
+        """End it and all of its workers."""
+        process.end(self.process)
+
+
+def gunicorn(
+    directory: Path, app: str, *options: str, workers: int = 4, env: Mapping[str, str] | None = None
+) -> Served:
+    """Start gunicorn in a directory that has the application's module; wait until it answers."""
+    port, log = free_port(), directory / f"gunicorn-{app.partition(':')[0]}.log"
+    command = [
+        *(sys.executable, "-m", "gunicorn", "-w", str(workers), "--no-control-socket"),
+        *("--bind", f"127.0.0.1:{port}", *options, app),
+    ]
+    started = process.launch(command, log, env, cwd=directory)
+    try:
+        process.wait_until(lambda: serves(port), started, log)
+    except BaseException:
+        process.end(started)
+        raise
+    return Served(started, port, log)
