@@ -4,7 +4,7 @@
  * Workload: one limit with room for every hit, a 25-byte key; hot (always the same key) and over many
  * keys at random. Peers, in turn with it in every round of the same run: lock and unlock of an
  * uncontended robust process-shared pthread mutex; one dependent read at random of 4 KiB pages. What the
- * board costs is told beside the same decision without: counted under a label, and for a client, too.
+ * statistics cost is measured beside the same decision without them: counted under a label, and for a client too.
  *
  * Caveats: one machine, often shared; compare columns of one run, never two runs. Numbers are medians
  * over the rounds, with the lowest and highest behind them.
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "series.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 
 static const char *const names[] = {"fixed-window", "moving-window", "sliding-window-counter",
                                     "token-bucket", "leaky-bucket"};
@@ -81,13 +81,13 @@ static double read_ns(struct chain *chain) {
 
 /* ------------------------------------------------------------------------------------------- weir */
 
-/* What a check has for the board. */
+/* What a check carries for the statistics. */
 enum watched { UNSEEN, LABELLED, LISTED };
 
 static struct weir_check watch(struct weir_table *table, enum watched watched,
                                struct weir_check check) {
     if (watched >= LABELLED)
-        check.label = weir_board_label(table, "1000000000 per 1 minute", 23);
+        check.label = weir_stats_label(table, "1000000000 per 1 minute", 23);
     if (watched >= LISTED) {
         check.client = (const char *)check.key + 8; /* behind "LIMITER/" */
         check.client_len = check.key_len - 8;
@@ -264,8 +264,8 @@ static void bench_wide(uint64_t keys) {
     munmap(chain.line, chain.n * 64);
 }
 
-/* A decision with and without the board, in turn. */
-static void bench_board(uint64_t keys) {
+/* Decisions with and without statistics, in turn. */
+static void bench_stats(uint64_t keys) {
     static const char *const what[] = {"unseen", "counted under a label", "and for its client"};
     struct series hot[3] = {{.n = 0}}, three[3] = {{.n = 0}}, wide[3] = {{.n = 0}};
     char uri[96];
@@ -281,7 +281,7 @@ static void bench_board(uint64_t keys) {
             double making = keys_ns(keys, &seed);
             add(&wide[watched], wide_ns(large, WEIR_FIXED_WINDOW, keys, &seed, watched) - making);
         }
-    printf("\nThe board: fixed windows, seen or unseen\n");
+    printf("\nStatistics: fixed windows, seen or unseen\n");
     for (int w = 0; w < 3; w++) {
         char name[64];
         snprintf(name, sizeof name, "hot key, %s", what[w]);
@@ -359,7 +359,7 @@ int main(int argc, char **argv) {
     printf("libweir %s, medians of %d rounds (lowest to highest)\n\n", weir_version(), ROUNDS);
     bench_hot();
     bench_wide(keys);
-    bench_board(keys);
+    bench_stats(keys);
     bench_pair();
     bench_bytes();
     return 0;

@@ -13,16 +13,16 @@
 #include <stdbool.h>
 
 #include "series.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 
 #define CLIENT "10.1.2.3"
 #define HITS 2000000
 
-enum { MEMORY, SHARED, HOMES };
+enum { MEMORY, SHARED, BACKINGS };
 
 static const struct {
     const char *name;
-    int strategy, home;
+    int strategy, backing;
     size_t limits;
     bool counted;
 } rows[] = {
@@ -49,7 +49,7 @@ static struct weir_prepared *prepare(struct weir_table *table, size_t row) {
         part[i] = (struct weir_part){
             .limit = &limit[i], .before = {"LIMITER/", 8}, .after = {"/api.view", 9}, .cost = 1};
         if (rows[row].counted)
-            part[i].label = weir_board_label(table, periods[i], strlen(periods[i]));
+            part[i].label = weir_stats_label(table, periods[i], strlen(periods[i]));
     }
     must(weir_prepare(part, rows[row].limits, &prepared, &error), &error);
     return prepared;
@@ -103,14 +103,14 @@ static void print_row(const char *name, const struct series *row, const struct s
 }
 
 int main(void) {
-    struct weir_table *table[HOMES] = {open_table("memory://?keys=4096"),
-                                       open_table("shm://weir-bench-prepared?keys=4096")};
+    struct weir_table *table[BACKINGS] = {open_table("memory://?keys=4096"),
+                                          open_table("shm://weir-bench-prepared?keys=4096")};
     struct weir_prepared *prepared[ROWS];
     struct series own = {.n = 0}, fake = {.n = 0}, row[ROWS];
     memset(row, 0, sizeof row);
     stay_on_one_core();
     for (size_t r = 0; r < ROWS; r++)
-        prepared[r] = prepare(table[rows[r].home], r);
+        prepared[r] = prepare(table[rows[r].backing], r);
     for (int round = 0; round < ROUNDS; round++) {
         double a, b;
         if (governor_ns(&a, &b)) {
@@ -118,7 +118,7 @@ int main(void) {
             add(&fake, b);
         }
         for (size_t r = 0; r < ROWS; r++)
-            add(&row[r], hot_ns(table[rows[r].home], prepared[r]));
+            add(&row[r], hot_ns(table[rows[r].backing], prepared[r]));
     }
     printf("A prepared check, a hot key, one thread\n");
     if (own.n == ROUNDS) {

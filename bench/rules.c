@@ -120,7 +120,8 @@ static void measure(struct weir_table *table, enum about about, size_t count, bo
             for (int i = from; i < from + CHUNK; i++) {
                 /* The text itself has just been written when a server asks. */
                 __builtin_prefetch(&text[(i + 16) % TEXTS]);
-                found += weir_rules_ruling(table, text[i].bytes, text[i].len, NOW_NS).kind != 0;
+                found +=
+                    weir_rules_match_client(table, text[i].bytes, text[i].len, NOW_NS).kind != 0;
             }
             cost[chunks++] = (now() - began) / CHUNK;
         }
@@ -130,7 +131,7 @@ static void measure(struct weir_table *table, enum about about, size_t count, bo
            cost[chunks / 10], 100.0 * (double)found / (TEXTS * ROUNDS));
 }
 
-static void look_up(enum about about, size_t count, bool ends) {
+static void bench_lookup(enum about about, size_t count, bool ends) {
     struct weir_table *table = open_table();
     struct weir_rule *rules = calloc(count, sizeof *rules);
     struct weir_error error;
@@ -200,8 +201,8 @@ int main(void) {
     static const size_t counts[] = {10, 1000, 100000};
     for (int about = IPV4; about <= NAMES; about++)
         for (int i = 0; i < 3; i++)
-            look_up((enum about)about, counts[i], false);
-    look_up(IPV4, 100000, true);
-    look_up(IPV6, 100000, true);
+            bench_lookup((enum about)about, counts[i], false);
+    bench_lookup(IPV4, 100000, true);
+    bench_lookup(IPV6, 100000, true);
     return 0;
 }

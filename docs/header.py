@@ -203,8 +203,15 @@ def set_section(section: Section, header: str) -> list[str]:
 
 
 def headers() -> list[Path]:
-    """The public headers: first the one that the others include. Rows are no declarations."""
-    found = [path for path in INCLUDE.glob("*.h") if path.name != "strategies.h"]
+    """The public headers: first the one that the others include.
+
+    Left out: ``strategies.h``, which has rows and no declarations, and headers of earlier names.
+    """
+    found = [
+        path
+        for path in INCLUDE.glob("*.h")
+        if path.name != "strategies.h" and "\n * Deprecated:" not in path.read_text()[:20]
+    ]
     return sorted(found, key=lambda path: (path.name != "weir.h", path.name))
 
 

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "table/layout.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 #include "weir/weir.h"
 
 #define DAMAGED_MUST(condition)                                                                    \
@@ -49,18 +49,18 @@ static inline struct weir_check damaged_check(const struct damaged *damaged, int
 }
 
 /* Records for stripe 0, its neighbour and the pool, as a process leaves them that is killed in a commit. */
-static inline void damaged_arm(struct weir_table *table) {
+static inline void damaged_leave_records(struct weir_table *table) {
     uint32_t pool = table->stripe_mask + 1;
-    struct weir_lock *lead = weir_lock_at(table, 0);
-    lead->last_seq = 1000;
-    lead->members = 2;
-    lead->member[0] = 1;
-    lead->member[1] = (uint16_t)pool;
+    struct weir_lock *coordinator = weir_lock_at(table, 0);
+    coordinator->last_seq = 1000;
+    coordinator->participants = 2;
+    coordinator->participant[0] = 1;
+    coordinator->participant[1] = (uint16_t)pool;
     for (uint32_t i = 0; i <= pool; i++) {
         struct weir_lock *lock = weir_lock_at(table, i);
-        lock->lead = 0;
+        lock->coordinator = 0;
         lock->seq = 1000;
-        lock->armed = 2;
+        lock->undo_ready = 2;
         if (i < pool)
             table->stripe[i].undo[0] = (struct weir_undo){
                 .cell = i * WEIR_BUCKET_CELLS, .was = table->cell[i * WEIR_BUCKET_CELLS]};
@@ -68,7 +68,7 @@ static inline void damaged_arm(struct weir_table *table) {
     table->pool->was_head = table->pool->free_head;
     table->pool->was_count = table->pool->free_count;
     table->pool->was[0] = (struct weir_link){5, table->line[5].next};
-    lead->txn = 1000;
+    coordinator->txn = 1000;
 }
 
 static inline void damaged_make(struct damaged *damaged) {
@@ -85,21 +85,21 @@ static inline void damaged_make(struct damaged *damaged) {
         table->header->mix[i] = UINT64_C(0x9E3779B97F4A7C15) * (2 * i + 1);
     table->header->checksum = weir_checksum(table->header);
     for (int i = 0; i < DAMAGED_LIMITS / 2; i++)
-        DAMAGED_MUST(weir_board_label(table, &"label"[i], 5 - (size_t)i) == i + 1);
+        DAMAGED_MUST(weir_stats_label(table, &"label"[i], 5 - (size_t)i) == i + 1);
     for (int i = 0; i < DAMAGED_LIMITS; i++) {
         damaged->limit[i] = (struct weir_limit){.amount = i == 5 ? 450 : 40,
                                                 .period_ns = DAMAGED_DAY,
                                                 .multiples = 1,
                                                 .unit = WEIR_DAY,
                                                 .strategy = i == 5 ? WEIR_MOVING_WINDOW : i};
-        DAMAGED_MUST(weir_board_describe(table, &damaged->limit[i], "before", 6, "after", 5) == 0);
+        DAMAGED_MUST(weir_stats_register(table, &damaged->limit[i], "before", 6, "after", 5) == 0);
         struct weir_check check = damaged_check(damaged, i, 1);
         for (int hits = 0; hits < (i == 5 ? 400 : 45); hits++)
             DAMAGED_MUST(weir_decide(table, &check, 1, DAMAGED_NOW + hits * DAMAGED_SECOND,
                                      WEIR_HIT, &verdict, NULL) == 0);
     }
     DAMAGED_MUST(weir_table_check(table, NULL) == 0);
-    damaged_arm(table);
+    damaged_leave_records(table);
     damaged->size = table->bytes;
     damaged->base = malloc(damaged->size);
     DAMAGED_MUST(damaged->base);
@@ -131,30 +131,30 @@ static inline int damaged_ends(const char *text, size_t size) {
     return memchr(text, '\0', size) != NULL;
 }
 
-/* Reads what the board says, and writes on it. */
+/* Reads the statistics, and writes to them. */
 static inline void damaged_read(const struct damaged *damaged, struct weir_table *table) {
-    static struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    static struct weir_heavy heavy[64];
-    static struct weir_described described[64];
-    size_t n = WEIR_BOARD_LABELS;
-    DAMAGED_MUST(weir_board_counts(table, counts, &n) == 0);
+    static struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    static struct weir_top_client top[64];
+    static struct weir_registered_limit registered[64];
+    size_t n = WEIR_STATS_LABELS;
+    DAMAGED_MUST(weir_stats_counts(table, counts, &n) == 0);
     for (size_t i = 0; i < n; i++)
         DAMAGED_MUST(damaged_ends(counts[i].label, sizeof counts[i].label));
     for (int by = WEIR_BY_DENIED; by <= WEIR_BY_ALLOWED; by++) {
         n = 64;
-        DAMAGED_MUST(weir_board_heaviest(table, (enum weir_heavy_by)by, 0, heavy, &n) == 0);
+        DAMAGED_MUST(weir_stats_top_clients(table, (enum weir_top_by)by, 0, top, &n) == 0);
         for (size_t i = 0; i < n; i++)
-            DAMAGED_MUST(damaged_ends(heavy[i].client, sizeof heavy[i].client) &&
-                         damaged_ends(heavy[i].label, sizeof heavy[i].label));
+            DAMAGED_MUST(damaged_ends(top[i].client, sizeof top[i].client) &&
+                         damaged_ends(top[i].label, sizeof top[i].label));
     }
     n = 64;
-    DAMAGED_MUST(weir_board_catalogue(table, described, &n) == 0 && n <= 64);
+    DAMAGED_MUST(weir_stats_registry(table, registered, &n) == 0 && n <= 64);
     for (size_t i = 0; i < n; i++)
-        DAMAGED_MUST(described[i].before_len + described[i].after_len <= WEIR_DESCRIBED_MAX &&
-                     weir_limit_validate(&described[i].limit, NULL) == 0);
-    int label = weir_board_label(table, "new", 3);
-    DAMAGED_MUST(label > 0 && label <= WEIR_BOARD_LABELS);
-    int rc = weir_board_describe(table, &damaged->limit[0], "new", 3, NULL, 0);
+        DAMAGED_MUST(registered[i].before_len + registered[i].after_len <= WEIR_REGISTERED_MAX &&
+                     weir_limit_validate(&registered[i].limit, NULL) == 0);
+    int label = weir_stats_label(table, "new", 3);
+    DAMAGED_MUST(label > 0 && label <= WEIR_STATS_LABELS);
+    int rc = weir_stats_register(table, &damaged->limit[0], "new", 3, NULL, 0);
     DAMAGED_MUST(rc == 0 || rc == WEIR_ETOOMANY);
 }
 
@@ -195,7 +195,7 @@ static inline void damaged_use(const struct damaged *damaged, struct weir_table 
                                    .cost = 1,
                                    .client = key,
                                    .client_len = (size_t)len,
-                                   .label = i % WEIR_BOARD_LABELS + 1};
+                                   .label = i % WEIR_STATS_LABELS + 1};
         damaged_see(weir_decide(table, &check, 1, DAMAGED_NOW, WEIR_HIT, verdicts, NULL), verdicts,
                     check.limit);
     }
@@ -238,8 +238,8 @@ static inline int damaged_try(const struct damaged *damaged, const unsigned char
         return 0;
     }
     if (live) /* but for the rules, whose lock is between the two */
-        memcpy(table->board, bytes + table->header->board_at,
-               table->header->rules_at - table->header->board_at);
+        memcpy(table->stats, bytes + table->header->stats_at,
+               table->header->rules_at - table->header->stats_at);
     if (live)
         memcpy(table->cell, bytes + table->header->cells_at,
                damaged->size - table->header->cells_at);

@@ -19,7 +19,7 @@
 #include <ngx_http.h>
 
 #include <weir/weir.h>
-#include <weir/board.h>
+#include <weir/stats.h>
 #include <weir/rules.h>
 
 
@@ -139,7 +139,7 @@ typedef struct {
     struct weir_verdict          verdict;   /* of the deciding part */
     ngx_uint_t                   headers;
     unsigned                     status:4;
-    unsigned                     judged:1;  /* the rules were asked */
+    unsigned                     matched:1;  /* the rules were asked */
 } ngx_http_weir_ctx_t;
 
 

@@ -739,7 +739,7 @@ ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
 
             /* a full list of limits keeps "weir top" from knowing this one */
 
-            (void) weir_board_describe(table, &rate[j].limit,
+            (void) weir_stats_register(table, &rate[j].limit,
                                        zone->before.data, zone->before.len,
                                        zone->after.data, zone->after.len);
         }
@@ -751,7 +751,7 @@ ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
 
     for (i = 0; i < n; i++) {
         rate = set->parts[i].rate;
-        parts[i].label = weir_board_label(table, (char *) rate->text,
+        parts[i].label = weir_stats_label(table, (char *) rate->text,
                                           rate->len);
         if (parts[i].label < 0) {
             parts[i].label = 0;

@@ -10,7 +10,7 @@
 
 
 static ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_weir_judge(ngx_http_request_t *r,
+static ngx_int_t ngx_http_weir_evaluate(ngx_http_request_t *r,
     ngx_http_weir_loc_conf_t *wlcf, ngx_http_weir_ctx_t *ctx);
 static ngx_int_t ngx_http_weir_decide(ngx_http_request_t *r,
     ngx_http_weir_loc_conf_t *wlcf, ngx_http_weir_ctx_t *ctx);
@@ -241,8 +241,8 @@ ngx_http_weir_handler(ngx_http_request_t *r)
     tp = ngx_timeofday();
     ctx->now = ((int64_t) tp->sec * 1000 + tp->msec) * 1000000;
 
-    if (wlcf->rules && !ctx->judged) {
-        rc = ngx_http_weir_judge(r, wlcf, ctx);
+    if (wlcf->rules && !ctx->matched) {
+        rc = ngx_http_weir_evaluate(r, wlcf, ctx);
         if (rc != NGX_OK) {
             return rc;
         }
@@ -259,7 +259,7 @@ ngx_http_weir_handler(ngx_http_request_t *r)
 /* the rules about the client's address, before any limit */
 
 static ngx_int_t
-ngx_http_weir_judge(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+ngx_http_weir_evaluate(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     ngx_http_weir_ctx_t *ctx)
 {
     int                         rc;
@@ -275,7 +275,7 @@ ngx_http_weir_judge(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
         .strategy = WEIR_FIXED_WINDOW
     };
 
-    ctx->judged = 1;
+    ctx->matched = 1;
 
     wmcf = ngx_http_get_module_main_conf(r, ngx_http_weir_module);
 
@@ -288,7 +288,7 @@ ngx_http_weir_judge(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     check.client_len = check.key_len;
     check.cost = 1;
 
-    rc = weir_rules_judge(wmcf->wcf->table, &check, 1, ctx->now,
+    rc = weir_rules_match(wmcf->wcf->table, &check, 1, ctx->now,
                           &ctx->verdict, &decision);
     if (rc == 0) {
         return NGX_OK;
@@ -409,7 +409,7 @@ ngx_http_weir_note(ngx_http_request_t *r, struct weir_table *table,
         said[i] = verdicts[part[i]];
     }
 
-    (void) weir_board_note(table, checks, n, request->now_ns, said, denied);
+    (void) weir_stats_record(table, checks, n, request->now_ns, said, denied);
 }
 
 

@@ -83,7 +83,7 @@ int weir_access_group(const char *name, const struct weir_uri *uri, gid_t *gid,
     return 0;
 }
 
-int weir_access_judge(const char *name, const struct stat *st, const struct weir_uri *uri,
+int weir_access_check(const char *name, const struct stat *st, const struct weir_uri *uri,
                       gid_t group, struct weir_error *error) {
     unsigned mode = (unsigned)st->st_mode & 07777;
     if (uri->group[0] && (st->st_gid != group || mode != 0660))

@@ -45,7 +45,7 @@ static inline bool weir_role_charges(int32_t role) {
 }
 
 #define SECOND_NS INT64_C(1000000000)
-#define HITS_OF_SHARE 10 /* one key's share of a line of the pool, which has room for 11 to 14 */
+#define FAIR_HITS 10 /* one key's share of a line of the pool, which has room for 11 to 14 */
 #define RETRIES 4
 #define DENIAL_WEIGHT 16 /* what a denial adds; each eviction nearby takes 1 off */
 #define INLINE static inline __attribute__((always_inline))
@@ -254,7 +254,7 @@ static inline uint32_t eighths(uint64_t number) {
 }
 
 /* How much of the limit is used: 255 all of it, 8 less for each halving. No division. */
-static uint8_t share(const struct weir_verdict *verdict) {
+static uint8_t usage(const struct weir_verdict *verdict) {
     uint64_t limit = (uint64_t)verdict->limit, used = limit - (uint64_t)verdict->remaining;
     uint32_t less = used > limit ? 255 : eighths(limit) - eighths(used);
     return less < 255 ? (uint8_t)(255 - less) : 0;
@@ -318,7 +318,7 @@ INLINE void mark(struct decision *d, bool one) {
         struct slot *slot = slot_of(d, item, one);
         struct weir_state *state = &slot->state;
         state->strategy = (uint8_t)item->limit->strategy;
-        state->share = share(item->verdict);
+        state->usage = usage(item->verdict);
         if (item->verdict->allowed)
             continue;
         state->denials = state->denials < UINT8_MAX - DENIAL_WEIGHT
@@ -345,9 +345,9 @@ INLINE void count(struct decision *d, bool one) {
         uint32_t stripe = slot->stripe;
         if (item->role == WEIR_ROLE_SHADOW) {
             if (!allowed && shadows)
-                table->board->stripe[stripe].count[item->label - 1][WEIR_COUNT_SHADOW]++;
+                table->stats->stripe[stripe].count[item->label - 1][WEIR_COUNT_SHADOW]++;
         } else if (!allowed || (d->kept && item->role == WEIR_ROLE_CHARGED)) {
-            const struct weir_heavy_hit hit = {.client = item->client,
+            const struct weir_stats_hit hit = {.client = item->client,
                                                .client_len = item->client_len,
                                                .label = (uint32_t)item->label,
                                                .fingerprint = slot->fingerprint,
@@ -355,7 +355,7 @@ INLINE void count(struct decision *d, bool one) {
                                                .cell = slot->cell,
                                                .allowed = allowed,
                                                .now_ns = d->now_ns};
-            weir_board_count(table, &hit, item->verdict, slot->state.heavy);
+            weir_stats_count(table, &hit, item->verdict, slot->state.hitter);
         }
     }
 }
@@ -422,7 +422,7 @@ static int without_shadows(struct decision *d) {
 }
 
 /* What the limits say if nothing is charged, which needs no line. */
-static int only_look(struct decision *d) {
+static int peek_all(struct decision *d) {
     enum weir_mode mode = d->mode;
     d->mode = WEIR_TEST;
     int rc = attempt_many(d);
@@ -432,14 +432,14 @@ static int only_look(struct decision *d) {
 
 /*
  * Whether one of the decision's own logs has about three quarters of the pool: such a key gets what is free and
- * what has expired, but nobody else's log. The verdicts are those of only_look().
+ * what has expired, but nobody else's log. The verdicts are those of peek_all().
  */
-static bool has_its_share(const struct decision *d) {
-    int64_t share = (int64_t)d->table->lines * HITS_OF_SHARE;
+static bool within_fair_share(const struct decision *d) {
+    int64_t fair = (int64_t)d->table->lines * FAIR_HITS;
     for (uint32_t i = 0; i < d->n; i++) {
         const struct weir_verdict *verdict = d->item[i].verdict;
         if (d->item[i].limit->strategy == WEIR_MOVING_WINDOW &&
-            verdict->limit - verdict->remaining > share)
+            verdict->limit - verdict->remaining > fair)
             return true;
     }
     return false;
@@ -450,7 +450,7 @@ static bool has_its_share(const struct decision *d) {
  * the oldest hit of each leaves, and nothing is charged.
  */
 static int deny_for_want_of_lines(struct decision *d) {
-    int rc = only_look(d);
+    int rc = peek_all(d);
     for (uint32_t i = 0; rc == 0 && i < d->n; i++) {
         struct weir_verdict *verdict = d->item[i].verdict;
         if (d->item[i].limit->strategy != WEIR_MOVING_WINDOW || !verdict->allowed)
@@ -471,7 +471,7 @@ static int deny_for_want_of_lines(struct decision *d) {
 
 static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
     const uint64_t *keep[WEIR_CHECKS_MAX];
-    bool evict = rc == WEIR_EFULL && only_look(d) == 0 && !has_its_share(d);
+    bool evict = rc == WEIR_EFULL && peek_all(d) == 0 && !within_fair_share(d);
     for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
         if (i == 0)
             shed(d);

@@ -4,7 +4,7 @@
 #include "calendar.h"
 #include "limit.h"
 #include "strategy/strategy.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 
 static bool is_sound_limit(const struct weir_limit *limit) {
     if ((limit->amount | limit->burst | limit->max_delay_ns) < 0 || limit->period_ns <= 0 ||
@@ -18,7 +18,7 @@ static bool is_sound_limit(const struct weir_limit *limit) {
 static bool is_sound(const struct weir_check *check) {
     return check->limit && check->key_len <= WEIR_KEY_MAX && (check->key || !check->key_len) &&
            check->client_len <= WEIR_KEY_MAX && (check->client || !check->client_len) &&
-           (uint32_t)check->label <= WEIR_BOARD_LABELS && (check->flags & ~WEIR_CHECK_LOOK) == 0 &&
+           (uint32_t)check->label <= WEIR_STATS_LABELS && (check->flags & ~WEIR_CHECK_PEEK) == 0 &&
            check->cost >= 0 && is_sound_limit(check->limit);
 }
 

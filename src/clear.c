@@ -4,7 +4,7 @@
 
 int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {
     int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
-    if (rc == 0 && table->home == WEIR_HOME_MEMORY)
+    if (rc == 0 && table->backing == WEIR_BACKING_MEMORY)
         rc = weir_after_fork(table);
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct weir_transaction txn;
@@ -28,7 +28,7 @@ int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t
 int weir_table_reset(struct weir_table *table) {
     if (!table)
         return WEIR_EINVAL;
-    int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+    int rc = table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
     for (uint32_t stripe = 0; stripe <= table->stripe_mask && rc == 0; stripe++) {
         struct weir_transaction txn;
         uint32_t lines = 0;

@@ -49,7 +49,8 @@ static void find_matches(const struct decision *q, struct matches *matches) {
         else if (i > 0 && q->item[i - 1].client_len > 0 && same_client(item, item - 1))
             matches->of[i] = matches->of[i - 1];
         else
-            matches->of[i] = weir_rules_match(q->table, item->client, item->client_len, q->now_ns);
+            matches->of[i] =
+                weir_rules_match_client(q->table, item->client, item->client_len, q->now_ns);
         if (i >= q->enforced)
             continue;
         blocked |= matches->of[i].kind == WEIR_RULE_BLOCK;
@@ -97,14 +98,14 @@ static int count_told(const struct decision *q) {
         const struct weir_item *item = &q->item[i];
         if (item->label == 0 || (item->verdict->allowed && item->role != WEIR_ROLE_CHARGED))
             continue;
-        struct weir_heavy_hit hit = {.client = item->client,
+        struct weir_stats_hit hit = {.client = item->client,
                                      .client_len = item->client_len,
                                      .label = (uint32_t)item->label,
                                      .fingerprint = item->fingerprint,
                                      .stripe = weir_cell_stripe(q->table, item->fingerprint),
                                      .allowed = item->verdict->allowed,
                                      .now_ns = q->now_ns};
-        rc = weir_board_note_one(q->table, &hit, item->verdict);
+        rc = weir_stats_record_one(q->table, &hit, item->verdict);
     }
     return rc;
 }
@@ -123,7 +124,7 @@ static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind)
     return 0;
 }
 
-int weir_rules_judge(struct weir_table *table, const struct weir_check *checks, size_t n,
+int weir_rules_match(struct weir_table *table, const struct weir_check *checks, size_t n,
                      int64_t now_ns, struct weir_verdict *verdicts,
                      struct weir_decision *decision) {
     struct decision q = {.table = table, .now_ns = now_ns, .enforced = (uint32_t)n};
@@ -165,7 +166,7 @@ static inline __attribute__((always_inline)) int decide(struct decision *q,
 }
 
 static inline int begin(struct weir_table *table) {
-    return table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+    return table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
 }
 
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,
@@ -194,7 +195,7 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
         item->client = check->client;
         item->client_len = check->client_len;
         item->label = check->label;
-        item->charged = !(check->flags & WEIR_CHECK_LOOK);
+        item->charged = !(check->flags & WEIR_CHECK_PEEK);
         item->role = item->charged ? WEIR_ROLE_CHARGED : WEIR_ROLE_DEFERRED;
         item->index = (uint8_t)i;
         weir_fingerprint(table, check->key, check->key_len, check->limit, item->fingerprint);

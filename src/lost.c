@@ -17,7 +17,7 @@
 #include "error.h"
 #include "table/layout.h"
 #include "uri.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 #include "weir/rules.h"
 
 void weir_watch_begin(const struct weir_table *table, struct weir_watch *watch) {
@@ -31,7 +31,7 @@ static bool is_watched(const struct stat *st, const struct weir_watch *watch) {
     return (uint64_t)st->st_dev == watch->device && (uint64_t)st->st_ino == watch->inode;
 }
 
-int weir_watch_look(const struct weir_table *table, const struct weir_watch *watch) {
+int weir_watch_check(const struct weir_table *table, const struct weir_watch *watch) {
     struct stat st;
     if (!watch->on || fstat(table->fd, &st) < 0 || !is_watched(&st, watch))
         return 0;
@@ -41,23 +41,23 @@ int weir_watch_look(const struct weir_table *table, const struct weir_watch *wat
 }
 
 static void carry_labels(struct weir_table *from, struct weir_table *to) {
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    size_t n = WEIR_BOARD_LABELS;
-    if (weir_board_counts(from, counts, &n) < 0)
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t n = WEIR_STATS_LABELS;
+    if (weir_stats_counts(from, counts, &n) < 0)
         return;
     /* In their order, so that they have the same numbers. */
     for (size_t i = 0; i < n; i++)
-        weir_board_label(to, counts[i].label, strlen(counts[i].label));
+        weir_stats_label(to, counts[i].label, strlen(counts[i].label));
 }
 
-static void carry_catalogue(struct weir_table *from, struct weir_table *to) {
+static void carry_registry(struct weir_table *from, struct weir_table *to) {
     size_t n = 0;
-    if (weir_board_catalogue(from, NULL, &n) < 0 || n == 0)
+    if (weir_stats_registry(from, NULL, &n) < 0 || n == 0)
         return;
-    struct weir_described *known = calloc(n, sizeof *known);
-    if (known && weir_board_catalogue(from, known, &n) == 0)
+    struct weir_registered_limit *known = calloc(n, sizeof *known);
+    if (known && weir_stats_registry(from, known, &n) == 0)
         for (size_t i = 0; i < n; i++)
-            weir_board_describe(to, &known[i].limit, known[i].text, known[i].before_len,
+            weir_stats_register(to, &known[i].limit, known[i].text, known[i].before_len,
                                 known[i].text + known[i].before_len, known[i].after_len);
     free(known);
 }
@@ -103,10 +103,10 @@ int weir_table_renew(struct weir_table *table, const char *uri, const struct wei
     }
     if (readable) {
         carry_labels(table, fresh);
-        carry_catalogue(table, fresh);
+        carry_registry(table, fresh);
         carry_rules(table, fresh, now_ns);
     }
-    weir_board_reveal(fresh, atomic_load(&table->reveal));
+    weir_stats_reveal(fresh, atomic_load(&table->reveal));
     munmap(table->header, table->bytes);
     close(table->fd);
     memcpy((void *)table, (const void *)fresh, sizeof *table);

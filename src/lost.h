@@ -17,11 +17,11 @@ struct weir_watch {
 void weir_watch_begin(const struct weir_table *table, struct weir_watch *watch);
 
 /* One fstat(): 0; WEIR_ENOENT: the file has no name any more; WEIR_EFORMAT: it is shorter than what is mapped. */
-int weir_watch_look(const struct weir_table *table, const struct weir_watch *watch);
+int weir_watch_check(const struct weir_table *table, const struct weir_watch *watch);
 
 /*
  * Opens the table of this URI, which must be another file by now, in place of the one that the handle has. Nobody
- * else may be using the handle. readable: whether what the old table says beside its counters (labels, catalogue,
+ * else may be using the handle. readable: whether what the old table says beside its counters (labels, registry,
  * rules) may be read, and goes into the new one. On an error the handle is as it was.
  */
 int weir_table_renew(struct weir_table *table, const char *uri, const struct weir_watch *watch,

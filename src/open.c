@@ -34,7 +34,7 @@
 #define RULES_DEFAULT 1024u
 #define DESCRIBED_MIN 32u
 #define DESCRIBED_MAX 1024u
-#define DESCRIBED_KEYS 64 /* keys for each limit in the catalogue */
+#define REGISTRY_KEYS 64 /* keys for each limit in the registry */
 #define STRIPE_CELLS 512
 #define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
 #define STRIPE_CELLS_FEW 32
@@ -64,9 +64,9 @@ static uint64_t signature(void) {
                               sizeof(struct weir_pool),
                               sizeof(struct weir_cell),
                               sizeof(struct weir_line),
-                              sizeof(struct weir_board),
-                              sizeof(struct weir_board_stripe),
-                              sizeof(struct weir_described),
+                              sizeof(struct weir_stats),
+                              sizeof(struct weir_stats_stripe),
+                              sizeof(struct weir_registered_limit),
                               weir_rules_bytes(RULES_DEFAULT),
                               WEIR_BUCKET_CELLS,
                               WEIR_CHECKS_MAX,
@@ -84,8 +84,8 @@ static uint64_t signature(void) {
     return hash;
 }
 
-static uint32_t described(uint64_t keys) {
-    keys /= DESCRIBED_KEYS;
+static uint32_t registered(uint64_t keys) {
+    keys /= REGISTRY_KEYS;
     return keys < DESCRIBED_MIN   ? DESCRIBED_MIN
            : keys > DESCRIBED_MAX ? DESCRIBED_MAX
                                   : (uint32_t)keys;
@@ -108,12 +108,12 @@ static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits, ui
     header->stripes = (uint32_t)stripes;
     header->lines = (uint32_t)lines;
     header->rules = rules;
-    header->described = described(keys);
+    header->registry_room = registered(keys);
     header->stripes_at = WEIR_HEADER_BYTES;
     header->pool_at = header->stripes_at + stripes * sizeof(struct weir_stripe);
-    header->board_at = line_up(header->pool_at + sizeof(struct weir_pool));
+    header->stats_at = line_up(header->pool_at + sizeof(struct weir_pool));
     header->rules_at =
-        page_up(header->board_at + weir_board_bytes(header->stripes, header->described));
+        page_up(header->stats_at + weir_stats_bytes(header->stripes, header->registry_room));
     header->cells_at = page_up(header->rules_at + weir_rules_bytes(rules));
     header->lines_at = header->cells_at + keys * sizeof(struct weir_cell);
     header->bytes = page_up(header->lines_at + lines * sizeof(struct weir_line));
@@ -126,7 +126,7 @@ static void attach(struct weir_table *table, void *base) {
     table->pool = (struct weir_pool *)((char *)base + header->pool_at);
     table->cell = (struct weir_cell *)((char *)base + header->cells_at);
     table->line = (struct weir_line *)((char *)base + header->lines_at);
-    table->board = (struct weir_board *)((char *)base + header->board_at);
+    table->stats = (struct weir_stats *)((char *)base + header->stats_at);
     table->rules = (struct weir_rules *)((char *)base + header->rules_at);
     weir_rules_plan(&table->rules_plan, header->rules);
     table->buckets = header->keys / WEIR_BUCKET_CELLS;
@@ -153,7 +153,7 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
     for (uint32_t i = 0; i < weir_locks(table); i++)
         if (weir_lock_init(table, i) < 0)
             return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
-    weir_board_init(table);
+    weir_stats_init(table);
     weir_rules_init(table->rules, header->rules);
     if (weir_rules_repair(table) < 0)
         return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
@@ -170,7 +170,7 @@ static void ask_huge_pages(struct weir_table *table, void *base, bool fresh) {
     if (bytes < 2 * HUGE_PAGE)
         return;
     table->huge_pages = madvise(base, bytes, MADV_HUGEPAGE) == 0;
-    if (table->huge_pages && fresh && table->home != WEIR_HOME_MEMORY)
+    if (table->huge_pages && fresh && table->backing != WEIR_BACKING_MEMORY)
         madvise(base, bytes, MADV_COLLAPSE);
 }
 
@@ -201,7 +201,7 @@ static int open_memory(struct weir_table *table, const struct weir_header *plan,
                        struct weir_error *error) {
     table->fd = -1;
     table->bytes = plan->bytes;
-    bool forks = table->home == WEIR_HOME_FORKS;
+    bool forks = table->backing == WEIR_BACKING_FORKS;
     void *base = forks ? map_for_forks(plan->bytes) : map_private(plan->bytes);
     if (!base)
         return weir_fail(error, WEIR_ENOMEM, 0, "%s: cannot map %llu MiB; ask for fewer keys",
@@ -332,7 +332,7 @@ static int judge(const struct weir_table *table, const struct weir_header *heade
     return 0;
 }
 
-static int judge_size(const struct weir_table *table, const struct weir_header *header,
+static int check_size(const struct weir_table *table, const struct weir_header *header,
                       const struct weir_uri *uri, struct weir_error *error) {
     uint64_t keys = (uri->keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
     if ((uri->keys && keys != header->keys) ||
@@ -346,13 +346,13 @@ static int judge_size(const struct weir_table *table, const struct weir_header *
     return 0;
 }
 
-static int judge_owner(const struct weir_table *table, int fd, const struct weir_uri *uri,
+static int check_owner(const struct weir_table *table, int fd, const struct weir_uri *uri,
                        gid_t group, struct stat *st, struct weir_error *error) {
     if (fstat(fd, st) < 0)
         return fail_errno(table, errno, "cannot look at it", error);
     if (!S_ISREG(st->st_mode))
         return refuse(table, WEIR_EFORMAT, "not a regular file", error);
-    int rc = weir_access_judge(table->name, st, uri, group, error);
+    int rc = weir_access_check(table->name, st, uri, group, error);
     if (rc < 0)
         return rc;
     if ((uint64_t)st->st_size < WEIR_HEADER_BYTES)
@@ -401,7 +401,7 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
     int fd = open(uri->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return fail_errno(table, errno, "cannot open it", error);
-    int rc = judge_owner(table, fd, uri, group, &st, error);
+    int rc = check_owner(table, fd, uri, group, &st, error);
     if (rc < 0)
         goto out;
     int alone = lock_file(fd);
@@ -424,7 +424,7 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
     }
     rc = judge(table, base, (uint64_t)st.st_size, error);
     if (rc == 0)
-        rc = judge_size(table, base, uri, error);
+        rc = check_size(table, base, uri, error);
     if (rc < 0)
         goto out;
     attach(table, base);
@@ -457,16 +457,16 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
     struct weir_table *table = calloc(1, sizeof *table);
     if (!table)
         return weir_fail(error, WEIR_ENOMEM, 0, "out of memory");
-    table->home = uri.home;
+    table->backing = uri.backing;
     snprintf(table->name, sizeof table->name, "%.*s", (int)strcspn(text, "?"), text);
     uint64_t keys = uri.keys ? uri.keys : KEYS_DEFAULT;
     memset(&plan, 0, sizeof plan);
     uint64_t hits = keys * HITS_PER_KEY < WEIR_HITS_MAX ? keys * HITS_PER_KEY : WEIR_HITS_MAX;
     lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits,
             uri.rules != UINT64_MAX ? (uint32_t)uri.rules : RULES_DEFAULT);
-    if (!WEIR_SHARED_TABLES && table->home == WEIR_HOME_FORKS)
-        table->home = WEIR_HOME_MEMORY; /* a child that forks has its own copy */
-    if (uri.home == WEIR_HOME_MEMORY || uri.home == WEIR_HOME_FORKS) {
+    if (!WEIR_SHARED_TABLES && table->backing == WEIR_BACKING_FORKS)
+        table->backing = WEIR_BACKING_MEMORY; /* a child that forks has its own copy */
+    if (uri.backing == WEIR_BACKING_MEMORY || uri.backing == WEIR_BACKING_FORKS) {
         rc = open_memory(table, &plan, error);
     } else if (!WEIR_SHARED_TABLES) {
         rc = refuse(table, WEIR_ESYSTEM,

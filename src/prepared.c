@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "error.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 
 static int part_error(struct weir_error *error, size_t i, const char *what) {
     return weir_fail(error, WEIR_EINVAL, 0, "part %zu: %s", i, what);
@@ -30,8 +30,8 @@ static int check_part(const struct weir_part *part, size_t i, struct weir_error 
         return part_error(error, i, "after is NULL, or before and after exceed WEIR_KEY_MAX");
     if (part->cost < 0)
         return part_error(error, i, "cost is negative");
-    if ((uint32_t)part->label > WEIR_BOARD_LABELS)
-        return part_error(error, i, "label is not one of weir_board_label()");
+    if ((uint32_t)part->label > WEIR_STATS_LABELS)
+        return part_error(error, i, "label is not one of weir_stats_label()");
     if ((uint32_t)part->role > WEIR_ROLE_SHADOW)
         return part_error(error, i, "role is not one of enum weir_role");
     return 0;
@@ -133,7 +133,7 @@ int weir_prepared_checks(const struct weir_prepared *prepared, const struct weir
     for (uint32_t rest = mask; rest; rest &= rest - 1, n++) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         const struct weir_prepared_part *from = &prepared->part[i];
-        bool looks = from->role == WEIR_ROLE_PEEKED || from->role == WEIR_ROLE_DEFERRED;
+        bool peeks = from->role == WEIR_ROLE_PEEKED || from->role == WEIR_ROLE_DEFERRED;
         if (asked[i].key_len > 0)
             weir_prepared_key(prepared, i, &asked[i], buffer);
         checks[n] = (struct weir_check){.limit = &from->limit,
@@ -143,7 +143,7 @@ int weir_prepared_checks(const struct weir_prepared *prepared, const struct weir
                                         .client = asked[i].client.bytes,
                                         .client_len = asked[i].client.len,
                                         .label = from->label,
-                                        .flags = looks ? WEIR_CHECK_LOOK : 0};
+                                        .flags = peeks ? WEIR_CHECK_PEEK : 0};
         buffer += asked[i].key_len;
         if (part)
             part[n] = (uint8_t)i;

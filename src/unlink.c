@@ -32,7 +32,7 @@ static int is_table(const struct weir_uri *uri) {
     bool begins = regular && pread(fd, magic, sizeof magic, 0) == (ssize_t)sizeof magic &&
                   memcmp(magic, WEIR_MAGIC, sizeof magic) == 0;
     close(fd);
-    return begins || (regular && uri->home == WEIR_HOME_SHM && st.st_size == 0);
+    return begins || (regular && uri->backing == WEIR_BACKING_SHM && st.st_size == 0);
 }
 
 int weir_table_unlink(const char *text, struct weir_error *error) {
@@ -41,7 +41,7 @@ int weir_table_unlink(const char *text, struct weir_error *error) {
     int rc = weir_uri_parse(text, &uri, error);
     if (rc < 0)
         return rc;
-    if (uri.home == WEIR_HOME_MEMORY || uri.home == WEIR_HOME_FORKS)
+    if (uri.backing == WEIR_BACKING_MEMORY || uri.backing == WEIR_BACKING_FORKS)
         return weir_fail(error, WEIR_ENOENT, 0, "memory:// has no name to remove");
     snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "?"), text);
     rc = is_table(&uri);

@@ -96,7 +96,7 @@ static int read_group(const char *text, const char **at, struct weir_uri *uri,
         if (!strchr(name_letters, (*at)[i]))
             return fail(text, *at + i, error,
                         "a group may hold letters, digits, \".\", \"_\" and \"-\" only");
-    if (uri->home == WEIR_HOME_MEMORY || uri->home == WEIR_HOME_FORKS)
+    if (uri->backing == WEIR_BACKING_MEMORY || uri->backing == WEIR_BACKING_FORKS)
         return fail(text, *at, error, "memory:// is private; a group can share shm:// and file://");
     memcpy(uri->group, *at, len);
     uri->group[len] = '\0';
@@ -114,9 +114,9 @@ static int read_options(const char *text, const char *at, struct weir_uri *uri,
                                                        : NULL;
         bool group = !strncmp(at, "group=", 6);
         if (!strncmp(at, "forks=share", 11) && (at[11] == '\0' || at[11] == '&')) {
-            if (uri->home == WEIR_HOME_SHM || uri->home == WEIR_HOME_FILE)
+            if (uri->backing == WEIR_BACKING_SHM || uri->backing == WEIR_BACKING_FILE)
                 return fail(text, at, error, "forks=share is for memory://; others share anyway");
-            uri->home = WEIR_HOME_FORKS;
+            uri->backing = WEIR_BACKING_FORKS;
             at += at[11] == '&' ? 12 : 11;
             continue;
         }
@@ -145,9 +145,10 @@ static int read_options(const char *text, const char *at, struct weir_uri *uri,
 int weir_uri_parse(const char *text, struct weir_uri *uri, struct weir_error *error) {
     static const struct {
         const char *prefix;
-        enum weir_home home;
-    } schemes[] = {
-        {"memory://", WEIR_HOME_MEMORY}, {"shm://", WEIR_HOME_SHM}, {"file://", WEIR_HOME_FILE}};
+        enum weir_backing backing;
+    } schemes[] = {{"memory://", WEIR_BACKING_MEMORY},
+                   {"shm://", WEIR_BACKING_SHM},
+                   {"file://", WEIR_BACKING_FILE}};
     if (!text)
         return weir_fail(error, WEIR_EINVAL, 0, "the URI is NULL");
     uri->path[0] = '\0';
@@ -161,11 +162,11 @@ int weir_uri_parse(const char *text, struct weir_uri *uri, struct weir_error *er
             continue;
         const char *from = text + len;
         const char *end = from + strcspn(from, "?");
-        uri->home = schemes[i].home;
+        uri->backing = schemes[i].backing;
         int rc = 0;
-        if (uri->home == WEIR_HOME_SHM)
+        if (uri->backing == WEIR_BACKING_SHM)
             rc = read_name(text, from, end, uri, error);
-        else if (uri->home == WEIR_HOME_FILE)
+        else if (uri->backing == WEIR_BACKING_FILE)
             rc = read_path(text, from, end, uri, error);
         else if (end != from)
             rc = fail(text, from, error,

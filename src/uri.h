@@ -8,7 +8,7 @@
 #define WEIR_GROUP_MAX 32 /* bytes of a group's name, as useradd allows */
 
 struct weir_uri {
-    enum weir_home home;
+    enum weir_backing backing;
     char path[WEIR_PATH_MAX];       /* shm: /dev/shm/weir.NAME; file: as given; memory: empty */
     uint64_t keys;                  /* 0: not said */
     uint64_t hits;                  /* UINT64_MAX: not said */

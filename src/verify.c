@@ -4,8 +4,8 @@
  *  - a cell is free (fingerprint 0,0 and all zero) or in one of its fingerprint's two buckets, once
  *  - every line but line 0 is in exactly one log, or on the free list, whose length is free_count
  *  - a log's own count equals the sum over its entries (src/strategy/log/log.c)
- *  - the board and the rules (src/stats/record.c, src/rules/lookup.c)
- *  - no transaction is under way, and no undo record armed, while nobody holds a lock
+ *  - the statistics and the rules (src/stats/record.c, src/rules/lookup.c)
+ *  - no transaction is under way, and no undo record ready, while nobody holds a lock
  */
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,7 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
     if ((cell->fingerprint[0] | cell->fingerprint[1]) == 0) {
         static const struct weir_state zero;
         struct weir_state rest = *state;
-        rest.denials = 0; /* a hint: cooled and heated outside of transactions */
+        rest.denials = 0; /* a hint: changed outside of transactions */
         return memcmp(&rest, &zero, sizeof zero) ? corrupt(error, "a free cell is not empty", index)
                                                  : 0;
     }
@@ -72,8 +72,8 @@ static int check_all(struct weir_table *table, uint8_t *seen, struct weir_error 
     weir_transaction_begin(&txn, table);
     for (uint32_t i = 0; i < weir_locks(table); i++) {
         struct weir_lock *lock = weir_lock_at(table, i);
-        if (lock->armed != 0 || atomic_load(&lock->txn) != 0)
-            return corrupt(error, "an undo record is armed that nobody holds", i);
+        if (lock->undo_ready != 0 || atomic_load(&lock->txn) != 0)
+            return corrupt(error, "an undo record is ready, but its lock is free", i);
     }
     for (uint32_t i = 0; i < table->header->keys; i++) {
         int rc = check_cell(table, i, &txn.lines, seen, error);
@@ -82,7 +82,7 @@ static int check_all(struct weir_table *table, uint8_t *seen, struct weir_error 
     }
     int rc = check_free_list(table, seen, error);
     if (rc == 0)
-        rc = weir_board_check(table, error);
+        rc = weir_stats_check(table, error);
     if (rc == 0)
         rc = weir_rules_check(table, error);
     for (uint32_t line = 1; line < table->lines && rc == 0; line++)
@@ -97,7 +97,7 @@ int weir_table_check(struct weir_table *table, struct weir_error *error) {
     uint8_t *seen = calloc(1, (size_t)table->lines / 8 + 1);
     if (!seen)
         return weir_fail(error, WEIR_ENOMEM, 0, "%s: out of memory", table->name);
-    int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+    int rc = table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
     if (rc == 0)
         rc = weir_lock_all(table);
     if (rc == 0) {
@@ -113,7 +113,7 @@ int weir_table_check(struct weir_table *table, struct weir_error *error) {
 int weir_table_info(struct weir_table *table, int64_t now_ns, struct weir_table_info *info) {
     if (!table || !info)
         return WEIR_EINVAL;
-    int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+    int rc = table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
     uint32_t stripes = table->stripe_mask + 1;
     *info = (struct weir_table_info){.keys_max = table->header->keys,
                                      .lines_max = table->lines - 1,

@@ -45,7 +45,7 @@ WEIR_API int weir_memcached_counts(const struct weir_limit *limit);
 
 enum weir_memcached_what {
     WEIR_MEMCACHED_HIT,    /* charge the cost */
-    WEIR_MEMCACHED_LOOK,   /* charge nothing */
+    WEIR_MEMCACHED_PEEK,   /* charge nothing */
     WEIR_MEMCACHED_REFUND, /* give the cost back */
     WEIR_MEMCACHED_UNDO,   /* the same, unless anybody counted since (`cas`) */
 };
@@ -85,12 +85,12 @@ struct weir_memcached_reply {
 WEIR_API int weir_memcached_read(const char *bytes, size_t len, struct weir_memcached_reply *reply);
 
 /*
- * The verdict of a check that the server counts, from the reply to `what` (HIT, LOOK or REFUND). A HIT that
+ * The verdict of a check that the server counts, from the reply to `what` (HIT, PEEK or REFUND). A HIT that
  * is denied has counted and must be undone.
  */
-WEIR_API void weir_memcached_judge(const struct weir_check *check,
-                                   const struct weir_memcached_reply *reply, int what,
-                                   int64_t now_ns, struct weir_verdict *verdict);
+WEIR_API void weir_memcached_evaluate(const struct weir_check *check,
+                                      const struct weir_memcached_reply *reply, int what,
+                                      int64_t now_ns, struct weir_verdict *verdict);
 
 /*
  * Steps a stored state: value (len bytes; NULL: there is none) to `next`, which has room for
@@ -105,6 +105,10 @@ WEIR_API void weir_memcached_judge(const struct weir_check *check,
 WEIR_API int weir_memcached_step(const struct weir_check *check, const char *value, size_t len,
                                  int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdict,
                                  char *next, size_t *next_len, int64_t *expires_s, int *changed);
+
+/* Deprecated: the earlier names. */
+#define WEIR_MEMCACHED_LOOK WEIR_MEMCACHED_PEEK
+#define weir_memcached_judge weir_memcached_evaluate
 
 #ifdef __cplusplus
 }

@@ -16,7 +16,7 @@
  *    10.0.0.0/8 or as 10.1.2.3. So is what looks like an address and is none. Any other text is a name.
  *  - Names are told apart by 64 bits of SipHash under the table's secret. With a million rules, the chance that
  *    a client is taken for another is 1 in 10^13.
- *  - "#" and 16 hexadecimal digits name the client that weir_board_name() shows so.
+ *  - "#" and 16 hexadecimal digits name the client that weir_stats_client_name() shows so.
  *  - weir_decide() asks for the rule of each check's `client`. A blocked client is denied and charged nothing
  *    (remaining 0, retry_after_ns until the rule ends, or WEIR_NEVER); one that is let through is allowed and
  *    charged nothing (remaining: the whole limit). weir_decision.rule says so. If the checks of one decision are
@@ -101,9 +101,11 @@ WEIR_API uint64_t weir_rules_version(struct weir_table *table);
  * decision as weir_decide() does, or 0 if the limits have to decide: if no rule holds, or if only some of the
  * checks' clients are let through. Counts nothing. Errors: as weir_decide().
  */
-WEIR_API int weir_rules_judge(struct weir_table *table, const struct weir_check *checks, size_t n,
+WEIR_API int weir_rules_match(struct weir_table *table, const struct weir_check *checks, size_t n,
                               int64_t now_ns, struct weir_verdict *verdicts,
                               struct weir_decision *decision);
+
+#define weir_rules_judge weir_rules_match /* deprecated: the earlier name */
 
 #ifdef __cplusplus
 }

@@ -254,8 +254,10 @@ enum weir_mode {
 };
 
 enum weir_check_flags {
-    WEIR_CHECK_LOOK = 1, /* not charged in any mode; if it denies, WEIR_HIT charges nothing */
+    WEIR_CHECK_PEEK = 1, /* not charged in any mode; if it denies, WEIR_HIT charges nothing */
 };
+
+#define WEIR_CHECK_LOOK WEIR_CHECK_PEEK /* deprecated: the earlier name */
 
 /* One limit to ask: who (`key`), which limit, how much. Borrowed for the call only. */
 struct weir_check {
@@ -265,9 +267,9 @@ struct weir_check {
     int64_t cost; /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
     const void
         *client; /* who is asking, usually a part of `key`: what weir/rules.h has rules about, and
-                           weir/board.h lists; NULL: nobody in particular */
+                           weir/stats.h lists; NULL: nobody in particular */
     size_t client_len; /* 0 to WEIR_KEY_MAX; 0: nobody in particular */
-    int32_t label;     /* what to count it under, from weir_board_label(); 0: not counted */
+    int32_t label;     /* what to count it under, from weir_stats_label(); 0: not counted */
     int32_t flags;     /* of enum weir_check_flags; 0: none */
 };
 
@@ -355,7 +357,7 @@ struct weir_part {
     struct weir_bytes before; /* of the key: what precedes the client */
     struct weir_bytes after;  /* of the key: what follows the client */
     int64_t cost;             /* 0 to 2^63-1, unless the request names another */
-    int32_t label; /* from weir_board_label() of the table that will be asked; 0: not counted */
+    int32_t label; /* from weir_stats_label() of the table that will be asked; 0: not counted */
     int32_t role;  /* enum weir_role */
 };
 
@@ -416,7 +418,7 @@ WEIR_API int weir_settle_prepared(struct weir_table *table, const struct weir_pr
 /*
  * Writes the checks that a request asks for, in the order of their parts, for the codecs of remote stores:
  * keys into `buffer` (borrowed by the checks), the checks into `checks` (room for n), and the part of each into
- * `part` (room for n, may be NULL). Peeked and deferred parts get WEIR_CHECK_LOOK; shadow parts are left out,
+ * `part` (room for n, may be NULL). Peeked and deferred parts get WEIR_CHECK_PEEK; shadow parts are left out,
  * or are the only ones with `shadow`. Returns the number of checks, 0 if there is none, or an error:
  * WEIR_EINVAL; WEIR_ENOSPC with `*need` set to the bytes that the keys need. need: may be NULL.
  */
@@ -481,7 +483,7 @@ WEIR_API int weir_table_unlink(const char *uri, struct weir_error *error);
 
 /*
  * Forgets every counter. Not one instant over the whole table: stripe after stripe. Rules about clients and what
- * the board has counted stay.
+ * the statistics have counted stay.
  */
 WEIR_API int weir_table_reset(struct weir_table *table);
 

@@ -128,8 +128,8 @@ static int request_check(struct core_request *request, struct core_state *state,
         PyObject *cost = PySequence_Fast_GET_ITEM(request->costs, i);
         if (core_count(cost, "cost", &check->cost) < 0)
             return -1;
-        if (Py_TYPE(cost) == state->look_type)
-            check->flags = WEIR_CHECK_LOOK;
+        if (Py_TYPE(cost) == state->peek_type)
+            check->flags = WEIR_CHECK_PEEK;
     }
     return request_key(request, table, (struct core_limit *)limit, i);
 }

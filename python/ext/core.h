@@ -59,13 +59,13 @@ struct core_state {
     PyTypeObject *plan_type;
     PyTypeObject *hooks_type;
     PyTypeObject *address_type;
-    PyTypeObject *look_type;
+    PyTypeObject *peek_type;
     PyTypeObject *verdict_type; /* named tuples, made by collections.namedtuple */
     PyTypeObject *stats_type;
     PyTypeObject *granularity_type;
     PyTypeObject *counts_type;
-    PyTypeObject *heavy_type;
-    PyTypeObject *described_type;
+    PyTypeObject *top_client_type;
+    PyTypeObject *registered_type;
     PyTypeObject *rule_type;
     PyObject *unit_classes;  /* tuple of RateLimitItemPerSecond to ...PerYear; NULL: not told yet */
     PyObject *granularities; /* dict: name of a unit -> the class that parse() makes of it */
@@ -103,7 +103,7 @@ struct core_limit {
 
 /*
  * Whether this is a limit of Weir's own bookkeeping, by a namespace that begins with "!": not counted on the
- * board, and no rule about a client is about its keys.
+ * statistics, and no rule about a client applies to its keys.
  */
 static inline bool core_limit_is_own(const struct core_limit *limit) {
     return PyBytes_AS_STRING(limit->prefix)[0] == '!';
@@ -138,7 +138,7 @@ struct core_table {
     struct core_known_label label[CORE_KNOWN_LABELS]; /* looked up lately, by core_label_slot() */
     bool reveal;
     struct weir_watch watch;
-    int64_t looked_ns; /* when the file was looked at last */
+    int64_t lost_checked_ns; /* when the file was looked at last */
     int lost;          /* WEIR_ENOENT: its file is removed; WEIR_EFORMAT: cut short, and `table` is NULL */
     bool observes;     /* who only looks at a table of others makes none anew */
     bool told;         /* that it could not be made again */
@@ -361,22 +361,22 @@ PyObject *core_stats_new(struct core_state *state, double reset_time, int64_t re
 
 extern PyType_Spec core_table_spec;
 
-#define CORE_LOOK_EVERY_NS UINT64_C(1000000000)
+#define CORE_CHECK_LOST_NS UINT64_C(1000000000)
 
 /*
  * Looks, once a second or now, whether the table's file is still there and whole. The open table, or NULL with an
  * exception set.
  */
-struct weir_table *core_table_look(struct core_table *table, bool now);
+struct weir_table *core_table_check_lost(struct core_table *table, bool now);
 
 /*
  * The open table, or NULL with an exception set. Borrowed for as long as the GIL is held. Once a second, by the
  * latest reading of the clock, its file is looked at; that runs no Python code.
  */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
-    if (!table->table || (table->watch.on && (uint64_t)(table->state->clock.latest - table->looked_ns) >=
-                                                 CORE_LOOK_EVERY_NS))
-        return core_table_look(table, false);
+    if (!table->table || (table->watch.on && (uint64_t)(table->state->clock.latest - table->lost_checked_ns) >=
+                                                 CORE_CHECK_LOST_NS))
+        return core_table_check_lost(table, false);
     return table->table;
 }
 
@@ -385,8 +385,8 @@ struct weir_table *core_table_enter(struct core_table *table);
 void core_table_leave(struct core_table *table);
 
 /* In rules.c: the meter that says how many bits of an IPv6 address tell clients apart; -1: none. */
-int core_noted_prefix(struct weir_table *table);
-int core_note_prefix(struct weir_table *table, int prefix, int64_t now_ns);
+int core_ipv6_prefix(struct weir_table *table);
+int core_set_ipv6_prefix(struct weir_table *table, int prefix, int64_t now_ns);
 
 /* ---------------------------------------------------------------------------------------- meter.c */
 
@@ -442,15 +442,15 @@ static inline void core_first_client(struct weir_check *check, const struct core
 
 /* Methods of Table. */
 PyObject *core_table_counts(PyObject *object, PyObject *ignored);
-PyObject *core_table_heaviest(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_top_clients(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *core_table_name_of(PyObject *object, PyObject *client);
-PyObject *core_table_note(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_describe(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
-PyObject *core_table_catalogue(PyObject *object, PyObject *ignored);
+PyObject *core_table_record(PyObject *object, PyObject *args, PyObject *kwargs);
+PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
+PyObject *core_table_registry(PyObject *object, PyObject *ignored);
 PyObject *core_table_get_reveal(PyObject *object, void *closure);
 int core_table_set_reveal(PyObject *object, PyObject *value, void *closure);
-extern const char core_counts_doc[], core_heaviest_doc[], core_name_of_doc[], core_note_doc[],
-    core_describe_doc[], core_catalogue_doc[];
+extern const char core_counts_doc[], core_top_clients_doc[], core_name_of_doc[], core_record_doc[],
+    core_register_doc[], core_registry_doc[];
 
 /* ---------------------------------------------------------------------------------------- rules.c */
 

@@ -56,20 +56,20 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
         state->counts_type = named_tuple(
             module, maker, "LimitCounts", "limit allowed denied near shadow",
             "What became of the requests that the limits of one text were asked about.");
-        state->heavy_type =
-            named_tuple(module, maker, "Heavy", "client limit allowed denied error last",
+        state->top_client_type =
+            named_tuple(module, maker, "TopClient", "client limit allowed denied error last",
                         "One client under the limits of one text. `last` in seconds since the epoch.");
         state->rule_type =
             named_tuple(module, maker, "Rule", "client kind since until",
                         "Who is blocked or let through. Seconds since the epoch; until None: for good.");
-        state->described_type =
-            named_tuple(module, maker, "Described", "limit before after",
+        state->registered_type =
+            named_tuple(module, maker, "RegisteredLimit", "limit before after",
                         "A limit in use: before + client + after is the key of a client's counter.");
     }
     Py_XDECREF(collections);
     Py_XDECREF(maker);
     return state->verdict_type && state->stats_type && state->granularity_type &&
-                   state->counts_type && state->heavy_type && state->described_type &&
+                   state->counts_type && state->top_client_type && state->registered_type &&
                    state->rule_type
                ? 0
                : -1;

@@ -12,7 +12,7 @@
 #include <structmember.h>
 
 #include "rules/rules.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 
 #define SELF(object) ((struct core_evaluation *)(object))
 #define BIT(i) (UINT32_C(1) << (i))
@@ -490,7 +490,7 @@ int core_evaluation_expand(const struct core_evaluation *self, struct core_expan
             .cost = self->item[i].cost,
             .client_len = client_len[n],
             .label = part->label,
-            .flags = part->role == WEIR_ROLE_CHARGED ? 0 : WEIR_CHECK_LOOK,
+            .flags = part->role == WEIR_ROLE_CHARGED ? 0 : WEIR_CHECK_PEEK,
         };
         if (core_key_within_bounds(expanded->check[n].key_len) < 0)
             return -1;
@@ -519,7 +519,7 @@ static PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
     struct weir_decision decision;
     int rc = core_evaluation_expand(self, &expanded, parts, true);
     if (rc == 0 && core_table_borrow(self->check->table)) {
-        rc = weir_rules_judge(self->check->table->table, expanded.check, (size_t)expanded.count,
+        rc = weir_rules_match(self->check->table->table, expanded.check, (size_t)expanded.count,
                               now_ns, verdict, &decision);
         if (rc < 0)
             core_raise(self->check->state, rc, NULL);
@@ -537,7 +537,7 @@ static PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
 }
 
 /* Counts parts whose verdicts are known in the statistics of the table. 0 or WEIR_E.... */
-static int note_parts(struct core_evaluation *self, struct core_expanded *expanded, bool shadow,
+static int record_parts(struct core_evaluation *self, struct core_expanded *expanded, bool shadow,
                       bool settled) {
     struct weir_table *table = self->check->table->table;
     struct weir_verdict verdict[WEIR_CHECKS_MAX];
@@ -548,22 +548,22 @@ static int note_parts(struct core_evaluation *self, struct core_expanded *expand
             expanded->check[n].flags = 0;
     }
     if (self->check->mode != WEIR_EACH && !shadow && !settled)
-        return weir_board_note(table, expanded->check, (size_t)expanded->count, self->now_ns,
+        return weir_stats_record(table, expanded->check, (size_t)expanded->count, self->now_ns,
                                verdict, 0);
     /* Those that let it pass were charged, whatever the others say. */
     for (int n = 0; n < expanded->count && rc == 0; n++)
-        rc = weir_board_note(table, &expanded->check[n], 1, self->now_ns, &verdict[n], shadow);
+        rc = weir_stats_record(table, &expanded->check[n], 1, self->now_ns, &verdict[n], shadow);
     return rc;
 }
 
-static PyObject *evaluation_note(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+static PyObject *evaluation_record(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_evaluation *self = SELF(object);
     uint32_t parts;
     int shadow = nargs >= 2 && nargs <= 3 ? PyObject_IsTrue(args[1]) : -1;
     int settled = nargs == 3 ? PyObject_IsTrue(args[2]) : 0;
     if (shadow < 0 || settled < 0 || read_mask(self, args[0], &parts) < 0) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "note() takes a mask of parts and a truth value");
+            PyErr_SetString(PyExc_TypeError, "record() takes a mask of parts and a truth value");
         return NULL;
     }
     if (!shadow)
@@ -573,7 +573,7 @@ static PyObject *evaluation_note(PyObject *object, PyObject *const *args, Py_ssi
     struct core_expanded expanded;
     int rc = core_evaluation_expand(self, &expanded, parts, true);
     bool open = rc == 0 && core_table_borrow(self->check->table);
-    if (open && (rc = note_parts(self, &expanded, shadow, settled)) < 0)
+    if (open && (rc = record_parts(self, &expanded, shadow, settled)) < 0)
         core_raise(self->check->state, rc, NULL);
     core_expanded_free(&expanded);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
@@ -764,7 +764,7 @@ static int64_t seconds_to_wait(const struct weir_verdict *verdict, int64_t now_u
     return wait_us / 1000000 + (wait_us % 1000000 > 0);
 }
 
-int core_evaluation_tell(struct core_evaluation *self, PyObject *pairs, PyObject *names) {
+int core_evaluation_write_headers(struct core_evaluation *self, PyObject *pairs, PyObject *names) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pairs); i++)
         if (is_retry_after(PyList_GET_ITEM(pairs, i)))
             return 0;
@@ -786,14 +786,14 @@ int core_evaluation_tell(struct core_evaluation *self, PyObject *pairs, PyObject
     return rc < 0 ? -1 : 1;
 }
 
-static PyObject *evaluation_tell(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+static PyObject *evaluation_write_headers(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     if (nargs != 2 || !PyList_Check(args[0]) || !PyTuple_Check(args[1]) ||
         PyTuple_GET_SIZE(args[1]) != 4 || SELF(object)->reported < 0) {
         PyErr_SetString(PyExc_TypeError,
-                        "tell() takes a list and a tuple of four, of a reported evaluation");
+                        "write_headers() takes a list and a tuple of four, of a reported evaluation");
         return NULL;
     }
-    int rc = core_evaluation_tell(SELF(object), args[0], args[1]);
+    int rc = core_evaluation_write_headers(SELF(object), args[0], args[1]);
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
@@ -837,8 +837,8 @@ static PyMethodDef evaluation_methods[] = {
     {"rule_match", evaluation_rule, METH_O,
      PyDoc_STR("rule_match($self, parts, /)\n--\n\nWhether a rule of the table decides about "
                "the clients.")},
-    {"note", (PyCFunction)(void (*)(void))evaluation_note, METH_FASTCALL,
-     PyDoc_STR("note($self, parts, shadow, settled=False, /)\n--\n\nCounts what was decided elsewhere "
+    {"record", (PyCFunction)(void (*)(void))evaluation_record, METH_FASTCALL,
+     PyDoc_STR("record($self, parts, shadow, settled=False, /)\n--\n\nCounts what was decided elsewhere "
                "in the\ntable's statistics; settled: by settle().")},
     {"checks", evaluation_checks, METH_O,
      PyDoc_STR("checks($self, parts, /)\n--\n\n(indices, limits, keys, costs) of parts, for "
@@ -862,8 +862,8 @@ static PyMethodDef evaluation_methods[] = {
                "asked about.")},
     {"report", evaluation_reports, METH_O,
      PyDoc_STR("report($self, index, /)\n--\n\nThe client is to be told of this part.")},
-    {"tell", (PyCFunction)(void (*)(void))evaluation_tell, METH_FASTCALL,
-     PyDoc_STR("tell($self, pairs, names, /)\n--\n\n"
+    {"write_headers", (PyCFunction)(void (*)(void))evaluation_write_headers, METH_FASTCALL,
+     PyDoc_STR("write_headers($self, pairs, names, /)\n--\n\n"
                "Appends the headers of the reported part to a list of (name, value): names[0] "
                "itself, and\n"
                "what remains, the reset and the seconds to wait under names[1:]. False, with "

@@ -534,7 +534,7 @@ static int write_headers(struct core_hooks *self, PyObject *response,
     if (!PyTuple_CheckExact(template) || PyTuple_GET_SIZE(template) != 4)
         return 0;
     PyObject *pairs = header_list(self, response);
-    int rc = pairs ? core_evaluation_tell(evaluation, pairs, template) : 0;
+    int rc = pairs ? core_evaluation_write_headers(evaluation, pairs, template) : 0;
     Py_XDECREF(pairs);
     return rc;
 }

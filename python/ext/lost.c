@@ -46,7 +46,7 @@ static void renew(struct core_table *self) {
     struct timespec clock = {0, 0};
     clock_gettime(CLOCK_REALTIME, &clock);
     int64_t now_ns = (int64_t)clock.tv_sec * 1000000000;
-    int prefix = readable ? core_noted_prefix(self->mapped) : -1;
+    int prefix = readable ? core_ipv6_prefix(self->mapped) : -1;
     const char *happened = readable ? "removed" : "truncated";
     int shown = (int)strcspn(uri, "?");
     int rc = weir_table_renew(self->mapped, uri, &self->watch, readable, now_ns, &error);
@@ -57,7 +57,7 @@ static void renew(struct core_table *self) {
         self->lost = 0;
         self->told = false;
         if (prefix >= 0)
-            core_note_prefix(self->mapped, prefix, now_ns);
+            core_set_ipv6_prefix(self->mapped, prefix, now_ns);
         snprintf(what, sizeof what,
                  "%.*s was %s while in use: all counts begin anew in a new table",
                  shown < 300 ? shown : 300, uri, happened);
@@ -70,14 +70,14 @@ static void renew(struct core_table *self) {
     }
 }
 
-struct weir_table *core_table_look(struct core_table *self, bool now) {
+struct weir_table *core_table_check_lost(struct core_table *self, bool now) {
     int64_t now_ns = self->state->clock.latest;
-    now = now || (uint64_t)(now_ns - self->looked_ns) >= CORE_LOOK_EVERY_NS;
+    now = now || (uint64_t)(now_ns - self->lost_checked_ns) >= CORE_CHECK_LOST_NS;
     if (self->watch.on && now) {
-        self->looked_ns = now_ns;
+        self->lost_checked_ns = now_ns;
         /* Once cut short it stays lost, even if it is made longer again. */
         if (self->lost != WEIR_EFORMAT)
-            self->lost = weir_watch_look(self->mapped, &self->watch);
+            self->lost = weir_watch_check(self->mapped, &self->watch);
         if (self->lost == WEIR_EFORMAT)
             self->table = NULL;
         if (self->lost && !self->observes && self->users == 0)

@@ -16,7 +16,7 @@ struct memcached_check {
     int64_t cost;
     PyObject *name; /* bytes */
     char counts;
-    char look;
+    char peek;
 };
 
 #define SELF(object) ((struct memcached_check *)(object))
@@ -50,7 +50,7 @@ static PyObject *check_command(PyObject *object, PyObject *args) {
     return len < 0 ? core_raise(self->state, len, NULL) : PyBytes_FromStringAndSize(buffer, len);
 }
 
-static PyObject *check_judge(PyObject *object, PyObject *args) {
+static PyObject *check_evaluate(PyObject *object, PyObject *args) {
     struct memcached_check *self = SELF(object);
     struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT};
     int there, what;
@@ -58,7 +58,7 @@ static PyObject *check_judge(PyObject *object, PyObject *args) {
     long long left_s;
     double now;
     int64_t now_ns;
-    if (!PyArg_ParseTuple(args, "pKLid:judge", &there, &count, &left_s, &what, &now) ||
+    if (!PyArg_ParseTuple(args, "pKLid:evaluate", &there, &count, &left_s, &what, &now) ||
         core_seconds_to_ns(now, "now", &now_ns) < 0)
         return NULL;
     if (!there)
@@ -67,7 +67,7 @@ static PyObject *check_judge(PyObject *object, PyObject *args) {
     reply.left_s = left_s;
     struct weir_verdict verdict;
     struct weir_check check = check_of(self);
-    weir_memcached_judge(&check, &reply, what, now_ns, &verdict);
+    weir_memcached_evaluate(&check, &reply, what, now_ns, &verdict);
     return core_verdict_new(self->state, &verdict);
 }
 
@@ -112,7 +112,7 @@ static PyObject *check_asking(PyObject *object, PyObject *cost) {
     other->limit = self->limit;
     other->cost = count;
     other->counts = self->counts;
-    other->look = self->look;
+    other->peek = self->peek;
     other->name = Py_NewRef(self->name);
     return (PyObject *)other;
 }
@@ -123,8 +123,8 @@ static PyMethodDef check_methods[] = {
     {"command", check_command, METH_VARARGS,
      PyDoc_STR("command($self, what, cas, now, /)\n--\n\n"
                "The meta command for a limit that the server counts. now: the true time.")},
-    {"judge", check_judge, METH_VARARGS,
-     PyDoc_STR("judge($self, there, count, left, what, now, /)\n--\n\n"
+    {"evaluate", check_evaluate, METH_VARARGS,
+     PyDoc_STR("evaluate($self, there, count, left, what, now, /)\n--\n\n"
                "The Verdict of a reply to it.")},
     {"step", check_step, METH_VARARGS,
      PyDoc_STR(
@@ -153,7 +153,7 @@ static PyMemberDef check_members[] = {
      PyDoc_STR("Of the counter.")},
     {"counts", T_BOOL, offsetof(struct memcached_check, counts), READONLY,
      PyDoc_STR("Whether the server itself can count this limit.")},
-    {"look", T_BOOL, offsetof(struct memcached_check, look), READONLY,
+    {"peek", T_BOOL, offsetof(struct memcached_check, peek), READONLY,
      PyDoc_STR("Whether it is only looked at.")},
     {"cost", T_LONGLONG, offsetof(struct memcached_check, cost), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -188,7 +188,7 @@ static PyObject *new_check(PyTypeObject *type, struct core_state *state,
     self->limit = *check->limit;
     self->cost = check->cost;
     self->counts = (char)weir_memcached_counts(check->limit);
-    self->look = (check->flags & WEIR_CHECK_LOOK) != 0;
+    self->peek = (check->flags & WEIR_CHECK_PEEK) != 0;
     self->name = PyBytes_FromStringAndSize(name, len);
     if (!self->name)
         Py_CLEAR(self);

@@ -415,19 +415,19 @@ static int add_errors(PyObject *module, struct core_state *state) {
     return state->table_error ? add_is_outage(state) : -1;
 }
 
-static PyType_Slot look_slots[] = {
+static PyType_Slot peek_slots[] = {
     {Py_tp_doc,
      (void *)PyDoc_STR(
-         "Look(cost)\n--\n\n"
+         "Peek(cost)\n--\n\n"
          "A cost of Storage.decide() that is not charged: its limit is only looked at, as\n"
          "in a TEST. But if it denies, nothing is charged.")},
     {0, NULL},
 };
 
-static PyType_Spec look_spec = {
-    .name = "weir.Look",
+static PyType_Spec peek_spec = {
+    .name = "weir.Peek",
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = look_slots,
+    .slots = peek_slots,
 };
 
 static PyTypeObject *add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base) {
@@ -452,7 +452,7 @@ static int add_types(PyObject *module, struct core_state *state) {
                    (state->plan_type = add_type(module, &core_plan_spec)) &&
                    (state->hooks_type = add_type(module, &core_hooks_spec)) &&
                    (state->address_type = add_type(module, &core_address_spec)) &&
-                   (state->look_type = add_subtype(module, &look_spec, &PyLong_Type))
+                   (state->peek_type = add_subtype(module, &peek_spec, &PyLong_Type))
                ? core_tuples_init(module, state)
                : -1;
 }
@@ -511,13 +511,13 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->plan_type);
     Py_VISIT(state->hooks_type);
     Py_VISIT(state->address_type);
-    Py_VISIT(state->look_type);
+    Py_VISIT(state->peek_type);
     Py_VISIT(state->verdict_type);
     Py_VISIT(state->stats_type);
     Py_VISIT(state->granularity_type);
     Py_VISIT(state->counts_type);
-    Py_VISIT(state->heavy_type);
-    Py_VISIT(state->described_type);
+    Py_VISIT(state->top_client_type);
+    Py_VISIT(state->registered_type);
     Py_VISIT(state->rule_type);
     Py_VISIT(state->unit_classes);
     Py_VISIT(state->granularities);
@@ -541,13 +541,13 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->hooks_type);
     Py_CLEAR(state->address_type);
-    Py_CLEAR(state->look_type);
+    Py_CLEAR(state->peek_type);
     Py_CLEAR(state->verdict_type);
     Py_CLEAR(state->stats_type);
     Py_CLEAR(state->granularity_type);
     Py_CLEAR(state->counts_type);
-    Py_CLEAR(state->heavy_type);
-    Py_CLEAR(state->described_type);
+    Py_CLEAR(state->top_client_type);
+    Py_CLEAR(state->registered_type);
     Py_CLEAR(state->rule_type);
     Py_CLEAR(state->unit_classes);
     Py_CLEAR(state->granularities);

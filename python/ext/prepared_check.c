@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <structmember.h>
 
-#include "weir/board.h"
+#include "weir/stats.h"
 
 #define SELF(object) ((struct core_prepared *)(object))
 
@@ -283,7 +283,7 @@ static PyMemberDef prepared_members[] = {
     {"defaults", T_BOOL, offsetof(struct core_prepared, defaults), 0,
      PyDoc_STR("Whether the default limits are among the parts.")},
     {"headers", T_OBJECT, offsetof(struct core_prepared, headers), 0,
-     PyDoc_STR("For each main part what tell() takes; None where headers take more.")},
+     PyDoc_STR("For each main part what write_headers() takes; None where headers take more.")},
     {"store", T_OBJECT, offsetof(struct core_prepared, store), READONLY,
      PyDoc_STR("What decides, or None for the table.")},
     {"table", T_OBJECT, offsetof(struct core_prepared, table), READONLY,

@@ -48,7 +48,7 @@ struct core_prepared {
     int32_t mode;       /* WEIR_HIT or WEIR_EACH */
     bool scopes; /* whether any part has scope_of */
     char defaults;      /* whether the default limits are among the parts */
-    PyObject *headers;  /* for each main part the names of its headers, see core_evaluation_tell(); or NULL */
+    PyObject *headers;  /* for each main part the names of its headers, see core_evaluation_write_headers(); or NULL */
 };
 
 /* What became of one part in one request. */
@@ -100,7 +100,7 @@ struct core_expanded {
 
 /*
  * Expands parts with the mark of the check's table, or as remote stores have their keys. Those that are only
- * looked at, or refuse nobody, have WEIR_CHECK_LOOK. core_expanded_free() is due in any case. 0, or -1 with an
+ * looked at, or refuse nobody, have WEIR_CHECK_PEEK. core_expanded_free() is due in any case. 0, or -1 with an
  * exception.
  */
 int core_evaluation_expand(const struct core_evaluation *evaluation, struct core_expanded *expanded,
@@ -118,6 +118,6 @@ int core_evaluation_respond(struct core_evaluation *evaluation, PyObject *respon
  * when it resets and how long that takes under names[1] to names[3]. 1; 0, with nothing appended, if the list
  * has a Retry-After; -1 with an exception.
  */
-int core_evaluation_tell(struct core_evaluation *evaluation, PyObject *pairs, PyObject *names);
+int core_evaluation_write_headers(struct core_evaluation *evaluation, PyObject *pairs, PyObject *names);
 
 #endif

@@ -20,7 +20,7 @@
 
 /* -------------------------------------------------------------------------------------- clients */
 
-/* "#" and 16 hexadecimal digits: how heaviest() shows a client. */
+/* "#" and 16 hexadecimal digits: the form in which top_clients() shows a client. */
 static bool is_hash(const char *text, size_t len) {
     if (len != 17 || text[0] != '#')
         return false;
@@ -82,14 +82,14 @@ static int append_client(struct core_state *state, struct core_key *key, PyObjec
  * How many bits of an IPv6 address tell clients apart here, as weir.flask has noted in the table; -1: it has not.
  * The meter holds the second of the note above the number, so that the latest note counts.
  */
-int core_noted_prefix(struct weir_table *table) {
+int core_ipv6_prefix(struct weir_table *table) {
     uint64_t value = 0;
     if (weir_meter_add(table, PREFIX_METER, sizeof PREFIX_METER - 1, 0, &value) < 0 || value == 0)
         return -1;
     return (value & 255) <= 128 ? (int)(value & 255) : -1;
 }
 
-int core_note_prefix(struct weir_table *table, int prefix, int64_t now_ns) {
+int core_set_ipv6_prefix(struct weir_table *table, int prefix, int64_t now_ns) {
     uint64_t note = (uint64_t)(now_ns / 1000000000) << 8 | (uint64_t)prefix;
     return weir_meter_raise(table, PREFIX_METER, sizeof PREFIX_METER - 1, note);
 }
@@ -101,7 +101,7 @@ static int append_counted(struct core_table *self, struct core_key *key, PyObjec
     if (append_client(self->state, key, client) < 0)
         return -1;
     /* The client's own code may have run: the table is looked at only now. */
-    int prefix = self->table ? core_noted_prefix(self->table) : -1;
+    int prefix = self->table ? core_ipv6_prefix(self->table) : -1;
     struct weir_range range;
     if (prefix < 0 || weir_client_range(key->data + from, key->len - from, &range) != WEIR_FAMILY_6)
         return 0;
@@ -115,7 +115,7 @@ PyObject *core_table_get_ipv6_prefix(PyObject *object, void *Py_UNUSED(closure))
     struct weir_table *table = core_table_borrow(SELF(object));
     if (!table)
         return NULL;
-    int prefix = core_noted_prefix(table);
+    int prefix = core_ipv6_prefix(table);
     return prefix < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(prefix);
 }
 
@@ -135,7 +135,7 @@ int core_table_set_ipv6_prefix(PyObject *object, PyObject *value, void *Py_UNUSE
     struct weir_table *table = now_ns >= 0 ? core_table_borrow(SELF(object)) : NULL;
     if (!table)
         return -1;
-    int rc = core_note_prefix(table, (int)prefix, now_ns);
+    int rc = core_set_ipv6_prefix(table, (int)prefix, now_ns);
     if (rc < 0)
         core_raise(SELF(object)->state, rc, NULL);
     return rc < 0 ? -1 : 0;
@@ -467,7 +467,7 @@ PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t n
         decision = core_decision_new(self->state, request.count);
     if (decision && (table = core_table_borrow(self))) {
         decision->now_ns = now_ns;
-        rc = weir_rules_judge(table, request.check, (size_t)request.count, now_ns,
+        rc = weir_rules_match(table, request.check, (size_t)request.count, now_ns,
                               decision->verdict, &decision->decision);
         if (rc < 0)
             core_raise(self->state, rc, NULL);
@@ -486,7 +486,7 @@ const char core_block_doc[] =
     "Deny everything to a client or a range of IP addresses, in all processes, at once.\n\n"
     "client: an identifier as hit() takes it first, '10.0.0.0/8', '2001:db8::/32', or the '#…' "
     "that\n"
-    "heaviest() shows. until: seconds since the epoch, or None: for good. Replaces the rule of "
+    "top_clients() shows. until: seconds since the epoch, or None: for good. Replaces the rule of "
     "the\n"
     "same client or range. Where weir.flask counts in this table, an IPv6 address means the network "
     "that\n"

@@ -1,17 +1,17 @@
 /*
- * What a Table tells beside its counters: methods of Table over weir/board.h.
+ * What a Table tells beside its counters: methods of Table over weir/stats.h.
  *
- * counts() and heaviest() lock stripe after stripe and may wait for one, so they run without the GIL.
+ * counts() and top_clients() lock stripe after stripe and may wait for one, so they run without the GIL.
  */
 #include "core.h"
 
 #include <stddef.h>
 
 #include "convert.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 
 #define SELF(object) ((struct core_table *)(object))
-#define HEAVIEST_MAX 4096
+#define TOP_CLIENTS_MAX 4096
 
 /* ------------------------------------------------------------------------------------- counting */
 
@@ -24,14 +24,14 @@ int32_t core_label_find(struct core_table *table, const struct core_limit *limit
     if (core_limit_is_own(limit))
         return 0;
     int len = weir_limit_print(&limit->limit, text, sizeof text);
-    int number = weir_board_label(table->table, text, (size_t)len);
+    int number = weir_stats_label(table->table, text, (size_t)len);
     if (number <= 0)
         return 0;
     *core_label_slot(table, &limit->limit) = (struct core_known_label){limit->limit, number};
     return number;
 }
 
-static PyObject *board_counts(struct core_table *self, struct weir_board_counts *counts,
+static PyObject *counts_list(struct core_table *self, struct weir_stats_counts *counts,
                               size_t count) {
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
@@ -60,29 +60,29 @@ PyObject *core_table_counts(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct weir_table *table = core_table_enter(self);
     if (!table)
         return NULL;
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    size_t count = WEIR_BOARD_LABELS;
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t count = WEIR_STATS_LABELS;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_board_counts(table, counts, &count);
+    Py_BEGIN_ALLOW_THREADS rc = weir_stats_counts(table, counts, &count);
     Py_END_ALLOW_THREADS core_table_leave(self);
-    return rc < 0 ? core_raise(self->state, rc, NULL) : board_counts(self, counts, count);
+    return rc < 0 ? core_raise(self->state, rc, NULL) : counts_list(self, counts, count);
 }
 
-/* ------------------------------------------------------------------------------------- heaviest */
+/* ----------------------------------------------------------------------------------top clients */
 
-static PyObject *heavy_item(struct core_state *state, const struct weir_heavy *heavy) {
-    PyObject *item = core_tuple_new(state->heavy_type, 6);
+static PyObject *top_client_item(struct core_state *state, const struct weir_top_client *top) {
+    PyObject *item = core_tuple_new(state->top_client_type, 6);
     if (!item)
         return NULL;
     PyTuple_SET_ITEM(
         item, 0,
-        PyUnicode_DecodeUTF8(heavy->client, (Py_ssize_t)strlen(heavy->client), "backslashreplace"));
+        PyUnicode_DecodeUTF8(top->client, (Py_ssize_t)strlen(top->client), "backslashreplace"));
     PyTuple_SET_ITEM(
-        item, 1, PyUnicode_DecodeUTF8(heavy->label, (Py_ssize_t)strlen(heavy->label), "replace"));
-    PyTuple_SET_ITEM(item, 2, PyLong_FromUnsignedLongLong(heavy->allowed));
-    PyTuple_SET_ITEM(item, 3, PyLong_FromUnsignedLongLong(heavy->denied));
-    PyTuple_SET_ITEM(item, 4, PyLong_FromUnsignedLongLong(heavy->error));
-    PyTuple_SET_ITEM(item, 5, PyFloat_FromDouble(core_ns_to_seconds(heavy->last_ns)));
+        item, 1, PyUnicode_DecodeUTF8(top->label, (Py_ssize_t)strlen(top->label), "replace"));
+    PyTuple_SET_ITEM(item, 2, PyLong_FromUnsignedLongLong(top->allowed));
+    PyTuple_SET_ITEM(item, 3, PyLong_FromUnsignedLongLong(top->denied));
+    PyTuple_SET_ITEM(item, 4, PyLong_FromUnsignedLongLong(top->error));
+    PyTuple_SET_ITEM(item, 5, PyFloat_FromDouble(core_ns_to_seconds(top->last_ns)));
     for (Py_ssize_t i = 0; i < 6; i++)
         if (!PyTuple_GET_ITEM(item, i)) {
             Py_DECREF(item);
@@ -102,24 +102,24 @@ static int known_label(struct core_table *self, struct weir_table *table, PyObje
                          Py_TYPE(limit)->tp_name);
         return -1;
     }
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    size_t count = WEIR_BOARD_LABELS;
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t count = WEIR_STATS_LABELS;
     const char *wanted = PyUnicode_AsUTF8(text);
     int found = wanted ? 0 : -1;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = wanted ? weir_board_counts(table, counts, &count) : 0;
+    Py_BEGIN_ALLOW_THREADS rc = wanted ? weir_stats_counts(table, counts, &count) : 0;
     Py_END_ALLOW_THREADS if (rc < 0) {
         core_raise(self->state, rc, NULL);
         found = -1;
     }
     for (size_t i = 0; found == 0 && i < count; i++)
         if (strcmp(counts[i].label, wanted) == 0)
-            found = strcmp(wanted, "other") == 0 ? WEIR_BOARD_LABELS : (int)i + 1;
+            found = strcmp(wanted, "other") == 0 ? WEIR_STATS_LABELS : (int)i + 1;
     Py_DECREF(text);
     return found;
 }
 
-static int read_by(PyObject *by, enum weir_heavy_by *result) {
+static int read_by(PyObject *by, enum weir_top_by *result) {
     if (!by || (PyUnicode_Check(by) && PyUnicode_CompareWithASCIIString(by, "denied") == 0))
         *result = WEIR_BY_DENIED;
     else if (PyUnicode_Check(by) && PyUnicode_CompareWithASCIIString(by, "allowed") == 0)
@@ -131,7 +131,7 @@ static int read_by(PyObject *by, enum weir_heavy_by *result) {
     return 0;
 }
 
-static PyObject *heaviest(struct core_table *self, struct weir_table *table, enum weir_heavy_by by,
+static PyObject *top_clients(struct core_table *self, struct weir_table *table, enum weir_top_by by,
                           size_t count, PyObject *limit) {
     int label = 0;
     if (limit && limit != Py_None) {
@@ -139,43 +139,43 @@ static PyObject *heaviest(struct core_table *self, struct weir_table *table, enu
         if (label <= 0)
             return label < 0 ? NULL : PyList_New(0);
     }
-    struct weir_heavy *heavy = PyMem_RawMalloc(count * sizeof *heavy);
-    if (!heavy)
+    struct weir_top_client *top = PyMem_RawMalloc(count * sizeof *top);
+    if (!top)
         return PyErr_NoMemory();
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_board_heaviest(table, by, label, heavy, &count);
+    Py_BEGIN_ALLOW_THREADS rc = weir_stats_top_clients(table, by, label, top, &count);
     Py_END_ALLOW_THREADS PyObject *list =
         rc < 0 ? core_raise(self->state, rc, NULL) : PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
-        PyObject *item = heavy_item(self->state, &heavy[i]);
+        PyObject *item = top_client_item(self->state, &top[i]);
         if (!item)
             Py_CLEAR(list);
         else
             PyList_SET_ITEM(list, (Py_ssize_t)i, item);
     }
-    PyMem_RawFree(heavy);
+    PyMem_RawFree(top);
     return list;
 }
 
-PyObject *core_table_heaviest(PyObject *object, PyObject *args, PyObject *kwargs) {
+PyObject *core_table_top_clients(PyObject *object, PyObject *args, PyObject *kwargs) {
     static const char *const names[] = {"by", "count", "limit", NULL};
     struct core_table *self = SELF(object);
     PyObject *by_name = NULL, *count_object = NULL, *limit = NULL;
-    enum weir_heavy_by by;
+    enum weir_top_by by;
     int64_t count = 20;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO:heaviest", (char **)names, &by_name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO:top_clients", (char **)names, &by_name,
                                      &count_object, &limit) ||
         read_by(by_name, &by) < 0 ||
         (count_object && core_count(count_object, "count", &count) < 0))
         return NULL;
-    if (count < 1 || count > HEAVIEST_MAX) {
-        PyErr_Format(PyExc_ValueError, "count must be 1 to %d, not %R", HEAVIEST_MAX, count_object);
+    if (count < 1 || count > TOP_CLIENTS_MAX) {
+        PyErr_Format(PyExc_ValueError, "count must be 1 to %d, not %R", TOP_CLIENTS_MAX, count_object);
         return NULL;
     }
     struct weir_table *table = core_table_enter(self);
     if (!table)
         return NULL;
-    PyObject *list = heaviest(self, table, by, (size_t)count, limit);
+    PyObject *list = top_clients(self, table, by, (size_t)count, limit);
     core_table_leave(self);
     return list;
 }
@@ -183,14 +183,14 @@ PyObject *core_table_heaviest(PyObject *object, PyObject *args, PyObject *kwargs
 PyObject *core_table_name_of(PyObject *object, PyObject *client) {
     struct weir_table *table = NULL;
     struct core_key key;
-    char name[WEIR_NAME_OF_CLIENT];
+    char name[WEIR_CLIENT_NAME_SIZE];
     PyObject *text = NULL;
     core_key_init(&key);
     /* The client's __str__ may close the table, so that is looked at afterwards. */
     if (core_key_identifier(&key, client) == 0 && core_key_within_bounds(key.len) == 0)
         table = core_table_borrow(SELF(object));
     if (table) {
-        if (weir_board_name(table, key.data, key.len, name) < 0)
+        if (weir_stats_client_name(table, key.data, key.len, name) < 0)
             PyErr_SetString(PyExc_ValueError, "a client must not be empty");
         else
             text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "backslashreplace");
@@ -215,18 +215,18 @@ int core_table_set_reveal(PyObject *object, PyObject *value, void *Py_UNUSED(clo
     if (reveal < 0 || !(table = core_table_borrow(SELF(object))))
         return -1;
     SELF(object)->reveal = reveal;
-    weir_board_reveal(table, reveal);
+    weir_stats_reveal(table, reveal);
     return 0;
 }
 
 /* ------------------------------------------------------------------------ decisions made elsewhere */
 
-PyObject *core_table_note(PyObject *object, PyObject *args, PyObject *kwargs) {
+PyObject *core_table_record(PyObject *object, PyObject *args, PyObject *kwargs) {
     static const char *const names[] = {"limits", "keys", "decision", "shadow", NULL};
     struct core_table *self = SELF(object);
     PyObject *limits, *keys, *decision;
     int shadow = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO!|p:note", (char **)names, &limits, &keys,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO!|p:record", (char **)names, &limits, &keys,
                                      self->state->decision_type, &decision, &shadow))
         return NULL;
     const struct core_decision *made = (const struct core_decision *)decision;
@@ -238,7 +238,7 @@ PyObject *core_table_note(PyObject *object, PyObject *args, PyObject *kwargs) {
             PyErr_Format(PyExc_ValueError, "a decision of %zd limits for %zd", Py_SIZE(decision),
                          request.count);
         else if ((table = core_table_borrow(self)))
-            rc = weir_board_note(table, request.check, (size_t)request.count, made->now_ns,
+            rc = weir_stats_record(table, request.check, (size_t)request.count, made->now_ns,
                                  made->verdict, shadow);
     }
     core_request_free(&request);
@@ -249,17 +249,17 @@ PyObject *core_table_note(PyObject *object, PyObject *args, PyObject *kwargs) {
     Py_RETURN_NONE;
 }
 
-/* ------------------------------------------------------------------------------------ catalogue */
+/* -------------------------------------------------------------------------------------- registry */
 
-PyObject *core_table_describe(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
     if (nargs != 3) {
-        PyErr_Format(PyExc_TypeError, "describe() takes 3 arguments (%zd given)", nargs);
+        PyErr_Format(PyExc_TypeError, "register() takes 3 arguments (%zd given)", nargs);
         return NULL;
     }
     if (!core_is_limit(self->state, args[0]) || !PyUnicode_Check(args[1]) ||
         !PyUnicode_Check(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "describe() takes a Limit and two str");
+        PyErr_SetString(PyExc_TypeError, "register() takes a Limit and two str");
         return NULL;
     }
     const struct core_limit *limit = (const struct core_limit *)args[0];
@@ -272,9 +272,9 @@ PyObject *core_table_describe(PyObject *object, PyObject *const *args, Py_ssize_
         struct weir_table *table =
             core_key_joined(&key, args[2]) == 0 ? core_table_borrow(self) : NULL;
         if (table)
-            rc = key.len > WEIR_DESCRIBED_MAX
+            rc = key.len > WEIR_REGISTERED_MAX
                      ? 1
-                     : weir_board_describe(table, &limit->limit, key.data, before,
+                     : weir_stats_register(table, &limit->limit, key.data, before,
                                            key.data + before, key.len - before);
     }
     core_key_free(&key);
@@ -295,16 +295,16 @@ static PyObject *unescaped(const char *text, size_t len) {
     return plain;
 }
 
-/* A Described, or None if the limit is of another namespace of the table. NULL with an exception set. */
-static PyObject *described_item(struct core_table *self, const struct weir_described *described) {
+/* A RegisteredLimit, or None if the limit is of another namespace of the table. NULL with an exception set. */
+static PyObject *registered_item(struct core_table *self, const struct weir_registered_limit *registered) {
     struct core_key mark;
     core_key_init(&mark);
     PyObject *item = NULL, *namespace = NULL;
-    const char *text = described->text, *end = text + described->before_len;
-    bool marked = described->before_len > 0 && text[0] == '\0';
+    const char *text = registered->text, *end = text + registered->before_len;
+    bool marked = registered->before_len > 0 && text[0] == '\0';
     if (core_key_table(&mark, self) < 0)
         return NULL;
-    if ((marked || mark.len > 0) && (mark.len == 0 || described->before_len < mark.len ||
+    if ((marked || mark.len > 0) && (mark.len == 0 || registered->before_len < mark.len ||
                                      memcmp(text, mark.data, mark.len) != 0))
         return Py_NewRef(Py_None);
     text += mark.len;
@@ -312,14 +312,14 @@ static PyObject *described_item(struct core_table *self, const struct weir_descr
     if (!slash)
         return Py_NewRef(Py_None);
     namespace = unescaped(text, (size_t)(slash - text));
-    PyObject *limit = namespace ? core_limit_of(self->state, &described->limit, namespace) : NULL;
-    if (limit && (item = core_tuple_new(self->state->described_type, 3))) {
+    PyObject *limit = namespace ? core_limit_of(self->state, &registered->limit, namespace) : NULL;
+    if (limit && (item = core_tuple_new(self->state->registered_type, 3))) {
         PyTuple_SET_ITEM(item, 0, Py_NewRef(limit));
         PyTuple_SET_ITEM(item, 1,
                          PyUnicode_DecodeUTF8(slash + 1, end - slash - 1, "backslashreplace"));
         PyTuple_SET_ITEM(
             item, 2,
-            PyUnicode_DecodeUTF8(end, (Py_ssize_t)described->after_len, "backslashreplace"));
+            PyUnicode_DecodeUTF8(end, (Py_ssize_t)registered->after_len, "backslashreplace"));
         if (!PyTuple_GET_ITEM(item, 1) || !PyTuple_GET_ITEM(item, 2))
             Py_CLEAR(item);
     }
@@ -328,26 +328,26 @@ static PyObject *described_item(struct core_table *self, const struct weir_descr
     return item;
 }
 
-PyObject *core_table_catalogue(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+PyObject *core_table_registry(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
     struct weir_table *table = core_table_borrow(self);
     size_t count = 0;
     if (!table)
         return NULL;
-    int rc = weir_board_catalogue(table, NULL, &count);
-    struct weir_described *described = PyMem_RawMalloc((count + 1) * sizeof *described);
-    if (!described)
+    int rc = weir_stats_registry(table, NULL, &count);
+    struct weir_registered_limit *registered = PyMem_RawMalloc((count + 1) * sizeof *registered);
+    if (!registered)
         return PyErr_NoMemory();
     if (rc == 0)
-        rc = weir_board_catalogue(table, described, &count);
+        rc = weir_stats_registry(table, registered, &count);
     PyObject *list = rc < 0 ? core_raise(self->state, rc, NULL) : PyList_New(0);
     for (size_t i = 0; list && i < count; i++) {
-        PyObject *item = described_item(self, &described[i]);
+        PyObject *item = registered_item(self, &registered[i]);
         if (!item || (item != Py_None && PyList_Append(list, item) < 0))
             Py_CLEAR(list);
         Py_XDECREF(item);
     }
-    PyMem_RawFree(described);
+    PyMem_RawFree(registered);
     return list;
 }
 
@@ -358,28 +358,28 @@ const char core_counts_doc[] =
     "How often each limit allowed and denied, in all processes, since the table was made.\n\n"
     "A list of LimitCounts(limit, allowed, denied, near, shadow).";
 
-const char core_heaviest_doc[] =
-    "heaviest($self, /, by='denied', count=20, limit=None)\n--\n\n"
-    "The clients with most denied or allowed hits, heaviest first.\n\n"
+const char core_top_clients_doc[] =
+    "top_clients($self, /, by='denied', count=20, limit=None)\n--\n\n"
+    "The clients with most denied or allowed hits, most first.\n\n"
     "by: 'denied' or 'allowed'. count: how many, 1 to 4096. limit: under this one alone, a Limit "
     "or\n"
-    "its text. A list of Heavy(client, limit, allowed, denied, error, last).";
+    "its text. A list of TopClient(client, limit, allowed, denied, error, last).";
 
-const char core_note_doc[] =
-    "note($self, /, limits, keys, decision, shadow=False)\n--\n\n"
+const char core_record_doc[] =
+    "record($self, /, limits, keys, decision, shadow=False)\n--\n\n"
     "Count a decision that another store made; limits and keys as in decide().\n\n"
     "shadow: it was not enforced; its denials count as such, and nothing else counts.";
 
-const char core_describe_doc[] =
-    "describe($self, limit, before, after, /)\n--\n\n"
-    "Make a limit known to catalogue(); False if there is no room for it.\n\n"
+const char core_register_doc[] =
+    "register($self, limit, before, after, /)\n--\n\n"
+    "Make a limit known to registry(); False if there is no room for it.\n\n"
     "The key of a client's counter, as decide() is given it, is before + client + after.";
 
-const char core_catalogue_doc[] =
-    "catalogue($self, /)\n--\n\n"
-    "The limits that were described, by any process, in this table's namespace.\n\n"
-    "A list of Described(limit, before, after).";
+const char core_registry_doc[] =
+    "registry($self, /)\n--\n\n"
+    "The limits that were registered, by any process, in this table's namespace.\n\n"
+    "A list of RegisteredLimit(limit, before, after).";
 
 const char core_name_of_doc[] = "name_of($self, client, /)\n--\n\n"
-                                "How heaviest() shows a client: an IP address as it is, others as "
+                                "How top_clients() shows a client: an IP address as it is, others as "
                                 "their hash.";

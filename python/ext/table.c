@@ -55,7 +55,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->table = self->mapped;
     self->observes = observes;
     weir_watch_begin(self->mapped, &self->watch);
-    self->looked_ns = state->clock.latest;
+    self->lost_checked_ns = state->clock.latest;
     return (PyObject *)self;
 }
 
@@ -67,7 +67,7 @@ static void close_if_unused(struct core_table *self) {
 }
 
 struct weir_table *core_table_enter(struct core_table *self) {
-    struct weir_table *table = core_table_look(self, true); /* a slow call need not wait for the second */
+    struct weir_table *table = core_table_check_lost(self, true); /* a slow call need not wait for the second */
     self->users += table != NULL;
     return table;
 }
@@ -237,7 +237,7 @@ static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
 /* A decision that charges nothing: whether the store can be asked. */
 static PyObject *table_check(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
-    if (!core_table_look(self, true)) {
+    if (!core_table_check_lost(self, true)) {
         PyErr_Clear();
         Py_RETURN_FALSE;
     }
@@ -334,14 +334,22 @@ static PyMethodDef table_methods[] = {
     {"verify", table_verify, METH_NOARGS,
      PyDoc_STR("verify($self, /)\n--\n\nThe full integrity check; raises TableError.")},
     {"counts", core_table_counts, METH_NOARGS, core_counts_doc},
-    {"heaviest", (PyCFunction)(void (*)(void))core_table_heaviest, METH_VARARGS | METH_KEYWORDS,
-     core_heaviest_doc},
+    {"top_clients", (PyCFunction)(void (*)(void))core_table_top_clients,
+     METH_VARARGS | METH_KEYWORDS, core_top_clients_doc},
     {"name_of", core_table_name_of, METH_O, core_name_of_doc},
-    {"note", (PyCFunction)(void (*)(void))core_table_note, METH_VARARGS | METH_KEYWORDS,
-     core_note_doc},
-    {"describe", (PyCFunction)(void (*)(void))core_table_describe, METH_FASTCALL,
-     core_describe_doc},
-    {"catalogue", core_table_catalogue, METH_NOARGS, core_catalogue_doc},
+    {"record", (PyCFunction)(void (*)(void))core_table_record, METH_VARARGS | METH_KEYWORDS,
+     core_record_doc},
+    {"register", (PyCFunction)(void (*)(void))core_table_register, METH_FASTCALL,
+     core_register_doc},
+    {"registry", core_table_registry, METH_NOARGS, core_registry_doc},
+    /* Deprecated: the earlier names. */
+    {"heaviest", (PyCFunction)(void (*)(void))core_table_top_clients, METH_VARARGS | METH_KEYWORDS,
+     core_top_clients_doc},
+    {"note", (PyCFunction)(void (*)(void))core_table_record, METH_VARARGS | METH_KEYWORDS,
+     core_record_doc},
+    {"describe", (PyCFunction)(void (*)(void))core_table_register, METH_FASTCALL,
+     core_register_doc},
+    {"catalogue", core_table_registry, METH_NOARGS, core_registry_doc},
     {"block", (PyCFunction)(void (*)(void))core_table_block, METH_VARARGS | METH_KEYWORDS,
      core_block_doc},
     {"allow", (PyCFunction)(void (*)(void))core_table_allow, METH_VARARGS | METH_KEYWORDS,

@@ -21,14 +21,14 @@ from ._core import (
     TEST,
     VERSION,
     Decision,
-    Described,
-    Heavy,
     Limit,
     LimitCounts,
-    Look,
+    Peek,
     RateLimiter,
+    RegisteredLimit,
     Rule,
     Table,
+    TopClient,
     Verdict,
     WindowStats,
     identifier,
@@ -61,6 +61,9 @@ from .limits import (
 
 __version__ = VERSION
 
+#: Deprecated: the earlier names.
+Look, Heavy, Described = Peek, TopClient, RegisteredLimit
+
 #: The name to install it by; weir is another project there.
 __distribution__ = _foreign.DISTRIBUTION
 _foreign.warn_of_foreign()
@@ -83,14 +86,12 @@ __all__ = [
     "TEST",
     "ConfigurationError",
     "Decision",
-    "Described",
     "Granularity",
-    "Heavy",
     "KeyRefusedError",
     "Limit",
     "LimitCounts",
-    "Look",
     "ParseError",
+    "Peek",
     "RateLimitItem",
     "RateLimitItemPerDay",
     "RateLimitItemPerHour",
@@ -99,11 +100,13 @@ __all__ = [
     "RateLimitItemPerSecond",
     "RateLimitItemPerYear",
     "RateLimiter",
+    "RegisteredLimit",
     "Rule",
     "StorageError",
     "StoreAwayError",
     "Table",
     "TableError",
+    "TopClient",
     "Verdict",
     "WeirError",
     "WeirWarning",

@@ -31,14 +31,14 @@ ROLE_SHADOW: Final[int]
 #: The strategies: tag in the names of counters, shape, and what they do in words, by name.
 STRATEGIES: Final[dict[str, tuple[str, str, str]]]
 
-class Look(int):
+class Peek(int):
     """A cost of :meth:`weir.storage.Storage.decide` that is not charged.
 
     Its limit is only looked at, as in a ``TEST``. But if it denies, nothing is charged.
 
-    >>> from weir import Limit, Look, Table
+    >>> from weir import Limit, Peek, Table
     >>> table = Table("memory://?keys=1000")
-    >>> table.decide([Limit(1), Limit(9)], "alice", [Look(1), 1])[0].remaining
+    >>> table.decide([Limit(1), Limit(9)], "alice", [Peek(1), 1])[0].remaining
     1
     """
 
@@ -75,7 +75,7 @@ class Limit:
     """One limit: ``amount`` hits per ``multiples`` units. Immutable and hashable.
 
     A ``namespace`` that begins with ``!`` is for bookkeeping: what it decides is not counted by
-    :meth:`Table.counts` and listed by :meth:`Table.heaviest`, and no rule is about its keys.
+    :meth:`Table.counts` and listed by :meth:`Table.top_clients`, and no rule is about its keys.
 
     ``strategy`` is ``None`` for a limit that has not been told; a limiter then uses its own.
     ``burst`` implies ``"token-bucket"``, ``max_delay`` ``"leaky-bucket"`` and ``tz``
@@ -255,7 +255,7 @@ class LimitCounts(NamedTuple):
     near: int
     shadow: int
 
-class Heavy(NamedTuple):
+class TopClient(NamedTuple):
     """One client under the limits of one text.
 
     ``client``: an IP address, what :attr:`Table.reveal` reveals, or ``#`` and 16 hexadecimal
@@ -278,7 +278,7 @@ class Rule(NamedTuple):
     since: float
     until: float | None
 
-class Described(NamedTuple):
+class RegisteredLimit(NamedTuple):
     """A limit in use: ``before + client + after`` is the key of a client's counter."""
 
     limit: Limit
@@ -356,7 +356,7 @@ class Evaluation:
         """Decide parts on a table."""
     def rule_match(self, parts: int, /) -> bool:
         """Whether a rule of the table decides about the clients."""
-    def note(self, parts: int, shadow: bool, settled: bool = False, /) -> None:
+    def record(self, parts: int, shadow: bool, settled: bool = False, /) -> None:
         """Count what was decided elsewhere in the table's statistics."""
     def checks(self, parts: int, /) -> tuple[list[int], list[Limit], list[str], list[int]]:
         """Indices, limits, keys and costs of parts."""
@@ -374,7 +374,7 @@ class Evaluation:
         """Every main part denies, for good."""
     def report(self, index: int, /) -> None:
         """The client is to be told of this part."""
-    def tell(self, pairs: list[tuple[str, str]], names: tuple[Any, ...], /) -> bool:
+    def write_headers(self, pairs: list[tuple[str, str]], names: tuple[Any, ...], /) -> bool:
         """Append the headers of the reported part."""
 
 class RequestBase:
@@ -497,17 +497,17 @@ class Table:
     # -- what it tells beside its counters
     def counts(self) -> list[LimitCounts]:
         """How often each limit allowed and denied, in all processes, since the table was made."""
-    def heaviest(
+    def top_clients(
         self,
         by: Literal["denied", "allowed"] = "denied",
         count: int = 20,
         limit: str | Limit | None = None,
-    ) -> list[Heavy]:
-        """The clients with most denied or allowed hits, heaviest first.
+    ) -> list[TopClient]:
+        """The clients with most denied or allowed hits, most first.
 
         count: how many, 1 to 4096. limit: under this one alone.
         """
-    def note(
+    def record(
         self,
         limits: Sequence[Limit],
         keys: str | bytes | Sequence[str | bytes],
@@ -518,14 +518,19 @@ class Table:
 
         shadow: it was not enforced; its denials count as such, and nothing else counts.
         """
-    def describe(self, limit: Limit, before: str, after: str, /) -> bool:
-        """Make a limit known to :meth:`catalogue`; ``False`` if there is no room for it.
+    def register(self, limit: Limit, before: str, after: str, /) -> bool:
+        """Make a limit known to :meth:`registry`; ``False`` if there is no room for it.
 
         The key of a client's counter, as :meth:`decide` is given it, is ``before + client +
         after``.
         """
-    def catalogue(self) -> list[Described]:
-        """The limits that were described, by any process, in this table's namespace."""
+    def registry(self) -> list[RegisteredLimit]:
+        """The limits that were registered, by any process, in this table's namespace."""
+    #: Deprecated: the earlier names.
+    heaviest = top_clients
+    note = record
+    describe = register
+    catalogue = registry
     # -- rules about clients
     def block(
         self, client: str | bytes | float, until: float | None = None, now: float | None = None
@@ -533,7 +538,7 @@ class Table:
         """Deny everything to a client or a range of IP addresses, in all processes, at once.
 
         ``client``: an identifier as :meth:`RateLimiter.hit` takes it first, ``"10.0.0.0/8"``,
-        ``"2001:db8::/32"``, or the ``#…`` that :meth:`heaviest` shows. ``until``: seconds since the
+        ``"2001:db8::/32"``, or the ``#…`` of :meth:`top_clients`. ``until``: seconds since the
         epoch; ``None``: for good. Replaces the rule of the same client or range, in all namespaces
         of the table. The most specific rule wins; when it ends, the next wider one holds.
 
@@ -578,7 +583,7 @@ class Table:
         decide about all of them.
         """
     def name_of(self, client: str | bytes, /) -> str:
-        """How :meth:`heaviest` shows a client: an IP address as it is, others as their hash."""
+        """How :meth:`top_clients` shows a client: an IP address as it is, others as their hash."""
     @property
     def ipv6_prefix(self) -> int | None:
         """How many bits of an IPv6 address tell clients apart here.
@@ -717,7 +722,7 @@ class MemcachedCheck:
     def counts(self) -> bool:
         """Whether the server itself can count this limit."""
     @property
-    def look(self) -> bool:
+    def peek(self) -> bool:
         """Whether it is only looked at."""
     @property
     def cost(self) -> int: ...
@@ -730,7 +735,7 @@ class MemcachedCheck:
         """The same with another cost."""
     def command(self, what: int, cas: int, now: float, /) -> bytes:
         """The meta command for a limit that the server counts. now: the true time."""
-    def judge(self, there: bool, count: int, left: int, what: int, now: float, /) -> Verdict:
+    def evaluate(self, there: bool, count: int, left: int, what: int, now: float, /) -> Verdict:
         """What a reply to it means."""
     def step(
         self, value: bytes | None, mode: int, now: float, /

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
-from ._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Look, Table, Verdict
+from ._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, Verdict
 from .counters import Counters, Counts, StorageInterface, honour_own_methods
 from .errors import ConfigurationError, warn
 
@@ -73,7 +73,7 @@ class Storage(ABC):
     #: Schemes of the URIs that :func:`storage_from_string` gives to this class.
     STORAGE_SCHEME: ClassVar[Sequence[str]] = ()
 
-    #: Whether :meth:`decide` knows costs that are only looked at, :class:`weir.Look`.
+    #: Whether :meth:`decide` knows costs that are only looked at, :class:`weir.Peek`.
     LOOKS: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -99,7 +99,7 @@ class Storage(ABC):
         keys: one for each limit, its identifiers joined as by :func:`weir.join_key`; or one str
         or bytes for all. What counts for limit and key is named uniquely by
         ``limit.full_key(key)`` and the limit's strategy: ``LIMITER/alice/10/1/minute``.
-        costs: one for each limit, 0 or more; ``None``: 1 each. A :class:`weir.Look` is not charged,
+        costs: one for each limit, 0 or more; ``None``: 1 each. A :class:`weir.Peek` is not charged,
         but denies as others do; only a class that says so by ``LOOKS`` is given such.
         mode: ``HIT``, ``TEST`` (charge nothing), ``EACH`` (charge what has room even if another
         limit denies) or ``REFUND`` (give back, never above full; always allowed).
@@ -200,7 +200,7 @@ def decide_by_parts(
     def ask(mask: int, mode: int, looked: int = 0) -> bool:
         indices, limits, keys, costs = evaluation.checks(mask)
         if looked:
-            costs = [Look(c) if looked >> i & 1 else c for i, c in zip(indices, costs, strict=True)]
+            costs = [Peek(c) if looked >> i & 1 else c for i, c in zip(indices, costs, strict=True)]
         return evaluation.keep(indices, storage.decide(limits, keys, costs, mode), settling)
 
     def look(mask: int) -> bool:

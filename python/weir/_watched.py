@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ._auto import open_board
-from ._core import EACH, HIT, REFUND, Decision, Evaluation, Limit, Look, Table, client_form
+from ._core import EACH, HIT, REFUND, Decision, Evaluation, Limit, Peek, Table, client_form
 from ._storage import Keys, Storage, StorageTypes, prepared_decider
 from .boards import RULES_MAX, Boards, apply_rules, snapshot
 from .errors import ConfigurationError, StorageError
@@ -82,8 +82,8 @@ def note(
     mode: int = HIT,
 ) -> None:
     """Note what was said of these limits, but not that a look let it pass."""
-    if costs is not None and Look in map(type, costs):
-        told = [i for i, cost in enumerate(costs) if type(cost) is not Look or not said[i].allowed]
+    if costs is not None and Peek in map(type, costs):
+        told = [i for i, cost in enumerate(costs) if type(cost) is not Peek or not said[i].allowed]
         if not told:
             return
         if not isinstance(keys, str | bytes):
@@ -91,12 +91,12 @@ def note(
         limits = [limits[i] for i in told]
         said = Decision([said[i] for i in told], 0, said.now)
     if mode != EACH or said.allowed:
-        board.note(limits, keys, said)
+        board.record(limits, keys, said)
         return
     # Those that have let it pass were charged, whatever the others say.
     for i, limit in enumerate(limits):
         key = keys if isinstance(keys, str | bytes) else keys[i]
-        board.note([limit], key, Decision([said[i]], 0, said.now))
+        board.record([limit], key, Decision([said[i]], 0, said.now))
 
 
 def note_prepared(evaluation: Evaluation, mode: int, parts: int, settling: bool) -> None:
@@ -104,12 +104,12 @@ def note_prepared(evaluation: Evaluation, mode: int, parts: int, settling: bool)
     if mode != HIT and mode != EACH:
         return
     shadows = 0 if settling else parts & evaluation.check.shadows
-    evaluation.note(parts & ~shadows, False, settling)
+    evaluation.record(parts & ~shadows, False, settling)
     if not shadows:
         return
     for i in range(shadows.bit_length()):
         if shadows >> i & 1 and not evaluation.verdict(i).allowed:
-            evaluation.note(1 << i, True)
+            evaluation.record(1 << i, True)
 
 
 def counted_form(board: Table, client: str) -> str:

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, cast
 
-from ._core import Heavy, Table
+from ._core import Table, TopClient
 from ._text import printable
 from .errors import ConfigurationError, StorageError
 from .stores.base import failure
@@ -72,12 +72,12 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def hottest(table: Table, by: Literal["denied", "allowed"], count: int) -> list[Heavy]:
+def hottest(table: Table, by: Literal["denied", "allowed"], count: int) -> list[TopClient]:
     """The ``count`` heaviest clients, and of the others as many as came last.
 
     Who hammers since a second ago has not had as many requests yet as those of the hours before.
     """
-    heaviest = table.heaviest(by, _LOOKED_AT)
+    heaviest = table.top_clients(by, _LOOKED_AT)
     others = sorted(heaviest[count:], key=lambda heavy: -heavy.last)
     return heaviest[:count] + others[:count]
 
@@ -92,7 +92,7 @@ def snapshot(table: Table) -> dict[str, Any]:
         },
         "catalogue": [
             [str(known.limit), known.limit.strategy, _text(known.before), _text(known.after)]
-            for known in table.catalogue()[:_CATALOGUE]
+            for known in table.registry()[:_CATALOGUE]
         ],
         "rules": len(table.rules()),
         "info": table.info(),

@@ -260,7 +260,7 @@ int weir_hiredis_clear(struct weir_hiredis *redis, const struct weir_check *chec
 
 /* ------------------------------------------------------------------------------------- handles */
 
-static int look_up(struct weir_hiredis *redis, const char *host, struct weir_error *error) {
+static int resolve(struct weir_hiredis *redis, const char *host, struct weir_error *error) {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
     int rc = getaddrinfo(host, NULL, &hints, &found);
     if (rc)
@@ -303,7 +303,7 @@ int weir_hiredis_open(const struct weir_hiredis_options *options, struct weir_hi
         !copy(&redis->password, options->password) || !copy(&redis->prefix, options->prefix))
         rc = weir_hiredis_fail(error, WEIR_ENOMEM, "out of memory");
     else if (!redis->path)
-        rc = look_up(redis, options->host ? options->host : "127.0.0.1", error);
+        rc = resolve(redis, options->host ? options->host : "127.0.0.1", error);
     if (rc < 0)
         weir_hiredis_close(redis);
     else

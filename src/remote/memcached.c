@@ -88,7 +88,7 @@ int weir_memcached_command(const struct weir_check *check, const char *name, siz
                            int what, uint64_t cas, int64_t now_ns, char *buffer) {
     if (!check || !name || !buffer || weir_checks_validate(check, 1) < 0 ||
         !weir_memcached_counts(check->limit) || !is_safe(name, name_len) ||
-        (what != WEIR_MEMCACHED_LOOK && check->cost > COUNT_MAX && what != WEIR_MEMCACHED_REFUND))
+        (what != WEIR_MEMCACHED_PEEK && check->cost > COUNT_MAX && what != WEIR_MEMCACHED_REFUND))
         return WEIR_EINVAL;
     size_t room = WEIR_MEMCACHED_COMMAND_MAX;
     int len = (int)name_len;
@@ -100,7 +100,7 @@ int weir_memcached_command(const struct weir_check *check, const char *name, siz
     case WEIR_MEMCACHED_HIT:
         return snprintf(buffer, room, "ma %.*s N%lld J%lld D%lld v t c\r\n", len, name,
                         (long long)seconds, cost, cost);
-    case WEIR_MEMCACHED_LOOK:
+    case WEIR_MEMCACHED_PEEK:
         return snprintf(buffer, room, "mg %.*s v t c\r\n", len, name);
     case WEIR_MEMCACHED_REFUND:
         return snprintf(buffer, room, "ma %.*s MD D%lld v t c\r\n", len, name, cost);
@@ -209,8 +209,9 @@ int weir_memcached_read(const char *bytes, size_t len, struct weir_memcached_rep
     return rc;
 }
 
-void weir_memcached_judge(const struct weir_check *check, const struct weir_memcached_reply *reply,
-                          int what, int64_t now_ns, struct weir_verdict *verdict) {
+void weir_memcached_evaluate(const struct weir_check *check,
+                             const struct weir_memcached_reply *reply, int what, int64_t now_ns,
+                             struct weir_verdict *verdict) {
     if (!verdict)
         return;
     *verdict = (struct weir_verdict){.retry_after_ns = WEIR_NEVER};
@@ -226,7 +227,7 @@ void weir_memcached_judge(const struct weir_check *check, const struct weir_memc
     *verdict = (struct weir_verdict){.allowed = 1, .limit = amount};
     if (what == WEIR_MEMCACHED_HIT)
         verdict->allowed = used <= limit;
-    else if (what == WEIR_MEMCACHED_LOOK)
+    else if (what == WEIR_MEMCACHED_PEEK)
         verdict->allowed = cost == 0 || (cost <= limit && used <= limit - cost);
     if (!verdict->allowed)
         verdict->retry_after_ns = cost > limit ? WEIR_NEVER : left_ns;

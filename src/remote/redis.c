@@ -23,7 +23,7 @@
 #include "strategy/strategy.h"
 
 #define WIDE 16
-#define LOOK 32
+#define PEEK 32
 #define LATEST_US INT64_C(9007199254740991) /* what the script says for all beyond */
 #define PACKED_CHECK (2 + 5 * 8 + 5 * 9)    /* bytes, at most */
 
@@ -60,7 +60,7 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode, i
         WEIR_REFUND) /* two windows full, or a bucket and what a clock that steps back adds */
         most = 2 * (most + (uint64_t)limit->amount);
     numbers.number[0] = (weir_u128)(uint64_t)check->cost > most ? (int64_t)most : check->cost;
-    if (mode == WEIR_REFUND && (check->flags & WEIR_CHECK_LOOK))
+    if (mode == WEIR_REFUND && (check->flags & WEIR_CHECK_PEEK))
         numbers.number[0] = 0;
     memcpy(numbers.number + 1, own.number, sizeof own.number);
     return numbers;
@@ -83,7 +83,7 @@ static char *put_check(char *to, const struct weir_check *check, int32_t mode, i
                        int slot) {
     struct numbers numbers = numbers_of(check, mode, now_ns);
     *to++ = (char)(check->limit->strategy + (numbers.wide ? WIDE : 0) +
-                   (check->flags & WEIR_CHECK_LOOK ? LOOK : 0));
+                   (check->flags & WEIR_CHECK_PEEK ? PEEK : 0));
     *to++ = (char)slot;
     for (int i = 0; i < 5; i++)
         to = put_double(to, numbers.number[i]);

@@ -98,10 +98,10 @@ static int step_once(struct decision *d, size_t i, int64_t cost, bool charge, bo
 }
 
 static int step_check(struct decision *d, size_t i, int64_t cost, struct weir_verdict *verdict) {
-    bool looks = d->checks[i].flags & WEIR_CHECK_LOOK;
+    bool peeks = d->checks[i].flags & WEIR_CHECK_PEEK;
     if (d->mode == WEIR_TEST)
         return step_once(d, i, cost, false, true, verdict);
-    if (!looks)
+    if (!peeks)
         return step_once(d, i, cost, true, false, verdict);
     if (d->mode == WEIR_REFUND)
         return step_once(d, i, 0, true, false, verdict);
@@ -115,7 +115,7 @@ static int64_t summed_cost(const struct decision *d, size_t i) {
     int64_t cost = d->checks[i].cost;
     for (size_t j = 0; j < i; j++)
         if (d->of[j] == d->of[i] && d->verdicts[j].allowed &&
-            !(d->checks[j].flags & WEIR_CHECK_LOOK) &&
+            !(d->checks[j].flags & WEIR_CHECK_PEEK) &&
             __builtin_add_overflow(cost, d->checks[j].cost, &cost))
             return INT64_MAX;
     return cost;

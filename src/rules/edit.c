@@ -24,7 +24,7 @@
 /* ------------------------------------------------------------------------------------------ the lock */
 
 static int begin(struct weir_table *table, struct weir_error *error) {
-    int rc = table->home == WEIR_HOME_MEMORY ? weir_after_fork(table) : 0;
+    int rc = table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
     if (rc == 0)
         rc = weir_rules_lock(table);
     return rc < 0 ? weir_fail(error, rc, 0, "%s: %s", table->name, weir_strerror(rc)) : 0;
@@ -396,7 +396,7 @@ int weir_rules_find(struct weir_table *table, const void *client, size_t len, in
         return rc;
     uint64_t version = atomic_load(&table->rules->version);
     const struct weir_rules_copy *copy = weir_rules_copy(table, version);
-    struct weir_rule_match match = weir_rules_look(table, version, &address, family, now_ns);
+    struct weir_rule_match match = weir_rules_lookup(table, version, &address, family, now_ns);
     rc = match.kind;
     if (rc != WEIR_RULE_NONE && rule) {
         if (weir_rule_sound(table, copy, match.number))

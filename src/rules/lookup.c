@@ -149,10 +149,10 @@ static struct weir_rule_match match_of(const struct weir_table *table,
 
 static const struct weir_rule_match nothing = {.kind = WEIR_RULE_NONE};
 
-static struct weir_rule_match look_by_address(const struct weir_table *table,
-                                              const struct weir_rules_copy *copy,
-                                              const struct weir_address *address, bool is_4,
-                                              int64_t now_ns) {
+static struct weir_rule_match lookup_by_address(const struct weir_table *table,
+                                                const struct weir_rules_copy *copy,
+                                                const struct weir_address *address, bool is_4,
+                                                int64_t now_ns) {
     struct place place;
     if (!find_place(table, copy, address, is_4, &place))
         return nothing;
@@ -176,9 +176,9 @@ static struct weir_rule_match look_by_address(const struct weir_table *table,
 
 /* ------------------------------------------------------------------------------------------- names */
 
-static struct weir_rule_match look_by_hash(const struct weir_table *table,
-                                           const struct weir_rules_copy *copy, uint64_t hash,
-                                           int64_t now_ns) {
+static struct weir_rule_match lookup_by_hash(const struct weir_table *table,
+                                             const struct weir_rules_copy *copy, uint64_t hash,
+                                             int64_t now_ns) {
     const struct weir_rules_plan *plan = &table->rules_plan;
     uint32_t count = atomic_load_explicit(&copy->slots, relaxed);
     if (count == 0 || count > plan->slots)
@@ -199,17 +199,17 @@ static struct weir_rule_match look_by_hash(const struct weir_table *table,
     return nothing;
 }
 
-struct weir_rule_match weir_rules_look(const struct weir_table *table, uint64_t version,
-                                       const struct weir_address *address, enum weir_family family,
-                                       int64_t now_ns) {
+struct weir_rule_match weir_rules_lookup(const struct weir_table *table, uint64_t version,
+                                         const struct weir_address *address,
+                                         enum weir_family family, int64_t now_ns) {
     const struct weir_rules_copy *copy = weir_rules_copy(table, version);
     return family == WEIR_FAMILY_NONE
-               ? look_by_hash(table, copy, address->high, now_ns)
-               : look_by_address(table, copy, address, family == WEIR_FAMILY_4, now_ns);
+               ? lookup_by_hash(table, copy, address->high, now_ns)
+               : lookup_by_address(table, copy, address, family == WEIR_FAMILY_4, now_ns);
 }
 
-struct weir_rule_match weir_rules_match(struct weir_table *table, const void *client, size_t len,
-                                        int64_t now_ns) {
+struct weir_rule_match weir_rules_match_client(struct weir_table *table, const void *client,
+                                               size_t len, int64_t now_ns) {
     const struct weir_rules *rules = table->rules;
     struct weir_rule_match match = {.kind = WEIR_RULE_NONE};
     struct weir_address address;
@@ -220,13 +220,13 @@ struct weir_rule_match weir_rules_match(struct weir_table *table, const void *cl
         address = (struct weir_address){weir_client_hash(table, client, len), 0};
     for (int i = 0; i < TRIES; i++) {
         uint64_t version = atomic_load_explicit(&rules->version, memory_order_acquire);
-        match = weir_rules_look(table, version, &address, family, now_ns);
+        match = weir_rules_lookup(table, version, &address, family, now_ns);
         atomic_thread_fence(memory_order_acquire);
         if (atomic_load_explicit(&rules->building, relaxed) - version <= 1)
             return match;
     }
     if (weir_rules_lock(table) == 0) {
-        match = weir_rules_look(table, atomic_load(&rules->version), &address, family, now_ns);
+        match = weir_rules_lookup(table, atomic_load(&rules->version), &address, family, now_ns);
         weir_rules_unlock(table);
     }
     return match;

@@ -113,13 +113,13 @@ struct weir_rule_match {
 };
 
 /* The rule of a client at that time. Takes no lock, unless writers are faster than this reader ever is. */
-struct weir_rule_match weir_rules_match(struct weir_table *table, const void *client, size_t len,
-                                        int64_t now_ns);
+struct weir_rule_match weir_rules_match_client(struct weir_table *table, const void *client,
+                                               size_t len, int64_t now_ns);
 
 /* The same for an address, or for a name's hash (`address->high`, family NONE), in one of the copies. */
-struct weir_rule_match weir_rules_look(const struct weir_table *table, uint64_t version,
-                                       const struct weir_address *address, enum weir_family family,
-                                       int64_t now_ns);
+struct weir_rule_match weir_rules_lookup(const struct weir_table *table, uint64_t version,
+                                         const struct weir_address *address,
+                                         enum weir_family family, int64_t now_ns);
 
 /* What a limit says about a client whom a rule decides. */
 void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,

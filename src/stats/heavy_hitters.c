@@ -1,5 +1,5 @@
 /*
- * The heaviest clients of a table.
+ * The top hitters of a table: the clients with most requests.
  *
  * Space-Saving (Metwally, Agrawal, El Abbadi, 2005) in each stripe, by the fingerprint of
  * the counter: a client that is not listed takes the place of the one with the lowest score, and its score on
@@ -31,22 +31,22 @@
 /* -------------------------------------------------------------------------------- names of clients */
 
 /* Writes an address or a network in its usual form; false if the client is neither. */
-static bool print_address(const char *client, size_t len, char text[WEIR_NAME_OF_CLIENT]) {
-    _Static_assert(WEIR_NAME_OF_CLIENT >= WEIR_RANGE_TEXT, "room for a network");
+static bool print_address(const char *client, size_t len, char text[WEIR_CLIENT_NAME_SIZE]) {
+    _Static_assert(WEIR_CLIENT_NAME_SIZE >= WEIR_RANGE_TEXT, "room for a network");
     struct weir_range range;
     if (weir_client_range(client, len, &range) == WEIR_FAMILY_NONE)
         return false;
-    weir_range_print(&range, text, WEIR_NAME_OF_CLIENT);
+    weir_range_print(&range, text, WEIR_CLIENT_NAME_SIZE);
     return true;
 }
 
 static void name_client(const struct weir_table *table, const char *client, size_t len,
-                        char name[WEIR_NAME_OF_CLIENT]) {
+                        char name[WEIR_CLIENT_NAME_SIZE]) {
     static const char digits[] = "0123456789abcdef";
     if (print_address(client, len, name))
         return;
     bool reveal = atomic_load_explicit(&table->reveal, memory_order_relaxed) &&
-                  len < WEIR_NAME_OF_CLIENT && !memchr(client, '\0', len);
+                  len < WEIR_CLIENT_NAME_SIZE && !memchr(client, '\0', len);
     if (reveal) {
         memcpy(name, client, len);
         name[len] = '\0';
@@ -59,65 +59,65 @@ static void name_client(const struct weir_table *table, const char *client, size
     name[17] = '\0';
 }
 
-int weir_board_reveal(struct weir_table *table, int reveal) {
+int weir_stats_reveal(struct weir_table *table, int reveal) {
     return table ? atomic_exchange(&table->reveal, reveal != 0) : WEIR_EINVAL;
 }
 
-int weir_board_name(struct weir_table *table, const void *client, size_t client_len,
-                    char name[WEIR_NAME_OF_CLIENT]) {
+int weir_stats_client_name(struct weir_table *table, const void *client, size_t client_len,
+                           char name[WEIR_CLIENT_NAME_SIZE]) {
     if (!table || !client || client_len == 0 || client_len > WEIR_KEY_MAX || !name)
         return WEIR_EINVAL;
     name_client(table, client, client_len, name);
     return 0;
 }
 
-/* --------------------------------------------------------------------------------- heaviest clients */
+/* ------------------------------------------------------------------------------------ top clients */
 
 /*
- * Scores decay, so old heavy hitters age out. After a long time without new clients, scores are halved a few times
+ * Scores decay, so old top hitters age out. After a long time without new clients, scores are halved a few times
  * only: a client listed all the while may have made its hits just now.
  */
-static void halve(struct weir_board_stripe *board, int64_t now_ns) {
-    if (now_ns < board->halve_ns && board->halve_ns - now_ns <= HALF_LIFE_NS)
+static void halve(struct weir_stats_stripe *stats, int64_t now_ns) {
+    if (now_ns < stats->halve_ns && stats->halve_ns - now_ns <= HALF_LIFE_NS)
         return;
     uint64_t late_ns =
-        (uint64_t)now_ns - (uint64_t)board->halve_ns; /* damaged, it may be negative */
-    uint64_t times = now_ns < board->halve_ns ? 0 : late_ns / HALF_LIFE_NS + 1;
-    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++)
-        board->score[i] >>= times < HALVINGS ? times : HALVINGS;
-    board->halve_ns = now_ns + HALF_LIFE_NS;
+        (uint64_t)now_ns - (uint64_t)stats->halve_ns; /* damaged, it may be negative */
+    uint64_t times = now_ns < stats->halve_ns ? 0 : late_ns / HALF_LIFE_NS + 1;
+    for (uint32_t i = 0; i < WEIR_HITTERS; i++)
+        stats->score[i] >>= times < HALVINGS ? times : HALVINGS;
+    stats->halve_ns = now_ns + HALF_LIFE_NS;
 }
 
-static uint32_t find_entry(const struct weir_board_stripe *board, const uint64_t fingerprint[2]) {
-    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++)
-        if (board->tag[i] == (uint32_t)fingerprint[0] &&
-            board->entry[i].fingerprint[0] == fingerprint[0] &&
-            board->entry[i].fingerprint[1] == fingerprint[1])
+static uint32_t find_hitter(const struct weir_stats_stripe *stats, const uint64_t fingerprint[2]) {
+    for (uint32_t i = 0; i < WEIR_HITTERS; i++)
+        if (stats->tag[i] == (uint32_t)fingerprint[0] &&
+            stats->entry[i].fingerprint[0] == fingerprint[0] &&
+            stats->entry[i].fingerprint[1] == fingerprint[1])
             return i;
-    return WEIR_HEAVY_ENTRIES;
+    return WEIR_HITTERS;
 }
 
-static uint32_t lowest(const struct weir_board_stripe *board) {
+static uint32_t lowest(const struct weir_stats_stripe *stats) {
     uint32_t place = 0;
-    for (uint32_t i = 1; i < WEIR_HEAVY_ENTRIES; i++)
-        if (board->score[i] < board->score[place])
+    for (uint32_t i = 1; i < WEIR_HITTERS; i++)
+        if (stats->score[i] < stats->score[place])
             place = i;
     return place;
 }
 
 /* How many to pass over before the next is looked at: SAMPLE - 1 on average. */
-static uint32_t pass_over(struct weir_board_stripe *board) {
-    board->random = board->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(board->random >> 33) % (2 * SAMPLE - 1);
+static uint32_t pass_over(struct weir_stats_stripe *stats) {
+    stats->random = stats->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(stats->random >> 33) % (2 * SAMPLE - 1);
 }
 
 /* Gives the client a place, that of the one with the lowest score if there is no other. */
-static uint32_t enter(struct weir_table *table, struct weir_board_stripe *board,
-                      const struct weir_heavy_hit *hit) {
-    bool full = board->used >= WEIR_HEAVY_ENTRIES;
-    uint32_t place = full ? lowest(board) : board->used;
-    struct weir_heavy_entry *entry = &board->entry[place];
-    uint64_t score = full ? board->score[place] : 0;
+static uint32_t enter(struct weir_table *table, struct weir_stats_stripe *stats,
+                      const struct weir_stats_hit *hit) {
+    bool full = stats->used >= WEIR_HITTERS;
+    uint32_t place = full ? lowest(stats) : stats->used;
+    struct weir_hitter *entry = &stats->entry[place];
+    uint64_t score = full ? stats->score[place] : 0;
     volatile uint64_t *mark = &entry->fingerprint[0];
     *mark = 0;
     WEIR_ORDER();
@@ -126,72 +126,73 @@ static uint32_t enter(struct weir_table *table, struct weir_board_stripe *board,
     entry->error = score;
     entry->label = hit->label;
     name_client(table, hit->client, hit->client_len, entry->name);
-    board->tag[place] = (uint32_t)hit->fingerprint[0];
+    stats->tag[place] = (uint32_t)hit->fingerprint[0];
     WEIR_ORDER();
     *mark = hit->fingerprint[0];
-    board->score[place] = score;
+    stats->score[place] = score;
     if (full && hit->allowed) {
-        board->score[place] += SAMPLE - 1;
-        board->skip = pass_over(board);
+        stats->score[place] += SAMPLE - 1;
+        stats->skip = pass_over(stats);
     } else if (!full) {
-        board->used++;
+        stats->used++;
     }
     return place;
 }
 
-void weir_heavy_find(struct weir_table *table, const struct weir_heavy_hit *hit) {
-    struct weir_board_stripe *board = &table->board->stripe[hit->stripe];
+void weir_hitters_find(struct weir_table *table, const struct weir_stats_hit *hit) {
+    struct weir_stats_stripe *stats = &table->stats->stripe[hit->stripe];
     if (hit->fingerprint[0] == 0)
         return; /* one of 2^64 looks like nobody's */
-    halve(board, hit->now_ns);
-    uint32_t place = find_entry(board, hit->fingerprint);
-    if (place == WEIR_HEAVY_ENTRIES) {
-        if (hit->allowed && board->skip > 0) {
-            board->skip--;
+    halve(stats, hit->now_ns);
+    uint32_t place = find_hitter(stats, hit->fingerprint);
+    if (place == WEIR_HITTERS) {
+        if (hit->allowed && stats->skip > 0) {
+            stats->skip--;
             return;
         }
-        place = enter(table, board, hit);
+        place = enter(table, stats, hit);
     }
-    weir_heavy_add(board, place, hit->allowed, hit->now_ns);
+    weir_hitters_add(stats, place, hit->allowed, hit->now_ns);
     if (hit->cell != WEIR_CELL_NONE) {
         struct weir_cell *cell = &table->cell[hit->cell];
         if (cell->fingerprint[0] == hit->fingerprint[0] &&
             cell->fingerprint[1] == hit->fingerprint[1])
-            cell->state.heavy = (uint8_t)(place + 1);
+            cell->state.hitter = (uint8_t)(place + 1);
     }
 }
 
 /* Adds the listed of one stripe to list[count..]; how many there are then. */
-static size_t gather(const struct weir_table *table, uint32_t stripe, enum weir_heavy_by by,
-                     int label, struct weir_heavy *list, size_t count) {
-    const struct weir_board_stripe *board = &table->board->stripe[stripe];
-    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++) {
-        const struct weir_heavy_entry *entry = &board->entry[i];
+static size_t gather(const struct weir_table *table, uint32_t stripe, enum weir_top_by by,
+                     int label, struct weir_top_client *list, size_t count) {
+    const struct weir_stats_stripe *stats = &table->stats->stripe[stripe];
+    for (uint32_t i = 0; i < WEIR_HITTERS; i++) {
+        const struct weir_hitter *entry = &stats->entry[i];
         if (entry->fingerprint[0] == 0 || (label != 0 && entry->label != (uint32_t)label) ||
             (by == WEIR_BY_DENIED ? entry->denied : entry->allowed) == 0)
             continue;
-        struct weir_heavy *heavy = &list[count++];
-        weir_label_copy(table, entry->label, heavy->label);
-        memcpy(heavy->client, entry->name, sizeof heavy->client);
-        heavy->client[sizeof heavy->client - 1] = '\0';
-        heavy->allowed = entry->allowed;
-        heavy->denied = entry->denied;
-        heavy->error = by == WEIR_BY_DENIED ? entry->error / WEIR_HEAVY_DENIED +
-                                                  (entry->error % WEIR_HEAVY_DENIED > 0)
-                                            : entry->error;
-        heavy->last_ns = entry->last_ns;
+        struct weir_top_client *top = &list[count++];
+        weir_label_copy(table, entry->label, top->label);
+        memcpy(top->client, entry->name, sizeof top->client);
+        top->client[sizeof top->client - 1] = '\0';
+        top->allowed = entry->allowed;
+        top->denied = entry->denied;
+        top->error = by == WEIR_BY_DENIED ? entry->error / WEIR_HITTERS_DENIED +
+                                                (entry->error % WEIR_HITTERS_DENIED > 0)
+                                          : entry->error;
+        top->last_ns = entry->last_ns;
     }
     return count;
 }
 
 static int by_name(const void *a, const void *b) {
-    const struct weir_heavy *x = a, *y = b;
+    const struct weir_top_client *x = a, *y = b;
     int rc = strcmp(x->client, y->client);
     return rc ? rc : strcmp(x->label, y->label);
 }
 
 /* More first; then the later; then by name, so that the order is the same each time. */
-static int compare(uint64_t a, uint64_t b, const struct weir_heavy *x, const struct weir_heavy *y) {
+static int compare(uint64_t a, uint64_t b, const struct weir_top_client *x,
+                   const struct weir_top_client *y) {
     if (a != b)
         return a < b ? 1 : -1;
     if (x->last_ns != y->last_ns)
@@ -200,17 +201,17 @@ static int compare(uint64_t a, uint64_t b, const struct weir_heavy *x, const str
 }
 
 static int by_denied(const void *a, const void *b) {
-    const struct weir_heavy *x = a, *y = b;
+    const struct weir_top_client *x = a, *y = b;
     return compare(x->denied, y->denied, x, y);
 }
 
 static int by_allowed(const void *a, const void *b) {
-    const struct weir_heavy *x = a, *y = b;
+    const struct weir_top_client *x = a, *y = b;
     return compare(x->allowed, y->allowed, x, y);
 }
 
 /* A client has one entry for each of its counters: those of one label become one. */
-static size_t merge(struct weir_heavy *list, size_t count) {
+static size_t merge(struct weir_top_client *list, size_t count) {
     size_t kept = 0;
     qsort(list, count, sizeof *list, by_name);
     for (size_t i = 0; i < count; i++) {
@@ -218,7 +219,7 @@ static size_t merge(struct weir_heavy *list, size_t count) {
             list[kept++] = list[i];
             continue;
         }
-        struct weir_heavy *into = &list[kept - 1];
+        struct weir_top_client *into = &list[kept - 1];
         into->allowed += list[i].allowed;
         into->denied += list[i].denied;
         into->error += list[i].error;
@@ -228,14 +229,14 @@ static size_t merge(struct weir_heavy *list, size_t count) {
     return kept;
 }
 
-int weir_board_heaviest(struct weir_table *table, enum weir_heavy_by by, int label,
-                        struct weir_heavy *heavy, size_t *n) {
-    if (!table || !n || (!heavy && *n > 0) || (unsigned)by > WEIR_BY_ALLOWED || label < 0 ||
-        label > WEIR_BOARD_LABELS)
+int weir_stats_top_clients(struct weir_table *table, enum weir_top_by by, int label,
+                           struct weir_top_client *top, size_t *n) {
+    if (!table || !n || (!top && *n > 0) || (unsigned)by > WEIR_BY_ALLOWED || label < 0 ||
+        label > WEIR_STATS_LABELS)
         return WEIR_EINVAL;
-    size_t room = ((size_t)table->stripe_mask + 1) * WEIR_HEAVY_ENTRIES, count = 0;
-    int rc = weir_board_ready(table);
-    struct weir_heavy *list = malloc(room * sizeof *list);
+    size_t room = ((size_t)table->stripe_mask + 1) * WEIR_HITTERS, count = 0;
+    int rc = weir_stats_ready(table);
+    struct weir_top_client *list = malloc(room * sizeof *list);
     if (!list)
         return WEIR_ENOMEM;
     for (uint32_t stripe = 0; stripe <= table->stripe_mask && rc == 0; stripe++) {
@@ -250,7 +251,7 @@ int weir_board_heaviest(struct weir_table *table, enum weir_heavy_by by, int lab
         qsort(list, count, sizeof *list, by == WEIR_BY_DENIED ? by_denied : by_allowed);
         *n = count < *n ? count : *n;
         if (*n > 0)
-            memcpy(heavy, list, *n * sizeof *list);
+            memcpy(top, list, *n * sizeof *list);
     }
     free(list);
     return rc;
@@ -262,18 +263,18 @@ static int corrupt(struct weir_error *error, const char *what, uint64_t where) {
     return weir_fail(error, WEIR_ECORRUPT, 0, "%s (at %llu)", what, (unsigned long long)where);
 }
 
-int weir_heavy_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error) {
-    const struct weir_board_stripe *board = &table->board->stripe[stripe];
-    if (board->used > WEIR_HEAVY_ENTRIES)
+int weir_hitters_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error) {
+    const struct weir_stats_stripe *stats = &table->stats->stripe[stripe];
+    if (stats->used > WEIR_HITTERS)
         return corrupt(error, "a list of clients is longer than it can be", stripe);
-    for (uint32_t i = 0; i < WEIR_HEAVY_ENTRIES; i++) {
-        const struct weir_heavy_entry *entry = &board->entry[i];
+    for (uint32_t i = 0; i < WEIR_HITTERS; i++) {
+        const struct weir_hitter *entry = &stats->entry[i];
         if (entry->fingerprint[0] == 0)
             continue;
         if (weir_cell_stripe(table, entry->fingerprint) != stripe ||
-            find_entry(board, entry->fingerprint) != i)
+            find_hitter(stats, entry->fingerprint) != i)
             return corrupt(error, "a client is listed twice, or where it does not belong", stripe);
-        if (entry->label - 1 >= WEIR_BOARD_LABELS || !memchr(entry->name, '\0', sizeof entry->name))
+        if (entry->label - 1 >= WEIR_STATS_LABELS || !memchr(entry->name, '\0', sizeof entry->name))
             return corrupt(error, "a client is listed without label or name", stripe);
     }
     return 0;

@@ -6,33 +6,33 @@
 
 #include "stats/stats_layout.h"
 
-static uint32_t find_label(const struct weir_board *board, uint32_t labels, const char *text,
+static uint32_t find_label(const struct weir_stats *stats, uint32_t labels, const char *text,
                            size_t len) {
     uint32_t i = 0;
-    while (i < labels && (memcmp(board->label[i], text, len) != 0 || board->label[i][len] != '\0'))
+    while (i < labels && (memcmp(stats->label[i], text, len) != 0 || stats->label[i][len] != '\0'))
         i++;
     return i;
 }
 
-int weir_board_label(struct weir_table *table, const char *text, size_t len) {
+int weir_stats_label(struct weir_table *table, const char *text, size_t len) {
     if (!table || !text || len == 0 || len > WEIR_LABEL_MAX || memchr(text, '\0', len))
         return WEIR_EINVAL;
-    struct weir_board *board = table->board;
-    uint32_t labels = weir_board_number(&board->labels, WEIR_LABELS_NAMED);
-    uint32_t found = find_label(board, labels, text, len);
+    struct weir_stats *stats = table->stats;
+    uint32_t labels = weir_stats_number(&stats->labels, WEIR_LABELS_NAMED);
+    uint32_t found = find_label(stats, labels, text, len);
     if (found < labels || labels == WEIR_LABELS_NAMED || (len == 5 && !memcmp(text, "other", 5)))
-        return found < labels ? (int)found + 1 : (int)WEIR_BOARD_LABELS;
-    int rc = weir_board_ready(table);
+        return found < labels ? (int)found + 1 : (int)WEIR_STATS_LABELS;
+    int rc = weir_stats_ready(table);
     if (rc == 0)
         rc = weir_lock_take(table, 0);
     if (rc < 0)
         return rc;
-    labels = weir_board_number(&board->labels, WEIR_LABELS_NAMED); /* others may have been faster */
-    found = find_label(board, labels, text, len);
+    labels = weir_stats_number(&stats->labels, WEIR_LABELS_NAMED); /* others may have been faster */
+    found = find_label(stats, labels, text, len);
     if (found == labels && labels < WEIR_LABELS_NAMED) {
-        memset(board->label[labels], 0, sizeof board->label[labels]);
-        memcpy(board->label[labels], text, len);
-        atomic_store_explicit(&board->labels, labels + 1, memory_order_release);
+        memset(stats->label[labels], 0, sizeof stats->label[labels]);
+        memcpy(stats->label[labels], text, len);
+        atomic_store_explicit(&stats->labels, labels + 1, memory_order_release);
     }
     weir_lock_release(table, 0);
     return (int)found + 1; /* WEIR_LABELS_NAMED + 1 is "other" */
@@ -42,7 +42,7 @@ int weir_board_label(struct weir_table *table, const char *text, size_t len) {
 void weir_label_copy(const struct weir_table *table, uint32_t label,
                      char text[WEIR_LABEL_MAX + 1]) {
     text[0] = '\0';
-    if (label - 1 < WEIR_BOARD_LABELS)
-        memcpy(text, table->board->label[label - 1], WEIR_LABEL_MAX + 1);
+    if (label - 1 < WEIR_STATS_LABELS)
+        memcpy(text, table->stats->label[label - 1], WEIR_LABEL_MAX + 1);
     text[WEIR_LABEL_MAX] = '\0';
 }

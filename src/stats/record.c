@@ -9,37 +9,37 @@
 
 #include "error.h"
 
-size_t weir_board_bytes(uint32_t stripes, uint32_t described) {
-    return sizeof(struct weir_board) + stripes * sizeof(struct weir_board_stripe) +
-           described * sizeof(struct weir_described);
+size_t weir_stats_bytes(uint32_t stripes, uint32_t registered) {
+    return sizeof(struct weir_stats) + stripes * sizeof(struct weir_stats_stripe) +
+           registered * sizeof(struct weir_registered_limit);
 }
 
-void weir_board_init(struct weir_table *table) {
-    memcpy(table->board->label[WEIR_LABELS_NAMED], "other", 6);
+void weir_stats_init(struct weir_table *table) {
+    memcpy(table->stats->label[WEIR_LABELS_NAMED], "other", 6);
 }
 
 /* ------------------------------------------------------------------------------- counters by label */
 
-static int sum_up(struct weir_table *table, uint64_t sum[WEIR_BOARD_LABELS][4]) {
+static int sum_up(struct weir_table *table, uint64_t sum[WEIR_STATS_LABELS][4]) {
     for (uint32_t stripe = 0; stripe <= table->stripe_mask; stripe++) {
         int rc = weir_lock_take(table, stripe);
         if (rc < 0)
             return rc;
-        const struct weir_board_stripe *board = &table->board->stripe[stripe];
-        for (uint32_t i = 0; i < WEIR_BOARD_LABELS; i++)
+        const struct weir_stats_stripe *stats = &table->stats->stripe[stripe];
+        for (uint32_t i = 0; i < WEIR_STATS_LABELS; i++)
             for (int j = 0; j < 4; j++)
-                sum[i][j] += board->count[i][j];
+                sum[i][j] += stats->count[i][j];
         weir_lock_release(table, stripe);
     }
     return 0;
 }
 
-int weir_board_counts(struct weir_table *table, struct weir_board_counts *counts, size_t *n) {
+int weir_stats_counts(struct weir_table *table, struct weir_stats_counts *counts, size_t *n) {
     if (!table || !n || (!counts && *n > 0))
         return WEIR_EINVAL;
-    uint64_t sum[WEIR_BOARD_LABELS][4] = {{0}};
-    uint32_t labels = weir_board_number(&table->board->labels, WEIR_LABELS_NAMED);
-    int rc = weir_board_ready(table);
+    uint64_t sum[WEIR_STATS_LABELS][4] = {{0}};
+    uint32_t labels = weir_stats_number(&table->stats->labels, WEIR_LABELS_NAMED);
+    int rc = weir_stats_ready(table);
     if (rc == 0)
         rc = sum_up(table, sum);
     if (rc < 0)
@@ -62,19 +62,19 @@ int weir_board_counts(struct weir_table *table, struct weir_board_counts *counts
 
 /* ----------------------------------------------------------------------- decisions made elsewhere */
 
-int weir_board_note_one(struct weir_table *table, struct weir_heavy_hit *hit,
-                        const struct weir_verdict *verdict) {
+int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
+                          const struct weir_verdict *verdict) {
     int rc = weir_lock_take(table, hit->stripe);
     if (rc < 0)
         return rc;
-    uint64_t *count = table->board->stripe[hit->stripe].count[hit->label - 1];
+    uint64_t *count = table->stats->stripe[hit->stripe].count[hit->label - 1];
     /* There may be no cell that knows its place in the list, so it is looked for each time. */
     hit->cell = weir_cell_find(table, hit->fingerprint);
     count[hit->allowed ? WEIR_COUNT_ALLOWED : WEIR_COUNT_DENIED]++;
     count[WEIR_COUNT_NEAR] +=
         hit->allowed && (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
     if (hit->client_len > 0)
-        weir_heavy_find(table, hit);
+        weir_hitters_find(table, hit);
     weir_lock_release(table, hit->stripe);
     return 0;
 }
@@ -83,7 +83,7 @@ static int note_shadow(struct weir_table *table, uint32_t stripe, int32_t label)
     int rc = weir_lock_take(table, stripe);
     if (rc < 0)
         return rc;
-    table->board->stripe[stripe].count[label - 1][WEIR_COUNT_SHADOW]++;
+    table->stats->stripe[stripe].count[label - 1][WEIR_COUNT_SHADOW]++;
     weir_lock_release(table, stripe);
     return 0;
 }
@@ -93,7 +93,7 @@ static int note(struct weir_table *table, const struct weir_check *check,
     uint64_t fingerprint[2];
     weir_fingerprint(table, check->key, check->key_len, check->limit, fingerprint);
     uint32_t stripe = weir_cell_stripe(table, fingerprint);
-    struct weir_heavy_hit hit = {.client = check->client,
+    struct weir_stats_hit hit = {.client = check->client,
                                  .client_len = check->client_len,
                                  .label = (uint32_t)check->label,
                                  .fingerprint = fingerprint,
@@ -101,22 +101,22 @@ static int note(struct weir_table *table, const struct weir_check *check,
                                  .allowed = verdict->allowed,
                                  .now_ns = now_ns};
     return shadow ? note_shadow(table, stripe, check->label)
-                  : weir_board_note_one(table, &hit, verdict);
+                  : weir_stats_record_one(table, &hit, verdict);
 }
 
-int weir_board_note(struct weir_table *table, const struct weir_check *checks, size_t n,
-                    int64_t now_ns, const struct weir_verdict *verdicts, int shadow) {
+int weir_stats_record(struct weir_table *table, const struct weir_check *checks, size_t n,
+                      int64_t now_ns, const struct weir_verdict *verdicts, int shadow) {
     int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
     if (rc == 0 && (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX))
         rc = WEIR_EINVAL;
     if (rc == 0)
-        rc = weir_board_ready(table);
+        rc = weir_stats_ready(table);
     bool denied = shadow;
     for (size_t i = 0; i < n && rc == 0; i++)
         denied |= !verdicts[i].allowed;
     for (size_t i = 0; i < n && rc == 0; i++)
         if (checks[i].label != 0 &&
-            !(verdicts[i].allowed && (denied || checks[i].flags & WEIR_CHECK_LOOK)))
+            !(verdicts[i].allowed && (denied || checks[i].flags & WEIR_CHECK_PEEK)))
             rc = note(table, &checks[i], &verdicts[i], now_ns, shadow);
     return rc;
 }
@@ -127,20 +127,20 @@ static int corrupt(struct weir_error *error, const char *what, uint64_t where) {
     return weir_fail(error, WEIR_ECORRUPT, 0, "%s (at %llu)", what, (unsigned long long)where);
 }
 
-int weir_board_check(struct weir_table *table, struct weir_error *error) {
-    const struct weir_board *board = table->board;
-    uint32_t labels = atomic_load(&board->labels), described = atomic_load(&board->described);
-    if (labels > WEIR_LABELS_NAMED || described > table->header->described)
-        return corrupt(error, "the board has more than there is room for", labels);
-    for (uint32_t i = 0; i < WEIR_BOARD_LABELS; i++)
+int weir_stats_check(struct weir_table *table, struct weir_error *error) {
+    const struct weir_stats *stats = table->stats;
+    uint32_t labels = atomic_load(&stats->labels), registered = atomic_load(&stats->registered);
+    if (labels > WEIR_LABELS_NAMED || registered > table->header->registry_room)
+        return corrupt(error, "the statistics have more entries than there is room for", labels);
+    for (uint32_t i = 0; i < WEIR_STATS_LABELS; i++)
         if ((i < labels || i == WEIR_LABELS_NAMED) &&
-            !memchr(board->label[i], '\0', sizeof board->label[i]))
+            !memchr(stats->label[i], '\0', sizeof stats->label[i]))
             return corrupt(error, "a label has no end", i);
-    for (uint32_t i = 0; i < described; i++)
-        if (!weir_described_sound(&weir_board_described(table)[i]))
-            return corrupt(error, "the catalogue contains an invalid limit", i);
+    for (uint32_t i = 0; i < registered; i++)
+        if (!weir_registered_valid(&weir_stats_registered(table)[i]))
+            return corrupt(error, "the registry contains an invalid limit", i);
     for (uint32_t stripe = 0; stripe <= table->stripe_mask; stripe++) {
-        int rc = weir_heavy_check(table, stripe, error);
+        int rc = weir_hitters_check(table, stripe, error);
         if (rc < 0)
             return rc;
     }

@@ -24,10 +24,10 @@ struct weir_state {
     int64_t expires_ns; /* from this moment on the state says the same as all zero */
     int64_t word[3];
     uint32_t line[3]; /* moving window: places in the pool of lines */
-    uint8_t share;    /* used part of the limit, 0 to 255: the store's, for eviction */
+    uint8_t usage;    /* used part of the limit, 0 to 255: the store's, for eviction */
     uint8_t strategy; /* enum weir_strategy: the store's, for the integrity check */
     uint8_t denials;  /* recent denials: the store's, for eviction */
-    uint8_t heavy;    /* its place + 1 among the heaviest, or any other number: the store's */
+    uint8_t hitter;   /* its place + 1 among the heavy hitters, or any other number: the store's */
 };
 
 _Static_assert(sizeof(struct weir_state) == 48, "a state fills a cell beside its fingerprint");

@@ -71,8 +71,8 @@ static bool taken_by(const struct weir_transaction *txn, uint32_t cell) {
 
 /* Whether evicting `a` loses less than evicting `b`. */
 static bool loses_less(const struct weir_state *a, const struct weir_state *b) {
-    if (a->share != b->share)
-        return a->share < b->share;
+    if (a->usage != b->usage)
+        return a->usage < b->usage;
     if (a->denials != b->denials)
         return a->denials < b->denials;
     return a->expires_ns < b->expires_ns;

@@ -40,47 +40,48 @@ static uint32_t stripe_of(const struct weir_table *table, uint32_t cell) {
     return (cell / WEIR_BUCKET_CELLS) & table->stripe_mask;
 }
 
-static void arm(struct weir_transaction *txn, uint32_t index, uint32_t lead, uint64_t seq) {
+static void prepare_undo(struct weir_transaction *txn, uint32_t index, uint32_t coordinator,
+                         uint64_t seq) {
     struct weir_lock *lock = weir_lock_at(txn->table, index);
-    lock->lead = lead;
+    lock->coordinator = coordinator;
     lock->seq = seq;
-    WEIR_ORDER(); /* an older seq beside a new record might still be its lead's */
-    lock->armed = 1;
-    if (index != lead) {
-        struct weir_lock *leader = weir_lock_at(txn->table, lead);
-        uint32_t at = leader->members++;
-        while (at > 0 && leader->member[at - 1] > index) {
-            leader->member[at] = leader->member[at - 1];
+    WEIR_ORDER(); /* an older seq beside a new record might still be its coordinator's */
+    lock->undo_ready = 1;
+    if (index != coordinator) {
+        struct weir_lock *first = weir_lock_at(txn->table, coordinator);
+        uint32_t at = first->participants++;
+        while (at > 0 && first->participant[at - 1] > index) {
+            first->participant[at] = first->participant[at - 1];
             at--;
         }
-        leader->member[at] = (uint16_t)index;
+        first->participant[at] = (uint16_t)index;
     }
 }
 
-static void record_cells(struct weir_transaction *txn, uint32_t lead, uint64_t seq) {
+static void record_cells(struct weir_transaction *txn, uint32_t coordinator, uint64_t seq) {
     struct weir_table *table = txn->table;
     for (uint32_t i = 0; i < txn->changes; i++) {
         uint32_t index = stripe_of(table, txn->change[i].cell);
         struct weir_stripe *stripe = &table->stripe[index];
-        if (stripe->lock.armed == 0)
-            arm(txn, index, lead, seq);
-        struct weir_undo *undo = &stripe->undo[stripe->lock.armed - 1];
+        if (stripe->lock.undo_ready == 0)
+            prepare_undo(txn, index, coordinator, seq);
+        struct weir_undo *undo = &stripe->undo[stripe->lock.undo_ready - 1];
         undo->cell = txn->change[i].cell;
         undo->was = table->cell[txn->change[i].cell];
-        stripe->lock.armed++;
+        stripe->lock.undo_ready++;
     }
 }
 
-static void record_lines(struct weir_transaction *txn, uint32_t lead, uint64_t seq) {
+static void record_lines(struct weir_transaction *txn, uint32_t coordinator, uint64_t seq) {
     struct weir_pool *pool = txn->table->pool;
     const struct weir_lines *lines = &txn->lines;
-    arm(txn, txn->table->stripe_mask + 1, lead, seq);
+    prepare_undo(txn, txn->table->stripe_mask + 1, coordinator, seq);
     pool->was_head = pool->free_head;
     pool->was_count = pool->free_count;
     for (uint32_t i = 0; i < lines->links; i++)
         pool->was[i] =
             (struct weir_link){lines->link[i].line, txn->table->line[lines->link[i].line].next};
-    pool->lock.armed = lines->links + 1;
+    pool->lock.undo_ready = lines->links + 1;
 }
 
 static void write_lines(struct weir_transaction *txn) {
@@ -106,10 +107,10 @@ static void write_cell(struct weir_table *table, const struct weir_change *chang
 static void disarm(struct weir_transaction *txn) {
     struct weir_table *table = txn->table;
     for (uint32_t i = 0; i < txn->changes; i++)
-        table->stripe[stripe_of(table, txn->change[i].cell)].lock.armed = 0;
+        table->stripe[stripe_of(table, txn->change[i].cell)].lock.undo_ready = 0;
     if (txn->lines.changed)
-        table->pool->lock.armed = 0;
-    weir_lock_at(table, txn->lock[0])->armed = 0;
+        table->pool->lock.undo_ready = 0;
+    weir_lock_at(table, txn->lock[0])->undo_ready = 0;
 }
 
 void weir_transaction_commit(struct weir_transaction *txn) {
@@ -123,28 +124,29 @@ void weir_transaction_commit(struct weir_transaction *txn) {
         return;
     }
 
-    uint32_t lead = txn->lock[0];
-    struct weir_lock *leader = weir_lock_at(table, lead);
-    uint64_t seq = ++leader->last_seq;
-    leader->members = 0;
-    WEIR_ORDER();              /* nobody arms anything with a number that may be given out again */
-    arm(txn, lead, lead, seq); /* with nothing to undo, maybe: who takes the lock on sees `armed` */
+    uint32_t coordinator = txn->lock[0];
+    struct weir_lock *first = weir_lock_at(table, coordinator);
+    uint64_t seq = ++first->last_seq;
+    first->participants = 0;
+    WEIR_ORDER(); /* nobody arms anything with a number that may be given out again */
+    prepare_undo(txn, coordinator, coordinator,
+                 seq); /* with nothing to undo, maybe: who takes the lock on sees `undo_ready` */
     if (lines->changed &&
         lines->given_head != WEIR_LINE_NONE) /* given lines go before the free ones; */
         lines->link[lines->links++] =        /* take() left room for this link */
             (struct weir_link){lines->given_tail, lines->free_head};
-    record_cells(txn, lead, seq);
+    record_cells(txn, coordinator, seq);
     if (lines->changed)
-        record_lines(txn, lead, seq);
+        record_lines(txn, coordinator, seq);
     WEIR_ORDER();
-    atomic_store_explicit(&leader->txn, seq, memory_order_release);
+    atomic_store_explicit(&first->txn, seq, memory_order_release);
     WEIR_ORDER();
     for (uint32_t i = 0; i < txn->changes; i++)
         write_cell(table, &txn->change[i]);
     if (lines->changed)
         write_lines(txn);
     WEIR_ORDER();
-    atomic_store_explicit(&leader->txn, 0, memory_order_release);
+    atomic_store_explicit(&first->txn, 0, memory_order_release);
     WEIR_ORDER();
     disarm(txn);
 }

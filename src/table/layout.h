@@ -1,13 +1,13 @@
 /*
- * The bytes of a table, in whichever home it lives. All places are indices or offsets, never pointers.
+ * The bytes of a table, whatever its backing. All places are indices or offsets, never pointers.
  *
  *     offset          what
  *     0               struct weir_header                        4096 bytes, with meters (meter.c)
  *     stripes_at      struct weir_stripe [stripes]              one lock and undo record each
  *     pool_at         struct weir_pool                          lock and undo record of the lines
- *     board_at        struct weir_board                         labels; board.h
- *                     struct weir_board_stripe [stripes]        counts and heaviest clients of each
- *                     struct weir_described [described]         catalogue of limits
+ *     stats_at        struct weir_stats                         labels; stats.h
+ *                     struct weir_stats_stripe [stripes]        counts and heavy hitters of each
+ *                     struct weir_registered_limit [registry_room]  registry of limits
  *     rules_at        rules.h                                   rules about clients
  *     cells_at        struct weir_cell [keys]                   64 bytes a key, in buckets of 8
  *     lines_at        struct weir_line [lines]                  64 bytes, line 0 is never used
@@ -56,10 +56,10 @@ struct weir_header {
     uint64_t pool_at;         /* made */
     uint64_t cells_at;        /* made */
     uint64_t lines_at;        /* made */
-    uint64_t board_at;        /* made */
+    uint64_t stats_at;        /* made */
     uint64_t rules_at;        /* made */
     uint32_t rules;           /* made: rules there is room for */
-    uint32_t described;       /* made: limits there is room for in the catalogue */
+    uint32_t registry_room;   /* made: limits there is room for in the registry */
     unsigned char secret[16]; /* made: key of SipHash, from the kernel's random source */
     uint64_t mix[6];          /* made: odd random factors that tell limits of one key apart */
     uint64_t checksum;        /* made: SipHash of all above under a fixed key, against damage */
@@ -75,34 +75,34 @@ _Static_assert(sizeof(struct weir_header) <= WEIR_HEADER_BYTES, "the header has 
 
 struct weir_cell {
     uint64_t fingerprint[2]; /* stripe: 128 keyed bits of key and limit; 0,0: free */
-    struct weir_state state; /* stripe; `share` and `denials` are hints */
+    struct weir_state state; /* stripe; `usage` and `denials` are hints */
 };
 
 _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
 
 /*
  * A lock and the state of the transaction that its holder commits. A transaction that changes more than
- * one word is led by the lowest stripe it holds:
+ * one word is coordinated by the lowest stripe it holds:
  *
- *   1. each lock it changes anything under gets an undo record: `lead`, `seq`, `armed`, then the old bytes
- *   2. lead.txn = seq           from here on a crash is undone
+ *   1. each lock it changes anything under gets an undo record: `coordinator`, `seq`, `undo_ready`, then the old bytes
+ *   2. coordinator.txn = seq           from here on a crash is undone
  *   3. cells, links, free list  are written
- *   4. lead.txn = 0             from here on a crash keeps the change: the commit, one store
- *   5. armed = 0 everywhere
+ *   4. coordinator.txn = 0             from here on a crash keeps the change: the commit, one store
+ *   5. undo_ready = 0 everywhere
  *
- * The next holder of a dead process's lock undoes its record if lead.txn is still its seq. The recoverer of the
- * lead first sees to it that every member is undone (they are higher, so the lock order holds), then
+ * The next holder of a dead process's lock undoes its record if coordinator.txn is still its seq. The recoverer of the
+ * coordinator first undoes every participant (they are higher, so the lock order holds), then
  * clears txn. The next recoverer may repeat all of it.
  */
 struct weir_lock {
     pthread_mutex_t mutex; /* process-shared and robust (memory://: a word, word_lock.h) */
     _Atomic uint64_t txn;  /* its holder; read by recoverers of other locks. 0: none */
-    uint32_t lead;         /* holder: index of the leading stripe of the armed record */
-    uint32_t armed;        /* holder: the undo record's number of entries + 1; 0: none */
-    uint64_t seq;          /* holder: of the armed record; unique under its lead */
-    uint64_t last_seq;     /* holder: numbers given out by this lock as lead */
-    uint32_t members;      /* holder, as lead: locks in member[] */
-    uint16_t member[WEIR_CHECKS_MAX + 1]; /* holder, as lead: ascending; `stripes` means the pool */
+    uint32_t coordinator;  /* holder: the stripe that coordinates the record's transaction */
+    uint32_t undo_ready;   /* holder: the undo record's number of entries + 1; 0: none */
+    uint64_t seq;          /* holder: of the undo record; unique under its coordinator */
+    uint64_t last_seq;     /* holder, as coordinator: the latest seq it gave out */
+    uint32_t participants; /* holder, as coordinator: locks in participant[] */
+    uint16_t participant[WEIR_CHECKS_MAX + 1]; /* holder: ascending; `stripes`: the pool */
 };
 
 struct weir_undo {
@@ -125,7 +125,7 @@ struct weir_pool {
     struct weir_link was[WEIR_LINKS_MAX + 1]; /* holder: undo, last entry first */
 };
 
-struct weir_board; /* board.h */
+struct weir_stats; /* stats.h */
 struct weir_rules; /* rules.h */
 
 #define WEIR_RULES_LEVELS 6u
@@ -143,11 +143,11 @@ struct weir_rules_plan {
 };
 
 /* This process's handle. */
-enum weir_home {
-    WEIR_HOME_MEMORY, /* of one process; a forked child has a copy */
-    WEIR_HOME_FORKS,  /* memory that processes forked from this one share */
-    WEIR_HOME_SHM,
-    WEIR_HOME_FILE,
+enum weir_backing {
+    WEIR_BACKING_MEMORY, /* of one process; a forked child has a copy */
+    WEIR_BACKING_FORKS,  /* memory that processes forked from this one share */
+    WEIR_BACKING_SHM,
+    WEIR_BACKING_FILE,
 };
 
 #define WEIR_HASH_CACHE_ENTRIES 512u
@@ -170,13 +170,13 @@ struct weir_table {
     struct weir_pool *pool;
     struct weir_cell *cell;
     struct weir_line *line;
-    struct weir_board *board;
+    struct weir_stats *stats;
     struct weir_rules *rules;
     struct weir_rules_plan rules_plan;
     uint64_t buckets;
     uint32_t stripe_mask;
     uint32_t lines;
-    enum weir_home home;
+    enum weir_backing backing;
     int (*repair)(struct weir_table *table); /* makes all locks anew, those of the rules, too */
     int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
@@ -202,7 +202,7 @@ static inline struct weir_lock *weir_lock_at(struct weir_table *table, uint32_t 
 }
 
 /* lock.c */
-/* A lock of the kind that the table's home needs. */
+/* A lock of the kind that the table's backing needs. */
 int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex);
 int weir_mutex_take(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, or another errno after one second */
 int weir_lock_init(struct weir_table *table, uint32_t index);
@@ -228,7 +228,7 @@ static inline int weir_after_fork(struct weir_table *table) {
 
 /* A private table's locks are words in the place of the mutex. */
 static inline bool weir_has_words(const struct weir_table *table) {
-    return WEIR_WORD_LOCKS && table->home == WEIR_HOME_MEMORY;
+    return WEIR_WORD_LOCKS && table->backing == WEIR_BACKING_MEMORY;
 }
 
 static inline _Atomic uint32_t *weir_lock_word(struct weir_lock *lock) {
@@ -239,8 +239,9 @@ static inline int weir_lock_take_at(struct weir_table *table, struct weir_lock *
                                     uint32_t index) {
     int rc = weir_has_words(table) ? (weir_word_try(weir_lock_word(lock)) ? 0 : EBUSY)
                                    : pthread_mutex_trylock(&lock->mutex);
-    return __builtin_expect(rc == 0 && lock->armed == 0, 1) ? 0
-                                                            : weir_lock_take_slow(table, index, rc);
+    return __builtin_expect(rc == 0 && lock->undo_ready == 0, 1)
+               ? 0
+               : weir_lock_take_slow(table, index, rc);
 }
 
 /* Takes a lock, repairing what a dead owner left. 0, WEIR_EBUSY, WEIR_ECORRUPT. */
@@ -282,7 +283,7 @@ struct weir_key_parts {
 };
 int weir_fingerprint_parts(struct weir_table *table, const struct weir_key_parts *key,
                            const struct weir_limit *limit, uint64_t fingerprint[2]);
-/* 64 keyed bits that stand for a client, on the board and in rules. */
+/* 64 keyed bits that stand for a client, in statistics and rules. */
 uint64_t weir_client_hash(const struct weir_table *table, const void *client, size_t client_len);
 
 /* commit.c */
@@ -332,7 +333,7 @@ static inline bool weir_commit_word(struct weir_state *from, const struct weir_s
     if (expires + a + b + c > 1 || from->line[0] != to->line[0] || from->line[1] != to->line[1] ||
         from->line[2] != to->line[2])
         return false;
-    from->share = to->share; /* a hint: true or not, it may stand beside the old word */
+    from->usage = to->usage; /* a hint: true or not, it may stand beside the old word */
     WEIR_ORDER();
     int64_t *word = expires ? &from->expires_ns
                     : a     ? &from->word[0]
@@ -346,7 +347,7 @@ static inline bool weir_commit_word(struct weir_state *from, const struct weir_s
 }
 /*
  * Commits the change of one cell that keeps its key, under its stripe's lock: the protocol of struct weir_lock
- * for a stripe that leads itself and has no members.
+ * for a stripe that is its own coordinator and has no participants.
  */
 static inline void weir_commit_cell(struct weir_table *table, uint32_t stripe, uint32_t index,
                                     const struct weir_state *state) {
@@ -354,13 +355,13 @@ static inline void weir_commit_cell(struct weir_table *table, uint32_t stripe, u
     struct weir_undo *undo = &table->stripe[stripe].undo[0];
     struct weir_cell *cell = &table->cell[index];
     uint64_t seq = ++lock->last_seq;
-    lock->members = 0;
-    lock->lead = stripe;
+    lock->participants = 0;
+    lock->coordinator = stripe;
     lock->seq = seq;
     undo->cell = index;
     undo->was = *cell;
     WEIR_ORDER(); /* the record is whole before it counts */
-    lock->armed = 2;
+    lock->undo_ready = 2;
     WEIR_ORDER();
     atomic_store_explicit(&lock->txn, seq, memory_order_release);
     WEIR_ORDER();
@@ -368,7 +369,7 @@ static inline void weir_commit_cell(struct weir_table *table, uint32_t stripe, u
     WEIR_ORDER();
     atomic_store_explicit(&lock->txn, 0, memory_order_release);
     WEIR_ORDER();
-    lock->armed = 0;
+    lock->undo_ready = 0;
 }
 
 /* The same, by one store if that is enough. */

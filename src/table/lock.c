@@ -40,7 +40,7 @@ int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex) {
     pthread_mutexattr_t attr;
     if (pthread_mutexattr_init(&attr) != 0)
         return WEIR_ENOMEM;
-    if (table->home != WEIR_HOME_MEMORY) {
+    if (table->backing != WEIR_BACKING_MEMORY) {
         pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
         pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
     }
@@ -57,28 +57,28 @@ int weir_lock_init(struct weir_table *table, uint32_t index) {
     return weir_mutex_init(table, &weir_lock_at(table, index)->mutex);
 }
 
-/* The caller holds lock `index`, whose owner died. The leader of its record may be dead, too. */
+/* The caller holds lock `index`, whose owner died. The owner of its coordinator may be dead, too. */
 static int recover(struct weir_table *table, uint32_t index) {
     struct weir_lock *lock = weir_lock_at(table, index);
     uint64_t txn = atomic_load(&lock->txn);
     if (txn != 0) {
-        uint32_t members = lock->members <= WEIR_CHECKS_MAX + 1 ? lock->members : 0;
-        for (uint32_t i = 0; i < members; i++) {
-            uint32_t member = lock->member[i];
-            if (member <= index || member >= weir_locks(table))
+        uint32_t participants = lock->participants <= WEIR_CHECKS_MAX + 1 ? lock->participants : 0;
+        for (uint32_t i = 0; i < participants; i++) {
+            uint32_t participant = lock->participant[i];
+            if (participant <= index || participant >= weir_locks(table))
                 continue;
-            int rc = weir_lock_take(table, member); /* recovers the stripe if its owner died */
+            int rc = weir_lock_take(table, participant); /* recovers the stripe if its owner died */
             if (rc < 0)
                 return rc;
-            weir_lock_release(table, member);
+            weir_lock_release(table, participant);
         }
         weir_undo_apply(table, index);
         atomic_store(&lock->txn, 0);
-    } else if (lock->armed != 0 && lock->lead < index &&
-               atomic_load(&weir_lock_at(table, lock->lead)->txn) == lock->seq) {
+    } else if (lock->undo_ready != 0 && lock->coordinator < index &&
+               atomic_load(&weir_lock_at(table, lock->coordinator)->txn) == lock->seq) {
         weir_undo_apply(table, index);
     }
-    lock->armed = 0;
+    lock->undo_ready = 0;
     return 0;
 }
 
@@ -90,9 +90,9 @@ static int acquired(struct weir_table *table, uint32_t index, int rc) {
         rc = recover(table, index);
         atomic_fetch_add(&table->header->recoveries, 1);
         if (rc < 0) {
-            /* Not ours to repair now (a member is held by a stopped process). Unlocking an inconsistent
+            /* Not ours to repair now (a participant is held by a stopped process). Unlocking an inconsistent
                mutex would close it for ever, so leave the record as it is for a later recoverer: mark the
-               mutex consistent, but keep txn and armed; weir_lock_take() looks at them again. */
+               mutex consistent, but keep txn and undo_ready; weir_lock_take() looks at them again. */
             pthread_mutex_consistent(mutex);
             pthread_mutex_unlock(mutex);
             return rc;
@@ -105,10 +105,10 @@ static int acquired(struct weir_table *table, uint32_t index, int rc) {
     return WEIR_ECORRUPT;
 }
 
-/* A lock that was handed on unrepaired (see acquired()) still says so. */
+/* A lock that was released unrepaired (see acquired()) is still undo-ready. */
 static int finish_repair(struct weir_table *table, uint32_t index) {
     struct weir_lock *lock = weir_lock_at(table, index);
-    if (lock->armed == 0)
+    if (lock->undo_ready == 0)
         return 0;
     int rc = recover(table, index);
     if (rc < 0)
@@ -218,17 +218,17 @@ void weir_release_all(struct weir_table *table) {
 }
 
 int weir_locks_repair(struct weir_table *table) {
-    /* Members before their lead: a lead's txn says whether they are to be undone. */
+    /* Participants before their coordinator: its txn says whether they are to be undone. */
     for (uint32_t i = weir_locks(table); i-- > 0;) {
         struct weir_lock *lock = weir_lock_at(table, i);
-        if (lock->armed != 0 && lock->lead <= i &&
-            atomic_load(&weir_lock_at(table, lock->lead)->txn) == lock->seq)
+        if (lock->undo_ready != 0 && lock->coordinator <= i &&
+            atomic_load(&weir_lock_at(table, lock->coordinator)->txn) == lock->seq)
             weir_undo_apply(table, i);
     }
     for (uint32_t i = 0; i < weir_locks(table); i++) {
         struct weir_lock *lock = weir_lock_at(table, i);
         atomic_store(&lock->txn, 0);
-        lock->armed = 0;
+        lock->undo_ready = 0;
         int rc = weir_lock_init(table, i);
         if (rc < 0)
             return rc;

@@ -4,7 +4,7 @@
 /* The record may come from a damaged file: every index is checked. */
 void weir_undo_apply(struct weir_table *table, uint32_t index) {
     struct weir_lock *lock = weir_lock_at(table, index);
-    uint32_t entries = lock->armed ? lock->armed - 1 : 0;
+    uint32_t entries = lock->undo_ready ? lock->undo_ready - 1 : 0;
     if (index <= table->stripe_mask) {
         if (entries > WEIR_CHECKS_MAX)
             return;
@@ -16,7 +16,7 @@ void weir_undo_apply(struct weir_table *table, uint32_t index) {
         return;
     }
     struct weir_pool *pool = table->pool;
-    if (entries > WEIR_LINKS_MAX + 1 || lock->armed == 0)
+    if (entries > WEIR_LINKS_MAX + 1 || lock->undo_ready == 0)
         return;
     for (uint32_t i = entries; i-- > 0;)
         if (pool->was[i].line < table->lines)

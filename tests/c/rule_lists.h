@@ -57,7 +57,7 @@ static inline size_t probe_text(unsigned i, char *text, size_t size) {
 static inline int list_found(struct weir_table *table, unsigned probe) {
     char text[64];
     size_t len = probe_text(probe, text, sizeof text);
-    struct weir_rule_match match = weir_rules_match(table, text, len, NOW);
+    struct weir_rule_match match = weir_rules_match_client(table, text, len, NOW);
     if (match.kind == WEIR_RULE_BLOCK && match.until_ns == NOW + DAY + probe)
         return 0;
     return match.kind == WEIR_RULE_ALLOW && match.until_ns == NOW + 2 * DAY + probe ? 1 : -1;

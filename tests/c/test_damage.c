@@ -1,7 +1,7 @@
 /*
  * A table file damaged at every place, one after the other: header, locks, undo records, cells, lines, free
- * list, board. It is refused, or used without harm (fuzz/damaged.h says what is asked of it); the same for
- * cells, lines and the board when they are damaged while the table is open, which nobody verifies.
+ * list, statistics. It is refused, or used without harm (fuzz/damaged.h says what is asked of it); the same for
+ * cells, lines and statistics when they are damaged while the table is open, which nobody verifies.
  */
 #include "support.h"
 
@@ -138,7 +138,7 @@ static void test_many_places_damaged_at_once(void **state) {
         memcpy(bytes, damaged.base, damaged.size);
         int live = (int)random_below(2);
         size_t from = !live             ? WEIR_HEADER_BYTES
-                      : random_below(2) ? header.board_at
+                      : random_below(2) ? header.stats_at
                                         : header.cells_at;
         for (uint64_t i = 1 + random_below(12); i-- > 0;) {
             size_t at = from + (size_t)random_below(damaged.size - from - 8);

@@ -57,7 +57,7 @@ static void test_commands(void **state) {
     struct weir_check check = check_of(&limit, "a", 3), monthly = check_of(&month, "a", 1);
     struct weir_check largest = check_of(&huge, "a", 1);
     command_is(&check, WEIR_MEMCACHED_HIT, "ma n N61 J3 D3 v t c\r\n");
-    command_is(&check, WEIR_MEMCACHED_LOOK, "mg n v t c\r\n");
+    command_is(&check, WEIR_MEMCACHED_PEEK, "mg n v t c\r\n");
     command_is(&check, WEIR_MEMCACHED_REFUND, "ma n MD D3 v t c\r\n");
     command_is(&check, WEIR_MEMCACHED_UNDO, "ma n MD D3 C17 v t c\r\n");
     /* Beyond a month a time to live is a moment. */
@@ -117,23 +117,23 @@ static void test_what_a_count_means(void **state) {
     struct weir_check check = check_of(&limit, "a", 4);
     struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT, .count = 10, .left_s = 30};
     struct weir_verdict verdict;
-    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
+    weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
     assert_true(verdict.allowed && verdict.remaining == 0 && verdict.limit == 10);
     assert_true(verdict.reset_at_ns == NOW + 30 * SECOND && verdict.retry_after_ns == 0);
     reply.count = 13; /* once it is undone, 9 */
-    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
+    weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
     assert_true(!verdict.allowed && verdict.remaining == 1 &&
                 verdict.retry_after_ns == 30 * SECOND);
     reply.count = 7;
-    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_LOOK, NOW, &verdict);
+    weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_PEEK, NOW, &verdict);
     assert_true(!verdict.allowed && verdict.remaining == 3);
-    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_REFUND, NOW, &verdict);
+    weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_REFUND, NOW, &verdict);
     assert_true(verdict.allowed && verdict.remaining == 3);
     reply.kind = WEIR_MEMCACHED_NONE;
-    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_LOOK, NOW, &verdict);
+    weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_PEEK, NOW, &verdict);
     assert_true(verdict.allowed && verdict.remaining == 10 && verdict.reset_at_ns == NOW);
     check.cost = 11;
-    weir_memcached_judge(&check, &reply, WEIR_MEMCACHED_LOOK, NOW, &verdict);
+    weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_PEEK, NOW, &verdict);
     assert_true(!verdict.allowed && verdict.retry_after_ns == WEIR_NEVER);
 }
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "support.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 #include "weir/memcached.h"
 #include "weir/meter.h"
 #include "weir/redis.h"
@@ -34,41 +34,42 @@ struct call {
     void (*make)(size_t n);
 };
 
-static void call_board_label(size_t n) {
-    (void)weir_board_label(pointer(0, table), pointer(1, scratch), (size_t)n);
+static void call_stats_label(size_t n) {
+    (void)weir_stats_label(pointer(0, table), pointer(1, scratch), (size_t)n);
 }
 
-static void call_board_counts(size_t n) {
+static void call_stats_counts(size_t n) {
     (void)n;
-    (void)weir_board_counts(pointer(0, table), pointer(1, scratch), pointer(2, scratch));
+    (void)weir_stats_counts(pointer(0, table), pointer(1, scratch), pointer(2, scratch));
 }
 
-static void call_board_heaviest(size_t n) {
-    (void)weir_board_heaviest(pointer(0, table), (enum weir_heavy_by)n, (int)n, pointer(1, scratch),
-                              pointer(2, scratch));
+static void call_stats_top_clients(size_t n) {
+    (void)weir_stats_top_clients(pointer(0, table), (enum weir_top_by)n, (int)n,
+                                 pointer(1, scratch), pointer(2, scratch));
 }
 
-static void call_board_reveal(size_t n) {
-    (void)weir_board_reveal(pointer(0, table), (int)n);
+static void call_stats_reveal(size_t n) {
+    (void)weir_stats_reveal(pointer(0, table), (int)n);
 }
 
-static void call_board_name(size_t n) {
-    (void)weir_board_name(pointer(0, table), pointer(1, scratch), (size_t)n, pointer(2, scratch));
+static void call_stats_name(size_t n) {
+    (void)weir_stats_client_name(pointer(0, table), pointer(1, scratch), (size_t)n,
+                                 pointer(2, scratch));
 }
 
-static void call_board_describe(size_t n) {
-    (void)weir_board_describe(pointer(0, table), pointer(1, scratch), pointer(2, scratch),
+static void call_stats_register(size_t n) {
+    (void)weir_stats_register(pointer(0, table), pointer(1, scratch), pointer(2, scratch),
                               (size_t)n, pointer(3, scratch), (size_t)n);
 }
 
-static void call_board_catalogue(size_t n) {
+static void call_stats_registry(size_t n) {
     (void)n;
-    (void)weir_board_catalogue(pointer(0, table), pointer(1, scratch), pointer(2, scratch));
+    (void)weir_stats_registry(pointer(0, table), pointer(1, scratch), pointer(2, scratch));
 }
 
-static void call_board_note(size_t n) {
-    (void)weir_board_note(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
-                          pointer(2, scratch), (int)n);
+static void call_stats_note(size_t n) {
+    (void)weir_stats_record(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+                            pointer(2, scratch), (int)n);
 }
 
 static void call_memcached_name(size_t n) {
@@ -90,9 +91,9 @@ static void call_memcached_read(size_t n) {
     (void)weir_memcached_read(pointer(0, scratch), (size_t)n, pointer(1, scratch));
 }
 
-static void call_memcached_judge(size_t n) {
-    (void)weir_memcached_judge(pointer(0, scratch), pointer(1, scratch), (int)n, (int64_t)n,
-                               pointer(2, scratch));
+static void call_memcached_evaluate(size_t n) {
+    (void)weir_memcached_evaluate(pointer(0, scratch), pointer(1, scratch), (int)n, (int64_t)n,
+                                  pointer(2, scratch));
 }
 
 static void call_memcached_step(size_t n) {
@@ -168,8 +169,8 @@ static void call_rules_version(size_t n) {
     (void)weir_rules_version(pointer(0, table));
 }
 
-static void call_rules_judge(size_t n) {
-    (void)weir_rules_judge(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
+static void call_rules_match(size_t n) {
+    (void)weir_rules_match(pointer(0, table), pointer(1, scratch), (size_t)n, (int64_t)n,
                            pointer(2, scratch), pointer(3, scratch));
 }
 
@@ -312,19 +313,19 @@ static void call_table_check(size_t n) {
 }
 
 static const struct call calls[] = {
-    {"weir_board_label", 2, call_board_label},
-    {"weir_board_counts", 3, call_board_counts},
-    {"weir_board_heaviest", 3, call_board_heaviest},
-    {"weir_board_reveal", 1, call_board_reveal},
-    {"weir_board_name", 3, call_board_name},
-    {"weir_board_describe", 4, call_board_describe},
-    {"weir_board_catalogue", 3, call_board_catalogue},
-    {"weir_board_note", 3, call_board_note},
+    {"weir_stats_label", 2, call_stats_label},
+    {"weir_stats_counts", 3, call_stats_counts},
+    {"weir_stats_top_clients", 3, call_stats_top_clients},
+    {"weir_stats_reveal", 1, call_stats_reveal},
+    {"weir_stats_client_name", 3, call_stats_name},
+    {"weir_stats_register", 4, call_stats_register},
+    {"weir_stats_registry", 3, call_stats_registry},
+    {"weir_stats_record", 3, call_stats_note},
     {"weir_memcached_name", 3, call_memcached_name},
     {"weir_memcached_counts", 1, call_memcached_counts},
     {"weir_memcached_command", 3, call_memcached_command},
     {"weir_memcached_read", 2, call_memcached_read},
-    {"weir_memcached_judge", 3, call_memcached_judge},
+    {"weir_memcached_evaluate", 3, call_memcached_evaluate},
     {"weir_memcached_step", 7, call_memcached_step},
     {"weir_meter_add", 3, call_meter_add},
     {"weir_meter_raise", 2, call_meter_raise},
@@ -340,7 +341,7 @@ static const struct call calls[] = {
     {"weir_rules_find", 3, call_rules_find},
     {"weir_rules_list", 3, call_rules_list},
     {"weir_rules_version", 1, call_rules_version},
-    {"weir_rules_judge", 4, call_rules_judge},
+    {"weir_rules_match", 4, call_rules_match},
     {"weir_state_name", 3, call_state_name},
     {"weir_state_counters", 3, call_state_counters},
     {"weir_state_room", 1, call_state_room},

@@ -540,7 +540,7 @@ static void story(int number) {
             size_t which = (size_t)random_below(count);
             checks[i] = check_of(&limits[which], keys[which], draw_cost(&limits[which]));
             if (random_below(4) == 0)
-                checks[i].flags = WEIR_CHECK_LOOK;
+                checks[i].flags = WEIR_CHECK_PEEK;
         }
         int mode = random_below(9) < 6 ? WEIR_HIT : (int)(1 + random_below(3));
         snprintf(where, sizeof where, "WEIR_SEED=%" PRIu64 ", story %d", seed, number);

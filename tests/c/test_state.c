@@ -98,7 +98,7 @@ static void test_packed_states_decide_as_a_table_does(void **state) {
             for (size_t i = 0; i < n; i++) {
                 checks[i] = check_of(&limits[random_below(COUNTERS)], random_below(2) ? "a" : "b",
                                      costs[random_below(8)]);
-                checks[i].flags = random_below(6) ? 0 : WEIR_CHECK_LOOK;
+                checks[i].flags = random_below(6) ? 0 : WEIR_CHECK_PEEK;
             }
             now_ns += (int64_t)random_below(2 * SECOND) - (random_below(9) ? 0 : SECOND);
             enum weir_mode mode = random_below(4) ? WEIR_HIT : (enum weir_mode)(random_below(4));

@@ -106,7 +106,7 @@ static void take_picture(struct scene *scene, struct picture *picture) {
     assert_true(keys <= sizeof picture->cell / sizeof picture->cell[0]);
     memcpy(picture->cell, scene->table->cell, keys * sizeof picture->cell[0]);
     for (uint64_t i = 0; i < keys; i++)
-        picture->cell[i].state.denials = picture->cell[i].state.share = 0;
+        picture->cell[i].state.denials = picture->cell[i].state.usage = 0;
 }
 
 static bool same_picture(const struct scene *scene, const struct picture *a,
@@ -195,8 +195,8 @@ static void three_limits(struct scene *scene) {
         hit_times(scene, &scene->checks[i], 2, SECOND);
 }
 
-/* The lowest stripe, which leads, is that of a limit to which nothing is charged. */
-static void lead_without_a_change(struct scene *scene) {
+/* The lowest stripe, the coordinator, is that of a limit to which nothing is charged. */
+static void coordinator_without_a_change(struct scene *scene) {
     three_limits(scene);
     scene->checks[2].cost = 0;
 }
@@ -343,7 +343,8 @@ static const struct kind kinds[] = {
     {"a hot key", "?keys=256&hits=500", hot_key, false, false},
     {"a window that opens again", "?keys=256&hits=500", fresh_window, false, false},
     {"three limits", "?keys=256&hits=500", three_limits, false, false},
-    {"a lead without a change", "?keys=256&hits=500", lead_without_a_change, false, false},
+    {"a coordinator without a change", "?keys=256&hits=500", coordinator_without_a_change, false,
+     false},
     {"each of three, one denied", "?keys=256&hits=500", one_denied, false, false},
     {"refund of three", "?keys=256&hits=500", refund, false, false},
     {"a log takes a line", "?keys=256&hits=500", log_takes_a_line, false, false},

@@ -6,54 +6,56 @@
 
 #include "table/layout.h"
 
-/* Each test below runs once per home. */
+/* Each test below runs once per backing. */
 static const char *const homes[] = {"memory://", "shm://", "file://"};
 
-struct home {
+struct backing {
     struct weir_table *table;
     char uri[256]; /* without options */
 };
 
-static int open_home(void **state, const char *scheme) {
+static int open_backing(void **state, const char *scheme) {
     static int count;
-    struct home *home = calloc(1, sizeof *home);
+    struct backing *backing = calloc(1, sizeof *backing);
     char uri[300];
     count++;
     if (!strcmp(scheme, "shm://"))
-        snprintf(home->uri, sizeof home->uri, "shm://test-%d-home-%d", (int)getpid(), count);
+        snprintf(backing->uri, sizeof backing->uri, "shm://test-%d-backing-%d", (int)getpid(),
+                 count);
     else if (!strcmp(scheme, "file://"))
-        snprintf(home->uri, sizeof home->uri, "file:///tmp/weir-test-%d-%d", (int)getpid(), count);
+        snprintf(backing->uri, sizeof backing->uri, "file:///tmp/weir-test-%d-%d", (int)getpid(),
+                 count);
     else
-        snprintf(home->uri, sizeof home->uri, "memory://");
-    snprintf(uri, sizeof uri, "%s?keys=1024&hits=2000", home->uri);
-    home->table = open_table(uri);
-    *state = home;
+        snprintf(backing->uri, sizeof backing->uri, "memory://");
+    snprintf(uri, sizeof uri, "%s?keys=1024&hits=2000", backing->uri);
+    backing->table = open_table(uri);
+    *state = backing;
     return 0;
 }
 
-static int close_home(void **state) {
-    struct home *home = *state;
-    check_sound(home->table);
-    weir_table_close(home->table);
-    weir_table_unlink(home->uri, NULL);
-    free(home);
+static int close_backing(void **state) {
+    struct backing *backing = *state;
+    check_sound(backing->table);
+    weir_table_close(backing->table);
+    weir_table_unlink(backing->uri, NULL);
+    free(backing);
     return 0;
 }
 
 static int in_memory(void **state) {
-    return open_home(state, homes[0]);
+    return open_backing(state, homes[0]);
 }
 
 static int in_shm(void **state) {
-    return open_home(state, homes[1]);
+    return open_backing(state, homes[1]);
 }
 
 static int in_file(void **state) {
-    return open_home(state, homes[2]);
+    return open_backing(state, homes[2]);
 }
 
 static struct weir_table *table_of(void **state) {
-    return ((struct home *)*state)->table;
+    return ((struct backing *)*state)->table;
 }
 
 /* --------------------------------------------------------------------------------------- decisions */
@@ -478,47 +480,47 @@ static void test_info_counts_what_is_there(void **state) {
 /* ---------------------------------------------------------------------------------------- sharing */
 
 static void test_another_handle_sees_the_same_counters(void **state) {
-    struct home *home = *state;
+    struct backing *backing = *state;
     struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 100, MINUTE);
-    bool private = !strncmp(home->uri, "memory", 6);
+    bool private = !strncmp(backing->uri, "memory", 6);
     /* no size said: takes what is there */
-    struct weir_table *other = open_table(private ? "memory://?keys=64" : home->uri);
+    struct weir_table *other = open_table(private ? "memory://?keys=64" : backing->uri);
     for (int i = 0; i < 50; i++)
-        assert_true(hit(i % 2 ? home->table : other, &limit, "k", NOW + i));
-    assert_int_equal(remaining(home->table, &limit, "k", NOW + 50), private ? 75 : 50);
-    weir_table_close(home->table);
-    home->table = other;
+        assert_true(hit(i % 2 ? backing->table : other, &limit, "k", NOW + i));
+    assert_int_equal(remaining(backing->table, &limit, "k", NOW + 50), private ? 75 : 50);
+    weir_table_close(backing->table);
+    backing->table = other;
     assert_int_equal(remaining(other, &limit, "k", NOW + 50), private ? 75 : 50);
 }
 
 static void test_reopened_alone_it_remembers(void **state) {
-    struct home *home = *state;
-    if (!strncmp(home->uri, "memory", 6))
+    struct backing *backing = *state;
+    if (!strncmp(backing->uri, "memory", 6))
         return;
     struct weir_limit limits[WEIR_STRATEGIES];
     struct weir_verdict before[WEIR_STRATEGIES];
     for (int i = 0; i < WEIR_STRATEGIES; i++) {
         limits[i] = limit_of(i, 1000, MINUTE);
         for (int j = 0; j < 700; j++)
-            hit(home->table, &limits[i], "k", NOW + j);
-        before[i] = decide_cost(home->table, &limits[i], "k", 400, NOW + 700, WEIR_TEST);
+            hit(backing->table, &limits[i], "k", NOW + j);
+        before[i] = decide_cost(backing->table, &limits[i], "k", 400, NOW + 700, WEIR_TEST);
     }
-    weir_table_close(home->table);
-    home->table = open_table(home->uri);
+    weir_table_close(backing->table);
+    backing->table = open_table(backing->uri);
     for (int i = 0; i < WEIR_STRATEGIES; i++) {
         struct weir_verdict after =
-            decide_cost(home->table, &limits[i], "k", 400, NOW + 700, WEIR_TEST);
+            decide_cost(backing->table, &limits[i], "k", 400, NOW + 700, WEIR_TEST);
         assert_memory_equal(&after, &before[i], sizeof after);
     }
 }
 
 static int hit_from_a_child(void *argument) {
-    const struct home *home = argument;
+    const struct backing *backing = argument;
     struct weir_limit limit = limit_of(WEIR_TOKEN_BUCKET, 100, DAY);
     struct weir_check check = check_of(&limit, "k", 1);
     struct weir_verdict verdict;
     struct weir_table *table;
-    MUST(weir_table_open(home->uri, &table, NULL) == 0);
+    MUST(weir_table_open(backing->uri, &table, NULL) == 0);
     for (int i = 0; i < 10; i++)
         MUST(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL) == 0 && verdict.allowed);
     weir_table_close(table);
@@ -526,69 +528,69 @@ static int hit_from_a_child(void *argument) {
 }
 
 static void test_another_process_sees_the_same_counters(void **state) {
-    struct home *home = *state;
+    struct backing *backing = *state;
     struct weir_limit limit = limit_of(WEIR_TOKEN_BUCKET, 100, DAY);
     pid_t pid[4];
     for (int i = 0; i < 4; i++)
-        pid[i] = spawn(hit_from_a_child, home);
+        pid[i] = spawn(hit_from_a_child, backing);
     for (int i = 0; i < 4; i++)
         expect_success(pid[i]);
-    assert_int_equal(remaining(home->table, &limit, "k", NOW),
-                     strncmp(home->uri, "memory", 6) ? 60 : 100);
+    assert_int_equal(remaining(backing->table, &limit, "k", NOW),
+                     strncmp(backing->uri, "memory", 6) ? 60 : 100);
 }
 
 static void test_a_removed_name_leaves_the_open_table_alone(void **state) {
-    struct home *home = *state;
+    struct backing *backing = *state;
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
     struct weir_error error;
-    if (!strncmp(home->uri, "memory", 6)) {
-        assert_int_equal(weir_table_unlink(home->uri, &error), WEIR_ENOENT);
+    if (!strncmp(backing->uri, "memory", 6)) {
+        assert_int_equal(weir_table_unlink(backing->uri, &error), WEIR_ENOENT);
         return;
     }
-    assert_true(hit(home->table, &limit, "k", NOW));
-    assert_int_equal(weir_table_unlink(home->uri, &error), 0);
-    assert_int_equal(weir_table_unlink(home->uri, &error), WEIR_ENOENT);
-    assert_non_null(strstr(error.message, home->uri));
+    assert_true(hit(backing->table, &limit, "k", NOW));
+    assert_int_equal(weir_table_unlink(backing->uri, &error), 0);
+    assert_int_equal(weir_table_unlink(backing->uri, &error), WEIR_ENOENT);
+    assert_non_null(strstr(error.message, backing->uri));
     char uri[300];
-    snprintf(uri, sizeof uri, "%s?keys=64", home->uri);
+    snprintf(uri, sizeof uri, "%s?keys=64", backing->uri);
     struct weir_table *next = open_table(uri);
-    assert_true(hit(home->table, &limit, "k", NOW));
-    assert_false(hit(home->table, &limit, "k", NOW));
+    assert_true(hit(backing->table, &limit, "k", NOW));
+    assert_false(hit(backing->table, &limit, "k", NOW));
     assert_int_equal(remaining(next, &limit, "k", NOW), 2);
     check_sound(next);
     weir_table_close(next);
 }
 
-#define IN_EACH_HOME(test)                                                                         \
-    {#test " in memory", test, in_memory, close_home, NULL},                                       \
-        {#test " in shm", test, in_shm, close_home, NULL}, {                                       \
-        #test " in a file", test, in_file, close_home, NULL                                        \
+#define ON_EACH_BACKING(test)                                                                      \
+    {#test " in memory", test, in_memory, close_backing, NULL},                                    \
+        {#test " in shm", test, in_shm, close_backing, NULL}, {                                    \
+        #test " in a file", test, in_file, close_backing, NULL                                     \
     }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        IN_EACH_HOME(test_admits_exactly_the_amount),
-        IN_EACH_HOME(test_limits_of_one_key_count_apart),
-        IN_EACH_HOME(test_one_denial_charges_none),
-        IN_EACH_HOME(test_each_charges_those_that_have_room),
-        IN_EACH_HOME(test_refund_gives_back_never_above_full),
-        IN_EACH_HOME(test_of_those_that_deny_the_furthest_decides),
-        IN_EACH_HOME(test_two_checks_of_one_key_are_charged_one_after_the_other),
-        IN_EACH_HOME(test_as_many_limits_as_there_may_be),
-        IN_EACH_HOME(test_cost_above_the_amount_is_denied_for_ever),
-        IN_EACH_HOME(test_largest_amounts_do_not_overflow),
-        IN_EACH_HOME(test_arguments_out_of_range_are_refused),
-        IN_EACH_HOME(test_a_test_changes_not_one_byte),
-        IN_EACH_HOME(test_a_test_answers_as_the_hit_that_follows),
-        IN_EACH_HOME(test_keys_are_any_bytes),
-        IN_EACH_HOME(test_long_keys_count_to_their_last_byte),
-        IN_EACH_HOME(test_clear_forgets_these_and_no_others),
-        IN_EACH_HOME(test_reset_forgets_everything),
-        IN_EACH_HOME(test_info_counts_what_is_there),
-        IN_EACH_HOME(test_another_handle_sees_the_same_counters),
-        IN_EACH_HOME(test_reopened_alone_it_remembers),
-        IN_EACH_HOME(test_another_process_sees_the_same_counters),
-        IN_EACH_HOME(test_a_removed_name_leaves_the_open_table_alone),
+        ON_EACH_BACKING(test_admits_exactly_the_amount),
+        ON_EACH_BACKING(test_limits_of_one_key_count_apart),
+        ON_EACH_BACKING(test_one_denial_charges_none),
+        ON_EACH_BACKING(test_each_charges_those_that_have_room),
+        ON_EACH_BACKING(test_refund_gives_back_never_above_full),
+        ON_EACH_BACKING(test_of_those_that_deny_the_furthest_decides),
+        ON_EACH_BACKING(test_two_checks_of_one_key_are_charged_one_after_the_other),
+        ON_EACH_BACKING(test_as_many_limits_as_there_may_be),
+        ON_EACH_BACKING(test_cost_above_the_amount_is_denied_for_ever),
+        ON_EACH_BACKING(test_largest_amounts_do_not_overflow),
+        ON_EACH_BACKING(test_arguments_out_of_range_are_refused),
+        ON_EACH_BACKING(test_a_test_changes_not_one_byte),
+        ON_EACH_BACKING(test_a_test_answers_as_the_hit_that_follows),
+        ON_EACH_BACKING(test_keys_are_any_bytes),
+        ON_EACH_BACKING(test_long_keys_count_to_their_last_byte),
+        ON_EACH_BACKING(test_clear_forgets_these_and_no_others),
+        ON_EACH_BACKING(test_reset_forgets_everything),
+        ON_EACH_BACKING(test_info_counts_what_is_there),
+        ON_EACH_BACKING(test_another_handle_sees_the_same_counters),
+        ON_EACH_BACKING(test_reopened_alone_it_remembers),
+        ON_EACH_BACKING(test_another_process_sees_the_same_counters),
+        ON_EACH_BACKING(test_a_removed_name_leaves_the_open_table_alone),
     };
     seed_random();
     return cmocka_run_group_tests_name("table", tests, NULL, NULL);

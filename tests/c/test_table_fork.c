@@ -282,14 +282,14 @@ static int die_in_a_commit(void *argument) {
     struct weir_transaction txn;
     struct weir_table *table;
     MUST(weir_table_open(holder->uri, &table, NULL) == 0);
-    uint32_t member = holder->lock;
-    MUST(weir_lock_take(table, 0) == 0 && weir_lock_take(table, member) == 0);
+    uint32_t participant = holder->lock;
+    MUST(weir_lock_take(table, 0) == 0 && weir_lock_take(table, participant) == 0);
     weir_transaction_begin(&txn, table);
     txn.lock[txn.locks++] = 0;
-    txn.lock[txn.locks++] = (uint16_t)member;
+    txn.lock[txn.locks++] = (uint16_t)participant;
     for (uint32_t i = 0; i < table->header->keys; i++)
         if (table->cell[i].state.expires_ns &&
-            (i / WEIR_BUCKET_CELLS & table->stripe_mask) == member)
+            (i / WEIR_BUCKET_CELLS & table->stripe_mask) == participant)
             txn.change[0].cell = i, txn.changes = 1;
     MUST(txn.changes == 1);
     static const struct weir_state state = {.expires_ns = NOW + DAY, .word = {99}};
@@ -309,11 +309,11 @@ static int steal_a_lock_and_stop(void *argument) {
     MUST(weir_table_open(holder->uri, &table, NULL) == 0);
     pthread_mutex_t *mutex = &weir_lock_at(table, holder->lock)->mutex;
     MUST(pthread_mutex_lock(mutex) == EOWNERDEAD);
-    raise(SIGSTOP); /* the heir of the upper stripe, before it has undone anything */
+    raise(SIGSTOP); /* the recoverer of the upper stripe, before it undoes anything */
     return 0;
 }
 
-static void test_a_lock_handed_on_unrepaired_is_repaired_by_the_next(void **state) {
+static void test_a_lock_released_unrepaired_is_repaired_by_the_next(void **state) {
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
     struct holder holder;
     struct weir_verdict verdict;
@@ -324,7 +324,7 @@ static void test_a_lock_handed_on_unrepaired_is_repaired_by_the_next(void **stat
     holder.lock = table->stripe_mask;
     assert_true(holder.lock > 0);
     for (int i = 0; !key[0][0] || !key[1][0];
-         i++) { /* a key of the lead's stripe, one of the member's */
+         i++) { /* a key of the coordinator's stripe, one of the participant's */
         char name[16];
         uint64_t fingerprint[2];
         snprintf(name, sizeof name, "%d", i);
@@ -341,8 +341,9 @@ static void test_a_lock_handed_on_unrepaired_is_repaired_by_the_next(void **stat
     assert_true(weir_lock_at(table, 0)->txn != 0);
     pid_t stopped = spawn_stopped(steal_a_lock_and_stop, &holder);
     struct weir_check check = check_of(&limit, key[0], 1);
-    for (int i = 0; i < 2;
-         i++) /* the heir of the lead cannot undo the member, and hands the lock on */
+    for (
+        int i = 0; i < 2;
+        i++) /* recovery of the coordinator cannot undo the participant, and releases the lock unrepaired */
         assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EBUSY);
     kill(stopped, SIGKILL);
     waitpid(stopped, NULL, 0);
@@ -360,7 +361,7 @@ int main(void) {
         cmocka_unit_test(test_a_forked_child_shares_a_shared_table),
         cmocka_unit_test(test_a_file_knows_every_hit_that_a_killed_process_was_admitted),
         cmocka_unit_test(test_a_stopped_holder_makes_others_wait_a_second_not_longer),
-        cmocka_unit_test(test_a_lock_handed_on_unrepaired_is_repaired_by_the_next),
+        cmocka_unit_test(test_a_lock_released_unrepaired_is_repaired_by_the_next),
     };
     seed_random();
     return cmocka_run_group_tests_name("table and processes", tests, NULL, NULL);

@@ -5,7 +5,7 @@
 #include "support.h"
 
 #include "model.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 #include "weir/rules.h"
 
 #define PARTS 5
@@ -24,7 +24,7 @@ struct counter {
 
 static struct counter counters[COUNTERS], saved[COUNTERS];
 static int counters_used;
-static struct weir_board_counts counted[3];
+static struct weir_stats_counts counted[3];
 static struct weir_limit limits[LIMITS];
 
 static struct model *counter_of(const char *key, const struct weir_limit *limit) {
@@ -122,7 +122,7 @@ static void model_count(const struct ask asks[PARTS], const struct weir_verdict 
         const struct weir_verdict *v = &verdicts[i];
         if (!asks[i].takes_part || asks[i].role == WEIR_ROLE_SHADOW || asks[i].label < 0)
             continue;
-        struct weir_board_counts *counts = &counted[asks[i].label];
+        struct weir_stats_counts *counts = &counted[asks[i].label];
         if (!v->allowed) {
             counts->denied++;
         } else if (all && is_charged(&asks[i], settle)) {
@@ -194,7 +194,7 @@ static void random_setting(struct weir_table *table, struct setting *setting) {
             .after = bytes_of(setting->after[i]),
             .cost = (int64_t)random_below(4),
             .role = role,
-            .label = label < 3 ? weir_board_label(table, labels[label], strlen(labels[label])) : 0,
+            .label = label < 3 ? weir_stats_label(table, labels[label], strlen(labels[label])) : 0,
         };
     }
     assert_int_equal(weir_prepare(setting->part, PARTS, &setting->prepared, &error), 0);
@@ -278,9 +278,9 @@ static void ask_both(struct weir_table *table, const struct setting *setting, in
 }
 
 static void compare_counts(struct weir_table *table) {
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    size_t n = WEIR_BOARD_LABELS;
-    assert_int_equal(weir_board_counts(table, counts, &n), 0);
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t n = WEIR_STATS_LABELS;
+    assert_int_equal(weir_stats_counts(table, counts, &n), 0);
     for (size_t i = 0; i < n; i++)
         for (int j = 0; j < 3; j++)
             if (!strcmp(counts[i].label, labels[j])) {
@@ -299,7 +299,7 @@ static void test_roles_modes_and_masks_agree_with_a_model(void **state) {
     int64_t now = NOW;
     (void)state;
     for (int i = 0; i < 3; i++)
-        assert_int_equal(weir_board_label(table, labels[i], strlen(labels[i])), i + 1);
+        assert_int_equal(weir_stats_label(table, labels[i], strlen(labels[i])), i + 1);
     for (int i = 0; i < LIMITS; i++)
         limits[i] = limit_of(strategies[i % 3], 3 + 2 * i, (1 + i % 4) * SECOND);
     for (int round = 0; round < 20000; round++) {
@@ -338,7 +338,7 @@ static struct weir_prepared *prepare(const struct weir_part *parts, size_t n) {
 static void test_rules_decide_about_the_clients_of_enforced_parts(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
-    int label = weir_board_label(table, "l", 1);
+    int label = weir_stats_label(table, "l", 1);
     struct weir_part parts[3] = {
         {.limit = &limit, .before = {"a", 1}, .cost = 1},
         {.limit = &limit, .before = {"b", 1}, .cost = 1, .role = WEIR_ROLE_DEFERRED},
@@ -371,9 +371,9 @@ static void test_rules_decide_about_the_clients_of_enforced_parts(void **state) 
     assert_true(decision.allowed && decision.rule == WEIR_RULE_ALLOW && v[2].allowed);
     assert_int_equal(remaining(table, &limit, "afree", NOW), 2);
 
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    size_t n = WEIR_BOARD_LABELS;
-    assert_int_equal(weir_board_counts(table, counts, &n), 0);
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t n = WEIR_STATS_LABELS;
+    assert_int_equal(weir_stats_counts(table, counts, &n), 0);
     assert_int_equal(counts[0].shadow + counts[0].denied, 0);
     weir_prepared_free(prepared);
     weir_table_close(table);
@@ -442,7 +442,7 @@ static void test_preparing_names_what_is_wrong(void **state) {
     REFUSED("before", part[1].before.len = 1);
     REFUSED("after", part[1].after.len = 1);
     REFUSED("cost", part[1].cost = -1);
-    REFUSED("label", part[1].label = WEIR_BOARD_LABELS + 1);
+    REFUSED("label", part[1].label = WEIR_STATS_LABELS + 1);
     REFUSED("role", part[1].role = 4);
     REFUSED("before", part[1].before = (struct weir_bytes){"x", WEIR_KEY_MAX + 1});
     assert_int_equal(weir_prepare(part, 0, &prepared, &error), WEIR_EINVAL);
@@ -538,7 +538,7 @@ static void test_checks_are_written_for_remote_codecs(void **state) {
     assert_memory_equal(buffer, "ame/xbme/xcme/x", 15);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(part[i], i);
-        assert_int_equal(checks[i].flags, i ? WEIR_CHECK_LOOK : 0);
+        assert_int_equal(checks[i].flags, i ? WEIR_CHECK_PEEK : 0);
         assert_int_equal(checks[i].cost, i);
         assert_int_equal(checks[i].client_len, 2);
         assert_memory_equal(checks[i].key, buffer + 5 * i, 5);

@@ -174,7 +174,7 @@ static void compare_lookup(struct weir_table *table, const struct model *model, 
     random_probe(model, text, sizeof text);
     const struct model_rule *expected = model_find(model, text, now_ns);
     int kind = weir_rules_find(table, text, strlen(text), now_ns, &rule);
-    struct weir_rule_match match = weir_rules_match(table, text, strlen(text), now_ns);
+    struct weir_rule_match match = weir_rules_match_client(table, text, strlen(text), now_ns);
     if (kind != (expected ? expected->kind : WEIR_RULE_NONE) || match.kind != kind)
         fail_msg("WEIR_SEED=%" PRIu64 ": \"%s\": kind %d and %d, not %d", seed, text, kind,
                  match.kind, expected ? expected->kind : 0);
@@ -306,13 +306,15 @@ static void test_lists_of_every_size_around_whole_groups(void **state) {
                 int number = i * apart;
                 int len = sprintf(text, six ? "2001:db8:0:%x:1::%x" : "10.%d.%d.77",
                                   six ? number : number / 256, number % 256);
-                struct weir_rule_match match = weir_rules_match(table, text, (size_t)len, NOW);
+                struct weir_rule_match match =
+                    weir_rules_match_client(table, text, (size_t)len, NOW);
                 if (match.kind != rules[i].kind || match.until_ns != NOW + 1 + i)
                     fail_msg("%d rules: \"%s\": kind %d", count, text, match.kind);
-                assert_int_equal(weir_rules_match(table, text, (size_t)len, NOW + 1 + i).kind, 0);
+                assert_int_equal(
+                    weir_rules_match_client(table, text, (size_t)len, NOW + 1 + i).kind, 0);
                 len = sprintf(text, six ? "2001:db8:1:%x::1" : "10.%d.%d.0",
                               six ? number : (number + 1) / 256, (number + 1) % 256);
-                assert_int_equal(weir_rules_match(table, text, (size_t)len, NOW).kind, 0);
+                assert_int_equal(weir_rules_match_client(table, text, (size_t)len, NOW).kind, 0);
             }
             weir_table_close(table);
         }
@@ -448,8 +450,8 @@ static void test_several_clients_in_one_decision(void **state) {
     assert_int_equal(decision.allowed, 0);
     assert_int_equal(decision.deciding, 1);
     assert_int_equal(verdicts[0].allowed, 1);
-    assert_int_equal(weir_rules_judge(table, checks, 3, NOW, verdicts, NULL), 0);
-    assert_int_equal(weir_rules_judge(table, checks, 1, NOW, verdicts, &decision), 1);
+    assert_int_equal(weir_rules_match(table, checks, 3, NOW, verdicts, NULL), 0);
+    assert_int_equal(weir_rules_match(table, checks, 1, NOW, verdicts, &decision), 1);
     assert_int_equal(decision.rule, WEIR_RULE_ALLOW);
     set(table, "alice", WEIR_RULE_BLOCK, NOW, NOW + 3 * SECOND); /* one who is blocked blocks all */
     decision = decide(table, checks, 3, NOW, WEIR_EACH, verdicts);
@@ -459,9 +461,9 @@ static void test_several_clients_in_one_decision(void **state) {
         assert_int_equal(verdicts[i].allowed, 0);
         assert_int_equal(verdicts[i].retry_after_ns, 3 * SECOND);
     }
-    assert_int_equal(weir_rules_judge(table, checks, 3, NOW, verdicts, &decision), 1);
+    assert_int_equal(weir_rules_match(table, checks, 3, NOW, verdicts, &decision), 1);
     assert_int_equal(decision.rule, WEIR_RULE_BLOCK);
-    assert_int_equal(weir_rules_judge(table, checks, 3, NOW + 3 * SECOND, verdicts, &decision), 0);
+    assert_int_equal(weir_rules_match(table, checks, 3, NOW + 3 * SECOND, verdicts, &decision), 0);
     weir_table_close(table);
 }
 
@@ -506,11 +508,11 @@ static void test_a_client_may_be_named_by_its_hash(void **state) {
     (void)state;
     snprintf(name, sizeof name, "#%016" PRIx64, weir_client_hash(table, "alice", 5));
     set(table, name, WEIR_RULE_BLOCK, NOW, WEIR_NEVER);
-    assert_int_equal(weir_rules_match(table, "alice", 5, NOW).kind, WEIR_RULE_BLOCK);
+    assert_int_equal(weir_rules_match_client(table, "alice", 5, NOW).kind, WEIR_RULE_BLOCK);
     assert_int_equal(weir_rules_find(table, name, strlen(name), NOW, &rule), WEIR_RULE_BLOCK);
     assert_string_equal(rule.client, name);
     /* A client that calls itself so is another one. */
-    assert_int_equal(weir_rules_match(table, name, strlen(name), NOW).kind, WEIR_RULE_NONE);
+    assert_int_equal(weir_rules_match_client(table, name, strlen(name), NOW).kind, WEIR_RULE_NONE);
     set(table, "alice", WEIR_RULE_ALLOW, NOW, WEIR_NEVER); /* the same rule, now with its name */
     assert_int_equal(weir_rules_list(table, &rule, &n), 0);
     assert_int_equal(n, 1);
@@ -587,7 +589,8 @@ static void test_long_names_of_all_rules_fit_into_a_small_table(void **state) {
             assert_int_equal(
                 weir_rules_set(table, name, sizeof name, WEIR_RULE_BLOCK, NOW, WEIR_NEVER, NULL),
                 0);
-            assert_int_equal(weir_rules_match(table, name, sizeof name, NOW).kind, WEIR_RULE_BLOCK);
+            assert_int_equal(weir_rules_match_client(table, name, sizeof name, NOW).kind,
+                             WEIR_RULE_BLOCK);
         }
     check_sound(table);
     weir_table_close(table);
@@ -702,7 +705,7 @@ static void test_bad_input_is_told_and_changes_nothing(void **state) {
     assert_int_equal(weir_rules_find(table, "a", 0, NOW, NULL), WEIR_EINVAL);
     assert_int_equal(weir_rules_list(table, NULL, &n), WEIR_EINVAL);
     assert_int_equal(weir_rules_list(table, NULL, NULL), WEIR_EINVAL);
-    assert_int_equal(weir_rules_judge(table, NULL, 1, NOW, NULL, NULL), WEIR_EINVAL);
+    assert_int_equal(weir_rules_match(table, NULL, 1, NOW, NULL, NULL), WEIR_EINVAL);
     assert_int_equal(weir_rules_version(table), 0);
     check_sound(table);
     weir_table_close(table);

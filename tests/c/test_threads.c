@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 #include "table/layout.h"
-#include "weir/board.h"
+#include "weir/stats.h"
 
 #define THREADS 4
 #define KEYS 40
@@ -51,7 +51,7 @@ static int decide_some(struct thread *thread) {
         checks[i] = check_of(&thread->crowd->limit[strategy[i]], key[i], 1 + draw(thread, 3));
         checks[i].client = key[i];
         checks[i].client_len = checks[i].key_len;
-        checks[i].label = weir_board_label(thread->crowd->table, "0123456789", 1 + strategy[i]);
+        checks[i].label = weir_stats_label(thread->crowd->table, "0123456789", 1 + strategy[i]);
         /* no more is given back than this thread has */
         if (mode == WEIR_REFUND && thread->granted[strategy[i]][number[i]] < 12)
             mode = WEIR_HIT;
@@ -75,26 +75,26 @@ static void *mingle(void *argument) {
     return NULL;
 }
 
-static int look_at_the_board(struct thread *thread) {
+static int read_stats(struct thread *thread) {
     struct weir_table *table = thread->crowd->table;
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    struct weir_heavy heavy[10];
-    struct weir_described described[10];
-    size_t n = WEIR_BOARD_LABELS, m = 10, d = 10;
-    int rc = weir_board_counts(table, counts, &n);
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    struct weir_top_client top[10];
+    struct weir_registered_limit registered[10];
+    size_t n = WEIR_STATS_LABELS, m = 10, d = 10;
+    int rc = weir_stats_counts(table, counts, &n);
     if (rc == 0)
-        rc = weir_board_heaviest(table, (enum weir_heavy_by)draw(thread, 2), 0, heavy, &m);
+        rc = weir_stats_top_clients(table, (enum weir_top_by)draw(thread, 2), 0, top, &m);
     if (rc == 0)
-        rc = weir_board_describe(table, &thread->crowd->limit[draw(thread, WEIR_LEAKY_BUCKET)], "x",
+        rc = weir_stats_register(table, &thread->crowd->limit[draw(thread, WEIR_LEAKY_BUCKET)], "x",
                                  draw(thread, 2), NULL, 0);
-    return rc == 0 ? weir_board_catalogue(table, described, &d) : rc;
+    return rc == 0 ? weir_stats_registry(table, registered, &d) : rc;
 }
 
 static void *look_on(void *argument) {
     struct thread *thread = argument;
     struct weir_table_info info;
     while (!thread->crowd->stop && !thread->failed) {
-        thread->failed = look_at_the_board(thread);
+        thread->failed = read_stats(thread);
         if (thread->failed)
             break;
         int rc = weir_table_check(thread->crowd->table, NULL);
@@ -207,7 +207,7 @@ static void test_no_limit_is_exceeded(void **state) {
     free(thread);
 }
 
-/* The memo of hashes is shared by threads without a lock: a torn entry would be another key's counter. */
+/* The hash cache is shared by threads without a lock: a torn entry would be another key's counter. */
 static void *count_own_keys(void *argument) {
     struct thread *thread = argument;
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, MANY, DAY);
@@ -260,11 +260,11 @@ static void test_an_entry_that_is_being_written_is_not_believed(void **state) {
     (void)state;
     assert_true(hit(crowd->table, &limit, "k", NOW));
     for (uint32_t i = 0; i < WEIR_HASH_CACHE_ENTRIES; i++) {
-        struct weir_hash_entry *memo = &crowd->table->hash_cache[i];
-        if (memo->version == 0)
+        struct weir_hash_entry *entry = &crowd->table->hash_cache[i];
+        if (entry->version == 0)
             continue;
-        memo->version++; /* as its writer does, who is then interrupted */
-        memo->hash[0] ^= 1;
+        entry->version++; /* as its writer does, who is then interrupted */
+        entry->hash[0] ^= 1;
         entries++;
     }
     assert_true(entries > 0);

@@ -94,23 +94,23 @@ def test_more_than_63_limits_count_as_other(table: Table) -> None:
     rows = table.counts()
     assert len(rows) == 64
     assert rows[-1] == ("other", 37, 0, 0, 0)
-    assert {heavy.limit for heavy in table.heaviest("allowed", limit="other")} == {"other"}
+    assert {heavy.limit for heavy in table.top_clients("allowed", limit="other")} == {"other"}
 
 
 def test_what_a_remote_store_decided_is_noted(table: Table) -> None:
     limits = [parse("10/minute"), parse("5/minute")]
     passed, also = Verdict(True, 10, 2, NOW, 0.0, 0.0), Verdict(True, 5, 2, NOW, 0.0, 0.0)
     refused = Verdict(False, 5, 0, NOW, 9.0, 0.0)
-    table.note(limits, "10.0.0.1/view", Decision([passed, also], 0, NOW))
-    table.note(limits, ["10.0.0.1/view", "10.0.0.2"], Decision([passed, refused], 1, NOW))
-    table.note(limits, "10.0.0.3", Decision([passed, refused], 1, NOW), shadow=True)
+    table.record(limits, "10.0.0.1/view", Decision([passed, also], 0, NOW))
+    table.record(limits, ["10.0.0.1/view", "10.0.0.2"], Decision([passed, refused], 1, NOW))
+    table.record(limits, "10.0.0.3", Decision([passed, refused], 1, NOW), shadow=True)
     assert counts(table) == {"10 per 1 minute": (1, 0, 1, 0), "5 per 1 minute": (1, 1, 0, 1)}
-    assert [heavy.client for heavy in table.heaviest()] == ["10.0.0.2"]
+    assert [heavy.client for heavy in table.top_clients()] == ["10.0.0.2"]
     assert table.info()["keys"] == 0
     with pytest.raises(ValueError, match="a decision of 2 limits for 1"):
-        table.note(limits[:1], "a", Decision([passed, passed], 0, NOW))
+        table.record(limits[:1], "a", Decision([passed, passed], 0, NOW))
     with pytest.raises(TypeError):
-        table.note(limits, "a", (passed, passed))  # type: ignore[arg-type]
+        table.record(limits, "a", (passed, passed))  # type: ignore[arg-type]
 
 
 def decide_at_random(uri: str, seed: int, results: Any) -> None:
@@ -156,12 +156,12 @@ def test_the_client_is_the_first_identifier(table: Table) -> None:
         table.decide([limit], "10.0.0.3/view")
     table.decide([limit], "")
     limiter.hit(limit)
-    assert [heavy[:5] for heavy in table.heaviest()] == [
+    assert [heavy[:5] for heavy in table.top_clients()] == [
         ("10.0.0.1", "3 per 1 minute", 3, 2, 0),
         ("10.0.0.3", "3 per 1 minute", 3, 2, 0),
         ("::1", "3 per 1 minute", 3, 2, 0),
     ]
-    assert {heavy.last for heavy in table.heaviest()} == {NOW}
+    assert {heavy.last for heavy in table.top_clients()} == {NOW}
 
 
 def test_a_limit_is_immutable(table: Table) -> None:
@@ -186,7 +186,7 @@ def test_clients_are_hashes_unless_revealed_or_addresses(table: Table) -> None:
     name = table.name_of("alice@example.org")
     assert len(name) == 17
     assert name[0] == "#"
-    assert table.heaviest("allowed")[0].client == name
+    assert table.top_clients("allowed")[0].client == name
     assert table.name_of("10.0.0.1") == "10.0.0.1"
     assert table.name_of("a/b") != table.name_of("a%2Fb")
     assert table.name_of(b"a/b") == table.name_of("a/b")
@@ -195,7 +195,7 @@ def test_clients_are_hashes_unless_revealed_or_addresses(table: Table) -> None:
     table.reveal = True
     assert table.reveal is True
     limiter.hit(limit, "bob@example.org")
-    assert {heavy.client for heavy in table.heaviest("allowed")} == {name, "bob@example.org"}
+    assert {heavy.client for heavy in table.top_clients("allowed")} == {name, "bob@example.org"}
     with pytest.raises(ValueError, match="a client must not be empty"):
         table.name_of("")
 
@@ -206,18 +206,18 @@ def test_heaviest_by_what_and_how_many(table: Table) -> None:
         for limit in limits:
             for _ in range(number + 1):
                 table.decide([limit], f"10.0.0.{number}")
-    assert [heavy.client[-1] for heavy in table.heaviest(count=2)] == ["5", "4"]
-    denied = [(heavy.client[-1], heavy.denied) for heavy in table.heaviest(limit=limits[0])]
+    assert [heavy.client[-1] for heavy in table.top_clients(count=2)] == ["5", "4"]
+    denied = [(heavy.client[-1], heavy.denied) for heavy in table.top_clients(limit=limits[0])]
     assert denied == [("5", 4), ("4", 3), ("3", 2), ("2", 1)]
-    assert len(table.heaviest("allowed", limit="5 per 1 minute")) == 5
-    assert table.heaviest(limit="7 per 1 minute") == []
+    assert len(table.top_clients("allowed", limit="5 per 1 minute")) == 5
+    assert table.top_clients(limit="7 per 1 minute") == []
     for wrong in (0, -1, 4097):
         with pytest.raises(ValueError, match="count must be"):
-            table.heaviest(count=wrong)
+            table.top_clients(count=wrong)
     with pytest.raises(ValueError, match='by must be "denied" or "allowed"'):
-        table.heaviest("hits")  # type: ignore[arg-type]
+        table.top_clients("hits")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="limit must be Limit, str or None"):
-        table.heaviest(limit=7)  # type: ignore[arg-type]
+        table.top_clients(limit=7)  # type: ignore[arg-type]
 
 
 # -- catalogue
@@ -227,9 +227,9 @@ def test_limits_are_described_once_and_by_namespace(shared: str) -> None:
     ours, theirs = Table(shared), Table(shared, namespace=3)
     limit = Limit(10, strategy="leaky-bucket", max_delay=0.25, namespace="a/b")
     for _ in range(3):
-        assert ours.describe(limit, "shop/", "/view")
-        assert theirs.describe(parse("5/minute"), "", "")
-    (found,) = Table(shared).catalogue()
+        assert ours.register(limit, "shop/", "/view")
+        assert theirs.register(parse("5/minute"), "", "")
+    (found,) = Table(shared).registry()
     assert found == (limit, "shop/", "/view")
     assert found.limit.max_delay == 0.25
     ours.decide([limit], "shop/10.0.0.1/view")
@@ -237,18 +237,18 @@ def test_limits_are_described_once_and_by_namespace(shared: str) -> None:
         ours.decide([found.limit], found.before + "10.0.0.1" + found.after, None, 1)[0].remaining
         < 10
     )
-    ((limit, *rest),) = theirs.catalogue()
+    ((limit, *rest),) = theirs.registry()
     assert (str(limit), rest) == ("5 per 1 minute", ["", ""])
-    assert ours.describe(limit, "", "x" * 500) is False
+    assert ours.register(limit, "", "x" * 500) is False
     with pytest.raises(TypeError):
-        ours.describe(limit, "", 7)  # type: ignore[arg-type]
+        ours.register(limit, "", 7)  # type: ignore[arg-type]
 
 
 def test_a_full_catalogue_says_so(table: Table) -> None:
-    added = [table.describe(Limit(amount), "", "") for amount in range(1, 2000)]
+    added = [table.register(Limit(amount), "", "") for amount in range(1, 2000)]
     assert 0 < sum(added) < 1999
-    assert sum(added) == len(table.catalogue())
-    assert table.describe(Limit(1), "", "")
+    assert sum(added) == len(table.registry())
+    assert table.register(Limit(1), "", "")
 
 
 # -- in Flask
@@ -277,10 +277,10 @@ def test_flask_tells_its_limits_and_clients(shared: str) -> None:
     rows = counts(table)
     assert rows["3 per 1 minute"][:2] == (3, 2)
     assert rows["9 per 1 hour"][:2] == (1, 0)
-    assert [heavy[:4] for heavy in table.heaviest()] == [("10.9.9.9", "3 per 1 minute", 3, 2)]
+    assert [heavy[:4] for heavy in table.top_clients()] == [("10.9.9.9", "3 per 1 minute", 3, 2)]
     told = {
         str(limit): table.decide([limit], f"{before}10.9.9.9{after}", None, weir.TEST)[0].remaining
-        for limit, before, after in table.catalogue()
+        for limit, before, after in table.registry()
     }
     assert told == {"3 per 1 minute": 0, "9 per 1 hour": 8}
 
@@ -298,7 +298,7 @@ def test_two_limiters_of_one_limit_skip_their_own_prefix(shared: str) -> None:
         )
         app.add_url_rule("/", view_func=lambda: "x")
         assert app.test_client().get("/").status_code == 200
-    (heavy,) = Table(shared).heaviest("allowed")
+    (heavy,) = Table(shared).top_clients("allowed")
     assert heavy[:3] == ("10.9.9.9", "5 per 1 minute", 3)
 
 
@@ -310,12 +310,12 @@ def test_a_closed_table_tells_nothing(table: Table) -> None:
     table.close()
     for call in (
         table.counts,
-        table.heaviest,
-        table.catalogue,
-        lambda: table.describe(limit, "", ""),
+        table.top_clients,
+        table.registry,
+        lambda: table.register(limit, "", ""),
         lambda: table.name_of("a"),
         lambda: table.reveal,
-        lambda: table.note([limit], "a", Decision([Verdict(True, 1, 1, 1.0, 0.0, 0.0)], 0, 1.0)),
+        lambda: table.record([limit], "a", Decision([Verdict(True, 1, 1, 1.0, 0.0, 0.0)], 0, 1.0)),
     ):
         with pytest.raises(TableError, match="closed"):
             call()

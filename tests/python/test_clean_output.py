@@ -204,7 +204,7 @@ def test_hosts_are_added_up() -> None:
                         "heaviest": {"denied": [["c", "a", 1, i, 0, float(i)]]}})
              for i in (3, 5)]  # fmt: skip
     assert merge_counts(hosts) == [weir.LimitCounts("a", 2, 4, 6, 8)]
-    assert merge_clients(hosts, "denied") == [weir.Heavy("c", "a", 2, 8, 0, 5.0)]
+    assert merge_clients(hosts, "denied") == [weir.TopClient("c", "a", 2, 8, 0, 5.0)]
 
 
 def test_labels_of_metrics_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_labels_of_metrics_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
         def counts(self) -> list[weir.LimitCounts]:
             return [weir.LimitCounts(EVIL, 1, 1, 1, 1)]
 
-        def heaviest(self, by: str, count: int) -> list[weir.Heavy]:
+        def heaviest(self, by: str, count: int) -> list[weir.TopClient]:
             return []
 
         def info(self) -> dict[str, int]:

@@ -194,7 +194,7 @@ def test_the_byte_map_leaves_no_shared_struct_out() -> None:
         "weir_key_parts",
         "weir_change",
         "weir_transaction",
-        "weir_heavy_hit",
+        "weir_stats_hit",
     }
     private |= {"weir_rule_match", "weir_rules_plan", "weir_key_parts"}
     headers = ("table/layout.h", "stats/stats_layout.h", "rules/rules.h")

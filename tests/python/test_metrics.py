@@ -71,7 +71,7 @@ def test_decisions_of_all_limits_of_a_request_are_counted() -> None:
     assert page("weir_decisions_total", limit="15 per 1 hour", verdict="denied") == 0
     assert page("weir_near_limit_total", limit=LABEL) == 2 * 3  # the eighth, ninth and tenth
     assert page("weir_shadow_denied_total", limit=LABEL) == 0
-    table.note([MINUTE], "10.0.0.1", table.decide([MINUTE], "10.0.0.1"), shadow=True)
+    table.record([MINUTE], "10.0.0.1", table.decide([MINUTE], "10.0.0.1"), shadow=True)
     assert page("weir_shadow_denied_total", limit=LABEL) == 1
 
 

@@ -296,8 +296,8 @@ def test_headers_of_an_evaluation() -> None:
     evaluation = Kind("table").check(part(MINUTE)).evaluate()
     names = (("Limit", "2"), "Remaining", "Reset", "Retry")
     pairs = [("Content-Type", "text/html")]
-    assert evaluation.tell(pairs, names)
+    assert evaluation.write_headers(pairs, names)
     assert [name for name, _ in pairs[1:]] == ["Limit", "Remaining", "Reset", "Retry"]
     assert (pairs[1], pairs[2]) == (("Limit", "2"), ("Remaining", "1"))
     pairs.append(("retry-after", "7"))
-    assert not evaluation.tell(pairs, names)
+    assert not evaluation.write_headers(pairs, names)

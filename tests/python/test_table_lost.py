@@ -103,17 +103,17 @@ def test_rules_statistics_and_notes_go_into_the_next_table(
         table.block("192.0.2.1")
         table.ipv6_prefix = 56
         table.reveal = True
-        table.describe(LIMIT, "before/", "/after")
+        table.register(LIMIT, "before/", "/after")
         table.decide([Limit(1), LIMIT], ["192.0.2.2", "192.0.2.2"])
         labels = [counts[0] for counts in table.counts()]
-        known = table.catalogue()
+        known = table.registry()
         weir.unlink(uri)
         clock.return_value += 1
         table.decide([Limit(1), LIMIT], ["192.0.2.2", "192.0.2.2"])
         assert [rule.client for rule in table.rules()] == ["192.0.2.1"]
         assert table.ipv6_prefix == 56
         assert table.reveal
-        assert table.catalogue() == known
+        assert table.registry() == known
         assert [counts[0] for counts in table.counts()] == labels
         assert sum(counts.allowed for counts in table.counts()) == 2, "counted from nothing"
 
@@ -178,11 +178,11 @@ with mock.patch("time.time", return_value=1_800_000_000.0) as clock:
         lambda: limiter.get_window_stats(limit, "a"),
         lambda: table.peek([limit], "a"),
         lambda: table.clear([limit], "a"),
-        table.reset, table.info, table.verify, table.counts, table.rules, table.catalogue,
+        table.reset, table.info, table.verify, table.counts, table.rules, table.registry,
         lambda: table.block("192.0.2.1"),
         lambda: table.meter("m"),
         lambda: table.name_of("a"),
-        lambda: table.heaviest("denied", 5),
+        lambda: table.top_clients("denied", 5),
         lambda: table.ipv6_prefix,
         lambda: table.rules_version,
     ]

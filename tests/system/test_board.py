@@ -31,7 +31,7 @@ def hit():
 @limiter.exempt
 def board():
     table = limiter.storage
-    return {"pid": os.getpid(), "counts": table.counts(), "heaviest": table.heaviest(),
+    return {"pid": os.getpid(), "counts": table.counts(), "heaviest": table.top_clients(),
             "name": table.name_of("hammer")}
 """
 

@@ -354,8 +354,8 @@ def test_weir_top_and_block_see_and_steer_nginx(serving) -> None:
     with Table(nginx.table) as table:
         (counts,) = [entry for entry in table.counts() if entry.limit == "2 per 1 hour"]
         assert (counts.allowed, counts.denied) == (2, 3)
-        assert [entry.client for entry in table.heaviest()] == ["192.0.2.1"]
-        (described,) = table.catalogue()
+        assert [entry.client for entry in table.top_clients()] == ["192.0.2.1"]
+        (described,) = table.registry()
         assert (str(described.limit), described.after) == ("2 per 1 hour", "/nginx:one")
         table.block("192.0.2.2")
         assert nginx.get("/", X_Real_IP="192.0.2.2").status == 429

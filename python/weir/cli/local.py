@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from .._core import Heavy, LimitCounts, Rule, Table
+from .._core import LimitCounts, Rule, Table, TopClient
 from ..errors import ConfigurationError, ParseError, StorageError
 from .discover import SHARED_MEMORY
 from .errors import Away, Unreadable
@@ -28,8 +28,8 @@ class LocalStore(Store):
     def counts(self) -> list[LimitCounts]:
         return self.table.counts()
 
-    def heaviest(self, by: By, count: int) -> list[Heavy]:
-        return self.table.heaviest(by, count)
+    def heaviest(self, by: By, count: int) -> list[TopClient]:
+        return self.table.top_clients(by, count)
 
     def name_of(self, client: str) -> str:
         return self.table.name_of(client)
@@ -39,7 +39,7 @@ class LocalStore(Store):
             table = self.table
             if namespace != 0:
                 table = Table(self.uri, namespace=namespace, _observes=True)
-            for known in table.catalogue():
+            for known in table.registry():
                 yield Counter(table, known.limit, known.before, known.after)
 
     def health(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Table, parse
+from .._core import TEST, Limit, LimitCounts, Rule, Table, TopClient, parse
 from .._storage import storage_from_string
 from .._watched import FORGET, name_of
 from ..boards import Boards, snapshot
@@ -74,7 +74,7 @@ class RemoteStore(Store):
     def counts(self) -> list[LimitCounts]:
         return merge_counts(self._hosts())
 
-    def heaviest(self, by: By, count: int) -> list[Heavy]:
+    def heaviest(self, by: By, count: int) -> list[TopClient]:
         return merge_clients(self._hosts(), by)[:count]
 
     def name_of(self, client: str) -> str:

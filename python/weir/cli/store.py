@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from .._core import TEST, Heavy, Limit, LimitCounts, Rule, Table, Verdict, client_form, join_key
+from .._core import TEST, Limit, LimitCounts, Rule, Table, TopClient, Verdict, client_form, join_key
 from .._storage import StorageTypes
 from .._text import LINE_MAX, printable
 from ..errors import WeirError
@@ -18,10 +18,10 @@ from .words import shown
 __all__ = [
     "By",
     "Counter",
-    "Heavy",
     "LimitCounts",
     "Rule",
     "Store",
+    "TopClient",
     "answering",
     "counted_text",
     "is_hash",
@@ -86,12 +86,12 @@ class Store(ABC):
         """How often each limit allowed and denied."""
 
     @abstractmethod
-    def heaviest(self, by: By, count: int) -> list[Heavy]:
+    def heaviest(self, by: By, count: int) -> list[TopClient]:
         """The clients with most denied or allowed requests, heaviest first."""
 
     @abstractmethod
     def name_of(self, client: str) -> str:
-        """The client as :meth:`heaviest` shows it."""
+        """The client as :meth:`top_clients` shows it."""
 
     @abstractmethod
     def counters(self) -> Iterator[Counter]:

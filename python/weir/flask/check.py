@@ -227,7 +227,7 @@ class Check(PreparedCheck):
         for entry in self.entries:
             if entry.scope_of is None:
                 with contextlib.suppress(WeirError, UnicodeError):  # deciding will tell, if need be
-                    self.context.store.board.describe(
+                    self.context.store.board.register(
                         entry.bound, prefix, "/" + join_key(entry.scope)
                     )
 

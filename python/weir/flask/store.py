@@ -124,7 +124,7 @@ class Store:
     def note(self, evaluation: Evaluation, parts: int) -> None:
         """Count in the statistics that these limits would have denied."""
         with contextlib.suppress(WeirError):  # what limits say is not less true without
-            evaluation.note(parts, True)
+            evaluation.record(parts, True)
 
     def name(self) -> str:
         """The store that decides at this moment, without its password."""

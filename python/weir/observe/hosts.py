@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from .._core import Heavy, LimitCounts, Table
+from .._core import LimitCounts, Table, TopClient
 from .._text import printable
 
 __all__ = ["By", "Host", "merge_clients", "merge_counts", "read_host", "read_table"]
@@ -33,8 +33,8 @@ class Host(NamedTuple):
     #: When it wrote this, in seconds since the epoch; ``None``: it is this host.
     time: float | None
     counts: list[LimitCounts]
-    denied: list[Heavy]
-    allowed: list[Heavy]
+    denied: list[TopClient]
+    allowed: list[TopClient]
     #: Limits in use: text, strategy, and what precedes and follows the client in a key.
     limits: list[tuple[str, str | None, str, str]]
     #: The state of its table.
@@ -51,8 +51,8 @@ def read_host(board: Any) -> Host:
         printable(board.get("name", "?"), 60),
         float(time) if _is_time(time) else None,
         [LimitCounts(*row) for row in _rows(board.get("counts"), str, int, int, int, int)],
-        [Heavy(*row) for row in _clients(listed.get("denied"))],
-        [Heavy(*row) for row in _clients(listed.get("allowed"))],
+        [TopClient(*row) for row in _clients(listed.get("denied"))],
+        [TopClient(*row) for row in _clients(listed.get("allowed"))],
         list(_limits(board.get("catalogue"))),
         {printable(name, 60): value for name, value in info.items() if _is_number(value)}
         if isinstance(info, dict)
@@ -125,9 +125,9 @@ def merge_counts(hosts: Iterable[Host]) -> list[LimitCounts]:
     return list(sums.values())
 
 
-def merge_clients(hosts: Iterable[Host], by: By) -> list[Heavy]:
+def merge_clients(hosts: Iterable[Host], by: By) -> list[TopClient]:
     """The clients of all hosts, those with most denied or allowed requests first."""
-    sums: dict[tuple[str, str], Heavy] = {}
+    sums: dict[tuple[str, str], TopClient] = {}
     for host in hosts:
         for row in host.denied if by == "denied" else host.allowed:
             known = sums.get(row[:2])

@@ -45,7 +45,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from .._core import HIT, REFUND, TEST, Heavy, Limit, Table
+from .._core import HIT, REFUND, TEST, Limit, Table, TopClient
 from .._text import hide_password, printable
 from ..errors import ConfigurationError, StorageError
 from ..stores._common import monotonic
@@ -179,7 +179,7 @@ def _look_at_heaviest(table: Table) -> dict[str, int]:
     """
     heaviest: dict[str, int] = {}
     try:
-        for heavy in table.heaviest("denied", _CLIENTS):
+        for heavy in table.top_clients("denied", _CLIENTS):
             grown = _since_last_look(table, heavy)
             heaviest[heavy.limit] = max(heaviest.get(heavy.limit, 0), grown)
         return {
@@ -189,7 +189,7 @@ def _look_at_heaviest(table: Table) -> dict[str, int]:
         return {}
 
 
-def _since_last_look(table: Table, heavy: Heavy) -> int:
+def _since_last_look(table: Table, heavy: TopClient) -> int:
     key = f"{heavy.limit}\n{heavy.client}"
     before = _SEEN.amount - table.decide([_SEEN], key, [0], TEST)[0].remaining
     grown = heavy.denied - before

@@ -40,7 +40,7 @@ from .hosts import Hosts, check_uri, shown
 from .memcached_node import (
     CHARGE,
     GIVE_BACK,
-    LOOK,
+    PEEK,
     TRIES,
     UNDO,
     Count,
@@ -188,7 +188,7 @@ class MemcachedStorage(KeyedStorage):
         checks = memcached_checks(self._prefix, limits, keys, costs)
         asked_at = monotonic()
         request = b"%d " % mode + b" ".join(
-            b"%b %d%b" % (check.name, check.cost, b"?" if check.look else b"") for check in checks
+            b"%b %d%b" % (check.name, check.cost, b"?" if check.peek else b"") for check in checks
         )
         if self._denials.entries and mode <= TEST:
             known = self._denials.get(request, asked_at)
@@ -222,8 +222,8 @@ class MemcachedStorage(KeyedStorage):
         asked: dict[bytes, int] = {}
         for check in checks:
             before = asked.get(check.name, 0)
-            verdict = self.look(check.asking(min(check.cost + before, 2**63 - 1)), now)
-            if verdict.allowed and not check.look:
+            verdict = self.peek(check.asking(min(check.cost + before, 2**63 - 1)), now)
+            if verdict.allowed and not check.peek:
                 asked[check.name] = check.cost + before
             verdicts.append(verdict)
         return verdicts
@@ -232,30 +232,30 @@ class MemcachedStorage(KeyedStorage):
         """Whether the server counts this one itself."""
         return check.counts and self._clock == (0.0, False)
 
-    def look(self, check: MemcachedCheck, now: float) -> Verdict:
+    def peek(self, check: MemcachedCheck, now: float) -> Verdict:
         """What a hit would be told."""
         if self.counts(check):
-            count = self.count([(check, LOOK)])[0]
-            return check.judge(count.left > 0, count.number, count.left, LOOK, now)
+            count = self.count([(check, PEEK)])[0]
+            return check.evaluate(count.left > 0, count.number, count.left, PEEK, now)
         node = self._node(check.name)
         value, _ = node.use(partial(fetch, name=check.name))
         return self._step(check, value, TEST, now)[0]
 
     def charge(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
         """Charge one limit, if it allows it, or give back."""
-        if check.look:
-            return self.look(check.asking(0) if mode == REFUND else check, now)
+        if check.peek:
+            return self.peek(check.asking(0) if mode == REFUND else check, now)
         if not self.counts(check):
             return self.update(check, mode, now)
         if mode == REFUND:
             count = self.count([(check, GIVE_BACK)])[0]
             if count.left > 0 and count.number == 0:
                 self.remove(check, count.cas)
-            return check.judge(count.left > 0, count.number, count.left, GIVE_BACK, now)
+            return check.evaluate(count.left > 0, count.number, count.left, GIVE_BACK, now)
         if check.cost == 0 or check.cost > check.amount:
-            return self.look(check, now)
+            return self.peek(check, now)
         count = self.count([(check, CHARGE)])[0]
-        verdict = check.judge(True, count.number, count.left, CHARGE, now)
+        verdict = check.evaluate(True, count.number, count.left, CHARGE, now)
         if not verdict.allowed:
             self.undo(check, count)
         return verdict
@@ -317,7 +317,7 @@ class MemcachedStorage(KeyedStorage):
                 if done.number == 0:
                     self.remove(check, done.cas)
                 return
-            count = node.talk([check.command(LOOK, 0, true_time())])[0]
+            count = node.talk([check.command(PEEK, 0, true_time())])[0]
             # A window that was opened since would last longer than ours did then.
             if not 0 < count.left <= left or count.number < check.cost:
                 return
@@ -445,7 +445,7 @@ class _Hit:
         storage = self._storage
         places = [i for i, check in enumerate(self._checks) if storage.counts(check)]
         asked = [
-            (check, CHARGE if 0 < check.cost <= check.amount and not check.look else LOOK)
+            (check, CHARGE if 0 < check.cost <= check.amount and not check.peek else PEEK)
             for check in (self._checks[i] for i in places)
         ]
         for at, count in storage.count_each(asked):
@@ -453,16 +453,16 @@ class _Hit:
             if what == CHARGE:
                 self._counts[i] = count
             there = count.left > 0
-            self._verdicts[i] = check.judge(there, count.number, count.left, what, self._now)
+            self._verdicts[i] = check.evaluate(there, count.number, count.left, what, self._now)
 
     def _update(self) -> None:
         """The others, one after the other in the order of their names, until one denies."""
         places = [i for i, verdict in enumerate(self._verdicts) if verdict is None]
         allowed = all(verdict.allowed for verdict in self._verdicts if verdict)
         # Those that are only looked at first: if they deny, nothing need be given back.
-        for i in sorted(places, key=lambda i: (not self._checks[i].look, self._checks[i].name)):
-            if self._checks[i].look:
-                verdict = self._storage.look(self._checks[i], self._now)
+        for i in sorted(places, key=lambda i: (not self._checks[i].peek, self._checks[i].name)):
+            if self._checks[i].peek:
+                verdict = self._storage.peek(self._checks[i], self._now)
                 allowed = allowed and verdict.allowed
             elif allowed:
                 verdict = self._storage.update(self._checks[i], HIT, self._now)
@@ -470,7 +470,7 @@ class _Hit:
                 if allowed and self._checks[i].cost > 0:
                     self._kept.append(i)
             else:
-                verdict = self._storage.look(self._checks[i], self._now)
+                verdict = self._storage.peek(self._checks[i], self._now)
             self._verdicts[i] = verdict
 
     def _give_back_late(self) -> None:
@@ -494,7 +494,7 @@ class _Hit:
                 continue
             if i in self._counts:
                 count, left, _ = self._counts[i]
-                was = check.judge(True, count - check.cost, left, GIVE_BACK, self._now)
+                was = check.evaluate(True, count - check.cost, left, GIVE_BACK, self._now)
             else:
-                was = self._storage.look(check.asking(0), self._now)
+                was = self._storage.peek(check.asking(0), self._now)
             self._verdicts[i] = verdict._replace(remaining=was.remaining, reset_at=was.reset_at)

@@ -21,7 +21,7 @@ from .hosts import Resolver
 T = TypeVar("T")
 
 #: What is asked of a number that the server counts (``enum weir_memcached_what``).
-CHARGE, LOOK, GIVE_BACK, UNDO = range(4)
+CHARGE, PEEK, GIVE_BACK, UNDO = range(4)
 
 #: What came back (``enum weir_memcached_kind``).
 COUNT, NONE, END, ERROR = range(4)
@@ -294,7 +294,7 @@ def count_by_incr(client: Any, check: MemcachedCheck, what: int) -> Count:
     """As servers before 1.6 can: the end of the window is kept under a name of its own."""
     name, now = check.name, true_time()
     ends_name = b"-" + name[1:]
-    if what == LOOK:
+    if what == PEEK:
         number = client.get(name)
         if number is not None and not number.strip().isdigit():
             raise RefusedError(f"{name.decode()} holds something that is not a counter")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .. import EACH, HIT, REFUND, TEST, Decision, Limit, Look, Table, Verdict, parse
+from .. import EACH, HIT, REFUND, TEST, Decision, Limit, Peek, Table, Verdict, parse
 from .._core import STRATEGIES
 
 __all__ = ["StoreConformance"]
@@ -221,11 +221,11 @@ class StoreConformance:
         self, store: Any, clock: _Moved, key: str
     ) -> None:
         if not getattr(store, "LOOKS", True):
-            pytest.skip("the store says that it knows no Look")
+            pytest.skip("the store says that it does not accept Peek")
         limit, other = _limit("2 per minute"), _limit("5 per minute")
-        assert store.decide([limit, other], key, [Look(1), 1]).allowed
+        assert store.decide([limit, other], key, [Peek(1), 1]).allowed
         assert store.decide([limit], key, [2]).allowed
-        denied = store.decide([limit, other], key, [Look(1), 1])
+        denied = store.decide([limit, other], key, [Peek(1), 1])
         assert [verdict.allowed for verdict in denied] == [False, True]
         assert store.decide([other], key, [0], TEST)[0].remaining == 4
 
@@ -296,7 +296,7 @@ class StoreConformance:
             keys = [f"{key}/{dice.randrange(3)}" for _ in group]
             costs = [dice.choice((0, 1, 1, 1, 2, 5, 60)) for _ in group]
             if getattr(store, "LOOKS", True):
-                costs = [Look(cost) if not dice.randrange(6) else cost for cost in costs]
+                costs = [Peek(cost) if not dice.randrange(6) else cost for cost in costs]
             mode = dice.choice((HIT, HIT, HIT, HIT, EACH, TEST, REFUND))
             clock.move(dice.choice((0, 0.001, 0.25, 1, 7)) * (1 if dice.randrange(12) else -1))
             got = store.decide(group, keys, costs, mode)

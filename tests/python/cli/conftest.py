@@ -89,5 +89,5 @@ def table(store: str) -> core.Table:
     table = core.Table(store, namespace=0)
     limits = [core.parse("10/minute"), core.parse("100/hour").replace(strategy="moving-window")]
     for limit in limits:
-        table.describe(limit, "", "/search")
+        table.register(limit, "", "/search")
     return table

@@ -24,7 +24,7 @@ SHM = Path("/dev/shm")
 @pytest.fixture
 def table(store: str) -> package.Table:
     table = package.Table(f"{store}?keys=800")
-    table.describe(LIMIT, "", "/search")
+    table.register(LIMIT, "", "/search")
     return table
 
 
@@ -111,7 +111,7 @@ def test_the_most_specific_rule_wins(
 
 def test_a_hash_names_the_client(weir: Weir, store: str, table: package.Table) -> None:
     decided(table, "api-key-of-ann")
-    name = table.heaviest("allowed")[0].client
+    name = table.top_clients("allowed")[0].client
     assert name.startswith("#")
     assert weir("block", name, "--for", "1h", "-s", store).exit_code == 0
     assert decided(table, "api-key-of-ann") == "block"

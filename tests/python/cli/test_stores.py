@@ -256,7 +256,7 @@ def test_a_client_nobody_has_seen(weir: Weir, weir_json: Any, store: str, table:
 
 def test_storages_of_one_server_are_all_looked_at(weir_json: Any, store: str, table: Any) -> None:
     second = package.Table(store, namespace=1)
-    second.describe(LIMIT, "", "/other")
+    second.register(LIMIT, "", "/other")
     second.decide([LIMIT], "10.0.0.1/other")
     limits = weir_json("show", "10.0.0.1", "-s", store)["limits"]
     assert {one["scope"]: one["used"] for one in limits} == {"search": 0, "other": 1}
@@ -287,7 +287,7 @@ def test_reset_without_a_known_limit_says_so(weir: Weir, store: str) -> None:
 def test_file_tables(weir_json: Any, tmp_path: Path) -> None:
     uri = f"file://{tmp_path}/with%20blank"
     table = package.Table(uri)
-    table.describe(LIMIT, "", "/search")
+    table.register(LIMIT, "", "/search")
     table.decide([LIMIT], "10.0.0.1/search")
     assert weir_json("show", "10.0.0.1", "-s", uri)["limits"][0]["used"] == 1
 

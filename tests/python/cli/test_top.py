@@ -216,7 +216,7 @@ def test_the_live_view_fits_its_terminal(store: str) -> None:
         for client in range(3):
             table.decide([package.Limit(1, number + 1, "hour")], f"192.0.2.{client}")
     hot = package.parse("1 per 100 day")
-    table.describe(hot, "", "/search")
+    table.register(hot, "", "/search")
     for _ in range(100):
         table.decide([hot], "203.0.113.7/search")
     screen = Screen("top", "-s", store)

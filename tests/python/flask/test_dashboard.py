@@ -213,7 +213,7 @@ def test_a_worker_with_threads_keeps_sending(
     assert seen == 3
 
 
-@pytest.mark.parametrize("broken", ["counts", "heaviest", "rules"])
+@pytest.mark.parametrize("broken", ["counts", "top_clients", "rules"])
 def test_damaged_statistics_are_reported(
     app: Flask, make: Callable[..., Limiter], monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

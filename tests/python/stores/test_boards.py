@@ -267,7 +267,7 @@ def test_other_stores_keep_rules_to_themselves(servers: Any) -> None:
 
 def test_a_snapshot_is_json() -> None:
     table = Table()
-    table.describe(MINUTE, "", "/view")
+    table.register(MINUTE, "", "/view")
     table.decide([MINUTE], "10.0.0.1/view")
     board = json.loads(json.dumps(snapshot(table)))
     assert board["catalogue"] == [["10 per 1 minute", "fixed-window", "", "/view"]]

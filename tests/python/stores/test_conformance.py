@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import weir
-from weir import EACH, HIT, REFUND, TEST, Limit, Look, Table, Verdict
+from weir import EACH, HIT, REFUND, TEST, Limit, Peek, Table, Verdict
 
 STRATEGIES = list(weir.strategies.STRATEGIES)
 LARGEST = 2**63 - 1
@@ -338,28 +338,28 @@ def test_what_is_only_looked_at(store: Any, clock: Any, key: str, strategy: str)
     watched = limit("2 per minute", strategy, max_delay=50.0)
     counted = Limit(100, 1, "hour", strategy="fixed-window")
     for _ in range(2):
-        decision = store.decide([watched, counted], key, [Look(1), 1])
+        decision = store.decide([watched, counted], key, [Peek(1), 1])
         assert decision.allowed
         assert decision[0].remaining == 2
     assert [verdict.remaining for verdict in decision] == [2, 98]
-    assert store.decide([watched], key, [Look(1)]).allowed
+    assert store.decide([watched], key, [Peek(1)]).allowed
     assert store.decide([watched], key, [2]).allowed
-    denied = store.decide([watched, counted], key, [Look(1), 1])
+    denied = store.decide([watched, counted], key, [Peek(1), 1])
     assert [verdict.allowed for verdict in denied] == [False, True]
     assert (denied.allowed, denied.deciding) == (False, 0)
     assert 0 < denied[0].retry_after <= 120
     assert denied[1].remaining == 98
-    assert not store.decide([watched], key, [Look(1)]).allowed
+    assert not store.decide([watched], key, [Peek(1)]).allowed
     # Each for itself; and nothing is given back by a look.
-    assert [v.allowed for v in store.decide([watched, counted], key, [Look(1), 1], EACH)] == [
+    assert [v.allowed for v in store.decide([watched, counted], key, [Peek(1), 1], EACH)] == [
         False,
         True,
     ]
-    store.decide([watched, counted], key, [Look(1), 1], REFUND)
+    store.decide([watched, counted], key, [Peek(1), 1], REFUND)
     left = store.decide([watched, counted], key, [0, 0], TEST)
     assert [verdict.remaining for verdict in left] == [0, 98]
     # Of two limits the second denies: the first was not charged, whatever looked at it.
-    assert not store.decide([counted, watched], key, [Look(5), 1]).allowed
+    assert not store.decide([counted, watched], key, [Peek(5), 1]).allowed
     assert store.decide([counted], key, [0])[0].remaining == 98
 
 
@@ -421,7 +421,7 @@ def test_random_requests_beside_the_local_store(
                 min(LARGEST, rng.choice([0, 1, 1, 1, 2, a // 2, a, a + 1, LARGEST]))
                 for a in ((item.burst or item.amount) for item in asked)
             ]
-            costs = [Look(cost) if rng.random() < 0.25 else cost for cost in costs]
+            costs = [Peek(cost) if rng.random() < 0.25 else cost for cost in costs]
             mode = rng.choice([HIT] * 6 + [TEST, EACH, REFUND])
             names = [f"{key}/{story}"] * len(asked)
             got = store.decide(asked, names, costs, mode)

@@ -6,6 +6,7 @@
 #include <weir/redis.h>
 #include <weir/rules.h>
 #include <weir/state.h>
+#include <weir/stats.h>
 #include <weir/strategies.h>
 #include <weir/weir.h>
 

@@ -14,7 +14,7 @@ from ..open_store import opened
 from ..options import limit_options, store_options
 from ..output import Cell, hint, say, say_json, table
 from ..rule_text import rule_json, rule_text
-from ..store import By, Counter, Heavy, Store, answering, counted_text, is_hash
+from ..store import By, Counter, Store, TopClient, answering, counted_text, is_hash
 from ..words import count, iso, moment, shown, some, span
 
 _NONE_KNOWN = (
@@ -68,7 +68,7 @@ def use_of(counter: Counter, key: str, counted: str) -> Used:
     return used
 
 
-def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[Heavy]]:
+def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[TopClient]]:
     """A client's place among the heaviest, from 1, and its entries."""
     name = client if is_hash(client) else store.name_of(client)
     heaviest = store.heaviest(by, RANKED)
@@ -127,7 +127,7 @@ def show(
         counted = store.counted(key)
         used = [use_of(counter, key, counted) for counter in counters]
         rule, denied, allowed = None, None, None
-        entries: list[Heavy] = []
+        entries: list[TopClient] = []
         try:
             rule = store.rule_of(key)
             denied, entries = place_of(store, counted, "denied")
@@ -158,11 +158,11 @@ def show(
         table(["limit", "admitted", "denied", "latest"], [_entry_row(entry) for entry in entries])
 
 
-def _entry_row(entry: Heavy) -> list[Cell]:
+def _entry_row(entry: TopClient) -> list[Cell]:
     return [entry.limit, count(entry.allowed), count(entry.denied), moment(entry.last)]
 
 
-def _entry_json(entry: Heavy) -> dict[str, Any]:
+def _entry_json(entry: TopClient) -> dict[str, Any]:
     row = entry._asdict()
     del row["client"]
     return {**row, "last": iso(entry.last)}

@@ -15,7 +15,7 @@ from ..errors import Unreadable
 from ..open_store import opened
 from ..options import store_options
 from ..output import NEED_RICH, Cell, has_rich, is_terminal, say, say_json, table
-from ..store import Heavy, LimitCounts, Store, answering
+from ..store import LimitCounts, Store, TopClient, answering
 from ..words import count, iso, moment, shown, span
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Look(NamedTuple):
     at: float  # monotonic
     now: float
     counts: list[LimitCounts]
-    clients: dict[tuple[str, str], Heavy]
+    clients: dict[tuple[str, str], TopClient]
     health: dict[str, Any]
 
 

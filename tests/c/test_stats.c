@@ -1,6 +1,6 @@
 /*
  * What a table tells beside its counters, against a naive model: every decision counted under its label,
- * clients listed with what they did, the error bound of Space-Saving, the catalogue; by several processes, and
+ * clients listed with what they did, the error bound of Space-Saving, the registry; by several processes, and
  * by some that are killed.
  */
 #include "support.h"
@@ -16,7 +16,7 @@ static struct weir_check labelled(struct weir_table *table, const struct weir_li
     struct weir_check check = check_of(limit, key, 1);
     check.client = key;
     check.client_len = strlen(key);
-    check.label = weir_board_label(table, label, strlen(label));
+    check.label = weir_stats_label(table, label, strlen(label));
     assert_true(check.label > 0);
     return check;
 }
@@ -29,10 +29,10 @@ static struct weir_verdict decide_check(struct weir_table *table, const struct w
 }
 
 /* The counters of a label, all 0 if it is not there. */
-static struct weir_board_counts counts_of(struct weir_table *table, const char *label) {
-    struct weir_board_counts counts[WEIR_BOARD_LABELS], none = {.label = ""};
-    size_t n = WEIR_BOARD_LABELS;
-    assert_int_equal(weir_board_counts(table, counts, &n), 0);
+static struct weir_stats_counts counts_of(struct weir_table *table, const char *label) {
+    struct weir_stats_counts counts[WEIR_STATS_LABELS], none = {.label = ""};
+    size_t n = WEIR_STATS_LABELS;
+    assert_int_equal(weir_stats_counts(table, counts, &n), 0);
     for (size_t i = 0; i < n; i++)
         if (!strcmp(counts[i].label, label))
             return counts[i];
@@ -41,7 +41,7 @@ static struct weir_board_counts counts_of(struct weir_table *table, const char *
 
 #define assert_counts(table, text, allowed_, denied_, near_, shadow_)                              \
     do {                                                                                           \
-        struct weir_board_counts counts_ = counts_of(table, text);                                 \
+        struct weir_stats_counts counts_ = counts_of(table, text);                                 \
         assert_int_equal(counts_.allowed, allowed_);                                               \
         assert_int_equal(counts_.denied, denied_);                                                 \
         assert_int_equal(counts_.near_limit, near_);                                               \
@@ -49,12 +49,12 @@ static struct weir_board_counts counts_of(struct weir_table *table, const char *
     } while (0)
 
 /* The entry of a client, all 0 if it is not listed. */
-static struct weir_heavy heavy_of(struct weir_table *table, enum weir_heavy_by by,
-                                  const char *client) {
-    static struct weir_heavy list[8192];
-    struct weir_heavy none = {.client = ""};
+static struct weir_top_client top_client_of(struct weir_table *table, enum weir_top_by by,
+                                            const char *client) {
+    static struct weir_top_client list[8192];
+    struct weir_top_client none = {.client = ""};
     size_t n = 8192;
-    assert_int_equal(weir_board_heaviest(table, by, 0, list, &n), 0);
+    assert_int_equal(weir_stats_top_clients(table, by, 0, list, &n), 0);
     for (size_t i = 0; i < n; i++)
         if (!strcmp(list[i].client, client))
             return list[i];
@@ -140,17 +140,17 @@ static void test_labels_beyond_the_last_are_other(void **state) {
     for (int i = 0; i < 100; i++) {
         snprintf(text, sizeof text, "label %d", i);
         struct weir_check check = labelled(table, &limit, "k", text);
-        assert_int_equal(check.label, i < WEIR_BOARD_LABELS - 1 ? i + 1 : WEIR_BOARD_LABELS);
+        assert_int_equal(check.label, i < WEIR_STATS_LABELS - 1 ? i + 1 : WEIR_STATS_LABELS);
         decide_check(table, &check, NOW, WEIR_HIT);
-        assert_int_equal(weir_board_label(table, text, strlen(text)), check.label);
+        assert_int_equal(weir_stats_label(table, text, strlen(text)), check.label);
     }
     assert_int_equal(counts_of(table, "label 62").allowed, 1);
     assert_int_equal(counts_of(table, "label 63").allowed, 0);
     assert_int_equal(counts_of(table, "other").allowed, 37);
-    assert_int_equal(weir_board_label(table, "other", 5), WEIR_BOARD_LABELS);
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    size_t n = WEIR_BOARD_LABELS - 1;
-    assert_int_equal(weir_board_counts(table, counts, &n), WEIR_ETOOMANY);
+    assert_int_equal(weir_stats_label(table, "other", 5), WEIR_STATS_LABELS);
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t n = WEIR_STATS_LABELS - 1;
+    assert_int_equal(weir_stats_counts(table, counts, &n), WEIR_ETOOMANY);
     check_sound(table);
     weir_table_close(table);
 }
@@ -162,15 +162,15 @@ static void test_labels_have_bounds(void **state) {
     struct weir_verdict verdict;
     (void)state;
     memset(text, 'x', sizeof text);
-    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX + 1), WEIR_EINVAL);
-    assert_int_equal(weir_board_label(table, text, 0), WEIR_EINVAL);
-    assert_int_equal(weir_board_label(table, "a\0b", 3), WEIR_EINVAL);
-    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX), 1);
-    assert_int_equal(weir_board_label(table, text, WEIR_LABEL_MAX - 1),
+    assert_int_equal(weir_stats_label(table, text, WEIR_LABEL_MAX + 1), WEIR_EINVAL);
+    assert_int_equal(weir_stats_label(table, text, 0), WEIR_EINVAL);
+    assert_int_equal(weir_stats_label(table, "a\0b", 3), WEIR_EINVAL);
+    assert_int_equal(weir_stats_label(table, text, WEIR_LABEL_MAX), 1);
+    assert_int_equal(weir_stats_label(table, text, WEIR_LABEL_MAX - 1),
                      2); /* no prefix of another */
     struct weir_check check = check_of(&limit, "k", 1);
     for (int i = 0; i < 2; i++) {
-        check.label = i ? -1 : WEIR_BOARD_LABELS + 1;
+        check.label = i ? -1 : WEIR_STATS_LABELS + 1;
         assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EINVAL);
     }
     check.label = 0, check.flags = 1 << 30;
@@ -182,7 +182,7 @@ static void test_labels_have_bounds(void **state) {
 static void test_random_decisions_count_as_a_model_does(void **state) {
     struct weir_table *table = open_table("memory://?keys=256&hits=2000");
     struct weir_limit limit[15];
-    struct weir_board_counts model[3] = {0};
+    struct weir_stats_counts model[3] = {0};
     char key[8][16];
     (void)state;
     for (int i = 0; i < 15; i++)
@@ -202,14 +202,14 @@ static void test_random_decisions_count_as_a_model_does(void **state) {
             checks[i] =
                 labelled(table, &limit[random_below(15)], key[random_below(8)], labels[label[i]]);
             checks[i].cost = (int64_t)random_below(3);
-            checks[i].flags = random_below(4) ? 0 : WEIR_CHECK_LOOK;
+            checks[i].flags = random_below(4) ? 0 : WEIR_CHECK_PEEK;
         }
         now_ns += (int64_t)random_below(SECOND / 4);
         assert_int_equal(weir_decide(table, checks, n, now_ns, mode, verdicts, NULL), 0);
         for (uint32_t i = 0; i < n; i++)
             denied |= !verdicts[i].allowed;
         for (uint32_t i = 0; i < n; i++) {
-            struct weir_board_counts *counts = &model[label[i]];
+            struct weir_stats_counts *counts = &model[label[i]];
             if (mode == WEIR_TEST || mode == WEIR_REFUND)
                 continue;
             if (!verdicts[i].allowed) {
@@ -239,24 +239,24 @@ static void test_what_was_decided_elsewhere_is_noted(void **state) {
                                        {.allowed = 1, .limit = 10, .remaining = 3}};
     (void)state;
     for (int i = 0; i < 100; i++)
-        assert_int_equal(weir_board_note(table, checks, 2, NOW + i, verdicts, 0), 0);
+        assert_int_equal(weir_stats_record(table, checks, 2, NOW + i, verdicts, 0), 0);
     assert_counts(table, labels[0], 100, 0, 100, 0);
     assert_counts(table, labels[1], 100, 0, 0, 0);
     verdicts[1].allowed = 0;
     for (int i = 0; i < 10; i++)
-        assert_int_equal(weir_board_note(table, checks, 2, NOW + i, verdicts, i < 3), 0);
+        assert_int_equal(weir_stats_record(table, checks, 2, NOW + i, verdicts, i < 3), 0);
     assert_counts(table, labels[0], 100, 0, 100, 0);
     assert_counts(table, labels[1], 100, 7, 0, 3);
-    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, "10.0.0.1").allowed, 100);
-    assert_int_equal(heavy_of(table, WEIR_BY_DENIED, "10.0.0.2").denied, 7);
+    assert_int_equal(top_client_of(table, WEIR_BY_ALLOWED, "10.0.0.1").allowed, 100);
+    assert_int_equal(top_client_of(table, WEIR_BY_DENIED, "10.0.0.2").denied, 7);
     assert_int_equal(info_of(table, NOW).keys, 0); /* no counter was touched */
-    assert_int_equal(weir_board_note(table, checks, 0, NOW, verdicts, 0), WEIR_EINVAL);
-    assert_int_equal(weir_board_note(table, checks, 2, -1, verdicts, 0), WEIR_EINVAL);
+    assert_int_equal(weir_stats_record(table, checks, 0, NOW, verdicts, 0), WEIR_EINVAL);
+    assert_int_equal(weir_stats_record(table, checks, 2, -1, verdicts, 0), WEIR_EINVAL);
     check_sound(table);
     weir_table_close(table);
 }
 
-/* ---------------------------------------------------------------------------------- heaviest clients */
+/* ------------------------------------------------------------------------------------- top clients */
 
 static void test_few_clients_are_listed_exactly(void **state) {
     static const char *const uris[] = {"memory://?keys=8", "memory://?keys=64",
@@ -273,9 +273,9 @@ static void test_few_clients_are_listed_exactly(void **state) {
             for (int hits = 0; hits < 10 * (i + 1); hits++)
                 decide_check(table, &check[i], NOW + i, WEIR_HIT);
         }
-        struct weir_heavy list[10];
+        struct weir_top_client list[10];
         size_t n = 10;
-        assert_int_equal(weir_board_heaviest(table, WEIR_BY_DENIED, 0, list, &n), 0);
+        assert_int_equal(weir_stats_top_clients(table, WEIR_BY_DENIED, 0, list, &n), 0);
         assert_int_equal(n, 4); /* two were never denied */
         for (size_t i = 0; i < n; i++) {
             assert_string_equal(list[i].client, key[5 - i]);
@@ -286,15 +286,16 @@ static void test_few_clients_are_listed_exactly(void **state) {
             assert_int_equal(list[i].last_ns, NOW + 5 - (int64_t)i);
         }
         n = 10;
-        assert_int_equal(weir_board_heaviest(table, WEIR_BY_ALLOWED, check[0].label, list, &n), 0);
+        assert_int_equal(weir_stats_top_clients(table, WEIR_BY_ALLOWED, check[0].label, list, &n),
+                         0);
         assert_int_equal(n, 6);
         assert_string_equal(list[5].client, key[0]);
         assert_int_equal(list[5].allowed, 10);
         n = 2;
-        assert_int_equal(weir_board_heaviest(table, WEIR_BY_ALLOWED, 0, list, &n), 0);
+        assert_int_equal(weir_stats_top_clients(table, WEIR_BY_ALLOWED, 0, list, &n), 0);
         assert_int_equal(n, 2);
         n = 10;
-        assert_int_equal(weir_board_heaviest(table, WEIR_BY_ALLOWED, 5, list, &n), 0);
+        assert_int_equal(weir_stats_top_clients(table, WEIR_BY_ALLOWED, 5, list, &n), 0);
         assert_int_equal(n, 0);
         check_sound(table);
         weir_table_close(table);
@@ -314,9 +315,9 @@ static void test_a_clients_counters_are_told_as_one(void **state) {
         for (int hits = 0; hits < 12; hits++)
             decide_check(table, &check, NOW, WEIR_HIT);
     }
-    struct weir_heavy list[10];
+    struct weir_top_client list[10];
     size_t n = 10;
-    assert_int_equal(weir_board_heaviest(table, WEIR_BY_DENIED, 0, list, &n), 0);
+    assert_int_equal(weir_stats_top_clients(table, WEIR_BY_DENIED, 0, list, &n), 0);
     assert_int_equal(n, 2);
     assert_int_equal(list[0].denied, 40);
     assert_int_equal(list[1].allowed, 200);
@@ -334,43 +335,44 @@ static void test_clients_are_named_by_hash_unless_revealed_or_addresses(void **s
                                            {"2001:db8:1:2::%2F64", "2001:db8:1:2::/64"}};
     static const char *const names[] = {
         "alice@example.org", "10.1.2", "10.1.2.3.4", "1", "::g", "x"};
-    char name[WEIR_NAME_OF_CLIENT], again[WEIR_NAME_OF_CLIENT], longest[200];
+    char name[WEIR_CLIENT_NAME_SIZE], again[WEIR_CLIENT_NAME_SIZE], longest[200];
     (void)state;
     for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
-        assert_int_equal(weir_board_name(table, addresses[i], strlen(addresses[i]), name), 0);
+        assert_int_equal(weir_stats_client_name(table, addresses[i], strlen(addresses[i]), name),
+                         0);
         assert_string_equal(name, addresses[i]);
     }
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        assert_int_equal(weir_board_name(table, forms[i][0], strlen(forms[i][0]), name), 0);
+        assert_int_equal(weir_stats_client_name(table, forms[i][0], strlen(forms[i][0]), name), 0);
         assert_string_equal(name, forms[i][1]);
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        assert_int_equal(weir_board_name(table, names[i], strlen(names[i]), name), 0);
+        assert_int_equal(weir_stats_client_name(table, names[i], strlen(names[i]), name), 0);
         assert_int_equal(strlen(name), 17);
         assert_int_equal(name[0], '#');
         assert_int_equal(strspn(name + 1, "0123456789abcdef"), 16);
-        weir_board_name(table, names[i], strlen(names[i]), again);
+        weir_stats_client_name(table, names[i], strlen(names[i]), again);
         assert_string_equal(name, again);
-        weir_board_name(other, names[i], strlen(names[i]), again);
+        weir_stats_client_name(other, names[i], strlen(names[i]), again);
         assert_string_not_equal(name, again);
     }
     struct weir_check check = labelled(table, &limit, "alice", labels[0]);
     decide_check(table, &check, NOW, WEIR_HIT);
-    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, "alice").allowed, 0);
-    weir_board_name(table, "alice", 5, name);
-    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, name).allowed, 1);
+    assert_int_equal(top_client_of(table, WEIR_BY_ALLOWED, "alice").allowed, 0);
+    weir_stats_client_name(table, "alice", 5, name);
+    assert_int_equal(top_client_of(table, WEIR_BY_ALLOWED, name).allowed, 1);
 
-    assert_int_equal(weir_board_reveal(table, 1), 0);
-    assert_int_equal(weir_board_reveal(table, 1), 1);
+    assert_int_equal(weir_stats_reveal(table, 1), 0);
+    assert_int_equal(weir_stats_reveal(table, 1), 1);
     check = labelled(table, &limit, "bob", labels[0]);
     decide_check(table, &check, NOW, WEIR_HIT);
-    assert_int_equal(heavy_of(table, WEIR_BY_ALLOWED, "bob").allowed, 1);
+    assert_int_equal(top_client_of(table, WEIR_BY_ALLOWED, "bob").allowed, 1);
     memset(longest, 'x', sizeof longest);
-    weir_board_name(table, longest, WEIR_NAME_OF_CLIENT - 1, name);
-    assert_int_equal(strlen(name), WEIR_NAME_OF_CLIENT - 1);
-    weir_board_name(table, longest, WEIR_NAME_OF_CLIENT, name);
+    weir_stats_client_name(table, longest, WEIR_CLIENT_NAME_SIZE - 1, name);
+    assert_int_equal(strlen(name), WEIR_CLIENT_NAME_SIZE - 1);
+    weir_stats_client_name(table, longest, WEIR_CLIENT_NAME_SIZE, name);
     assert_int_equal(name[0], '#');
-    assert_int_equal(weir_board_name(table, "", 0, name), WEIR_EINVAL);
+    assert_int_equal(weir_stats_client_name(table, "", 0, name), WEIR_EINVAL);
     weir_table_close(table);
     weir_table_close(other);
 }
@@ -415,30 +417,30 @@ static void ask(struct stream *stream, uint32_t rank, int64_t now_ns) {
     check.label = stream->label;
     bool allowed = decide_check(stream->table, &check, now_ns, WEIR_HIT).allowed;
     *(allowed ? &stream->allowed[rank] : &stream->denied[rank]) += 1;
-    stream->weight[stripe_of(stream, rank)] += allowed ? 1 : WEIR_HEAVY_DENIED;
+    stream->weight[stripe_of(stream, rank)] += allowed ? 1 : WEIR_HITTERS_DENIED;
 }
 
 /* Only denials: Space-Saving as in the paper. Nobody is missed or told more of than the bound allows. */
 static void test_the_error_bound_of_a_stream_of_denials(void **state) {
     static struct stream stream;
-    static struct weir_heavy list[8192];
+    static struct weir_top_client list[8192];
     (void)state;
     memset(&stream, 0, sizeof stream);
     stream.table = open_table("memory://?keys=32768");
     stream.limit = limit_of(WEIR_FIXED_WINDOW, 0, MINUTE);
-    stream.label = weir_board_label(stream.table, labels[0], strlen(labels[0]));
+    stream.label = weir_stats_label(stream.table, labels[0], strlen(labels[0]));
     for (int i = 0; i < 300000; i++)
         ask(&stream, rank_of(), NOW + i);
     size_t n = 8192;
-    assert_int_equal(weir_board_heaviest(stream.table, WEIR_BY_DENIED, 0, list, &n), 0);
+    assert_int_equal(weir_stats_top_clients(stream.table, WEIR_BY_DENIED, 0, list, &n), 0);
     assert_true(n > 1000);
     uint32_t missed = 0, due = 0;
     for (uint32_t rank = 0; rank < RANKS; rank++) {
         uint64_t bound =
-            stream.weight[stripe_of(&stream, rank)] / WEIR_HEAVY_ENTRIES / WEIR_HEAVY_DENIED;
+            stream.weight[stripe_of(&stream, rank)] / WEIR_HITTERS / WEIR_HITTERS_DENIED;
         char key[24];
         snprintf(key, sizeof key, "10.1.%u.%u", rank / 256, rank % 256);
-        const struct weir_heavy *found = NULL;
+        const struct weir_top_client *found = NULL;
         for (size_t i = 0; i < n && !found && stream.denied[rank] > 0; i++)
             found = strcmp(list[i].client, key) ? NULL : &list[i];
         if (!found) {
@@ -465,7 +467,7 @@ static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
     memset(&stream, 0, sizeof stream);
     stream.table = open_table("memory://?keys=32768");
     stream.limit = limit_of(WEIR_FIXED_WINDOW, 1000, MINUTE);
-    stream.label = weir_board_label(stream.table, labels[0], strlen(labels[0]));
+    stream.label = weir_stats_label(stream.table, labels[0], strlen(labels[0]));
     for (int i = 0; i < 200000; i++) {
         ask(&stream, (uint32_t)random_below(RANKS), NOW + i);
         if (i % 100 == 0) { /* one client in a hundred */
@@ -473,18 +475,17 @@ static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
         }
     }
     assert_true(stream.denied[7] > 900);
-    struct weir_heavy heavy = heavy_of(stream.table, WEIR_BY_DENIED, "10.1.0.7");
-    assert_int_equal(heavy.denied, stream.denied[7]);
-    heavy = heavy_of(stream.table, WEIR_BY_ALLOWED, "10.1.0.7");
-    assert_true(heavy.allowed <= stream.allowed[7]);
-    assert_true(heavy.allowed + heavy.error + 800 >=
-                stream.allowed[7]); /* it was sampled at first */
+    struct weir_top_client top = top_client_of(stream.table, WEIR_BY_DENIED, "10.1.0.7");
+    assert_int_equal(top.denied, stream.denied[7]);
+    top = top_client_of(stream.table, WEIR_BY_ALLOWED, "10.1.0.7");
+    assert_true(top.allowed <= stream.allowed[7]);
+    assert_true(top.allowed + top.error + 800 >= stream.allowed[7]); /* it was sampled at first */
     check_sound(stream.table);
     weir_table_close(stream.table);
 }
 
-/* Who was the heaviest an hour ago leaves when others come, even though they did less. */
-static void test_yesterdays_giants_make_room(void **state) {
+/* A client that had most requests an hour ago makes room for newer ones, even if they have fewer. */
+static void test_old_heavy_hitters_age_out(void **state) {
     struct weir_table *table = open_table("memory://?keys=8");
     struct weir_limit closed = limit_of(WEIR_FIXED_WINDOW, 0, MINUTE);
     char key[40];
@@ -503,53 +504,53 @@ static void test_yesterdays_giants_make_room(void **state) {
     }
     for (int i = 0; i < 32; i++) {
         snprintf(key, sizeof key, "10.8.0.%d", i);
-        assert_true(heavy_of(table, WEIR_BY_DENIED, key).denied > 0);
+        assert_true(top_client_of(table, WEIR_BY_DENIED, key).denied > 0);
     }
     struct weir_check check = labelled(table, &closed, "10.7.0.1", labels[0]);
     decide_check(table, &check, NOW, WEIR_HIT); /* a clock that steps back is no harm */
-    assert_int_equal(heavy_of(table, WEIR_BY_DENIED, "10.7.0.1").denied, 1);
+    assert_int_equal(top_client_of(table, WEIR_BY_DENIED, "10.7.0.1").denied, 1);
     check_sound(table);
     weir_table_close(table);
 }
 
-/* ----------------------------------------------------------------------------------------- catalogue */
+/* ------------------------------------------------------------------------------------------ registry */
 
-static void test_the_catalogue_holds_each_limit_once(void **state) {
+static void test_the_registry_holds_each_limit_once(void **state) {
     char uri[300];
     snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=64"));
     struct weir_table *table = open_table(uri), *again = open_table(uri);
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
-    struct weir_described described[64];
-    char after[WEIR_DESCRIBED_MAX + 1];
+    struct weir_registered_limit registered[64];
+    char after[WEIR_REGISTERED_MAX + 1];
     size_t n = 0;
     (void)state;
     for (int round = 0; round < 3; round++)
         for (int i = 0; i < 5; i++) {
             limit.amount = 10 + i;
             assert_int_equal(
-                weir_board_describe(round ? table : again, &limit, "LIMITER/", 8, "/view", 5), 0);
+                weir_stats_register(round ? table : again, &limit, "LIMITER/", 8, "/view", 5), 0);
         }
-    assert_int_equal(weir_board_catalogue(table, NULL, &n), 0);
+    assert_int_equal(weir_stats_registry(table, NULL, &n), 0);
     assert_int_equal(n, 5);
     n = 64;
-    assert_int_equal(weir_board_catalogue(again, described, &n), 0);
+    assert_int_equal(weir_stats_registry(again, registered, &n), 0);
     assert_int_equal(n, 5);
-    assert_int_equal(described[4].limit.amount, 14);
-    assert_int_equal(described[4].before_len, 8);
-    assert_memory_equal(described[4].text, "LIMITER//view", 13);
+    assert_int_equal(registered[4].limit.amount, 14);
+    assert_int_equal(registered[4].before_len, 8);
+    assert_memory_equal(registered[4].text, "LIMITER//view", 13);
     memset(after, 'x', sizeof after);
-    assert_int_equal(weir_board_describe(table, &limit, NULL, 0, after, sizeof after), WEIR_EINVAL);
-    assert_int_equal(weir_board_describe(table, &limit, "a", 1, after, sizeof after - 1),
+    assert_int_equal(weir_stats_register(table, &limit, NULL, 0, after, sizeof after), WEIR_EINVAL);
+    assert_int_equal(weir_stats_register(table, &limit, "a", 1, after, sizeof after - 1),
                      WEIR_EINVAL);
-    assert_int_equal(weir_board_describe(table, &limit, NULL, 0, after, sizeof after - 1), 0);
+    assert_int_equal(weir_stats_register(table, &limit, NULL, 0, after, sizeof after - 1), 0);
     int rc = 0;
     for (int i = 0; i < 2000 && rc == 0; i++) {
         limit.amount = 100 + i;
-        rc = weir_board_describe(table, &limit, NULL, 0, NULL, 0);
+        rc = weir_stats_register(table, &limit, NULL, 0, NULL, 0);
     }
     assert_int_equal(rc, WEIR_ETOOMANY);
     limit.amount = 10;
-    assert_int_equal(weir_board_describe(table, &limit, "LIMITER/", 8, "/view", 5),
+    assert_int_equal(weir_stats_register(table, &limit, "LIMITER/", 8, "/view", 5),
                      0); /* is there */
     check_sound(table);
     weir_table_close(again);
@@ -585,7 +586,7 @@ static int decide_and_count(void *argument) {
             checks[j] = check_of(&crowd->limit[j], key, 1);
             checks[j].client = key;
             checks[j].client_len = checks[j].key_len;
-            checks[j].label = weir_board_label(table, labels[j], strlen(labels[j]));
+            checks[j].label = weir_stats_label(table, labels[j], strlen(labels[j]));
             MUST(checks[j].label > 0 && checks[j].label <= 3);
         }
         struct weir_decision decision;
@@ -646,18 +647,18 @@ static int scribble(void *argument) {
         struct weir_check check = check_of(&victims->limit, key, 1);
         check.client = key;
         check.client_len = check.key_len;
-        check.label = weir_board_label(table, label, strlen(label));
+        check.label = weir_stats_label(table, label, strlen(label));
         MUST(check.label > 0);
         struct weir_limit limit = victims->limit;
         limit.amount = 1 + (int64_t)random_below(30);
-        MUST(weir_board_describe(table, &limit, "x", 1, key, check.key_len % 3) == 0);
+        MUST(weir_stats_register(table, &limit, "x", 1, key, check.key_len % 3) == 0);
         MUST(weir_decide(table, &check, 1, NOW + (int64_t)random_below(MINUTE), WEIR_HIT, &verdict,
                          NULL) == 0);
         victims->done++;
     }
 }
 
-static void test_a_killed_process_leaves_a_board_that_holds_together(void **state) {
+static void test_a_killed_process_leaves_consistent_statistics(void **state) {
     struct victims *victims = shared_memory(sizeof *victims);
     enum { AT_ONCE = 4, KILLS = 300 };
     pid_t pid[AT_ONCE];
@@ -683,16 +684,16 @@ static void test_a_killed_process_leaves_a_board_that_holds_together(void **stat
         assert_int_equal(waitpid(pid[i], NULL, 0), pid[i]);
     }
     check_sound(table);
-    struct weir_board_counts counts[WEIR_BOARD_LABELS];
-    size_t n = WEIR_BOARD_LABELS;
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t n = WEIR_STATS_LABELS;
     uint64_t sum = 0;
-    assert_int_equal(weir_board_counts(table, counts, &n), 0);
+    assert_int_equal(weir_stats_counts(table, counts, &n), 0);
     assert_int_equal(n, 20);
     for (size_t i = 0; i < n; i++)
         sum += counts[i].allowed + counts[i].denied;
     assert_true(sum >= victims->done && sum <= victims->done + KILLS + AT_ONCE);
     n = 0;
-    assert_int_equal(weir_board_catalogue(table, NULL, &n), 0);
+    assert_int_equal(weir_stats_registry(table, NULL, &n), 0);
     assert_true(n >= 30 && n <= 90);
     weir_table_close(table);
     weir_table_unlink(victims->uri, NULL);
@@ -713,11 +714,11 @@ int main(void) {
         cmocka_unit_test(test_clients_are_named_by_hash_unless_revealed_or_addresses),
         cmocka_unit_test(test_the_error_bound_of_a_stream_of_denials),
         cmocka_unit_test(test_those_who_are_denied_stand_out_of_a_crowd),
-        cmocka_unit_test(test_yesterdays_giants_make_room),
-        cmocka_unit_test(test_the_catalogue_holds_each_limit_once),
+        cmocka_unit_test(test_old_heavy_hitters_age_out),
+        cmocka_unit_test(test_the_registry_holds_each_limit_once),
         cmocka_unit_test(test_processes_count_the_same_labels_exactly),
-        cmocka_unit_test(test_a_killed_process_leaves_a_board_that_holds_together),
+        cmocka_unit_test(test_a_killed_process_leaves_consistent_statistics),
     };
     seed_random();
-    return cmocka_run_group_tests_name("the board", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("statistics", tests, NULL, NULL);
 }

@@ -1,0 +1,75 @@
+/*
+ * The limits that are in use, for those who look at a table. They only ever grow, like labels: first the limit,
+ * then the number of limits, so that finding one takes no lock.
+ */
+#include <string.h>
+
+#include "stats/stats_layout.h"
+
+static uint32_t find_registered(const struct weir_registered_limit *there, uint32_t count,
+                                const struct weir_registered_limit *wanted) {
+    uint32_t i = 0;
+    while (i < count && memcmp(&there[i], wanted, sizeof *wanted) != 0)
+        i++;
+    return i;
+}
+
+int weir_stats_register(struct weir_table *table, const struct weir_limit *limit,
+                        const void *before, size_t before_len, const void *after,
+                        size_t after_len) {
+    if (!table || !limit || weir_limit_validate(limit, NULL) < 0 || (!before && before_len > 0) ||
+        (!after && after_len > 0) || before_len > WEIR_REGISTERED_MAX ||
+        after_len > WEIR_REGISTERED_MAX - before_len)
+        return WEIR_EINVAL;
+    if (limit->zone) /* borrowed from this process: another could not say what it is */
+        return 0;
+    struct weir_registered_limit wanted = {
+        .limit = *limit, .before_len = (uint32_t)before_len, .after_len = (uint32_t)after_len};
+    if (before_len > 0)
+        memcpy(wanted.text, before, before_len);
+    if (after_len > 0)
+        memcpy(wanted.text + before_len, after, after_len);
+    struct weir_registered_limit *there = weir_stats_registered(table);
+    _Atomic uint32_t *registered = &table->stats->registered;
+    uint32_t count = weir_stats_number(registered, table->header->registry_room);
+    if (find_registered(there, count, &wanted) < count)
+        return 0;
+    int rc = weir_stats_ready(table);
+    if (rc == 0)
+        rc = weir_lock_take(table, 0);
+    if (rc < 0)
+        return rc;
+    count = weir_stats_number(registered, table->header->registry_room);
+    if (find_registered(there, count, &wanted) < count) {
+        rc = 0;
+    } else if (count == table->header->registry_room) {
+        rc = WEIR_ETOOMANY;
+    } else {
+        there[count] = wanted;
+        atomic_store_explicit(registered, count + 1, memory_order_release);
+    }
+    weir_lock_release(table, 0);
+    return rc;
+}
+
+/* Whether a part of the registry can be what it says. */
+bool weir_registered_valid(const struct weir_registered_limit *registered) {
+    return registered->before_len <= WEIR_REGISTERED_MAX &&
+           registered->after_len <= WEIR_REGISTERED_MAX - registered->before_len &&
+           !registered->limit.zone && weir_limit_validate(&registered->limit, NULL) == 0;
+}
+
+int weir_stats_registry(struct weir_table *table, struct weir_registered_limit *registered,
+                        size_t *n) {
+    if (!table || !n || (!registered && *n > 0))
+        return WEIR_EINVAL;
+    const struct weir_registered_limit *there = weir_stats_registered(table);
+    uint32_t count = weir_stats_number(&table->stats->registered, table->header->registry_room);
+    size_t room = *n, written = 0;
+    for (uint32_t i = 0; i < count && written < room; i++) {
+        registered[written] = there[i];
+        written += weir_registered_valid(&registered[written]);
+    }
+    *n = registered ? written : count;
+    return 0;
+}
