@@ -11,15 +11,23 @@
  * buckets, Dietzfelbinger and Weidling 2007, one step deep): the table fills to some 97 % before anything
  * is evicted.
  *
- * When nobody can move, the cell that loses least makes room: an expired one; else the smallest share of
- * its limit used, then the one denied least lately, then the soonest to expire. A key at its limit
- * that is still hit survives, even if its neighbours are at theirs.
+ * When nobody can move, one of the sixteen makes room:
+ *
+ *   1. an expired one
+ *   2. one that has used little of its limit and was not denied lately
+ *   3. one of the limit that has most of the sixteen: a flood of keys of one limit makes room by its own
+ *      keys, and leaves those of other limits alone
+ *
+ * Among several, the one that loses least: the smallest share of its limit used, then the one denied least
+ * lately, then the soonest to expire. Among keys of one limit, one that denied stays until those that deny
+ * outnumber the cells, and one that still denies stays even then.
  */
 #include <string.h>
 
 #include "table/layout.h"
 #include "strategy/log/log.h"
 
+#define LITTLE_USED 231       /* `usage` of an eighth of the limit */
 #define RECLAIM_BUCKETS 4096u /* looked at by one reclaim: about a millisecond */
 #define RECLAIM_LINES 64u     /* enough for one reclaim */
 
@@ -78,30 +86,81 @@ static bool loses_less(const struct weir_state *a, const struct weir_state *b) {
     return a->expires_ns < b->expires_ns;
 }
 
-/* A free or expired cell, else WEIR_CELL_NONE; *victim becomes the best one to evict so far. */
+/* A free or expired cell, else WEIR_CELL_NONE. */
 static uint32_t search(const struct weir_transaction *txn, uint64_t bucket,
-                       const uint64_t fingerprint[2], int64_t now_ns, uint32_t *victim) {
+                       const uint64_t fingerprint[2], int64_t now_ns) {
     const struct weir_cell *cells = txn->table->cell;
     uint32_t base = (uint32_t)(bucket * WEIR_BUCKET_CELLS);
     uint32_t first = weir_first_cell(fingerprint);
     for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
         uint32_t cell = base + (first + i) % WEIR_BUCKET_CELLS;
-        if (taken_by(txn, cell))
-            continue;
-        if (cells[cell].state.expires_ns <= now_ns)
+        if (cells[cell].state.expires_ns <= now_ns && !taken_by(txn, cell))
             return cell;
-        if (*victim == WEIR_CELL_NONE || loses_less(&cells[cell].state, &cells[*victim].state))
-            *victim = cell;
     }
     return WEIR_CELL_NONE;
 }
 
-/* Each eviction lowers the protection of recently denied keys. */
-static void cool(struct weir_table *table, uint64_t bucket) {
-    struct weir_cell *cell = &table->cell[bucket * WEIR_BUCKET_CELLS];
-    for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
-        if (cell[i].state.denials > 0)
-            cell[i].state.denials--;
+static bool is_spared(const struct weir_state *state) {
+    return state->denials > 0 || state->usage >= LITTLE_USED;
+}
+
+/* The cells that a new key may take, of both of its buckets. */
+struct candidates {
+    uint32_t cell[2 * WEIR_BUCKET_CELLS];
+    uint32_t limit[2 * WEIR_BUCKET_CELLS]; /* weir_limit_mark() of each */
+    uint32_t count;
+};
+
+static void find_candidates(const struct weir_transaction *txn, const uint64_t bucket[2],
+                            struct candidates *found) {
+    found->count = 0;
+    for (int b = 0; b < 1 + (bucket[1] != bucket[0]); b++)
+        for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++) {
+            uint32_t cell = (uint32_t)(bucket[b] * WEIR_BUCKET_CELLS) + i;
+            if (taken_by(txn, cell))
+                continue;
+            found->cell[found->count] = cell;
+            found->limit[found->count++] = weir_limit_mark(txn->table->cell[cell].fingerprint);
+        }
+}
+
+/* How many of the spared candidates are of the limit of number `i`, which is one of them. */
+static uint32_t count_alike(const struct weir_table *table, const struct candidates *among,
+                            uint32_t i) {
+    uint32_t alike = 0;
+    for (uint32_t j = 0; j < among->count; j++)
+        alike +=
+            among->limit[j] == among->limit[i] && is_spared(&table->cell[among->cell[j]].state);
+    return alike;
+}
+
+/* The number of the candidate to evict; `count` if there is none. */
+static uint32_t choose_victim(const struct weir_table *table, const struct candidates *among) {
+    uint32_t victim = among->count, most = 0; /* of its limit */
+    for (uint32_t i = 0; i < among->count; i++) {
+        const struct weir_state *state = &table->cell[among->cell[i]].state;
+        uint32_t alike = is_spared(state) ? count_alike(table, among, i) : UINT32_MAX;
+        if (victim == among->count || alike > most ||
+            (alike == most && loses_less(state, &table->cell[among->cell[victim]].state))) {
+            victim = i;
+            most = alike;
+        }
+    }
+    return victim;
+}
+
+/*
+ * A key that was denied lately makes room only for want of others of its limit. That lowers the protection of
+ * those, so that of keys that were denied the one that is hit still stays longest.
+ */
+static void cool(struct weir_table *table, const struct candidates *among, uint32_t victim) {
+    if (table->cell[among->cell[victim]].state.denials == 0)
+        return;
+    for (uint32_t i = 0; i < among->count; i++) {
+        struct weir_state *state = &table->cell[among->cell[i]].state;
+        if (state->denials > 0 && among->limit[i] == among->limit[victim])
+            state->denials--;
+    }
 }
 
 static uint32_t free_in(const struct weir_table *table, uint64_t bucket, int64_t now_ns) {
@@ -159,23 +218,26 @@ int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2],
                     uint32_t *cell) {
     struct weir_table *table = txn->table;
     uint64_t bucket[2];
-    uint32_t victim = WEIR_CELL_NONE;
+    struct candidates among;
+    among.count = 0;
     weir_buckets_of(table, fingerprint, bucket);
-    *cell = search(txn, bucket[0], fingerprint, now_ns, &victim);
+    *cell = search(txn, bucket[0], fingerprint, now_ns);
     if (*cell == WEIR_CELL_NONE && bucket[1] != bucket[0])
-        *cell = search(txn, bucket[1], fingerprint, now_ns, &victim);
+        *cell = search(txn, bucket[1], fingerprint, now_ns);
+    uint32_t victim = 0;
     bool evicts = *cell == WEIR_CELL_NONE;
-    if (evicts)
-        *cell = victim;
-    if (*cell == WEIR_CELL_NONE)
-        return WEIR_ETOOMANY;
+    if (evicts) {
+        find_candidates(txn, bucket, &among);
+        victim = choose_victim(table, &among);
+        if (victim == among.count)
+            return WEIR_ETOOMANY;
+        *cell = among.cell[victim];
+    }
     struct weir_state was = table->cell[*cell].state;
     int rc = weir_owns_lines(&was) ? weir_log_drop(&was, &txn->lines) : 0;
     if (rc == 0 && evicts) {
         table->stripe[bucket[0] & table->stripe_mask].evictions++;
-        cool(table, bucket[0]);
-        if (bucket[1] != bucket[0])
-            cool(table, bucket[1]);
+        cool(table, &among, victim);
     }
     return rc;
 }

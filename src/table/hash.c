@@ -2,6 +2,8 @@
  * From a key and a limit to 128 bits.
  *
  *     fingerprint = SipHash-2-4-128(secret, key)  xor  sum of (limit's words x mix)  mod 2^128
+ *                   with sixteen bits replaced by sixteen of that sum: the mark of the limit, by
+ *                   which eviction tells a flood (cell.c)
  *
  * The first part is a keyed hash (SipHash, crypto/crypto.h): clients choose keys, and
  * cannot aim for a cell without the table's secret. The second is a multilinear hash over what makes two
@@ -69,6 +71,8 @@ static void add_limit(const struct weir_table *table, const struct weir_limit *l
                             (unsigned __int128)((uint64_t)limit->strategy + 1) * mix[3];
     fingerprint[0] ^= (uint64_t)sum;
     fingerprint[1] ^= (uint64_t)(sum >> 64);
+    fingerprint[1] &= ~(WEIR_LIMIT_BITS << WEIR_LIMIT_SHIFT);
+    fingerprint[1] |= ((uint64_t)sum >> 48) << WEIR_LIMIT_SHIFT;
     if (fingerprint[0] == 0 && fingerprint[1] == 0)
         fingerprint[0] = 1; /* 0,0 marks a free cell */
 }

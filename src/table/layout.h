@@ -37,7 +37,7 @@
 #include "weir/weir.h"
 
 #define WEIR_MAGIC "WEIRTBL\n"
-#define WEIR_LAYOUT_VERSION 2u
+#define WEIR_LAYOUT_VERSION 3u
 #define WEIR_BUCKET_CELLS 8u
 #define WEIR_STRIPES_MAX 256u
 #define WEIR_CELL_NONE UINT32_MAX
@@ -74,7 +74,8 @@ _Static_assert(offsetof(struct weir_header, sweep_cursor) == 200, "byte map");
 _Static_assert(sizeof(struct weir_header) <= WEIR_HEADER_BYTES, "the header has a page");
 
 struct weir_cell {
-    uint64_t fingerprint[2]; /* stripe: 128 keyed bits of key and limit; 0,0: free */
+    uint64_t
+        fingerprint[2]; /* stripe: 112 keyed bits of key and limit, 16 of the limit; 0,0: free */
     struct weir_state state; /* stripe; `usage` and `denials` are hints */
 };
 
@@ -403,6 +404,13 @@ static inline uint32_t weir_cell_stripe(const struct weir_table *table,
 /* The cell of a bucket at which the search for a key starts. */
 static inline uint32_t weir_first_cell(const uint64_t fingerprint[2]) {
     return (uint32_t)fingerprint[1] % WEIR_BUCKET_CELLS;
+}
+
+/* Sixteen bits that keys of one limit have in common. No look-up uses them to choose a bucket or a cell. */
+#define WEIR_LIMIT_SHIFT 8
+#define WEIR_LIMIT_BITS UINT64_C(0xffff)
+static inline uint32_t weir_limit_mark(const uint64_t fingerprint[2]) {
+    return (uint32_t)(fingerprint[1] >> WEIR_LIMIT_SHIFT & WEIR_LIMIT_BITS);
 }
 
 uint32_t weir_cell_search(const struct weir_table *table, const uint64_t fingerprint[2]);

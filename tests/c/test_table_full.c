@@ -116,6 +116,107 @@ static void test_a_table_fills_to_nine_tenths_with_hardly_an_eviction(void **sta
     weir_table_close(table);
 }
 
+/* ------------------------------------------------------ a flood of one limit beside counters of another */
+
+/* What a client does to get rid of the counter of its log-in attempts, of which it has made `hits` of 5. */
+struct attack {
+    int hits, flood_limits, flood_hits;
+    bool same_limit; /* the flood is of log-ins, too */
+    int least; /* of 9 tables: those whose counter must be there after `factor` times their keys in requests */
+    int factor;
+};
+
+static bool outlasts(const struct attack *attack) {
+    struct weir_table *table = open_table("memory://?keys=1024&hits=0");
+    struct weir_limit login = limit_of(WEIR_FIXED_WINDOW, 5, 60 * MINUTE), flood[16];
+    int64_t left = attack->hits < 5 ? 5 - attack->hits : 0;
+    char key[32];
+    for (int i = 0; i < 16; i++)
+        flood[i] = attack->same_limit ? login : limit_of(WEIR_FIXED_WINDOW, 1, (60 + i) * MINUTE);
+    for (int i = 0; i < attack->hits; i++)
+        hit(table, &login, "login", NOW + i);
+    for (int made = 0, i = 0; made < attack->factor * KEYS; i++) {
+        name_key(key, sizeof key, "flood", i);
+        for (int hits = 0; hits < attack->flood_hits; hits++, made++)
+            hit(table, &flood[i % attack->flood_limits], key, NOW + SECOND + i);
+    }
+    bool there = remaining(table, &login, "login", NOW + MINUTE) == left;
+    assert_true(info_of(table, NOW + MINUTE).evictions > KEYS);
+    check_sound(table);
+    weir_table_close(table);
+    return there;
+}
+
+static void test_a_flood_of_one_limit_leaves_counters_of_another_alone(void **state) {
+    static const struct attack attacks[] = {
+        {.hits = 6, .flood_limits = 1, .flood_hits = 1, .least = 9, .factor = 30},
+        {.hits = 5, .flood_limits = 1, .flood_hits = 1, .least = 9, .factor = 30},
+        {.hits = 4, .flood_limits = 1, .flood_hits = 1, .least = 9, .factor = 30},
+        {.hits = 1, .flood_limits = 1, .flood_hits = 1, .least = 9, .factor = 30},
+        {.hits = 6,
+         .flood_limits = 1,
+         .flood_hits = 2,
+         .least = 9,
+         .factor = 30}, /* all denied, too */
+        {.hits = 4, .flood_limits = 1, .flood_hits = 5, .least = 9, .factor = 60},
+        {.hits = 6, .flood_limits = 3, .flood_hits = 2, .least = 9, .factor = 30},
+        /* keys of its own limit, which used as much and were not denied */
+        {.hits = 6,
+         .flood_limits = 1,
+         .flood_hits = 5,
+         .same_limit = true,
+         .least = 9,
+         .factor = 60},
+        {.hits = 6,
+         .flood_limits = 1,
+         .flood_hits = 1,
+         .same_limit = true,
+         .least = 9,
+         .factor = 30},
+        /* and which were denied as often: each of them takes as many requests */
+        {.hits = 10,
+         .flood_limits = 1,
+         .flood_hits = 6,
+         .same_limit = true,
+         .least = 7,
+         .factor = 20},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof attacks / sizeof attacks[0]; i++) {
+        int there = 0;
+        for (int j = 0; j < 9; j++) /* each with a secret of its own */
+            there += outlasts(&attacks[i]);
+        if (there < attacks[i].least)
+            fail_msg("attack %zu: the counter outlasts it in %d of 9 tables", i, there);
+    }
+}
+
+/* Keys that use little of a generous limit do not take the place of counters that deny. */
+static void test_little_used_keys_go_first_even_among_many_of_another_limit(void **state) {
+    struct weir_table *table = open_table("memory://?keys=1024&hits=0");
+    struct weir_limit login = limit_of(WEIR_FIXED_WINDOW, 5, 60 * MINUTE);
+    struct weir_limit generous = limit_of(WEIR_FIXED_WINDOW, 1000, 60 * MINUTE);
+    char key[32];
+    int there = 0;
+    (void)state;
+    for (int i = 0; i < KEYS * 3 / 4; i++) {
+        name_key(key, sizeof key, "login", i);
+        for (int hits = 0; hits < 6; hits++)
+            hit(table, &login, key, NOW + hits);
+    }
+    for (int i = 0; i < FLOOD; i++) {
+        name_key(key, sizeof key, "reader", i);
+        assert_true(hit(table, &generous, key, NOW + SECOND + i));
+    }
+    for (int i = 0; i < KEYS * 3 / 4; i++) {
+        name_key(key, sizeof key, "login", i);
+        there += remaining(table, &login, key, NOW + MINUTE) == 0;
+    }
+    /* each pair of full buckets gives one cell to the others */
+    assert_in_range(there, KEYS * 3 / 4 - KEYS / 16, KEYS * 3 / 4);
+    weir_table_close(table);
+}
+
 /* ------------------------------------------------------------------- several limits, hardly any room */
 
 static void test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision(void **state) {
@@ -341,6 +442,8 @@ int main(void) {
         cmocka_unit_test(test_little_used_keys_go_before_one_at_its_limit),
         cmocka_unit_test(test_expired_keys_make_room_without_eviction),
         cmocka_unit_test(test_a_table_fills_to_nine_tenths_with_hardly_an_eviction),
+        cmocka_unit_test(test_a_flood_of_one_limit_leaves_counters_of_another_alone),
+        cmocka_unit_test(test_little_used_keys_go_first_even_among_many_of_another_limit),
         cmocka_unit_test(test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision),
         cmocka_unit_test(test_what_is_admitted_is_charged_however_full_the_table),
         cmocka_unit_test(test_expired_logs_make_room_in_the_pool),

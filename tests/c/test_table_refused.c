@@ -343,9 +343,12 @@ static void stray_key(struct weir_header *header) {
 }
 
 static void test_foreign_and_damaged_tables_are_refused(void **state) {
+    char layouts[80];
     (void)state;
-    refuses_after(newer_version, WEIR_EVERSION,
-                  "made by another version of weir (layout 3, this one is 2); remove it");
+    snprintf(layouts, sizeof layouts,
+             "another version of weir (layout %u, this one is %u); remove it",
+             WEIR_LAYOUT_VERSION + 1, WEIR_LAYOUT_VERSION);
+    refuses_after(newer_version, WEIR_EVERSION, layouts);
     refuses_after(other_signature, WEIR_EVERSION, "made by another build or machine; remove it");
     refuses_after(flipped_secret, WEIR_EFORMAT, "its header is damaged; remove it");
     refuses_after(more_keys, WEIR_EFORMAT, "its header is damaged; remove it");
