@@ -79,7 +79,7 @@ VERSIONS = {"flask_limiter": "4.1.1", "limits": "5.8.0"}
 PACKAGES = tuple(VERSIONS)
 
 
-class StandIn(ModuleType):
+class AliasModule(ModuleType):
     """A module that has everything that one of ours has, under another name."""
 
     def __init__(self, name: str, ours: str) -> None:
@@ -125,7 +125,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self, is_package=package)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        return StandIn(spec.name, MODULES[spec.name])
+        return AliasModule(spec.name, MODULES[spec.name])
 
     def exec_module(self, module: ModuleType) -> None:
         pass

@@ -13,10 +13,16 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ._core import HIT, Decision, Limit, WeirError
-from ._storage import SCHEMES, MemoryStorage, StorageTypes, known_schemes, storage_from_string
-from ._storage import Storage as WeirStorage
 from .counters import clear_by_methods, decide_by_methods
 from .errors import StorageError, StoreAwayError
+from .stores.registry import (
+    SCHEMES,
+    MemoryStorage,
+    StorageTypes,
+    known_schemes,
+    storage_from_string,
+)
+from .stores.registry import Storage as WeirStorage
 from .util import LazyDependency
 
 __all__ = [

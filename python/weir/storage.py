@@ -48,7 +48,8 @@ True
 
 from __future__ import annotations
 
-from ._storage import (  # noqa: F401
+from .stores.failover import FailoverStorage, Guarded
+from .stores.registry import (  # noqa: F401
     SCHEMES,
     SIZES,
     Factory,
@@ -63,10 +64,10 @@ from ._storage import (  # noqa: F401
     storage_from_string,
     with_sizes,
 )
-from .policy import Guarded
 
 __all__ = [
     "SCHEMES",
+    "FailoverStorage",
     "Guarded",
     "MemoryStorage",
     "Storage",

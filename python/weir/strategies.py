@@ -31,8 +31,8 @@ from __future__ import annotations
 
 from ._core import STRATEGIES as _ROWS
 from ._core import RateLimiter
-from ._storage import StorageTypes
 from .counters import METHODS
+from .stores.registry import StorageTypes
 
 __all__ = ["STRATEGIES", "KnownStrategy", "RateLimiter"]
 

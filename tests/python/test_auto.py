@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 import weir
-from weir import Limit, Table, _auto, _serving
-from weir._auto import Server, note_environ, open_auto
+from weir import Limit, Table
 from weir.storage import MemoryStorage, storage_from_string
+from weir.stores import auto, server_process
+from weir.stores.auto import Server, note_environ, open_auto
 
 SHM = Path("/dev/shm")
 ONCE = Limit(1, 1, "day")
@@ -31,9 +32,9 @@ ONCE = Limit(1, 1, "day")
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auto, "_warned", False)
-    monkeypatch.setattr(_auto, "_made", collections.Counter())
-    monkeypatch.setattr(_auto, "_owners", {})
+    monkeypatch.setattr(auto, "_warned", False)
+    monkeypatch.setattr(auto, "_made", collections.Counter())
+    monkeypatch.setattr(auto, "_owners", {})
     monkeypatch.delenv("WEIR_SERVER", raising=False)
     monkeypatch.delitem(sys.modules, "gunicorn.arbiter", raising=False)  # of another test
 
@@ -41,10 +42,10 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """This process is a worker of its parent, as far as ``server()`` can tell."""
-    server = Server(os.getppid(), _auto._started(os.getppid()))
-    monkeypatch.setattr(_auto, "server", lambda: server)
+    server = Server(os.getppid(), auto._started(os.getppid()))
+    monkeypatch.setattr(auto, "server", lambda: server)
     yield server
-    for table in _auto.automatic_tables():
+    for table in auto.automatic_tables():
         if table.server[:2] == server[:2]:
             table.path.unlink(missing_ok=True)
 
@@ -143,27 +144,27 @@ if __name__ == "__main__":
 
 def test_processes_of_an_application_find_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Started by spawn, they know nothing but the environment."""
-    me = _serving._itself()
-    monkeypatch.setattr(_serving, "_multiprocessing_parent", os.getppid)
-    _serving.note_server(me)
-    assert _serving._of_application() == me
-    parent = _serving._parent()
+    me = server_process._itself()
+    monkeypatch.setattr(server_process, "_multiprocessing_parent", os.getppid)
+    server_process.note_server(me)
+    assert server_process._of_application() == me
+    parent = server_process._parent()
     assert parent is not None
-    for note in (f"1-{me.pid}-{me.started}", f"{_auto._pid_namespace()}-{me.pid}-1", "x", "9" * 99):
+    for note in (f"1-{me.pid}-{me.started}", f"{auto._pid_namespace()}-{me.pid}-1", "x", "9" * 99):
         monkeypatch.setenv("WEIR_SERVER", note)
-        assert _serving._of_application() == parent._replace(alone=True)
+        assert server_process._of_application() == parent._replace(alone=True)
 
 
 @pytest.mark.skipif(not find_spec("gunicorn"), reason="gunicorn is not installed")
 def test_a_module_of_gunicorn_is_no_server() -> None:
     program = """
 import gunicorn.arbiter, os, weir
-from weir import _auto
+from weir.stores import auto
 # A program that may run the arbiter later: the table is its own, and its children's.
-assert _auto.server() == _auto.Server(os.getpid(), _auto._started(os.getpid()))
+assert auto.server() == auto.Server(os.getpid(), auto._started(os.getpid()))
 # Its forked child belongs to it.
 if os.fork() == 0:
-    os._exit(0 if _auto.server() == _auto.Server(os.getppid(), _auto._started(os.getppid())) else 1)
+    os._exit(0 if auto.server() == auto.Server(os.getppid(), auto._started(os.getppid())) else 1)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 """
     run(program)
@@ -182,7 +183,7 @@ def test_the_workers_of_a_server_share_a_table(served: Server) -> None:
     assert store.decide([ONCE], "a").allowed
     child = os.fork()
     if child == 0:  # another worker, which opens it for itself
-        _auto._made.clear()
+        auto._made.clear()
         os._exit(storage_from_string("auto://?keys=64").decide([ONCE], "a").allowed)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "already hit"
 
@@ -211,8 +212,8 @@ def test_a_failure_to_open_takes_no_place(served: Server, monkeypatch: pytest.Mo
 
 def test_a_process_is_known_by_its_start(served: Server) -> None:
     assert served.started > 0
-    assert _auto._started(2**22 + 1) == 0
-    assert _auto._started(1) > 0 or _serving._stat(1)[19] == "0"
+    assert auto._started(2**22 + 1) == 0
+    assert auto._started(1) > 0 or server_process._stat(1)[19] == "0"
 
 
 # -------------------------------------------------------------------------------- ended servers
@@ -226,15 +227,15 @@ def dead_pid() -> int:
 
 def make_table(name: str) -> Path:
     """An automatic table that no process has."""
-    folder = _auto._own_folder()
+    folder = auto._own_folder()
     assert folder is not None
     Table(f"shm://{folder.name[5:]}/{name}?keys=8&hits=8").close()
     return folder / name
 
 
 def test_dead_is_what_no_process_maps(served: Server) -> None:
-    namespace, mark = _auto._pid_namespace(), "0" * 12
-    me = _serving._itself()
+    namespace, mark = auto._pid_namespace(), "0" * 12
+    me = server_process._itself()
     ended = [
         make_table(name)
         for name in (
@@ -282,7 +283,7 @@ def test_a_lock_that_is_held_by_a_killed_process_is_none(served: Server) -> None
 
 
 def test_names_that_are_none_are_passed_over(served: Server) -> None:
-    folder = _auto._own_folder()
+    folder = auto._own_folder()
     assert folder is not None
     names = [f"{'9' * 40}-1-1-{'0' * 12}", f"1-{'9' * 12}-1-{'0' * 12}", "x", "1-1-1", "\udc80"]
     try:
@@ -302,10 +303,10 @@ def test_a_table_that_is_of_no_use_is_passed_over(served: Server) -> None:
     path.unlink()
     path.touch(0o600)
     path.write_bytes(b"x" * 10000)
-    _auto._made.clear()
+    auto._made.clear()
     second = open_auto(keys=64)
     assert second.uri == first.uri.replace("-keys64", "-keys64.1")
-    _auto._made.clear()
+    auto._made.clear()
     third = open_auto(keys=64)
     assert third.uri == second.uri
     assert second.decide([ONCE], "a").allowed
@@ -317,15 +318,15 @@ def test_a_table_that_is_of_no_use_is_passed_over(served: Server) -> None:
 
 @pytest.fixture
 def shm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(_auto, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(auto, "SHARED_MEMORY", tmp_path)
     return tmp_path
 
 
 def test_the_folder_is_closed_to_others(shm: Path) -> None:
-    folder = _auto._own_folder()
+    folder = auto._own_folder()
     assert folder == shm / f"weir.auto-{os.geteuid()}"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert _auto._own_folder() == folder
+    assert auto._own_folder() == folder
 
 
 def test_what_is_not_ours_alone_is_not_used(shm: Path) -> None:
@@ -335,9 +336,9 @@ def test_what_is_not_ours_alone_is_not_used(shm: Path) -> None:
     (shm / f"{base}.1").mkdir(mode=0o700)
     (shm / f"{base}.1").chmod(0o777)
     (shm / f"{base}.2").touch()
-    assert _auto._own_folder() == shm / f"{base}.3"
+    assert auto._own_folder() == shm / f"{base}.3"
     (shm / base).unlink()
-    assert _auto._own_folder() == shm / f"{base}.3", "all workers find the one that was made"
+    assert auto._own_folder() == shm / f"{base}.3", "all workers find the one that was made"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another user")
@@ -346,18 +347,18 @@ def test_foreign_names_are_passed_over_and_cost_nothing(shm: Path) -> None:
     for i in range(3):
         (shm / f"{base}{f'.{i}' if i else ''}").mkdir(mode=0o700)
         os.chown(shm / f"{base}{f'.{i}' if i else ''}", 65534, 65534)
-    assert _auto._own_folder() == shm / f"{base}.3"
+    assert auto._own_folder() == shm / f"{base}.3"
     looked: list[str] = []
     scandir, listdir = os.scandir, os.listdir
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "scandir", lambda path=".": looked.append(str(path)) or scandir(path))
         patch.setattr(os, "listdir", lambda path=".": looked.append(str(path)) or listdir(path))
-        assert list(_auto.automatic_tables()) == []
+        assert list(auto.automatic_tables()) == []
     assert str(shm) not in looked, "how much is in the shared folder does not matter"
 
 
 def test_every_name_is_taken(shm: Path, served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auto, "_FOLDERS_MAX", 2)
+    monkeypatch.setattr(auto, "_FOLDERS_MAX", 2)
     for name in ("", ".1"):
         (shm / f"weir.auto-{os.geteuid()}{name}").touch()
     with pytest.warns(weir.WeirWarning, match="no place for a folder"):
@@ -365,7 +366,7 @@ def test_every_name_is_taken(shm: Path, served: Server, monkeypatch: pytest.Monk
 
 
 def test_no_shared_memory(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auto, "SHARED_MEMORY", Path("/no/such/place"))
+    monkeypatch.setattr(auto, "SHARED_MEMORY", Path("/no/such/place"))
     with pytest.warns(weir.WeirWarning, match="no place for a folder"):
         assert open_auto(keys=64).check()
 
@@ -381,12 +382,12 @@ def test_applications_of_one_server_share_nothing(served: Server) -> None:
     apps = {name: App() for name in ("shop", "bank")}
 
     def table(name: str, prefix: str = "") -> Table:
-        with _auto.application(apps[name], name, prefix):
+        with auto.application(apps[name], name, prefix):
             return open_auto(keys=64)
 
     # Two workers that make them in another order.
     one = {name: table(name) for name in ("shop", "bank")}
-    _auto._made.clear()
+    auto._made.clear()
     two = {name: table(name) for name in ("bank", "shop")}
     assert {name: store.uri for name, store in one.items()} == {n: s.uri for n, s in two.items()}
     for name in apps:
@@ -396,14 +397,14 @@ def test_applications_of_one_server_share_nothing(served: Server) -> None:
     one["shop"].reset()
     assert one["bank"].rule_of("a") is None
     assert not one["bank"].decide([ONCE], "a").allowed, "a reset of the shop is not the bank's"
-    _auto._made.clear()
+    auto._made.clear()
     assert table("shop", "v2:").uri != one["shop"].uri
 
 
 def test_boards_beside_one_remote_store_are_each_applications(served: Server) -> None:
     def board(prefix: str) -> Table:
-        with _auto.application(self, "shop", prefix):
-            return _auto.open_board("auto://?keys=64", "redis://localhost", counts=True)
+        with auto.application(self, "shop", prefix):
+            return auto.open_stats_table("auto://?keys=64", "redis://localhost", counts=True)
 
     self = App()
     first, second, again = board("a:"), board("b:"), board("a:")
@@ -417,10 +418,10 @@ def test_boards_beside_one_remote_store_are_each_applications(served: Server) ->
 
 def test_applications_that_look_alike_are_told_of(served: Server) -> None:
     first, second = App(), App()
-    with _auto.application(first, "tenant"):
+    with auto.application(first, "tenant"):
         open_auto(keys=64)
         open_auto(keys=64)  # two limiters of one application
-    with _auto.application(second, "tenant"), pytest.warns(weir.WeirWarning, match="told apart"):
+    with auto.application(second, "tenant"), pytest.warns(weir.WeirWarning, match="told apart"):
         open_auto(keys=64)
 
 
@@ -440,24 +441,24 @@ def test_functions_that_open_a_storage_are_applications(served: Server) -> None:
 
 def test_starts_are_not_believed_from_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     """``unshare --pid`` without a /proc of its own: /proc has other processes by our numbers."""
-    own = _serving._itself()
+    own = server_process._itself()
     assert own.started > 0
-    fields = dict(_serving._fields("status"))
+    fields = dict(server_process._fields("status"))
     fields["NSpid"] = ["4242", str(os.getpid())]
     fields["PPid"] = [str(os.getppid())]
-    monkeypatch.setattr(_serving, "_fields", lambda name: fields)
-    assert _serving._started(os.getpid()) == own.started, "by /proc/self"
-    assert _serving._started(1) == (0 if os.getppid() != 1 else _serving._started(1))
-    assert not _serving._runs(1, 1)
+    monkeypatch.setattr(server_process, "_fields", lambda name: fields)
+    assert server_process._started(os.getpid()) == own.started, "by /proc/self"
+    assert server_process._started(1) == (0 if os.getppid() != 1 else server_process._started(1))
+    assert not server_process._runs(1, 1)
 
 
 CONTAINER = """
 import os, sys, weir
-from weir import _auto, _serving
-_auto.server = lambda: _serving._itself()
+from weir.stores import auto, server_process
+auto.server = lambda: server_process._itself()
 table = weir.storage.storage_from_string("auto://?keys=64")
 allowed = table.decide([weir.Limit(1, 1, "day")], "a").allowed
-print(allowed, len(list(_auto.automatic_tables())), flush=True)
+print(allowed, len(list(auto.automatic_tables())), flush=True)
 os.kill(os.getpid(), 9)
 """
 
@@ -502,11 +503,11 @@ def test_uwsgi(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi(**members))
     servers = {
-        "master": Server(1, _auto._started(1)),
-        "itself": Server(os.getpid(), _auto._started(os.getpid())),
-        "parent": Server(os.getppid(), _auto._started(os.getppid())),
+        "master": Server(1, auto._started(1)),
+        "itself": Server(os.getpid(), auto._started(os.getpid())),
+        "parent": Server(os.getppid(), auto._started(os.getppid())),
     }
-    assert _serving._uwsgi() == (servers[expected] if expected else None)
+    assert server_process._uwsgi() == (servers[expected] if expected else None)
 
 
 # ----------------------------------------------------------------------------- when we cannot tell

@@ -214,7 +214,7 @@ def test_labels_of_metrics_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
         def counts(self) -> list[weir.LimitCounts]:
             return [weir.LimitCounts(EVIL, 1, 1, 1, 1)]
 
-        def heaviest(self, by: str, count: int) -> list[weir.TopClient]:
+        def top_clients(self, by: str, count: int) -> list[weir.TopClient]:
             return []
 
         def info(self) -> dict[str, int]:

@@ -366,7 +366,7 @@ print([reference() for reference in dead])
         "weir",
         "weir.limits",
         "weir.storage",
-        "weir._storage",
+        "weir.stores.registry",
         "weir._text",
         "weir.strategies",
         "weir._core",

@@ -400,14 +400,14 @@ def test_nonsense_from_a_storage_is_an_error(answer: object) -> None:
 
 
 def test_a_table_whose_decide_is_replaced_is_asked_through_it() -> None:
-    class Watched(Table):
+    class InstrumentedStorage(Table):
         asked = 0
 
         def decide(self, *arguments: Any) -> Decision:
             self.asked += 1
             return super().decide(*arguments)
 
-    table = Watched("memory://?keys=64")
+    table = InstrumentedStorage("memory://?keys=64")
     limiter = RateLimiter(table, "moving-window")
     assert limiter.hit(parse("1/minute"), "a", "b")
     assert not limiter.hit(parse("1/minute"), "a", "b")

@@ -12,11 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from weir import Decision, Limit, StorageError, Table, Verdict, parse
 from weir._core import EACH
-from weir._watched import Watched
 from weir.metrics import Collector
 from weir.observe.stats import BOUNDS, StoreMeters, kind_of
-from weir.policy import Guarded
-from weir.storage import Storage
+from weir.storage import FailoverStorage, Storage
+from weir.stores.instrumented import InstrumentedStorage
 
 MINUTE = parse("10/minute")
 LABEL = "10 per 1 minute"
@@ -185,10 +184,10 @@ def test_reading_a_large_table_is_done_once_a_second(monkeypatch: pytest.MonkeyP
 
 def test_a_remote_store_is_timed_and_its_decisions_are_on_the_board() -> None:
     remote = Remote()
-    watched = Watched(remote, Table())
-    page = Page(watched)
+    instrumented = InstrumentedStorage(remote, Table())
+    page = Page(instrumented)
     for _ in range(12):
-        watched.decide([MINUTE], "10.0.0.1")
+        instrumented.decide([MINUTE], "10.0.0.1")
     assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == 10
     assert page("weir_decisions_total", limit=LABEL, verdict="denied") == 2
     assert page("weir_store_seconds_count", store="fake://there") == 12
@@ -200,7 +199,7 @@ def test_a_remote_store_is_timed_and_its_decisions_are_on_the_board() -> None:
 @pytest.mark.parametrize("remote", [False, True])
 def test_limits_that_each_decide_for_themselves_each_count(remote: bool) -> None:
     """EACH charges those that have room though another denies: so they have allowed it."""
-    store = Watched(Remote(), Table()) if remote else Table()
+    store = InstrumentedStorage(Remote(), Table()) if remote else Table()
     page = Page(store)
     hour = parse("100/hour")
     for _ in range(12):
@@ -242,14 +241,14 @@ def away(error: Exception) -> StorageError:
 )
 def test_failures_are_counted_by_their_kind(error: Exception, kind: str) -> None:
     remote = Remote()
-    watched = Watched(remote, Table())
+    instrumented = InstrumentedStorage(remote, Table())
     remote.error = error
-    page = Page(watched)
+    page = Page(instrumented)
     with pytest.raises(StorageError):
-        watched.decide([MINUTE], "10.0.0.1")
+        instrumented.decide([MINUTE], "10.0.0.1")
     assert kind_of(error) == kind
     assert page("weir_store_errors_total", store="fake://there", kind=kind) == 1
-    assert sum(watched.meters.read().errors.values()) == 1
+    assert sum(instrumented.meters.read().errors.values()) == 1
     assert page("weir_store_seconds_count", store="fake://there") == 0
 
 
@@ -259,26 +258,26 @@ def test_a_fallback_shows_until_the_store_is_back(
 ) -> None:
     now = [1_700_000_000.0]
     monkeypatch.setattr("time.time", lambda: now[0])
-    monkeypatch.setattr("weir.policy.monotonic", lambda: now[0])
+    monkeypatch.setattr("weir.stores.failover.monotonic", lambda: now[0])
     remote = Remote()
     board = Table()
-    watched = Watched(remote, board)
-    guarded = Guarded(watched, policy, board)
-    page = Page(watched)
+    instrumented = InstrumentedStorage(remote, board)
+    failover = FailoverStorage(instrumented, policy, board)
+    page = Page(instrumented)
     remote.error = away(TimeoutError("no answer"))
     for _ in range(12):
-        guarded.decide([MINUTE], "10.0.0.1")
+        failover.decide([MINUTE], "10.0.0.1")
     assert page("weir_fallback_active") == 1
     allowed = {"open": 12, "closed": 0, "local": 10}[policy]
     assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == allowed
     assert page("weir_decisions_total", limit=LABEL, verdict="denied") == 12 - allowed
     now[0] += 2
     remote.error = None
-    guarded.decide([MINUTE], "10.0.0.1")
+    failover.decide([MINUTE], "10.0.0.1")
     assert page("weir_fallback_active") == 0
     now[0] += 2
     remote.error = away(TimeoutError("no answer"))
-    guarded.decide([MINUTE], "10.0.0.1")
+    failover.decide([MINUTE], "10.0.0.1")
     assert page("weir_fallback_active") == 1
     now[0] += 301
     assert page("weir_fallback_active") == 0, "nobody has asked for minutes: nobody knows"
@@ -288,10 +287,10 @@ def test_a_fallback_shows_until_the_store_is_back(
 def test_rules_hold_whatever_the_store_does(policy: str) -> None:
     remote = Remote()
     board = Table()
-    watched = Watched(remote, board)
-    store = watched if policy == "raise" else Guarded(watched, policy, board)
-    watched.block("192.0.2.0/24")
-    watched.allow("198.51.100.1")
+    instrumented = InstrumentedStorage(remote, board)
+    store = instrumented if policy == "raise" else FailoverStorage(instrumented, policy, board)
+    instrumented.block("192.0.2.0/24")
+    instrumented.allow("198.51.100.1")
     for error in (None, away(TimeoutError("no answer"))):
         remote.error = error
         if error is None or policy != "raise":
@@ -300,10 +299,10 @@ def test_rules_hold_whatever_the_store_does(policy: str) -> None:
             for _ in range(12):
                 through = store.decide([MINUTE], "198.51.100.1")
             assert (through.allowed, through.rule) == (True, "allow")
-    assert watched.unlist("192.0.2.0/24")
-    assert not watched.unlist("192.0.2.0/24")
+    assert instrumented.unlist("192.0.2.0/24")
+    assert not instrumented.unlist("192.0.2.0/24")
     remote.error = None
-    assert watched.decide([MINUTE], "192.0.2.7").allowed
+    assert instrumented.decide([MINUTE], "192.0.2.7").allowed
 
 
 def test_what_a_store_of_ones_own_needs_is_still_its_decide() -> None:
@@ -316,7 +315,7 @@ def test_what_a_store_of_ones_own_needs_is_still_its_decide() -> None:
         def clear(self, limits: Any, keys: Any, /) -> None:
             pass
 
-    watched = Watched(Never(), Table())
-    assert not watched.decide([MINUTE], "10.0.0.1").allowed
-    assert Page(watched)("weir_decisions_total", limit=LABEL, verdict="denied") == 1
-    assert watched.name == "Never"
+    instrumented = InstrumentedStorage(Never(), Table())
+    assert not instrumented.decide([MINUTE], "10.0.0.1").allowed
+    assert Page(instrumented)("weir_decisions_total", limit=LABEL, verdict="denied") == 1
+    assert instrumented.name == "Never"

@@ -371,8 +371,8 @@ def test_full_shared_memory_is_an_error_at_opening(uri: str) -> None:
     """As in a container whose /dev/shm is small and taken."""
     program = f"""
 import os, weir
-from weir import _auto
-_auto.server = lambda: _auto.Server(os.getpid(), 1)
+from weir.stores import auto
+auto.server = lambda: auto.Server(os.getpid(), 1)
 try:
     weir.storage.storage_from_string({uri!r})
 except weir.TableError as error:

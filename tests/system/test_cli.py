@@ -153,9 +153,9 @@ def test_top_shows_who_is_hammering(running: Running) -> None:
         while running.ask("/login", "203.0.113.7")[0] != 429:
             assert time.monotonic() < deadline
         answer = weir_json("top", "-s", running.store)
-    hottest = answer["clients"][0]
-    assert (hottest["client"], hottest["limit"]) == ("203.0.113.7", "10 per 1 hour")
-    assert hottest["denied_per_second"] > 0
+    top_clients = answer["clients"][0]
+    assert (top_clients["client"], top_clients["limit"]) == ("203.0.113.7", "10 per 1 hour")
+    assert top_clients["denied_per_second"] > 0
     limits = {one["limit"]: one for one in answer["limits"]}
     assert limits["10 per 1 hour"]["allowed"] == 10
     assert limits["100000 per 1 day"]["allowed"] >= 21

@@ -103,8 +103,8 @@ def test_redis(redis: RedisServer, hosts: Callable[..., list[Any]]) -> None:
         return both and limits["100 per 1 hour"]["denied"] >= 60 and answer
 
     answer = wait_for(told)
-    hottest = next(one for one in answer["clients"] if one["client"] == "203.0.113.7")
-    assert (hottest["allowed"], hottest["denied"]) == (100, 60)
+    top = next(one for one in answer["clients"] if one["client"] == "203.0.113.7")
+    assert (top["allowed"], top["denied"]) == (100, 60)
     assert answer["health"]["remote"]["latency"] > 0
     assert answer["health"]["remote"]["fallback"] is False
     shown = weir("top", "--once", "-s", store).stdout

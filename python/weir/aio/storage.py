@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
-from .. import _storage
 from .._core import HIT, REDIS_SCRIPT, Decision, Limit, RedisCommand
-from .._storage import register_schemes
 from ..errors import ConfigurationError, StorageError
+from ..stores import registry
 from ..stores.base import failure
 from ..stores.redis_errors import call_failure
+from ..stores.registry import register_schemes
 from ..util import LazyDependency
 
 __all__ = [
@@ -177,7 +177,7 @@ class LocalStorage(StoreStorage):
         self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any
     ) -> None:
         super().__init__(uri, wrap_exceptions, **options)
-        self.store = _storage.storage_from_string(_plain(uri or "memory://"), **options)
+        self.store = registry.storage_from_string(_plain(uri or "memory://"), **options)
 
     @property
     def storage(self) -> Any:
@@ -193,7 +193,7 @@ class ThreadedStorage(StoreStorage):
 
     def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions, **options)
-        self.store = _storage.storage_from_string(_plain(uri), **options)
+        self.store = registry.storage_from_string(_plain(uri), **options)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.to_thread(function, *arguments)
@@ -340,4 +340,4 @@ class RedisSentinelStorage(RedisStorage):
 
 def storage_from_string(storage_string: str, **options: Any) -> Any:
     """Open the store that a URI names, ``async+redis://…``; without ``async+`` the same."""
-    return _storage.storage_from_string(f"async+{_plain(storage_string)}", **options)
+    return registry.storage_from_string(f"async+{_plain(storage_string)}", **options)

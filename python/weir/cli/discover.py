@@ -86,10 +86,10 @@ def tables() -> list[Found]:
 
 
 def _tables() -> Iterator[Found]:
-    from .. import _auto  # its hooks watch forks from then on
+    from ..stores import auto  # its hooks watch forks from then on
 
-    namespace, holders = _auto._pid_namespace(), _holders()
-    automatic = {found.path: found for found in _auto.automatic_tables()}
+    namespace, holders = auto._pid_namespace(), _holders()
+    automatic = {found.path: found for found in auto.automatic_tables()}
     try:
         paths = [*SHARED_MEMORY.glob("weir.*"), *automatic]
     except OSError:
@@ -101,14 +101,14 @@ def _tables() -> Iterator[Found]:
             continue
         if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
             continue
-        auto = automatic.get(path)
-        server = auto.server.pid if auto is not None and auto.runs else None
+        named = automatic.get(path)
+        server = named.server.pid if named is not None and named.runs else None
         yield Found(
-            auto.name if auto is not None else path.name.removeprefix("weir."),
+            named.name if named is not None else path.name.removeprefix("weir."),
             server,
             _command(server) if server is not None else "",
             len(holders.get(status.st_ino, set()) - {os.getpid()}),
             min(status.st_mtime, status.st_ctime),
-            auto is not None,
-            auto is None or auto.namespace == namespace,
+            named is not None,
+            named is None or named.namespace == namespace,
         )

@@ -166,7 +166,7 @@ def look_at_store(asked: Asked) -> Iterator[Finding]:
 
 def _open(uri: str, name: str = "store") -> Finding:
     from ..storage import storage_from_string
-    from ..stores._common import shown as without_password
+    from ..stores.hosts import shown as without_password
 
     told = without_password(uri)
     try:

@@ -28,7 +28,7 @@ class LocalStore(Store):
     def counts(self) -> list[LimitCounts]:
         return self.table.counts()
 
-    def heaviest(self, by: By, count: int) -> list[TopClient]:
+    def top_clients(self, by: By, count: int) -> list[TopClient]:
         return self.table.top_clients(by, count)
 
     def name_of(self, client: str) -> str:

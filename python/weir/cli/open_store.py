@@ -7,8 +7,8 @@ import re
 
 import click
 
-from .._storage import is_known
 from .._text import hide_password
+from ..stores.registry import is_known
 from .discover import Found, other_users, tables
 from .errors import Away, Unable, Unreadable
 from .local import LocalStore, open_existing

@@ -1,8 +1,8 @@
-"""Stores on another machine: what the hosts that use one tell of it.
+"""Remote stores: the statistics and rules of the hosts that use one.
 
-Each host keeps a board beside such a store. By way of Redis and Valkey the hosts show theirs to
-each other, and share their rules (:mod:`weir.boards`). On Memcached, and while Redis does not
-answer, it is the boards of this host alone.
+Each host keeps a statistics table beside such a store. Hosts share their statistics and rules
+through Redis and Valkey (:mod:`weir.stores.shared_stats`). With other stores, and while Redis does
+not answer, the commands see the tables of this host only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._core import TEST, Limit, LimitCounts, Rule, Table, TopClient, parse
-from .._storage import storage_from_string
-from .._watched import FORGET, name_of
-from ..boards import Boards, snapshot
 from ..errors import ConfigurationError, ParseError, StorageError
 from ..observe.hosts import Host, merge_clients, merge_counts, read_host, read_table
 from ..observe.stats import StoreMeters
+from ..stores.instrumented import name_of
+from ..stores.registry import storage_from_string
+from ..stores.shared_stats import SharedStats, snapshot
+from ..stores.sync import FORGET
 from .discover import tables
 from .errors import Unable, Unreadable
 from .local import set_rule
@@ -46,11 +47,11 @@ class RemoteStore(Store):
             if found.runs and found.name.endswith(mark)
         ]
         try:
-            self.boards: Boards | None = Boards(self.storage)
+            self.shared: SharedStats | None = SharedStats(self.storage)
         except ConfigurationError:
-            self.boards = None
+            self.shared = None
 
-    def _need_boards(self) -> list[Table]:
+    def _need_stats_tables(self) -> list[Table]:
         if not self.local:
             scheme = self.uri.partition("://")[0]
             raise Unable(
@@ -61,20 +62,20 @@ class RemoteStore(Store):
 
     def _hosts(self) -> list[Host]:
         """What each host shows."""
-        if self.boards is not None:
+        if self.shared is not None:
             try:
-                return [read_host(board) for board in self.boards.read()]
+                return [read_host(board) for board in self.shared.read()]
             except StorageError:
                 if not self.local:
                     raise
-        return [read_table(table, snapshot(table)) for table in self._need_boards()]
+        return [read_table(table, snapshot(table)) for table in self._need_stats_tables()]
 
     # -- what the hosts show
 
     def counts(self) -> list[LimitCounts]:
         return merge_counts(self._hosts())
 
-    def heaviest(self, by: By, count: int) -> list[TopClient]:
+    def top_clients(self, by: By, count: int) -> list[TopClient]:
         return merge_clients(self._hosts(), by)[:count]
 
     def name_of(self, client: str) -> str:
@@ -113,8 +114,8 @@ class RemoteStore(Store):
     def forget_denials(self) -> None:
         for table in self.local:
             table.meter(FORGET, 1)
-        if self.boards is not None:
-            self.boards.forget_denials()
+        if self.shared is not None:
+            self.shared.forget_denials()
 
     # -- rules
 
@@ -123,36 +124,36 @@ class RemoteStore(Store):
         return next((prefix for prefix in noted if prefix is not None), None)
 
     def set_rule(self, client: str, kind: str, until: float | None) -> None:
-        if self.boards is not None:
-            self.boards.set_rule(client, kind, until)
-        for table in self.local if self.boards is not None else self._need_boards():
+        if self.shared is not None:
+            self.shared.set_rule(client, kind, until)
+        for table in self.local if self.shared is not None else self._need_stats_tables():
             set_rule(table, client, kind, until)
 
     def load_rules(self, rules: list[tuple[str, str, float | None]]) -> int:
-        if self.boards is not None:
-            return self.boards.set_rules(rules)
-        for table in self._need_boards():
+        if self.shared is not None:
+            return self.shared.set_rules(rules)
+        for table in self._need_stats_tables():
             table.load_rules(rules)
         return len(rules)
 
     def unlist(self, client: str) -> bool:
         removed = [
             table.unlist(client)
-            for table in (self.local if self.boards is not None else self._need_boards())
+            for table in (self.local if self.shared is not None else self._need_stats_tables())
         ]
-        if self.boards is not None:
-            removed.append(self.boards.remove_rule(client))
+        if self.shared is not None:
+            removed.append(self.shared.remove_rule(client))
         return any(removed)
 
     def rules(self) -> list[Rule]:
-        if self.boards is not None:
-            return [Rule(*rule) for rule in self.boards.rules()]  # type: ignore[arg-type]
-        return self._need_boards()[0].rules()
+        if self.shared is not None:
+            return [Rule(*rule) for rule in self.shared.rules()]  # type: ignore[arg-type]
+        return self._need_stats_tables()[0].rules()
 
     def rule_of(self, client: str) -> Rule | None:
-        if self.boards is None:
-            return self._need_boards()[0].rule_of(client)
-        rules = self.boards.rules()
+        if self.shared is None:
+            return self._need_stats_tables()[0].rule_of(client)
+        rules = self.shared.rules()
         if not rules:
             return None
         with Table(f"memory://?keys=8&rules={len(rules)}") as judge:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from .._core import TEST, Limit, LimitCounts, Rule, Table, TopClient, Verdict, client_form, join_key
-from .._storage import StorageTypes
 from .._text import LINE_MAX, printable
 from ..errors import WeirError
+from ..stores.registry import StorageTypes
 from .errors import Away
 from .words import shown
 
@@ -86,8 +86,8 @@ class Store(ABC):
         """How often each limit allowed and denied."""
 
     @abstractmethod
-    def heaviest(self, by: By, count: int) -> list[TopClient]:
-        """The clients with most denied or allowed requests, heaviest first."""
+    def top_clients(self, by: By, count: int) -> list[TopClient]:
+        """The clients with most denied or allowed requests, most first."""
 
     @abstractmethod
     def name_of(self, client: str) -> str:

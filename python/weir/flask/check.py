@@ -188,7 +188,7 @@ class Check(PreparedCheck):
         )
         meta_mask = ((1 << len(entries)) - 1) & ~main_mask
         self = cls(
-            store.board,
+            store.stats_table,
             store.decider,
             [
                 entry.part(ROLE_PEEKED if i >= main_count else role_of(entry, context))
@@ -227,7 +227,7 @@ class Check(PreparedCheck):
         for entry in self.entries:
             if entry.scope_of is None:
                 with contextlib.suppress(WeirError, UnicodeError):  # deciding will tell, if need be
-                    self.context.store.board.register(
+                    self.context.store.stats_table.register(
                         entry.bound, prefix, "/" + join_key(entry.scope)
                     )
 

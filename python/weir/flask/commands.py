@@ -26,9 +26,9 @@ from flask.cli import with_appcontext
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
-from weir import _auto
 from weir._core import TEST, join_key
 from weir._core import Table as LocalTable
+from weir.stores import auto
 
 from .check import Entry
 from .constants import ConfigVars, ExemptionScope, HeaderNames
@@ -133,14 +133,14 @@ def states() -> list[AppState]:
 
 def follow_server(state: AppState) -> None:
     """With ``auto://``: look at the table of the server that runs in this directory."""
-    if state.auto_number is None or _auto.server() is not None:
+    if state.auto_number is None or auto.server() is not None:
         return
     here = []
-    for found in _auto.automatic_tables():
+    for found in auto.automatic_tables():
         with contextlib.suppress(OSError):
             if found.runs and Path(f"/proc/{found.server.pid}/cwd").samefile("."):
                 here.append(found)
-    mark = _auto.digest_of(state.app, *state.identity())
+    mark = auto.digest_of(state.app, *state.identity())
     running = [found.name for found in here if found.application == mark]
     if len(running) == 1:
         state.use_storage(LocalTable(f"shm://{running[0]}", namespace=state.auto_number))

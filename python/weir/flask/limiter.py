@@ -107,7 +107,7 @@ class Limiter(KnownNames):
     :param problem_json: refuse with an ``application/problem+json`` body.
     :param on_store_error: what happens while the storage is away: ``"raise"`` (default), ``"open"``
         (everybody passes), ``"closed"`` (nobody does), ``"local"`` (limits hold on each host), see
-        :mod:`weir.policy`.
+        :mod:`weir.stores.failover`.
     :param reveal_keys: show keys in clear wherever breaches and clients are told of. Otherwise
         addresses are shown, and of any other key ``#`` and a keyed hash.
     :raises UsageError: for arguments that do not exist or cannot be meant so.

@@ -12,13 +12,13 @@ from typing import Any, Protocol, TypeVar, cast
 from flask import Flask, Request
 from flask.wrappers import Response
 
-from weir._auto import application, note_environ
 from weir._core import TEST, Table, WeirError
-from weir._watched import Watched
 from weir.audit import Audit
 from weir.observe.stats import StoreMeters
-from weir.policy import POLICIES
 from weir.storage import StorageTypes
+from weir.stores.auto import application, note_environ
+from weir.stores.failover import POLICIES
+from weir.stores.instrumented import InstrumentedStorage
 from weir.strategies import STRATEGIES, RateLimiter, is_built_in
 
 from .constants import ConfigVars
@@ -169,10 +169,10 @@ class AppState:
                 logger=self.logger,
             )
         reveal = read.flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
-        self.store.board.reveal = reveal
+        self.store.stats_table.reveal = reveal
         prefix = self.app.config.get(ConfigVars.IPV6_PREFIX)
-        note_ipv6_prefix(self.store.board, self.key_func, prefix)
-        self.audit = Audit(self.store.board, reveal=reveal)
+        note_ipv6_prefix(self.store.stats_table, self.key_func, prefix)
+        self.audit = Audit(self.store.stats_table, reveal=reveal)
 
     def identity(self) -> tuple[str, ...]:
         """What is the same in all workers of this application and tells it from others."""
@@ -189,12 +189,12 @@ class AppState:
         return self.store.storage
 
     @property
-    def board(self) -> Table:
-        return self.store.board
+    def stats_table(self) -> Table:
+        return self.store.stats_table
 
     @property
-    def watched(self) -> Watched | None:
-        return self.store.watched
+    def instrumented(self) -> InstrumentedStorage | None:
+        return self.store.instrumented
 
     @property
     def auto_number(self) -> int | None:
@@ -304,7 +304,7 @@ class AppState:
             if not callable(text):
                 with contextlib.suppress(WeirError, ValueError):  # whoever asks it is told
                     for limit in group.expand(text, self.key_func, (), self.strategy):
-                        self.board.decide([limit.limit], "-", [0], TEST)
+                        self.stats_table.decide([limit.limit], "-", [0], TEST)
 
     # -- Flask's hooks
 

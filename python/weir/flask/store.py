@@ -8,12 +8,12 @@ import time
 from typing import Any
 
 from weir._core import Evaluation, Table, WeirError
-from weir._watched import Watched, board_for, name_of
 from weir.errors import is_outage
 from weir.observe.stats import StoreMeters
-from weir.policy import POLICIES, Guarded, StoreSwitchedError
 from weir.storage import StorageTypes, storage_from_string
-from weir.stores._common import shown
+from weir.stores.failover import POLICIES, FailoverStorage, StoreSwitchedError
+from weir.stores.hosts import shown
+from weir.stores.instrumented import InstrumentedStorage, name_of, stats_table_for
 
 from .errors import ConfigurationError
 
@@ -28,7 +28,7 @@ def refuses_one_key(error: Exception) -> bool:
 class Store:
     """What decides for a limiter, and what tells of it.
 
-    :param policy: what happens while the storage is away, see :mod:`weir.policy`
+    :param policy: what happens while the storage is away, see :mod:`weir.stores.failover`
     :param fallback: count in this process while the storage is away
     :param replaced: other limits take the place of the usual ones then
     """
@@ -56,22 +56,23 @@ class Store:
             self.auto_number = self.opened.namespace
         storage: StorageTypes = self.opened
         #: The store with the statistics beside it; None for a store that is a table itself.
-        self.watched: Watched | None = None
+        self.instrumented: InstrumentedStorage | None = None
         if isinstance(storage, Table):
             #: What tells of decisions, and has rules about clients.
-            self.board = storage
+            self.stats_table = storage
             #: How the store does, all processes together.
             self.meters = StoreMeters(storage, shown(uri), timed=False)
         else:
-            self.board = board_for(storage, counts=policy == "local")
-            storage = self.watched = Watched(storage, self.board)
-            self.meters = self.watched.meters
-        self.failover: Guarded | None = None
+            self.stats_table = stats_table_for(storage, counts=policy == "local")
+            storage = self.instrumented = InstrumentedStorage(storage, self.stats_table)
+            self.meters = self.instrumented.meters
+        self.failover: FailoverStorage | None = None
         if policy not in (None, "raise"):
-            beside: StorageTypes | str = "auto://" if self.watched is None else self.board
-            storage = self.failover = Guarded(storage, policy, beside)
+            table = self.stats_table
+            beside: StorageTypes | str = "auto://" if self.instrumented is None else table
+            storage = self.failover = FailoverStorage(storage, policy, beside)
         elif policy is None and fallback:
-            storage = self.failover = Guarded(
+            storage = self.failover = FailoverStorage(
                 storage,
                 "local",
                 "memory://",
@@ -84,8 +85,8 @@ class Store:
 
     def use(self, table: Table) -> None:
         """Count in another table from now on."""
-        self.storage = self.board = table
-        self.watched = self.failover = None
+        self.storage = self.stats_table = table
+        self.instrumented = self.failover = None
 
     @property
     def decider(self) -> StorageTypes | None:
@@ -98,7 +99,7 @@ class Store:
         storage: StorageTypes = self.storage
         if self.failover is not None and self.policy is None:
             storage = self.failover.storage
-        return storage.storage if isinstance(storage, Watched) else storage
+        return storage.storage if isinstance(storage, InstrumentedStorage) else storage
 
     @property
     def current(self) -> StorageTypes:
@@ -107,7 +108,7 @@ class Store:
         if failover is not None and failover.away and failover.fallback is not None:
             return failover.fallback
         storage: StorageTypes = self.storage if failover is None else failover.storage
-        return storage.storage if isinstance(storage, Watched) else storage
+        return storage.storage if isinstance(storage, InstrumentedStorage) else storage
 
     def is_replaced(self) -> bool:
         """Whether the store is away, so that other limits take the place of the usual ones."""
@@ -117,7 +118,7 @@ class Store:
     def failed(self, error: BaseException) -> bool:
         """The store raised ``error``. Whether it was the store's fault."""
         outage = is_outage(error)
-        if outage and self.watched is None:
+        if outage and self.instrumented is None:
             self.meters.failed(error)  # one beside a board counts for itself
         return outage
 
@@ -131,4 +132,4 @@ class Store:
         failover = self.failover
         if failover is not None and failover.away:
             return name_of(failover.fallback) if failover.fallback else failover.policy
-        return shown(self.uri) if self.watched is None else name_of(self.opened)
+        return shown(self.uri) if self.instrumented is None else name_of(self.opened)

@@ -42,10 +42,10 @@ import weakref
 from datetime import datetime, timezone
 from typing import Any
 
+from .._clock import monotonic
 from .._core import HIT, REFUND, TEST, Limit, Table
 from .._text import printable
 from ..errors import StorageError, WeirError
-from ..stores._common import monotonic
 
 __all__ = ["KEYS_MAX", "SPAN", "WINDOWS", "Audit", "Breach", "logger"]
 
@@ -268,7 +268,7 @@ class Audit:
             late.first, window = window.first, late
         if not window.known:
             heapq.heappush(self._due, (window.end, next(self._numbers), window))
-            _teller.wake(self)
+            _summary_thread.wake(self)
         window.known += 1
         first, window.first = window.first, False
         return window, first
@@ -380,7 +380,7 @@ def _counter(seconds: int) -> Limit:
 # --------------------------------------------------------------------------- in time, or at the end
 
 
-class _Teller:
+class _SummaryThread:
     """A thread that waits for windows to end; started when there is one."""
 
     def __init__(self) -> None:
@@ -414,11 +414,11 @@ class _Teller:
 
 
 _audits: weakref.WeakSet[Audit] = weakref.WeakSet()
-_teller = _Teller()
+_summary_thread = _SummaryThread()
 
 
 def _after_fork() -> None:
-    _teller._reset()
+    _summary_thread._reset()
     for audit in list(_audits):
         audit._reset()
 

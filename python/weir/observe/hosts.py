@@ -42,7 +42,7 @@ class Host(NamedTuple):
 
 
 def read_host(board: Any) -> Host:
-    """A host's snapshot, as :meth:`weir.boards.Boards.read` returns it."""
+    """A host's snapshot, as :meth:`weir.stores.shared_stats.SharedStats.read` returns it."""
     board = board if isinstance(board, dict) else {}
     listed = board.get("heaviest")
     listed = listed if isinstance(listed, dict) else {}

@@ -45,10 +45,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from .._clock import monotonic
 from .._core import HIT, REFUND, TEST, Limit, Table, TopClient
 from .._text import hide_password, printable
 from ..errors import ConfigurationError, StorageError
-from ..stores._common import monotonic
 from .stats import BOUNDS, StoreMeters, StoreSeen
 
 try:
@@ -92,7 +92,7 @@ class _Found(NamedTuple):
 class Collector(BaseCollector):
     """Reports stores: tables, remote stores with their tables, or a function that returns some.
 
-    :param stores: :class:`weir.Table`, or what has ``board``, a table, and ``meters``
+    :param stores: :class:`weir.Table`, or what has ``stats_table``, a table, and ``meters``
 
     >>> from prometheus_client import CollectorRegistry
     >>> from weir import parse
@@ -137,7 +137,7 @@ class Collector(BaseCollector):
         )
         read: set[object] = set()
         for source in self._sources():
-            table = source if isinstance(source, Table) else source.board
+            table = source if isinstance(source, Table) else source.stats_table
             if not isinstance(source, Table) and not table.closed:
                 seen = (source if isinstance(source, StoreMeters) else source.meters).read()
                 name = printable(hide_password(seen.store))

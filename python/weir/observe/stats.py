@@ -43,11 +43,12 @@ class StoreMeters:
     """The meters of one store in ``table``, which may be that store itself."""
 
     __slots__ = (
-        "_away", "_back", "_classes", "_errors", "_meter", "_seconds", "board", "store", "timed",
+        "_away", "_back", "_classes", "_errors", "_meter", "_seconds", "stats_table",
+        "store", "timed",
     )  # fmt: skip
 
     def __init__(self, table: Table, store: str, *, timed: bool = True) -> None:
-        self.board = table
+        self.stats_table = table
         self.store = store
         self.timed = timed
         self._meter = table.meter
@@ -70,12 +71,12 @@ class StoreMeters:
     def away(self) -> None:
         """Something was decided without the store."""
         with contextlib.suppress(WeirError):
-            self.board.raise_meter(self._away, int(time.time() * 1000))
+            self.stats_table.raise_meter(self._away, int(time.time() * 1000))
 
     def back(self) -> None:
         """The store is there again."""
         with contextlib.suppress(WeirError):
-            self.board.raise_meter(self._back, int(time.time() * 1000))
+            self.stats_table.raise_meter(self._back, int(time.time() * 1000))
 
     def read(self) -> StoreSeen:
         """What is known of the store."""

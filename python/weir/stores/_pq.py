@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from ._common import monotonic
+from .._clock import monotonic
 
 #: Types of elements (their OIDs), and how one is written.
 TEXT, INT, BYTES, BOOL, FLOAT = 25, 23, 17, 16, 701

@@ -6,27 +6,17 @@ import functools
 import importlib
 import select
 import sys
-import time
 from types import ModuleType
 from typing import Any
 
+from .._clock import monotonic
 from ..errors import ConfigurationError, KeyRefusedError, StorageError, StoreAwayError
 
 #: Seconds that a call may take unless ``socket_timeout`` says otherwise.
 DEADLINE = 0.25
 
 
-def monotonic() -> float:
-    """Seconds, by a clock that libraries which move the time of tests leave alone."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def true_time() -> float:
-    """Seconds since the epoch as the machine has them, whatever tests do to ``time.time()``."""
-    return time.clock_gettime(time.CLOCK_REALTIME)
-
-
-def stands_in() -> bool:
+def replaces_flask_limiter() -> bool:
     """Whether Weir is in the place of Flask-Limiter and limits here (:mod:`weir.compat`)."""
     return any(type(finder).__module__ == "weir.compat" for finder in sys.meta_path)
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from .._clock import monotonic, true_time
 from .._core import (
     EACH,
     HIT,
@@ -31,10 +32,10 @@ from .._core import (
     Verdict,
     memcached_checks,
 )
-from .._storage import KeyedStorage, deciding
 from ..errors import ConfigurationError, StorageError, TableError
+from ..stores.registry import KeyedStorage, deciding
 from . import base
-from .base import failure, monotonic, need, seconds, stands_in, true_time
+from .base import failure, need, replaces_flask_limiter, seconds
 from .denials import Denials
 from .hosts import Hosts, check_uri, shown
 from .memcached_node import (
@@ -97,7 +98,7 @@ class MemcachedStorage(KeyedStorage):
         self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
         library = need("pymemcache.client.base", "pymemcache", "memcached")
         errors = need("pymemcache.exceptions", "pymemcache", "memcached")
-        if socket_timeout == base.DEADLINE and stands_in():
+        if socket_timeout == base.DEADLINE and replaces_flask_limiter():
             socket_timeout = None  # as there
         self.deadline = seconds(options.get("timeout", socket_timeout), "socket_timeout")
         known = inspect.signature(library.Client).parameters

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
+from .._clock import monotonic, true_time
 from .._core import MemcachedCheck, memcached_read
 from ..errors import StorageError, is_outage
-from .base import end_of, failure, is_readable, left_until, monotonic, true_time
+from .base import end_of, failure, is_readable, left_until
 from .hosts import Resolver
 
 T = TypeVar("T")

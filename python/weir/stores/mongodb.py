@@ -21,10 +21,11 @@ from datetime import datetime, timezone
 from random import random
 from typing import Any
 
+from .._clock import monotonic
 from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest
-from .._storage import Keys, checks, deciding
 from ..errors import StorageError
-from .base import DEADLINE, monotonic, need, seconds
+from ..stores.registry import Keys, checks, deciding
+from .base import DEADLINE, need, seconds
 from .hosts import check_uri
 from .state import Change, Conflict, StateStorage
 

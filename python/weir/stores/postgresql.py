@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
+from .._clock import monotonic
 from .._core import Decision, StateRequest
 from ..errors import ConfigurationError, StorageError
 from ._pq import (
@@ -38,7 +39,7 @@ from ._pq import (
     write_float,
     write_int,
 )
-from .base import DEADLINE, failure, monotonic, need, seconds
+from .base import DEADLINE, failure, need, seconds
 from .hosts import check_uri, is_readable
 from .postgresql_schema import ALONE, LOCK, SWAP, WRITE, schema
 from .state import Change, StateStorage

@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from .._clock import monotonic
 from .._core import HIT, Decision, Evaluation, Limit, RedisCommand
 from ..errors import ConfigurationError
-from .base import failure, monotonic, need, seconds
+from .base import failure, need, seconds
 from .hosts import Hosts, Resolver, scheme_of
 from .redis_base import (
     UNBOUNDED,

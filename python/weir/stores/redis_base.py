@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
 
+from .._clock import monotonic
 from .._core import EACH, HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCodec, RedisCommand
-from .._storage import KeyedStorage, decide_by_parts
 from ..errors import ConfigurationError, StorageError
+from ..stores.registry import KeyedStorage, decide_by_parts
 from . import base
-from .base import monotonic, need, seconds, stands_in
+from .base import need, replaces_flask_limiter, seconds
 from .denials import Denials
 from .hosts import check_uri, scheme_of, shown
 
@@ -50,7 +51,7 @@ def no_retries(library: ModuleType) -> Any:
 
 def default_deadline(library: ModuleType) -> float | None:
     """Seconds that a call may take if nobody says so; in the place of ``limits``, as there."""
-    if not stands_in():
+    if not replaces_flask_limiter():
         return base.DEADLINE
     settings = inspect.signature(library.connection.AbstractConnection.__init__).parameters
     timeout = settings["socket_timeout"].default

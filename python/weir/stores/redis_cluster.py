@@ -19,10 +19,11 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from .._clock import monotonic
 from .._core import HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCommand, Verdict
-from .._storage import decide_by_parts, deciding
 from ..errors import ConfigurationError, StorageError
-from .base import failure, left_until, monotonic, need
+from ..stores.registry import decide_by_parts, deciding
+from .base import failure, left_until, need
 from .hosts import Hosts, Resolver, scheme_of
 from .redis_base import (
     UNBOUNDED,

@@ -16,8 +16,9 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from .._clock import monotonic
 from .._core import Decision, RedisCommand
-from .base import end_of, is_readable, left_until, monotonic
+from .base import end_of, is_readable, left_until
 from .hosts import Resolver
 
 #: Bytes asked of a socket at once; the answer to 32 limits has some 1,100.

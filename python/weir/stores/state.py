@@ -48,10 +48,11 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+from .._clock import monotonic, true_time
 from .._core import EACH, HIT, REFUND, TEST, Decision, Limit, StateRequest, state_request
-from .._storage import KeyedStorage, Keys
 from ..errors import ConfigurationError, StorageError, TableError
-from .base import failure, monotonic, seconds, true_time
+from ..stores.registry import KeyedStorage, Keys
+from .base import failure, seconds
 from .denials import Denials
 from .hosts import shown
 

@@ -16,8 +16,8 @@ import click.testing
 import pytest
 
 import weir as package
-from weir import _auto
 from weir.cli import discover as found
+from weir.stores import auto
 
 Weir = Callable[..., click.testing.Result]
 
@@ -158,14 +158,14 @@ def test_a_table_that_a_process_has_open_is_in_use(weir_json: Any, store: str) -
 
 
 def test_a_servers_table_is_known_by_its_process(weir_json: Any) -> None:
-    me = _auto.Server(os.getpid(), _auto._started(os.getpid()))
-    folder = _auto._own_folder()
+    me = auto.Server(os.getpid(), auto._started(os.getpid()))
+    folder = auto._own_folder()
     assert folder is not None
     names = [
         f"{folder.name[5:]}/{namespace}-{me.pid}-{started}-{'0' * 12}"
         for namespace, started in (
-            (_auto._pid_namespace(), me.started),
-            (_auto._pid_namespace(), me.started - 1),
+            (auto._pid_namespace(), me.started),
+            (auto._pid_namespace(), me.started - 1),
             (1, me.started),
         )
     ]

@@ -74,7 +74,7 @@ def test_top_json_tells_rates(weir_json: Any, store: str, table: package.Table) 
     ask(table, "10.0.0.1", 2000)  # yesterday's
     with hammering(table, "203.0.113.7"):
         answer = weir_json("top", "-s", store)
-    assert answer["clients"][0]["client"] == "203.0.113.7", "the hottest now comes first"
+    assert answer["clients"][0]["client"] == "203.0.113.7", "the top_clients now comes first"
     assert answer["clients"][0]["denied_per_second"] > 1
     minute = next(one for one in answer["limits"] if one["limit"] == "10 per 1 minute")
     assert minute["denied_per_second"] > 1

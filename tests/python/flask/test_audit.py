@@ -180,10 +180,10 @@ def test_a_store_is_named_without_its_password(app: Flask, make: Make) -> None:
     assert make(storage_uri="auto://")._state.store_name() == "auto://"
     limiter = make(storage_uri="redis://me:hush@127.0.0.1:1/0")
     assert limiter._state.store_name() == "redis://127.0.0.1:1/0"
-    guarded = make(storage_uri="redis://me:hush@127.0.0.1:1/0", on_store_error="open")
-    assert guarded._state.store_name() == "redis://127.0.0.1:1/0"
-    guarded.storage.away = True  # type: ignore[attr-defined]
-    assert guarded._state.store_name() == "open"
+    failover = make(storage_uri="redis://me:hush@127.0.0.1:1/0", on_store_error="open")
+    assert failover._state.store_name() == "redis://127.0.0.1:1/0"
+    failover.storage.away = True  # type: ignore[attr-defined]
+    assert failover._state.store_name() == "open"
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["table", "store"])
@@ -203,7 +203,7 @@ def test_a_request_that_a_rule_denies_says_so(
     limiter = make(storage_uri="elsewhere://" if remote else "memory://", key_prefix="shop")
     app.route("/")(limiter.limit("5/minute")(hello))
     assert statuses(2) == [200, 200]
-    board = limiter._state.board
+    board = limiter._state.stats_table
     board.block("10.0.0.0/24", time.time() + 3600)
     board.block("2001:db8::/32")
     board.allow("10.0.0.9")

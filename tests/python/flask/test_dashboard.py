@@ -168,7 +168,7 @@ def test_the_state_counts_what_was_decided(client: FlaskClient) -> None:
 def test_who_begins_to_hammer_is_there_beside_those_of_the_past(
     client: FlaskClient, limiter: Limiter, clock: Any
 ) -> None:
-    board = limiter._state.board
+    board = limiter._state.stats_table
     limit = parse("1 per hour")
     for i in range(60):
         for _ in range(40):
@@ -224,9 +224,9 @@ def test_damaged_statistics_are_reported(
         def __getattr__(self, name: str) -> Any:
             if name == broken:
                 raise weir.TableError("the statistics are damaged")
-            return getattr(limiter._state.store.board, name)
+            return getattr(limiter._state.store.stats_table, name)
 
-    monkeypatch.setattr(type(limiter._state), "board", property(lambda state: Damaged()))
+    monkeypatch.setattr(type(limiter._state), "stats_table", property(lambda state: Damaged()))
     answer = app.test_client().get("/weir/state")
     assert answer.status_code == 200
     assert "damaged" in answer.json["store"]["trouble"]

@@ -126,7 +126,7 @@ def test_shadow_limits_count_what_they_would_have_denied(
     app.route("/")(limiter.limit("3/minute", shadow=not whole)(hello))
     assert statuses(10) == [200] * 10
     assert said(limiter, "3 per 1 minute") == (0, 0, 7)
-    assert all(heavy.denied == 0 for heavy in limiter._state.board.top_clients())
+    assert all(heavy.denied == 0 for heavy in limiter._state.stats_table.top_clients())
 
 
 def test_a_limit_that_counts_after_the_response_counts_each_request_once(
@@ -185,10 +185,10 @@ def test_clients_that_make_up_limits_push_no_declared_one_out(
     assert said(limiter, "3 per 1 day") == (3, 1, 0)
     assert said(limiter, "501 per 1 hour") == (1, 0, 0)
     assert said(limiter, "502 per 1 hour")[0] == 3
-    labels = {row.limit for row in limiter._state.board.counts()}
+    labels = {row.limit for row in limiter._state.stats_table.counts()}
     assert len(labels) == 64
     assert "other" in labels
-    assert limiter._state.board.info()["keys"] <= 120, "labels are no keys"
+    assert limiter._state.stats_table.info()["keys"] <= 120, "labels are no keys"
 
 
 def test_a_table_that_fails_is_told(app: Flask, make: Make, get: Any, tmp_path: Any) -> None:

@@ -57,9 +57,9 @@ def broken(make: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def monotonic(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the policies is ours, too."""
-    import weir.policy
+    from weir.stores import failover
 
-    monkeypatch.setattr(weir.policy, "monotonic", clock)
+    monkeypatch.setattr(failover, "monotonic", clock)
 
 
 @pytest.fixture

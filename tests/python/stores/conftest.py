@@ -17,8 +17,9 @@ from servers.ports import free_port, wait_for
 from servers.redis_server import RedisServer, ValkeyServer
 from servers.redis_topology import Cluster, Sentinels
 from servers.session import Servers
-from weir import Table, _watched
+from weir import Table
 from weir.storage import storage_from_string
+from weir.stores import sync
 from weir.stores.memcached import MemcachedStorage
 from weir.stores.postgresql import PostgreSQLStorage
 
@@ -60,8 +61,8 @@ def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def _every_key_goes_away(servers: Servers) -> Iterator[None]:
     """No test leaves a key on a server that would stay there, or somebody who makes more."""
     yield
-    for beat in list(_watched._beats):
-        beat.stop()
+    for host in list(sync._syncs):
+        host.stop()
     for server in servers.redis_servers():
         with server.client() as client:
             if client.info("replication")["role"] != "master":

@@ -19,7 +19,7 @@ def test_aio_counts_what_the_store_counts(store: Any, strategy: str, key: str) -
     uri = getattr(store, "uri", None)
     if (
         not isinstance(uri, str)
-        or uri.partition("://")[0] + "://" not in weir._storage.known_schemes()
+        or uri.partition("://")[0] + "://" not in weir.stores.registry.known_schemes()
     ):
         pytest.skip("it cannot be opened by its URI alone")
     if isinstance(store, weir.Table):

@@ -10,9 +10,9 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 
-from weir.boards import Boards
 from weir.flask import Limiter, dashboard
 from weir.storage import storage_from_string
+from weir.stores.shared_stats import SharedStats
 
 PROGRAM_LIMIT = "3 per minute"
 
@@ -49,9 +49,9 @@ def act(client: FlaskClient, /, **asked: Any) -> int:
 
 def test_what_other_hosts_tell_is_added(client: FlaskClient, servers: Any) -> None:
     assert [ask(client, "10.0.0.1") for _ in range(5)] == [200, 200, 200, 429, 429]
-    boards = Boards(storage_from_string(servers.redis.uri))
+    shared = SharedStats(storage_from_string(servers.redis.uri))
     now = time.time()
-    boards.publish(
+    shared.publish(
         "another",
         {
             "name": "another.example",
@@ -80,8 +80,8 @@ def test_a_block_is_told_to_all_hosts(client: FlaskClient, servers: Any) -> None
     assert act(client, action="block", client="10.0.0.0/8", seconds=60) == 204
     assert ask(client, "10.0.0.1") == 429
     assert ask(client, "192.0.2.1") == 200
-    boards = Boards(storage_from_string(servers.redis.uri))
-    assert [(rule.client, rule.kind) for rule in boards.rules()] == [("10.0.0.0/8", "block")]
+    shared = SharedStats(storage_from_string(servers.redis.uri))
+    assert [(rule.client, rule.kind) for rule in shared.rules()] == [("10.0.0.0/8", "block")]
     assert act(client, action="unlist", client="10.0.0.0/8", seconds=None) == 204
-    assert boards.rules() == []
+    assert shared.rules() == []
     assert ask(client, "10.0.0.1") == 200

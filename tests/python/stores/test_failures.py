@@ -13,8 +13,7 @@ import pytest
 
 import weir
 from weir import TEST, Limit, StorageError, Table
-from weir.policy import Guarded
-from weir.storage import storage_from_string
+from weir.storage import FailoverStorage, storage_from_string
 
 STRATEGIES = ["fixed-window", "moving-window", "sliding-window-counter", "token-bucket"]
 
@@ -116,26 +115,26 @@ def test_local_while_the_server_is_away(
     server = redis_server("--appendonly", "yes", "--appendfsync", "always")
     deadline = 3.0
     store = storage_from_string(server.uri, socket_timeout=deadline)
-    guarded = Guarded(store, "local", Table())
+    failover = FailoverStorage(store, "local", Table())
     item = Limit(50, 1, "hour")
     with caplog.at_level(logging.INFO, "weir"):
-        assert all(guarded.decide([item], "a").allowed for _ in range(30))
+        assert all(failover.decide([item], "a").allowed for _ in range(30))
         server.kill()
         slowest = 0.0
         allowed = 0
         for _ in range(200):
             start = time.perf_counter()
-            allowed += guarded.decide([item], "a").allowed
+            allowed += failover.decide([item], "a").allowed
             slowest = max(slowest, time.perf_counter() - start)
         assert allowed == 50
         assert slowest < deadline / 2  # who is refused a connection waits for nothing
         server.start()
         end = time.monotonic() + 60
-        while guarded.away and time.monotonic() < end:
-            guarded.decide([item], "b")
+        while failover.away and time.monotonic() < end:
+            failover.decide([item], "b")
             time.sleep(0.02)
-        assert not guarded.away
-        assert sum(guarded.decide([item], "a").allowed for _ in range(40)) == 20
+        assert not failover.away
+        assert sum(failover.decide([item], "a").allowed for _ in range(40)) == 20
     assert len(caplog.records) == 2
     store.close()
 
@@ -148,9 +147,9 @@ def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
     sentinels = make_sentinels()
     try:
         store = storage_from_string(sentinels.uri, remember_denials=0)
-        guarded = Guarded(store, "local", Table())
+        failover = FailoverStorage(store, "local", Table())
         item = Limit(10**9, 1, "hour")
-        with Crowd(lambda: guarded.decide([item], "a").allowed) as crowd:
+        with Crowd(lambda: failover.decide([item], "a").allowed) as crowd:
             crowd.wait_for(300)
             sentinels.master.kill()
             old = sentinels.master.port
@@ -158,7 +157,7 @@ def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
             while sentinels.master_port() == old:
                 assert time.monotonic() < end
                 time.sleep(0.05)
-            while guarded.away or guarded.counters["returns"] == 0:
+            while failover.away or failover.counters["returns"] == 0:
                 assert time.monotonic() < end
                 time.sleep(0.05)
             crowd.wait_for(300)

@@ -10,8 +10,7 @@ import pytest
 import weir
 from weir import KeyRefusedError, Limit, StoreAwayError, Table
 from weir.errors import is_outage
-from weir.policy import Guarded
-from weir.storage import storage_from_string
+from weir.storage import FailoverStorage, storage_from_string
 from weir.stores.memcached import MemcachedStorage
 from weir.stores.redis_errors import is_refused
 
@@ -44,21 +43,21 @@ def spoil(store: Any, limit: Limit, key: str, value: bytes) -> None:
 def test_a_bad_value_refuses_its_key_only(
     store: Any, key: str, policy: str, limit: Limit, value: bytes
 ) -> None:
-    guarded = Guarded(store, policy, Table())
+    failover = FailoverStorage(store, policy, Table())
     other = f"other-{key}"
-    allowed = [guarded.decide([limit], other).allowed for _ in range(6)]
+    allowed = [failover.decide([limit], other).allowed for _ in range(6)]
     assert allowed[0]
     assert not allowed[-1]
     spoil(store, limit, key, value)
     for _ in range(3):
         if policy == "raise":
             with pytest.raises(KeyRefusedError) as refused:
-                guarded.decide([limit], key)
+                failover.decide([limit], key)
             assert not is_outage(refused.value)
         else:
-            assert not guarded.decide([limit], key).allowed
-        assert not guarded.away
-        assert not guarded.decide([limit], other).allowed
+            assert not failover.decide([limit], key).allowed
+        assert not failover.away
+        assert not failover.decide([limit], other).allowed
     store.clear([limit, limit], [key, other])
 
 
@@ -67,34 +66,34 @@ def test_a_key_of_another_type_refuses_its_key_only(servers: Any, key: str, name
     server = getattr(servers, name)
     store = storage_from_string(server.uri, remember_denials=0)
     for limit in FIVE:
-        guarded = Guarded(store, "open")
+        failover = FailoverStorage(store, "open")
         name = store._codec.decide([limit], key).arguments()[3]
         with server.client() as client:
             client.rpush(name, "x")
             client.expire(name, 60)
-        assert not guarded.decide([limit], key).allowed
-        assert not guarded.away
-        assert guarded.counters == {"refused": 1}
+        assert not failover.decide([limit], key).allowed
+        assert not failover.away
+        assert failover.counters == {"refused": 1}
     store.close()
 
 
 @pytest.mark.parametrize("cost", [2**63, -5, 2**64, 1.5, "1"])
 def test_a_cost_that_is_none_changes_nothing(store: Any, key: str, cost: Any) -> None:
-    guarded = Guarded(store, "open")
+    failover = FailoverStorage(store, "open")
     with pytest.raises((ValueError, TypeError)) as refused:
-        guarded.decide([FIVE[0]], key, [cost])
+        failover.decide([FIVE[0]], key, [cost])
     assert not is_outage(refused.value)
-    assert not guarded.away
-    assert not guarded.decide([FIVE[0]], key, [2**63 - 1]).allowed
+    assert not failover.away
+    assert not failover.decide([FIVE[0]], key, [2**63 - 1]).allowed
 
 
 def test_a_key_of_five_megabytes_is_like_any_other(store: Any) -> None:
-    guarded = Guarded(store, "open")
+    failover = FailoverStorage(store, "open")
     for key in ("/" * 5_000_000, "x" * 5_000_000, b"\xff" * 5_000_000):
         name = weir.join_key(key)
-        assert [guarded.decide([FIVE[0]], name).allowed for _ in range(6)] == [True] * 5 + [False]
+        assert [failover.decide([FIVE[0]], name).allowed for _ in range(6)] == [True] * 5 + [False]
         store.clear([FIVE[0]], name)
-    assert not guarded.away
+    assert not failover.away
 
 
 def test_a_counter_that_others_keep_changing_refuses_its_key_only(servers: Any, key: str) -> None:
@@ -124,9 +123,9 @@ def test_a_counter_that_others_keep_changing_refuses_its_key_only(servers: Any, 
         return use(ask_late, once)
 
     node.use = after_another
-    guarded = Guarded(store, "open")
-    assert not guarded.decide([limit], key).allowed
-    assert not guarded.away
+    failover = FailoverStorage(store, "open")
+    assert not failover.decide([limit], key).allowed
+    assert not failover.away
     with pytest.raises(KeyRefusedError, match="was changed by others"):
         store.decide([limit], key)
     store.close()

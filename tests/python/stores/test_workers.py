@@ -16,9 +16,9 @@ from servers.web import gunicorn
 
 APPLICATION = """
 import os, weir
-from weir.storage import Guarded
+from weir.storage import FailoverStorage
 
-store = Guarded(os.environ["STORE"], os.environ["POLICY"])
+store = FailoverStorage(os.environ["STORE"], os.environ["POLICY"])
 limits = [weir.parse("1000000/minute"), weir.parse("10000000/hour"), weir.parse("100000000/day")]
 
 def app(environ, start_response):

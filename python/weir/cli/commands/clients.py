@@ -71,9 +71,9 @@ def use_of(counter: Counter, key: str, counted: str) -> Used:
 def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[TopClient]]:
     """A client's place among the heaviest, from 1, and its entries."""
     name = client if is_hash(client) else store.name_of(client)
-    heaviest = store.heaviest(by, RANKED)
-    mine = [heavy for heavy in heaviest if heavy.client in (client, name)]
-    order = list(dict.fromkeys(heavy.client for heavy in heaviest if getattr(heavy, by)))
+    heaviest = store.top_clients(by, RANKED)
+    mine = [top for top in heaviest if top.client in (client, name)]
+    order = list(dict.fromkeys(top.client for top in heaviest if getattr(top, by)))
     place = next((i for i, one in enumerate(order, 1) if one in (client, name)), None)
     return place, mine
 

@@ -246,10 +246,10 @@ def _clients(replays: Sequence[Replay], top: int) -> None:
     """One strategy: all about each client. Several: what each of them denied."""
     first = replays[0]
     if len(replays) == 1:
-        rows: list[list[Cell]] = [_client_row(*item) for item in first.heaviest(top)]
+        rows: list[list[Cell]] = [_client_row(*item) for item in first.top_clients(top)]
         names = ["client", "requests", "admitted", "denied", "longest wait", "first denied at"]
     else:
-        keys = dict.fromkeys(key for replay in replays for key, _ in replay.heaviest(top))
+        keys = dict.fromkeys(key for replay in replays for key, _ in replay.top_clients(top))
         none = Client()
         ranked = sorted(
             keys, key=lambda key: -max(r.clients.get(key, none).denied for r in replays)
@@ -333,7 +333,7 @@ def _replay_json(replay: Replay, top: int) -> dict[str, Any]:
                 "longest_wait": client.longest_wait,
                 "first_denied": None if client.first_denied is None else iso(client.first_denied),
             }
-            for key, client in replay.heaviest(top)
+            for key, client in replay.top_clients(top)
         ],
         "timeline": {
             "interval": replay.timeline.interval / 1e6,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..._storage import Storage, storage_from_string
 from ...errors import ConfigurationError, ParseError, StorageError
+from ...stores.registry import Storage, storage_from_string
 from ..errors import Unable, Unreadable
 from ..open_store import chosen
 from ..output import say

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-#: Between the two looks of one snapshot, in seconds.
+#: Seconds between the two samples of one snapshot.
 BRIEF = 0.5
 
 _HOW_TO_END = "Ctrl-C ends this view"
@@ -31,11 +31,11 @@ _HOW_TO_END = "Ctrl-C ends this view"
 SHOWN_MAX = 500
 #: Clients read, of which the busiest are shown: all that a table lists, so that a client that has
 #: just become busy is not hidden by clients with larger totals.
-LOOKED_AT = 4096
+CLIENTS_READ = 4096
 
 
-class Look(NamedTuple):
-    """What a store says at one moment."""
+class Sample(NamedTuple):
+    """The counts of a store at one moment."""
 
     at: float  # monotonic
     now: float
@@ -44,11 +44,14 @@ class Look(NamedTuple):
     health: dict[str, Any]
 
 
-def look(store: Store) -> Look:
-    """Ask the store."""
-    listed = [*store.heaviest("allowed", LOOKED_AT), *store.heaviest("denied", LOOKED_AT)]
-    clients = {(heavy.client, heavy.limit): heavy for heavy in listed}
-    return Look(time.monotonic(), time.time(), store.counts(), clients, store.health())
+def take_sample(store: Store) -> Sample:
+    """Read the store's counts."""
+    listed = [
+        *store.top_clients("allowed", CLIENTS_READ),
+        *store.top_clients("denied", CLIENTS_READ),
+    ]
+    clients = {(client.client, client.limit): client for client in listed}
+    return Sample(time.monotonic(), time.time(), store.counts(), clients, store.health())
 
 
 class Limit(NamedTuple):
@@ -76,7 +79,7 @@ class Client(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """Two looks, and what happened between them."""
+    """The difference of two samples, and the store's state."""
 
     store: str
     now: float
@@ -96,8 +99,8 @@ class Snapshot(NamedTuple):
         }
 
 
-def between(store: str, before: Look, after: Look, most: int) -> Snapshot:
-    """What happened between two looks.
+def between(store: str, before: Sample, after: Sample, most: int) -> Snapshot:
+    """The difference of two samples.
 
     most: how many clients.
     """
@@ -114,19 +117,19 @@ def between(store: str, before: Look, after: Look, most: int) -> Snapshot:
         rates = rate(counts.allowed, allowed), rate(counts.denied, denied)
         limits.append(Limit(*counts, *rates))
     clients = []
-    for key, heavy in after.clients.items():
+    for key, client in after.clients.items():
         then = before.clients.get(key)
         # One that was not listed before has not done all of it since.
         rates = (
             (0.0, 0.0)
-            if then is None and heavy.error
+            if then is None and client.error
             else (
-                rate(heavy.allowed, then.allowed if then else 0),
-                rate(heavy.denied, then.denied if then else 0),
+                rate(client.allowed, then.allowed if then else 0),
+                rate(client.denied, then.denied if then else 0),
             )
         )
         clients.append(
-            Client(heavy.client, heavy.limit, heavy.allowed, heavy.denied, *rates, heavy.last)
+            Client(client.client, client.limit, client.allowed, client.denied, *rates, client.last)
         )
     limits.sort(key=_business, reverse=True)
     clients.sort(key=_heat, reverse=True)
@@ -285,12 +288,12 @@ def _drawn(snapshot: Snapshot, height: int, problem: str = "") -> RenderableType
 def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapshot]:
     """A function that waits for the interval and returns its snapshot."""
     name = hide_password(store.uri)
-    last = look(store)
+    last = take_sample(store)
 
     def after_interval() -> Snapshot:
         nonlocal last
         time.sleep(max(0.0, last.at + interval - time.monotonic()))
-        before, last = last, look(store)
+        before, last = last, take_sample(store)
         return between(name, before, last, most)
 
     return after_interval
@@ -343,7 +346,7 @@ def _watch(store: Store, most: int, interval: float) -> None:
     from rich.live import Live
 
     console = Console()
-    first = look(store)
+    first = take_sample(store)
     snapshot = between(hide_password(store.uri), first, first, most)
     after_interval = _snapshots(store, most, interval)
     drawn = _drawn(snapshot, console.height)

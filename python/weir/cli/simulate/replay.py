@@ -196,7 +196,7 @@ class Replay:
         self.forgotten += len(ranked) - len(keep)
         self.clients = dict(keep)
 
-    def heaviest(self, most: int) -> list[tuple[str, Client]]:
+    def top_clients(self, most: int) -> list[tuple[str, Client]]:
         """The clients with most denied, then with most requests."""
         return heapq.nsmallest(
             most,

@@ -39,8 +39,8 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, current_app, jsonify, make_response, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from weir._watched import counted_form
 from weir.errors import StorageError, WeirError
+from weir.stores.instrumented import counted_form
 
 from ..context import answer_of
 from ..errors import ConfigurationError
@@ -264,7 +264,7 @@ def _token(state: AppState, session: str) -> str:
     state: an application without a ``secret_key`` has the secret of its table, which the workers of
     a host share. (With the NUL in it, a name is a hash, even on a table that reveals names.)
     """
-    key = current_app.secret_key or state.board.name_of(f"weir dashboard\0{session}")
+    key = current_app.secret_key or state.stats_table.name_of(f"weir dashboard\0{session}")
     if isinstance(key, str):
         key = key.encode()
     digest = hmac.digest(key, b"weir dashboard " + session.encode(), hashlib.sha256)
@@ -299,8 +299,8 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
     ):
         return _refused(400, f"seconds: 1 to {FOR_MAX}, or null for good")
     until = None if seconds is None else time.time() + seconds
-    lists = state.watched or state.board
-    asked_for, client = client, counted_form(state.board, client)
+    lists = state.instrumented or state.stats_table
+    asked_for, client = client, counted_form(state.stats_table, client)
     try:
         match asked.get("action"):
             case "block":

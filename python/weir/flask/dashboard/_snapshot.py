@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from weir._text import hide_password, printable
-from weir._watched import name_of
-from weir.boards import hottest
 from weir.errors import StorageError
 from weir.observe.hosts import merge_clients, merge_counts, read_host
+from weir.stores.instrumented import name_of
+from weir.stores.shared_stats import top_clients
 
 from ..state import AppState
 
@@ -27,13 +27,13 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
     shown as unreachable; that is no error. Reads every cell of the table: some milliseconds per
     million.
     """
-    board = state.board
+    board = state.stats_table
     store = _health(state)
     mine: dict[str, Any] = {"counts": [], "heaviest": {"denied": [], "allowed": []}}
     rules: list[Any] = []
     try:
         mine["counts"] = board.counts()
-        mine["heaviest"] = {by: hottest(board, by, count) for by in ("denied", "allowed")}
+        mine["heaviest"] = {by: top_clients(board, by, count) for by in ("denied", "allowed")}
         rules = board.rules()
     except StorageError as error:  # such as damaged statistics: the rest is shown
         store["trouble"] = store["trouble"] or printable(error)
@@ -56,17 +56,17 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
 
 def _others(state: AppState) -> list[dict[str, Any]]:
     """What the other hosts of the store have told of themselves."""
-    beat = state.watched.beat if state.watched is not None else None
-    if beat is None:
+    sync = state.instrumented.sync if state.instrumented is not None else None
+    if sync is None:
         return []
     try:
-        return [board for board in beat.boards.read() if board.get("host") != beat.host]
+        return [board for board in sync.shared.read() if board.get("host") != sync.host]
     except StorageError:
         return []
 
 
 def _health(state: AppState) -> dict[str, Any]:
-    store, board = state.opened, state.board
+    store, board = state.opened, state.stats_table
     started = time.perf_counter()
     try:
         reachable, trouble = bool(store.check()), ""

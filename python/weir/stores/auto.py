@@ -1,9 +1,9 @@
 """``auto://``: one table for all processes that serve an application together.
 
-The tutorials' code says nothing about a storage, and runs under ``gunicorn -w 4``: each worker
-imports the application, and each would count for itself. What the workers of a server have in
-common is the process that started them (:mod:`weir._serving`). So the table is shared memory named
-after that process and the application::
+An application often names no storage and runs under ``gunicorn -w 4``. Each worker imports it, and
+without sharing each would count separately. The workers of a server have the same parent process
+(:mod:`weir.stores.server_process`), so the table is shared memory that is named after that process
+and the application::
 
     /dev/shm/weir.auto-<uid>/<pid namespace>-<pid>-<its start time>-<application>
 
@@ -40,8 +40,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._core import Table
-from ._serving import (
+from .._core import Table
+from ..errors import WeirError, warn
+from .registry import TableStorage, with_sizes
+from .server_process import (
     Server,
     _forked_without_exec,
     _frames,
@@ -53,8 +55,6 @@ from ._serving import (
     predecessor,
     server,
 )
-from ._storage import TableStorage, with_sizes
-from .errors import WeirError, warn
 
 __all__ = [
     "SHARED_MEMORY",
@@ -67,7 +67,7 @@ __all__ = [
     "digest_of",
     "note_environ",
     "open_auto",
-    "open_board",
+    "open_stats_table",
     "server",
 ]
 
@@ -424,7 +424,7 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
     return table
 
 
-def open_board(uri: str, store: str, *, counts: bool) -> Table:
+def open_stats_table(uri: str, store: str, *, counts: bool) -> Table:
     """The table beside ``store``, one for all limiters of this application that use that store.
 
     counts: whether limits are counted in it, so that one has to be warned of a private one.

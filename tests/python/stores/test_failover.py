@@ -24,8 +24,7 @@ from weir import (
     policy,
 )
 from weir.errors import is_outage
-from weir.policy import Guarded
-from weir.storage import Storage, storage_from_string
+from weir.storage import FailoverStorage, Storage, storage_from_string
 
 TIGHT = weir.parse("2 per minute")
 
@@ -79,135 +78,135 @@ def flaky() -> Flaky:
 
 
 def test_raise_is_the_callers_matter(flaky: Flaky) -> None:
-    guarded = Guarded(flaky, "raise")
-    assert guarded.decide([TIGHT], "a").allowed
+    failover = FailoverStorage(flaky, "raise")
+    assert failover.decide([TIGHT], "a").allowed
     flaky.away = True
     for n in range(3):
         with pytest.raises(StorageError, match="flaky: away"):
-            guarded.decide([TIGHT], "a")
-        assert guarded.counters["failures"] == n + 1
+            failover.decide([TIGHT], "a")
+        assert failover.counters["failures"] == n + 1
     with pytest.raises(StorageError):
-        guarded.clear([TIGHT], "a")
+        failover.clear([TIGHT], "a")
     flaky.away = False
-    assert guarded.decide([TIGHT], "a").allowed
+    assert failover.decide([TIGHT], "a").allowed
 
 
 def test_open_lets_everybody_pass(flaky: Flaky, hand: Hand) -> None:
-    guarded = Guarded(flaky, "open")
+    failover = FailoverStorage(flaky, "open")
     flaky.away = True
     for _ in range(10):
-        decision = guarded.decide([TIGHT, weir.parse("1/hour burst 7")], ["a", "b"])
+        decision = failover.decide([TIGHT, weir.parse("1/hour burst 7")], ["a", "b"])
         assert decision.allowed
         assert [verdict.remaining for verdict in decision] == [2, 7]
     assert flaky.asked == 1
-    assert guarded.counters["answered"] == 10
-    guarded.clear([TIGHT], "a")
+    assert failover.counters["answered"] == 10
+    failover.clear([TIGHT], "a")
 
 
 def test_closed_lets_nobody_pass_and_says_when_to_ask(flaky: Flaky, hand: Hand) -> None:
-    guarded = Guarded(flaky, "closed")
+    failover = FailoverStorage(flaky, "closed")
     flaky.away = True
     for _ in range(3):
         before = time.time()
-        decision = guarded.decide([TIGHT], "a")
+        decision = failover.decide([TIGHT], "a")
         assert not decision.allowed
         assert decision[0].retry_after == 1.0
         assert before + 1 - 1e-6 <= decision[0].reset_at <= time.time() + 1 + 1e-6
-    assert not guarded.decide([TIGHT], "a", None, TEST).allowed
-    assert guarded.decide([TIGHT], "a", None, REFUND).allowed
+    assert not failover.decide([TIGHT], "a", None, TEST).allowed
+    assert failover.decide([TIGHT], "a", None, REFUND).allowed
 
 
 def test_local_counts_in_another_store(flaky: Flaky, hand: Hand) -> None:
-    guarded = Guarded(flaky, "local", Table())
-    assert guarded.decide([TIGHT], "a").allowed
+    failover = FailoverStorage(flaky, "local", Table())
+    assert failover.decide([TIGHT], "a").allowed
     flaky.away = True
-    assert [guarded.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
-    guarded.clear([TIGHT], "a")
-    assert guarded.decide([TIGHT], "a").allowed
+    assert [failover.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
+    failover.clear([TIGHT], "a")
+    assert failover.decide([TIGHT], "a").allowed
     hand.now += 1
     flaky.away = False
-    assert guarded.decide([TIGHT], "a").allowed
-    assert not guarded.decide([TIGHT], "a").allowed
-    assert not guarded.away
+    assert failover.decide([TIGHT], "a").allowed
+    assert not failover.decide([TIGHT], "a").allowed
+    assert not failover.away
 
 
 def test_it_is_asked_again_after_1_2_4_up_to_32_seconds(flaky: Flaky, hand: Hand) -> None:
-    guarded = Guarded(flaky, "open")
+    failover = FailoverStorage(flaky, "open")
     flaky.away = True
     start, asked_at = hand.now, []
     for _ in range(1200):
         before = flaky.asked
-        guarded.decide([TIGHT], "a")
+        failover.decide([TIGHT], "a")
         if flaky.asked > before:
             asked_at.append(hand.now - start)
         hand.now += 0.125
     assert asked_at == [0, 1, 3, 7, 15, 31, 63, 95, 127]
     flaky.away = False
     hand.now += 32
-    guarded.decide([TIGHT], "a")
+    failover.decide([TIGHT], "a")
     flaky.away = True
     hand.now += 1
-    guarded.decide([TIGHT], "a")
+    failover.decide([TIGHT], "a")
     asked = flaky.asked
     hand.now += 1
-    guarded.decide([TIGHT], "a")
+    failover.decide([TIGHT], "a")
     assert flaky.asked == asked + 1  # the pauses begin anew
 
 
 def test_the_switch_and_the_return_are_logged_once(
     flaky: Flaky, hand: Hand, caplog: pytest.LogCaptureFixture
 ) -> None:
-    guarded = Guarded(flaky, "local", Table())
+    failover = FailoverStorage(flaky, "local", Table())
     with caplog.at_level(logging.INFO, "weir"):
         flaky.away = True
         for _ in range(5):
-            guarded.decide([TIGHT], "a")
+            failover.decide([TIGHT], "a")
             hand.now += 2
         flaky.away = False
         hand.now += 32
         for _ in range(5):
-            guarded.decide([TIGHT], "a")
+            failover.decide([TIGHT], "a")
     away, back = (record.getMessage() for record in caplog.records)
     assert away == "flaky: away; until it is back, limits hold on this host alone"
     assert back == "the store is back after 42.0 s: it can be reached again"
-    assert guarded.counters["switches"] == guarded.counters["returns"] == 1
+    assert failover.counters["switches"] == failover.counters["returns"] == 1
 
 
 def test_one_caller_asks_the_others_do_not_wait(flaky: Flaky, hand: Hand) -> None:
-    guarded = Guarded(flaky, "open")
+    failover = FailoverStorage(flaky, "open")
     flaky.away = True
-    guarded.decide([TIGHT], "a")
+    failover.decide([TIGHT], "a")
     hand.now += 1
     flaky.entered.clear()
     flaky.leave.clear()
-    asking = threading.Thread(target=guarded.decide, args=([TIGHT], "a"))
+    asking = threading.Thread(target=failover.decide, args=([TIGHT], "a"))
     asking.start()
     assert flaky.entered.wait(5)
     asked = flaky.asked
-    assert all(guarded.decide([TIGHT], "a").allowed for _ in range(20))
+    assert all(failover.decide([TIGHT], "a").allowed for _ in range(20))
     assert flaky.asked == asked
     flaky.leave.set()
     asking.join(5)
 
 
 def test_a_callers_mistake_is_no_failure(flaky: Flaky, hand: Hand) -> None:
-    guarded = Guarded(flaky, "open")
+    failover = FailoverStorage(flaky, "open")
     with pytest.raises(TypeError):
-        guarded.decide([TIGHT], [None])  # type: ignore[list-item]
-    assert not guarded.away
+        failover.decide([TIGHT], [None])  # type: ignore[list-item]
+    assert not failover.away
     flaky.away = True
-    guarded.decide([TIGHT], "a")
+    failover.decide([TIGHT], "a")
     flaky.away = False
     hand.now += 1
     with pytest.raises(TypeError):
-        guarded.decide([TIGHT], [None])  # type: ignore[list-item]
-    assert guarded.decide([TIGHT], "a").allowed
-    assert not guarded.away
+        failover.decide([TIGHT], [None])  # type: ignore[list-item]
+    assert failover.decide([TIGHT], "a").allowed
+    assert not failover.away
 
 
 def test_an_unknown_policy_is_refused(flaky: Flaky) -> None:
     with pytest.raises(weir.ConfigurationError, match="raise, open, closed, local"):
-        Guarded(flaky, "maybe")
+        FailoverStorage(flaky, "maybe")
 
 
 DEADLINE = 1.0
@@ -225,15 +224,15 @@ def frozen(servers: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", ["raise", "open", "local"])
 def test_a_stopped_server_costs_one_deadline_per_probe(frozen: Any, hand: Hand, name: str) -> None:
-    guarded = Guarded(frozen, name, Table())
+    failover = FailoverStorage(frozen, name, Table())
     waits = []
     for _ in range(3 if name == "raise" else 50):
         start = time.perf_counter()
         if name == "raise":
             with pytest.raises(StorageError, match=r"no answer within 1 s"):
-                guarded.decide([TIGHT], "a")
+                failover.decide([TIGHT], "a")
         else:
-            guarded.decide([TIGHT], "a")
+            failover.decide([TIGHT], "a")
         waits.append(time.perf_counter() - start)
     assert 0.9 * DEADLINE < waits[0] < 1.9 * DEADLINE
     if name == "raise":
@@ -265,36 +264,36 @@ class Picky(Flaky):
 
 @pytest.mark.parametrize("policy_name", ["open", "closed", "local"])
 def test_a_refused_key_is_denied_and_changes_nothing_for_others(policy_name: str) -> None:
-    guarded = Guarded(Picky(), policy_name, Table())
-    assert [guarded.decide([TIGHT], "other").allowed for _ in range(3)] == [True, True, False]
+    failover = FailoverStorage(Picky(), policy_name, Table())
+    assert [failover.decide([TIGHT], "other").allowed for _ in range(3)] == [True, True, False]
     for _ in range(5):
-        refused = guarded.decide([TIGHT], "greedy")
+        refused = failover.decide([TIGHT], "greedy")
         assert not refused.allowed
         assert refused[0].retry_after == 1.0
-        assert not guarded.away
-    assert not guarded.decide([TIGHT], "other").allowed
-    assert guarded.counters == {"refused": 5}
-    assert guarded.decide([TIGHT], "greedy", None, REFUND).allowed
+        assert not failover.away
+    assert not failover.decide([TIGHT], "other").allowed
+    assert failover.counters == {"refused": 5}
+    assert failover.decide([TIGHT], "greedy", None, REFUND).allowed
 
 
 def test_a_refused_key_raises_where_errors_do() -> None:
-    guarded = Guarded(Picky(), "raise")
+    failover = FailoverStorage(Picky(), "raise")
     with pytest.raises(KeyRefusedError):
-        guarded.decide([TIGHT], "greedy")
-    assert guarded.counters == {"refused": 1}
+        failover.decide([TIGHT], "greedy")
+    assert failover.counters == {"refused": 1}
 
 
 def test_a_refused_key_leaves_the_next_caller_to_find_out(flaky: Flaky, hand: Hand) -> None:
     picky = Picky()
-    guarded = Guarded(picky, "open")
+    failover = FailoverStorage(picky, "open")
     picky.away = True
-    guarded.decide([TIGHT], "a")
+    failover.decide([TIGHT], "a")
     hand.now += 2
     picky.away = False
-    assert not guarded.decide([TIGHT], "greedy").allowed
-    assert guarded.away
-    assert guarded.decide([TIGHT], "a").allowed
-    assert not guarded.away
+    assert not failover.decide([TIGHT], "greedy").allowed
+    assert failover.away
+    assert failover.decide([TIGHT], "a").allowed
+    assert not failover.away
 
 
 def test_a_store_that_answers_but_does_not_count_is_not_back(hand: Hand) -> None:
@@ -305,17 +304,17 @@ def test_a_store_that_answers_but_does_not_count_is_not_back(hand: Hand) -> None
             return self.counts
 
     replica = Replica()
-    guarded = Guarded(replica, "open")
+    failover = FailoverStorage(replica, "open")
     replica.away = True
-    guarded.decide([TIGHT], "a")
+    failover.decide([TIGHT], "a")
     replica.away = False
     hand.now += 2
-    guarded.decide([TIGHT], "a", None, TEST)
-    assert guarded.away
+    failover.decide([TIGHT], "a", None, TEST)
+    assert failover.away
     replica.counts = True
     hand.now += 4
-    guarded.decide([TIGHT], "a", None, TEST)
-    assert not guarded.away
+    failover.decide([TIGHT], "a", None, TEST)
+    assert not failover.away
 
 
 def test_errors_say_whether_the_store_is_away() -> None:

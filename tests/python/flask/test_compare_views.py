@@ -13,7 +13,7 @@ from flask import Blueprint, jsonify, make_response, request
 from flask.views import MethodView, View
 from werkzeug.exceptions import TooManyRequests
 
-from sides import Side, compare, named
+from compare_with_flask_limiter import Side, compare, named
 
 scenarios: list[Callable[[Side], None]] = []
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, request
 
-from sides import Side, compare, named
+from compare_with_flask_limiter import Side, compare, named
 
 scenarios: list[Callable[[Side], None]] = []
 

@@ -12,9 +12,9 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
-from ._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, Verdict
-from .counters import Counters, Counts, StorageInterface, honour_own_methods
-from .errors import ConfigurationError, warn
+from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, Verdict
+from ..counters import Counters, Counts, StorageInterface, honour_own_methods
+from ..errors import ConfigurationError, warn
 
 __all__ = [
     "SCHEMES",
@@ -304,7 +304,7 @@ Factory = Callable[..., StorageTypes]
 
 #: Who makes the stores of a scheme: a callable, or where to import one from (``"module:name"``).
 SCHEMES: dict[str, Factory | str] = {
-    "auto": "weir._auto:open_auto",
+    "auto": "weir.stores.auto:open_auto",
     "memory": cast("Factory", MemoryStorage),
 }
 

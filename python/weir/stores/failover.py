@@ -1,0 +1,349 @@
+"""Failover: a policy decides what happens during an outage of the store.
+
+==========  =======================================================================
+``raise``   the error is raised to the caller
+``open``    all requests pass
+``closed``  no request passes
+``local``   another store decides, by default a table that the workers of this host share
+==========  =======================================================================
+
+After a failure, one caller tries the store again after 1, 2, 4, ... 32 seconds. Other callers do
+not wait for it.
+
+Only an outage starts this (:func:`weir.errors.is_outage`). A request that cannot be decided because
+of its own key or cost is denied, or raises under ``raise``; other requests still use the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .._clock import monotonic
+from .._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
+from ..errors import ConfigurationError, StorageError, StoreAwayError, is_outage
+from .registry import Storage, StorageTypes, deciding, prepared_decider, storage_from_string
+
+__all__ = ["POLICIES", "FailoverStorage", "Guarded", "StoreSwitchedError"]
+
+logger = logging.getLogger("weir")
+
+POLICIES = ("raise", "open", "closed", "local")
+
+#: Seconds until a store that failed is asked again, at most.
+LONGEST_PAUSE = 32.0
+
+_MEANWHILE = {
+    "open": "every request passes",
+    "closed": "no request passes",
+    "local": "limits hold on this host alone",
+}
+
+
+class StoreSwitchedError(StorageError):
+    """The store is away since this moment: other limits have to be asked now."""
+
+
+class FailoverStorage(Storage):
+    """A store that always answers: while ``storage`` is away, ``policy`` decides.
+
+    :param storage: the store, or its URI
+    :param policy: ``"raise"``, ``"open"``, ``"closed"`` or ``"local"``
+    :param fallback: the store that decides under ``"local"``, or its URI
+
+    >>> from weir import Table, parse
+    >>> class Away(Storage):
+    ...     def decide(self, limits, keys, costs=None, mode=0, /):
+    ...         raise StorageError("no route to host")
+    ...
+    ...     def clear(self, limits, keys, /):
+    ...         raise StorageError("no route to host")
+    ...
+    >>> failover = FailoverStorage(Away(), "local", Table())
+    >>> failover.decide([parse("1/minute")], "alice").allowed
+    True
+    >>> failover.decide([parse("1/minute")], "alice").allowed
+    False
+    >>> failover.away, failover.counters["failures"]
+    (True, 1)
+    """
+
+    def __init__(
+        self,
+        storage: StorageTypes | str,
+        policy: str = "local",
+        fallback: StorageTypes | str = "auto://",
+        *,
+        replaced: bool = False,
+        probed: bool = False,
+        clock: Callable[[], float] | None = None,
+        logger: logging.Logger = logger,
+    ) -> None:
+        super().__init__(getattr(storage, "uri", None))
+        if policy not in POLICIES:
+            raise ConfigurationError(f"unknown policy {policy!r}: one of {', '.join(POLICIES)}")
+        self.storage: StorageTypes = _opened(storage)
+        self._ask_prepared = prepared_decider(self.storage)
+        self.policy = policy
+        #: The store that decides meanwhile; ``None`` unless the policy is ``"local"``.
+        self.fallback: StorageTypes | None = _opened(fallback) if policy == "local" else None
+        self.LOOKS = all(
+            isinstance(store, Table) or getattr(store, "LOOKS", False)
+            for store in (self.storage, self.fallback)
+            if store is not None
+        )
+        #: Whether other limits take the place of the usual ones while the store is away.
+        self.replaced = replaced
+        #: Whether a store that was away is asked for a sign of life before it decides again.
+        self.probed = probed
+        self._clock = clock or (lambda: monotonic())
+        self.logger = logger
+        #: Whether the store is known to be away.
+        self.away = False
+        #: ``failures`` of the store, ``switches`` away from it and ``returns`` to it, and requests
+        #: that were ``answered`` without it.
+        self.counters: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._pause = 0.0
+        self._ask_again = 0.0
+        self._since = 0.0
+        #: The store with its board, if it has one.
+        self._instrumented: Any = storage if hasattr(storage, "meters") else None
+
+    # -- the switch
+
+    def _may_ask(self) -> bool:
+        """Whether to ask a store that is away: one caller per pause."""
+        if self._is_pausing():
+            return False
+        with self._lock:
+            if self._is_pausing():
+                return False
+            self._ask_again = self._clock() + LONGEST_PAUSE  # this one will say when
+            return True
+
+    def _is_pausing(self) -> bool:
+        # A clock that was set back must not make the pause longer than any pause is.
+        return self._clock() < self._ask_again <= self._clock() + LONGEST_PAUSE
+
+    def _failed(self, error: Exception, was_away: bool) -> None:
+        with self._lock:
+            self.counters["failures"] += 1
+            if self.policy == "raise":
+                return
+            if not self.away:
+                self.away = True
+                self._since = self._clock()
+                self._pause = 0.0
+                self.counters["switches"] += 1
+                self.logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
+            elif not was_away:
+                return  # asked at the same time as another that failed
+            self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
+            self._ask_again = self._clock() + self._pause
+
+    def _returned(self) -> None:
+        with self._lock:
+            if not self.away:
+                return
+            self.away = False
+            self._ask_again = 0.0
+            self.counters["returns"] += 1
+            if self._instrumented is not None:
+                self._instrumented.meters.back()
+            seconds = self._clock() - self._since
+            self.logger.warning("the store is back after %.1f s: it can be reached again", seconds)
+
+    # -- the store
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        was_away = self.away
+        if not was_away or self._may_ask():
+            try:
+                decision = self.storage.decide(limits, keys, costs, mode)
+                if was_away and not self.storage.check():
+                    # A replica answers what writes nothing, and refuses the rest.
+                    raise StoreAwayError("the store answers, but does not count")
+            except (StorageError, OSError) as error:
+                if not is_outage(error):
+                    return self._refuse(error, limits, mode, was_away)
+                self._failed(error, was_away)
+                if self.policy == "raise":
+                    raise
+            except BaseException:
+                if was_away:
+                    self._ask_again = 0.0  # that says nothing of the store
+                raise
+            else:
+                if was_away:
+                    self._returned()
+                return decision
+        self.counters["answered"] += 1
+        if self._instrumented is not None:
+            self._instrumented.meters.away()
+        if self.fallback is not None:
+            return self.fallback.decide(limits, keys, costs, mode)
+        decision = self._answer(limits, mode)
+        if self._instrumented is not None:
+            decision = self._instrumented.without(limits, keys, mode, decision)
+        return decision
+
+    def _refuse(
+        self, error: Exception, limits: Sequence[Limit], mode: int, was_away: bool
+    ) -> Decision:
+        """Deny a request that cannot be decided because of itself."""
+        self.counters["refused"] += 1
+        if was_away:
+            self._ask_again = 0.0  # that says nothing of the store
+        if self.policy == "raise":
+            raise error
+        now = time.time()
+        allowed = mode == REFUND
+        wait = 0.0 if allowed else 1.0
+        verdicts = [
+            Verdict(allowed, limit.burst or limit.amount, 0, now + wait, wait, 0.0)
+            for limit in limits
+        ]
+        return Decision(verdicts, deciding(limits, verdicts), now)
+
+    def decide_prepared(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
+    ) -> None:
+        was_away, may_ask = self._state_for_prepared()
+        if may_ask:
+            try:
+                self._ask_prepared(evaluation, mode, parts, settling)
+                if was_away and not self.storage.check():
+                    # A replica answers what writes nothing, and refuses the rest.
+                    raise StoreAwayError("the store answers, but does not count")
+            except (StorageError, OSError) as error:
+                if not is_outage(error):
+                    self.counters["refused"] += 1
+                    if was_away:
+                        self._ask_again = 0.0  # that says nothing of the store
+                    raise
+                self._failed(error, was_away)
+                if self.policy == "raise":
+                    raise
+                if (
+                    self.replaced
+                    and not was_away
+                    and not settling  # a request that was decided keeps its limits
+                    and getattr(evaluation.check, "replaceable", False)
+                ):
+                    raise StoreSwitchedError(str(error)) from error
+            except BaseException:
+                if was_away:
+                    self._ask_again = 0.0
+                raise
+            else:
+                if was_away:
+                    self._returned()
+                return
+        self.counters["answered"] += 1
+        if self._instrumented is None:
+            self._decide_without(evaluation, mode, parts, settling)
+            return
+        self._instrumented.meters.away()
+        if (
+            self.fallback is self._instrumented.stats_table
+        ):  # which has rules, and counts for itself
+            self._decide_without(evaluation, mode, parts, settling)
+        else:
+            self._instrumented.without_prepared(
+                evaluation, mode, parts, settling, self._decide_without
+            )
+
+    def _state_for_prepared(self) -> tuple[bool, bool]:
+        """Whether the store is away, and whether this caller may ask it."""
+        if self.away and self.probed:
+            alive = self.probe()
+            return not alive, alive
+        return self.away, not self.away or self._may_ask()
+
+    def _decide_without(
+        self, evaluation: Evaluation, mode: int, parts: int, settling: bool
+    ) -> None:
+        if self.fallback is not None:
+            prepared_decider(self.fallback)(evaluation, mode, parts, settling)
+            return
+        indices, limits, _, _ = evaluation.checks(parts)
+        evaluation.keep(indices, self._answer(limits, mode), settling)
+
+    def probe(self) -> bool:
+        """Whether a store that was away can be asked again; asks it, one caller per pause."""
+        if not self.away:
+            return True
+        if not self._may_ask():
+            return False
+        try:
+            alive = self.storage.check()
+        except Exception:
+            alive = False
+        if alive:
+            self._returned()
+        else:
+            with self._lock:
+                self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
+                self._ask_again = self._clock() + self._pause
+        return alive
+
+    def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
+        """All requests pass, or none."""
+        now = time.time()
+        allowed = self.policy == "open" or mode == REFUND
+        wait = 0.0 if allowed else max(1.0, min(self._ask_again - self._clock(), LONGEST_PAUSE))
+        verdicts = [
+            Verdict(
+                allowed,
+                limit.burst or limit.amount,
+                (limit.burst or limit.amount) if allowed else 0,
+                now + wait,
+                wait,
+                0.0,
+            )
+            for limit in limits
+        ]
+        return Decision(verdicts, deciding(limits, verdicts), now)
+
+    def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
+        """Forget these counters in the store, if it is there, and in the one that stands in."""
+        if self.fallback is not None:
+            self.fallback.clear(limits, keys)
+        if not self.away or self.policy == "raise":
+            try:
+                self.storage.clear(limits, keys)
+            except (StorageError, OSError) as error:
+                if is_outage(error):
+                    self._failed(error, was_away=False)
+                if self.policy == "raise" or not is_outage(error):
+                    raise
+
+    def reset(self) -> None:
+        """Forget all counters, of both stores."""
+        if self.fallback is not None:
+            self.fallback.reset()
+        self.storage.reset()
+
+    def check(self) -> bool:
+        """Whether the store itself can be asked."""
+        return self.storage.check()
+
+
+def _opened(storage: StorageTypes | str) -> StorageTypes:
+    return storage_from_string(storage) if isinstance(storage, str) else storage
+
+
+#: The earlier name of :class:`FailoverStorage`.
+Guarded = FailoverStorage
