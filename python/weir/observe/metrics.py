@@ -137,7 +137,7 @@ class Collector(BaseCollector):
         )
         read: set[object] = set()
         for source in self._sources():
-            table = source if isinstance(source, Table) else source.stats_table
+            table = source if isinstance(source, Table) else _stats_table_of(source)
             if not isinstance(source, Table) and not table.closed:
                 seen = (source if isinstance(source, StoreMeters) else source.meters).read()
                 name = printable(hide_password(seen.store))
@@ -148,6 +148,12 @@ class Collector(BaseCollector):
                 read.add(identity)
                 _add_table(found, table)
         return found
+
+
+def _stats_table_of(source: Any) -> Table:
+    """The attribute ``stats_table``, or ``board``, which is its earlier name."""
+    table: Table = source.stats_table if hasattr(source, "stats_table") else source.board
+    return table
 
 
 def _place(uri: str) -> str:
