@@ -13,7 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 #include "weir/stats.h"
 #include "weir/weir.h"
 

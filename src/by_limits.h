@@ -22,8 +22,9 @@
 #include <string.h>
 
 #include "checks.h"
-#include "stats/stats_layout.h"
-#include "table/layout.h"
+#include "stats/stats.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 /* One limit of a decision. All is valid. */
 struct weir_item {

@@ -1,6 +1,7 @@
 /* Forgetting counters: those of some checks, and all. */
 #include "checks.h"
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n) {
     int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;

@@ -11,7 +11,7 @@
 #include "checks.h"
 #include "prepared.h"
 #include "rules/rules.h"
-#include "stats/stats_layout.h"
+#include "stats/stats.h"
 #include "table/hash_cache.h"
 
 INLINE void choose(const struct decision *q, int rule, struct weir_decision *decision) {

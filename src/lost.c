@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "table/layout.h"
+#include "table/table.h"
 #include "uri.h"
 #include "weir/stats.h"
 #include "weir/rules.h"

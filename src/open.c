@@ -21,11 +21,13 @@
 #include <unistd.h>
 
 #include "crypto/crypto.h"
-#include "stats/stats_layout.h"
+#include "open.h"
+#include "stats/stats.h"
 #include "access.h"
 #include "error.h"
 #include "platform.h"
-#include "table/layout.h"
+#include "table/hash.h"
+#include "table/lock.h"
 #include "rules/rules.h"
 #include "uri.h"
 

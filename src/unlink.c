@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "table/layout.h"
 #include "uri.h"
 
 static int fail(const char *name, struct weir_error *error) {

@@ -2,7 +2,7 @@
 #ifndef WEIR_URI_H
 #define WEIR_URI_H
 
-#include "table/layout.h"
+#include "table/table.h"
 
 #define WEIR_PATH_MAX 4096
 #define WEIR_GROUP_MAX 32 /* bytes of a group's name, as useradd allows */

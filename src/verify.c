@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stats/stats_layout.h"
+#include "stats/stats.h"
 #include "error.h"
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 #include "strategy/log/log.h"
 #include "rules/rules.h"
 

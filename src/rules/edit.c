@@ -17,6 +17,7 @@
 #include "platform.h"
 #include "error.h"
 #include "rules/rules.h"
+#include "table/hash.h"
 
 #define HASH_NAME 17 /* "#" and 16 hexadecimal digits */
 #define relaxed memory_order_relaxed

@@ -20,6 +20,7 @@
  * writer meanwhile: every index is bounded before it is used, every loop has an end.
  */
 #include "rules/rules.h"
+#include "table/hash.h"
 
 #include <string.h>
 

@@ -15,7 +15,7 @@
 #include <pthread.h>
 
 #include "rules/address.h"
-#include "table/layout.h"
+#include "table/lock.h"
 #include "weir/rules.h"
 
 /*

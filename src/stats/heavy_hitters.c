@@ -21,7 +21,9 @@
 #include <string.h>
 
 #include "rules/address.h"
-#include "stats/stats_layout.h"
+#include "stats/stats.h"
+#include "table/cell.h"
+#include "table/hash.h"
 #include "error.h"
 
 #define HALF_LIFE_NS INT64_C(600000000000)

@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "stats/stats_layout.h"
+#include "stats/stats.h"
 
 static uint32_t find_label(const struct weir_stats *stats, uint32_t labels, const char *text,
                            size_t len) {

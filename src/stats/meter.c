@@ -7,7 +7,7 @@
 
 #include <stdatomic.h>
 
-#include "table/layout.h"
+#include "table/hash.h"
 
 struct meter {
     _Atomic uint64_t name;  /* whoever is first; 0: free */

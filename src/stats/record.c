@@ -3,7 +3,9 @@
  * decision counts under the lock that it holds anyway; a reader adds up all stripes.
  */
 #include "checks.h"
-#include "stats/stats_layout.h"
+#include "stats/stats.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 #include <string.h>
 

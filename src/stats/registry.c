@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "stats/stats_layout.h"
+#include "stats/stats.h"
 
 static uint32_t find_registered(const struct weir_registered_limit *there, uint32_t count,
                                 const struct weir_registered_limit *wanted) {

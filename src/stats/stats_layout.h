@@ -1,6 +1,5 @@
 /*
- * The statistics in a table's mapping, and how a decision is counted; see src/stats/record.c and
- * src/stats/heavy_hitters.c.
+ * The bytes of a table's statistics. src/stats/stats.h declares what is done with them.
  *
  * Who may write what, in the terms of layout.h
  *  - "stripe": under that stripe's lock, outside of its undo record. A crash loses what it was about.
@@ -10,7 +9,9 @@
 #ifndef WEIR_STATS_LAYOUT_H
 #define WEIR_STATS_LAYOUT_H
 
-#include "table/layout.h"
+#include <stdatomic.h>
+#include <stddef.h>
+
 #include "weir/stats.h"
 
 #define WEIR_HITTERS 32u        /* of each stripe */
@@ -56,95 +57,5 @@ struct weir_stats {
 
 _Static_assert(sizeof(struct weir_registered_limit) == 256, "byte map");
 _Static_assert(offsetof(struct weir_stats, stripe) % 64 == 0, "byte map");
-
-/* Labels with a text of their own; the last of all is "other". */
-#define WEIR_LABELS_NAMED (WEIR_STATS_LABELS - 1u)
-
-/* How many are there, and no more than there can be, should the number be damaged. */
-static inline uint32_t weir_stats_number(const _Atomic uint32_t *count, uint32_t max) {
-    uint32_t number = atomic_load_explicit(count, memory_order_acquire);
-    return number < max ? number : max;
-}
-
-/* Whether an entry of the registry can be what it says. */
-bool weir_registered_valid(const struct weir_registered_limit *registered);
-
-size_t weir_stats_bytes(uint32_t stripes, uint32_t registered);
-void weir_stats_init(struct weir_table *table);
-/* The text of a label by its number; "" for none. */
-void weir_label_copy(const struct weir_table *table, uint32_t label, char text[WEIR_LABEL_MAX + 1]);
-
-/* What comes before the first lock of a call: locks are made anew in a forked child. */
-static inline int weir_stats_ready(struct weir_table *table) {
-    return table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
-}
-
-/* Whether what it holds may be what it holds. All locks are held. */
-int weir_stats_check(struct weir_table *table, struct weir_error *error);
-
-static inline struct weir_registered_limit *weir_stats_registered(const struct weir_table *table) {
-    return (struct weir_registered_limit *)&table->stats->stripe[table->stripe_mask + 1];
-}
-
-/* ------------------------------------------------------------------------------------ heavy_hitters.c */
-
-int weir_hitters_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error);
-
-/* A decision about one key, to be counted. Its stripe's lock is held. */
-struct weir_stats_hit {
-    const void *client;
-    size_t client_len;
-    uint32_t label; /* not 0 */
-    const uint64_t *fingerprint;
-    uint32_t stripe;
-    uint32_t cell; /* WEIR_CELL_NONE: it has none */
-    bool allowed;
-    int64_t now_ns;
-};
-
-/* A hit of a client that is not known to be listed: lists it, if it is its turn. */
-void weir_hitters_find(struct weir_table *table, const struct weir_stats_hit *hit);
-
-/* Counts a decision that was made without the stripe's lock; sets hit->cell. 0, or an error of the lock. */
-int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
-                          const struct weir_verdict *verdict);
-
-static inline void weir_hitters_add(struct weir_stats_stripe *stats, uint32_t place, bool allowed,
-                                    int64_t now_ns) {
-    struct weir_hitter *entry = &stats->entry[place];
-    entry->last_ns = now_ns;
-    if (allowed) {
-        entry->allowed++;
-        stats->score[place]++;
-    } else {
-        entry->denied++;
-        stats->score[place] += WEIR_HITTERS_DENIED;
-    }
-}
-
-/*
- * Counts what became of one limit, after the commit; `place` is the byte in its cell that says where the
- * client is listed. The stripe's lock is held.
- */
-static inline void weir_stats_count(struct weir_table *table, const struct weir_stats_hit *hit,
-                                    const struct weir_verdict *verdict, uint8_t place) {
-    struct weir_stats_stripe *stats = &table->stats->stripe[hit->stripe];
-    uint64_t *count = stats->count[hit->label - 1];
-    if (hit->allowed) {
-        count[WEIR_COUNT_ALLOWED]++;
-        count[WEIR_COUNT_NEAR] += (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
-    } else {
-        count[WEIR_COUNT_DENIED]++;
-    }
-    if (hit->client_len == 0)
-        return;
-    uint32_t at = (uint32_t)place - 1;
-    if (at < WEIR_HITTERS && stats->entry[at].fingerprint[0] == hit->fingerprint[0])
-        weir_hitters_add(stats, at, hit->allowed, hit->now_ns);
-    else if (hit->allowed && stats->skip > 0)
-        stats->skip--;
-    else
-        weir_hitters_find(table, hit);
-}
 
 #endif

@@ -24,7 +24,8 @@
  */
 #include <string.h>
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 #include "strategy/log/log.h"
 
 #define LITTLE_USED 231       /* `usage` of an eighth of the limit */

@@ -10,7 +10,7 @@
  */
 #include <string.h>
 
-#include "table/layout.h"
+#include "table/commit.h"
 
 int weir_transaction_lock_pool(struct weir_lines *lines) {
     struct weir_table *table = lines->owner;

@@ -17,6 +17,7 @@
 
 #include "calendar.h"
 #include "crypto/crypto.h"
+#include "table/hash.h"
 #include "table/hash_cache.h"
 
 #define JOIN_BYTES 2048 /* longer keys are joined in allocated memory */

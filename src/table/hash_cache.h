@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "table/layout.h"
+#include "table/table.h"
 
 /* 1 to 8 bytes as a number that no other bytes of that length make. */
 static inline uint64_t load_few(const char *bytes, size_t len) {

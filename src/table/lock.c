@@ -14,7 +14,8 @@
 #include <time.h>
 
 #include "platform.h"
-#include "table/layout.h"
+#include "table/lock.h"
+#include "table/undo.h"
 
 #define SPINS 200
 #define SLICE_NS 10000000

@@ -1,5 +1,7 @@
 /* Undoing what a dead process left half-made under one lock: struct weir_lock in layout.h has the protocol. */
-#include "table/layout.h"
+#include "table/undo.h"
+
+#include "table/lock.h"
 
 /* The record may come from a damaged file: every index is checked. */
 void weir_undo_apply(struct weir_table *table, uint32_t index) {

@@ -11,7 +11,8 @@
 
 #include <sched.h>
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 #define WORKERS 8
 #define KEYS 1000

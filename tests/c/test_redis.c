@@ -10,7 +10,8 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 #include "support.h"
 #include "weir/redis.h"
 #include "zones.h"

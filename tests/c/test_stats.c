@@ -5,8 +5,9 @@
  */
 #include "support.h"
 
-#include "stats/stats_layout.h"
-#include "table/layout.h"
+#include "stats/stats.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 static const char *const labels[] = {"10 per 1 minute", "5 per 1 second", "100 per 1 hour"};
 

@@ -13,7 +13,8 @@
  */
 #include "support.h"
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 #if !defined(__x86_64__)
 static void test_kills(void **state) {

@@ -4,7 +4,8 @@
  */
 #include "support.h"
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 /* Each test below runs once per backing. */
 static const char *const homes[] = {"memory://", "shm://", "file://"};

@@ -7,7 +7,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 #define KEYS 16
 #define THREADS 4

@@ -4,7 +4,8 @@
  */
 #include "support.h"
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 #define KEYS 1024
 #define FLOOD (10 * KEYS)

@@ -14,7 +14,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "table/layout.h"
+#include "open.h"
+#include "table/cell.h"
+#include "table/hash.h"
 
 static char folder[32]; /* of this run */
 

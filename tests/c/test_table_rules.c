@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include "rules/rules.h"
+#include "table/hash.h"
 
 /* ------------------------------------------------------------------------------------------- the model */
 

@@ -6,7 +6,8 @@
 
 #include <pthread.h>
 
-#include "table/layout.h"
+#include "table/cell.h"
+#include "table/hash.h"
 #include "weir/stats.h"
 
 #define THREADS 4
