@@ -283,6 +283,8 @@ MODELS = {
     "leaky-bucket": Leaky,
     "calendar-window": Calendar,
 }
+#: The strategies that need no time zone.
+ZONELESS = [name for name in MODELS if name != "calendar-window"]
 
 
 class Answer(NamedTuple):

@@ -25,9 +25,6 @@ from weir import EACH, HIT, REFUND, TEST, Limit, Verdict
 EPOCH = 1_700_000_000
 
 
-#: Of the models, those without a zone.
-STRATEGIES = sorted(set(models.MODELS) - {"calendar-window"})
-
 OPERATIONS = {HIT: "hit", EACH: "hit", TEST: "test", REFUND: "refund"}
 
 
@@ -83,7 +80,7 @@ AMOUNTS = st.one_of(st.integers(0, 12), st.sampled_from([60, 97, 1000, 10**9]))
 
 @st.composite
 def limits(draw: st.DrawFn, strategy: str | None = None) -> Limit:
-    name = strategy or draw(st.sampled_from(STRATEGIES))
+    name = strategy or draw(st.sampled_from(models.ZONELESS))
     unit = draw(st.sampled_from(["second", "minute", "hour", "day"]))
     multiples = draw(st.integers(1, 7))
     limit = Limit(draw(AMOUNTS), multiples, unit, strategy=name)
@@ -115,7 +112,7 @@ STEPS = st.builds(
 )
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", models.ZONELESS)
 @settings(max_examples=250)
 @given(data=st.data())
 def test_every_verdict_equals_the_model(strategy: str, data: st.DataObject) -> None:
@@ -179,7 +176,7 @@ def test_several_limits_are_charged_all_or_none(data: st.DataObject) -> None:
                 assert decision.verdict.retry_after == longest
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", models.ZONELESS)
 @settings(max_examples=150)
 @given(data=st.data())
 def test_retry_after_is_a_promise(strategy: str, data: st.DataObject) -> None:
@@ -207,7 +204,7 @@ def test_retry_after_is_a_promise(strategy: str, data: st.DataObject) -> None:
             assert limiter.hit(limit, "key", cost=cost)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", models.ZONELESS)
 @settings(max_examples=100)
 @given(data=st.data())
 def test_a_clock_that_jumps_neither_grants_twice_nor_blocks_longer_than_a_period(

@@ -12,7 +12,7 @@ from typing import Any
 _claims: list[socket.socket] = []
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> Any:
     """The first true answer of ``what``; an exception is no answer."""
     end = time.monotonic() + seconds
     while True:

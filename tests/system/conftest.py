@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from servers import web
+from servers import limited, web
+from servers.isolation import SHM
 from servers.nginx_server import MODULE, ROOT, Nginx
+from servers.process import wait_until
 from servers.redis_server import RedisServer
 
 
@@ -28,6 +31,36 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., web.Served]]:
     yield serve
     for server in running:
         server.stop()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[limited.Start]:
+    """Starts a server of four workers; stops it at the end, and removes its tables."""
+    servers: list[limited.Server] = []
+    name = f"test-{uuid.uuid4()}"
+
+    def start(
+        *options: str,
+        app: str = limited.WSGI,
+        store: str = "auto://",
+        command: list[str] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> limited.Server:
+        (tmp_path / "served.py").write_text(app)
+        log = tmp_path / f"log-{len(servers)}"
+        env = {"STORE": store.format(name=name), **(env or {})}
+        server = limited.start_server(tmp_path, options, command, log, env)
+        servers.append(server)
+        ready = lambda: server.get(limited.fresh())[0] == 200  # noqa: E731
+        wait_until(ready, server.process, log)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+        for path in SHM.glob(f"weir.auto-*/*-{server.process.pid}-*"):
+            path.unlink()
+    (SHM / f"weir.{name}").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -84,3 +84,9 @@ def statuses(get: Callable[..., Any]) -> Callable[..., list[int]]:
         return [get(path, **options).status_code for _ in range(n)]
 
     return statuses
+
+
+@pytest.fixture
+def limiter(make: Callable[..., Limiter]) -> Limiter:
+    """One with default and application limits."""
+    return make(default_limits=["5 per minute"], application_limits=["9999 per day"])

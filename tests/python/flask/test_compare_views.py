@@ -45,8 +45,8 @@ def decorators_of_a_class(side: Side) -> None:
     side.ask("/", 3, "POST")
 
 
-def resources(side: Side, api: Any, base: Any) -> None:
-    limiter = side.make(default_limits=["5/minute"])
+def limited_resources(limiter: Any, base: Any) -> list[type]:
+    """Resources whose limits stand on the class, on its methods, or in its lists of decorators."""
 
     class All(base):  # type: ignore[misc]
         decorators: ClassVar[list[Any]] = [limiter.limit("1/minute")]
@@ -84,6 +84,10 @@ def resources(side: Side, api: Any, base: Any) -> None:
         def post(self) -> str:
             return "post"
 
+    return [All, Methods, Inner, Each]
+
+
+def exempt_and_shared(limiter: Any, base: Any) -> list[type]:
     class Exempt(base):  # type: ignore[misc]
         decorators: ClassVar[list[Any]] = [limiter.exempt]
 
@@ -102,9 +106,15 @@ def resources(side: Side, api: Any, base: Any) -> None:
         def post(self) -> str:
             return "post"
 
-    for n, resource in enumerate([All, Methods, Inner, Each, Exempt, Shared]):
+    return [Exempt, Shared]
+
+
+def resources(side: Side, api: Any, base: Any) -> None:
+    limiter = side.make(default_limits=["5/minute"])
+    classes = [*limited_resources(limiter, base), *exempt_and_shared(limiter, base)]
+    for n, resource in enumerate(classes):
         api.add_resource(resource, f"/{n}")
-    for n in range(6):
+    for n in range(len(classes)):
         side.ask(f"/{n}", 3)
         side.ask(f"/{n}", 3, "POST")
 

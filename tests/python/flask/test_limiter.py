@@ -1,4 +1,4 @@
-"""The extension itself: how it is made, whose state is where, which settings win."""
+"""The extension itself: how it is made, and whose state is where."""
 
 from __future__ import annotations
 
@@ -14,13 +14,9 @@ import pytest
 from flask import Flask, current_app
 
 import weir
-from weir.flask import ConfigurationError, Limit, Limiter, UsageError
-from weir.flask.constants import ConfigVars
+from flask_views import hello
+from weir.flask import ConfigurationError, Limiter, UsageError
 from weir.flask.util import get_remote_address
-
-
-def hello() -> str:
-    return "hello"
 
 
 @pytest.mark.parametrize(
@@ -52,15 +48,6 @@ def test_arguments_are_those_of_flask_limiter() -> None:
             assert name in mine, (method, name)
             if method != "exempt":
                 assert mine[name].default == theirs.default, (method, name)
-
-
-def test_settings_are_those_of_flask_limiter() -> None:
-    from flask_limiter.constants import ConfigVars as Theirs
-
-    theirs = {name: value for name, value in vars(Theirs).items() if name.isupper()}
-    assert len(theirs) == 30
-    for name, value in theirs.items():
-        assert getattr(ConfigVars, name) == value
 
 
 def test_public_names_are_those_of_flask_limiter() -> None:
@@ -233,119 +220,6 @@ def test_disabled_by_argument_and_setting(app: Flask, clock: Any) -> None:
         _ = limiter.storage
 
 
-def test_a_setting_enables_against_the_argument(clock: Any) -> None:
-    app = Flask("enabled")
-    app.config["RATELIMIT_ENABLED"] = True
-    app.add_url_rule("/", "hello", hello)
-    Limiter(
-        get_remote_address,
-        app=app,
-        enabled=False,
-        default_limits=["1/hour"],
-        storage_uri="memory://",
-    )
-    assert [app.test_client().get("/").status_code for _ in range(2)] == [200, 429]
-
-
-def test_arguments_win_over_settings(app: Flask, make: Any, get: Any) -> None:
-    app.config.update(
-        RATELIMIT_DEFAULT="9 per hour",
-        RATELIMIT_APPLICATION="9 per hour",
-        RATELIMIT_KEY_PREFIX="config",
-        RATELIMIT_HEADERS_ENABLED=False,
-        RATELIMIT_STRATEGY="moving-window",
-        RATELIMIT_STORAGE_URI="nonsense://",
-        RATELIMIT_HEADER_LIMIT="X-From-Config",
-        RATELIMIT_HEADER_RESET="X-Reset-From-Config",
-        RATELIMIT_REQUEST_IDENTIFIER=lambda: "config",
-    )
-    limiter = make(
-        default_limits=["1 per hour"],
-        key_prefix="argument",
-        headers_enabled=True,
-        strategy="sliding-window-counter",
-        header_name_mapping={weir.flask.HeaderNames.LIMIT: "X-From-Argument"},
-        request_identifier=lambda: "argument",
-    )
-    app.add_url_rule("/", "hello", lambda: limiter.current_limit.key)
-    reply = get("/")
-    assert reply.text == "LIMITER/argument/10.0.0.1/argument/1/1/hour"
-    assert reply.headers["X-From-Argument"] == "1"
-    assert "X-Reset-From-Config" in reply.headers
-    assert type(limiter.limiter).__name__ == "SlidingWindowCounterRateLimiter"
-
-
-def test_all_settings(app: Flask, get: Any) -> None:
-    seen: list[str] = []
-    app.config.update(
-        RATELIMIT_KEY_FUNC=get_remote_address,
-        RATELIMIT_DEFAULT="3 per hour; 5 per day",
-        RATELIMIT_DEFAULTS_PER_METHOD=True,
-        RATELIMIT_DEFAULTS_COST=lambda: 2,
-        RATELIMIT_DEFAULTS_EXEMPT_WHEN=lambda: False,
-        RATELIMIT_APPLICATION="100 per hour",
-        RATELIMIT_APPLICATION_PER_METHOD=True,
-        RATELIMIT_APPLICATION_COST=3,
-        RATELIMIT_APPLICATION_EXEMPT_WHEN=lambda: False,
-        RATELIMIT_STORAGE_URI="memory://",
-        RATELIMIT_STORAGE_OPTIONS={"keys": 1024},
-        RATELIMIT_STRATEGY="moving-window",
-        RATELIMIT_HEADERS_ENABLED=True,
-        RATELIMIT_HEADER_LIMIT="X-L",
-        RATELIMIT_HEADER_REMAINING="X-R",
-        RATELIMIT_HEADER_RESET="X-T",
-        RATELIMIT_HEADER_RETRY_AFTER="X-A",
-        RATELIMIT_HEADER_RETRY_AFTER_VALUE="http-date",
-        RATELIMIT_KEY_PREFIX="p",
-        RATELIMIT_FAIL_ON_FIRST_BREACH=False,
-        RATELIMIT_SWALLOW_ERRORS=True,
-        RATELIMIT_ON_BREACH_CALLBACK=lambda limit: seen.append(limit.key),
-        RATELIMIT_META="50 per day",
-        RATELIMIT_ON_META_BREACH_CALLBACK=lambda limit: seen.append(limit.key),
-        RATELIMIT_IN_MEMORY_FALLBACK="1 per minute",
-        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,
-        RATELIMIT_REQUEST_IDENTIFIER=lambda: "everything",
-    )
-    limiter = Limiter(app=app)
-    app.add_url_rule("/", "hello", hello)
-    reply = get("/")
-    assert (reply.headers["X-L"], reply.headers["X-R"]) == ("3", "1")
-    assert reply.headers["X-T"] == "1700003601"
-    assert reply.headers["X-A"] == "Tue, 14 Nov 2023 23:13:21 GMT"
-    reply = get("/")
-    assert reply.status_code == 429
-    assert seen == ["LIMITER/p/10.0.0.1/everything:GET/3/1/hour"]
-    assert limiter.storage.info()["keys_max"] == 1024
-
-
-def test_default_limits_that_have_options_of_their_own(make: Any, app: Flask, get: Any) -> None:
-    limiter = make(
-        default_limits=[Limit("5 per hour", key_function=lambda: "all", cost=2), "9 per day"],
-        default_limits_cost=3,
-    )
-    app.add_url_rule(
-        "/", "hello", lambda: str([(item.key, item.remaining) for item in limiter.current_limits])
-    )
-    assert get("/").text == str(
-        [("LIMITER/all/hello/5/1/hour", 3), ("LIMITER/10.0.0.1/hello/9/1/day", 6)]
-    )
-
-
-def test_settings_may_be_lists(app: Flask, make: Any, statuses: Any) -> None:
-    app.config["RATELIMIT_DEFAULT"] = ["2 per minute", "3 per hour"]
-    make()
-    app.add_url_rule("/", "hello", hello)
-    assert statuses(3) == [200, 200, 429]
-
-
-def test_init_app_twice_reads_settings_again(app: Flask, get: Any) -> None:
-    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
-    app.config["RATELIMIT_DEFAULT"] = "1 per hour"
-    limiter.init_app(app)
-    app.add_url_rule("/", "hello", hello)
-    assert [get("/").status_code for _ in range(2)] == [200, 429]
-
-
 def test_static_files_and_404_are_not_limited(make: Any, app: Flask, statuses: Any) -> None:
     make(default_limits=["1 per hour"], application_limits=["1 per hour"])
     assert statuses(3, "/static/nothing.css") == [404] * 3
@@ -427,14 +301,6 @@ def test_an_unknown_argument_names_the_nearest() -> None:
         Limiter(get_remote_address, default_limit=["1/hour"])
     with pytest.raises(TypeError):
         Limiter(get_remote_address, nonsense=1)
-
-
-def test_an_unknown_setting_is_reported(app: Flask, make: Any, caplog: Any) -> None:
-    app.config["RATELIMIT_DEFUALT"] = "1 per hour"
-    make()
-    assert "did you mean RATELIMIT_DEFAULT?" in caplog.text
-    with pytest.raises(ConfigurationError, match="RATELIMIT_DEFUALT"):
-        make(strict=True)
 
 
 def test_an_unreadable_default_raises(app: Flask, make: Any, get: Any) -> None:

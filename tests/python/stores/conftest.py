@@ -22,6 +22,7 @@ from weir.storage import storage_from_string
 from weir.stores import sync
 from weir.stores.memcached import MemcachedStorage
 from weir.stores.postgresql import PostgreSQLStorage
+from weir.stores.redis import RedisStorage
 
 T0 = 1_700_000_000.0
 
@@ -123,6 +124,20 @@ def store(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Any]:
     store = open_store(request.param, servers)
     yield store
     store.close()
+
+
+@pytest.fixture
+def redis_store(servers: Servers) -> Iterator[RedisStorage]:
+    store = RedisStorage(servers.redis.uri)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def client(servers: Servers) -> Iterator[Any]:
+    """A client of the shared Redis."""
+    with servers.redis.client() as client:
+        yield client
 
 
 @pytest.fixture
