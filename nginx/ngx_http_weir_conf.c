@@ -7,46 +7,40 @@
  * and the table is open.
  */
 
-
 #include "ngx_http_weir.h"
-
 
 /* of a zone while its directive is read */
 
 typedef struct {
-    ngx_str_t    limits;
-    ngx_str_t    scope;
-    ngx_str_t    prefix;
-    ngx_int_t    strategy;                  /* NGX_CONF_UNSET: not said */
-    int64_t      burst;                     /* -1: not said */
-    int64_t      max_delay;                 /* in nanoseconds; -1: not said */
+    ngx_str_t limits;
+    ngx_str_t scope;
+    ngx_str_t prefix;
+    ngx_int_t strategy; /* NGX_CONF_UNSET: not said */
+    int64_t burst;      /* -1: not said */
+    int64_t max_delay;  /* in nanoseconds; -1: not said */
 } ngx_http_weir_zone_args_t;
 
-
-static ngx_http_weir_zone_t *ngx_http_weir_get_zone(ngx_conf_t *cf,
-    ngx_str_t *name);
+static ngx_http_weir_zone_t *ngx_http_weir_get_zone(ngx_conf_t *cf, ngx_str_t *name);
 static char *ngx_http_weir_zone_arg(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_weir_zone_args_t *args, ngx_http_weir_zone_t **zone,
-    ngx_str_t *cost);
-static char *ngx_http_weir_set_rates(ngx_conf_t *cf,
-    ngx_http_weir_zone_t *zone, ngx_http_weir_zone_args_t *args);
+                                    ngx_http_weir_zone_args_t *args, ngx_http_weir_zone_t **zone,
+                                    ngx_str_t *cost);
+static char *ngx_http_weir_set_rates(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
+                                     ngx_http_weir_zone_args_t *args);
 static char *ngx_http_weir_set_key(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
-    ngx_http_weir_zone_args_t *args, ngx_str_t *key, ngx_str_t *cost);
-
+                                   ngx_http_weir_zone_args_t *args, ngx_str_t *key,
+                                   ngx_str_t *cost);
 
 /*
  * weir_limit_zone key zone=name "limits" [strategy=name] [burst=number]
  *                 [cost=value] [max_delay=time] [scope=name] [prefix=name];
  */
 
-char *
-ngx_http_weir_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char                       *rv;
-    ngx_str_t                  *value, cost;
-    ngx_uint_t                  i;
-    ngx_http_weir_zone_t       *zone;
-    ngx_http_weir_zone_args_t   args;
+char *ngx_http_weir_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+    char *rv;
+    ngx_str_t *value, cost;
+    ngx_uint_t i;
+    ngx_http_weir_zone_t *zone;
+    ngx_http_weir_zone_args_t args;
 
     ngx_memzero(&args, sizeof(ngx_http_weir_zone_args_t));
     args.strategy = NGX_CONF_UNSET;
@@ -74,8 +68,7 @@ ngx_http_weir_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (zone->rates.nelts) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "zone \"%V\" is defined twice", &zone->name);
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "zone \"%V\" is defined twice", &zone->name);
         return NGX_CONF_ERROR;
     }
 
@@ -87,22 +80,18 @@ ngx_http_weir_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return ngx_http_weir_set_key(cf, zone, &args, &value[1], &cost);
 }
 
-
-static ngx_http_weir_zone_t *
-ngx_http_weir_get_zone(ngx_conf_t *cf, ngx_str_t *name)
-{
-    ngx_uint_t                   i;
-    ngx_http_weir_zone_t        *zone, **zones, **slot;
-    ngx_http_weir_main_conf_t   *wmcf;
+static ngx_http_weir_zone_t *ngx_http_weir_get_zone(ngx_conf_t *cf, ngx_str_t *name) {
+    ngx_uint_t i;
+    ngx_http_weir_zone_t *zone, **zones, **slot;
+    ngx_http_weir_main_conf_t *wmcf;
 
     wmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_weir_module);
 
     zones = wmcf->zones.elts;
 
     for (i = 0; i < wmcf->zones.nelts; i++) {
-        if (zones[i]->name.len == name->len
-            && ngx_memcmp(zones[i]->name.data, name->data, name->len) == 0)
-        {
+        if (zones[i]->name.len == name->len &&
+            ngx_memcmp(zones[i]->name.data, name->data, name->len) == 0) {
             return zones[i];
         }
     }
@@ -121,13 +110,10 @@ ngx_http_weir_get_zone(ngx_conf_t *cf, ngx_str_t *name)
     return zone;
 }
 
-
 /* "name=rest" */
 
-static ngx_int_t
-ngx_http_weir_arg(ngx_str_t *value, char *name, ngx_str_t *rest)
-{
-    size_t  len;
+static ngx_int_t ngx_http_weir_arg(ngx_str_t *value, char *name, ngx_str_t *rest) {
+    size_t len;
 
     len = ngx_strlen(name);
 
@@ -141,11 +127,7 @@ ngx_http_weir_arg(ngx_str_t *value, char *name, ngx_str_t *rest)
     return 1;
 }
 
-
-static char *
-ngx_http_weir_zone_name(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_http_weir_zone_t **zone)
-{
+static char *ngx_http_weir_zone_name(ngx_conf_t *cf, ngx_str_t *name, ngx_http_weir_zone_t **zone) {
     if (name->len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "a zone must have a name");
         return NGX_CONF_ERROR;
@@ -164,24 +146,20 @@ ngx_http_weir_zone_name(ngx_conf_t *cf, ngx_str_t *name,
     return *zone == NULL ? NGX_CONF_ERROR : NGX_CONF_OK;
 }
 
-
-static char *
-ngx_http_weir_zone_arg(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_weir_zone_args_t *args, ngx_http_weir_zone_t **zone,
-    ngx_str_t *cost)
-{
-    ngx_int_t  n;
-    ngx_str_t  rest;
+static char *ngx_http_weir_zone_arg(ngx_conf_t *cf, ngx_str_t *value,
+                                    ngx_http_weir_zone_args_t *args, ngx_http_weir_zone_t **zone,
+                                    ngx_str_t *cost) {
+    ngx_int_t n;
+    ngx_str_t rest;
 
     if (ngx_http_weir_arg(value, "zone=", &rest)) {
         return ngx_http_weir_zone_name(cf, &rest, zone);
     }
 
     if (ngx_http_weir_arg(value, "strategy=", &rest)) {
-        n = weir_strategy_parse((char *) rest.data, rest.len);
+        n = weir_strategy_parse((char *)rest.data, rest.len);
         if (n < 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "unknown strategy \"%V\"", &rest);
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "unknown strategy \"%V\"", &rest);
             return NGX_CONF_ERROR;
         }
 
@@ -204,14 +182,13 @@ ngx_http_weir_zone_arg(ngx_conf_t *cf, ngx_str_t *value,
             goto invalid;
         }
 
-        args->max_delay = (int64_t) n * 1000000;
+        args->max_delay = (int64_t)n * 1000000;
         return NGX_CONF_OK;
     }
 
-    if (ngx_http_weir_arg(value, "cost=", cost)
-        || ngx_http_weir_arg(value, "prefix=", &args->prefix)
-        || ngx_http_weir_arg(value, "scope=", &args->scope))
-    {
+    if (ngx_http_weir_arg(value, "cost=", cost) ||
+        ngx_http_weir_arg(value, "prefix=", &args->prefix) ||
+        ngx_http_weir_arg(value, "scope=", &args->scope)) {
         if (ngx_strchr(value->data, '=')[1] == '\0') {
             goto invalid;
         }
@@ -219,9 +196,7 @@ ngx_http_weir_zone_arg(ngx_conf_t *cf, ngx_str_t *value,
         return NGX_CONF_OK;
     }
 
-    if (args->limits.len || ngx_strlchr(value->data, value->data + value->len,
-                                        '='))
-    {
+    if (args->limits.len || ngx_strlchr(value->data, value->data + value->len, '=')) {
         goto invalid;
     }
 
@@ -236,25 +211,20 @@ invalid:
     return NGX_CONF_ERROR;
 }
 
-
 /*
  * A leaky bucket's delay is at most its period, but "1/second" may have to queue
  * 20 requests: "20 per 20 seconds" leak at the same pace.
  */
 
-static ngx_int_t
-ngx_http_weir_widen(struct weir_limit *limit, int64_t max_delay)
-{
-    int64_t  times, amount, multiples;
+static ngx_int_t ngx_http_weir_widen(struct weir_limit *limit, int64_t max_delay) {
+    int64_t times, amount, multiples;
 
     if (max_delay > limit->period_ns) {
         times = (max_delay - 1) / limit->period_ns + 1;
 
-        if (__builtin_mul_overflow(limit->amount, times, &amount)
-            || __builtin_mul_overflow(limit->multiples, times, &multiples)
-            || weir_limit_init(limit, amount, multiples, limit->unit, NULL)
-               != 0)
-        {
+        if (__builtin_mul_overflow(limit->amount, times, &amount) ||
+            __builtin_mul_overflow(limit->multiples, times, &multiples) ||
+            weir_limit_init(limit, amount, multiples, limit->unit, NULL) != 0) {
             return NGX_ERROR;
         }
 
@@ -266,15 +236,11 @@ ngx_http_weir_widen(struct weir_limit *limit, int64_t max_delay)
     return NGX_OK;
 }
 
-
-static ngx_int_t
-ngx_http_weir_set_rate(struct weir_limit *limit,
-    ngx_http_weir_zone_args_t *args)
-{
-    int64_t  max_delay;
+static ngx_int_t ngx_http_weir_set_rate(struct weir_limit *limit, ngx_http_weir_zone_args_t *args) {
+    int64_t max_delay;
 
     if (args->strategy != NGX_CONF_UNSET) {
-        limit->strategy = (int32_t) args->strategy;
+        limit->strategy = (int32_t)args->strategy;
 
     } else if (args->max_delay != -1) {
         limit->strategy = WEIR_LEAKY_BUCKET;
@@ -308,29 +274,22 @@ ngx_http_weir_set_rate(struct weir_limit *limit,
     return ngx_http_weir_widen(limit, max_delay / limit->amount);
 }
 
-
-static char *
-ngx_http_weir_set_rates(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
-    ngx_http_weir_zone_args_t *args)
-{
-    size_t                  n, i;
-    struct weir_error       error;
-    struct weir_limit       limits[WEIR_CHECKS_MAX];
-    ngx_http_weir_rate_t   *rate;
+static char *ngx_http_weir_set_rates(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
+                                     ngx_http_weir_zone_args_t *args) {
+    size_t n, i;
+    struct weir_error error;
+    struct weir_limit limits[WEIR_CHECKS_MAX];
+    ngx_http_weir_rate_t *rate;
 
     n = WEIR_CHECKS_MAX;
 
-    if (weir_limit_parse_many((char *) args->limits.data, args->limits.len,
-                              limits, &n, &error)
-        != 0)
-    {
+    if (weir_limit_parse_many((char *)args->limits.data, args->limits.len, limits, &n, &error) !=
+        0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", error.message);
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_array_init(&zone->rates, cf->pool, n, sizeof(ngx_http_weir_rate_t))
-        != NGX_OK)
-    {
+    if (ngx_array_init(&zone->rates, cf->pool, n, sizeof(ngx_http_weir_rate_t)) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -345,33 +304,29 @@ ngx_http_weir_set_rates(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
         }
 
         if (weir_limit_validate(&limits[i], &error) != 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\": %s",
-                               &args->limits, error.message);
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\": %s", &args->limits, error.message);
             return NGX_CONF_ERROR;
         }
 
         rate = ngx_array_push(&zone->rates);
         rate->limit = limits[i];
-        rate->len = weir_limit_print(&limits[i], (char *) rate->text,
-                                     NGX_HTTP_WEIR_LIMIT_TEXT);
+        rate->len = weir_limit_print(&limits[i], (char *)rate->text, NGX_HTTP_WEIR_LIMIT_TEXT);
     }
 
     return NGX_CONF_OK;
 }
-
 
 /*
  * A key is LIMITER/[prefix/]client/scope, each part as weir.flask writes it.
  * A zone's own scope is nginx:NAME, which is no name of a Flask endpoint.
  */
 
-static char *
-ngx_http_weir_set_key(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
-    ngx_http_weir_zone_args_t *args, ngx_str_t *key, ngx_str_t *cost)
-{
-    u_char                            *p;
-    ngx_str_t                          scope;
-    ngx_http_compile_complex_value_t   ccv;
+static char *ngx_http_weir_set_key(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
+                                   ngx_http_weir_zone_args_t *args, ngx_str_t *key,
+                                   ngx_str_t *cost) {
+    u_char *p;
+    ngx_str_t scope;
+    ngx_http_compile_complex_value_t ccv;
 
     ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
 
@@ -421,7 +376,7 @@ ngx_http_weir_set_key(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
     p = ngx_cpymem(p, "LIMITER/", sizeof("LIMITER/") - 1);
 
     if (args->prefix.len) {
-        p += weir_identifier(args->prefix.data, args->prefix.len, (char *) p);
+        p += weir_identifier(args->prefix.data, args->prefix.len, (char *)p);
         *p++ = '/';
     }
 
@@ -429,18 +384,15 @@ ngx_http_weir_set_key(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
 
     zone->after.data = p;
     *p++ = '/';
-    p += weir_identifier(scope.data, scope.len, (char *) p);
+    p += weir_identifier(scope.data, scope.len, (char *)p);
     zone->after.len = p - zone->after.data;
 
     return NGX_CONF_OK;
 }
 
-
-static ngx_http_weir_set_t *
-ngx_http_weir_get_set(ngx_conf_t *cf, ngx_http_weir_loc_conf_t *wlcf)
-{
-    ngx_http_weir_set_t        *set, **slot;
-    ngx_http_weir_main_conf_t  *wmcf;
+static ngx_http_weir_set_t *ngx_http_weir_get_set(ngx_conf_t *cf, ngx_http_weir_loc_conf_t *wlcf) {
+    ngx_http_weir_set_t *set, **slot;
+    ngx_http_weir_main_conf_t *wmcf;
 
     if (wlcf->set != NGX_CONF_UNSET_PTR) {
         return wlcf->set;
@@ -451,10 +403,8 @@ ngx_http_weir_get_set(ngx_conf_t *cf, ngx_http_weir_loc_conf_t *wlcf)
     set = ngx_pcalloc(cf->pool, sizeof(ngx_http_weir_set_t));
     slot = ngx_array_push(&wmcf->sets);
 
-    if (set == NULL || slot == NULL
-        || ngx_array_init(&set->uses, cf->pool, 2, sizeof(ngx_http_weir_use_t))
-           != NGX_OK)
-    {
+    if (set == NULL || slot == NULL ||
+        ngx_array_init(&set->uses, cf->pool, 2, sizeof(ngx_http_weir_use_t)) != NGX_OK) {
         return NULL;
     }
 
@@ -466,21 +416,18 @@ ngx_http_weir_get_set(ngx_conf_t *cf, ngx_http_weir_loc_conf_t *wlcf)
     return set;
 }
 
-
 /* weir_limit zone=name [zone=name ...] [nodelay | delay | delay=n] [peek]; */
 
-char *
-ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
+char *ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     ngx_http_weir_loc_conf_t *wlcf = conf;
 
-    char                  *rv;
-    ngx_int_t              tolerated;
-    ngx_str_t             *value, rest;
-    ngx_uint_t             i, j, first, nodelay, peek;
-    ngx_http_weir_set_t   *set;
-    ngx_http_weir_use_t   *use;
-    ngx_http_weir_zone_t  *zone;
+    char *rv;
+    ngx_int_t tolerated;
+    ngx_str_t *value, rest;
+    ngx_uint_t i, j, first, nodelay, peek;
+    ngx_http_weir_set_t *set;
+    ngx_http_weir_use_t *use;
+    ngx_http_weir_zone_t *zone;
 
     value = cf->args->elts;
 
@@ -520,8 +467,7 @@ ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
             for (j = 0; j < set->uses.nelts; j++) {
                 if (use[j].zone == zone) {
-                    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                       "zone \"%V\" is duplicate", &rest);
+                    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "zone \"%V\" is duplicate", &rest);
                     return NGX_CONF_ERROR;
                 }
             }
@@ -556,10 +502,10 @@ ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             }
         }
 
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\"%s", &value[i],
-                           ngx_http_weir_arg(&value[i], "burst=", &rest) ?
-                           ", it belongs to \"weir_limit_zone\"" : "");
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"%s", &value[i],
+                           ngx_http_weir_arg(&value[i], "burst=", &rest)
+                               ? ", it belongs to \"weir_limit_zone\""
+                               : "");
         return NGX_CONF_ERROR;
     }
 
@@ -578,14 +524,11 @@ ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return NGX_CONF_OK;
 }
 
-
-char *
-ngx_http_weir_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
+char *ngx_http_weir_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     ngx_http_weir_loc_conf_t *wlcf = conf;
 
-    char                       *rv;
-    ngx_http_weir_main_conf_t  *wmcf;
+    char *rv;
+    ngx_http_weir_main_conf_t *wmcf;
 
     rv = ngx_conf_set_flag_slot(cf, cmd, conf);
 
@@ -600,41 +543,35 @@ ngx_http_weir_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return rv;
 }
 
-
-static ngx_int_t
-ngx_http_weir_need_table(ngx_conf_t *cf, char *directive,
-    ngx_http_weir_place_t *place)
-{
+static ngx_int_t ngx_http_weir_need_table(ngx_conf_t *cf, char *directive,
+                                          ngx_http_weir_place_t *place) {
     ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                   "\"%s\" needs a table, as in \"weir_table shm://NAME;\" "
-                  "in %V:%ui", directive, &place->file, place->line);
+                  "in %V:%ui",
+                  directive, &place->file, place->line);
     return NGX_ERROR;
 }
 
-
 /* after all of http{}: what was named is there */
 
-ngx_int_t
-ngx_http_weir_check_conf(ngx_conf_t *cf)
-{
-    ngx_uint_t                   i, j;
-    ngx_http_weir_set_t        **sets;
-    ngx_http_weir_use_t         *use;
-    ngx_http_weir_zone_t       **zones;
-    ngx_http_weir_main_conf_t   *wmcf;
+ngx_int_t ngx_http_weir_check_conf(ngx_conf_t *cf) {
+    ngx_uint_t i, j;
+    ngx_http_weir_set_t **sets;
+    ngx_http_weir_use_t *use;
+    ngx_http_weir_zone_t **zones;
+    ngx_http_weir_main_conf_t *wmcf;
 
     wmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_weir_module);
 
-    wmcf->wcf = (ngx_weir_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
-                                                 ngx_weir_module);
+    wmcf->wcf = (ngx_weir_conf_t *)ngx_get_conf(cf->cycle->conf_ctx, ngx_weir_module);
     zones = wmcf->zones.elts;
 
     for (i = 0; i < wmcf->zones.nelts; i++) {
         if (zones[i]->rates.nelts == 0) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "unknown zone \"%V\", no \"weir_limit_zone\" defines "
-                          "it, in %V:%ui", &zones[i]->name,
-                          &zones[i]->place.file, zones[i]->place.line);
+                          "it, in %V:%ui",
+                          &zones[i]->name, &zones[i]->place.file, zones[i]->place.line);
             return NGX_ERROR;
         }
     }
@@ -651,8 +588,8 @@ ngx_http_weir_check_conf(ngx_conf_t *cf)
         if (sets[i]->n > WEIR_CHECKS_MAX) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "%ui limits in one decision, there may be %d, "
-                          "in %V:%ui", sets[i]->n, WEIR_CHECKS_MAX,
-                          &sets[i]->place.file, sets[i]->place.line);
+                          "in %V:%ui",
+                          sets[i]->n, WEIR_CHECKS_MAX, &sets[i]->place.file, sets[i]->place.line);
             return NGX_ERROR;
         }
 
@@ -668,34 +605,27 @@ ngx_http_weir_check_conf(ngx_conf_t *cf)
     return NGX_OK;
 }
 
-
-static void
-ngx_http_weir_free_set(void *data)
-{
-    ngx_http_weir_set_t  *set = data;
+static void ngx_http_weir_free_set(void *data) {
+    ngx_http_weir_set_t *set = data;
 
     weir_prepared_free(set->live);
     weir_prepared_free(set->dry);
 }
 
-
-static ngx_int_t
-ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
-    ngx_http_weir_set_t *set)
-{
-    size_t                  n;
-    ngx_uint_t              i, j;
-    struct weir_part        parts[WEIR_CHECKS_MAX];
-    struct weir_error       error;
-    ngx_pool_cleanup_t     *cln;
-    ngx_http_weir_use_t    *use;
-    ngx_http_weir_part_t   *part;
-    ngx_http_weir_rate_t   *rate;
-    ngx_http_weir_zone_t   *zone;
+static ngx_int_t ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
+                                           ngx_http_weir_set_t *set) {
+    size_t n;
+    ngx_uint_t i, j;
+    struct weir_part parts[WEIR_CHECKS_MAX];
+    struct weir_error error;
+    ngx_pool_cleanup_t *cln;
+    ngx_http_weir_use_t *use;
+    ngx_http_weir_part_t *part;
+    ngx_http_weir_rate_t *rate;
+    ngx_http_weir_zone_t *zone;
 
     cln = ngx_pool_cleanup_add(cycle->pool, 0);
-    set->parts = ngx_pcalloc(cycle->pool,
-                             set->n * sizeof(ngx_http_weir_part_t));
+    set->parts = ngx_pcalloc(cycle->pool, set->n * sizeof(ngx_http_weir_part_t));
 
     if (cln == NULL || set->parts == NULL) {
         return NGX_ERROR;
@@ -723,9 +653,8 @@ ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
             part->rate = &rate[j];
 
             if (rate[j].limit.amount) {
-                part->tolerated = (int64_t)
-                            ((double) rate[j].limit.period_ns
-                             / rate[j].limit.amount * use[i].tolerated);
+                part->tolerated = (int64_t)((double)rate[j].limit.period_ns / rate[j].limit.amount *
+                                            use[i].tolerated);
             }
 
             parts[n].limit = &rate[j].limit;
@@ -739,9 +668,8 @@ ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
 
             /* a full list of limits keeps "weir top" from knowing this one */
 
-            (void) weir_stats_register(table, &rate[j].limit,
-                                       zone->before.data, zone->before.len,
-                                       zone->after.data, zone->after.len);
+            (void)weir_stats_register(table, &rate[j].limit, zone->before.data, zone->before.len,
+                                      zone->after.data, zone->after.len);
         }
     }
 
@@ -751,8 +679,7 @@ ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
 
     for (i = 0; i < n; i++) {
         rate = set->parts[i].rate;
-        parts[i].label = weir_stats_label(table, (char *) rate->text,
-                                          rate->len);
+        parts[i].label = weir_stats_label(table, (char *)rate->text, rate->len);
         if (parts[i].label < 0) {
             parts[i].label = 0;
         }
@@ -766,19 +693,16 @@ ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table *table,
 
 failed:
 
-    ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "weir_limit: %s in %V:%ui",
-                  error.message, &set->place.file, set->place.line);
+    ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "weir_limit: %s in %V:%ui", error.message,
+                  &set->place.file, set->place.line);
 
     return NGX_ERROR;
 }
 
-
-ngx_int_t
-ngx_http_weir_prepare(ngx_cycle_t *cycle, struct weir_table *table)
-{
-    ngx_uint_t                   i;
-    ngx_http_weir_set_t        **sets;
-    ngx_http_weir_main_conf_t   *wmcf;
+ngx_int_t ngx_http_weir_prepare(ngx_cycle_t *cycle, struct weir_table *table) {
+    ngx_uint_t i;
+    ngx_http_weir_set_t **sets;
+    ngx_http_weir_main_conf_t *wmcf;
 
     wmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_weir_module);
 

@@ -8,30 +8,21 @@
  *   %2Fpath                         any other key, "/" and "%" escaped
  */
 
-
 #include "ngx_http_weir.h"
-
 
 /* whether a key is nothing but the client's address */
 
-ngx_int_t
-ngx_http_weir_is_address(ngx_str_t *value)
-{
-    ngx_uint_t              i;
+ngx_int_t ngx_http_weir_is_address(ngx_str_t *value) {
+    ngx_uint_t i;
 
-    static const ngx_str_t  names[] = {
-        ngx_string("$binary_remote_addr"),
-        ngx_string("$remote_addr"),
-        ngx_string("$weir_client"),
-        ngx_string("${binary_remote_addr}"),
-        ngx_string("${remote_addr}"),
-        ngx_string("${weir_client}")
-    };
+    static const ngx_str_t names[] = {
+        ngx_string("$binary_remote_addr"), ngx_string("$remote_addr"),
+        ngx_string("$weir_client"),        ngx_string("${binary_remote_addr}"),
+        ngx_string("${remote_addr}"),      ngx_string("${weir_client}")};
 
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (value->len == names[i].len
-            && ngx_strncasecmp(value->data, names[i].data, value->len) == 0)
-        {
+        if (value->len == names[i].len &&
+            ngx_strncasecmp(value->data, names[i].data, value->len) == 0) {
             return 1;
         }
     }
@@ -39,19 +30,16 @@ ngx_http_weir_is_address(ngx_str_t *value)
     return 0;
 }
 
-
 #if (NGX_HAVE_INET6)
 
 /* the network of an IPv6 address, in text; one mapped into IPv6 is IPv4 */
 
-static ngx_int_t
-ngx_http_weir_network(ngx_http_request_t *r, struct in6_addr *from,
-    ngx_uint_t prefix, ngx_str_t *name)
-{
-    char              text[INET6_ADDRSTRLEN];
-    u_char           *p;
-    ngx_uint_t        i, bits;
-    struct in6_addr   addr;
+static ngx_int_t ngx_http_weir_network(ngx_http_request_t *r, struct in6_addr *from,
+                                       ngx_uint_t prefix, ngx_str_t *name) {
+    char text[INET6_ADDRSTRLEN];
+    u_char *p;
+    ngx_uint_t i, bits;
+    struct in6_addr addr;
 
     p = ngx_pnalloc(r->pool, NGX_HTTP_WEIR_ADDR_TEXT);
     if (p == NULL) {
@@ -61,10 +49,9 @@ ngx_http_weir_network(ngx_http_request_t *r, struct in6_addr *from,
     name->data = p;
 
     if (IN6_IS_ADDR_V4MAPPED(from)) {
-        name->len = ngx_sprintf(p, "%ud.%ud.%ud.%ud", from->s6_addr[12],
-                                from->s6_addr[13], from->s6_addr[14],
-                                from->s6_addr[15])
-                    - p;
+        name->len = ngx_sprintf(p, "%ud.%ud.%ud.%ud", from->s6_addr[12], from->s6_addr[13],
+                                from->s6_addr[14], from->s6_addr[15]) -
+                    p;
         return NGX_OK;
     }
 
@@ -74,7 +61,7 @@ ngx_http_weir_network(ngx_http_request_t *r, struct in6_addr *from,
         bits = prefix > i * 8 ? prefix - i * 8 : 0;
 
         if (bits < 8) {
-            addr.s6_addr[i] &= (u_char) (0xff00 >> bits);
+            addr.s6_addr[i] &= (u_char)(0xff00 >> bits);
         }
     }
 
@@ -97,18 +84,14 @@ ngx_http_weir_network(ngx_http_request_t *r, struct in6_addr *from,
 
 #endif
 
-
 /* the client by its address, as weir.flask.util.get_remote_address() says it */
 
-ngx_int_t
-ngx_http_weir_address(ngx_http_request_t *r, ngx_uint_t prefix,
-    ngx_str_t *name)
-{
+ngx_int_t ngx_http_weir_address(ngx_http_request_t *r, ngx_uint_t prefix, ngx_str_t *name) {
 #if (NGX_HAVE_INET6)
-    struct sockaddr_in6  *sin6;
+    struct sockaddr_in6 *sin6;
 
     if (r->connection->sockaddr->sa_family == AF_INET6) {
-        sin6 = (struct sockaddr_in6 *) r->connection->sockaddr;
+        sin6 = (struct sockaddr_in6 *)r->connection->sockaddr;
 
         return ngx_http_weir_network(r, &sin6->sin6_addr, prefix, name);
     }
@@ -119,22 +102,17 @@ ngx_http_weir_address(ngx_http_request_t *r, ngx_uint_t prefix,
     return NGX_OK;
 }
 
-
 /* whether a text has nothing to escape, as most have */
 
-static ngx_int_t
-ngx_http_weir_plain(ngx_str_t *text)
-{
-    size_t  i;
+static ngx_int_t ngx_http_weir_plain(ngx_str_t *text) {
+    size_t i;
 
     if (text->len > 256) {
         return 0;
     }
 
     for (i = 0; i < text->len; i++) {
-        if (text->data[i] == '/' || text->data[i] == '%'
-            || text->data[i] > 127)
-        {
+        if (text->data[i] == '/' || text->data[i] == '%' || text->data[i] > 127) {
             return 0;
         }
     }
@@ -142,16 +120,13 @@ ngx_http_weir_plain(ngx_str_t *text)
     return 1;
 }
 
-
 /* an empty client is not counted */
 
-ngx_int_t
-ngx_http_weir_client(ngx_http_request_t *r, ngx_http_weir_zone_t *zone,
-    ngx_uint_t prefix, struct weir_bytes *client)
-{
-    u_char     *p;
-    ngx_int_t   rc;
-    ngx_str_t   key;
+ngx_int_t ngx_http_weir_client(ngx_http_request_t *r, ngx_http_weir_zone_t *zone, ngx_uint_t prefix,
+                               struct weir_bytes *client) {
+    u_char *p;
+    ngx_int_t rc;
+    ngx_str_t key;
 
     if (zone->address) {
 
@@ -184,20 +159,17 @@ ngx_http_weir_client(ngx_http_request_t *r, ngx_http_weir_zone_t *zone,
     }
 
     client->bytes = p;
-    client->len = weir_identifier(key.data, key.len, (char *) p);
+    client->len = weir_identifier(key.data, key.len, (char *)p);
 
     return NGX_OK;
 }
 
-
 /* what a request costs: 1 if the value is empty or no number */
 
-int64_t
-ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone)
-{
-    size_t     i;
-    ngx_int_t  n;
-    ngx_str_t  value;
+int64_t ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone) {
+    size_t i;
+    ngx_int_t n;
+    ngx_str_t value;
 
     if (zone->cost == NULL) {
         return 1;
@@ -228,8 +200,8 @@ ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone)
         }
 
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                      "the cost \"%V\" of zone \"%V\" is no number, 1 is taken",
-                      &value, &zone->name);
+                      "the cost \"%V\" of zone \"%V\" is no number, 1 is taken", &value,
+                      &zone->name);
         return 1;
     }
 

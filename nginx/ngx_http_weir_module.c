@@ -5,162 +5,115 @@
  * redirects and subrequests follow, and one with an empty key is not counted.
  */
 
-
 #include "ngx_http_weir.h"
 
-
 static ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_weir_evaluate(ngx_http_request_t *r,
-    ngx_http_weir_loc_conf_t *wlcf, ngx_http_weir_ctx_t *ctx);
-static ngx_int_t ngx_http_weir_decide(ngx_http_request_t *r,
-    ngx_http_weir_loc_conf_t *wlcf, ngx_http_weir_ctx_t *ctx);
-static ngx_int_t ngx_http_weir_reject(ngx_http_request_t *r,
-    ngx_http_weir_loc_conf_t *wlcf, ngx_http_weir_ctx_t *ctx);
+static ngx_int_t ngx_http_weir_evaluate(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+                                        ngx_http_weir_ctx_t *ctx);
+static ngx_int_t ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+                                      ngx_http_weir_ctx_t *ctx);
+static ngx_int_t ngx_http_weir_reject(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+                                      ngx_http_weir_ctx_t *ctx);
 static void ngx_http_weir_delay(ngx_http_request_t *r);
 static void ngx_http_weir_cleanup(void *data);
 
 static ngx_int_t ngx_http_weir_preconfiguration(ngx_conf_t *cf);
 static void *ngx_http_weir_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_weir_create_loc_conf(ngx_conf_t *cf);
-static char *ngx_http_weir_merge_loc_conf(ngx_conf_t *cf, void *parent,
-    void *child);
+static char *ngx_http_weir_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 static ngx_int_t ngx_http_weir_init(ngx_conf_t *cf);
 
+static ngx_conf_enum_t ngx_http_weir_log_levels[] = {{ngx_string("info"), NGX_LOG_INFO},
+                                                     {ngx_string("notice"), NGX_LOG_NOTICE},
+                                                     {ngx_string("warn"), NGX_LOG_WARN},
+                                                     {ngx_string("error"), NGX_LOG_ERR},
+                                                     {ngx_null_string, 0}};
 
-static ngx_conf_enum_t  ngx_http_weir_log_levels[] = {
-    { ngx_string("info"), NGX_LOG_INFO },
-    { ngx_string("notice"), NGX_LOG_NOTICE },
-    { ngx_string("warn"), NGX_LOG_WARN },
-    { ngx_string("error"), NGX_LOG_ERR },
-    { ngx_null_string, 0 }
+static ngx_conf_enum_t ngx_http_weir_headers[] = {
+    {ngx_string("off"), NGX_HTTP_WEIR_HEADERS_OFF},
+    {ngx_string("x-ratelimit"), NGX_HTTP_WEIR_HEADERS_LEGACY},
+    {ngx_string("draft-11"), NGX_HTTP_WEIR_HEADERS_DRAFT},
+    {ngx_null_string, 0}};
+
+static ngx_conf_num_bounds_t ngx_http_weir_status_bounds = {ngx_conf_check_num_bounds, 400, 599};
+
+static ngx_conf_num_bounds_t ngx_http_weir_prefix_bounds = {ngx_conf_check_num_bounds, 0, 128};
+
+static ngx_command_t ngx_http_weir_commands[] = {
+
+    {ngx_string("weir_table"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE, ngx_weir_table, 0, 0, NULL},
+
+    {ngx_string("weir_limit_zone"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE, ngx_http_weir_limit_zone,
+     NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL},
+
+    {ngx_string("weir_limit"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_1MORE,
+     ngx_http_weir_limit, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
+
+    {ngx_string("weir_limit_status"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1,
+     ngx_conf_set_num_slot, NGX_HTTP_LOC_CONF_OFFSET,
+     offsetof(ngx_http_weir_loc_conf_t, status_code), &ngx_http_weir_status_bounds},
+
+    {ngx_string("weir_limit_log_level"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1,
+     ngx_conf_set_enum_slot, NGX_HTTP_LOC_CONF_OFFSET,
+     offsetof(ngx_http_weir_loc_conf_t, limit_log_level), &ngx_http_weir_log_levels},
+
+    {ngx_string("weir_limit_dry_run"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_FLAG,
+     ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(ngx_http_weir_loc_conf_t, dry_run),
+     NULL},
+
+    {ngx_string("weir_headers"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1,
+     ngx_conf_set_enum_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(ngx_http_weir_loc_conf_t, headers),
+     &ngx_http_weir_headers},
+
+    {ngx_string("weir_ipv6_prefix"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1,
+     ngx_conf_set_num_slot, NGX_HTTP_LOC_CONF_OFFSET,
+     offsetof(ngx_http_weir_loc_conf_t, ipv6_prefix), &ngx_http_weir_prefix_bounds},
+
+    {ngx_string("weir_rules"),
+     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_FLAG,
+     ngx_http_weir_rules, NGX_HTTP_LOC_CONF_OFFSET, offsetof(ngx_http_weir_loc_conf_t, rules),
+     NULL},
+
+    ngx_null_command};
+
+static ngx_http_module_t ngx_http_weir_module_ctx = {
+    ngx_http_weir_preconfiguration, /* preconfiguration */
+    ngx_http_weir_init,             /* postconfiguration */
+
+    ngx_http_weir_create_main_conf, /* create main configuration */
+    NULL,                           /* init main configuration */
+
+    NULL, /* create server configuration */
+    NULL, /* merge server configuration */
+
+    ngx_http_weir_create_loc_conf, /* create location configuration */
+    ngx_http_weir_merge_loc_conf   /* merge location configuration */
 };
 
-
-static ngx_conf_enum_t  ngx_http_weir_headers[] = {
-    { ngx_string("off"), NGX_HTTP_WEIR_HEADERS_OFF },
-    { ngx_string("x-ratelimit"), NGX_HTTP_WEIR_HEADERS_LEGACY },
-    { ngx_string("draft-11"), NGX_HTTP_WEIR_HEADERS_DRAFT },
-    { ngx_null_string, 0 }
-};
-
-
-static ngx_conf_num_bounds_t  ngx_http_weir_status_bounds = {
-    ngx_conf_check_num_bounds, 400, 599
-};
-
-
-static ngx_conf_num_bounds_t  ngx_http_weir_prefix_bounds = {
-    ngx_conf_check_num_bounds, 0, 128
-};
-
-
-static ngx_command_t  ngx_http_weir_commands[] = {
-
-    { ngx_string("weir_table"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
-      ngx_weir_table,
-      0,
-      0,
-      NULL },
-
-    { ngx_string("weir_limit_zone"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
-      ngx_http_weir_limit_zone,
-      NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
-      NULL },
-
-    { ngx_string("weir_limit"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_http_weir_limit,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
-
-    { ngx_string("weir_limit_status"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_num_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_weir_loc_conf_t, status_code),
-      &ngx_http_weir_status_bounds },
-
-    { ngx_string("weir_limit_log_level"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_weir_loc_conf_t, limit_log_level),
-      &ngx_http_weir_log_levels },
-
-    { ngx_string("weir_limit_dry_run"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_weir_loc_conf_t, dry_run),
-      NULL },
-
-    { ngx_string("weir_headers"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_weir_loc_conf_t, headers),
-      &ngx_http_weir_headers },
-
-    { ngx_string("weir_ipv6_prefix"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_num_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_weir_loc_conf_t, ipv6_prefix),
-      &ngx_http_weir_prefix_bounds },
-
-    { ngx_string("weir_rules"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
-      ngx_http_weir_rules,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_weir_loc_conf_t, rules),
-      NULL },
-
-      ngx_null_command
-};
-
-
-static ngx_http_module_t  ngx_http_weir_module_ctx = {
-    ngx_http_weir_preconfiguration,        /* preconfiguration */
-    ngx_http_weir_init,                    /* postconfiguration */
-
-    ngx_http_weir_create_main_conf,        /* create main configuration */
-    NULL,                                  /* init main configuration */
-
-    NULL,                                  /* create server configuration */
-    NULL,                                  /* merge server configuration */
-
-    ngx_http_weir_create_loc_conf,         /* create location configuration */
-    ngx_http_weir_merge_loc_conf           /* merge location configuration */
-};
-
-
-ngx_module_t  ngx_http_weir_module = {
-    NGX_MODULE_V1,
-    &ngx_http_weir_module_ctx,             /* module context */
-    ngx_http_weir_commands,                /* module directives */
-    NGX_HTTP_MODULE,                       /* module type */
-    NULL,                                  /* init master */
-    NULL,                                  /* init module */
-    NULL,                                  /* init process */
-    NULL,                                  /* init thread */
-    NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
-    NULL,                                  /* exit master */
-    NGX_MODULE_V1_PADDING
-};
-
+ngx_module_t ngx_http_weir_module = {NGX_MODULE_V1,
+                                     &ngx_http_weir_module_ctx, /* module context */
+                                     ngx_http_weir_commands,    /* module directives */
+                                     NGX_HTTP_MODULE,           /* module type */
+                                     NULL,                      /* init master */
+                                     NULL,                      /* init module */
+                                     NULL,                      /* init process */
+                                     NULL,                      /* init thread */
+                                     NULL,                      /* exit thread */
+                                     NULL,                      /* exit process */
+                                     NULL,                      /* exit master */
+                                     NGX_MODULE_V1_PADDING};
 
 /* an internal redirect clears the contexts, but not the pool */
 
-ngx_http_weir_ctx_t *
-ngx_http_weir_get_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t   *cln;
-    ngx_http_weir_ctx_t  *ctx;
+ngx_http_weir_ctx_t *ngx_http_weir_get_ctx(ngx_http_request_t *r) {
+    ngx_pool_cleanup_t *cln;
+    ngx_http_weir_ctx_t *ctx;
 
     r = r->main;
 
@@ -179,12 +132,9 @@ ngx_http_weir_get_ctx(ngx_http_request_t *r)
     return ctx;
 }
 
-
-static ngx_http_weir_ctx_t *
-ngx_http_weir_make_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t   *cln;
-    ngx_http_weir_ctx_t  *ctx;
+static ngx_http_weir_ctx_t *ngx_http_weir_make_ctx(ngx_http_request_t *r) {
+    ngx_pool_cleanup_t *cln;
+    ngx_http_weir_ctx_t *ctx;
 
     r = r->main;
 
@@ -202,22 +152,16 @@ ngx_http_weir_make_ctx(ngx_http_request_t *r)
     return ctx;
 }
 
-
 /* there is nothing to do: it marks the context */
 
-static void
-ngx_http_weir_cleanup(void *data)
-{
+static void ngx_http_weir_cleanup(void *data) {
 }
 
-
-static ngx_int_t
-ngx_http_weir_handler(ngx_http_request_t *r)
-{
-    ngx_int_t                  rc;
-    ngx_time_t                *tp;
-    ngx_http_weir_ctx_t       *ctx;
-    ngx_http_weir_loc_conf_t  *wlcf;
+static ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r) {
+    ngx_int_t rc;
+    ngx_time_t *tp;
+    ngx_http_weir_ctx_t *ctx;
+    ngx_http_weir_loc_conf_t *wlcf;
 
     wlcf = ngx_http_get_module_loc_conf(r, ngx_http_weir_module);
 
@@ -239,7 +183,7 @@ ngx_http_weir_handler(ngx_http_request_t *r)
     }
 
     tp = ngx_timeofday();
-    ctx->now = ((int64_t) tp->sec * 1000 + tp->msec) * 1000000;
+    ctx->now = ((int64_t)tp->sec * 1000 + tp->msec) * 1000000;
 
     if (wlcf->rules && !ctx->matched) {
         rc = ngx_http_weir_evaluate(r, wlcf, ctx);
@@ -255,25 +199,20 @@ ngx_http_weir_handler(ngx_http_request_t *r)
     return ngx_http_weir_decide(r, wlcf, ctx);
 }
 
-
 /* the rules about the client's address, before any limit */
 
-static ngx_int_t
-ngx_http_weir_evaluate(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
-    ngx_http_weir_ctx_t *ctx)
-{
-    int                         rc;
-    struct weir_check           check;
-    struct weir_decision        decision;
-    ngx_http_weir_main_conf_t  *wmcf;
+static ngx_int_t ngx_http_weir_evaluate(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+                                        ngx_http_weir_ctx_t *ctx) {
+    int rc;
+    struct weir_check check;
+    struct weir_decision decision;
+    ngx_http_weir_main_conf_t *wmcf;
 
-    static const struct weir_limit  any = {
-        .amount = 1,
-        .period_ns = 1000000000,
-        .multiples = 1,
-        .unit = WEIR_SECOND,
-        .strategy = WEIR_FIXED_WINDOW
-    };
+    static const struct weir_limit any = {.amount = 1,
+                                          .period_ns = 1000000000,
+                                          .multiples = 1,
+                                          .unit = WEIR_SECOND,
+                                          .strategy = WEIR_FIXED_WINDOW};
 
     ctx->matched = 1;
 
@@ -288,15 +227,14 @@ ngx_http_weir_evaluate(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     check.client_len = check.key_len;
     check.cost = 1;
 
-    rc = weir_rules_match(wmcf->wcf->table, &check, 1, ctx->now,
-                          &ctx->verdict, &decision);
+    rc = weir_rules_match(wmcf->wcf->table, &check, 1, ctx->now, &ctx->verdict, &decision);
     if (rc == 0) {
         return NGX_OK;
     }
 
     if (rc < 0) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "the rules cannot be asked: %s", weir_strerror(rc));
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "the rules cannot be asked: %s",
+                      weir_strerror(rc));
         return NGX_OK;
     }
 
@@ -310,20 +248,18 @@ ngx_http_weir_evaluate(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     return ngx_http_weir_reject(r, wlcf, ctx);
 }
 
-
 /* who asks each zone; how many parts of the decision have somebody */
 
-static ngx_int_t
-ngx_http_weir_gather(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
-    struct weir_request *request, struct weir_bytes *clients, int64_t *costs)
-{
-    int64_t                cost;
-    uint32_t               parts;
-    ngx_uint_t             i, j, n;
-    struct weir_bytes      client;
-    ngx_http_weir_set_t   *set;
-    ngx_http_weir_use_t   *use;
-    ngx_http_weir_zone_t  *zone;
+static ngx_int_t ngx_http_weir_gather(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+                                      struct weir_request *request, struct weir_bytes *clients,
+                                      int64_t *costs) {
+    int64_t cost;
+    uint32_t parts;
+    ngx_uint_t i, j, n;
+    struct weir_bytes client;
+    ngx_http_weir_set_t *set;
+    ngx_http_weir_use_t *use;
+    ngx_http_weir_zone_t *zone;
 
     set = wlcf->set;
     use = set->uses.elts;
@@ -333,9 +269,7 @@ ngx_http_weir_gather(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     for (i = 0; i < set->uses.nelts; i++) {
         zone = use[i].zone;
 
-        if (ngx_http_weir_client(r, zone, wlcf->ipv6_prefix, &client)
-            != NGX_OK)
-        {
+        if (ngx_http_weir_client(r, zone, wlcf->ipv6_prefix, &client) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -353,7 +287,7 @@ ngx_http_weir_gather(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
             costs[n] = cost;
 
             if (client.len) {
-                parts |= (uint32_t) 1 << n;
+                parts |= (uint32_t)1 << n;
             }
 
             n++;
@@ -371,25 +305,21 @@ ngx_http_weir_gather(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     return parts ? NGX_OK : NGX_DECLINED;
 }
 
-
 /* a dry run is counted as what it is */
 
-static void
-ngx_http_weir_note(ngx_http_request_t *r, struct weir_table *table,
-    ngx_http_weir_set_t *set, struct weir_request *request,
-    struct weir_verdict *verdicts, ngx_uint_t denied)
-{
-    int                  i, n;
-    char                *buf;
-    size_t               need;
-    uint8_t              part[WEIR_CHECKS_MAX];
-    struct weir_check    checks[WEIR_CHECKS_MAX];
-    struct weir_verdict  said[WEIR_CHECKS_MAX];
+static void ngx_http_weir_note(ngx_http_request_t *r, struct weir_table *table,
+                               ngx_http_weir_set_t *set, struct weir_request *request,
+                               struct weir_verdict *verdicts, ngx_uint_t denied) {
+    int i, n;
+    char *buf;
+    size_t need;
+    uint8_t part[WEIR_CHECKS_MAX];
+    struct weir_check checks[WEIR_CHECKS_MAX];
+    struct weir_verdict said[WEIR_CHECKS_MAX];
 
     need = 0;
 
-    n = weir_prepared_checks(set->live, request, 0, NULL, 0, checks, part,
-                             &need);
+    n = weir_prepared_checks(set->live, request, 0, NULL, 0, checks, part, &need);
 
     if (n == WEIR_ENOSPC) {
         buf = ngx_pnalloc(r->pool, need);
@@ -397,8 +327,7 @@ ngx_http_weir_note(ngx_http_request_t *r, struct weir_table *table,
             return;
         }
 
-        n = weir_prepared_checks(set->live, request, 0, buf, need, checks,
-                                 part, &need);
+        n = weir_prepared_checks(set->live, request, 0, buf, need, checks, part, &need);
     }
 
     if (n <= 0) {
@@ -409,24 +338,21 @@ ngx_http_weir_note(ngx_http_request_t *r, struct weir_table *table,
         said[i] = verdicts[part[i]];
     }
 
-    (void) weir_stats_record(table, checks, n, request->now_ns, said, denied);
+    (void)weir_stats_record(table, checks, n, request->now_ns, said, denied);
 }
 
-
-static ngx_msec_t
-ngx_http_weir_delay_of(ngx_http_weir_set_t *set, uint32_t parts,
-    struct weir_verdict *verdicts, ngx_uint_t *longest)
-{
-    int64_t                delay, most;
-    ngx_uint_t             i;
-    ngx_http_weir_part_t  *part;
+static ngx_msec_t ngx_http_weir_delay_of(ngx_http_weir_set_t *set, uint32_t parts,
+                                         struct weir_verdict *verdicts, ngx_uint_t *longest) {
+    int64_t delay, most;
+    ngx_uint_t i;
+    ngx_http_weir_part_t *part;
 
     most = 0;
 
     for (i = 0; i < set->n; i++) {
         part = &set->parts[i];
 
-        if (!(parts & ((uint32_t) 1 << i)) || part->use->nodelay) {
+        if (!(parts & ((uint32_t)1 << i)) || part->use->nodelay) {
             continue;
         }
 
@@ -438,25 +364,22 @@ ngx_http_weir_delay_of(ngx_http_weir_set_t *set, uint32_t parts,
         }
     }
 
-    return (ngx_msec_t) ((most + 999999) / 1000000);
+    return (ngx_msec_t)((most + 999999) / 1000000);
 }
 
-
-static ngx_int_t
-ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
-    ngx_http_weir_ctx_t *ctx)
-{
-    int                         rc;
-    int64_t                     costs[WEIR_CHECKS_MAX];
-    ngx_msec_t                  delay;
-    ngx_uint_t                  longest;
-    struct weir_bytes           clients[WEIR_CHECKS_MAX];
-    struct weir_verdict         verdicts[WEIR_CHECKS_MAX];
-    struct weir_request         request;
-    struct weir_decision        decision;
-    ngx_http_weir_set_t        *set;
-    ngx_http_weir_part_t       *part;
-    ngx_http_weir_main_conf_t  *wmcf;
+static ngx_int_t ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+                                      ngx_http_weir_ctx_t *ctx) {
+    int rc;
+    int64_t costs[WEIR_CHECKS_MAX];
+    ngx_msec_t delay;
+    ngx_uint_t longest;
+    struct weir_bytes clients[WEIR_CHECKS_MAX];
+    struct weir_verdict verdicts[WEIR_CHECKS_MAX];
+    struct weir_request request;
+    struct weir_decision decision;
+    ngx_http_weir_set_t *set;
+    ngx_http_weir_part_t *part;
+    ngx_http_weir_main_conf_t *wmcf;
 
     set = wlcf->set;
 
@@ -476,14 +399,12 @@ ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
 
     wmcf = ngx_http_get_module_main_conf(r, ngx_http_weir_module);
 
-    rc = weir_decide_prepared(wmcf->wcf->table,
-                              wlcf->dry_run ? set->dry : set->live, &request,
+    rc = weir_decide_prepared(wmcf->wcf->table, wlcf->dry_run ? set->dry : set->live, &request,
                               verdicts, &decision);
 
     if (rc != 0) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "the limits cannot be asked, the request passes: %s",
-                      weir_strerror(rc));
+                      "the limits cannot be asked, the request passes: %s", weir_strerror(rc));
         ctx->status = NGX_HTTP_WEIR_ERROR;
         return NGX_DECLINED;
     }
@@ -506,13 +427,11 @@ ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     }
 
     if (wlcf->dry_run) {
-        ngx_http_weir_note(r, wmcf->wcf->table, set, &request, verdicts,
-                           !decision.allowed);
+        ngx_http_weir_note(r, wmcf->wcf->table, set, &request, verdicts, !decision.allowed);
     }
 
     if (!decision.allowed) {
-        ctx->status = wlcf->dry_run ? NGX_HTTP_WEIR_REJECTED_DRY_RUN
-                                    : NGX_HTTP_WEIR_REJECTED;
+        ctx->status = wlcf->dry_run ? NGX_HTTP_WEIR_REJECTED_DRY_RUN : NGX_HTTP_WEIR_REJECTED;
         return ngx_http_weir_reject(r, wlcf, ctx);
     }
 
@@ -530,8 +449,8 @@ ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
 
     ngx_log_error(wlcf->delay_log_level, r->connection->log, 0,
                   "delaying request%s, %M ms, by limit \"%*s\" of zone \"%V\"",
-                  wlcf->dry_run ? ", dry run" : "", delay, part->rate->len,
-                  part->rate->text, &part->use->zone->name);
+                  wlcf->dry_run ? ", dry run" : "", delay, part->rate->len, part->rate->text,
+                  &part->use->zone->name);
 
     if (wlcf->dry_run) {
         ctx->status = NGX_HTTP_WEIR_DELAYED_DRY_RUN;
@@ -556,12 +475,9 @@ ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     return NGX_AGAIN;
 }
 
-
-static ngx_int_t
-ngx_http_weir_reject(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
-    ngx_http_weir_ctx_t *ctx)
-{
-    ngx_http_weir_part_t  *part;
+static ngx_int_t ngx_http_weir_reject(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
+                                      ngx_http_weir_ctx_t *ctx) {
+    ngx_http_weir_part_t *part;
 
     if (ctx->status == NGX_HTTP_WEIR_BLOCKED) {
         ngx_log_error(wlcf->limit_log_level, r->connection->log, 0,
@@ -573,9 +489,8 @@ ngx_http_weir_reject(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
         ngx_log_error(wlcf->limit_log_level, r->connection->log, 0,
                       "limiting requests%s, by limit \"%*s\" of zone \"%V\", "
                       "retry after %L s",
-                      ctx->status == NGX_HTTP_WEIR_REJECTED ? "" : ", dry run",
-                      part->rate->len, part->rate->text, &part->use->zone->name,
-                      ngx_http_weir_wait(ctx));
+                      ctx->status == NGX_HTTP_WEIR_REJECTED ? "" : ", dry run", part->rate->len,
+                      part->rate->text, &part->use->zone->name, ngx_http_weir_wait(ctx));
     }
 
     if (ctx->status == NGX_HTTP_WEIR_REJECTED_DRY_RUN) {
@@ -587,11 +502,8 @@ ngx_http_weir_reject(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
     return wlcf->status_code;
 }
 
-
-static void
-ngx_http_weir_delay(ngx_http_request_t *r)
-{
-    ngx_event_t  *wev;
+static void ngx_http_weir_delay(ngx_http_request_t *r) {
+    ngx_event_t *wev;
 
     wev = r->connection->write;
 
@@ -615,42 +527,28 @@ ngx_http_weir_delay(ngx_http_request_t *r)
     ngx_http_core_run_phases(r);
 }
 
-
-static ngx_int_t
-ngx_http_weir_preconfiguration(ngx_conf_t *cf)
-{
+static ngx_int_t ngx_http_weir_preconfiguration(ngx_conf_t *cf) {
     return ngx_http_weir_add_variables(cf);
 }
 
-
-static void *
-ngx_http_weir_create_main_conf(ngx_conf_t *cf)
-{
-    ngx_http_weir_main_conf_t  *wmcf;
+static void *ngx_http_weir_create_main_conf(ngx_conf_t *cf) {
+    ngx_http_weir_main_conf_t *wmcf;
 
     wmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_weir_main_conf_t));
     if (wmcf == NULL) {
         return NULL;
     }
 
-    if (ngx_array_init(&wmcf->zones, cf->pool, 4,
-                       sizeof(ngx_http_weir_zone_t *))
-        != NGX_OK
-        || ngx_array_init(&wmcf->sets, cf->pool, 4,
-                          sizeof(ngx_http_weir_set_t *))
-           != NGX_OK)
-    {
+    if (ngx_array_init(&wmcf->zones, cf->pool, 4, sizeof(ngx_http_weir_zone_t *)) != NGX_OK ||
+        ngx_array_init(&wmcf->sets, cf->pool, 4, sizeof(ngx_http_weir_set_t *)) != NGX_OK) {
         return NULL;
     }
 
     return wmcf;
 }
 
-
-static void *
-ngx_http_weir_create_loc_conf(ngx_conf_t *cf)
-{
-    ngx_http_weir_loc_conf_t  *conf;
+static void *ngx_http_weir_create_loc_conf(ngx_conf_t *cf) {
+    ngx_http_weir_loc_conf_t *conf;
 
     conf = ngx_palloc(cf->pool, sizeof(ngx_http_weir_loc_conf_t));
     if (conf == NULL) {
@@ -668,26 +566,20 @@ ngx_http_weir_create_loc_conf(ngx_conf_t *cf)
     return conf;
 }
 
-
-static char *
-ngx_http_weir_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
-{
+static char *ngx_http_weir_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child) {
     ngx_http_weir_loc_conf_t *prev = parent;
     ngx_http_weir_loc_conf_t *conf = child;
 
     ngx_conf_merge_ptr_value(conf->set, prev->set, NULL);
 
-    ngx_conf_merge_uint_value(conf->limit_log_level, prev->limit_log_level,
-                              NGX_LOG_ERR);
+    ngx_conf_merge_uint_value(conf->limit_log_level, prev->limit_log_level, NGX_LOG_ERR);
 
-    conf->delay_log_level = (conf->limit_log_level == NGX_LOG_INFO) ?
-                                NGX_LOG_INFO : conf->limit_log_level + 1;
+    conf->delay_log_level =
+        (conf->limit_log_level == NGX_LOG_INFO) ? NGX_LOG_INFO : conf->limit_log_level + 1;
 
-    ngx_conf_merge_uint_value(conf->status_code, prev->status_code,
-                              NGX_HTTP_TOO_MANY_REQUESTS);
+    ngx_conf_merge_uint_value(conf->status_code, prev->status_code, NGX_HTTP_TOO_MANY_REQUESTS);
 
-    ngx_conf_merge_uint_value(conf->headers, prev->headers,
-                              NGX_HTTP_WEIR_HEADERS_OFF);
+    ngx_conf_merge_uint_value(conf->headers, prev->headers, NGX_HTTP_WEIR_HEADERS_OFF);
 
     ngx_conf_merge_uint_value(conf->ipv6_prefix, prev->ipv6_prefix, 64);
 
@@ -698,12 +590,9 @@ ngx_http_weir_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     return NGX_CONF_OK;
 }
 
-
-static ngx_int_t
-ngx_http_weir_init(ngx_conf_t *cf)
-{
-    ngx_http_handler_pt        *h;
-    ngx_http_core_main_conf_t  *cmcf;
+static ngx_int_t ngx_http_weir_init(ngx_conf_t *cf) {
+    ngx_http_handler_pt *h;
+    ngx_http_core_main_conf_t *cmcf;
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
 

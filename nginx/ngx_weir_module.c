@@ -12,75 +12,53 @@
  * configuration, and nginx goes on with the old one.
  */
 
-
 #include "ngx_http_weir.h"
 
 #include <sys/prctl.h>
 
-
 static void *ngx_weir_create_conf(ngx_cycle_t *cycle);
 static char *ngx_weir_init_conf(ngx_cycle_t *cycle, void *conf);
 
+static ngx_command_t ngx_weir_commands[] = {
 
-static ngx_command_t  ngx_weir_commands[] = {
+    {ngx_string("weir_table"), NGX_MAIN_CONF | NGX_DIRECT_CONF | NGX_CONF_1MORE, ngx_weir_table, 0,
+     0, NULL},
 
-    { ngx_string("weir_table"),
-      NGX_MAIN_CONF|NGX_DIRECT_CONF|NGX_CONF_1MORE,
-      ngx_weir_table,
-      0,
-      0,
-      NULL },
+    ngx_null_command};
 
-      ngx_null_command
-};
+static ngx_core_module_t ngx_weir_module_ctx = {ngx_string("weir"), ngx_weir_create_conf,
+                                                ngx_weir_init_conf};
 
+ngx_module_t ngx_weir_module = {NGX_MODULE_V1,
+                                &ngx_weir_module_ctx, /* module context */
+                                ngx_weir_commands,    /* module directives */
+                                NGX_CORE_MODULE,      /* module type */
+                                NULL,                 /* init master */
+                                NULL,                 /* init module */
+                                NULL,                 /* init process */
+                                NULL,                 /* init thread */
+                                NULL,                 /* exit thread */
+                                NULL,                 /* exit process */
+                                NULL,                 /* exit master */
+                                NGX_MODULE_V1_PADDING};
 
-static ngx_core_module_t  ngx_weir_module_ctx = {
-    ngx_string("weir"),
-    ngx_weir_create_conf,
-    ngx_weir_init_conf
-};
-
-
-ngx_module_t  ngx_weir_module = {
-    NGX_MODULE_V1,
-    &ngx_weir_module_ctx,                  /* module context */
-    ngx_weir_commands,                     /* module directives */
-    NGX_CORE_MODULE,                       /* module type */
-    NULL,                                  /* init master */
-    NULL,                                  /* init module */
-    NULL,                                  /* init process */
-    NULL,                                  /* init thread */
-    NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
-    NULL,                                  /* exit master */
-    NGX_MODULE_V1_PADDING
-};
-
-
-void
-ngx_http_weir_place(ngx_conf_t *cf, ngx_http_weir_place_t *place)
-{
+void ngx_http_weir_place(ngx_conf_t *cf, ngx_http_weir_place_t *place) {
     if (cf->conf_file) {
         place->file = cf->conf_file->file.name;
         place->line = cf->conf_file->line;
     }
 }
 
-
 /* weir_table shm://name [keys=N] [hits=N] [rules=N] [group=NAME]; */
 
-char *
-ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    u_char           *p;
-    size_t            len;
-    ngx_str_t        *value;
-    ngx_uint_t        i, mark;
-    ngx_weir_conf_t  *wcf;
+char *ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+    u_char *p;
+    size_t len;
+    ngx_str_t *value;
+    ngx_uint_t i, mark;
+    ngx_weir_conf_t *wcf;
 
-    wcf = (ngx_weir_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
-                                           ngx_weir_module);
+    wcf = (ngx_weir_conf_t *)ngx_get_conf(cf->cycle->conf_ctx, ngx_weir_module);
 
     if (wcf->uri.len) {
         return "is duplicate";
@@ -91,7 +69,8 @@ ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (ngx_strncmp(value[1].data, "memory://", 9) == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\": each worker would count by itself, "
-                           "use shm://NAME or file:///PATH", &value[1]);
+                           "use shm://NAME or file:///PATH",
+                           &value[1]);
         return NGX_CONF_ERROR;
     }
 
@@ -112,11 +91,8 @@ ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (i = 2; i < cf->args->nelts; i++) {
 
-        if (ngx_strlchr(value[i].data, value[i].data + value[i].len, '=')
-            == NULL)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\"", &value[i]);
+        if (ngx_strlchr(value[i].data, value[i].data + value[i].len, '=') == NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", &value[i]);
             return NGX_CONF_ERROR;
         }
 
@@ -133,40 +109,29 @@ ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return NGX_CONF_OK;
 }
 
-
-static void *
-ngx_weir_create_conf(ngx_cycle_t *cycle)
-{
+static void *ngx_weir_create_conf(ngx_cycle_t *cycle) {
     return ngx_pcalloc(cycle->pool, sizeof(ngx_weir_conf_t));
 }
 
-
-static void
-ngx_weir_close(void *data)
-{
-    ngx_weir_conf_t  *wcf = data;
+static void ngx_weir_close(void *data) {
+    ngx_weir_conf_t *wcf = data;
 
     weir_table_close(wcf->table);
     wcf->table = NULL;
 }
 
-
 /* opens the table as the workers would, and is root again afterwards */
 
-static int
-ngx_weir_open_as_worker(ngx_cycle_t *cycle, ngx_weir_conf_t *wcf,
-    struct weir_error *error)
-{
-    int               rc, n, dumpable;
-    gid_t             gid, *groups;
-    ngx_core_conf_t  *ccf;
+static int ngx_weir_open_as_worker(ngx_cycle_t *cycle, ngx_weir_conf_t *wcf,
+                                   struct weir_error *error) {
+    int rc, n, dumpable;
+    gid_t gid, *groups;
+    ngx_core_conf_t *ccf;
 
-    ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
+    ccf = (ngx_core_conf_t *)ngx_get_conf(cycle->conf_ctx, ngx_core_module);
 
-    if (geteuid() != 0 || ccf->user == 0
-        || ccf->user == (ngx_uid_t) NGX_CONF_UNSET_UINT)
-    {
-        return weir_table_open((char *) wcf->uri.data, &wcf->table, error);
+    if (geteuid() != 0 || ccf->user == 0 || ccf->user == (ngx_uid_t)NGX_CONF_UNSET_UINT) {
+        return weir_table_open((char *)wcf->uri.data, &wcf->table, error);
     }
 
     dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
@@ -177,33 +142,28 @@ ngx_weir_open_as_worker(ngx_cycle_t *cycle, ngx_weir_conf_t *wcf,
 
     if (n < 0 || groups == NULL || getgroups(n, groups) != n) {
         ngx_free(groups);
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
-                      "getgroups() failed");
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno, "getgroups() failed");
         return WEIR_ESYSTEM;
     }
 
     rc = WEIR_ESYSTEM;
 
-    if (initgroups(ccf->username, ccf->group) == -1
-        || setegid(ccf->group) == -1
-        || seteuid(ccf->user) == -1)
-    {
+    if (initgroups(ccf->username, ccf->group) == -1 || setegid(ccf->group) == -1 ||
+        seteuid(ccf->user) == -1) {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
-                      "cannot become the user \"%s\" to open the table",
-                      ccf->username);
+                      "cannot become the user \"%s\" to open the table", ccf->username);
 
     } else {
-        rc = weir_table_open((char *) wcf->uri.data, &wcf->table, error);
+        rc = weir_table_open((char *)wcf->uri.data, &wcf->table, error);
     }
 
     if (seteuid(0) == -1 || setegid(gid) == -1 || setgroups(n, groups) == -1) {
-        ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
-                      "cannot become root again");
+        ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno, "cannot become root again");
         rc = WEIR_ESYSTEM;
     }
 
     if (dumpable == 1) {
-        (void) prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+        (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     }
 
     ngx_free(groups);
@@ -211,15 +171,12 @@ ngx_weir_open_as_worker(ngx_cycle_t *cycle, ngx_weir_conf_t *wcf,
     return rc;
 }
 
-
-static char *
-ngx_weir_init_conf(ngx_cycle_t *cycle, void *conf)
-{
+static char *ngx_weir_init_conf(ngx_cycle_t *cycle, void *conf) {
     ngx_weir_conf_t *wcf = conf;
 
-    int                  rc;
-    struct weir_error    error;
-    ngx_pool_cleanup_t  *cln;
+    int rc;
+    struct weir_error error;
+    ngx_pool_cleanup_t *cln;
 
     if (wcf->uri.len == 0 || ngx_process == NGX_PROCESS_SIGNALLER) {
         return NGX_CONF_OK;
@@ -235,10 +192,9 @@ ngx_weir_init_conf(ngx_cycle_t *cycle, void *conf)
     rc = ngx_weir_open_as_worker(cycle, wcf, &error);
 
     if (rc != 0) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                      "weir_table \"%V\": %s in %V:%ui", &wcf->uri,
-                      error.message[0] ? error.message : weir_strerror(rc),
-                      &wcf->place.file, wcf->place.line);
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "weir_table \"%V\": %s in %V:%ui", &wcf->uri,
+                      error.message[0] ? error.message : weir_strerror(rc), &wcf->place.file,
+                      wcf->place.line);
         return NGX_CONF_ERROR;
     }
 

@@ -97,8 +97,8 @@ static void ask(redisAsyncContext *redis, const struct weir_limit *limit, const 
     check.key_len = strlen(question->client);
     asked++;
     question->end_ms = clock_ms() + DEADLINE_MS;
-    question->pending = weir_hiredis_decide_async(redis, NULL, &check, 1, WEIR_HIT, decided,
-                                                  question, &error);
+    question->pending =
+        weir_hiredis_decide_async(redis, NULL, &check, 1, WEIR_HIT, decided, question, &error);
     if (!question->pending) {
         fprintf(stderr, "%s\n", error.message);
         said++;

@@ -95,8 +95,9 @@ static int ask_items(struct core_request *request, struct core_state *state) {
             rc = -1;
         Py_XDECREF(plain);
         /* A method of theirs may have changed a list that we were given. */
-        if (rc == 0 && (PySequence_Fast_GET_SIZE(request->limits) != request->count ||
-                        (request->keys && PySequence_Fast_GET_SIZE(request->keys) != request->count))) {
+        if (rc == 0 &&
+            (PySequence_Fast_GET_SIZE(request->limits) != request->count ||
+             (request->keys && PySequence_Fast_GET_SIZE(request->keys) != request->count))) {
             PyErr_SetString(PyExc_ValueError, "limits and keys were changed meanwhile");
             rc = -1;
         }

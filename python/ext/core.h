@@ -70,12 +70,12 @@ struct core_state {
     PyObject *unit_classes;  /* tuple of RateLimitItemPerSecond to ...PerYear; NULL: not told yet */
     PyObject *granularities; /* dict: name of a unit -> the class that parse() makes of it */
     PyObject *item_hooks;    /* tuple of the functions of weir.limits that item.c calls */
-    PyObject *error; /* WeirError and what derives from it */
+    PyObject *error;         /* WeirError and what derives from it */
     PyObject *parse_error;
     PyObject *storage_error;
     PyObject *table_error;
-    PyObject *str_cost, *str_mode, *str_decide, *str_decide_prepared, *str_clear, *str_allowed, *str_remaining,
-        *str_reset_at;
+    PyObject *str_cost, *str_mode, *str_decide, *str_decide_prepared, *str_clear, *str_allowed,
+        *str_remaining, *str_reset_at;
     PyObject *default_namespace; /* "LIMITER" */
 };
 
@@ -88,15 +88,16 @@ enum core_own {
 /* One limit. Immutable after creation. */
 struct core_limit {
     PyObject ob_base;
-    struct weir_limit limit; /* for weir_decide(); fixed window when no strategy was given. period_ns
+    struct weir_limit
+        limit; /* for weir_decide(); fixed window when no strategy was given. period_ns
                                 is 0 until a subclass's own __init__() has called ours */
     bool has_strategy;
     bool has_max_delay;
-    bool has_tz; /* UTC may have been asked for, too */
+    bool has_tz;           /* UTC may have been asked for, too */
     uint8_t own;           /* of enum core_own: not to be decided as it stands, see item.c */
     PyObject *granularity; /* (seconds, name) of a unit that is not weir's; NULL: limit.unit */
-    PyObject *namespace; /* str */
-    PyObject *prefix;    /* bytes: the namespace as keys have it */
+    PyObject *namespace;   /* str */
+    PyObject *prefix;      /* bytes: the namespace as keys have it */
     PyObject *weakrefs;
     Py_hash_t hash; /* -1: not computed yet */
 };
@@ -139,9 +140,9 @@ struct core_table {
     bool reveal;
     struct weir_watch watch;
     int64_t lost_checked_ns; /* when the file was looked at last */
-    int lost;          /* WEIR_ENOENT: its file is removed; WEIR_EFORMAT: cut short, and `table` is NULL */
-    bool observes;     /* who only looks at a table of others makes none anew */
-    bool told;         /* that it could not be made again */
+    int lost; /* WEIR_ENOENT: its file is removed; WEIR_EFORMAT: cut short, and `table` is NULL */
+    bool observes;  /* who only looks at a table of others makes none anew */
+    bool told;      /* that it could not be made again */
     unsigned users; /* calls that run without the GIL; the last of them closes a closed table */
 };
 
@@ -374,8 +375,9 @@ struct weir_table *core_table_check_lost(struct core_table *table, bool now);
  * latest reading of the clock, its file is looked at; that runs no Python code.
  */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
-    if (!table->table || (table->watch.on && (uint64_t)(table->state->clock.latest - table->lost_checked_ns) >=
-                                                 CORE_CHECK_LOST_NS))
+    if (!table->table ||
+        (table->watch.on &&
+         (uint64_t)(table->state->clock.latest - table->lost_checked_ns) >= CORE_CHECK_LOST_NS))
         return core_table_check_lost(table, false);
     return table->table;
 }

@@ -56,15 +56,15 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
         state->counts_type = named_tuple(
             module, maker, "LimitCounts", "limit allowed denied near shadow",
             "What became of the requests that the limits of one text were asked about.");
-        state->top_client_type =
-            named_tuple(module, maker, "TopClient", "client limit allowed denied error last",
-                        "One client under the limits of one text. `last` in seconds since the epoch.");
-        state->rule_type =
-            named_tuple(module, maker, "Rule", "client kind since until",
-                        "Who is blocked or let through. Seconds since the epoch; until None: for good.");
-        state->registered_type =
-            named_tuple(module, maker, "RegisteredLimit", "limit before after",
-                        "A limit in use: before + client + after is the key of a client's counter.");
+        state->top_client_type = named_tuple(
+            module, maker, "TopClient", "client limit allowed denied error last",
+            "One client under the limits of one text. `last` in seconds since the epoch.");
+        state->rule_type = named_tuple(
+            module, maker, "Rule", "client kind since until",
+            "Who is blocked or let through. Seconds since the epoch; until None: for good.");
+        state->registered_type = named_tuple(
+            module, maker, "RegisteredLimit", "limit before after",
+            "A limit in use: before + client + after is the key of a client's counter.");
     }
     Py_XDECREF(collections);
     Py_XDECREF(maker);
@@ -158,7 +158,8 @@ static int read_rule(const char *text) {
     for (int rule = WEIR_RULE_NONE; rule <= WEIR_RULE_ALLOW; rule++)
         if (strcmp(text, names[rule]) == 0)
             return rule;
-    PyErr_Format(PyExc_ValueError, "rule must be \"\", \"block\" or \"allow\", not \"%.20s\"", text);
+    PyErr_Format(PyExc_ValueError, "rule must be \"\", \"block\" or \"allow\", not \"%.20s\"",
+                 text);
     return -1;
 }
 

@@ -55,7 +55,8 @@ static bool is_nothing(PyObject *who) {
 /* Tells that a part has nobody to count. 0, or -1 with an exception. */
 static int report_empty(struct core_evaluation *self, Py_ssize_t i, const char *what) {
     PyObject *on_empty = self->check->on_empty;
-    PyObject *result = on_empty ? PyObject_CallFunction(on_empty, "ns", i, what) : Py_NewRef(Py_None);
+    PyObject *result =
+        on_empty ? PyObject_CallFunction(on_empty, "ns", i, what) : Py_NewRef(Py_None);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
@@ -217,17 +218,16 @@ static int ask_for(const struct core_evaluation *self, struct asking *asking, ui
     } else {
         for (Py_ssize_t i = 0; i < check->count; i++) {
             int32_t who = check->part[i].who;
-            asking->client[i] =
-                (struct weir_bytes){data + start[who], start[who + 1] - start[who]};
+            asking->client[i] = (struct weir_bytes){data + start[who], start[who + 1] - start[who]};
         }
         asking->request.clients = asking->client;
     }
     if (check->scopes) {
         start += check->key_funcs;
         for (Py_ssize_t i = 0; i < check->count; i++)
-            asking->after[i] = self->item[i].scope ? (struct weir_bytes){data + start[i],
-                                                                         start[i + 1] - start[i]}
-                                                   : (struct weir_bytes){NULL, 0};
+            asking->after[i] = self->item[i].scope
+                                   ? (struct weir_bytes){data + start[i], start[i + 1] - start[i]}
+                                   : (struct weir_bytes){NULL, 0};
         asking->request.after = asking->after;
     }
     for (Py_ssize_t i = 0; i < check->count; i++)
@@ -295,10 +295,10 @@ static int decide_on_table(struct core_evaluation *self, struct core_table *tabl
             table == self->check->table ? self->check->labelled : self->check->plain;
         asking.request.now_ns = now_ns;
         asking.request.mode = (int32_t)mode;
-        rc = settling ? weir_settle_prepared(table->table, prepared, &asking.request, verdict,
-                                             &decision)
-                      : weir_decide_prepared(table->table, prepared, &asking.request, verdict,
-                                             &decision);
+        rc =
+            settling
+                ? weir_settle_prepared(table->table, prepared, &asking.request, verdict, &decision)
+                : weir_decide_prepared(table->table, prepared, &asking.request, verdict, &decision);
         if (rc < 0) {
             core_raise(self->check->state, rc, NULL);
             rc = -1;
@@ -333,8 +333,7 @@ static int decide_on_store(struct core_evaluation *self, int mode, uint32_t part
 static int decide_parts(struct core_evaluation *self, int mode, uint32_t parts, bool settling) {
     return self->check->store
                ? decide_on_store(self, mode, parts, settling)
-               : decide_on_table(self, self->check->table, (enum weir_mode)mode, parts,
-                                 settling);
+               : decide_on_table(self, self->check->table, (enum weir_mode)mode, parts, settling);
 }
 
 int core_evaluation_decide(struct core_evaluation *self) {
@@ -382,7 +381,8 @@ static PyObject *evaluation_settle(PyObject *object, PyObject *const *args, Py_s
     int unit_cost = nargs == 3 ? PyObject_IsTrue(args[2]) : 0;
     if (nargs < 2 || nargs > 3 || unit_cost < 0) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "settle() takes a mode, a mask of parts and a truth value");
+            PyErr_SetString(PyExc_TypeError,
+                            "settle() takes a mode, a mask of parts and a truth value");
         return NULL;
     }
     if (core_count(args[0], "mode", &mode) < 0 || read_mask(self, args[1], &parts) < 0)
@@ -446,7 +446,8 @@ static PyObject *evaluation_decide_on(PyObject *object, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "mode must be HIT, TEST, EACH or REFUND");
         return NULL;
     }
-    if (decide_on_table(self, (struct core_table *)table, (enum weir_mode)mode, parts, settling) < 0)
+    if (decide_on_table(self, (struct core_table *)table, (enum weir_mode)mode, parts, settling) <
+        0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -510,7 +511,8 @@ static PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
     struct core_evaluation *self = SELF(object);
     uint32_t parts;
     int64_t now_ns = core_now(self->check->state);
-    if (read_mask(self, argument, &parts) < 0 || now_ns < 0 || !core_table_borrow(self->check->table))
+    if (read_mask(self, argument, &parts) < 0 || now_ns < 0 ||
+        !core_table_borrow(self->check->table))
         return NULL;
     if (!weir_rules_any(self->check->table->table, now_ns) || parts == 0)
         Py_RETURN_FALSE;
@@ -538,7 +540,7 @@ static PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
 
 /* Counts parts whose verdicts are known in the statistics of the table. 0 or WEIR_E.... */
 static int record_parts(struct core_evaluation *self, struct core_expanded *expanded, bool shadow,
-                      bool settled) {
+                        bool settled) {
     struct weir_table *table = self->check->table->table;
     struct weir_verdict verdict[WEIR_CHECKS_MAX];
     int rc = 0;
@@ -549,7 +551,7 @@ static int record_parts(struct core_evaluation *self, struct core_expanded *expa
     }
     if (self->check->mode != WEIR_EACH && !shadow && !settled)
         return weir_stats_record(table, expanded->check, (size_t)expanded->count, self->now_ns,
-                               verdict, 0);
+                                 verdict, 0);
     /* Those that let it pass were charged, whatever the others say. */
     for (int n = 0; n < expanded->count && rc == 0; n++)
         rc = weir_stats_record(table, &expanded->check[n], 1, self->now_ns, &verdict[n], shadow);
@@ -586,7 +588,8 @@ static PyObject *key_of(const struct core_evaluation *self, Py_ssize_t i) {
     PyObject *text = NULL, *prefix = self->check->prefix;
     core_key_init(&key);
     if (core_key_append(&key, PyBytes_AS_STRING(prefix), (size_t)PyBytes_GET_SIZE(prefix)) == 0 &&
-        append_key(self, &key, i, &client, &client_len) == 0 && core_key_within_bounds(key.len) == 0)
+        append_key(self, &key, i, &client, &client_len) == 0 &&
+        core_key_within_bounds(key.len) == 0)
         text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "surrogateescape");
     core_key_free(&key);
     return text;
@@ -638,7 +641,8 @@ static PyObject *evaluation_keep(PyObject *object, PyObject *const *args, Py_ssi
         return NULL;
     Py_ssize_t given = PyLong_Check(args[0]) ? __builtin_popcount(mask) : PyList_GET_SIZE(args[0]);
     if (given != Py_SIZE(decision)) {
-        PyErr_Format(PyExc_ValueError, "a decision of %zd limits for %zd", Py_SIZE(decision), given);
+        PyErr_Format(PyExc_ValueError, "a decision of %zd limits for %zd", Py_SIZE(decision),
+                     given);
         return NULL;
     }
     for (Py_ssize_t j = 0; j < given; j++) {
@@ -774,8 +778,7 @@ int core_evaluation_write_headers(struct core_evaluation *self, PyObject *pairs,
     const struct weir_verdict *verdict = &self->item[self->reported].verdict;
     /* Rounded up to microseconds first, as everywhere. */
     int64_t reset = (verdict->reset_at_ns / 1000 + (verdict->reset_at_ns % 1000 > 0)) / 1000000 + 1;
-    int64_t numbers[] = {verdict->remaining, reset,
-                         seconds_to_wait(verdict, now_ns / 1000, reset)};
+    int64_t numbers[] = {verdict->remaining, reset, seconds_to_wait(verdict, now_ns / 1000, reset)};
     int rc = PyList_Append(pairs, PyTuple_GET_ITEM(names, 0));
     for (int i = 0; i < 3 && rc == 0; i++) {
         PyObject *value = text_of(numbers[i]);
@@ -786,11 +789,13 @@ int core_evaluation_write_headers(struct core_evaluation *self, PyObject *pairs,
     return rc < 0 ? -1 : 1;
 }
 
-static PyObject *evaluation_write_headers(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+static PyObject *evaluation_write_headers(PyObject *object, PyObject *const *args,
+                                          Py_ssize_t nargs) {
     if (nargs != 2 || !PyList_Check(args[0]) || !PyTuple_Check(args[1]) ||
         PyTuple_GET_SIZE(args[1]) != 4 || SELF(object)->reported < 0) {
-        PyErr_SetString(PyExc_TypeError,
-                        "write_headers() takes a list and a tuple of four, of a reported evaluation");
+        PyErr_SetString(
+            PyExc_TypeError,
+            "write_headers() takes a list and a tuple of four, of a reported evaluation");
         return NULL;
     }
     int rc = core_evaluation_write_headers(SELF(object), args[0], args[1]);
@@ -820,7 +825,8 @@ static PyObject *get_delay(PyObject *object, void *Py_UNUSED(closure)) {
     return PyFloat_FromDouble(core_ns_to_seconds(delay_ns));
 }
 
-PyDoc_STRVAR(evaluation_doc, "What one request makes of a PreparedCheck. Masks have bit i for part i.");
+PyDoc_STRVAR(evaluation_doc,
+             "What one request makes of a PreparedCheck. Masks have bit i for part i.");
 
 static PyMethodDef evaluation_methods[] = {
     {"decide", evaluation_decide, METH_NOARGS,
@@ -838,8 +844,9 @@ static PyMethodDef evaluation_methods[] = {
      PyDoc_STR("rule_match($self, parts, /)\n--\n\nWhether a rule of the table decides about "
                "the clients.")},
     {"record", (PyCFunction)(void (*)(void))evaluation_record, METH_FASTCALL,
-     PyDoc_STR("record($self, parts, shadow, settled=False, /)\n--\n\nCounts what was decided elsewhere "
-               "in the\ntable's statistics; settled: by settle().")},
+     PyDoc_STR(
+         "record($self, parts, shadow, settled=False, /)\n--\n\nCounts what was decided elsewhere "
+         "in the\ntable's statistics; settled: by settle().")},
     {"checks", evaluation_checks, METH_O,
      PyDoc_STR("checks($self, parts, /)\n--\n\n(indices, limits, keys, costs) of parts, for "
                "Storage.decide().")},

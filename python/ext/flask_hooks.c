@@ -26,8 +26,8 @@ struct core_flask_request {
     PyObject ob_base;
     PyObject *plan;
     struct core_evaluation *evaluation; /* of the last check; NULL: none */
-    PyObject *pending;                  /* list of evaluations that the response decides about; or NULL */
-    PyObject *cache;                    /* the request's own; NULL at first */
+    PyObject *pending; /* list of evaluations that the response decides about; or NULL */
+    PyObject *cache;   /* the request's own; NULL at first */
     char defaults_counted;
     double wake; /* leaky bucket: when the view may run, seconds since the epoch; 0: at once */
 };
@@ -176,13 +176,14 @@ static void plan_dealloc(PyObject *object) {
 
 #define PLAN_MEMBER(name) {#name, T_OBJECT, offsetof(struct core_plan, name), 0, NULL}
 static PyMemberDef plan_members[] = {
-    PLAN_MEMBER(function), PLAN_MEMBER(filters), PLAN_MEMBER(bare),    PLAN_MEMBER(before),
-    PLAN_MEMBER(view),     PLAN_MEMBER(at_call), PLAN_MEMBER(at_call_counted),
-    {NULL, 0, 0, 0, NULL},
+    PLAN_MEMBER(function),        PLAN_MEMBER(filters),  PLAN_MEMBER(bare),
+    PLAN_MEMBER(before),          PLAN_MEMBER(view),     PLAN_MEMBER(at_call),
+    PLAN_MEMBER(at_call_counted), {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot plan_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("What is known of one endpoint and method: the base of a class.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("What is known of one endpoint and method: the base of a class.")},
     {Py_tp_new, plan_new},
     {Py_tp_dealloc, plan_dealloc},
     {Py_tp_traverse, plan_traverse},
@@ -212,16 +213,27 @@ struct core_hooks {
     PyObject *name[NAMES];
 };
 
-static const char *const names[NAMES] = {"request", "url_rule", "endpoint", "method", "headers",
-                                         "_list",   "next",     "failed",   "conclude",
-                                         "failed_late"};
-enum { S_REQUEST, S_URL_RULE, S_ENDPOINT, S_METHOD, S_HEADERS, S_LIST, S_NEXT, S_FAILED, S_CONCLUDE,
-       S_FAILED_LATE };
+static const char *const names[NAMES] = {"request",  "url_rule",   "endpoint", "method",
+                                         "headers",  "_list",      "next",     "failed",
+                                         "conclude", "failed_late"};
+enum {
+    S_REQUEST,
+    S_URL_RULE,
+    S_ENDPOINT,
+    S_METHOD,
+    S_HEADERS,
+    S_LIST,
+    S_NEXT,
+    S_FAILED,
+    S_CONCLUDE,
+    S_FAILED_LATE
+};
 
 static PyObject *hooks_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
     struct core_state *state = core_state_of(type);
     PyObject *current, *slot, *request_type;
-    if (!state || !PyArg_ParseTuple(args, "OUO!:FlaskHooks", &current, &slot, &PyType_Type, &request_type))
+    if (!state ||
+        !PyArg_ParseTuple(args, "OUO!:FlaskHooks", &current, &slot, &PyType_Type, &request_type))
         return NULL;
     if (!PyType_IsSubtype((PyTypeObject *)request_type, state->request_type)) {
         PyErr_SetString(PyExc_TypeError, "the request's type must derive from RequestBase");
@@ -344,7 +356,8 @@ static PyObject *evaluate(struct core_hooks *self, struct core_flask_request *re
     } else if (!core_evaluation_passes(evaluation) || must_wait(evaluation)) {
         result = call_request(request, self->name[S_CONCLUDE], evaluation, NULL);
     } else {
-        Py_XSETREF(request->evaluation, (struct core_evaluation *)Py_NewRef((PyObject *)evaluation));
+        Py_XSETREF(request->evaluation,
+                   (struct core_evaluation *)Py_NewRef((PyObject *)evaluation));
         if (!(check->responsive & evaluation->parts) ||
             remember_pending(request, (PyObject *)evaluation) == 0)
             result = Py_NewRef(Py_None);
@@ -382,8 +395,7 @@ static PyObject *run(struct core_hooks *self, struct core_flask_request *request
         return NULL;
     Py_INCREF(node = skip && plan->bare ? plan->bare : node);
     while (node != Py_None && !PyObject_TypeCheck(node, self->state->prepared_type)) {
-        PyObject *next =
-            PyObject_CallMethodOneArg(node, self->name[S_NEXT], (PyObject *)request);
+        PyObject *next = PyObject_CallMethodOneArg(node, self->name[S_NEXT], (PyObject *)request);
         Py_SETREF(node, next);
         if (!next)
             return hand_over(request, self->name[S_FAILED], NULL);
@@ -625,9 +637,12 @@ static PyMethodDef hooks_methods[] = {
 };
 
 static PyType_Slot hooks_slots[] = {
-    {Py_tp_doc, (void *)hooks_doc},       {Py_tp_new, hooks_new},
-    {Py_tp_dealloc, hooks_dealloc},       {Py_tp_traverse, hooks_traverse},
-    {Py_tp_clear, hooks_clear},           {Py_tp_methods, hooks_methods},
+    {Py_tp_doc, (void *)hooks_doc},
+    {Py_tp_new, hooks_new},
+    {Py_tp_dealloc, hooks_dealloc},
+    {Py_tp_traverse, hooks_traverse},
+    {Py_tp_clear, hooks_clear},
+    {Py_tp_methods, hooks_methods},
     {0, NULL},
 };
 

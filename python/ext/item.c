@@ -72,11 +72,12 @@ PyObject *core_item_parsed(struct core_state *state, const struct weir_limit *li
     if (!type || type == (PyObject *)usual)
         return core_limit_new(state, limit);
     /* An application has registered a class of its own for "hour". */
-    PyObject *item = PyObject_CallFunction(type, "LL", (long long)limit->amount,
-                                           (long long)limit->multiples);
+    PyObject *item =
+        PyObject_CallFunction(type, "LL", (long long)limit->amount, (long long)limit->multiples);
     if (item && limit->burst) {
         PyObject *method = PyObject_GetAttrString(item, "replace");
-        PyObject *options = method ? Py_BuildValue("{s:L}", "burst", (long long)limit->burst) : NULL;
+        PyObject *options =
+            method ? Py_BuildValue("{s:L}", "burst", (long long)limit->burst) : NULL;
         PyObject *nothing = options ? PyTuple_New(0) : NULL;
         Py_SETREF(item, nothing ? PyObject_Call(method, nothing, options) : NULL);
         Py_XDECREF(method);
@@ -172,8 +173,7 @@ int core_item_fill(struct core_state *state, struct core_limit *self, PyObject *
     int given = multiples ? PyObject_IsTrue(multiples) : 0;
     if (given < 0 || (given && whole_number(multiples, "multiples", &count) < 0))
         return -1;
-    return core_limit_rename(self, namespace) < 0 ? -1
-                                                  : set_period(self, hits, count, granularity);
+    return core_limit_rename(self, namespace) < 0 ? -1 : set_period(self, hits, count, granularity);
 }
 
 int core_item_copy(struct core_state *state, PyObject *from, PyObject *to) {
@@ -213,6 +213,5 @@ PyObject *core_item_plain(struct core_state *state, PyObject *item, PyObject *co
 }
 
 PyObject *core_item_plain_joined(struct core_state *state, PyObject *item, PyObject *joined) {
-    return pair(state,
-                PyObject_CallFunctionObjArgs(hook(state, PLAIN_JOINED), item, joined, NULL));
+    return pair(state, PyObject_CallFunctionObjArgs(hook(state, PLAIN_JOINED), item, joined, NULL));
 }

@@ -22,7 +22,7 @@
 
 #include <string.h>
 
-#define IDENTIFIER_MAX 256           /* bytes, before they are escaped */
+#define IDENTIFIER_MAX 256            /* bytes, before they are escaped */
 #define PART_MAX (3 * IDENTIFIER_MAX) /* and after */
 #define JOINED_MAX 4096
 #define HEAD 64 /* bytes of a hashed one that stay readable */
@@ -85,9 +85,8 @@ static inline bool must_escape(char c) {
 static int append_escaping(struct core_key *key, const char *text, size_t len, bool all) {
     static const char digits[] = "0123456789ABCDEF";
     if (len > IDENTIFIER_MAX)
-        return append_escaping(key, text, head_len(text), all) < 0
-                   ? -1
-                   : append_digest(key, text, len);
+        return append_escaping(key, text, head_len(text), all) < 0 ? -1
+                                                                   : append_digest(key, text, len);
     if (core_key_reserve(key, len * 3) < 0)
         return -1;
     char *out = key->data + key->len;

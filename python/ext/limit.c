@@ -20,7 +20,8 @@ static int unit_of(PyObject *text) {
     for (int unit = WEIR_SECOND; unit <= WEIR_YEAR; unit++) {
         size_t n = strlen(core_units[unit]);
         bool plural = (size_t)len == n + 1 && (name[n] | 0x20) == 's';
-        if (((size_t)len == n || plural) && PyOS_strnicmp(name, core_units[unit], (Py_ssize_t)n) == 0)
+        if (((size_t)len == n || plural) &&
+            PyOS_strnicmp(name, core_units[unit], (Py_ssize_t)n) == 0)
             return unit;
     }
     PyErr_Format(PyExc_ValueError, "unknown unit %R: one of second, minute, hour, day, month, year",
@@ -103,8 +104,8 @@ PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit
         return NULL;
     self->limit = *limit;
     self->has_strategy = true;
-    self->has_max_delay = limit->strategy == WEIR_LEAKY_BUCKET &&
-                          limit->max_delay_ns != WEIR_MAX_DELAY_DEFAULT_NS;
+    self->has_max_delay =
+        limit->strategy == WEIR_LEAKY_BUCKET && limit->max_delay_ns != WEIR_MAX_DELAY_DEFAULT_NS;
     return (PyObject *)self;
 }
 
@@ -174,7 +175,8 @@ static int choose(struct core_limit *self, const struct choices *choices) {
     if (choices->strategy) {
         self->has_strategy = choices->strategy != Py_None;
         self->limit.strategy = WEIR_FIXED_WINDOW;
-        if (self->has_strategy && (self->limit.strategy = core_limit_strategy_of(choices->strategy)) < 0)
+        if (self->has_strategy &&
+            (self->limit.strategy = core_limit_strategy_of(choices->strategy)) < 0)
             return -1;
     }
     if (!self->has_strategy && (self->limit.burst || self->has_max_delay || self->has_tz)) {
@@ -224,7 +226,7 @@ static int fill(struct core_limit *self, PyObject *amount, PyObject *multiples, 
 /* Limit(...) of a type that takes the arguments of Limit. */
 static int fill_limit(struct core_state *state, struct core_limit *self, PyObject *args,
                       PyObject *kwargs) {
-    static const char *const names[] = {"amount",    "multiples", "unit", "burst",     "strategy",
+    static const char *const names[] = {"amount",    "multiples", "unit",      "burst", "strategy",
                                         "max_delay", "tz",        "namespace", NULL};
     PyObject *amount, *multiples = NULL, *unit = NULL, *namespace = state->default_namespace;
     struct choices choices = {Py_None, Py_None, Py_None, Py_None};
@@ -298,8 +300,7 @@ static PyObject *limit_replace(PyObject *object, PyObject *args, PyObject *kwarg
         return NULL;
     struct core_limit *self = copy_of(state, SELF(object), Py_TYPE(object),
                                       namespace ? namespace : SELF(object)->namespace);
-    if (self &&
-        (core_item_copy(state, object, (PyObject *)self) < 0 || choose(self, &choices) < 0))
+    if (self && (core_item_copy(state, object, (PyObject *)self) < 0 || choose(self, &choices) < 0))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -389,7 +390,8 @@ static PyObject *limit_window(PyObject *object, PyObject *moment) {
     if (now_ns < 0)
         return NULL;
     if (weir_limit_window(&SELF(object)->limit, now_ns, &start_ns, &end_ns, &next_ns) < 0) {
-        PyErr_SetString(PyExc_ValueError, "only limits of calendar-window have windows by the clock");
+        PyErr_SetString(PyExc_ValueError,
+                        "only limits of calendar-window have windows by the clock");
         return NULL;
     }
     return Py_BuildValue("(dd)", core_ns_to_seconds(start_ns), core_ns_to_seconds(end_ns));
@@ -424,8 +426,8 @@ static int append_tail(struct core_key *key, const struct core_limit *limit) {
     int len = PyOS_snprintf(tail, sizeof tail, "/%lld/%lld/", (long long)limit->limit.amount,
                             (long long)multiples_of(limit));
     PyObject *name = unit_name(limit);
-    int rc = name && core_key_append(key, tail, (size_t)len) == 0 ? core_key_identifier(key, name)
-                                                                  : -1;
+    int rc =
+        name && core_key_append(key, tail, (size_t)len) == 0 ? core_key_identifier(key, name) : -1;
     Py_XDECREF(name);
     if (rc < 0)
         return -1;
@@ -447,8 +449,7 @@ static PyObject *limit_key_for(PyObject *object, PyObject *const *args, Py_ssize
     struct core_key key;
     core_key_init(&key);
     PyObject *text = NULL;
-    if (core_key_join(&key, SELF(object), args, nargs) == 0 &&
-        append_tail(&key, SELF(object)) == 0)
+    if (core_key_join(&key, SELF(object), args, nargs) == 0 && append_tail(&key, SELF(object)) == 0)
         text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "strict");
     core_key_free(&key);
     return text;
@@ -477,9 +478,8 @@ static PyObject *limit_full_key(PyObject *object, PyObject *joined) {
         return full_key_of(SELF(object), joined);
     struct core_state *state = core_state_of(Py_TYPE(object));
     PyObject *plain = state ? core_item_plain_joined(state, object, joined) : NULL;
-    PyObject *text = plain ? full_key_of(SELF(PyTuple_GET_ITEM(plain, 0)),
-                                         PyTuple_GET_ITEM(plain, 1))
-                           : NULL;
+    PyObject *text =
+        plain ? full_key_of(SELF(PyTuple_GET_ITEM(plain, 0)), PyTuple_GET_ITEM(plain, 1)) : NULL;
     Py_XDECREF(plain);
     return text;
 }
@@ -512,11 +512,10 @@ static PyObject *limit_reduce(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     if (!restore)
         return NULL;
     const struct weir_limit *limit = &SELF(object)->limit;
-    return Py_BuildValue("N(LLsNNNON)", restore, (long long)limit->amount,
-                         (long long)limit->multiples, core_units[limit->unit],
-                         get_burst(object, NULL),
-                         get_strategy(object, NULL), get_max_delay(object, NULL),
-                         SELF(object)->namespace, get_tz(object, NULL));
+    return Py_BuildValue(
+        "N(LLsNNNON)", restore, (long long)limit->amount, (long long)limit->multiples,
+        core_units[limit->unit], get_burst(object, NULL), get_strategy(object, NULL),
+        get_max_delay(object, NULL), SELF(object)->namespace, get_tz(object, NULL));
 }
 
 /* ------------------------------------------------------------------------- order and equality */
@@ -597,13 +596,15 @@ PyDoc_STRVAR(
     "year\n"
     "(360 days). burst: a token bucket's size. max_delay: seconds that a leaky bucket may make a "
     "request\n"
-    "wait. tz: where a calendar window's midnight is, 'Europe/Berlin' or '+05:30'; UTC unless given.\n"
+    "wait. tz: where a calendar window's midnight is, 'Europe/Berlin' or '+05:30'; UTC unless "
+    "given.\n"
     "strategy: None leaves it to the limiter; burst, max_delay and tz imply theirs.\n"
     "Raises TypeError or ValueError for what is out of range.");
 
-PyDoc_STRVAR(replace_doc,
-             "replace($self, /, *, burst=..., strategy=..., max_delay=..., tz=..., namespace=...)\n--\n\n"
-             "A copy with these members changed.");
+PyDoc_STRVAR(
+    replace_doc,
+    "replace($self, /, *, burst=..., strategy=..., max_delay=..., tz=..., namespace=...)\n--\n\n"
+    "A copy with these members changed.");
 
 static PyGetSetDef limit_getset[] = {
     {"amount", get_amount, NULL, PyDoc_STR("Hits per period."), NULL},
@@ -622,8 +623,9 @@ static PyMethodDef limit_methods[] = {
     {"get_expiry", limit_get_expiry, METH_NOARGS,
      PyDoc_STR("get_expiry($self, /)\n--\n\nThe period in seconds.")},
     {"window_at", limit_window, METH_O,
-     PyDoc_STR("window_at($self, now, /)\n--\n\n"
-               "Start and end of the calendar window that a moment is in, in seconds since the epoch.")},
+     PyDoc_STR(
+         "window_at($self, now, /)\n--\n\n"
+         "Start and end of the calendar window that a moment is in, in seconds since the epoch.")},
     {"key_for", (PyCFunction)(void (*)(void))limit_key_for, METH_FASTCALL,
      PyDoc_STR("key_for($self, /, *identifiers)\n--\n\n"
                "'LIMITER/alice/10/1/minute': namespace, identifiers and the limit, joined by '/'.\n"
@@ -645,13 +647,19 @@ static PyMemberDef limit_members[] = {
 };
 
 static PyType_Slot limit_slots[] = {
-    {Py_tp_doc, (void *)limit_doc},     {Py_tp_new, limit_new},
-    {Py_tp_dealloc, limit_dealloc},     {Py_tp_init, limit_init},
+    {Py_tp_doc, (void *)limit_doc},
+    {Py_tp_new, limit_new},
+    {Py_tp_dealloc, limit_dealloc},
+    {Py_tp_init, limit_init},
     {Py_tp_traverse, limit_traverse},
-    {Py_tp_clear, limit_clear_refs},    {Py_tp_repr, limit_repr},
-    {Py_tp_richcompare, limit_compare}, {Py_tp_hash, limit_hash},
-    {Py_tp_methods, limit_methods},     {Py_tp_getset, limit_getset},
-    {Py_tp_members, limit_members},     {0, NULL},
+    {Py_tp_clear, limit_clear_refs},
+    {Py_tp_repr, limit_repr},
+    {Py_tp_richcompare, limit_compare},
+    {Py_tp_hash, limit_hash},
+    {Py_tp_methods, limit_methods},
+    {Py_tp_getset, limit_getset},
+    {Py_tp_members, limit_members},
+    {0, NULL},
 };
 
 PyType_Spec core_limit_spec = {

@@ -151,8 +151,8 @@ static int read_keywords(struct call *call, PyObject *const *values, PyObject *n
 
 /* Asks an item of an application's own class what is to be decided. */
 static int ask_item(struct call *call) {
-    call->held = core_item_plain(call->self->state, (PyObject *)call->item, call->identifiers,
-                                 call->count);
+    call->held =
+        core_item_plain(call->self->state, (PyObject *)call->item, call->identifiers, call->count);
     if (!call->held)
         return -1;
     PyObject *identifiers = PyTuple_GET_ITEM(call->held, 1);

@@ -11,7 +11,8 @@
 #include "weir/memcached.h"
 
 struct memcached_check {
-    PyObject_HEAD struct core_state *state;
+    PyObject_HEAD
+    struct core_state *state;
     struct weir_limit limit;
     int64_t cost;
     PyObject *name; /* bytes */

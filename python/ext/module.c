@@ -197,8 +197,7 @@ static PyObject *limit_as_read(PyObject *item, const struct reading *reading) {
 }
 
 /* The limits in a text that the parser refused, if units of an application's own make it one; or None. */
-static PyObject *read_own(struct core_state *state, PyObject *args,
-                          const struct reading *reading) {
+static PyObject *read_own(struct core_state *state, PyObject *args, const struct reading *reading) {
     PyObject *items = core_item_parse_own(state, PyTuple_GET_ITEM(args, 0));
     for (Py_ssize_t i = 0; items && items != Py_None && i < PyList_GET_SIZE(items); i++) {
         PyObject *item = limit_as_read(Py_NewRef(PyList_GET_ITEM(items, i)), reading);
@@ -242,9 +241,9 @@ static PyObject *module_parse_many(PyObject *module, PyObject *args, PyObject *k
     struct weir_limit limit[WEIR_CHECKS_MAX];
     size_t count = WEIR_CHECKS_MAX;
     struct weir_error error;
-    int rc = weir_limit_parse_as(PyBytes_AS_STRING(reading.text),
-                                 (size_t)PyBytes_GET_SIZE(reading.text), reading.number, limit,
-                                 &count, &error);
+    int rc =
+        weir_limit_parse_as(PyBytes_AS_STRING(reading.text), (size_t)PyBytes_GET_SIZE(reading.text),
+                            reading.number, limit, &count, &error);
     Py_DECREF(reading.text);
     if (rc < 0) {
         PyObject *own = read_own(state, args, &reading);
@@ -335,10 +334,11 @@ static PyMethodDef module_methods[] = {
                "different identifiers make different keys.\n\n"
                ">>> join_key('alice', 'view/1', 7)\n'alice/view%2F1/7'")},
     {"identifier", module_identifier, METH_O,
-     PyDoc_STR("identifier($module, value, /)\n--\n\n"
-               "The text that an identifier stands for: str and bytes as they are, else its str().\n\n"
-               ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
-               "'00000000-0000-0000-0000-000000000007'")},
+     PyDoc_STR(
+         "identifier($module, value, /)\n--\n\n"
+         "The text that an identifier stands for: str and bytes as they are, else its str().\n\n"
+         ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
+         "'00000000-0000-0000-0000-000000000007'")},
     {"client_form", (PyCFunction)(void (*)(void))module_client_form, METH_FASTCALL,
      PyDoc_STR("client_form($module, text, ipv6_prefix=64, /)\n--\n\n"
                "The form of a client's address that limits count; another text stays as it is.\n\n"
@@ -462,11 +462,15 @@ static int add_strings(struct core_state *state) {
         PyObject **place;
         const char *text;
     } strings[] = {
-        {&state->str_cost, "cost"},         {&state->str_mode, "mode"},
-        {&state->str_decide, "decide"},     {&state->str_decide_prepared, "decide_prepared"},
+        {&state->str_cost, "cost"},
+        {&state->str_mode, "mode"},
+        {&state->str_decide, "decide"},
+        {&state->str_decide_prepared, "decide_prepared"},
         {&state->str_clear, "clear"},
-        {&state->str_allowed, "allowed"},   {&state->str_remaining, "remaining"},
-        {&state->str_reset_at, "reset_at"}, {&state->default_namespace, "LIMITER"},
+        {&state->str_allowed, "allowed"},
+        {&state->str_remaining, "remaining"},
+        {&state->str_reset_at, "reset_at"},
+        {&state->default_namespace, "LIMITER"},
     };
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         if (!(*strings[i].place = PyUnicode_InternFromString(strings[i].text)))

@@ -157,8 +157,7 @@ static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *Py_U
     self->prefix = bytes_of(prefix, "a prefix");
     parts = core_tuple_of(parts, "parts must be a sequence");
     if (!self->prefix || !parts || read_parts(self, parts) < 0 || !core_table_borrow(self->table) ||
-        prepare(self, true, &self->labelled) < 0 ||
-        prepare(self, false, &self->plain) < 0)
+        prepare(self, true, &self->labelled) < 0 || prepare(self, false, &self->plain) < 0)
         Py_CLEAR(self);
     Py_XDECREF(parts);
     if (self) {
@@ -244,7 +243,8 @@ PyDoc_STRVAR(
     "table: has the statistics and the rules, and decides unless there is a store.\n"
     "store: decides by its method decide_prepared(evaluation, mode, parts, settling); None: the "
     "table.\n"
-    "parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of, deduct_when); after "
+    "parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of, "
+    "deduct_when); after "
     "follows the\n"
     "client in a key; functions that do not apply are None. 1 to 32 of them.\n"
     "prefix: precedes the client in keys. on_empty: called with the index of a part that has "
@@ -278,8 +278,7 @@ static PyMemberDef prepared_members[] = {
      PyDoc_STR("Mask of the parts whose role is ROLE_DEFERRED.")},
     {"shadows", T_UINT, offsetof(struct core_prepared, shadows), READONLY,
      PyDoc_STR("Mask of the parts whose role is ROLE_SHADOW.")},
-    {"mode", T_INT, offsetof(struct core_prepared, mode), READONLY,
-     PyDoc_STR("HIT or EACH.")},
+    {"mode", T_INT, offsetof(struct core_prepared, mode), READONLY, PyDoc_STR("HIT or EACH.")},
     {"defaults", T_BOOL, offsetof(struct core_prepared, defaults), 0,
      PyDoc_STR("Whether the default limits are among the parts.")},
     {"headers", T_OBJECT, offsetof(struct core_prepared, headers), 0,
@@ -292,10 +291,14 @@ static PyMemberDef prepared_members[] = {
 };
 
 static PyType_Slot prepared_slots[] = {
-    {Py_tp_doc, (void *)prepared_doc},        {Py_tp_new, prepared_new},
-    {Py_tp_dealloc, prepared_dealloc},        {Py_tp_traverse, prepared_traverse},
-    {Py_tp_clear, prepared_clear},            {Py_tp_methods, prepared_methods},
-    {Py_tp_members, (void *)prepared_members}, {0, NULL},
+    {Py_tp_doc, (void *)prepared_doc},
+    {Py_tp_new, prepared_new},
+    {Py_tp_dealloc, prepared_dealloc},
+    {Py_tp_traverse, prepared_traverse},
+    {Py_tp_clear, prepared_clear},
+    {Py_tp_methods, prepared_methods},
+    {Py_tp_members, (void *)prepared_members},
+    {0, NULL},
 };
 
 PyType_Spec core_prepared_spec = {

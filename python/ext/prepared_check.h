@@ -15,8 +15,8 @@ struct core_part {
     PyObject *cost_of;     /* called: the cost */
     PyObject *deduct_when; /* called with the response: whether the request counts */
     int64_t cost;
-    int32_t role; /* enum weir_role */
-    int32_t who;  /* index of its key function */
+    int32_t role;  /* enum weir_role */
+    int32_t who;   /* index of its key function */
     int32_t label; /* in the statistics of the table, also if it is not counted there */
 };
 
@@ -37,25 +37,26 @@ struct core_prepared {
     Py_ssize_t count;
     PyObject **key_func;
     Py_ssize_t key_funcs;
-    Py_ssize_t main;    /* that many parts are main parts */
-    uint32_t asked;     /* parts that take part in evaluate() */
-    uint32_t lenient;   /* parts whose denial refuses nobody */
-    uint32_t unshared;  /* parts that are told of first */
+    Py_ssize_t main;                    /* that many parts are main parts */
+    uint32_t asked;                     /* parts that take part in evaluate() */
+    uint32_t lenient;                   /* parts whose denial refuses nobody */
+    uint32_t unshared;                  /* parts that are told of first */
     uint32_t peeked, deferred, shadows; /* parts by their roles; the others are charged */
-    uint32_t labels;    /* parts that are counted in the statistics when they decide */
-    uint32_t observed;  /* parts that are only looked at and hold nobody back */
+    uint32_t labels;     /* parts that are counted in the statistics when they decide */
+    uint32_t observed;   /* parts that are only looked at and hold nobody back */
     uint32_t responsive; /* parts with deduct_when: whose charge depends on the response */
-    int32_t mode;       /* WEIR_HIT or WEIR_EACH */
-    bool scopes; /* whether any part has scope_of */
-    char defaults;      /* whether the default limits are among the parts */
-    PyObject *headers;  /* for each main part the names of its headers, see core_evaluation_write_headers(); or NULL */
+    int32_t mode;        /* WEIR_HIT or WEIR_EACH */
+    bool scopes;         /* whether any part has scope_of */
+    char defaults;       /* whether the default limits are among the parts */
+    PyObject *
+        headers; /* for each main part the names of its headers, see core_evaluation_write_headers(); or NULL */
 };
 
 /* What became of one part in one request. */
 struct core_item {
     struct weir_verdict verdict; /* if its bit is in `parts` */
-    PyObject *who;               /* of key function i, not of part i: str or bytes; NULL: not called */
-    PyObject *scope;             /* str, of a part with scope_of */
+    PyObject *who;   /* of key function i, not of part i: str or bytes; NULL: not called */
+    PyObject *scope; /* str, of a part with scope_of */
     int64_t cost;
 };
 
@@ -63,11 +64,11 @@ struct core_item {
 struct core_evaluation {
     PyVarObject ob_base;
     struct core_prepared *check;
-    uint32_t parts;    /* that take part */
-    uint32_t denied;   /* of them, those that deny */
-    int32_t reported;  /* index of the main part to tell the client of; -1: none */
-    int32_t rule;      /* enum weir_rule_kind */
-    int64_t now_ns;    /* of the decision; -1: not decided yet */
+    uint32_t parts;   /* that take part */
+    uint32_t denied;  /* of them, those that deny */
+    int32_t reported; /* index of the main part to tell the client of; -1: none */
+    int32_t rule;     /* enum weir_rule_kind */
+    int64_t now_ns;   /* of the decision; -1: not decided yet */
     struct core_item item[];
 };
 
@@ -118,6 +119,7 @@ int core_evaluation_respond(struct core_evaluation *evaluation, PyObject *respon
  * when it resets and how long that takes under names[1] to names[3]. 1; 0, with nothing appended, if the list
  * has a Retry-After; -1 with an exception.
  */
-int core_evaluation_write_headers(struct core_evaluation *evaluation, PyObject *pairs, PyObject *names);
+int core_evaluation_write_headers(struct core_evaluation *evaluation, PyObject *pairs,
+                                  PyObject *names);
 
 #endif

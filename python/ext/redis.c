@@ -19,7 +19,8 @@
 #include "weir/redis.h"
 
 struct redis_codec {
-    PyObject_HEAD struct core_state *state;
+    PyObject_HEAD
+    struct core_state *state;
     PyTypeObject *command_type;
     PyObject *prefix; /* bytes */
     int64_t clock_ns;
@@ -206,10 +207,11 @@ static PyMethodDef command_methods[] = {
          "needed; False if the server does not know the script: send whole() then; a str, the\n"
          "server's error. Raises ValueError if it is no reply to this.")},
     {"exchange", (PyCFunction)(void (*)(void))redis_command_exchange, METH_FASTCALL,
-     PyDoc_STR("exchange($self, fd, seconds, message=None, /)\n--\n\n"
-               "Sends the command over a socket and returns what read() makes of the answer, within\n"
-               "so many seconds (None: however long). message: to be sent instead, e.g. whole().\n"
-               "ConnectionAbortedError: nothing was sent. Signal handlers run meanwhile.")},
+     PyDoc_STR(
+         "exchange($self, fd, seconds, message=None, /)\n--\n\n"
+         "Sends the command over a socket and returns what read() makes of the answer, within\n"
+         "so many seconds (None: however long). message: to be sent instead, e.g. whole().\n"
+         "ConnectionAbortedError: nothing was sent. Signal handlers run meanwhile.")},
     {"digest", command_digest, METH_NOARGS,
      PyDoc_STR("digest($self, /)\n--\n\nA strong hash of the command, 40 bytes.")},
     {"slot", command_slot, METH_NOARGS,
@@ -330,7 +332,8 @@ static PyObject *codec_prepared(PyObject *object, PyObject *args) {
         return NULL;
     }
     struct core_expanded expanded;
-    if (core_evaluation_expand((struct core_evaluation *)evaluation, &expanded, parts, false) == 0) {
+    if (core_evaluation_expand((struct core_evaluation *)evaluation, &expanded, parts, false) ==
+        0) {
         for (int n = 0; settling && n < expanded.count; n++)
             expanded.check[n].flags = 0;
         command = make_of(self, expanded.check, (size_t)expanded.count, mode, 0);

@@ -191,8 +191,8 @@ PyObject *redis_command_exchange(PyObject *command, PyObject *const *args, Py_ss
         exchange.end_ns =
             monotonic_ns() + (int64_t)((seconds < 1e9 ? seconds : 1e9) * (double)NS_PER_S);
     }
-    if (PyObject_GetBuffer(nargs > 2 && args[2] != Py_None ? args[2] : command, &out, PyBUF_SIMPLE) <
-        0)
+    if (PyObject_GetBuffer(nargs > 2 && args[2] != Py_None ? args[2] : command, &out,
+                           PyBUF_SIMPLE) < 0)
         return NULL;
     exchange.out = out.buf;
     exchange.out_len = (size_t)out.len;

@@ -105,8 +105,8 @@ static int append_counted(struct core_table *self, struct core_key *key, PyObjec
     struct weir_range range;
     if (prefix < 0 || weir_client_range(key->data + from, key->len - from, &range) != WEIR_FAMILY_6)
         return 0;
-    size_t len = weir_client_form(key->data + from, key->len - from, (uint32_t)prefix, form,
-                                  sizeof form);
+    size_t len =
+        weir_client_form(key->data + from, key->len - from, (uint32_t)prefix, form, sizeof form);
     key->len = from;
     return core_key_append(key, form, len);
 }
@@ -241,9 +241,10 @@ static PyObject *set_rule(PyObject *object, PyObject *args, PyObject *kwargs, co
     }
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc =
-        weir_rules_set(table, key.data, key.len, kind, now_ns, until_ns, &error);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_rules_set(table, key.data, key.len, kind, now_ns, until_ns, &error);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     core_key_free(&key);
     if (rc < 0)
         return core_raise(self->state, rc, &error);
@@ -271,8 +272,10 @@ PyObject *core_table_unlist(PyObject *object, PyObject *client) {
     }
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_rules_remove(table, key.data, key.len, &error);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_rules_remove(table, key.data, key.len, &error);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     core_key_free(&key);
     return rc < 0 ? core_raise(self->state, rc, &error) : PyBool_FromLong(rc);
 }
@@ -295,8 +298,10 @@ PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_rules_find(table, key.data, key.len, now_ns, &rule);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_rules_find(table, key.data, key.len, now_ns, &rule);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     core_key_free(&key);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
@@ -313,7 +318,8 @@ static struct weir_rule *copy_rules(struct core_table *self, size_t *count) {
     int rc = 0;
     if (!table)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS *count = 0;
+    Py_BEGIN_ALLOW_THREADS
+    *count = 0;
     do { /* until none was added meanwhile */
         room = *count + 16;
         PyMem_RawFree(rules);
@@ -321,7 +327,8 @@ static struct weir_rule *copy_rules(struct core_table *self, size_t *count) {
         *count = room;
         rc = rules ? weir_rules_list(table, rules, count) : WEIR_ENOMEM;
     } while (rc == 0 && *count > room);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     if (rc == 0)
         return rules;
     PyMem_RawFree(rules);
@@ -432,12 +439,14 @@ PyObject *core_table_load_rules(PyObject *object, PyObject *args, PyObject *kwar
     }
     size_t hold = 0;
     int rc;
-    Py_BEGIN_ALLOW_THREADS for (size_t i = 0; i < loaded.count; i++) hold +=
-        loaded.rule[i].until_ns > now_ns;
+    Py_BEGIN_ALLOW_THREADS
+    for (size_t i = 0; i < loaded.count; i++)
+        hold += loaded.rule[i].until_ns > now_ns;
     rc = (replace ? weir_rules_replace : weir_rules_load)(table, loaded.rule, loaded.count, now_ns,
                                                           &error);
     PyMem_RawFree(loaded.rule);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     return rc < 0 ? core_raise(self->state, rc, &error) : PyLong_FromSize_t(hold);
 }
 
@@ -488,7 +497,8 @@ const char core_block_doc[] =
     "that\n"
     "top_clients() shows. until: seconds since the epoch, or None: for good. Replaces the rule of "
     "the\n"
-    "same client or range. Where weir.flask counts in this table, an IPv6 address means the network "
+    "same client or range. Where weir.flask counts in this table, an IPv6 address means the "
+    "network "
     "that\n"
     "is counted: 2001:db8::1 is 2001:db8::/64 (see ipv6_prefix). The most specific rule wins. "
     "Raises ValueError for a range with bits\n"

@@ -10,7 +10,8 @@
 #include "weir/state.h"
 
 struct state_request {
-    PyObject_HEAD struct core_state *state;
+    PyObject_HEAD
+    struct core_state *state;
     struct core_request request;
     struct weir_counter counter[WEIR_CHECKS_MAX];
     size_t count;
@@ -60,12 +61,11 @@ static PyObject *changes_of(const struct state_request *self) {
         const struct weir_counter *counter = &self->counter[i];
         if (!counter->changed)
             continue;
-        PyObject *change =
-            counter->next_len
-                ? Py_BuildValue("(ny#d)", (Py_ssize_t)i, (const char *)counter->next,
-                                (Py_ssize_t)counter->next_len,
-                                core_ns_to_seconds(counter->expires_ns))
-                : Py_BuildValue("(nOd)", (Py_ssize_t)i, Py_None, 0.0);
+        PyObject *change = counter->next_len
+                               ? Py_BuildValue("(ny#d)", (Py_ssize_t)i, (const char *)counter->next,
+                                               (Py_ssize_t)counter->next_len,
+                                               core_ns_to_seconds(counter->expires_ns))
+                               : Py_BuildValue("(nOd)", (Py_ssize_t)i, Py_None, 0.0);
         if (!change || PyList_Append(list, change) < 0)
             Py_CLEAR(list);
         Py_XDECREF(change);
@@ -87,8 +87,7 @@ static PyObject *request_decide(PyObject *object, PyObject *args) {
     double now;
     int64_t now_ns;
     if (!PyArg_ParseTuple(args, "Od:decide", &given, &now) ||
-        core_seconds_to_ns(now, "now", &now_ns) < 0 ||
-        !(values = PySequence_Tuple(given)))
+        core_seconds_to_ns(now, "now", &now_ns) < 0 || !(values = PySequence_Tuple(given)))
         return NULL;
     PyObject *result = NULL;
     struct core_decision *decision = NULL;
@@ -96,8 +95,8 @@ static PyObject *request_decide(PyObject *object, PyObject *args) {
     size_t bad = 0;
     if (read_values(self, values) < 0)
         goto out;
-    buffer = PyMem_RawMalloc(
-        weir_state_room(self->counter, self->count, (size_t)self->request.count));
+    buffer =
+        PyMem_RawMalloc(weir_state_room(self->counter, self->count, (size_t)self->request.count));
     decision = core_decision_new(self->state, self->request.count);
     if (!buffer || !decision) {
         if (!PyErr_Occurred())
@@ -164,10 +163,10 @@ static int name_counters(struct state_request *self, const char *prefix, size_t 
     self->names = PyTuple_New((Py_ssize_t)self->count);
     for (size_t i = 0; self->names && i < self->count; i++) {
         char name[WEIR_STATE_NAME_MAX];
-        int len = weir_state_name(&self->request.check[self->counter[i].check], prefix, prefix_len,
-                                  name);
-        PyObject *text = len < 0 ? core_raise(self->state, len, NULL)
-                                 : PyUnicode_FromStringAndSize(name, len);
+        int len =
+            weir_state_name(&self->request.check[self->counter[i].check], prefix, prefix_len, name);
+        PyObject *text =
+            len < 0 ? core_raise(self->state, len, NULL) : PyUnicode_FromStringAndSize(name, len);
         if (!text)
             return -1;
         PyTuple_SET_ITEM(self->names, (Py_ssize_t)i, text);
@@ -209,8 +208,8 @@ static PyObject *module_request(PyObject *module, PyObject *args) {
     Py_ssize_t prefix_len;
     PyObject *limits, *keys, *costs;
     int mode;
-    if (!PyArg_ParseTuple(args, "y#OOOi:state_request", &prefix, &prefix_len, &limits, &keys, &costs,
-                          &mode))
+    if (!PyArg_ParseTuple(args, "y#OOOi:state_request", &prefix, &prefix_len, &limits, &keys,
+                          &costs, &mode))
         return NULL;
     if (mode < WEIR_HIT || mode > WEIR_REFUND) {
         PyErr_SetString(PyExc_ValueError, "mode must be HIT, TEST, EACH or REFUND");
@@ -225,10 +224,11 @@ static PyObject *module_request(PyObject *module, PyObject *args) {
     self->state = PyModule_GetState(module);
     self->mode = mode;
     limits = PySequence_Tuple(limits); /* ours: the checks point into its limits from now on */
-    int rc = limits ? core_request_read(&self->request, self->state, NULL, limits, keys, costs) : -1;
+    int rc =
+        limits ? core_request_read(&self->request, self->state, NULL, limits, keys, costs) : -1;
     Py_XDECREF(limits);
-    if (rc < 0 ||
-        name_counters(self, prefix, (size_t)prefix_len) < 0 || describe_question(self) < 0)
+    if (rc < 0 || name_counters(self, prefix, (size_t)prefix_len) < 0 ||
+        describe_question(self) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
 }

@@ -32,7 +32,7 @@ int32_t core_label_find(struct core_table *table, const struct core_limit *limit
 }
 
 static PyObject *counts_list(struct core_table *self, struct weir_stats_counts *counts,
-                              size_t count) {
+                             size_t count) {
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
         PyObject *item = core_tuple_new(self->state->counts_type, 5);
@@ -63,8 +63,10 @@ PyObject *core_table_counts(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct weir_stats_counts counts[WEIR_STATS_LABELS];
     size_t count = WEIR_STATS_LABELS;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_stats_counts(table, counts, &count);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_stats_counts(table, counts, &count);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     return rc < 0 ? core_raise(self->state, rc, NULL) : counts_list(self, counts, count);
 }
 
@@ -77,8 +79,8 @@ static PyObject *top_client_item(struct core_state *state, const struct weir_top
     PyTuple_SET_ITEM(
         item, 0,
         PyUnicode_DecodeUTF8(top->client, (Py_ssize_t)strlen(top->client), "backslashreplace"));
-    PyTuple_SET_ITEM(
-        item, 1, PyUnicode_DecodeUTF8(top->label, (Py_ssize_t)strlen(top->label), "replace"));
+    PyTuple_SET_ITEM(item, 1,
+                     PyUnicode_DecodeUTF8(top->label, (Py_ssize_t)strlen(top->label), "replace"));
     PyTuple_SET_ITEM(item, 2, PyLong_FromUnsignedLongLong(top->allowed));
     PyTuple_SET_ITEM(item, 3, PyLong_FromUnsignedLongLong(top->denied));
     PyTuple_SET_ITEM(item, 4, PyLong_FromUnsignedLongLong(top->error));
@@ -107,8 +109,10 @@ static int known_label(struct core_table *self, struct weir_table *table, PyObje
     const char *wanted = PyUnicode_AsUTF8(text);
     int found = wanted ? 0 : -1;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = wanted ? weir_stats_counts(table, counts, &count) : 0;
-    Py_END_ALLOW_THREADS if (rc < 0) {
+    Py_BEGIN_ALLOW_THREADS
+    rc = wanted ? weir_stats_counts(table, counts, &count) : 0;
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
         core_raise(self->state, rc, NULL);
         found = -1;
     }
@@ -132,7 +136,7 @@ static int read_by(PyObject *by, enum weir_top_by *result) {
 }
 
 static PyObject *top_clients(struct core_table *self, struct weir_table *table, enum weir_top_by by,
-                          size_t count, PyObject *limit) {
+                             size_t count, PyObject *limit) {
     int label = 0;
     if (limit && limit != Py_None) {
         label = known_label(self, table, limit);
@@ -143,9 +147,10 @@ static PyObject *top_clients(struct core_table *self, struct weir_table *table, 
     if (!top)
         return PyErr_NoMemory();
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_stats_top_clients(table, by, label, top, &count);
-    Py_END_ALLOW_THREADS PyObject *list =
-        rc < 0 ? core_raise(self->state, rc, NULL) : PyList_New((Py_ssize_t)count);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_stats_top_clients(table, by, label, top, &count);
+    Py_END_ALLOW_THREADS
+    PyObject *list = rc < 0 ? core_raise(self->state, rc, NULL) : PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
         PyObject *item = top_client_item(self->state, &top[i]);
         if (!item)
@@ -169,7 +174,8 @@ PyObject *core_table_top_clients(PyObject *object, PyObject *args, PyObject *kwa
         (count_object && core_count(count_object, "count", &count) < 0))
         return NULL;
     if (count < 1 || count > TOP_CLIENTS_MAX) {
-        PyErr_Format(PyExc_ValueError, "count must be 1 to %d, not %R", TOP_CLIENTS_MAX, count_object);
+        PyErr_Format(PyExc_ValueError, "count must be 1 to %d, not %R", TOP_CLIENTS_MAX,
+                     count_object);
         return NULL;
     }
     struct weir_table *table = core_table_enter(self);
@@ -239,7 +245,7 @@ PyObject *core_table_record(PyObject *object, PyObject *args, PyObject *kwargs) 
                          request.count);
         else if ((table = core_table_borrow(self)))
             rc = weir_stats_record(table, request.check, (size_t)request.count, made->now_ns,
-                                 made->verdict, shadow);
+                                   made->verdict, shadow);
     }
     core_request_free(&request);
     if (!table)
@@ -296,7 +302,8 @@ static PyObject *unescaped(const char *text, size_t len) {
 }
 
 /* A RegisteredLimit, or None if the limit is of another namespace of the table. NULL with an exception set. */
-static PyObject *registered_item(struct core_table *self, const struct weir_registered_limit *registered) {
+static PyObject *registered_item(struct core_table *self,
+                                 const struct weir_registered_limit *registered) {
     struct core_key mark;
     core_key_init(&mark);
     PyObject *item = NULL, *namespace = NULL;
@@ -380,6 +387,7 @@ const char core_registry_doc[] =
     "The limits that were registered, by any process, in this table's namespace.\n\n"
     "A list of RegisteredLimit(limit, before, after).";
 
-const char core_name_of_doc[] = "name_of($self, client, /)\n--\n\n"
-                                "How top_clients() shows a client: an IP address as it is, others as "
-                                "their hash.";
+const char core_name_of_doc[] =
+    "name_of($self, client, /)\n--\n\n"
+    "How top_clients() shows a client: an IP address as it is, others as "
+    "their hash.";

@@ -22,8 +22,8 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     struct core_state *state = core_state_of(type);
     int64_t number = 0;
     if (!state ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$Opp:Table", (char **)names, &uri,
-                                     &namespace, &forks_share, &observes) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$Opp:Table", (char **)names, &uri, &namespace,
+                                     &forks_share, &observes) ||
         (namespace && core_count(namespace, "namespace", &number) < 0))
         return NULL;
     struct core_table *self = SELF(type->tp_alloc(type, 0));
@@ -45,8 +45,10 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_table_open(text, &self->mapped, &error);
-    Py_END_ALLOW_THREADS Py_DECREF(opened);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_table_open(text, &self->mapped, &error);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(opened);
     if (rc < 0) {
         self->mapped = NULL;
         Py_DECREF(self);
@@ -67,7 +69,8 @@ static void close_if_unused(struct core_table *self) {
 }
 
 struct weir_table *core_table_enter(struct core_table *self) {
-    struct weir_table *table = core_table_check_lost(self, true); /* a slow call need not wait for the second */
+    struct weir_table *table =
+        core_table_check_lost(self, true); /* a slow call need not wait for the second */
     self->users += table != NULL;
     return table;
 }
@@ -213,8 +216,10 @@ static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     if (!table)
         return NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_table_reset(table);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_table_reset(table);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
     Py_RETURN_NONE;
@@ -227,8 +232,10 @@ static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
         return NULL;
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_table_check(table, &error);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_table_check(table, &error);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, &error);
     Py_RETURN_NONE;
@@ -257,8 +264,10 @@ static PyObject *table_info(PyObject *object, PyObject *Py_UNUSED(ignored)) {
         return NULL;
     struct weir_table_info info;
     int rc;
-    Py_BEGIN_ALLOW_THREADS rc = weir_table_info(table, now_ns, &info);
-    Py_END_ALLOW_THREADS core_table_leave(self);
+    Py_BEGIN_ALLOW_THREADS
+    rc = weir_table_info(table, now_ns, &info);
+    Py_END_ALLOW_THREADS
+    core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
     return Py_BuildValue(
@@ -359,8 +368,8 @@ static PyMethodDef table_methods[] = {
      core_rules_doc},
     {"rule_of", (PyCFunction)(void (*)(void))core_table_rule_of, METH_VARARGS | METH_KEYWORDS,
      core_rule_of_doc},
-    {"load_rules", (PyCFunction)(void (*)(void))core_table_load_rules,
-     METH_VARARGS | METH_KEYWORDS, core_load_rules_doc},
+    {"load_rules", (PyCFunction)(void (*)(void))core_table_load_rules, METH_VARARGS | METH_KEYWORDS,
+     core_load_rules_doc},
     {"ruled", (PyCFunction)(void (*)(void))core_table_ruled, METH_FASTCALL, core_ruled_doc},
     {"close", table_close, METH_NOARGS,
      PyDoc_STR("close($self, /)\n--\n\nUnmaps the table; later calls raise TableError.")},
@@ -376,8 +385,9 @@ static PyGetSetDef table_getset[] = {
     {"rules_version", core_table_get_rules_version, NULL,
      PyDoc_STR("Changes with each change of the rules; 0: there never was one."), NULL},
     {"ipv6_prefix", core_table_get_ipv6_prefix, core_table_set_ipv6_prefix,
-     PyDoc_STR("How many bits of an IPv6 address tell clients apart, as the latest application that "
-               "counts here has noted; None: none has."),
+     PyDoc_STR(
+         "How many bits of an IPv6 address tell clients apart, as the latest application that "
+         "counts here has noted; None: none has."),
      NULL},
     {"reveal", core_table_get_reveal, core_table_set_reveal,
      PyDoc_STR("Whether this process lists clients in clear. IP addresses always are."), NULL},

@@ -46,16 +46,16 @@ PyObject *core_make_zone(PyObject *Py_UNUSED(module), PyObject *args) {
         long long from_s, offset_s;
         /* A number's __index__ may change the list. */
         PyObject *pair = Py_NewRef(PyList_GET_ITEM(list, i));
-        int read = PyTuple_Check(pair) &&
-                   PyArg_ParseTuple(pair, "LL:_make_zone", &from_s, &offset_s);
+        int read =
+            PyTuple_Check(pair) && PyArg_ParseTuple(pair, "LL:_make_zone", &from_s, &offset_s);
         Py_DECREF(pair);
         if (!read) {
             if (!PyErr_Occurred())
                 PyErr_SetString(PyExc_TypeError, "an offset is a tuple of two numbers");
             goto fail;
         }
-        if (from_s > INT64_C(4611686018) || from_s < -INT64_C(4611686018) ||
-            offset_s > 86400 || offset_s < -86400) {
+        if (from_s > INT64_C(4611686018) || from_s < -INT64_C(4611686018) || offset_s > 86400 ||
+            offset_s < -86400) {
             PyErr_SetString(PyExc_ValueError, "an offset out of its range");
             goto fail;
         }
