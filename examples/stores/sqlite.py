@@ -27,7 +27,7 @@ class SQLiteStorage(StateStorage):
         super().__init__(uri, **options)
         self.path = uri.partition("://")[2].partition("?")[0]
         self.after_fork()
-        with self.telling(), self.transaction() as db:
+        with self.translating_errors(), self.transaction() as db:
             db.execute(TABLE)
             db.execute("CREATE INDEX IF NOT EXISTS weir_expires ON weir (expires)")
 

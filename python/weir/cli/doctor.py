@@ -1,7 +1,7 @@
 """``weir doctor``: what this machine and an application give, and what to change.
 
-Each look is one function that yields findings; a look that breaks is itself a finding. ``--app``
-loads an application as ``flask run`` does and looks at its limiters.
+Each check is one function that yields findings. A check that raises is reported as a finding.
+``--app`` loads an application as ``flask run`` does and checks its limiters.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _PARTS = [
 
 
 class Finding(NamedTuple):
-    """One line: what was looked at, how it stands, and what to do."""
+    """One line of the report: what was checked, the result, and what to do."""
 
     name: str
     status: str
@@ -79,7 +79,7 @@ def _libc() -> str:
     return "musl" if "musl" in (sysconfig.get_config_var("SOABI") or "") else "unknown C library"
 
 
-def look_at_python(_: Asked) -> Iterator[Finding]:
+def check_python(_: Asked) -> Iterator[Finding]:
     """Version, implementation, C library, processor."""
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     text = f"{platform.python_implementation()} {platform.python_version()}, {_libc()}"
@@ -90,7 +90,7 @@ def look_at_python(_: Asked) -> Iterator[Finding]:
     )
 
 
-def look_at_parts(_: Asked) -> Iterator[Finding]:
+def check_parts(_: Asked) -> Iterator[Finding]:
     """Which optional packages are there."""
     there, missing = [], []
     for module, name, used_by in _PARTS:
@@ -106,7 +106,7 @@ def look_at_parts(_: Asked) -> Iterator[Finding]:
         yield Finding("not installed", FINE_, ", ".join(missing), "install what you use of them")
 
 
-def look_at_shared_memory(_: Asked) -> Iterator[Finding]:
+def check_shared_memory(_: Asked) -> Iterator[Finding]:
     """Size and rights of /dev/shm."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
@@ -129,7 +129,7 @@ def look_at_shared_memory(_: Asked) -> Iterator[Finding]:
 # ------------------------------------------------------------------------------------------ stores
 
 
-def look_at_servers(_: Asked) -> Iterator[Finding]:
+def check_servers(_: Asked) -> Iterator[Finding]:
     """What ``auto://`` is, under the servers that run and those that are installed."""
     running = [found for found in tables() if found.server is not None]
     for found in running:
@@ -144,7 +144,7 @@ def look_at_servers(_: Asked) -> Iterator[Finding]:
     yield Finding("auto:// without a server", FINE_, "private memory that forked children share")
 
 
-def look_at_store(asked: Asked) -> Iterator[Finding]:
+def check_store(asked: Asked) -> Iterator[Finding]:
     """Whether the store that was named answers; without one, whether a Redis is on this host."""
     if asked.store:
         yield _open(asked.store)
@@ -156,7 +156,7 @@ def look_at_store(asked: Asked) -> Iterator[Finding]:
             answer = connection.recv(64)
     except OSError:
         text = "none at 127.0.0.1:6379"
-        yield Finding("redis", FINE_, text, "weir doctor --store redis://host looks at another")
+        yield Finding("redis", FINE_, text, "weir doctor --store redis://host checks another")
         return
     if answer.startswith((b"+PONG", b"-NOAUTH", b"-DENIED")):
         yield Finding("redis", FINE_, "one answers at 127.0.0.1:6379")
@@ -168,21 +168,21 @@ def _open(uri: str, name: str = "store") -> Finding:
     from ..storage import storage_from_string
     from ..stores.hosts import shown as without_password
 
-    told = without_password(uri)
+    shown = without_password(uri)
     try:
         storage = storage_from_string(uri)
         if not storage.check():
             fix = "start the server, or correct the URI"
-            return Finding(name, BAD, f"{told} does not answer", fix)
+            return Finding(name, BAD, f"{shown} does not answer", fix)
     except (WeirError, ValueError, OSError) as error:
-        return Finding(name, BAD, f"{told}: {error}", "correct the URI, or what it names")
-    return Finding(name, FINE_, f"{told} answers")
+        return Finding(name, BAD, f"{shown}: {error}", "correct the URI, or what it names")
+    return Finding(name, FINE_, f"{shown} answers")
 
 
 # --------------------------------------------------------------------------------------- conflicts
 
 
-def look_at_conflicts(_: Asked) -> Iterator[Finding]:
+def check_conflicts(_: Asked) -> Iterator[Finding]:
     """Other distributions that bring the same names."""
     foreign = _foreign.foreign_distribution()
     if foreign is not None:
@@ -210,7 +210,7 @@ def _load(name: str) -> Any:
     return ScriptInfo(app_import_path=name or None).load_app()
 
 
-def look_at_application(asked: Asked) -> Iterator[Finding]:
+def check_application(asked: Asked) -> Iterator[Finding]:
     """The limiters of an application: store, client, proxies, limits."""
     if not asked.app:
         fix = "weir doctor --app module:app, or set FLASK_APP"
@@ -232,10 +232,10 @@ def look_at_application(asked: Asked) -> Iterator[Finding]:
         text = "is limited by Flask-Limiter" if theirs else "has no limiter"
         yield Finding("application", WARN, f"{app.name} {text}", fix)
     for limiter, state in states.items():
-        yield from _look_at_limiter(app, limiter, state)
+        yield from _check_limiter(app, limiter, state)
 
 
-def _look_at_limiter(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
+def _check_limiter(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
     enabled = "" if limiter.enabled else ", switched off (RATELIMIT_ENABLED)"
     status = FINE_ if limiter.enabled else WARN
     yield Finding("application", status, f"{app.name} has a limiter{enabled}")
@@ -247,8 +247,8 @@ def _look_at_limiter(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
         if uri.startswith("memory:"):
             fix = "leave storage_uri out (auto://), or name a shared store"
             yield Finding("its store", WARN, "memory://: every worker counts on its own", fix)
-    yield from _look_at_proxies(app, state)
-    yield from _look_at_limits(app, limiter, state)
+    yield from _check_proxies(app, state)
+    yield from _check_limits(app, limiter, state)
 
 
 def limiter_uri(state: Any) -> str:
@@ -258,7 +258,7 @@ def limiter_uri(state: Any) -> str:
     return str(uri or "auto://")
 
 
-def _look_at_proxies(app: Any, state: Any) -> Iterator[Finding]:
+def _check_proxies(app: Any, state: Any) -> Iterator[Finding]:
     layers: list[str] = []
     layer = app.wsgi_app
     while layer is not None and len(layers) < 32:
@@ -291,8 +291,8 @@ def _groups(app: Any, limiter: Any, state: Any) -> dict[str, list[Any]]:
     return groups
 
 
-def _look_at_limits(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
-    looked, warned = 0, 0
+def _check_limits(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
+    checked, warned = 0, 0
     for name, definitions in _groups(app, limiter, state).items():
         limits = []
         for definition in definitions:
@@ -305,54 +305,54 @@ def _look_at_limits(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
             except (WeirError, ValueError) as error:
                 warned += 1
                 yield Finding("limits", BAD, f"{name}: {error}", "correct it")
-        looked += len(limits)
+        checked += len(limits)
         for remark in warnings_of(limits):
             warned += 1
             yield Finding("limits", WARN, f"{name}: {remark.text}", "leave it out, or correct it")
     if not warned:
-        yield Finding("limits", FINE_, f"{looked} with a fixed text; each can bind")
+        yield Finding("limits", FINE_, f"{checked} with a fixed text; each can bind")
 
 
 # ----------------------------------------------------------------------------------------- command
 
 
 class Asked(NamedTuple):
-    """What the command was told."""
+    """The arguments of the command."""
 
     app: str
     store: str
 
 
-_LOOKS: tuple[Callable[[Asked], Iterator[Finding]], ...] = (
-    look_at_python,
-    look_at_parts,
-    look_at_shared_memory,
-    look_at_servers,
-    look_at_store,
-    look_at_conflicts,
-    look_at_application,
+_CHECKS: tuple[Callable[[Asked], Iterator[Finding]], ...] = (
+    check_python,
+    check_parts,
+    check_shared_memory,
+    check_servers,
+    check_store,
+    check_conflicts,
+    check_application,
 )
 
 
 def findings(asked: Asked) -> Iterator[Finding]:
-    """All of them. A look that breaks is a finding, and the others go on."""
-    for look in _LOOKS:
+    """Run all checks. One that raises is a finding, and the others still run."""
+    for check in _CHECKS:
         try:
-            yield from look(asked)
+            yield from check(asked)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            yield Finding(look.__name__.removeprefix("look_at_"), BAD, text, "please report this")
+            yield Finding(check.__name__.removeprefix("check_"), BAD, text, "please report this")
 
 
 @click.command("doctor")
-@click.option("--app", metavar="MODULE:NAME", help="A Flask application to look at (FLASK_APP).")
-@click.option("-s", "--store", metavar="URI", help="A store to look at.")
+@click.option("--app", metavar="MODULE:NAME", help="A Flask application to check (FLASK_APP).")
+@click.option("-s", "--store", metavar="URI", help="A store to check.")
 @json_option
 @click.pass_context
 def doctor(context: click.Context, app: str | None, store: str | None, as_json: bool) -> int:
     """Say what this machine and an application give, and what to change.
 
-    Looks at Python, the C library, /dev/shm, the store that auto:// would be, Redis, other
+    Checks Python, the C library, /dev/shm, the store that auto:// would be, Redis, other
     packages, and with --app at an application's store, proxies and limits. Exit code 1 if
     there is anything to change.
     """

@@ -28,7 +28,7 @@ from .store import By, Counter, Store
 
 
 class RemoteStore(Store):
-    """A server, the boards that tell of it, and those of them that are this host's."""
+    """A remote store, the hosts' shared statistics, and this host's tables."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -40,7 +40,7 @@ class RemoteStore(Store):
         if hasattr(self.storage, "evicts_by"):
             with contextlib.suppress(StorageError):  # connects: the log says how it evicts
                 self.storage.decide([Limit(1)], "check", [0], TEST)
-        mark = f"-board{zlib.crc32(self.name.encode())}"
+        mark = f"-stats{zlib.crc32(self.name.encode())}"
         self.local = [
             Table(found.uri, _observes=True)
             for found in tables()
@@ -64,7 +64,7 @@ class RemoteStore(Store):
         """What each host shows."""
         if self.shared is not None:
             try:
-                return [read_host(board) for board in self.shared.read()]
+                return [read_host(stats) for stats in self.shared.read()]
             except StorageError:
                 if not self.local:
                     raise
@@ -156,9 +156,9 @@ class RemoteStore(Store):
         rules = self.shared.rules()
         if not rules:
             return None
-        with Table(f"memory://?keys=8&rules={len(rules)}") as judge:
-            judge.load_rules([(rule.client, rule.kind, rule.until) for rule in rules])
-            holds = judge.rule_of(client)
+        with Table(f"memory://?keys=8&rules={len(rules)}") as scratch:
+            scratch.load_rules([(rule.client, rule.kind, rule.until) for rule in rules])
+            holds = scratch.rule_of(client)
         since = {rule.client: rule.since for rule in rules}
         if holds is None:
             return None

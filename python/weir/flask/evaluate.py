@@ -102,11 +102,11 @@ def refuse(request: RequestState, evaluation: Evaluation, denied: int) -> RateLi
     state = request.plan.state
     check: Check = evaluation.check
     entries = check.entries
-    told: int = evaluation.reported
+    reported: int = evaluation.reported
     state.counters["denied"] += 1
-    if entries[told].key_func is get_remote_address:
+    if entries[reported].key_func is get_remote_address:
         note_proxy(current_context().request.environ)
-    failed = tuple(bits(denied)) if state.charges_each else (told,)
+    failed = tuple(bits(denied)) if state.charges_each else (reported,)
     if state.logs_breaches:
         for i in failed:
             log_breach(request, evaluation, i)
@@ -129,15 +129,15 @@ def refuse(request: RequestState, evaluation: Evaluation, denied: int) -> RateLi
 def refuse_by_meta(request: RequestState, evaluation: Evaluation, denied: int) -> RateLimitExceeded:
     """Refuse a client that was refused too often."""
     state = request.state
-    told = max(bits(denied), key=lambda i: evaluation.verdict(i).retry_after)
-    evaluation.report(told)
+    reported = max(bits(denied), key=lambda i: evaluation.verdict(i).retry_after)
+    evaluation.report(reported)
     request.evaluation = evaluation
     state.count("denied")
-    report(request, evaluation, told)
-    callback = evaluation.check.entries[told].limit.on_breach or state.on_meta_breach
+    report(request, evaluation, reported)
+    callback = evaluation.check.entries[reported].limit.on_breach or state.on_meta_breach
     response = None
     if callback is not None:
-        limit = request.request_limit(evaluation, told)
+        limit = request.request_limit(evaluation, reported)
         response = call_back(request, [callback], limit, "on_meta_breach")
     return exceeded(request, evaluation, response)
 
@@ -173,7 +173,7 @@ def call_back(
     return response
 
 
-# -- telling
+# -- reporting
 
 
 def logged_key(request: RequestState, evaluation: Evaluation, i: int) -> str:

@@ -109,10 +109,10 @@ class HeaderWriter:
             headers.add(self.reset, f"{_reset_of(verdict)}")
         elif verdict.allowed:
             return  # the draft's own headers say everything; Retry-After is for the refused
-        wait = max([_wait_for(verdict, now), *self._told_before(headers, now)])
+        wait = max([_wait_for(verdict, now), *self._earlier_waits(headers, now)])
         headers.set(self.retry_after, self._format(wait))
 
-    def _told_before(self, headers: Headers, now: float) -> Iterator[Wait]:
+    def _earlier_waits(self, headers: Headers, now: float) -> Iterator[Wait]:
         """How long somebody else told the client to wait."""
         for name in {RETRY_AFTER, self.retry_after}:
             for value in headers.getlist(name):

@@ -70,7 +70,7 @@ _NAMESPACE = "!audit"
 #: A bucket's number: breaches below, then processes that know of it, then summaries.
 _BREACH = 1
 _PROCESS = 1 << 40
-_TOLD = 1 << 52
+_SUMMARY = 1 << 52
 _NEVER_REACHED = 1 << 62
 
 #: Longer keys are counted under their hash.
@@ -209,7 +209,7 @@ class Audit:
                 logging.getLogger("weir").error("breaches cannot be counted: %s", error)
                 first = breach
         for window in ended:
-            self._tell(window)
+            self._report(window)
         if first:
             _log(first.as_dict())
 
@@ -237,19 +237,22 @@ class Audit:
     def _open(self, name: str, breach: Breach, period: int, now: float) -> _Window:
         """The window in which a breach of now is."""
         opening = _openings(period)
-        said = self.table.decide(opening, name, [0] * len(opening), TEST)
+        decision = self.table.decide(opening, name, [0] * len(opening), TEST)
         first = False
-        if said[0].remaining == _NEVER_REACHED:
+        if decision[0].remaining == _NEVER_REACHED:
             # No window is open. The first process to hit it opens one.
-            said = self.table.decide(opening, name, [1] * len(opening), HIT)
-            first = _used(said[0].remaining) == 1
-        end = said[0].reset_at
+            decision = self.table.decide(opening, name, [1] * len(opening), HIT)
+            first = _used(decision[0].remaining) == 1
+        end = decision[0].reset_at
         since = end - period
         lasting = period
         # All that opens a window counts in both; so the difference is what was before this window,
         # and the same for everybody.
-        if len(said) > 1 and _used(said[1].remaining) - _used(said[0].remaining) >= WINDOWS:
-            end, since, first, lasting = said[1].reset_at, now, False, SPAN
+        if (
+            len(decision) > 1
+            and _used(decision[1].remaining) - _used(decision[0].remaining) >= WINDOWS
+        ):
+            end, since, first, lasting = decision[1].reset_at, now, False, SPAN
         window = _Window(breach, f"{name}@{round(end * 1e6)}", _bucket(lasting), since, end)
         window.first = first
         return window
@@ -258,7 +261,7 @@ class Audit:
         """Count a breach in a window: in which, and whether to log it."""
         for generation in itertools.count():
             joining = _BREACH if window.known else _BREACH + _PROCESS
-            if self._hit(window, joining, HIT) < _TOLD:
+            if self._hit(window, joining, HIT) < _SUMMARY:
                 break
             # It was told of just now: by one whose clock is ahead of ours, or by the last process
             # of a server that has ended meanwhile. The next bucket.
@@ -301,7 +304,7 @@ class Audit:
             ended = self._ended(now)
             following = self._due[0][0] if self._due else None
         for window in ended:
-            self._tell(window)
+            self._report(window)
         return following
 
     def flush_in_thread(self) -> float | None:
@@ -314,14 +317,14 @@ class Audit:
         following = self._flush(now)
         return None if following is None else following - now
 
-    def _tell(self, window: _Window) -> None:
+    def _report(self, window: _Window) -> None:
         """Write the summary, unless another process has."""
         try:
-            decision = self.table.decide([window.limit], window.bucket, [_TOLD], HIT)
+            decision = self.table.decide([window.limit], window.bucket, [_SUMMARY], HIT)
         except (StorageError, OSError, ValueError):
             return  # closed, or broken, which others complain of
         used = _used(decision[0].remaining)
-        if decision.allowed and used // _TOLD == 1:
+        if decision.allowed and used // _SUMMARY == 1:
             self._summarize(window, used)
 
     def _summarize(self, window: _Window, used: int) -> None:
@@ -352,8 +355,8 @@ class Audit:
             with contextlib.suppress(StorageError, OSError, ValueError):
                 self._hit(window, _PROCESS, REFUND)
                 used = self._hit(window, 0, TEST)
-                if used % _TOLD < _PROCESS or time.time() >= window.end:
-                    self._tell(window)
+                if used % _SUMMARY < _PROCESS or time.time() >= window.end:
+                    self._report(window)
 
 
 def _used(remaining: int) -> int:

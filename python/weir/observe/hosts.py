@@ -41,19 +41,19 @@ class Host(NamedTuple):
     info: dict[str, int] | None
 
 
-def read_host(board: Any) -> Host:
+def read_host(stats: Any) -> Host:
     """A host's snapshot, as :meth:`weir.stores.shared_stats.SharedStats.read` returns it."""
-    board = board if isinstance(board, dict) else {}
-    listed = board.get("heaviest")
+    stats = stats if isinstance(stats, dict) else {}
+    listed = stats.get("heaviest")
     listed = listed if isinstance(listed, dict) else {}
-    time, info = board.get("time"), board.get("info")
+    time, info = stats.get("time"), stats.get("info")
     return Host(
-        printable(board.get("name", "?"), 60),
+        printable(stats.get("name", "?"), 60),
         float(time) if _is_time(time) else None,
-        [LimitCounts(*row) for row in _rows(board.get("counts"), str, int, int, int, int)],
+        [LimitCounts(*row) for row in _rows(stats.get("counts"), str, int, int, int, int)],
         [TopClient(*row) for row in _clients(listed.get("denied"))],
         [TopClient(*row) for row in _clients(listed.get("allowed"))],
-        list(_limits(board.get("catalogue"))),
+        list(_limits(stats.get("catalogue"))),
         {printable(name, 60): value for name, value in info.items() if _is_number(value)}
         if isinstance(info, dict)
         else None,

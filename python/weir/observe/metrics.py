@@ -69,7 +69,7 @@ __all__ = ["Collector"]
 #: Seconds for which an answer is reused: counting the keys of a large table takes a while.
 _FRESH = 1.0
 
-#: Clients of a table that are looked at for the heaviest.
+#: Clients of a table that are read to find the one with most denials.
 _CLIENTS = 64
 
 #: Remembers each client's denials at the last scrape.
@@ -167,27 +167,27 @@ def _add_table(found: _Found, table: Table) -> None:
         found.denied[counts.limit] += counts.denied
         found.near[counts.limit] += counts.near
         found.shadow[counts.limit] += counts.shadow
-    for limit, number in _look_at_heaviest(table).items():
+    for limit, number in _most_denied(table).items():
         found.heaviest[printable(limit)] += number
     found.info.update(table.info())
     for rule in table.rules():
         found.rules[rule.kind] += 1
 
 
-# ----------------------------------------------------------------------------- who hammers hardest
+# ------------------------------------------------------------------------------- most denied client
 
 
-def _look_at_heaviest(table: Table) -> dict[str, int]:
-    """By limit: the sum, over all looks so far, of the most that one client was denied in between.
+def _most_denied(table: Table) -> dict[str, int]:
+    """By limit: the sum over all scrapes of the most denials of one client between two scrapes.
 
-    What each client had been denied at the last look is remembered in the table, in counters of
-    their own. A client that is seen for the first time, or was forgotten since, adds nothing yet.
+    The denials of each client at the last scrape are kept in the table, in counters of their own. A
+    client that is new in the list adds nothing at its first scrape.
     """
     heaviest: dict[str, int] = {}
     try:
-        for heavy in table.top_clients("denied", _CLIENTS):
-            grown = _since_last_look(table, heavy)
-            heaviest[heavy.limit] = max(heaviest.get(heavy.limit, 0), grown)
+        for client in table.top_clients("denied", _CLIENTS):
+            grown = _since_last_scrape(table, client)
+            heaviest[client.limit] = max(heaviest.get(client.limit, 0), grown)
         return {
             limit: table.meter(f"heaviest {limit}", number) for limit, number in heaviest.items()
         }
@@ -195,16 +195,16 @@ def _look_at_heaviest(table: Table) -> dict[str, int]:
         return {}
 
 
-def _since_last_look(table: Table, heavy: TopClient) -> int:
-    key = f"{heavy.limit}\n{heavy.client}"
+def _since_last_scrape(table: Table, client: TopClient) -> int:
+    key = f"{client.limit}\n{client.client}"
     before = _SEEN.amount - table.decide([_SEEN], key, [0], TEST)[0].remaining
-    grown = heavy.denied - before
+    grown = client.denied - before
     if grown <= 0:
         if grown < 0:  # it had left the list
             table.decide([_SEEN], key, [-grown], REFUND)
         return 0
     after = _SEEN.amount - table.decide([_SEEN], key, [grown], HIT)[0].remaining
-    if after != heavy.denied:  # another process looked at the same time
+    if after != client.denied:  # another process scraped at the same time
         table.decide([_SEEN], key, [grown], REFUND)
         return 0
     return grown if before else 0

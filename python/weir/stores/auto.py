@@ -217,7 +217,7 @@ def _identify() -> str:
 
 _NAME = re.compile(
     r"weir\.(auto-(\d{1,10})(?:\.\d{1,4})?/(\d{1,19})-(\d{1,10})-(\d{1,19})"
-    r"-([0-9a-f]{12})((?:-(?:keys|hits|rules|board)\d{1,19})*)(?:\.\d{1,2})?)",
+    r"-([0-9a-f]{12})((?:-(?:keys|hits|rules|stats|board)\d{1,19})*)(?:\.\d{1,2})?)",
     re.ASCII,
 )
 
@@ -377,7 +377,7 @@ def _query(sizes: str) -> str:
     return f"?{sizes}" if sizes else ""
 
 
-def _shared_table(scope: Server, sizes: str, number: int, mark: str, board: str = "") -> Table:
+def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str = "") -> Table:
     folder = _own_folder()
     if folder is None:
         _warn(f"{SHARED_MEMORY} has no place for a folder of this user")
@@ -386,7 +386,7 @@ def _shared_table(scope: Server, sizes: str, number: int, mark: str, board: str 
     name = f"{namespace}-{scope.pid}-{scope.started}-{mark}"
     for what, size in sorted(re.findall(r"(keys|hits|rules)=(\d+)", sizes)):
         name += f"-{what}{size}"  # tables of another size are other tables
-    path = folder / f"{name}{board}"
+    path = folder / f"{name}{suffix}"
     if not path.exists():
         _remove_ended(scope, namespace)
         _share_with_predecessor(path, scope)
@@ -434,5 +434,5 @@ def open_stats_table(uri: str, store: str, *, counts: bool) -> Table:
     if scope is None:
         return _private_table(sizes, 0) if counts else TableStorage(f"memory://{_query(sizes)}")
     with _lock:
-        board = f"-board{zlib.crc32(store.encode())}"
-        return _shared_table(scope, sizes, 0, _identify(), board)
+        suffix = f"-stats{zlib.crc32(store.encode())}"
+        return _shared_table(scope, sizes, 0, _identify(), suffix)

@@ -26,7 +26,14 @@ from typing import Any
 from .._clock import monotonic
 from .._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
 from ..errors import ConfigurationError, StorageError, StoreAwayError, is_outage
-from .registry import Storage, StorageTypes, deciding, prepared_decider, storage_from_string
+from .registry import (
+    Storage,
+    StorageTypes,
+    deciding,
+    prepared_decider,
+    storage_from_string,
+    supports_peek,
+)
 
 __all__ = ["POLICIES", "FailoverStorage", "Guarded", "StoreSwitchedError"]
 
@@ -91,8 +98,8 @@ class FailoverStorage(Storage):
         self.policy = policy
         #: The store that decides meanwhile; ``None`` unless the policy is ``"local"``.
         self.fallback: StorageTypes | None = _opened(fallback) if policy == "local" else None
-        self.LOOKS = all(
-            isinstance(store, Table) or getattr(store, "LOOKS", False)
+        self.PEEKS = all(
+            isinstance(store, Table) or supports_peek(store)
             for store in (self.storage, self.fallback)
             if store is not None
         )

@@ -22,7 +22,7 @@ from ..errors import ConfigurationError, StorageError
 from ..observe.stats import StoreMeters
 from .auto import open_stats_table
 from .hosts import shown
-from .registry import Keys, Storage, StorageTypes, prepared_decider
+from .registry import Keys, Storage, StorageTypes, prepared_decider, supports_peek
 from .shared_stats import RULES_MAX, SharedStats
 from .sync import FORGET, SYNC_INTERVAL, HostSync
 
@@ -116,7 +116,7 @@ class InstrumentedStorage(Storage):
     def __init__(self, storage: StorageTypes, table: Table) -> None:
         super().__init__(getattr(storage, "uri", None))
         self.storage = storage
-        self.LOOKS = getattr(storage, "LOOKS", False)
+        self.PEEKS = supports_peek(storage)
         self.stats_table = table
         self.name = name_of(storage)
         self.meters = StoreMeters(table, self.name)

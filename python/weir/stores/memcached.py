@@ -80,7 +80,7 @@ class MemcachedStorage(KeyedStorage):
 
     times_itself = True
 
-    LOOKS = True
+    PEEKS = True
 
     def __init__(
         self,

@@ -221,12 +221,12 @@ class MongoDBStorage(StateStorage):
     ) -> Decision:
         """Limits that do not depend on each other."""
         self.ask(limits, keys, costs, mode)  # raises what is wrong with them
-        told = [
+        decisions = [
             super(MongoDBStorage, self).decide([limit], key, [cost], mode)
             for limit, key, cost in checks(limits, keys, costs)
         ]
-        verdicts = [decision[0] for decision in told]
-        return Decision(verdicts, deciding(limits, verdicts), told[-1].now)
+        verdicts = [decision[0] for decision in decisions]
+        return Decision(verdicts, deciding(limits, verdicts), decisions[-1].now)
 
     def attempt(self, request: StateRequest) -> Decision:
         tries = 0
@@ -244,7 +244,7 @@ class MongoDBStorage(StateStorage):
 
     def reset(self) -> None:
         """Forget every counter of this prefix."""
-        with self.telling():
+        with self.translating_errors():
             first = f"{self._prefix.decode()}:"
             self._collection().delete_many({"_id": {"$gte": first, "$lt": first[:-1] + ";"}})
         self._denials.clear()

@@ -230,7 +230,7 @@ class PostgreSQLStorage(StateStorage):
     # -- decisions
 
     def attempt(self, request: StateRequest) -> Decision:
-        with self.telling():
+        with self.translating_errors():
             if self._create:
                 with self._creating:
                     if self._create:
@@ -323,7 +323,7 @@ class PostgreSQLStorage(StateStorage):
 
     def init(self) -> None:
         """Create the table and its functions, or bring the functions up to date."""
-        with self.telling(), self._connection() as connection:
+        with self.translating_errors(), self._connection() as connection:
             connection.until = None if self.deadline is None else monotonic() + 30.0
             with connection.transaction():
                 connection.execute(ALONE)
@@ -335,7 +335,7 @@ class PostgreSQLStorage(StateStorage):
 
     def reset(self) -> None:
         """Forget every counter of this prefix."""
-        with self.telling(), self._connection() as connection:
+        with self.translating_errors(), self._connection() as connection:
             connection.until = None if self.deadline is None else monotonic() + 30.0
             connection.execute(
                 f"DELETE FROM {self._table} WHERE name >= %s AND name < %s",
@@ -346,7 +346,7 @@ class PostgreSQLStorage(StateStorage):
 
     def check(self) -> bool:
         try:
-            with self.telling(), self._connection() as connection:
+            with self.translating_errors(), self._connection() as connection:
                 connection.execute(f"SELECT 1 FROM {self._table} LIMIT 1")
         except StorageError:
             return False

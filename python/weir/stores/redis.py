@@ -94,7 +94,7 @@ class RedisStorage(Remembering):
             pool.connection_class(**known)  # does not connect
         except (TypeError, self._library.exceptions.RedisError) as error:
             raise ConfigurationError(f"{self.name}: {error}") from None
-        self._server = Server(pool, lent, self._told_of_eviction)
+        self._server = Server(pool, lent, self._warn_of_eviction)
 
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
         super().set_clock(seconds, given)

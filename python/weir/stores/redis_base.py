@@ -73,7 +73,7 @@ def with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any)
 class Remembering(KeyedStorage):
     """What all Redis stores share: commands, remembered denials, errors."""
 
-    LOOKS = True
+    PEEKS = True
 
     times_itself = True
 
@@ -178,7 +178,7 @@ class Remembering(KeyedStorage):
     #: The ``maxmemory-policy`` of a server that hands quota back when it is full; "": none does.
     evicts_by: str = ""
 
-    def _told_of_eviction(self, policy: str) -> None:
+    def _warn_of_eviction(self, policy: str) -> None:
         if not self.evicts_by:
             self.evicts_by = policy
             logger.warning("%s: %s", self.name, EVICTS % policy)

@@ -220,7 +220,7 @@ class RedisClusterStorage(Remembering):
             pool.connection_class(**pool.connection_kwargs)  # does not connect
         except (TypeError, self._library.exceptions.RedisError) as error:
             raise ConfigurationError(f"{self.name}: {error}") from None
-        return Server(pool, told=self._told_of_eviction)
+        return Server(pool, on_eviction_policy=self._warn_of_eviction)
 
     @property
     def client(self) -> Any:

@@ -118,15 +118,16 @@ class Server:
 
     :param pool: of the client library
     :param lent: others use the pool as well, so each call borrows a connection and gives it back
-    :param told: is called once, with what the server evicts by if that hands quota back
+    :param on_eviction_policy: called once with the server's ``maxmemory-policy`` if it may drop
+        counters
     """
 
     def __init__(
-        self, pool: Any, lent: bool = False, told: Callable[[str], None] | None = None
+        self, pool: Any, lent: bool = False, on_eviction_policy: Callable[[str], None] | None = None
     ) -> None:
         self.pool = pool
         self._lent = lent
-        self._told = told
+        self._on_eviction_policy = on_eviction_policy
         self.forget_connections()
 
     def forget_connections(self) -> None:
@@ -273,8 +274,8 @@ class Server:
 
     def _dial(self) -> Connection:
         raw = get_connection(self.pool)
-        told, self._told = self._told, None
-        if told is not None:
+        report, self._on_eviction_policy = self._on_eviction_policy, None
+        if report is not None:
             try:
                 policy = _evicts_by(raw)
             except BaseException as error:
@@ -286,7 +287,7 @@ class Server:
                 # The question is a courtesy: it is not asked again at the cost of a request.
                 raw, policy = get_connection(self.pool), ""
             if policy:
-                told(policy)
+                report(policy)
         return Connection(self.pool, raw)
 
     def _dial_for(self, dial: _Dial, pid: int) -> None:

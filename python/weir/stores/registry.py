@@ -73,8 +73,9 @@ class Storage(ABC):
     #: Schemes of the URIs that :func:`storage_from_string` gives to this class.
     STORAGE_SCHEME: ClassVar[Sequence[str]] = ()
 
-    #: Whether :meth:`decide` knows costs that are only looked at, :class:`weir.Peek`.
-    LOOKS: bool = False
+    #: Whether :meth:`decide` accepts costs of the class :class:`weir.Peek`. ``LOOKS`` is its
+    #: earlier name.
+    PEEKS: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -100,7 +101,7 @@ class Storage(ABC):
         or bytes for all. What counts for limit and key is named uniquely by
         ``limit.full_key(key)`` and the limit's strategy: ``LIMITER/alice/10/1/minute``.
         costs: one for each limit, 0 or more; ``None``: 1 each. A :class:`weir.Peek` is not charged,
-        but denies as others do; only a class that says so by ``LOOKS`` is given such.
+        but denies as others do. Only a class that sets ``PEEKS`` receives such costs.
         mode: ``HIT``, ``TEST`` (charge nothing), ``EACH`` (charge what has room even if another
         limit denies) or ``REFUND`` (give back, never above full; always allowed).
 
@@ -164,6 +165,11 @@ class KeyedStorage(StorageInterface, Storage):
             cls.decide_prepared = Storage.decide_prepared  # type: ignore[method-assign]
 
 
+def supports_peek(storage: object) -> bool:
+    """Whether a store's ``decide()`` accepts costs of the class :class:`weir.Peek`."""
+    return bool(getattr(storage, "PEEKS", False) or getattr(storage, "LOOKS", False))
+
+
 #: ``decide_prepared(evaluation, mode, parts, settling)`` of a store.
 DecidePrepared: TypeAlias = "Callable[[Evaluation, int, int, bool], object]"
 
@@ -197,13 +203,13 @@ def decide_by_parts(
     """The same by ``storage.decide()``, in as few calls as the roles of the limits need."""
     check = evaluation.check
 
-    def ask(mask: int, mode: int, looked: int = 0) -> bool:
+    def ask(mask: int, mode: int, peeked: int = 0) -> bool:
         indices, limits, keys, costs = evaluation.checks(mask)
-        if looked:
-            costs = [Peek(c) if looked >> i & 1 else c for i, c in zip(indices, costs, strict=True)]
+        if peeked:
+            costs = [Peek(c) if peeked >> i & 1 else c for i, c in zip(indices, costs, strict=True)]
         return evaluation.keep(indices, storage.decide(limits, keys, costs, mode), settling)
 
-    def look(mask: int) -> bool:
+    def peek(mask: int) -> bool:
         """Each limit by itself, but in one call: a test adds up what one counter is asked for."""
         indices, limits, keys, _ = evaluation.checks(mask)
         first: dict[tuple[Limit, str], int] = {}
@@ -211,24 +217,24 @@ def decide_by_parts(
             first.setdefault((limit, key), i)
         once = sum(1 << i for i in first.values())
         allowed = ask(once, TEST)
-        return (look(mask & ~once) and allowed) if mask & ~once else allowed
+        return (peek(mask & ~once) and allowed) if mask & ~once else allowed
 
     if settling or mode not in (HIT, EACH):
         ask(parts, mode)
         return
     shadows = parts & check.shadows
-    looked = parts & (check.peeked | check.deferred)
-    charged = parts & ~shadows & ~looked
+    peeked = parts & (check.peeked | check.deferred)
+    charged = parts & ~shadows & ~peeked
     allowed = True
-    if looked and charged and getattr(storage, "LOOKS", False) and mode == HIT:
-        allowed = ask(looked | charged, mode, looked)
+    if peeked and charged and supports_peek(storage) and mode == HIT:
+        allowed = ask(peeked | charged, mode, peeked)
     else:
         may_charge = True
         for mask, holds_back in (
-            (looked & check.peeked, True),
-            (looked & check.deferred, mode == HIT),
+            (peeked & check.peeked, True),
+            (peeked & check.deferred, mode == HIT),
         ):
-            if mask and not look(mask):
+            if mask and not peek(mask):
                 allowed = False
                 may_charge = may_charge and not holds_back
         if charged:

@@ -164,12 +164,15 @@ class _States:
         )
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
-        """What is raised in the block becomes the error that a decision would raise."""
+    def translating_errors(self) -> Iterator[None]:
+        """Convert errors that the block raises to those that a decision raises."""
         try:
             yield
         except Exception as error:
             raise self.failed(error) from error
+
+    #: The earlier name of :meth:`translating_errors`.
+    telling = translating_errors
 
     def failed(self, error: BaseException) -> BaseException:
         """The error to raise for one that a transaction raised."""
@@ -195,7 +198,7 @@ class StateStorage(_States, KeyedStorage):
 
     times_itself = True
 
-    LOOKS = True
+    PEEKS = True
 
     def __init__(
         self,

@@ -220,7 +220,7 @@ class StoreConformance:
     def test_what_is_only_looked_at_is_not_charged(
         self, store: Any, clock: _Moved, key: str
     ) -> None:
-        if not getattr(store, "LOOKS", True):
+        if not getattr(store, "PEEKS", True):
             pytest.skip("the store says that it does not accept Peek")
         limit, other = _limit("2 per minute"), _limit("5 per minute")
         assert store.decide([limit, other], key, [Peek(1), 1]).allowed
@@ -295,7 +295,7 @@ class StoreConformance:
             group = [dice.choice(limits) for _ in range(dice.randint(1, 6) if self.atomic else 1)]
             keys = [f"{key}/{dice.randrange(3)}" for _ in group]
             costs = [dice.choice((0, 1, 1, 1, 2, 5, 60)) for _ in group]
-            if getattr(store, "LOOKS", True):
+            if getattr(store, "PEEKS", True):
                 costs = [Peek(cost) if not dice.randrange(6) else cost for cost in costs]
             mode = dice.choice((HIT, HIT, HIT, HIT, EACH, TEST, REFUND))
             clock.move(dice.choice((0, 0.001, 0.25, 1, 7)) * (1 if dice.randrange(12) else -1))
@@ -314,14 +314,14 @@ class StoreConformance:
         limits = [_limit(f"{amount} per day", strategy) for amount in (30, 31, 32)]
         admitted, failed = list[int](), list[BaseException]()
 
-        def hammer(number: int) -> None:
+        def request(number: int) -> None:
             group = limits[number % 3 :] + limits[: number % 3]
             try:
                 admitted.append(sum(store.decide(group, key).allowed for _ in range(12)))
             except BaseException as error:
                 failed.append(error)
 
-        threads = [threading.Thread(target=hammer, args=(number,)) for number in range(4)]
+        threads = [threading.Thread(target=request, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -94,11 +94,11 @@ def test_a_foreign_weir_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look_at_stars(_: object) -> Any:
+    def check_stars(_: object) -> Any:
         raise KeyError("cloud")
         yield
 
-    monkeypatch.setattr(module, "_LOOKS", (look_at_stars, module.look_at_python))
+    monkeypatch.setattr(module, "_CHECKS", (check_stars, module.check_python))
     code, found = look()
     assert code == 1
     assert found["stars"][0]["status"] == "error"

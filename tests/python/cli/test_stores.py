@@ -309,8 +309,8 @@ def test_limits_of_a_program_without_flask(weir: Weir, weir_json: Any, store: st
     assert weir("show", "ann", "--limit", "ten", "-s", store).exit_code == 2
 
 
-def test_the_board_beside_a_remote_store_is_not_mistaken_for_it(weir: Weir) -> None:
-    name = f"test-cli-{uuid.uuid4()}-board123"
+def test_the_table_beside_a_remote_store_is_not_mistaken_for_it(weir: Weir) -> None:
+    name = f"test-cli-{uuid.uuid4()}-stats123"
     try:
         package.Table(f"shm://{name}?keys=800")
         for command in (["show", "me"], ["reset", "me"], ["block", "me", "--for", "1h"]):

@@ -147,7 +147,7 @@ def test_a_check_asks_the_storage_once(app: Flask, make: Any, get: Any, looks: b
 
     class Counting(weir.storage.Storage):
         STORAGE_SCHEME = ("counting",)
-        LOOKS = looks
+        PEEKS = looks
 
         def __init__(self, uri: str, **options: Any) -> None:
             super().__init__(uri)

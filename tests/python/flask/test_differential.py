@@ -58,7 +58,7 @@ class Plain(weir.storage.Storage):
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri)
         self.table = weir.Table("memory://?keys=4096")
-        self.LOOKS = uri.startswith("looking")
+        self.PEEKS = uri.startswith("looking")
 
     def decide(self, *arguments: Any) -> weir.Decision:
         return self.table.decide(*arguments)

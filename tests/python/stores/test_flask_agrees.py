@@ -30,7 +30,7 @@ class Plain(weir.storage.Storage):
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri)
         self.table = weir.Table("memory://?keys=4096")
-        self.LOOKS = uri.startswith("agree-looks")
+        self.PEEKS = uri.startswith("agree-looks")
 
     def decide(self, *arguments: Any) -> weir.Decision:
         return self.table.decide(*arguments)

@@ -49,12 +49,12 @@ class Progress:
         self.terminal = sys.stderr.isatty()
         self.pause = PROGRESS[not self.terminal]
         self.next = time.monotonic() + self.pause
-        self.said = False
+        self.shown = False
         self.size = 0
         if name != "-" and not name.endswith(".gz"):
             self.size = Path(name).stat().st_size
 
-    def tell(self, reader: Reader) -> None:
+    def show(self, reader: Reader) -> None:
         """Called now and then."""
         if self.quiet or time.monotonic() < self.next:
             return
@@ -62,10 +62,10 @@ class Progress:
         share = f", {min(100, 100 * reader.bytes // self.size)} %" if self.size else ""
         text = f"weir: {some(reader.lines, 'line')} read{share}"
         click.echo(f"\r{text}" if self.terminal else text, err=True, nl=not self.terminal)
-        self.said = True
+        self.shown = True
 
     def end(self) -> None:
-        if self.said and self.terminal:
+        if self.shown and self.terminal:
             click.echo("\r" + " " * 60 + "\r", err=True, nl=False)
 
 
@@ -165,7 +165,7 @@ def _run(reader: Reader, replays: Sequence[Replay], progress: Progress) -> int:
             for replay in replays:
                 replay.ask(record)
             if number % 4096 == 0:
-                progress.tell(reader)
+                progress.show(reader)
     finally:
         progress.end()
     return late

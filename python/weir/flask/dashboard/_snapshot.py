@@ -1,4 +1,4 @@
-"""What a limiter's store and board say at one moment, as plain data."""
+"""What a limiter's store and table say at one moment, as plain data."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
     shown as unreachable; that is no error. Reads every cell of the table: some milliseconds per
     million.
     """
-    board = state.stats_table
+    table = state.stats_table
     store = _health(state)
     mine: dict[str, Any] = {"counts": [], "heaviest": {"denied": [], "allowed": []}}
     rules: list[Any] = []
     try:
-        mine["counts"] = board.counts()
-        mine["heaviest"] = {by: top_clients(board, by, count) for by in ("denied", "allowed")}
-        rules = board.rules()
+        mine["counts"] = table.counts()
+        mine["heaviest"] = {by: top_clients(table, by, count) for by in ("denied", "allowed")}
+        rules = table.rules()
     except StorageError as error:  # such as damaged statistics: the rest is shown
         store["trouble"] = store["trouble"] or printable(error)
     others = [read_host(other) for other in (_others(state) if store["reachable"] else [])]
@@ -60,13 +60,13 @@ def _others(state: AppState) -> list[dict[str, Any]]:
     if sync is None:
         return []
     try:
-        return [board for board in sync.shared.read() if board.get("host") != sync.host]
+        return [host for host in sync.shared.read() if host.get("host") != sync.host]
     except StorageError:
         return []
 
 
 def _health(state: AppState) -> dict[str, Any]:
-    store, board = state.opened, state.stats_table
+    store, table = state.opened, state.stats_table
     started = time.perf_counter()
     try:
         reachable, trouble = bool(store.check()), ""
@@ -79,9 +79,9 @@ def _health(state: AppState) -> dict[str, Any]:
         "trouble": trouble,
         "away": bool(getattr(state.storage, "away", False)),
         "policy": state.on_store_error,
-        "board": printable(board.uri),
+        "table": printable(table.uri),
     }
-    info = board.info()
+    info = table.info()
     for name in ("keys", "keys_max", "evictions", "recoveries", "bytes"):
         health[name] = info[name]
     return health

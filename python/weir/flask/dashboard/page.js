@@ -105,7 +105,7 @@ function showRules(state) {
 function showStore(store) {
   const list = [["store", store.uri], ["answers", store.reachable ? `in ${(store.seconds * 1000).toFixed(2)} ms` : `no: ${store.trouble}`, !store.reachable]];
   if (store.policy) list.push(["while it is away", store.policy], ["now", store.away ? "away" : "in use", store.away]);
-  if (store.stats_table && store.stats_table !== store.uri) list.push(["counted in", store.stats_table]);
+  if (store.table && store.table !== store.uri) list.push(["statistics in", store.table]);
   if (store.keys_max) {
     list.push(["keys", `${whole(store.keys)} of ${whole(store.keys_max)}`, store.keys > store.keys_max * 0.95],
       ["live keys evicted", whole(store.evictions), store.evictions > 0],
