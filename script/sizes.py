@@ -1,4 +1,7 @@
-"""Fails if a Python file has more than 500 lines, or a function more than 50 besides its docstring.
+"""Fails if a Python or C file has more than 500 lines, or a function more than 50.
+
+A docstring does not count as lines of its function. C files are formatted by clang-format, so a
+function begins and ends in the first column of a line.
 
     python script/sizes.py [--write]
 
@@ -10,11 +13,17 @@ entries; it adds none.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 FILE_MAX, FUNCTION_MAX = 500, 50
+
+#: The first line of a C function or another declaration, and the name in it.
+DECLARATION = re.compile(r"[A-Za-z_]")
+NAME = re.compile(r"\b(?!__attribute__)(\w+)\(")
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTED = Path(__file__).with_suffix(".txt")
@@ -22,9 +31,10 @@ LISTED = Path(__file__).with_suffix(".txt")
 Lengths = dict[str, int]
 
 
-def python_files() -> list[str]:
-    """The Python files of the repository, new ones included."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.py"]
+def sources() -> list[str]:
+    """The Python and C files of the repository, new ones included."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--"]
+    command += ["*.py", "*.c", "*.h"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return [name for name in sorted(set(names.split("\n"))) if name and (ROOT / name).exists()]
 
@@ -37,12 +47,34 @@ def words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (first.end_lineno or first.lineno) - first.lineno + 1
 
 
+def c_functions(text: str) -> Iterator[tuple[str, int]]:
+    """Name and length of each function of a C file that clang-format has formatted."""
+    lines = text.split("\n")
+    start, opened = 0, False
+    for number, line in enumerate(lines):
+        if DECLARATION.match(line) and not line.endswith(":"):  # no label
+            start, opened = number, False
+        if not opened:
+            head = " ".join(lines[start : number + 1])
+            opened = line.endswith("{") and DECLARATION.match(head) is not None
+            name = NAME.findall(head)
+        elif line.startswith("}"):
+            opened = False
+            if line == "}" and name:
+                yield name[0], number - start + 1
+
+
 def too_long(name: str, text: str) -> Lengths:
     """The file and the functions in it that are too long, with their lengths."""
     found: Lengths = {}
     lines = text.count("\n")
     if lines > FILE_MAX:
         found[name] = lines
+    if not name.endswith(".py"):
+        for function, length in c_functions(text):
+            if length > FUNCTION_MAX:
+                found[f"{name}:{function}"] = length
+        return found
 
     def visit(node: ast.AST, path: str) -> None:
         for child in ast.iter_child_nodes(node):
@@ -82,7 +114,7 @@ def problems(found: Lengths, known: Lengths) -> list[str]:
 
 def main() -> int:
     found: Lengths = {}
-    for name in python_files():
+    for name in sources():
         found.update(too_long(name, (ROOT / name).read_text()))
     known = listed() if LISTED.exists() else {}
     if "--write" in sys.argv[1:]:
