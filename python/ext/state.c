@@ -5,6 +5,7 @@
 #include "convert.h"
 #include "stores.h"
 
+#include <stdlib.h>
 #include <structmember.h>
 
 #include "weir/state.h"
@@ -15,8 +16,9 @@ struct state_request {
     struct core_request request;
     struct weir_counter counter[WEIR_CHECKS_MAX];
     size_t count;
+    char place[WEIR_CHECKS_MAX]; /* the counter of each check */
     int mode;
-    PyObject *names; /* tuple of str */
+    PyObject *names; /* tuple of str, sorted */
     PyObject *said;  /* bytes: the same for the same question */
 };
 
@@ -130,7 +132,7 @@ static PyMethodDef request_methods[] = {
 
 static PyMemberDef request_members[] = {
     {"names", T_OBJECT_EX, offsetof(struct state_request, names), READONLY,
-     PyDoc_STR("The counters' names, each once: printable ASCII, at most 250 characters.")},
+     PyDoc_STR("The counters' names, sorted, each once: printable ASCII, at most 250 characters.")},
     {"said", T_OBJECT_EX, offsetof(struct state_request, said), READONLY,
      PyDoc_STR("Bytes that are the same for the same question.")},
     {"mode", T_INT, offsetof(struct state_request, mode), READONLY, NULL},
@@ -152,24 +154,68 @@ static PyType_Spec request_spec = {
     .slots = request_slots,
 };
 
-/* Names and bytes of the question, once the checks are read. */
+/* A counter's name while the names are sorted. */
+struct named {
+    struct weir_counter counter;
+    int len;
+    char name[WEIR_STATE_NAME_MAX];
+};
+
+static int compare_named(const void *a, const void *b) {
+    const struct named *x = a, *y = b;
+    int order = memcmp(x->name, y->name, (size_t)(x->len < y->len ? x->len : y->len));
+    return order ? order : x->len - y->len;
+}
+
+static int name_check(const struct state_request *self, size_t check, const char *prefix,
+                      size_t prefix_len, struct named *named) {
+    named->len = weir_state_name(&self->request.check[check], prefix, prefix_len, named->name);
+    if (named->len < 0)
+        core_raise(self->state, named->len, NULL);
+    return named->len < 0 ? -1 : 0;
+}
+
+/* Which counter a check has. */
+static int find_counter(struct state_request *self, size_t check, const char *prefix,
+                        size_t prefix_len, const struct named *named) {
+    for (size_t j = 0; j < self->count; j++)
+        if (named[j].counter.check == check)
+            return (int)j;
+    struct named same;
+    if (name_check(self, check, prefix, prefix_len, &same) < 0)
+        return -1;
+    const struct named *found = bsearch(&same, named, self->count, sizeof *named, compare_named);
+    return found ? (int)(found - named) : 0;
+}
+
+/* Sorts the counters by name, so that all who lock them do it in one order. */
 static int name_counters(struct state_request *self, const char *prefix, size_t prefix_len) {
+    struct named named[WEIR_CHECKS_MAX];
     int rc = weir_state_counters(self->request.check, (size_t)self->request.count, self->counter,
                                  &self->count);
     if (rc < 0) {
         core_raise(self->state, rc, NULL);
         return -1;
     }
+    for (size_t j = 0; j < self->count; j++) {
+        named[j].counter = self->counter[j];
+        if (name_check(self, named[j].counter.check, prefix, prefix_len, &named[j]) < 0)
+            return -1;
+    }
+    qsort(named, self->count, sizeof *named, compare_named);
     self->names = PyTuple_New((Py_ssize_t)self->count);
-    for (size_t i = 0; self->names && i < self->count; i++) {
-        char name[WEIR_STATE_NAME_MAX];
-        int len =
-            weir_state_name(&self->request.check[self->counter[i].check], prefix, prefix_len, name);
-        PyObject *text =
-            len < 0 ? core_raise(self->state, len, NULL) : PyUnicode_FromStringAndSize(name, len);
+    for (size_t j = 0; self->names && j < self->count; j++) {
+        PyObject *text = PyUnicode_FromStringAndSize(named[j].name, named[j].len);
         if (!text)
             return -1;
-        PyTuple_SET_ITEM(self->names, (Py_ssize_t)i, text);
+        PyTuple_SET_ITEM(self->names, (Py_ssize_t)j, text);
+        self->counter[j] = named[j].counter;
+    }
+    for (size_t i = 0; self->names && i < (size_t)self->request.count; i++) {
+        int place = find_counter(self, i, prefix, prefix_len, named);
+        if (place < 0)
+            return -1;
+        self->place[i] = (char)place;
     }
     return self->names ? 0 : -1;
 }
@@ -187,11 +233,7 @@ static int describe_question(struct state_request *self) {
     }
     for (Py_ssize_t i = 0; i < self->request.count && rc == 0; i++) {
         const struct weir_check *check = &self->request.check[i];
-        char slot = 0;
-        for (size_t j = 0; j < self->count; j++)
-            if (self->counter[j].check <= (size_t)i)
-                slot = (char)j;
-        if (core_key_append(&said, &slot, 1) < 0 ||
+        if (core_key_append(&said, &self->place[i], 1) < 0 ||
             core_key_append(&said, &check->cost, sizeof check->cost) < 0 ||
             core_key_append(&said, &check->flags, sizeof check->flags) < 0 ||
             core_key_append(&said, &check->limit->max_delay_ns, sizeof(int64_t)) < 0)

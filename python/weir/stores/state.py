@@ -274,7 +274,7 @@ class StateStorage(_States, KeyedStorage):
 
     def _step(self, request: StateRequest) -> Decision:
         with self.transaction() as transaction:
-            found = self.read(transaction, sorted(request.names))
+            found = self.read(transaction, request.names)
             now = self.moment(self.now(transaction))
             values = [found.get(name) for name in request.names]
             decision, changes = request.decide(values, now)
@@ -291,7 +291,7 @@ class StateStorage(_States, KeyedStorage):
         request = self.ask(limits, keys, None, HIT)
         self.known(request)
         try:
-            self._again(partial(self._remove, sorted(request.names)))
+            self._again(partial(self._remove, list(request.names)))
         finally:
             self._denials.forget(name.encode() for name in request.names)
 
@@ -369,7 +369,7 @@ class AsyncStateStorage(_States, ABC):
 
     async def _step(self, request: StateRequest) -> Decision:
         async with self.transaction() as transaction:
-            found = await self.read(transaction, sorted(request.names))
+            found = await self.read(transaction, request.names)
             now = self.moment(await self.now(transaction))
             values = [found.get(name) for name in request.names]
             decision, changes = request.decide(values, now)
@@ -386,6 +386,6 @@ class AsyncStateStorage(_States, ABC):
         request = self.ask(limits, keys, None, HIT)
         self.known(request)
         try:
-            await self._again(partial(self._remove, sorted(request.names)))
+            await self._again(partial(self._remove, list(request.names)))
         finally:
             self._denials.forget(name.encode() for name in request.names)

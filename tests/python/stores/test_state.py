@@ -178,6 +178,17 @@ def test_names_are_sorted_and_each_is_read_once() -> None:
     (names,) = store.asked
     assert list(names) == sorted(names)
     assert len(names) == 2
+    for name, left in zip(names, (9, 7), strict=True):
+        limit, key = limits[1 if "/10/" in name else 0], "a" if "/10/" in name else "b"
+        assert store.decide([limit], key, [0], weir.TEST)[0].remaining == left
+
+
+def test_a_denial_is_not_remembered_for_a_question_of_other_counters() -> None:
+    """The same names and costs, but the third check is of the first counter or of the second."""
+    store = Recorder()
+    limits = [weir.parse("2/minute"), weir.parse("1/minute")]
+    assert not store.decide([*limits, limits[1]], "a").allowed
+    assert store.decide([*limits, limits[0]], "a").allowed
 
 
 def test_an_outage_is_a_storage_error_that_shows_no_password() -> None:
