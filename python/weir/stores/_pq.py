@@ -14,7 +14,7 @@ from typing import Any
 from .._clock import monotonic
 
 #: Types of elements (their OIDs), and how one is written.
-TEXT, INT, BYTES, BOOL, FLOAT = 25, 23, 17, 16, 701
+TEXT, BYTES, FLOAT = 25, 17, 701
 
 _LENGTH = struct.Struct("!i")
 _HEAD = struct.Struct("!iiiii")  # dimensions, whether any is NULL, type, length, lower bound
@@ -45,8 +45,8 @@ def read_array(data: bytes) -> list[bytes | None]:
     return found
 
 
-_float, _int = struct.Struct("!d"), struct.Struct("!i")
-write_float, write_int = _float.pack, _int.pack
+_float = struct.Struct("!d")
+write_float = _float.pack
 
 
 def read_float(data: bytes) -> float:
@@ -77,14 +77,13 @@ class Statement:
 
 def _result(connection: Any) -> Any:
     pgconn = connection.pgconn
-    poll = connection.poll
     while pgconn.flush():
-        _wait(poll, pgconn, select.POLLIN | select.POLLOUT, connection.until)
+        _wait(connection, select.POLLIN | select.POLLOUT)
         pgconn.consume_input()
     result = None
     while True:
         while pgconn.is_busy():
-            _wait(poll, pgconn, select.POLLIN, connection.until)
+            _wait(connection, select.POLLIN)
             pgconn.consume_input()
         following = pgconn.get_result()
         if following is None:
@@ -94,8 +93,11 @@ def _result(connection: Any) -> Any:
             connection.fail(result)
 
 
-def _wait(poll: Any, pgconn: Any, events: int, until: float | None) -> None:
-    poll.register(pgconn.socket, events)
+def _wait(connection: Any, events: int) -> None:
+    poll, until = connection.poll, connection.until
+    if events != select.POLLIN:
+        poll = select.poll()
+        poll.register(connection.pgconn.socket, events)
     left = None if until is None else max(0.0, until - monotonic()) * 1000 + 1
     if not poll.poll(left):
         raise TimeoutError

@@ -1,13 +1,13 @@
 """PostgreSQL: ``postgresql://user:password@host:5432/database``, for who has it and no Redis.
 
 A decision is one call of a function that the store creates on request (``weir store init``, or
-``create=True``): it locks the counters, compares what is there with what we know of them, and
-writes what we have made of it. That is one trip unless another process has changed a counter since;
-then it is two. Where others keep changing it, the counters are locked first, stepped, and written,
-in two trips.
+``create=True``). The client steps what it last knew of the counters, and the function writes the
+result if they still are what the client knew; else it returns what they are. That is one trip
+unless another process has changed a counter since; then it is two. Where others keep changing it,
+the counters are locked first, stepped, and written, in two trips.
 
-Time is the server's: each answer tells it, and a decision whose idea of it is off by more than
-:data:`TOLERANCE` is made anew.
+Time is the server's: each answer contains it, and a decision made with a time that was off by more
+than :data:`TOLERANCE` is repeated.
 
 Options of the URI are libpq's. Connections are psycopg's, and its pool's.
 """
@@ -20,44 +20,31 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil, frexp
 from typing import Any
-from zlib import crc32
 
 from .._clock import monotonic
 from .._core import Decision, StateRequest
 from ..errors import ConfigurationError, StorageError
-from ._pq import (
-    BOOL,
-    BYTES,
-    FLOAT,
-    INT,
-    TEXT,
-    Statement,
-    array,
-    read_array,
-    read_float,
-    write_float,
-    write_int,
-)
-from .base import DEADLINE, failure, need, seconds
-from .hosts import check_uri, is_readable
-from .postgresql_schema import ALONE, LOCK, SWAP, WRITE, schema
+from ._pq import BYTES, FLOAT, TEXT, Statement, array, read_array, read_float, write_float
+from .base import DEADLINE, end_of, failure, need, seconds
+from .hosts import check_uri
+from .postgresql_schema import ALONE, LOCK, RESET, SWAP, TOLERANCE, WRITE, schema
 from .state import Change, StateStorage
 
-__all__ = ["PostgreSQLStorage"]
-
-#: Seconds by which the time of a decision may differ from the server's; less than what counters
-#: make of calls that arrive out of order (100 ms).
-TOLERANCE = 0.05
+__all__ = ["TOLERANCE", "PostgreSQLStorage"]
 
 #: How often a decision tries to be the first before it locks.
 _GUESSES = 2
 
-#: States of so many counters, of at most so many bytes, are kept to guess from.
-_GUESSED, _LONGEST = 20_000, 4096
+#: States of so many counters, of at most so many bytes together and each, are kept to guess from.
+_GUESSED, _GUESSED_BYTES, _LONGEST = 20_000, 2**24, 2**16
 
 #: Names that others have overtaken us at are locked at once, for so many decisions.
 _CONTENDED = 50
+
+#: For a counter that is not changed.
+_AT_ONCE = write_float(0.0)
 
 #: Connections that a forked child got from its parent: the parent's, so not closed here.
 _inherited: list[Any] = []
@@ -67,7 +54,8 @@ class _Guesses:
     """What the server had under a name when it was last heard of."""
 
     def __init__(self) -> None:
-        self._values: OrderedDict[str, bytes | None] = OrderedDict()
+        self._values: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
         self._contended: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -75,12 +63,15 @@ class _Guesses:
         return [self._values.get(name) for name in names]
 
     def learn(self, name: str, value: bytes | None) -> None:
+        values = self._values
         with self._lock:
-            self._values.pop(name, None)
-            if value is not None and len(value) <= _LONGEST:
-                self._values[name] = value
-                if len(self._values) > _GUESSED:
-                    self._values.popitem(last=False)
+            self._bytes -= len(values.pop(name, b""))
+            if value is None or len(value) > _LONGEST:
+                return
+            values[name] = value
+            self._bytes += len(value)
+            while len(values) > _GUESSED or self._bytes > _GUESSED_BYTES:
+                self._bytes -= len(values.popitem(last=False)[1])
 
     def overtaken(self, names: Sequence[str]) -> None:
         with self._lock:
@@ -99,6 +90,28 @@ class _Guesses:
                 if self._contended[name] <= 0:
                     del self._contended[name]
         return bool(found)
+
+
+class _Turns:
+    """Threads that ask about one counter do so one after the other: at the server, each would
+    overtake the others, and they would decide again."""
+
+    def __init__(self) -> None:
+        self._locks = [threading.Lock() for _ in range(1024)]
+
+    @contextmanager
+    def of(self, names: Sequence[str], until: float | None) -> Iterator[None]:
+        held: list[threading.Lock] = []
+        try:
+            for number in sorted({hash(name) % len(self._locks) for name in names}):
+                lock = self._locks[number]
+                if not lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
+                    raise TimeoutError
+                held.append(lock)
+            yield
+        finally:
+            for lock in held:
+                lock.release()
 
 
 class PostgreSQLStorage(StateStorage):
@@ -137,9 +150,13 @@ class PostgreSQLStorage(StateStorage):
         self._table = table.lower()
         self._max = max(1, int(max_connections))
         self._create = create
-        self._swap = Statement("weir_swap", SWAP.format(table=self._table), 9)
-        self._read, self._write = (text.format(table=self._table) for text in (LOCK, WRITE))
-        self._guesses = _Guesses()
+        self._swap = Statement("weir_swap", SWAP.format(table=self._table), 5)
+        self._read, self._write, self._reset = (
+            text.format(table=self._table) for text in (LOCK, WRITE, RESET)
+        )
+        self._guesses, self._turns = _Guesses(), _Turns()
+        #: Until when the call of this thread may take.
+        self._calls = threading.local()
         self._ahead: float | None = None
         self._pool: Any = None
         self._opening, self._creating = threading.Lock(), threading.Lock()
@@ -149,7 +166,7 @@ class PostgreSQLStorage(StateStorage):
     def after_fork(self) -> None:
         if self._pool is not None:
             _inherited.append(self._pool)
-        self._pool, self._guesses = None, _Guesses()
+        self._pool, self._guesses, self._turns = None, _Guesses(), _Turns()
         self._opening, self._creating = threading.Lock(), threading.Lock()
 
     def _opened(self) -> Any:
@@ -160,6 +177,8 @@ class PostgreSQLStorage(StateStorage):
                     [
                         "-c synchronous_commit=off",
                         "-c default_transaction_isolation=read\\ committed",
+                        "-c plan_cache_mode=force_generic_plan",
+                        "-c enable_seqscan=off",  # the table grows, plans are kept
                         # For what the client has given up on.
                         *(
                             f"-c {name}={int(self.deadline * 2000) + 1000}"
@@ -185,8 +204,8 @@ class PostgreSQLStorage(StateStorage):
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """A connection that is nobody else's, and the deadline of a whole call with it."""
-        until = None if self.deadline is None else monotonic() + self.deadline
+        """A connection that is nobody else's, until the deadline of the call."""
+        until = getattr(self._calls, "until", None) or end_of(self.deadline)
         pool = self._opened()
         connection = self._take(pool, until)
         try:
@@ -207,7 +226,7 @@ class PostgreSQLStorage(StateStorage):
         while True:
             left = None if until is None else max(0.001, until - monotonic())
             connection = pool.getconn(left)
-            if not is_readable(connection.pgconn.socket):
+            if not connection.poll.poll(0):
                 return connection
             connection.close()
             pool.putconn(connection)
@@ -230,61 +249,60 @@ class PostgreSQLStorage(StateStorage):
     # -- decisions
 
     def attempt(self, request: StateRequest) -> Decision:
-        with self.translating_errors():
+        until = self._calls.until = end_of(self.deadline)
+        try:
             if self._create:
-                with self._creating:
-                    if self._create:
-                        self.init()
-                    self._create = False
-            if not self._guesses.contended(request.names):
-                for _ in range(_GUESSES):
-                    decision = self._guess(request)
-                    if decision is not None:
-                        return decision
-                self._guesses.overtaken(request.names)
-            return self._step(request)
+                self._create_once()
+            with self._turns.of(request.names, until):
+                if not self._guesses.contended(request.names):
+                    for _ in range(_GUESSES):
+                        decision = self._guess(request)
+                        if decision is not None:
+                            return decision
+                    self._guesses.overtaken(request.names)
+                return self._step(request)
+        except Exception as error:
+            raise self.failed(error) from error
+        finally:
+            self._calls.until = None
+
+    def _create_once(self) -> None:
+        with self._creating:
+            if self._create:
+                self.init()
+            self._create = False
 
     def _guess(self, request: StateRequest) -> Decision | None:
         """Decide by what we know; ``None`` if that was not so. One trip."""
-        names = list(request.names)
+        names = request.names
         moved, given = self._clock
         was = self._guesses.of(names)
-        changes: list[Any] = []
-        decision = now = None
-        if self._ahead is not None or given:
+        following: list[bytes | None] = [None] * len(names)
+        expires = [_AT_ONCE] * len(names)
+        decision, expected = None, 0.0  # never the time: asks what there is
+        if given or self._ahead is not None:
             now = self.moment(monotonic() + (self._ahead or 0.0))
             decision, changes = request.decide(was, now)
-        following: list[bytes | None] = [None] * len(names)
-        expires = [write_float(0.0)] * len(names)
-        changed = [b"\0"] * len(names)
-        ahead = self.ahead_of(now) if now is not None else 0.0
-        for place, value, expires_at in changes:
-            following[place], changed[place] = value, b"\1"
-            expires[place] = write_float(expires_at + ahead)
-        expected = None if now is None or given else now - moved
+            expected = now - moved
+            ahead = self.ahead_of(now)
+            for place, value, expires_at in changes:
+                following[place] = value or b""
+                expires[place] = write_float(_rounded(expires_at, now) + ahead)
         parameters = (
             array(TEXT, [name.encode() for name in names]),
-            array(INT, [write_int(number) for number in _locks(names)]),
             array(BYTES, was),
             array(BYTES, following),
-            array(BOOL, changed),
             array(FLOAT, expires),
-            None if expected is None else write_float(expected),
-            write_float(TOLERANCE),
-            b"\0" if now is None else b"\1",
+            None if given else write_float(expected),
         )
         with self._connection() as connection:
             sent = monotonic()
-            result = self._swap.run(connection, parameters)
-            done = result.get_value(0, 0) == b"\1"
-            self._ahead = read_float(result.get_value(0, 1)) - (sent + monotonic()) / 2
-            found = [] if done else read_array(result.get_value(0, 2))
-        for place, name in enumerate(names):
-            if not done:
-                self._guesses.learn(name, found[place])
-            elif changed[place] == b"\1":
-                self._guesses.learn(name, following[place])
-        return decision if done else None
+            theirs, *there = read_array(self._swap.run(connection, parameters).get_value(0, 0))
+            self._ahead = read_float(theirs or b"") - (sent + monotonic()) / 2
+        for name, value in zip(names, there or following, strict=True):
+            if there or value is not None:
+                self._guesses.learn(name, value)
+        return None if there else decision
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -295,17 +313,12 @@ class PostgreSQLStorage(StateStorage):
 
     def read(self, transaction: Any, names: Sequence[str]) -> dict[str, bytes]:
         cursor = self._psycopg.ClientCursor(transaction)
-        cursor.execute(f"BEGIN; {self._read}", (list(names), _locks(names)))  # one trip
+        cursor.execute(f"BEGIN; {self._read}", (list(names),))  # one trip
         cursor.nextset()
-        theirs, found = cursor.fetchone()
-        transaction.theirs = theirs
-        there = {
-            name: bytes(value)
-            for name, value in zip(names, found, strict=True)
-            if value is not None
-        }
-        for name in names:
-            self._guesses.learn(name, there.get(name))
+        transaction.theirs, values = cursor.fetchone()
+        there = {name: bytes(value) for name, value in zip(names, values, strict=True)}
+        for name, value in there.items():
+            self._guesses.learn(name, value)
         return there
 
     def now(self, transaction: Any) -> float:
@@ -313,11 +326,13 @@ class PostgreSQLStorage(StateStorage):
 
     def write(self, transaction: Any, changes: Sequence[Change]) -> None:
         cursor = self._psycopg.ClientCursor(transaction)
-        names, values, expires = (list(column) for column in zip(*changes, strict=True))
-        changed = [True] * len(names)
-        cursor.execute(f"{self._write}; COMMIT", (names, values, changed, expires))
-        for change in changes:
-            self._guesses.learn(change.name, change.value)
+        now = self.moment(self.now(transaction))
+        names = [change.name for change in changes]
+        values = [change.value or b"" for change in changes]
+        expires = [_rounded(change.expires_at, now) for change in changes]
+        cursor.execute(f"{self._write}; COMMIT", (names, values, expires))
+        for name, value in zip(names, values, strict=True):
+            self._guesses.learn(name, value)
 
     # -- the rest
 
@@ -337,10 +352,9 @@ class PostgreSQLStorage(StateStorage):
         """Forget every counter of this prefix."""
         with self.translating_errors(), self._connection() as connection:
             connection.until = None if self.deadline is None else monotonic() + 30.0
-            connection.execute(
-                f"DELETE FROM {self._table} WHERE name >= %s AND name < %s",
-                (f"{self._prefix.decode()}:", f"{self._prefix.decode()};"),
-            )
+            first, end = f"{self._prefix.decode()}:", f"{self._prefix.decode()};"
+            while connection.execute(self._reset, (first, end)).rowcount:
+                connection.until = None if self.deadline is None else monotonic() + 30.0
         self._guesses = _Guesses()
         self._denials.clear()
 
@@ -360,9 +374,10 @@ class PostgreSQLStorage(StateStorage):
             pool.close(timeout=1.0)
 
 
-def _locks(names: Sequence[str]) -> list[int]:
-    """Numbers of the locks of counters, ascending, so that nobody waits in a circle."""
-    return sorted({crc32(name.encode()) - 2**31 for name in names})
+def _rounded(expires_at: float, now: float) -> float:
+    """Up, by less than a quarter of what is left: most hits leave the column as it is."""
+    step = 2.0 ** (frexp(max(expires_at - now, 1.0))[1] - 3)
+    return ceil(expires_at / step) * step
 
 
 _classes: dict[type, type] = {}
@@ -381,6 +396,7 @@ def _connection_class(psycopg: Any) -> Any:
                 super().__init__(*arguments, **options)
                 self.prepared: set[bytes] = set()
                 self.poll = select.poll()
+                self.poll.register(self.pgconn.socket, select.POLLIN)
 
             def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
                 if self.until is not None:

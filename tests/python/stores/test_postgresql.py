@@ -19,6 +19,7 @@ import weir
 from weir.errors import ConfigurationError, StorageError
 from weir.storage import storage_from_string
 from weir.stores.postgresql import PostgreSQLStorage
+from weir.stores.postgresql_schema import RESET
 
 MANY = weir.parse("1000000/day")
 
@@ -79,9 +80,148 @@ def test_an_idea_of_the_time_that_is_off_is_corrected(store: PostgreSQLStorage, 
     assert abs(store.decide([MANY], key).now - time.time()) < 60
 
 
+def states(sql: Any, key: str) -> list[Any]:
+    return sql("SELECT name, value FROM weir_states WHERE name LIKE %s ORDER BY name", [f"%{key}%"])
+
+
+def test_what_another_has_changed_leaves_all_counters_as_they_were(
+    servers: Any, store: PostgreSQLStorage, sql: Any, key: str
+) -> None:
+    """The function finds that the last counter has changed when it has written the others."""
+    limits = [weir.parse(text) for text in ("10/day", "20/day", "30/day")]
+    other = PostgreSQLStorage(servers.postgresql.uri, remember_denials=0)
+    for one in (store, other):
+        one.decide(limits, key)
+    for changed in (0, 1, 2):
+        request = store.ask(limits, key, None, weir.HIT)
+        other.decide([limits[changed]], key)
+        before = states(sql, key)
+        assert store._guess(request) is None
+        assert states(sql, key) == before
+        assert store._guess(request) is not None
+    looked = store.decide(limits, key, [0] * 3, weir.TEST)
+    assert [verdict.remaining for verdict in looked] == [4, 14, 24]
+    other.close()
+
+
+def test_a_counter_that_another_has_made_meanwhile_leaves_no_other_behind(
+    servers: Any, store: PostgreSQLStorage, sql: Any, key: str
+) -> None:
+    limits = [weir.parse(text) for text in ("10/day", "20/day")]
+    store.decide([MANY], key)
+    other = PostgreSQLStorage(servers.postgresql.uri)
+    other.decide([limits[1]], key)
+    before = states(sql, key)
+    assert len(before) == 2
+    assert store._guess(store.ask(limits, key, None, weir.HIT)) is None
+    assert states(sql, key) == before
+    other.close()
+
+
+@pytest.mark.parametrize("forgotten", ["first", "last"])
+def test_what_was_removed_at_the_server_begins_anew(
+    store: PostgreSQLStorage, sql: Any, key: str, forgotten: str
+) -> None:
+    limits = [weir.parse(text) for text in ("10/day", "20/day")]
+    store.decide(limits, key)
+    name = (min if forgotten == "first" else max)(states(sql, key))[0]
+    sql("DELETE FROM weir_states WHERE name = %s RETURNING 1", [name])
+    left = [verdict.remaining for verdict in store.decide(limits, key)]
+    assert left == ([9, 18] if forgotten == "first" else [8, 19])
+
+
+def test_a_limit_that_is_only_looked_at_is_locked_while_others_are_charged(
+    store: PostgreSQLStorage, sql: Any, key: str
+) -> None:
+    looked, charged = weir.parse("1/day"), weir.parse("20/day")
+    store.decide([looked, charged], key)
+    decision = store.decide([looked, charged], key, [weir.Peek(1), 1])
+    assert [verdict.allowed for verdict in decision] == [False, True]
+    store.clear([looked], key)
+    for left in (18, 17):
+        decision = store.decide([looked, charged], key, [weir.Peek(1), 1])
+        assert [verdict.remaining for verdict in decision] == [1, left]
+
+
+def test_counters_that_others_keep_changing_are_locked_first(
+    store: PostgreSQLStorage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that exists, one that does not, and a test, which leaves nothing that counts."""
+    limits = [weir.parse(text) for text in ("3/day", "20/day")]
+    store.decide([limits[1]], key)
+    sent = trips(monkeypatch, store)
+    names = store.ask(limits, key, None, weir.HIT).names
+    store._guesses.overtaken(names)
+    assert store.decide(limits, key, None, weir.TEST)[0].remaining == 3
+    assert [store.decide(limits, key).allowed for _ in range(4)] == [True] * 3 + [False]
+    assert sent == [2] * 5
+    for _ in range(100):
+        looked = store.decide(limits, key, [0, 0], weir.TEST)
+        assert [verdict.remaining for verdict in looked] == [0, 16]
+    assert sent[-1] == 1
+
+
+def test_a_row_that_somebody_else_has_locked_takes_no_longer_than_the_deadline(
+    servers: Any, store: PostgreSQLStorage, key: str, default_deadline: None
+) -> None:
+    limits = [weir.parse("10/day"), weir.parse("20/day")]
+    store.decide(limits, key)
+    with psycopg.connect(servers.postgresql.uri) as connection:
+        connection.execute("SELECT 1 FROM weir_states WHERE name LIKE %s FOR UPDATE", [f"%{key}%"])
+        store.deadline = 0.5
+        start = time.monotonic()
+        with pytest.raises(StorageError, match=r"no answer within 0\.5 s"):
+            store.decide(limits, key)
+        assert time.monotonic() - start < 5
+        store.deadline = 20.0
+    assert store.decide(limits, key)[0].remaining == 8
+
+
+def test_most_updates_touch_no_index(
+    store: PostgreSQLStorage, sql: Any, key: str, wait_for: Any
+) -> None:
+    """Also those of strategies whose states expire later with each hit."""
+    limits = [
+        weir.parse(text).replace(strategy=strategy)
+        for strategy in weir._core.STRATEGIES
+        for text in ("1000/hour", "10000/day")
+    ]
+    for limit in limits:
+        if limit.strategy == "leaky-bucket":
+            limits[limits.index(limit)] = limit.replace(max_delay=3600.0)
+    question = (
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'weir_states'"
+    )
+    sql("SELECT pg_stat_force_next_flush()")
+    ((before, hot_before),) = sql(question)
+    for _ in range(100):
+        store.decide(limits, key)
+    store.close()  # its connections report their statistics
+    wait_for(lambda: sql(question)[0][0] - before >= 99 * len(limits))
+    ((after, hot_after),) = sql(question)
+    assert hot_after - hot_before > 0.8 * (after - before)
+
+
+def test_threads_that_ask_about_one_client_do_not_overtake_each_other(
+    store: PostgreSQLStorage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.decide([MANY], key)
+    sent = trips(monkeypatch, store)
+    threads = [
+        threading.Thread(target=lambda: [store.decide([MANY], key) for _ in range(10)])
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sent == [1] * 60
+
+
 HAMMER = """
 import sys, weir
 from weir.stores.postgresql import PostgreSQLStorage
+from weir.stores.postgresql_schema import RESET
 store = PostgreSQLStorage(sys.argv[1], socket_timeout=60.0, remember_denials=0)
 sys.stdin.readline()
 limits = [weir.parse(text) for text in sys.argv[3].split(";")]
@@ -202,11 +342,15 @@ def test_no_statement_reads_the_whole_table(store: PostgreSQLStorage, sql: Any, 
     # The functions' statements, with values for their variables.
     statements = [
         "SELECT value FROM weir_states WHERE name = 'many-7'",
-        "UPDATE weir_states SET value = 'y' WHERE name = 'many-7'",
+        "SELECT value FROM weir_states WHERE name = 'many-7' FOR NO KEY UPDATE",
+        "SELECT 1 FROM weir_states WHERE name = 'many-7' AND value = 'x' FOR SHARE",
+        "SELECT 1 WHERE NOT EXISTS (SELECT FROM weir_states WHERE name = 'many-7')",
+        "UPDATE weir_states SET value = 'y' WHERE name = 'many-7' AND value = 'x'",
         "DELETE FROM weir_states WHERE name = 'many-7'",
         "DELETE FROM weir_states WHERE name = ANY (ARRAY(SELECT name FROM weir_states WHERE"
         " expires_at < now() - interval '1 minute' ORDER BY expires_at LIMIT 4"
         " FOR UPDATE SKIP LOCKED))",
+        RESET.format(table="weir_states") % ("'weir:'", "'weir;'"),
     ]
     for statement in statements:
         plan = "\n".join(row[0] for row in sql(f"EXPLAIN {statement}"))
@@ -218,6 +362,9 @@ def test_no_statement_reads_the_whole_table(store: PostgreSQLStorage, sql: Any, 
     before = sql(count)
     for n in range(30):
         store.decide([MANY, weir.parse("7/day")], f"{key}-{n}")
+        store._guesses.overtaken([f"{key}-{n}"])
+        store.decide([MANY, weir.parse("7/day")], f"{key}-{n}", [weir.Peek(1), 1])
+    store.reset()
     store.close()  # its connections tell the statistics what they did
     time.sleep(0.1)
     assert sql(count) == before
