@@ -1,8 +1,13 @@
-"""weir doctor: each thing that is wrong is a finding, and says what to do."""
+"""weir doctor: each thing that is wrong is a finding, and the finding says what to do."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import subprocess
+import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,8 @@ from click.testing import CliRunner
 
 from weir import _foreign
 from weir.cli import doctor as module
+from weir.cli.doctor import machine
+from weir.cli.doctor.finding import examine_store
 from weir.cli.main import cli
 
 APP = """
@@ -21,23 +28,60 @@ app = Flask(__name__)
 limiter = Limiter(get_remote_address, app=app, {options})
 """
 
+#: All names that findings can have.
+NAMES = {
+    "python",
+    "weir",
+    "packages",
+    "not installed",
+    "/dev/shm",
+    "auto:// now",
+    "auto:// without a server",
+    *(f"auto:// under {server}" for server in machine._SERVERS),
+    "store",
+    "redis",
+    "conflicts",
+    "application",
+    "its store",
+    "proxies",
+    "limits",
+}
+
 
 def look(*arguments: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     done = CliRunner().invoke(cli, ["doctor", "--json", *arguments], standalone_mode=False)
     assert done.exception is None, done.output
+    report = json.loads(done.stdout)
+    assert report["schema"] == 1
     found: dict[str, list[dict[str, Any]]] = {}
-    for finding in json.loads(done.output)["findings"]:
+    for finding in report["findings"]:
+        assert finding.keys() == {"name", "status", "text", "fix"}
+        assert finding["status"] in ("ok", "warning", "error")
+        assert finding["status"] == "ok" or finding["fix"]
         found.setdefault(finding["name"], []).append(finding)
     return done.return_value, found
 
 
 @pytest.fixture
-def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> str:
-    name = f"doctored_{request.node.name.partition('[')[0]}"
+def module_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a module that can be imported; returns its name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / f"{name}.py").write_text(APP.format(options=request.param))
-    return f"{name}:app"
+
+    def write(text: str) -> str:
+        name = f"doctored_{uuid.uuid4().hex[:12]}"  # modules stay imported
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    return write
+
+
+@pytest.fixture
+def application(module_of: Any, request: Any) -> str:
+    return f"{module_of(APP.format(options=request.param))}:app"
+
+
+# ------------------------------------------------------------------------------ machine and stores
 
 
 def test_a_sound_machine_has_nothing_to_change() -> None:
@@ -45,52 +89,143 @@ def test_a_sound_machine_has_nothing_to_change() -> None:
     assert found["python"][0]["status"] == "ok"
     assert "libc" in found["python"][0]["text"] or "musl" in found["python"][0]["text"]
     assert found["store"][0]["status"] == "ok"
-    if code:
-        assert any(one["status"] != "ok" and one["fix"] for of in found.values() for one in of)
+    assert found.keys() <= NAMES
+    statuses = {one["status"] for of in found.values() for one in of}
+    assert code == (0 if statuses == {"ok"} else 1)
 
 
-def test_a_store_that_does_not_answer_is_an_error_without_its_password() -> None:
-    code, found = look("--store", "redis://:hush@127.0.0.1:1")
+@pytest.fixture
+def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(machine, "SHARED_MEMORY", folder)
+    return folder
+
+
+def statvfs(folder: Path, monkeypatch: pytest.MonkeyPatch, free: int, flags: int = 0) -> None:
+    values = os.statvfs(folder)
+    room = os.statvfs_result(
+        (4096, 4096, 16384, free // 4096, free // 4096, *values[5:8], flags, 255)
+    )
+    monkeypatch.setattr(machine.os, "statvfs", lambda _: room)
+
+
+def automatic(name: str = "gunicorn") -> machine.Finding:
+    (found,) = (f for f in machine.check_servers(_NOTHING) if f.name == f"auto:// under {name}")
+    return found
+
+
+_NOTHING = module.Asked("", "")
+
+
+def test_without_shared_memory_each_worker_counts_on_its_own(
+    shared_memory: Path,
+) -> None:
+    shared_memory.rmdir()
+    (found,) = machine.check_shared_memory(_NOTHING)
+    assert found.status == "error"
+    assert "does not exist" in found.text
+    assert automatic().status == "warning"
+    assert automatic().text.startswith("private memory, each worker counts on its own")
+
+
+@pytest.mark.parametrize(
+    ("free", "status", "server", "text"),
+    [
+        (64 << 20, "ok", "ok", "memory that all its workers share"),
+        (12 << 20, "warning", "warning", "room for a smaller table only"),
+        (1 << 20, "warning", "error", "the server does not start"),
+    ],
+)
+def test_the_room_in_shared_memory_decides_about_auto(
+    shared_memory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    status: str,
+    server: str,
+    text: str,
+) -> None:
+    statvfs(shared_memory, monkeypatch, free)
+    (found,) = machine.check_shared_memory(_NOTHING)
+    assert found.status == status
+    assert automatic().status == server
+    assert text in automatic().text
+
+
+def test_shared_memory_that_is_mounted_read_only_is_an_error(
+    shared_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statvfs(shared_memory, monkeypatch, 64 << 20, os.ST_RDONLY)
+    (found,) = machine.check_shared_memory(_NOTHING)
+    assert found.status == "error"
+    assert "read-only" in found.text
+    assert "read-only" in automatic().text
+
+
+def test_shared_memory_of_other_users_is_an_error(
+    shared_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.os, "access", lambda *_: False)
+    (found,) = machine.check_shared_memory(_NOTHING)
+    assert found.status == "error"
+    assert "may not write" in found.text
+
+
+def test_macos_has_no_shared_memory_and_that_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    (found,) = machine.check_shared_memory(_NOTHING)
+    assert found.status == "ok"
+    assert "memory://" in found.text
+    assert automatic().text.startswith("private memory")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "valkey", "redis+sentinel", "memcached", "mongodb"])
+def test_a_store_that_does_not_answer_is_an_error_without_its_password(scheme: str) -> None:
+    path = "/group" if "sentinel" in scheme else ""
+    code, found = look("--store", f"{scheme}://user:hush@127.0.0.1:1{path}")
     assert code == 1
     assert found["store"][0]["status"] == "error"
     assert "hush" not in json.dumps(found)
 
 
-def test_a_store_that_cannot_be_read_is_an_error() -> None:
-    code, found = look("--store", "nothing://")
+def test_the_reason_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Client libraries log nothing of it, and logging is as it was afterwards."""
+    found = examine_store("postgresql://127.0.0.1:1/x")
+    assert found.status == "error"
+    assert caplog.records == []
+    assert logging.root.manager.disable == 0
+    found = examine_store("redis://127.0.0.1:1")
+    assert "refused" in found.text
+    assert found.text.count("redis://127.0.0.1:1") == 1
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["nothing://", "foo", "shm://", "shm://a/b", "file:///no/such/x", "shm://new-one?keys=many"],
+)
+def test_a_store_that_cannot_be_read_is_an_error(uri: str) -> None:
+    code, found = look("--store", uri)
     assert code == 1
     assert found["store"][0]["status"] == "error"
 
 
-@pytest.mark.parametrize(
-    "application", ['default_limits=["10/minute", "100/minute"]'], indirect=True
-)
-def test_a_limit_that_never_binds_is_a_warning(application: str) -> None:
-    code, found = look("--app", application)
-    assert code == 1
-    assert "default limits" in found["limits"][0]["text"]
-    assert found["limits"][0]["status"] == "warning"
+def test_a_table_is_not_created(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    _, found = look("--store", f"file://{path}?keys=1000")
+    assert found["store"][0]["status"] == "ok"
+    assert "does not exist yet" in found["store"][0]["text"]
+    assert not path.exists()
 
 
-@pytest.mark.parametrize("application", ['storage_uri="memory://"'], indirect=True)
-def test_private_memory_of_an_application_is_a_warning(application: str) -> None:
-    code, found = look("--app", application)
-    assert code == 1
-    assert [one["status"] for one in found["its store"]] == ["ok", "warning"]
-    assert "trusted_proxies" in found["proxies"][0]["fix"]
-
-
-def test_an_application_that_cannot_be_loaded_is_an_error(tmp_path: Path) -> None:
-    code, found = look("--app", "no_such_module_at_all:app")
-    assert code == 1
-    assert "cannot be loaded" in found["application"][0]["text"]
+# --------------------------------------------------------------------------------------- conflicts
 
 
 def test_a_foreign_weir_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_foreign, "foreign_distribution", lambda: tmp_path / "weir-1.dist-info")
     code, found = look()
     assert code == 1
-    assert "pip uninstall weir" in found["conflict"][0]["fix"]
+    assert found["conflicts"][0]["status"] == "error"
+    assert "pip uninstall weir" in found["conflicts"][0]["fix"]
 
 
 def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +238,133 @@ def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert code == 1
     assert found["stars"][0]["status"] == "error"
     assert found["python"][0]["status"] == "ok"
+
+
+# ------------------------------------------------------------------------------------- application
+
+
+@pytest.mark.parametrize(
+    ("text", "say"),
+    [
+        (None, "cannot be loaded"),
+        ("x = 1", "Failed to find Flask application"),
+        ("from flask import Flask\nFlask(", "SyntaxError"),
+        ("raise RuntimeError('no\\ndatabase')", "RuntimeError: no database"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("from flask import Flask\na, b = Flask('a'), Flask('b')", "multiple Flask applications"),
+    ],
+    ids=["missing", "no-app", "syntax", "raises", "exits", "several"],
+)
+def test_an_application_that_cannot_be_loaded_is_an_error(
+    module_of: Any, text: str | None, say: str
+) -> None:
+    code, found = look("--app", "no_such_module_at_all:app" if text is None else module_of(text))
+    assert code == 1
+    assert found["application"][0]["status"] == "error"
+    assert say in found["application"][0]["text"]
+    assert "\n" not in found["application"][0]["text"]
+
+
+def test_what_an_application_prints_stays_out_of_the_report(module_of: Any) -> None:
+    name = module_of("print('hello')\nfrom flask import Flask\napp = Flask(__name__)")
+    code, found = look("--app", name)
+    assert code == 1
+    assert "has no limiter" in found["application"][0]["text"]
+
+
+def test_a_limiter_of_flask_limiter_is_a_warning(module_of: Any) -> None:
+    pytest.importorskip("flask_limiter")
+    text = APP.replace("weir.flask", "flask_limiter").format(options="storage_uri='memory://'")
+    name = module_of(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "weir", "doctor", "--json", "--app", name],
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)["findings"]
+    assert [one["fix"] for one in found if one["name"] == "application"] == [
+        "import Limiter from weir.flask"
+    ]
+
+
+@pytest.mark.parametrize("application", ['storage_uri="memory://"'], indirect=True)
+def test_private_memory_of_an_application_is_a_warning(application: str) -> None:
+    code, found = look("--app", application)
+    assert code == 1
+    assert [one["status"] for one in found["its store"]] == ["warning"]
+    assert "trusted_proxies" in found["proxies"][0]["fix"]
+    assert found.keys() <= NAMES
+
+
+@pytest.mark.parametrize("application", ["enabled=False"], indirect=True)
+def test_a_limiter_that_is_switched_off_is_a_warning(application: str) -> None:
+    code, found = look("--app", application)
+    assert code == 1
+    assert "switched off" in found["application"][0]["text"]
+
+
+# ------------------------------------------------------------------------------------------ limits
+
+
+def limits_of(module_of: Any, options: str, routes: str = "") -> list[str]:
+    name = module_of(APP.format(options=options) + routes)
+    return [one["text"] for one in look("--app", name)[1]["limits"]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    ['default_limits=["10/minute", "100/minute"]', 'default_limits=["1000/second;10/hour"]'],
+)
+def test_a_default_limit_that_never_binds_is_one_warning(module_of: Any, options: str) -> None:
+    routes = "".join(f"\n@app.get('/{n}')\ndef view_{n}(): return ''\n" for n in range(3))
+    (text,) = limits_of(module_of, options, routes)
+    assert text.startswith("default limits: ")
+    assert "can never bind" in text
+
+
+def test_limits_of_several_decorators_are_examined_together(module_of: Any) -> None:
+    (text,) = limits_of(
+        module_of,
+        "",
+        "\n@app.get('/')\n@limiter.limit('1000/second')\n@limiter.limit('10/hour')\n"
+        "def view(): return ''\n",
+    )
+    assert text.startswith('route view: "1000 per 1 second" can never bind')
+
+
+def test_a_limit_of_the_application_is_why_a_limit_of_a_route_never_binds(module_of: Any) -> None:
+    (text,) = limits_of(
+        module_of,
+        'application_limits=["5/hour"]',
+        "\n@app.get('/')\n@limiter.limit('10/minute')\ndef view(): return ''\n",
+    )
+    assert text.startswith('route view: "10 per 1 minute" can never bind')
+
+
+@pytest.mark.parametrize(
+    "decorators",
+    [
+        "@limiter.limit('1000/second')\n@limiter.limit('10/hour', key_func=lambda: 'x')",
+        "@limiter.limit('1000/second')\n@limiter.limit('10/hour', methods=['POST'])",
+        "@limiter.limit('1000/second')\n@limiter.limit('10/hour', exempt_when=lambda: True)",
+        "@limiter.limit('1000/second', cost=lambda: 9)\n@limiter.limit('10/hour')",
+        "@limiter.limit('1000/second')\n@limiter.limit('10/hour', shadow=True)",
+        "@limiter.shared_limit('1000/second', scope='x')\n@limiter.limit('10/hour')",
+        "@limiter.limit(lambda: 1 / 0)\n@limiter.limit('10/hour')",
+    ],
+)
+def test_limits_that_count_other_requests_are_not_compared(module_of: Any, decorators: str) -> None:
+    routes = f"\n@app.route('/', methods=['GET', 'POST'])\n{decorators}\ndef view(): return ''\n"
+    (text,) = limits_of(module_of, "", routes)
+    assert "each can deny" in text
+    assert ("known in requests only" in text) == ("1 / 0" in decorators)
+
+
+def test_no_more_than_a_screenful_of_limits_is_shown(module_of: Any) -> None:
+    routes = "".join(
+        f"\n@app.get('/{n}')\n@limiter.limit('1000/second;10/hour')\ndef view_{n}(): return ''\n"
+        for n in range(30)
+    )
+    found = limits_of(module_of, "", routes)
+    assert len(found) == 21
+    assert found[-1] == "10 limits more that can never bind"

@@ -1,0 +1,81 @@
+"""``weir doctor``: what this machine and an application provide, and what to change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import click
+
+from ..errors import FINE as EXIT_FINE
+from ..errors import WARNED
+from ..options import json_option
+from ..output import Cell, say, say_json, table
+from .application import check_application
+from .finding import BAD, FINE, WARN, Asked, Finding, one_line
+from .machine import (
+    check_conflicts,
+    check_parts,
+    check_python,
+    check_servers,
+    check_shared_memory,
+    check_store,
+)
+
+#: Version of what --json prints. It grows if a name or a status changes its meaning.
+SCHEMA = 1
+
+_CHECKS: tuple[Callable[[Asked], Iterator[Finding]], ...] = (
+    check_python,
+    check_parts,
+    check_shared_memory,
+    check_servers,
+    check_store,
+    check_conflicts,
+    check_application,
+)
+
+
+def findings(asked: Asked) -> Iterator[Finding]:
+    """All findings. A function that fails is a finding itself, and the others go on."""
+    for check in _CHECKS:
+        try:
+            yield from check(asked)
+        except Exception as error:
+            name = check.__name__.removeprefix("check_")
+            text = one_line(f"{type(error).__name__}: {error}")
+            yield Finding(name, BAD, text, "report this error to the authors of Weir")
+
+
+@click.command("doctor")
+@click.option("--app", metavar="MODULE:NAME", help="A Flask application to check (FLASK_APP).")
+@click.option("-s", "--store", metavar="URI", help="A store to check.")
+@json_option
+@click.pass_context
+def doctor(context: click.Context, app: str | None, store: str | None, as_json: bool) -> int:
+    """Show what this machine and an application provide, and what to change.
+
+    Checks Python, the C library, /dev/shm, the store that auto:// would be, Redis, other
+    packages, and with --app an application's store, proxies and limits. Exit code 1 if
+    there is anything to change.
+    """
+    chosen = store or context.obj or os.environ.get("WEIR_STORE") or ""
+    found = list(findings(Asked(app or os.environ.get("FLASK_APP") or "", chosen)))
+    if as_json:
+        say_json({"schema": SCHEMA, "findings": [one._asdict() for one in found]})
+    else:
+        show(found)
+    return EXIT_FINE if all(one.status == FINE for one in found) else WARNED
+
+
+def show(found: list[Finding]) -> None:
+    """The findings as a table, then what to do about those that are not fine."""
+    styles = {FINE: "good", WARN: "warn", BAD: "bad"}
+    rows: list[list[Cell]] = []
+    for one in found:
+        rows.append([(one.status, styles[one.status]), one.name, one_line(one.text, 1000)])
+    table(["", "what", "finding"], rows)
+    for fix in dict.fromkeys(
+        f"{one.name}: {one.fix}" for one in found if one.fix and one.status != FINE
+    ):
+        say(fix)

@@ -1,0 +1,232 @@
+"""What ``weir doctor`` finds in an application: its limiters, stores, proxies and limits."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ...errors import WeirError
+from ..commands.check import warnings_of
+from ..words import shown, some
+from .finding import BAD, FINE, WARN, Asked, Finding, examine_store, one_line
+
+#: Findings about limits; more of them are counted, not shown.
+_LIMITS_MAX = 20
+
+
+def _load(name: str) -> Any:
+    """The application. What it prints while it is imported goes to standard error."""
+    from flask.cli import ScriptInfo
+
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    with contextlib.redirect_stdout(sys.stderr):
+        return ScriptInfo(app_import_path=name).load_app()
+
+
+def check_application(asked: Asked) -> Iterator[Finding]:
+    """The limiters of an application: store, client, proxies, limits."""
+    if not asked.app:
+        fix = "weir doctor --app module:app, or set FLASK_APP"
+        yield Finding("application", FINE, "none was named", fix)
+        return
+    if importlib.util.find_spec("flask") is None:
+        yield Finding("application", BAD, "Flask is not installed", "pip install Flask")
+        return
+    try:
+        app = _load(asked.app)
+    except (Exception, SystemExit) as error:
+        what = one_line(f"{type(error).__name__}: {error}")
+        text = f"{shown(asked.app)} cannot be loaded: {what}"
+        fix = f"correct it until `flask --app {shown(asked.app)} routes` works"
+        yield Finding("application", BAD, text, fix)
+        return
+    states = app.extensions.get("weir")
+    if states is None:
+        theirs = app.extensions.get("limiter")
+        fix = "import Limiter from weir.flask" if theirs else "create a weir.flask.Limiter for it"
+        text = "is limited by Flask-Limiter" if theirs else "has no limiter"
+        yield Finding("application", WARN, f"{shown(app.name)} {text}", fix)
+    elif not states:
+        yield _switched_off(app)
+    for limiter, state in (states or {}).items():
+        yield from _check_limiter(app, limiter, state)
+
+
+def _switched_off(app: Any) -> Finding:
+    text = f"{shown(app.name)} has a limiter that is switched off"
+    return Finding("application", WARN, text, "set RATELIMIT_ENABLED, or enabled=, to True")
+
+
+def _check_limiter(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
+    if limiter.enabled:
+        yield Finding("application", FINE, f"{shown(app.name)} has a limiter")
+    else:
+        yield _switched_off(app)
+    uri = limiter_uri(state)
+    if uri.startswith("auto:"):
+        text = "auto://: depends on the server, see the lines auto:// above"
+        yield Finding("its store", FINE, text)
+    elif uri.startswith("memory:"):
+        fix = "leave storage_uri out (auto://), or name a shared store"
+        yield Finding("its store", WARN, "memory://: every worker counts on its own", fix)
+    else:
+        yield examine_store(uri, "its store")
+    yield from _check_proxies(app, state)
+    try:
+        yield from _check_limits(app, state)
+    except (WeirError, ValueError) as error:
+        yield Finding("limits", BAD, one_line(error), "correct this limit")
+
+
+def limiter_uri(state: Any) -> str:
+    """The URI of the store that a limiter counts in."""
+    owner = getattr(state, "store", state)
+    uri = getattr(owner, "storage_uri", None) or getattr(state, "storage_uri", None)
+    return str(uri or "auto://")
+
+
+# ------------------------------------------------------------------------------------------ proxies
+
+
+def _layers(app: Any) -> list[str]:
+    """The names of the WSGI layers around an application, from the outside."""
+    layers: list[str] = []
+    layer = app.wsgi_app
+    while layer is not None and len(layers) < 32:
+        layers.append(type(layer).__name__)
+        layer = getattr(layer, "app", None) or getattr(layer, "wsgi_app", None)
+    return layers
+
+
+def _check_proxies(app: Any, state: Any) -> Iterator[Finding]:
+    key = getattr(state, "key_func", None)
+    name = str(getattr(key, "__qualname__", type(key).__name__))
+    if "ProxyFix" in _layers(app):
+        yield Finding("proxies", FINE, f"ProxyFix; the client is what {shown(name)} returns")
+    elif name.startswith("trusted_proxies"):
+        yield Finding("proxies", FINE, "trusted_proxies() of weir.flask.util")
+    elif name == "get_remote_address":
+        fix = "behind a proxy, use trusted_proxies(...) or ProxyFix: else all clients count as one"
+        yield Finding("proxies", FINE, "none is trusted; the client is its address", fix)
+    else:
+        yield Finding("proxies", FINE, f"the client is what {shown(name)} returns")
+
+
+# ------------------------------------------------------------------------------------------- limits
+
+
+class _Place(NamedTuple):
+    """Limits that are decided together.
+
+    limits: each with its source: "application", "default", "meta", "route", "blueprint".
+    unread: whether there are others, whose text a function returns. reported: the sources of the
+    limits that this place is about; the others are only why a limit never denies.
+    """
+
+    name: str
+    limits: list[tuple[str, Any]]
+    unread: bool
+    reported: tuple[str, ...]
+
+
+def _check_limits(app: Any, state: Any) -> Iterator[Finding]:
+    found: list[str] = []
+    number, unread = 0, False
+    for place in _places(app, state):
+        unread = unread or place.unread
+        number += sum(source in place.reported for source, _ in place.limits)
+        found += [f"{place.name}: {text}" for text in _remarks(place)]
+    for text in found[:_LIMITS_MAX]:
+        yield Finding("limits", WARN, text, "remove it, or correct it")
+    if len(found) > _LIMITS_MAX:
+        text = f"{some(len(found) - _LIMITS_MAX, 'limit')} more that can never bind"
+        yield Finding("limits", WARN, text, "correct those above, then run this again")
+    if not found:
+        text = f"{some(number, 'limit')} examined, each can deny"
+        text += "; limits that functions return are known in requests only" if unread else ""
+        yield Finding("limits", FINE, text)
+
+
+def _places(app: Any, state: Any) -> Iterator[_Place]:
+    """The limits of the application, the defaults, and those of each route."""
+    shared, unread = _expanded(state, "application", state.application_limits)
+    yield _Place("application limits", shared, unread, ("application",))
+    limits, unread = _expanded(state, "default", state.default_limits)
+    yield _Place("default limits", shared + limits, unread, ("default",))
+    limits, unread = _expanded(state, "meta", state.meta_limits)
+    yield _Place("meta limits", limits, unread, ("meta",))
+    for rule in sorted(app.url_map.iter_rules(), key=str):
+        if rule.endpoint.rpartition(".")[2] != "static":
+            function = app.view_functions.get(rule.endpoint)
+            resolver = state.resolve(rule.endpoint, rule.endpoint, None, function)
+            limits, unread = _described(resolver)
+            if resolver.complaints:
+                raise ValueError("; ".join(resolver.complaints))
+            name = f"route {shown(rule.endpoint)}"
+            yield _Place(name, shared + limits, unread, ("route", "blueprint"))
+
+
+def _expanded(state: Any, source: str, groups: Sequence[Any]) -> tuple[list[tuple[str, Any]], bool]:
+    """The limits of these definitions that have a fixed text, and whether there are others."""
+    fixed = [group for group in groups if not callable(group.limit_provider)]
+    limits = [
+        (source, limit)
+        for group in fixed
+        for limit in group.expand(group.limit_provider, state.key_func, (), state.strategy)
+    ]
+    return limits, len(fixed) < len(groups)
+
+
+def _described(resolver: Any) -> tuple[list[tuple[str, Any]], bool]:
+    """The limits of a route that have a fixed text, and whether there are others."""
+    from ...flask.resolve import UnaskedError
+
+    unread = False
+    while True:
+        try:
+            return list(resolver.describe()), unread
+        except UnaskedError as need:
+            unread = True
+            resolver.texts[id(need.group.limit_provider)] = ""
+
+
+def _asks(limit: Any) -> tuple[object, ...]:
+    return limit.key_func, limit.cost, limit.reserve
+
+
+def _counts_alike(limit: Any) -> tuple[object, ...]:
+    """Limits for which this is equal count the same requests of the same clients."""
+    methods = limit.methods and tuple(sorted(limit.methods))
+    when = limit.exempt_when, limit.deduct_when
+    return (*_asks(limit), limit.scope, limit.per_method, methods, *when)
+
+
+def _counts_all(limit: Any) -> bool:
+    """Whether a limit counts every request, so that others may never bind because of it."""
+    conditions = (limit.exempt_when, limit.deduct_when, limit.methods, limit.shadow)
+    return not any(conditions) and not limit.per_method
+
+
+def _remarks(place: _Place) -> Iterator[str]:
+    """What to change about the limits of one place."""
+    groups: dict[tuple[object, ...], list[tuple[str, Any]]] = {}
+    for source, limit in place.limits:
+        if not limit.shadow:
+            groups.setdefault(_counts_alike(limit), []).append((source, limit))
+    for group in groups.values():
+        first = group[0][1]
+        if callable(first.cost):
+            continue  # what a request costs is known in requests only
+        guards = [
+            (source, limit)
+            for source, limit in place.limits
+            if source == "application" and _counts_all(limit) and _asks(limit) == _asks(first)
+        ]
+        together = guards + [one for one in group if one not in guards]
+        for remark in warnings_of([limit.limit for _, limit in together]):
+            if together[remark.place][0] in place.reported:
+                yield remark.text

@@ -1,0 +1,117 @@
+"""What ``weir doctor`` finds, and how it opens a store."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ..._text import hide_password, printable
+from ...errors import WeirError
+from ..local import path_of
+
+FINE, WARN, BAD = "ok", "warning", "error"
+
+#: Characters of a text from elsewhere within a finding.
+TEXT_MAX = 160
+
+
+class Finding(NamedTuple):
+    """One line: what was examined, its status, and what to do about it.
+
+    name: what was examined; the same in every run. status: ``ok``, ``warning`` or ``error``.
+    fix: what to do; "" if there is nothing to do.
+    """
+
+    name: str
+    status: str
+    text: str
+    fix: str = ""
+
+
+class Asked(NamedTuple):
+    """The arguments of the command; "" if not given."""
+
+    app: str
+    store: str
+
+
+def one_line(text: object, most: int = TEXT_MAX) -> str:
+    """A text from elsewhere on one line, cut."""
+    return printable(re.sub(r"\s+", " ", str(text)).strip(), most)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within it, client libraries log nothing: the finding reports what went wrong."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def examine_store(uri: str, name: str = "store") -> Finding:
+    """Whether a store can be used. Creates no table and charges nothing."""
+    from ...storage import storage_from_string
+
+    safe = hide_password(uri)
+    new = _is_new(uri)
+    if new:  # only its options can be examined
+        uri = f"memory://{uri[uri.find('?') :] if '?' in uri else ''}"
+    try:
+        with _quiet():
+            storage = storage_from_string(uri)
+            try:
+                reason = _why_not(storage)
+            finally:
+                getattr(storage, "close", lambda: None)()
+    except ModuleNotFoundError as error:
+        fix = f"pip install {error.name}" if error.name else "install it"
+        return Finding(name, BAD, f"{safe} needs a package that is not installed: {error}", fix)
+    except (WeirError, ValueError, OSError, ImportError) as error:
+        return Finding(name, BAD, _without_prefix(safe, error), "correct the URI, or what it names")
+    if new:
+        return Finding(name, FINE, f"{safe} does not exist yet: its first user creates it")
+    if not reason:
+        return Finding(name, FINE, f"{safe} answers")
+    fix = "start the server, or correct the URI"
+    if _ABOUT_PASSWORDS.search(reason):
+        fix = "correct the user and password in the URI"
+    return Finding(name, BAD, f"{safe} cannot be used: {reason}", fix)
+
+
+def _is_new(uri: str) -> bool:
+    """Whether it names a table that does not exist, in a folder that does."""
+    if uri.partition("://")[0] not in ("shm", "file"):
+        return False
+    path = path_of(uri)
+    return path.name not in ("", "weir.") and path.parent.is_dir() and not path.exists()
+
+
+#: What servers and their clients say of a missing or wrong password.
+_ABOUT_PASSWORDS = re.compile(r"auth|passw|WRONGPASS|NOPERM|credential", re.IGNORECASE)
+
+
+def _why_not(storage: Any) -> str:
+    """Why a store does not answer; "" if it does."""
+    from ... import TEST, parse
+
+    if storage.check():
+        return ""
+    try:
+        storage.decide([parse("1/second")], ["weir-doctor"], None, TEST)
+    except Exception as error:
+        uri = str(getattr(storage, "name", ""))
+        return _without_prefix(uri, error, alone=True)
+    return "it does not answer"
+
+
+def _without_prefix(uri: str, error: Exception, *, alone: bool = False) -> str:
+    """The error's text, behind the URI once; alone: without it."""
+    text = str(error) or type(error).__name__
+    text = text.removeprefix(f"{uri}: ")
+    return one_line(text if alone else f"{uri}: {text}", 2 * TEXT_MAX)

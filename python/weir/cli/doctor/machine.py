@@ -1,0 +1,214 @@
+"""What ``weir doctor`` finds on this machine: Python, packages, shared memory, servers, stores.
+
+Each function yields findings about one subject.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import socket
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from ... import __version__, _foreign
+from ..discover import SHARED_MEMORY, tables
+from ..words import shown
+from .finding import BAD, FINE, WARN, Asked, Finding, examine_store
+
+#: Bytes of a table with the usual number of keys, and of the smallest that auto:// tries.
+_TABLE, _SMALLEST = 24 << 20, 2 << 20
+
+#: Seconds for a server to answer.
+_PATIENCE = 0.5
+
+_SHARED = "memory that all its workers share, named after "
+
+#: Servers of applications, and what ``auto://`` is under each.
+_SERVERS = {
+    "gunicorn": f"{_SHARED}the arbiter",
+    "uwsgi": f"{_SHARED}the master (start it with --master)",
+    "uvicorn": f"with --workers: {_SHARED}the supervisor; without: private memory",
+    "hypercorn": f"with --workers: {_SHARED}the supervisor; without: private memory",
+    "granian": f"with --workers: {_SHARED}the supervisor; without: private memory",
+    "waitress": "private memory: waitress is one process",
+}
+
+#: Optional parts: module, distribution, and what needs it.
+_PARTS = [
+    ("click", "click", "the command weir"),
+    ("rich", "rich", "weir top and flask limiter"),
+    ("flask", "Flask", "weir.flask"),
+    ("prometheus_client", "prometheus_client", "weir.metrics"),
+    ("redis", "redis", "redis://"),
+    ("valkey", "valkey", "valkey://"),
+    ("pymemcache", "pymemcache", "memcached://"),
+    ("psycopg", "psycopg", "postgresql://"),
+    ("pymongo", "pymongo", "mongodb://"),
+]
+
+
+# ------------------------------------------------------------------------------ machine and Python
+
+
+def _libc() -> str:
+    name, version = platform.libc_ver()
+    if name:
+        return f"{name} {version}"
+    return "musl" if "musl" in (sysconfig.get_config_var("SOABI") or "") else "unknown C library"
+
+
+def _version(distribution: str) -> str:
+    """The version of a distribution that is installed; "" if it is not."""
+    try:
+        return shown(metadata.version(distribution))
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def check_python(_: Asked) -> Iterator[Finding]:
+    """Version, implementation, C library, processor."""
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    text = f"{platform.python_implementation()} {platform.python_version()}, {_libc()}"
+    text += f", {platform.system()} {platform.machine()}"
+    yield Finding("python", FINE, text + ("" if gil else ", without GIL"))
+    folder = Path(__file__).parents[2]
+    yield Finding("weir", FINE, f"{_foreign.DISTRIBUTION} {__version__}, {folder}")
+
+
+def check_parts(_: Asked) -> Iterator[Finding]:
+    """Which optional packages are installed."""
+    there, missing = [], []
+    for module, name, used_by in _PARTS:
+        if importlib.util.find_spec(module) is None:
+            missing.append(f"{name} ({used_by})")
+        else:
+            there.append(f"{name} {_version(name)}".strip())
+    yield Finding("packages", FINE, ", ".join(there) or "none")
+    if missing:
+        fix = "install those that you use: pip install NAME"
+        yield Finding("not installed", FINE, ", ".join(missing), fix)
+
+
+# ------------------------------------------------------------------------------------ shared memory
+
+
+class _Room(NamedTuple):
+    """What /dev/shm is good for. why_not: why no table can be there; "" if one can."""
+
+    why_not: str
+    text: str = ""
+    free: int = 0
+
+
+def _shared_memory() -> _Room:
+    if platform.system() != "Linux":
+        return _Room(f"{platform.system()} has no tables that processes share")
+    if not SHARED_MEMORY.is_dir():
+        return _Room(f"{SHARED_MEMORY} does not exist")
+    status = os.statvfs(SHARED_MEMORY)
+    size, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+    text = f"{free >> 20} MiB of {size >> 20} MiB free"
+    if status.f_flag & os.ST_RDONLY:
+        return _Room(f"{SHARED_MEMORY} is mounted read-only", text, free)
+    if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        return _Room(f"this user may not write to {SHARED_MEMORY}", text, free)
+    return _Room("", text, free)
+
+
+def check_shared_memory(_: Asked) -> Iterator[Finding]:
+    """Size and rights of /dev/shm."""
+    room = _shared_memory()
+    name, size = str(SHARED_MEMORY), _TABLE >> 20
+    if platform.system() != "Linux":
+        yield Finding(name, FINE, f"{room.why_not}: use memory:// or a remote store")
+    elif not room.text:
+        fix = "in a container, mount a tmpfs there; or use file:///path or a remote store"
+        yield Finding(name, BAD, "does not exist: workers cannot share memory", fix)
+    elif room.why_not:
+        fix = "let this user write there, or use file:///path or a remote store"
+        yield Finding(name, BAD, f"{room.why_not}: workers cannot share memory", fix)
+    elif room.free < _TABLE:
+        fix = "run the container with --shm-size=128m, or ask for fewer keys: shm://name?keys=50000"
+        yield Finding(name, WARN, f"{room.text}; a table takes {size} MiB", fix)
+    else:
+        yield Finding(name, FINE, f"{room.text}, writable")
+
+
+# ------------------------------------------------------------------------------------------ stores
+
+
+def _automatic(server: str, room: _Room) -> tuple[str, str]:
+    """Status and text: what ``auto://`` is under a server on this machine."""
+    text = _SERVERS[server]
+    if _SHARED not in text:
+        return FINE, text
+    if room.why_not:
+        return WARN, f"private memory, each worker counts on its own: {room.why_not}"
+    if room.free < _SMALLEST:
+        return BAD, f"the server does not start: {SHARED_MEMORY} is full"
+    if room.free < _TABLE:
+        return WARN, f"{text}; there is room for a smaller table only"
+    return FINE, text
+
+
+def check_servers(_: Asked) -> Iterator[Finding]:
+    """What ``auto://`` is, under the servers that run and those that are installed."""
+    for found in tables():
+        if found.server is not None:
+            text = f"{shown(found.uri)}, of {shown(found.command, 40)} (process {found.server})"
+            yield Finding("auto:// now", FINE, text)
+    room = _shared_memory()
+    for server in _SERVERS:
+        version = _version(server)
+        if version:
+            status, text = _automatic(server, room)
+            fix = f"make room in {SHARED_MEMORY}, or name another store" if status != FINE else ""
+            yield Finding(f"auto:// under {server}", status, f"{text} ({server} {version})", fix)
+    yield Finding("auto:// without a server", FINE, "private memory that forked children share")
+
+
+def check_store(asked: Asked) -> Iterator[Finding]:
+    """Whether the store that was named answers; without one, whether a Redis is on this host."""
+    if asked.store:
+        yield examine_store(asked.store)
+        return
+    fix = "weir doctor --store redis://host checks another"
+    try:
+        with socket.create_connection(("127.0.0.1", 6379), _PATIENCE) as connection:
+            connection.settimeout(_PATIENCE)
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(64)
+    except OSError:
+        yield Finding("redis", FINE, "none at 127.0.0.1:6379", fix)
+        return
+    if answer.startswith(b"-NOAUTH"):
+        yield Finding("redis", FINE, "one answers at 127.0.0.1:6379, and asks for a password", fix)
+    elif answer.startswith((b"+PONG", b"-DENIED")):
+        yield Finding("redis", FINE, "one answers at 127.0.0.1:6379", fix)
+    else:
+        text = "another program answers at 127.0.0.1:6379, or Redis with TLS"
+        yield Finding("redis", WARN, text, "if your application uses it, see which program it is")
+
+
+# ---------------------------------------------------------------------------------------- conflicts
+
+
+def check_conflicts(_: Asked) -> Iterator[Finding]:
+    """Other distributions that install the same names."""
+    foreign = _foreign.foreign_distribution()
+    if foreign is not None:
+        text = f"another project named weir is installed: {foreign}"
+        yield Finding("conflicts", BAD, text, _foreign.REPAIR)
+    version = _version("Flask-Limiter")
+    if version:
+        text = f"Flask-Limiter {version} is also installed: `flask limiter` serves both"
+        fix = "import Limiter from weir.flask; `flask weir` is Weir's alone"
+        yield Finding("conflicts", FINE, text, fix)
+    if foreign is None and not version:
+        yield Finding("conflicts", FINE, "none")
