@@ -20,7 +20,7 @@ WORKERS = 4
 REQUESTS = 15
 LIMIT = 10
 ROUTE = "/limited"
-DEADLINE = 30.0  # seconds the server may take to answer first
+DEADLINE = 120.0  # seconds that the server may take to start, on the slowest machine
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -29,6 +29,7 @@ def server() -> Iterator[int]:
     """Gunicorn with the example app; yields its port, and leaves no process behind."""
     command = [sys.executable, "-m", "gunicorn", "-w", str(WORKERS), "--bind", "127.0.0.1:0"]
     command += ["--no-control-socket"]  # nothing in the home folder
+    command += ["--timeout", "300"]  # a slow machine is no reason to replace a worker
     command += ["--chdir", str(ROOT / "examples" / "tutorial"), "app:app"]
     with tempfile.TemporaryFile("w+") as log:
         # A session of its own: what is left of it at the end can be ended as one group.
@@ -53,9 +54,34 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], log: Path) -> int:
             raise RuntimeError(f"gunicorn ended with status {process.returncode}")
         listening = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", log.read_text())
         if listening and answers(int(listening[1])):
+            wait_for_all_workers(int(listening[1]), deadline)
             return int(listening[1])
         time.sleep(0.05)
     raise TimeoutError(f"no answer within {DEADLINE:.0f} seconds")
+
+
+def wait_for_all_workers(port: int, deadline: float) -> None:
+    """Waits until each worker has accepted a connection, and so has started.
+
+    A worker that waits for the request of one connection accepts no other.
+    """
+    with ExitStack() as connections:
+        for _ in range(WORKERS):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connections.callback(connection.close)
+            connection.connect()
+        wait_until_accepted(port, deadline)
+
+
+def wait_until_accepted(port: int, deadline: float) -> None:
+    """Waits until no connection to the port waits for a worker to accept it."""
+    listening = re.compile(rf"^ *\d+: 0100007F:{port:04X} \S+ 0A \S+:([0-9A-F]+) ", re.MULTILINE)
+    while time.monotonic() < deadline:
+        found = listening.search(Path("/proc/net/tcp").read_text())
+        if found and int(found[1], 16) == 0:
+            return
+        time.sleep(0.001)
+    raise TimeoutError(f"the workers did not accept all connections within {DEADLINE:.0f} seconds")
 
 
 def answers(port: int) -> bool:
@@ -87,15 +113,16 @@ def visit(port: int) -> Iterator[http.client.HTTPResponse]:
     """Sends the requests, each over a connection of its own.
 
     The next visitor connects before the one before has asked, as on a busy site: a worker that
-    waits for a visitor's request cannot serve another, so that the turns go round the workers.
+    waits for a visitor's request cannot serve another, so another worker serves the next one.
     """
+    deadline = time.monotonic() + DEADLINE
     with ExitStack() as connections:
 
         def connect() -> http.client.HTTPConnection:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             connections.callback(connection.close)
             connection.connect()
-            time.sleep(0.02)  # for an idle worker to take it
+            wait_until_accepted(port, deadline)
             return connection
 
         following = connect()
