@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import wheels_check
+import wheels_debian
 from pyproject_metadata import StandardMetadata
 
 if sys.version_info >= (3, 11):
@@ -113,13 +114,8 @@ def sysconfig_header(python: str) -> str:
 
 def fetch_headers(version: str, folder: Path) -> None:
     """From Debian's package libpythonX.Y-dev, downloaded and unpacked, not installed."""
-    package = f"libpython{version}-dev"
     unpacked = folder.with_suffix(".deb")
-    apt = OUT / "apt"
-    run("apt-get", "download", package, cwd=apt, **wheels_check.debian_testing(apt))
-    (deb,) = apt.glob(f"{package}_*.deb")
-    run("dpkg-deb", "-x", deb, unpacked)
-    deb.unlink()
+    wheels_debian.package(f"libpython{version}-dev", unpacked)
     shutil.copytree(unpacked / f"usr/include/python{version}", folder)
     (config,) = (unpacked / "usr/include").glob(f"*/python{version}/pyconfig.h")
     shutil.copy(config, folder / "pyconfig.h")

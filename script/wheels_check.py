@@ -2,8 +2,8 @@
 
 A wheel for glibc runs in a root of its own, unpacked from Debian's packages: no compiler, no
 libsodium, nothing of the machine's but an interpreter of pyenv that Debian lacks. Those for aarch64
-run under qemu-user. Those for musl run
-on a Python for musl, if build/wheels/musl-python has one.
+run under qemu-user. Those for musl run in a root that has musl's C library and a Python for it,
+built from source by wheels_pythons, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import wheels_debian
+import wheels_pythons
 from elftools.elf.elffile import ELFFile
+from wheels_debian import call
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build/wheels"
@@ -28,10 +32,39 @@ OUT = ROOT / "build/wheels"
 #: What the extension may be linked with.
 LIBRARIES = re.compile(r"lib(c|pthread|dl|rt)\.so(\.\d+)?|ld-(linux|musl)-.*|libc\.musl-.*")
 
-#: Tests of the package that need no server, compiler or other process; the first also under qemu.
+#: Tests of the core: those that qemu and musl run.
 CORE = ("limit", "limit_strings", "limiter", "timelines", "table", "rules", "key", "storage")
 MORE = ("strategies_model", "clock", "prepared_check", "own_items", "callables", "distribution")
+
+#: Tests that need a compiler, a server, or the checkout; all others of tests/python run.
+APART = (
+    "stores",
+    "test_docs.py",
+    "test_for_limits_workers.py",
+    "test_memory_safety.py",
+    "test_peer_names.py",
+    "test_tally.py",
+    "test_tutorial.py",
+    "test_typing.py",
+)
 NEEDS = ("pytest", "hypothesis", "Flask", "freezegun", "hiro", "limits", "time-machine")
+ALL_NEEDS = (
+    *NEEDS,
+    "asgiref",
+    "click",
+    "fakeredis",
+    "Flask-Limiter",
+    "Flask-RESTful",
+    "flask-restx",
+    "gevent",
+    "gunicorn",
+    "prometheus_client",
+    "psycopg",
+    "pymemcache",
+    "redis",
+    "rich",
+    "valkey",
+)
 
 #: What interpreters are linked with, and what tests expect of a system.
 PACKAGES = [
@@ -88,52 +121,6 @@ def interpreter(version: str) -> str | None:
     return str(python) if header.exists() and python.exists() else None
 
 
-def debian_mirror() -> str:
-    """Where this machine's own packages come from."""
-    uris = call("apt-get", "indextargets", "--format", "$(REPO_URI)").split()
-    if not uris:
-        raise RuntimeError("apt knows no packages: run apt-get update, or set WEIR_DEBIAN")
-    return uris[0].rstrip("/")
-
-
-def debian_testing(folder: Path) -> dict[str, str]:
-    """An environment in which apt knows Debian testing and has nothing installed."""
-    config = folder / "apt.conf"
-    for name in ("state/lists/partial", "archives/partial", "etc"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "state/status").touch()
-    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    mirror = os.environ.get("WEIR_DEBIAN") or debian_mirror()
-    (folder / "etc/sources.list").write_text(
-        f"deb [signed-by={keys}] {mirror} testing main\n"
-        f"deb-src [signed-by={keys}] {mirror} testing main\n"
-    )
-    config.write_text(
-        f'Dir "{folder}/";\nDir::Etc "etc";\nDir::Etc::sourcelist "sources.list";\n'
-        f'Dir::Etc::sourceparts "none";\nDir::State "state";\nDir::Cache "{folder}";\n'
-        f'Dir::State::status "{folder}/state/status";\nAcquire::Check-Valid-Until "false";\n'
-        'APT::Architectures { "amd64"; "arm64"; };\nAPT::Sandbox::User "root";\n'
-    )
-    environment = {"APT_CONFIG": str(config)}
-    if not list((folder / "state/lists").glob("*Packages*")):
-        call("apt-get", "-q", "update", **environment)
-    return environment
-
-
-def call(*command: str | Path, **environment: str) -> str:
-    """Run a command; its output. Fails with the output's end."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{command[0]}: {done.stdout[-3000:]}")
-    return done.stdout
-
-
 def unpacked_root(arch: str) -> Path:
     """A root of Debian testing's packages, unpacked and not configured."""
     root = OUT / "roots" / arch
@@ -144,8 +131,7 @@ def unpacked_root(arch: str) -> Path:
     for folder in ("bin", "lib", "sbin", "lib64"):
         (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
         (root / folder).symlink_to(f"usr/{folder}")
-    apt = OUT / "apt"
-    environment = debian_testing(apt)
+    apt, environment = wheels_debian.APT, wheels_debian.apt()
     names = [f"{package}:{arch}" for package in PACKAGES if package != "tzdata"] + ["tzdata"]
     options = (
         "-y",
@@ -154,7 +140,7 @@ def unpacked_root(arch: str) -> Path:
         "--download-only",
         f"-oAPT::Architecture={arch}",
     )
-    call("apt-get", *options, "install", *names, **environment)
+    call("apt-get", *options, "install", *names, environment=environment)
     for deb in sorted((apt / "archives").glob("*.deb")):
         packed = subprocess.run(
             ["dpkg-deb", "--fsys-tarfile", deb], check=True, capture_output=True
@@ -204,7 +190,7 @@ def inspect(wheel: Path, libc: str) -> None:
 # ----------------------------------------------------------------------------------------- running
 
 
-def site_of(wheel: Path, version: str, arch: str, libc: str) -> Path:
+def site_of(wheel: Path, version: str, arch: str, libc: str, needs: Sequence[str]) -> Path:
     """The wheel and what the tests need, installed by pip for that Python and platform."""
     site = OUT / "work/site"
     shutil.rmtree(site, ignore_errors=True)
@@ -217,7 +203,7 @@ def site_of(wheel: Path, version: str, arch: str, libc: str) -> Path:
     command += [f"--abi=cp{version.replace('.', '')}", *(f"--platform={n}_{arch}" for n in names)]
     files = (ROOT / f"requirements/{name}.txt" for name in ("test", "demo", "peers"))
     pinned = "".join(path.read_text() for path in files)
-    wanted = [re.search(rf"(?mi)^{name}==\S+", pinned) for name in NEEDS]
+    wanted = [re.search(rf"(?mi)^{name}==\S+", pinned) for name in needs]
     names = [found.group() for found in wanted if found]
     if version == "3.10":  # the newest of some need a later Python
         names = [name.partition("==")[0] for name in names]
@@ -230,10 +216,10 @@ def run_inside(root: Path, command: list[str], tests: list[str], bind: str = "")
     """Pytest's last line, of tests in a root with its own /proc and /dev/shm."""
     weir = root / "weir"
     shutil.rmtree(weir, ignore_errors=True)
-    for name in ("tests", "docs", "examples", "include", "src", "python/weir"):
-        shutil.copytree(ROOT / name, weir / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml"):
-        shutil.copy(path, weir)
+    for name in call("git", "-C", ROOT, "ls-files", "-z").split("\0"):
+        if name and (ROOT / name).is_file():
+            (weir / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, weir / name)
     mounts = ["mount -t proc proc {0}/proc", "mount -t tmpfs tmpfs {0}/dev", "mkdir {0}/dev/shm"]
     mounts += ["mount -t tmpfs tmpfs {0}/dev/shm"]
     for device in ("null", "urandom", "zero"):
@@ -259,50 +245,74 @@ def run_inside(root: Path, command: list[str], tests: list[str], bind: str = "")
         "-k",
         "not full_shared_memory",
         *tests,
+        *(f"--ignore=tests/python/{name}" for name in APART),
     ]
     script = " && ".join(line.format(root) for line in mounts) + " && exec " + shlex.join(words)
     output = call("timeout", "1200", "unshare", "--mount", "sh", "-c", script)
     return output.strip().splitlines()[-1].strip("= ")
 
 
-def musl_root() -> Path | None:
-    """A root with musl's libc and the Python of build/wheels/musl-python; no glibc."""
-    prefix, loader = OUT / "musl-python", Path("/lib/ld-musl-x86_64.so.1")
-    if not (prefix / "bin").exists() or not loader.exists():
-        return None
-    root = OUT / "roots/musl"
-    for folder in ("dev", "proc", "tmp", "weir", "lib", "usr/bin"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    shutil.copy(loader.resolve(), root / "lib/ld-musl-x86_64.so.1")
-    shutil.copytree(prefix, root / "usr", dirs_exist_ok=True, symlinks=True)
+def musl_root(version: str, arch: str) -> Path | str:
+    """A root with musl's C library and a Python for it, nothing else; or why there is none."""
+    same = interpreter(version)
+    if same is None:
+        return "only inspected: no such Python here to build one for musl with"
+    python = wheels_pythons.for_musl(version, arch, same)
+    if python is None:
+        return f"only inspected: no Python {version} for musl; see build/wheels/pythons"
+    root = OUT / "roots" / f"musl-{arch}-{version}"
+    if not (root / "stamp").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(python, root, symlinks=True)
+        wheels_debian.package(f"musl:{'arm64' if arch == 'aarch64' else 'amd64'}", root)
+        (root / "lib").mkdir(exist_ok=True)
+        loader = f"ld-musl-{arch}.so.1"
+        (found,) = (p for p in root.rglob("libc.so") if "musl" in p.parent.name)
+        shutil.copy(found, root / "lib" / loader)
+        for folder in ("dev", "proc", "tmp", "usr/bin"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / "stamp").touch()
     return root
 
 
-def place(version: str, arch: str, libc: str) -> tuple[Path, list[str], str, str] | str:
-    """Where a wheel can run: root, command, folder to bind, and what to call it. Or why nowhere."""
+class Place(NamedTuple):
+    """Where a wheel can run.
+
+    command: what starts Python in the root. bind: a folder of this machine that it needs. name:
+    what the table calls it.
+    """
+
+    root: Path
+    command: list[str]
+    name: str
+    bind: str = ""
+
+
+def place(version: str, arch: str, libc: str) -> Place | str:
+    """Where a wheel can run, or why nowhere."""
     if os.geteuid() != 0 or not shutil.which("dpkg-deb"):
         return "only inspected: running it takes root on Debian"
+    emulator = shutil.which("qemu-aarch64-static") if arch == "aarch64" else ""
+    if emulator is None:
+        return "only inspected: install qemu-user-static to run it"
     if libc == "musl":
-        root = musl_root() if arch == "x86_64" else None
-        if root is None or not (root / f"usr/bin/python{version}").exists():
-            return "only inspected: no such Python for musl here"
-        return root, [f"/usr/bin/python{version}"], "", "a root with musl"
-    if arch == "aarch64":
-        emulator = shutil.which("qemu-aarch64-static")
-        if emulator is None:
-            return "only inspected: install qemu-user-static to run it"
-        root = unpacked_root("arm64")
-        if not (root / f"usr/bin/python{version}").exists():
-            return "only inspected: Debian testing has no such Python"
-        shutil.copy(emulator, root / "usr/bin")
-        return root, ["/usr/bin/qemu-aarch64-static", f"/usr/bin/python{version}"], "", "qemu-user"
-    root = unpacked_root("amd64")
-    if (root / f"usr/bin/python{version}").exists():
-        return root, [f"/usr/bin/python{version}"], "", "Debian testing's Python"
-    python = interpreter(version)
-    if python is None or python.startswith("/usr/bin/"):
+        root = musl_root(version, arch)
+        if isinstance(root, str):
+            return root
+        name = "musl's libc and nothing else"
+    else:
+        root = unpacked_root("arm64" if arch == "aarch64" else "amd64")
+        name = "Debian testing's Python"
+    python = f"/usr/bin/python{version}"
+    if (root / python[1:]).exists():
+        if emulator:
+            shutil.copy(emulator, root / "usr/bin")
+            return Place(root, ["/usr/bin/qemu-aarch64-static", python], f"qemu-user, {name}")
+        return Place(root, [python], name)
+    found = interpreter(version)
+    if arch == "aarch64" or found is None or found.startswith("/usr/bin/"):
         return "only inspected: no such Python here"
-    return root, [python], str(Path(python).parents[1]), "pyenv's Python"
+    return Place(root, [found], "pyenv's Python", str(Path(found).parents[1]))
 
 
 def check_wheel(wheel: Path) -> Row:
@@ -316,13 +326,14 @@ def check_wheel(wheel: Path) -> Row:
         found = place(version, arch, libc)
         if isinstance(found, str):
             return Row(wheel, found)
-        root, command, bind, name = found
-        site = site_of(wheel, version, arch, libc)
-        shutil.rmtree(root / "site", ignore_errors=True)
-        shutil.copytree(site, root / "site")
+        everything = (arch, libc) == ("x86_64", "gnu")
+        site = site_of(wheel, version, arch, libc, ALL_NEEDS if everything else NEEDS)
+        shutil.rmtree(found.root / "site", ignore_errors=True)
+        shutil.copytree(site, found.root / "site")
         names = CORE if arch == "aarch64" else CORE + MORE
-        tests = [f"tests/python/test_{name}.py" for name in names]
-        return Row(wheel, f"{name}, no compiler: {run_inside(root, command, tests, bind)}")
+        tests = ["tests/python"] if everything else [f"tests/python/test_{n}.py" for n in names]
+        ended = run_inside(found.root, found.command, tests, found.bind)
+        return Row(wheel, f"{found.name}, no compiler: {ended}")
     except (AssertionError, RuntimeError) as error:
         return Row(wheel, f"{type(error).__name__}: {error}", failed=True)
 
@@ -343,8 +354,13 @@ def check_sdist(sdist: Path) -> Row:
             "--no-deps",
             "--disable-pip-version-check",
         ]
-        call(*pip, sdist, PKG_CONFIG="/bin/false", PKG_CONFIG_PATH="")
-        call(python, "-c", "import weir; t = weir.Table('memory://'); assert t", PYTHONPATH="")
+        call(*pip, sdist, environment={"PKG_CONFIG": "/bin/false", "PKG_CONFIG_PATH": ""})
+        call(
+            python,
+            "-c",
+            "import weir; t = weir.Table('memory://'); assert t",
+            environment={"PYTHONPATH": ""},
+        )
     except RuntimeError as error:
         return Row(sdist, str(error), failed=True)
     return Row(sdist, "built by gcc without libsodium, installed, imported")

@@ -1,0 +1,133 @@
+"""Builds Pythons that no registry has as a package, from Debian's source packages.
+
+For script/wheels: Pythons for musl, by zig as the cross compiler, to run the musllinux wheels on;
+and free-threaded ones. They stay in build/wheels/pythons. If a source package cannot be had, or a
+build fails, a file there has the reason, and it is not tried again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import wheels_debian
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ROOT / "build/wheels/pythons"
+
+#: What configure cannot find out without running a program of the target.
+ANSWERS = {
+    "ac_cv_file__dev_ptmx": "yes",
+    "ac_cv_file__dev_ptc": "no",
+    "ac_cv_buggy_getaddrinfo": "no",
+    "ac_cv_working_tzset": "yes",
+}
+
+#: Seconds that one build may take; on two quiet cores it takes about four minutes.
+PATIENCE = 3600
+
+
+def run(command: list[str | Path], folder: Path, log: Path, **environment: str) -> None:
+    """Run a command with its output in a log; RuntimeError with the log's end if it fails."""
+    with log.open("a") as output:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=folder,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE,
+        )
+    if done.returncode != 0:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise RuntimeError(f"{command[0]}: exit code {done.returncode}\n{end}")
+
+
+def source(version: str) -> Path:
+    """The unpacked source of a Python, as its authors published it."""
+    folder = PYTHONS / "source" / version
+    if (folder / "configure").exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    packed = wheels_debian.source_of(f"python{version}")
+    with tarfile.open(packed) as archive:
+        for member in archive.getmembers():
+            member.name = member.name.partition("/")[2]
+            if member.name:
+                archive.extract(member, folder)
+    return folder
+
+
+def tools(folder: Path, target: str) -> dict[str, str]:
+    """Compiler and archiver for a target of zig, as programs of one word each."""
+    commands = {
+        "CC": f"cc -target {target} -dynamic -fno-sanitize=undefined -Wno-date-time",
+        "AR": "ar",
+        "RANLIB": "ranlib",
+    }
+    found = {}
+    for name, arguments in commands.items():
+        path = folder / f"zig-{name.lower()}"
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {arguments} "$@"\n')
+        path.chmod(0o755)
+        found[name] = str(path)
+    # Without it, setup.py of Python 3.11 would add the include folders of this machine.
+    hidden = folder / "dpkg-architecture"
+    hidden.write_text("#!/bin/sh\nexit 1\n")
+    hidden.chmod(0o755)
+    found["READELF"] = shutil.which("readelf") or "readelf"
+    found["PKG_CONFIG"] = "/bin/false"
+    found["PATH"] = f"{folder}:{os.environ['PATH']}"
+    return found
+
+
+def built(name: str, version: str, options: list[str], environment: dict[str, str]) -> Path | None:
+    """The folder that a Python is installed in, as below ``/``; None if it cannot be built."""
+    place, failure = PYTHONS / name, PYTHONS / f"{name}.failed"
+    if (place / "stamp").exists():
+        return place
+    if failure.exists():
+        return None
+    work, log = PYTHONS / f"{name}.build", PYTHONS / f"{name}.log"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
+    work.mkdir(parents=True)
+    log.unlink(missing_ok=True)
+    print(f"wheels: building Python {name} from source", file=sys.stderr, flush=True)
+    common = ["--prefix=/usr", "--disable-test-modules", "--without-ensurepip", "CFLAGS=-O1"]
+    try:
+        run([source(version) / "configure", *common, *options], work, log, **environment)
+        run(["make", f"-j{os.cpu_count()}"], work, log, **environment)
+        run(["make", "install", f"DESTDIR={place}"], work, log, **environment)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        failure.write_text(str(error))
+        return None
+    shutil.rmtree(work)
+    shutil.rmtree(place / f"usr/lib/python{version}/test", ignore_errors=True)
+    (place / "stamp").touch()
+    return place
+
+
+def for_musl(version: str, arch: str, same: str) -> Path | None:
+    """A Python for musl. same: a Python of that version that runs here, which the build needs."""
+    # With "musl" in both names: Python 3.11 names its modules by the machine that it is built on.
+    options = [
+        "--build=x86_64-pc-linux-musl",
+        f"--host={arch}-linux-musl",
+        f"--with-build-python={same}",
+    ]
+    folder = PYTHONS / f"tools-{arch}"
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = ANSWERS | tools(folder, f"{arch}-linux-musl")
+    return built(f"{version}-musl-{arch}", version, options, environment)
+
+
+def free_threaded(version: str) -> Path | None:
+    """A free-threaded Python for this machine, compiled by gcc."""
+    return built(f"{version}t", version, ["--disable-gil"], {"PKG_CONFIG": "/bin/false"})
