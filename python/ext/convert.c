@@ -153,3 +153,9 @@ int core_request_read(struct core_request *request, struct core_state *state,
     }
     return 0;
 }
+
+int core_list_add(PyObject *list, PyObject *item) {
+    int rc = item ? PyList_Append(list, item) : -1;
+    Py_XDECREF(item);
+    return rc;
+}

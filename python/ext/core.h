@@ -1,19 +1,21 @@
 /*
  * weir._core: Python objects over libweir's structs, nothing else.
  *
- *     module.c         the module, its state, errors, parse(), unlink()
- *     clock.c          time.time()
- *     key.c            identifiers -> the bytes of a key
- *     limit.c          Limit
- *     item.c           its subclasses: RateLimitItemPerHour and an application's own
- *     decision.c       Decision, and the named tuples Verdict and WindowStats
- *     table.c          Table
- *     stats.c          what a Table tells beside its counters
- *     rules.c          its rules about clients
- *     prepared_check.c PreparedCheck
- *     evaluation.c     Evaluation
- *     flask_hooks.c    the hooks of weir.flask
- *     limiter.c        RateLimiter
+ *     module.c           the module, its state and types; functions.c, errors.c
+ *     clock.c            time.time()
+ *     convert.c          sequences of limits, keys and costs -> struct weir_check
+ *     key.c              identifiers -> the bytes of a key
+ *     limit.c            Limit; limit_type.c has its members and type
+ *     item.c             its subclasses: RateLimitItemPerHour and classes of applications
+ *     decision.c         Decision, and the named tuples
+ *     table.c            Table; lost.c reopens one whose file was removed
+ *     stats.c, meter.c   its statistics
+ *     rules.c, client.c  its rules about clients
+ *     prepared_check.c   PreparedCheck
+ *     evaluation.c       Evaluation; evaluation_store.c, evaluation_type.c
+ *     flask_*.c          what knows Flask and Werkzeug: request hooks, request state, address
+ *     limiter.c          RateLimiter
+ *     redis*.c, memcached.c, state.c   codecs of the remote stores
  *
  * Everything lives in the module's state, so that each interpreter has its own. Objects whose
  * methods need the state keep a pointer to it; their type keeps the module alive.
@@ -153,7 +155,10 @@ extern struct PyModuleDef core_module;
 /* The state behind a type of this module or a subclass of one; NULL with an exception set. */
 struct core_state *core_state_of(PyTypeObject *type);
 
-/* Raises the exception that a libweir result stands for; `error` may be NULL. Returns NULL. */
+/* In functions.c: the functions of the module. */
+extern PyMethodDef core_functions[];
+
+/* In errors.c. Raises the exception that a libweir result stands for; `error` may be NULL. Returns NULL. */
 PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error);
 
 /* Raises TableError: the table is closed. */
@@ -171,9 +176,11 @@ double core_ns_to_seconds(int64_t ns);
 /* An int that is no bool, 0 to 2^63-1. 0, or -1 with an exception naming `what`. */
 int core_count(PyObject *object, const char *what, int64_t *count);
 
-/* The UTF-8 of a str without NUL, as long as the str lives; NULL with an exception naming `what`.
- */
+/* The UTF-8 of a str without NUL, as long as the str lives; NULL with an exception naming `what`. */
 const char *core_c_string(PyObject *text, const char *what);
+
+/* Appends a new reference, which may be NULL with an exception set. 0, or -1 with an exception set. */
+int core_list_add(PyObject *list, PyObject *item);
 
 /* ---------------------------------------------------------------------------------------- clock.c */
 
@@ -355,6 +362,9 @@ int core_tuples_init(PyObject *module, struct core_state *state);
 /* A Decision with room for `count` verdicts; NULL with an exception set. */
 struct core_decision *core_decision_new(struct core_state *state, Py_ssize_t count);
 
+/* later(decision, seconds). */
+PyObject *core_later(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+
 PyObject *core_verdict_new(struct core_state *state, const struct weir_verdict *verdict);
 PyObject *core_stats_new(struct core_state *state, double reset_time, int64_t remaining);
 
@@ -382,19 +392,16 @@ static inline struct weir_table *core_table_borrow(struct core_table *table) {
     return table->table;
 }
 
+/* Whether a storage is a Table whose decide() and clear() no subclass replaces: 1 or 0; -1 with an exception set. */
+int core_table_decides(struct core_state *state, PyObject *storage);
+
 /* Begins and ends a call without the GIL; NULL with an exception set. */
 struct weir_table *core_table_enter(struct core_table *table);
 void core_table_leave(struct core_table *table);
 
-/* In rules.c: the meter that says how many bits of an IPv6 address tell clients apart; -1: none. */
+/* In client.c: how many bits of an IPv6 address identify a client, from a meter; -1: not set. */
 int core_ipv6_prefix(struct weir_table *table);
 int core_set_ipv6_prefix(struct weir_table *table, int prefix, int64_t now_ns);
-
-/* ---------------------------------------------------------------------------------------- meter.c */
-
-/* Table.meter(name, add=0) and Table.raise_meter(name, value). */
-PyObject *core_table_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
-PyObject *core_table_raise_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 
 /* ---------------------------------------------------------------------------------------- stats.c */
 
@@ -441,34 +448,6 @@ static inline void core_first_client(struct weir_check *check, const struct core
     check->client = (const char *)check->key + at;
     check->client_len = end - at;
 }
-
-/* Methods of Table. */
-PyObject *core_table_counts(PyObject *object, PyObject *ignored);
-PyObject *core_table_top_clients(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_name_of(PyObject *object, PyObject *client);
-PyObject *core_table_record(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
-PyObject *core_table_registry(PyObject *object, PyObject *ignored);
-PyObject *core_table_get_reveal(PyObject *object, void *closure);
-int core_table_set_reveal(PyObject *object, PyObject *value, void *closure);
-extern const char core_counts_doc[], core_top_clients_doc[], core_name_of_doc[], core_record_doc[],
-    core_register_doc[], core_registry_doc[];
-
-/* ---------------------------------------------------------------------------------------- rules.c */
-
-/* Methods of Table. */
-PyObject *core_table_block(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_allow(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_unlist(PyObject *object, PyObject *client);
-PyObject *core_table_rules(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_load_rules(PyObject *object, PyObject *args, PyObject *kwargs);
-PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
-PyObject *core_table_get_rules_version(PyObject *object, void *closure);
-PyObject *core_table_get_ipv6_prefix(PyObject *object, void *closure);
-int core_table_set_ipv6_prefix(PyObject *object, PyObject *value, void *closure);
-extern const char core_block_doc[], core_allow_doc[], core_unlist_doc[], core_rules_doc[],
-    core_rule_of_doc[], core_load_rules_doc[], core_ruled_doc[];
 
 /* ----------------------------------------------------------------------------- prepared_check.c */
 

@@ -374,3 +374,38 @@ PyType_Spec core_decision_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = decision_slots,
 };
+
+/* ---------------------------------------------------------------------------------------- later() */
+
+/* Ages a verdict by `wait_ns`: nothing else has changed. */
+static void age(struct weir_verdict *verdict, int64_t now_ns, int64_t wait_ns) {
+    if (!verdict->allowed && verdict->retry_after_ns != WEIR_NEVER)
+        verdict->retry_after_ns =
+            verdict->retry_after_ns > wait_ns ? verdict->retry_after_ns - wait_ns : 0;
+    if (verdict->reset_at_ns < now_ns)
+        verdict->reset_at_ns = now_ns;
+}
+
+PyObject *core_later(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    struct core_state *state = PyModule_GetState(module);
+    int64_t wait_ns;
+    if (nargs != 2 || Py_TYPE(args[0]) != state->decision_type) {
+        PyErr_SetString(PyExc_TypeError, "a Decision and seconds are needed");
+        return NULL;
+    }
+    double seconds = PyFloat_AsDouble(args[1]);
+    if ((seconds == -1.0 && PyErr_Occurred()) ||
+        core_seconds_to_ns(seconds, "seconds", &wait_ns) < 0)
+        return NULL;
+    const struct core_decision *was = (const struct core_decision *)args[0];
+    Py_ssize_t count = Py_SIZE(args[0]);
+    struct core_decision *decision = core_decision_new(state, count);
+    if (!decision)
+        return NULL;
+    decision->decision = was->decision;
+    decision->now_ns = was->now_ns + wait_ns;
+    memcpy(decision->verdict, was->verdict, (size_t)count * sizeof was->verdict[0]);
+    for (Py_ssize_t i = 0; i < count; i++)
+        age(&decision->verdict[i], decision->now_ns, wait_ns);
+    return (PyObject *)decision;
+}

@@ -24,27 +24,6 @@ struct core_limiter {
 
 /* ----------------------------------------------------------------------------------- creation */
 
-/* Whether the storage is a Table whose decide and clear no subclass has replaced. */
-static int decides_in_c(struct core_state *state, PyObject *storage) {
-    if (!PyObject_TypeCheck(storage, state->table_type))
-        return 0;
-    if (Py_TYPE(storage) == state->table_type)
-        return 1;
-    PyObject *names[] = {state->str_decide, state->str_clear};
-    for (int i = 0; i < 2; i++) {
-        PyObject *own = PyObject_GetAttr((PyObject *)Py_TYPE(storage), names[i]);
-        PyObject *table = PyObject_GetAttr((PyObject *)state->table_type, names[i]);
-        bool same = own && own == table;
-        Py_XDECREF(own);
-        Py_XDECREF(table);
-        if (!own || !table)
-            return -1;
-        if (!same)
-            return 0;
-    }
-    return 1;
-}
-
 static int require_methods(struct core_state *state, PyObject *storage) {
     PyObject *names[] = {state->str_decide, state->str_clear};
     for (int i = 0; i < 2; i++) {
@@ -82,7 +61,7 @@ static int limiter_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     int number = core_strategy_of(strategy, (size_t)strategy_len);
     if (number < 0)
         return -1;
-    int in_c = decides_in_c(self->state, storage);
+    int in_c = core_table_decides(self->state, storage);
     if (in_c < 0 || (!in_c && require_methods(self->state, storage) < 0))
         return -1;
     self->strategy = number;
@@ -162,7 +141,9 @@ static int ask_item(struct call *call) {
     return 0;
 }
 
-static int read_call(struct call *call, PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
+/* Reads the arguments of a call. -1 with an exception set: there is nothing to release. */
+static inline int read_call(struct call *call, PyObject *object, PyObject *const *args,
+                            Py_ssize_t nargs, PyObject *kwnames, int64_t *mode) {
     call->self = SELF(object);
     call->cost = 1;
     call->held = NULL;
@@ -178,11 +159,12 @@ static int read_call(struct call *call, PyObject *object, PyObject *const *args,
     call->item = (struct core_limit *)args[0];
     call->identifiers = args + 1;
     call->count = nargs - 1;
-    return call->item->own ? ask_item(call) : 0;
-}
-
-static void release(struct call *call) {
+    if (call->item->own && ask_item(call) < 0)
+        return -1;
+    if (!kwnames || read_keywords(call, args + nargs, kwnames, mode) == 0)
+        return 0;
     Py_CLEAR(call->held);
+    return -1;
 }
 
 /* ----------------------------------------------------------------------------------- on a Table */
@@ -314,12 +296,10 @@ static int truth_of(PyObject *object, PyObject *name) {
 static inline int allowed(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames, enum weir_mode mode) {
     struct call call;
-    int truth = -1;
-    if (read_call(&call, object, args, nargs) < 0)
+    int truth;
+    if (read_call(&call, object, args, nargs, kwnames, NULL) < 0)
         return -1;
-    if (kwnames && read_keywords(&call, args + nargs, kwnames, NULL) < 0) {
-        truth = -1;
-    } else if (call.self->table) {
+    if (call.self->table) {
         struct weir_verdict verdict;
         truth = decide_in_c(&call, mode, &verdict) < 0 ? -1 : verdict.allowed;
     } else {
@@ -327,7 +307,7 @@ static inline int allowed(PyObject *object, PyObject *const *args, Py_ssize_t na
         truth = decision ? truth_of(decision, call.self->state->str_allowed) : -1;
         Py_XDECREF(decision);
     }
-    release(&call);
+    Py_CLEAR(call.held);
     return truth;
 }
 
@@ -355,11 +335,9 @@ static PyObject *limiter_decide(PyObject *object, PyObject *const *args, Py_ssiz
     struct call call;
     int64_t mode = WEIR_HIT;
     PyObject *answer = NULL;
-    if (read_call(&call, object, args, nargs) < 0)
+    if (read_call(&call, object, args, nargs, kwnames, &mode) < 0)
         return NULL;
-    if (kwnames && read_keywords(&call, args + nargs, kwnames, &mode) < 0) {
-        answer = NULL;
-    } else if (call.self->table) {
+    if (call.self->table) {
         struct weir_verdict verdict;
         if (decide_in_c(&call, (enum weir_mode)mode, &verdict) == 0)
             answer = core_verdict_new(call.self->state, &verdict);
@@ -368,7 +346,7 @@ static PyObject *limiter_decide(PyObject *object, PyObject *const *args, Py_ssiz
         answer = decision ? verdict_of(call.self->state, decision) : NULL;
         Py_XDECREF(decision);
     }
-    release(&call);
+    Py_CLEAR(call.held);
     return answer;
 }
 
@@ -394,7 +372,7 @@ static PyObject *stats_of_store(const struct call *call) {
 static PyObject *limiter_get_window_stats(PyObject *object, PyObject *const *args,
                                           Py_ssize_t nargs) {
     struct call call;
-    if (read_call(&call, object, args, nargs) < 0)
+    if (read_call(&call, object, args, nargs, NULL, NULL) < 0)
         return NULL;
     call.cost = 0;
     struct weir_verdict verdict;
@@ -404,13 +382,13 @@ static PyObject *limiter_get_window_stats(PyObject *object, PyObject *const *arg
     else if (decide_in_c(&call, WEIR_TEST, &verdict) == 0)
         stats = core_stats_new(call.self->state, core_ns_to_seconds(verdict.reset_at_ns),
                                verdict.remaining);
-    release(&call);
+    Py_CLEAR(call.held);
     return stats;
 }
 
 static PyObject *limiter_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct call call;
-    if (read_call(&call, object, args, nargs) < 0)
+    if (read_call(&call, object, args, nargs, NULL, NULL) < 0)
         return NULL;
     bool done;
     if (!call.self->table) {
@@ -420,7 +398,7 @@ static PyObject *limiter_clear(PyObject *object, PyObject *const *args, Py_ssize
     } else {
         done = clear_in_c(&call) == 0;
     }
-    release(&call);
+    Py_CLEAR(call.held);
     if (!done)
         return NULL;
     Py_RETURN_NONE;

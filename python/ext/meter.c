@@ -1,5 +1,5 @@
 /* Table.meter() and Table.raise_meter(): see weir/meter.h. */
-#include "core.h"
+#include "table_methods.h"
 
 #include "weir/meter.h"
 

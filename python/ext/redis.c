@@ -455,49 +455,7 @@ static PyType_Spec codec_spec = {
     .slots = codec_slots,
 };
 
-/* ----------------------------------------------------------------------------------------- memory */
-
-/* What a denial says `wait_ns` later, if nothing has changed but the time. */
-static void age(struct weir_verdict *verdict, int64_t now_ns, int64_t wait_ns) {
-    if (!verdict->allowed && verdict->retry_after_ns != WEIR_NEVER)
-        verdict->retry_after_ns =
-            verdict->retry_after_ns > wait_ns ? verdict->retry_after_ns - wait_ns : 0;
-    if (verdict->reset_at_ns < now_ns)
-        verdict->reset_at_ns = now_ns;
-}
-
-static PyObject *module_later(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    struct core_state *state = PyModule_GetState(module);
-    int64_t wait_ns;
-    if (nargs != 2 || Py_TYPE(args[0]) != state->decision_type) {
-        PyErr_SetString(PyExc_TypeError, "a Decision and seconds are needed");
-        return NULL;
-    }
-    double seconds = PyFloat_AsDouble(args[1]);
-    if ((seconds == -1.0 && PyErr_Occurred()) ||
-        core_seconds_to_ns(seconds, "seconds", &wait_ns) < 0)
-        return NULL;
-    const struct core_decision *was = (const struct core_decision *)args[0];
-    Py_ssize_t count = Py_SIZE(args[0]);
-    struct core_decision *decision = core_decision_new(state, count);
-    if (!decision)
-        return NULL;
-    decision->decision = was->decision;
-    decision->now_ns = was->now_ns + wait_ns;
-    memcpy(decision->verdict, was->verdict, (size_t)count * sizeof was->verdict[0]);
-    for (Py_ssize_t i = 0; i < count; i++)
-        age(&decision->verdict[i], decision->now_ns, wait_ns);
-    return (PyObject *)decision;
-}
-
-static PyMethodDef functions[] = {
-    {"later", (PyCFunction)(void (*)(void))module_later, METH_FASTCALL,
-     PyDoc_STR(
-         "later($module, decision, seconds, /)\n--\n\n"
-         "A denial as it is so many seconds later: the waits are shorter. What remains of limits\n"
-         "that did not deny is as it was.")},
-    {NULL, NULL, 0, NULL},
-};
+/* ----------------------------------------------------------------------------------------- module */
 
 static int add_type(PyObject *module, PyType_Spec *spec) {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
@@ -518,8 +476,7 @@ static int add_script(PyObject *module) {
 
 int remote_init(PyObject *module) {
     return add_type(module, &command_spec) < 0 || add_type(module, &codec_spec) < 0 ||
-                   PyModule_AddFunctions(module, functions) < 0 || add_script(module) < 0 ||
-                   memcached_init(module) < 0 || state_init(module) < 0
+                   add_script(module) < 0 || memcached_init(module) < 0 || state_init(module) < 0
                ? -1
                : 0;
 }

@@ -3,7 +3,7 @@
  *
  * counts() and top_clients() lock stripe after stripe and may wait for one, so they run without the GIL.
  */
-#include "core.h"
+#include "table_methods.h"
 
 #include <stddef.h>
 

@@ -5,7 +5,7 @@
  * milliseconds runs without it (open, info, reset, verify); `users` counts such calls, so that
  * close() does not pull the table away from under one.
  */
-#include "core.h"
+#include "table_methods.h"
 #include "convert.h"
 
 #include <stddef.h>
@@ -295,6 +295,26 @@ static PyObject *table_repr(PyObject *object) {
     struct core_table *self = SELF(object);
     return PyUnicode_FromFormat("<%s %R%s>", Py_TYPE(object)->tp_name, self->uri,
                                 self->table || self->lost ? "" : " (closed)");
+}
+
+int core_table_decides(struct core_state *state, PyObject *storage) {
+    if (!PyObject_TypeCheck(storage, state->table_type))
+        return 0;
+    if (Py_TYPE(storage) == state->table_type)
+        return 1;
+    PyObject *names[] = {state->str_decide, state->str_clear};
+    for (int i = 0; i < 2; i++) {
+        PyObject *own = PyObject_GetAttr((PyObject *)Py_TYPE(storage), names[i]);
+        PyObject *table = PyObject_GetAttr((PyObject *)state->table_type, names[i]);
+        bool same = own && own == table;
+        Py_XDECREF(own);
+        Py_XDECREF(table);
+        if (!own || !table)
+            return -1;
+        if (!same)
+            return 0;
+    }
+    return 1;
 }
 
 /* --------------------------------------------------------------------------------------- type */

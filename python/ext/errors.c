@@ -1,0 +1,86 @@
+/* Exceptions: what a libweir result becomes. */
+#include "core.h"
+
+#include <errno.h>
+
+static const char *code_name(int result) {
+    switch (result) {
+#define CODE_NAME(name, value, text)                                                               \
+    case value:                                                                                    \
+        return #name;
+        WEIR_ERRORS(CODE_NAME)
+#undef CODE_NAME
+    default:
+        return "";
+    }
+}
+
+static int errno_of(int result) {
+    switch (result) {
+    case WEIR_EINVAL:
+        return EINVAL;
+    case WEIR_ENOMEM:
+        return ENOMEM;
+    case WEIR_ENOSPC:
+        return ENOSPC;
+    case WEIR_EACCES:
+        return EACCES;
+    case WEIR_ENOENT:
+        return ENOENT;
+    case WEIR_EBUSY:
+        return EBUSY;
+    default:
+        return 0;
+    }
+}
+
+/* Sets an attribute to a value it takes over. */
+static int set_attribute(PyObject *object, const char *name, PyObject *value) {
+    int rc = value ? PyObject_SetAttrString(object, name, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
+/* is_outage: what the class says, unless it says true and this false. */
+static void raise_error(PyObject *type, int result, const char *message, int column,
+                        bool is_outage) {
+    PyObject *text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "backslashreplace");
+    PyObject *error = text ? PyObject_CallOneArg(type, text) : NULL;
+    Py_XDECREF(text);
+    if (!error)
+        return;
+    int number = errno_of(result);
+    if (set_attribute(error, "code", PyUnicode_FromString(code_name(result))) == 0 &&
+        (column < 0 || set_attribute(error, "column", PyLong_FromLong(column)) == 0) &&
+        (column >= 0 || !number || set_attribute(error, "errno", PyLong_FromLong(number)) == 0) &&
+        (is_outage || set_attribute(error, "is_outage", Py_NewRef(Py_False)) == 0))
+        PyErr_SetObject(type, error);
+    Py_DECREF(error);
+}
+
+/* Whether a table's error is about what was asked, and says nothing of the table itself. */
+static bool is_of_the_request(int result) {
+    return result == WEIR_EINVAL || result == WEIR_ETOOMANY || result == WEIR_EFULL;
+}
+
+/* Of a decision (which has no message of its own), too many are those that a small table has no room for. */
+static const char *message_of(int result, const struct weir_error *error) {
+    if (error && error->message[0])
+        return error->message;
+    if (result == WEIR_ETOOMANY && !error)
+        return "the table has no room for so many limits at once: give it more keys with ?keys=N";
+    return weir_strerror(result);
+}
+
+PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error) {
+    const char *message = message_of(result, error);
+    if (error && (result == WEIR_ESYNTAX || result == WEIR_EINVAL || result == WEIR_ETOOMANY))
+        raise_error(state->parse_error, result, message, error->column, false);
+    else
+        raise_error(state->table_error, result, message, -1, !is_of_the_request(result));
+    return NULL;
+}
+
+void core_raise_closed(struct core_state *state) {
+    raise_error(state->table_error, WEIR_EINVAL, "the table is closed", -1, true);
+}

@@ -1,0 +1,263 @@
+/* Evaluation as Python sees it: members, headers of the reported part, and the type. */
+#include "evaluation.h"
+
+#include <stddef.h>
+#include <strings.h>
+#include <structmember.h>
+
+/* -------------------------------------------------------------------------------------- parts */
+
+static struct core_item *item_at(struct core_evaluation *self, PyObject *argument, Py_ssize_t *i) {
+    *i = PyNumber_AsSsize_t(argument, PyExc_IndexError);
+    if (*i == -1 && PyErr_Occurred())
+        return NULL;
+    if (*i < 0 || *i >= self->check->count) {
+        PyErr_SetString(PyExc_IndexError, "there is no such part");
+        return NULL;
+    }
+    return &self->item[*i];
+}
+
+static PyObject *evaluation_verdict(PyObject *object, PyObject *argument) {
+    Py_ssize_t i;
+    struct core_item *item = item_at(SELF(object), argument, &i);
+    return item ? core_verdict_new(SELF(object)->check->state, &item->verdict) : NULL;
+}
+
+static PyObject *evaluation_who(PyObject *object, PyObject *argument) {
+    struct core_evaluation *self = SELF(object);
+    Py_ssize_t i;
+    if (!item_at(self, argument, &i))
+        return NULL;
+    PyObject *who = self->item[self->check->part[i].who].who;
+    if (!who)
+        return PyUnicode_New(0, 0);
+    return PyUnicode_Check(who) ? Py_NewRef(who)
+                                : PyUnicode_DecodeUTF8(PyBytes_AS_STRING(who),
+                                                       PyBytes_GET_SIZE(who), "backslashreplace");
+}
+
+static PyObject *evaluation_scope(PyObject *object, PyObject *argument) {
+    Py_ssize_t i;
+    struct core_item *item = item_at(SELF(object), argument, &i);
+    return !item ? NULL : Py_NewRef(item->scope ? item->scope : Py_None);
+}
+
+static PyObject *evaluation_key(PyObject *object, PyObject *argument) {
+    Py_ssize_t i;
+    return item_at(SELF(object), argument, &i) ? evaluation_key_of(SELF(object), i) : NULL;
+}
+
+static PyObject *evaluation_cost(PyObject *object, PyObject *argument) {
+    Py_ssize_t i;
+    struct core_item *item = item_at(SELF(object), argument, &i);
+    return item ? PyLong_FromLongLong(item->cost) : NULL;
+}
+
+static PyObject *evaluation_refuse(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    struct core_evaluation *self = SELF(object);
+    int64_t now_ns = core_now(self->check->state);
+    if (now_ns < 0)
+        return NULL;
+    self->now_ns = now_ns;
+    for (Py_ssize_t i = 0; i < self->check->count; i++)
+        if (self->parts & BIT(i) && i < self->check->main) {
+            const struct weir_limit *limit = &self->check->part[i].limit->limit;
+            self->item[i].verdict = (struct weir_verdict){
+                .limit = limit->burst ? limit->burst : limit->amount,
+                .reset_at_ns = now_ns,
+                .retry_after_ns = WEIR_NEVER,
+            };
+        } else if (self->parts & BIT(i)) {
+            self->item[i].verdict.allowed = 1;
+        }
+    evaluation_conclude(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *evaluation_reports(PyObject *object, PyObject *argument) {
+    Py_ssize_t i;
+    if (!item_at(SELF(object), argument, &i))
+        return NULL;
+    SELF(object)->reported = (int32_t)i;
+    Py_RETURN_NONE;
+}
+
+/* A number that is not negative as text. */
+static PyObject *text_of(int64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    uint64_t rest = number > 0 ? (uint64_t)number : 0;
+    do
+        digits[--at] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    return PyUnicode_DecodeASCII(digits + at, (Py_ssize_t)(sizeof digits - at), NULL);
+}
+
+static bool is_retry_after(PyObject *pair) {
+    static const char name[] = "retry-after";
+    PyObject *text =
+        PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) > 0 ? PyTuple_GET_ITEM(pair, 0) : NULL;
+    return text && PyUnicode_Check(text) && PyUnicode_IS_COMPACT_ASCII(text) &&
+           PyUnicode_GET_LENGTH(text) == (Py_ssize_t)sizeof name - 1 &&
+           strncasecmp((const char *)PyUnicode_1BYTE_DATA(text), name, sizeof name - 1) == 0;
+}
+
+/* Whole seconds until the same request passes, or else until the reset; rounded so that it holds then. */
+static int64_t seconds_to_wait(const struct weir_verdict *verdict, int64_t now_us, int64_t reset) {
+    if (verdict->allowed || verdict->retry_after_ns == WEIR_NEVER)
+        return (reset * 1000000 - now_us) / 1000000;
+    int64_t wait_us = verdict->retry_after_ns / 1000 + (verdict->retry_after_ns % 1000 > 0);
+    return wait_us / 1000000 + (wait_us % 1000000 > 0);
+}
+
+int core_evaluation_write_headers(struct core_evaluation *self, PyObject *pairs, PyObject *names) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pairs); i++)
+        if (is_retry_after(PyList_GET_ITEM(pairs, i)))
+            return 0;
+    int64_t now_ns = core_now(self->check->state);
+    if (now_ns < 0)
+        return -1;
+    const struct weir_verdict *verdict = &self->item[self->reported].verdict;
+    /* Rounded up to microseconds first, as everywhere. */
+    int64_t reset = (verdict->reset_at_ns / 1000 + (verdict->reset_at_ns % 1000 > 0)) / 1000000 + 1;
+    int64_t numbers[] = {verdict->remaining, reset, seconds_to_wait(verdict, now_ns / 1000, reset)};
+    int rc = PyList_Append(pairs, PyTuple_GET_ITEM(names, 0));
+    for (int i = 0; i < 3 && rc == 0; i++) {
+        PyObject *value = text_of(numbers[i]);
+        PyObject *pair = value ? PyTuple_Pack(2, PyTuple_GET_ITEM(names, i + 1), value) : NULL;
+        Py_XDECREF(value);
+        rc = core_list_add(pairs, pair);
+    }
+    return rc < 0 ? -1 : 1;
+}
+
+static PyObject *evaluation_write_headers(PyObject *object, PyObject *const *args,
+                                          Py_ssize_t nargs) {
+    if (nargs != 2 || !PyList_Check(args[0]) || !PyTuple_Check(args[1]) ||
+        PyTuple_GET_SIZE(args[1]) != 4 || SELF(object)->reported < 0) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "write_headers() takes a list and a tuple of four, of a reported evaluation");
+        return NULL;
+    }
+    int rc = core_evaluation_write_headers(SELF(object), args[0], args[1]);
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
+
+/* --------------------------------------------------------------------------------------- type */
+
+static PyObject *get_now(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyFloat_FromDouble(core_ns_to_seconds(SELF(object)->now_ns));
+}
+
+static PyObject *get_rule(PyObject *object, void *Py_UNUSED(closure)) {
+    int32_t rule = SELF(object)->rule;
+    return PyUnicode_FromString(rule == WEIR_RULE_BLOCK   ? "block"
+                                : rule == WEIR_RULE_ALLOW ? "allow"
+                                                          : "");
+}
+
+static PyObject *get_delay(PyObject *object, void *Py_UNUSED(closure)) {
+    struct core_evaluation *self = SELF(object);
+    int64_t delay_ns = 0;
+    for (Py_ssize_t i = 0; i < self->check->main; i++)
+        if (self->parts & ~self->check->lenient & BIT(i) &&
+            self->item[i].verdict.delay_ns > delay_ns)
+            delay_ns = self->item[i].verdict.delay_ns;
+    return PyFloat_FromDouble(core_ns_to_seconds(delay_ns));
+}
+
+PyDoc_STRVAR(evaluation_doc,
+             "What one request makes of a PreparedCheck. Masks have bit i for part i.");
+
+static PyMethodDef evaluation_methods[] = {
+    {"decide", evaluation_decide, METH_NOARGS,
+     PyDoc_STR("decide($self, /)\n--\n\nAsks the check's store; whether no part denies.")},
+    {"add", evaluation_add, METH_O,
+     PyDoc_STR("add($self, parts, /)\n--\n\nGathers more parts, for settle(); the mask of those "
+               "that apply.")},
+    {"settle", (PyCFunction)(void (*)(void))evaluation_settle, METH_FASTCALL,
+     PyDoc_STR("settle($self, mode, parts, unit_cost=False, /)\n--\n\nCharges (EACH) or gives back "
+               "(REFUND) parts;\nkeeps the verdicts that allow. unit_cost: at a cost of 1.")},
+    {"decide_on", evaluation_decide_on, METH_VARARGS,
+     PyDoc_STR("decide_on($self, table, mode, parts, settling, /)\n--\n\n"
+               "Decides parts on a table; for stores that use one.")},
+    {"rule_match", evaluation_rule, METH_O,
+     PyDoc_STR("rule_match($self, parts, /)\n--\n\nWhether a rule of the table decides about "
+               "the clients.")},
+    {"record", (PyCFunction)(void (*)(void))evaluation_record, METH_FASTCALL,
+     PyDoc_STR(
+         "record($self, parts, shadow, settled=False, /)\n--\n\nCounts what was decided elsewhere "
+         "in the\ntable's statistics; settled: by settle().")},
+    {"checks", evaluation_checks, METH_O,
+     PyDoc_STR("checks($self, parts, /)\n--\n\n(indices, limits, keys, costs) of parts, for "
+               "Storage.decide().")},
+    {"keep", (PyCFunction)(void (*)(void))evaluation_keep, METH_FASTCALL,
+     PyDoc_STR("keep($self, parts, decision, settling, /)\n--\n\nTakes over the verdicts of a "
+               "Decision; whether it allows.\nparts: their indices in its order, or their mask.")},
+    {"verdict", evaluation_verdict, METH_O,
+     PyDoc_STR("verdict($self, index, /)\n--\n\nThe Verdict of a part.")},
+    {"who", evaluation_who, METH_O,
+     PyDoc_STR("who($self, index, /)\n--\n\nThe client that a part counts, as text.")},
+    {"scope", evaluation_scope, METH_O,
+     PyDoc_STR("scope($self, index, /)\n--\n\nWhat scope_of returned; None if there is none.")},
+    {"key", evaluation_key, METH_O,
+     PyDoc_STR("key($self, index, /)\n--\n\nWhat stores know a part's counter by, beside the "
+               "limit.")},
+    {"cost", evaluation_cost, METH_O,
+     PyDoc_STR("cost($self, index, /)\n--\n\nWhat the request costs a part.")},
+    {"refuse", evaluation_refuse, METH_NOARGS,
+     PyDoc_STR("refuse($self, /)\n--\n\nEvery main part denies, for good: the request cannot be "
+               "asked about.")},
+    {"report", evaluation_reports, METH_O,
+     PyDoc_STR("report($self, index, /)\n--\n\nThe client is to be told of this part.")},
+    {"write_headers", (PyCFunction)(void (*)(void))evaluation_write_headers, METH_FASTCALL,
+     PyDoc_STR("write_headers($self, pairs, names, /)\n--\n\n"
+               "Appends the headers of the reported part to a list of (name, value): names[0] "
+               "itself, and\n"
+               "what remains, the reset and the seconds to wait under names[1:]. False, with "
+               "nothing\n"
+               "appended, if there is a Retry-After.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef evaluation_members[] = {
+    {"check", T_OBJECT, offsetof(struct core_evaluation, check), READONLY,
+     PyDoc_STR("The PreparedCheck.")},
+    {"parts", T_UINT, offsetof(struct core_evaluation, parts), READONLY,
+     PyDoc_STR("Mask of the parts that take part.")},
+    {"denied", T_UINT, offsetof(struct core_evaluation, denied), READONLY,
+     PyDoc_STR("Mask of the parts that deny.")},
+    {"reported", T_INT, offsetof(struct core_evaluation, reported), READONLY,
+     PyDoc_STR("Index of the part to tell the client of; -1 for none.")},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef evaluation_getset[] = {
+    {"now", get_now, NULL, PyDoc_STR("The moment of the decision, seconds since the epoch."), NULL},
+    {"rule", get_rule, NULL,
+     PyDoc_STR("'block' or 'allow' if a rule about the client decided, else ''."), NULL},
+    {"delay", get_delay, NULL,
+     PyDoc_STR("Seconds for which a leaky bucket holds the request back."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot evaluation_slots[] = {
+    {Py_tp_doc, (void *)evaluation_doc},
+    {Py_tp_dealloc, evaluation_dealloc},
+    {Py_tp_traverse, evaluation_traverse},
+    {Py_tp_methods, evaluation_methods},
+    {Py_tp_members, (void *)evaluation_members},
+    {Py_tp_getset, evaluation_getset},
+    {0, NULL},
+};
+
+PyType_Spec core_evaluation_spec = {
+    .name = "weir.Evaluation",
+    .basicsize = offsetof(struct core_evaluation, item),
+    .itemsize = sizeof(struct core_item),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = evaluation_slots,
+};
