@@ -26,9 +26,10 @@ from flask.cli import with_appcontext
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
-from weir._core import TEST, join_key
 from weir._core import Table as LocalTable
+from weir._core import join_key
 from weir.stores import auto
+from weir.stores.base import stands_in
 
 from .check import Entry
 from .constants import ConfigVars, ExemptionScope, HeaderNames
@@ -125,7 +126,10 @@ def states() -> list[AppState]:
     """The limiters of the application, each with the storage of the running server."""
     found: dict[Limiter, AppState] = current_app.extensions.get("weir", {})
     if not found:
-        console().print(f"[bad]{escape(current_app.name)} has no limiter[/bad]")
+        text = f"{current_app.name} has no limiter"
+        if stands_in():  # the words that programs look for
+            text = f"No Flask-Limiter extension installed on {current_app}: {text}"
+        console().print(f"[bad]{escape(text)}[/bad]")
     for state in found.values():
         follow_server(state)
     return list(found.values())
@@ -165,8 +169,10 @@ def name_of(function: Any) -> Any:
 @ours_or_theirs
 def config() -> None:
     """Show the configuration."""
-    for state in states():
-        console().print(configuration(state))
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    with app.test_request_context():  # limits may read the request
+        for state in states():
+            console().print(configuration(state))
 
 
 def configuration(state: AppState) -> Table:
@@ -181,7 +187,7 @@ def configuration(state: AppState) -> Table:
     table.add_row("Storage", ConfigVars.STORAGE_URI, escape(without_password(state.storage_uri)))
     table.add_row(None, ConfigVars.STORAGE_OPTIONS, Pretty(sorted(state.storage_options)))
     healthy = state.storage.check()
-    table.add_row(None, "Status", "[ok]OK[/ok]" if healthy else "[bad]away[/bad]")
+    table.add_row(None, "Status", "[ok]OK[/ok]" if healthy else "[bad]Error: it is away[/bad]")
     table.add_row(None, ConfigVars.ON_STORE_ERROR, state.on_store_error)
     for title, setting, groups, options in (
         ("Application limits", "APPLICATION", state.application_limits, state.application_options),
@@ -261,7 +267,7 @@ def find_endpoint(
     """The endpoint asked for; ``None`` for all."""
     if endpoint is not None:
         if endpoint not in app.view_functions:
-            raise click.ClickException(f"there is no endpoint {endpoint}")
+            raise click.ClickException(f"endpoint {endpoint} not found")
         return endpoint
     if path is None:
         return None
@@ -271,9 +277,11 @@ def find_endpoint(
             parts.path, method=method, query_args=parts.query
         )[0]
     except NotFound:
-        raise click.ClickException(f"{path} leads to no endpoint") from None
+        raise click.ClickException(f"{path} could not be matched to an endpoint") from None
     except MethodNotAllowed:
-        raise click.ClickException(f"{path} does not answer to {method or 'GET'}") from None
+        raise click.ClickException(
+            f"{(method or 'GET').upper()}: {path} could not be matched to an endpoint"
+        ) from None
     return found
 
 
@@ -327,12 +335,18 @@ def rules(
                 provider: Any = need.group.limit_provider
                 resolver.texts[id(provider)] = provider()
         for complaint in resolver.complaints:
-            state.limiter.logger.error("%s", complaint)
+            state.log_error(complaint)
         yield rule, applying, resolver.exemption
 
 
 def expand(state: AppState, groups: list[Any]) -> list[RuntimeLimit]:
     return [limit for group in groups for limit in iterate(group, state.key_func)]
+
+
+def named(limit: RuntimeLimit) -> str:
+    """``2 per 1 minute``"""
+    text = str(limit.limit)
+    return f"{text} ({limit.limit.strategy})" if limit.limit.strategy else text
 
 
 def describe(limit: RuntimeLimit) -> str:
@@ -346,9 +360,7 @@ def describe(limit: RuntimeLimit) -> str:
         if function is not None
     ]
     options += [name for name in ("reserve", "shadow") if getattr(limit, name)]
-    text = str(limit.limit)
-    if limit.limit.strategy:
-        text += f" ({limit.limit.strategy})"
+    text = named(limit)
     return f"{text} [option]{{{', '.join(options)}}}[/option]" if options else text
 
 
@@ -367,21 +379,25 @@ def line(
         return text
     bound, counter = counter_of(state, limit, endpoint, method, key)
     try:
-        verdict = state.storage.decide([bound], [counter], None, TEST)[0]
+        if not state.storage.check():
+            return f"{text}: [bad]Storage not available[/bad]"
+        limiter = state.rate_limiter()
+        allowed = limiter.test(bound, *counter)
+        remaining = limiter.get_window_stats(bound, *counter)[1]
     except Exception as error:
         return f"{text}: [bad]{escape(str(error))}[/bad]"
-    word = "[ok]Pass[/ok]" if verdict.allowed else "[bad]Fail[/bad]"
-    return f"{text}: {word} ({verdict.remaining} out of {verdict.limit} remaining)"
+    word = "[ok]Pass[/ok]" if allowed else "[bad]Fail[/bad]"
+    return f"{text}: {word} ({remaining} out of {bound.burst or bound.amount} remaining)"
 
 
 def counter_of(
     state: AppState, limit: RuntimeLimit, endpoint: str, method: str | None, key: str
-) -> tuple[Any, str]:
+) -> tuple[Any, list[str]]:
     """What the storage knows the limit of ``key`` by."""
     scope = limit.scope(endpoint) if callable(limit.scope) else limit.scope
     joined = limit.join_scope(endpoint, scope, method or "GET")
     parts = [state.key_prefix, key, joined] if state.key_prefix else [key, joined]
-    return Entry(limit, state.strategy, endpoint, method).bound, join_key(*parts)
+    return Entry(limit, state.strategy, endpoint, method).bound, parts
 
 
 # -------------------------------------------------------------------------------------- clear
@@ -413,12 +429,12 @@ def clear(endpoint: str | None, path: str | None, method: str | None, key: str, 
                 for limit in expand(state, shared):
                     for one in [method] if method or not limit.per_method else HTTP_METHODS:
                         forget(state, limit, "", one, key)
-                    cleared.setdefault("Application and meta limits", []).append(describe(limit))
+                    cleared.setdefault("Application and meta limits", []).append(named(limit))
             for rule, applying, _ in rules(app, state, only):
                 for _, limit in applying:
                     for one in methods_of(rule, limit, method):
                         forget(state, limit, rule.endpoint, one, key)
-                    cleared.setdefault(rule.endpoint, []).append(describe(limit))
+                    cleared.setdefault(rule.endpoint, []).append(named(limit))
             for name, texts in cleared.items():
                 tree = Tree(escape(name))
                 for text in texts:
@@ -433,7 +449,7 @@ def forget(
     state: AppState, limit: RuntimeLimit, endpoint: str, method: str | None, key: str
 ) -> None:
     bound, counter = counter_of(state, limit, endpoint, method, key)
-    state.storage.clear([bound], [counter])
+    state.storage.clear([bound], [join_key(*counter)])
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request
 from flask.views import MethodView
 
 import weir
@@ -168,8 +169,37 @@ def test_watch(limiter: Limiter, run: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert "99 per 1 day" in run("limits", "--watch")
 
 
-def test_an_application_without_a_limiter(app: Flask, run: Any) -> None:
+def test_an_application_without_a_limiter(
+    app: Flask, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "has no limiter" in run("config")
+    monkeypatch.setattr("weir.flask.commands.stands_in", lambda: True)
+    assert "No Flask-Limiter extension installed on <Flask 'tested'>" in run("limits")
+
+
+def test_limits_that_read_the_request(app: Flask, make: Any, run: Any) -> None:
+    def by_header() -> str:
+        return "9/minute" if request.headers.get("X-Trusted") else "3/minute"
+
+    make(default_limits=[by_header], default_limits_cost=lambda: len(request.path))
+    app.add_url_rule("/", "hello", lambda: "hello")
+    assert "3 per 1 minute" in run("config")
+    assert "3 per 1 minute" in run("limits")
+
+
+def test_a_storage_that_cannot_be_asked(limiter: Limiter, run: Any) -> None:
+    with mock.patch.object(limiter.storage, "check", return_value=False):
+        assert "99 per 1 day: Storage not available" in run("limits", "--key", "10.0.0.1")
+        assert "Error" in run("config")
+    assert "Pass (99 out of 99 remaining)" in run("limits", "--key", "10.0.0.1")
+
+
+def test_what_is_left_is_asked_of_the_strategy(limiter: Limiter, run: Any) -> None:
+    with (
+        mock.patch.object(limiter.limiter, "test", return_value=False),
+        mock.patch.object(limiter.limiter, "get_window_stats", return_value=(0, 0)),
+    ):
+        assert "Fail (0 out of 99 remaining)" in run("limits", "--key", "10.0.0.1")
 
 
 def test_flask_finds_the_commands_and_they_see_what_other_processes_count(tmp_path: Path) -> None:
