@@ -34,7 +34,7 @@ from .redis_base import (
 )
 from .redis_cluster import RedisClusterStorage
 from .redis_errors import answer_failure, call_failure, errors_of, without_clients
-from .redis_fake import FakeStates, is_fake
+from .redis_fake import FakeStates, ask_mock, is_fake
 from .redis_server import Server, prepare_pool
 
 __all__ = ["RedisClusterStorage", "RedisSentinelStorage", "RedisStorage"]
@@ -130,6 +130,15 @@ class RedisStorage(Remembering):
             decision = self._fake.decide(limits, keys, costs, mode)
         evaluation.keep(parts, decision, False)
 
+    def decide_command(self, command: RedisCommand, mode: int, asked_at: float) -> Decision:
+        try:
+            if ask_mock(self._client):
+                self._denials.clear()
+        except Exception as error:
+            self._denials.clear()
+            self._fail(error)
+        return super().decide_command(command, mode, asked_at)
+
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
         if self._fake is not None:
             self._fake.clear(limits, keys)
@@ -137,7 +146,13 @@ class RedisStorage(Remembering):
             super().clear(limits, keys)
 
     def check(self) -> bool:
-        return super().check() if self._fake is None else self._fake.check()
+        if self._fake is not None:
+            return self._fake.check()
+        try:
+            ask_mock(self._client)
+        except Exception:
+            return False
+        return super().check()
 
     def forget_denials(self) -> None:
         super().forget_denials()
@@ -161,6 +176,11 @@ class RedisStorage(Remembering):
     def client(self) -> Any:
         """The client of redis-py or valkey-py."""
         return self._client
+
+    @property
+    def storage(self) -> Any:
+        """The same by the name that ``limits`` has for it."""
+        return self.client
 
     def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
         deadline = self.deadline
@@ -241,9 +261,12 @@ class RedisSentinelStorage(RedisStorage):
             for name in ("sentinel_username", "sentinel_password")
             if name in options
         }
-        credentials = {
+        credentials = {  # for the sentinels as well, as with limits
             name: value
-            for name, value in (("username", hosts.username), ("password", hosts.password))
+            for name, value in (
+                ("username", options.get("username") or hosts.username),
+                ("password", options.get("password") or hosts.password),
+            )
             if value is not None
         }
         timeout = options["socket_timeout"]

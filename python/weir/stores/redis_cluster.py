@@ -229,6 +229,11 @@ class RedisClusterStorage(Remembering):
             self._cluster = within(self.deadline, self._open_client)
         return self._cluster
 
+    @property
+    def storage(self) -> Any:
+        """The same by the name that ``limits`` has for it."""
+        return self.client
+
     def _open_client(self) -> Any:
         name = self._library.__name__
         cluster = need(f"{name}.cluster", name, scheme_of(self.name))

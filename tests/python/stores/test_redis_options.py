@@ -49,6 +49,35 @@ def fake_by_class() -> RedisStorage:
         return RedisStorage("redis://fake-class.example:6379/0")
 
 
+def test_a_mock_of_a_client_is_asked_before_the_server() -> None:
+    store = RedisStorage("redis://127.0.0.1:1")
+    with mock.patch("redis.Redis.execute_command", side_effect=LookupError("dead")) as called:
+        with pytest.raises(LookupError, match="dead"):
+            store.decide([TWO], "alice")
+        assert not store.check()
+        called.side_effect = redis.exceptions.ConnectionError("gone")
+        with pytest.raises(redis.exceptions.ConnectionError, match="gone") as raised:
+            store.decide([TWO], "alice")
+        assert isinstance(raised.value, StorageError)
+    with pytest.raises(StorageError, match="refused"):
+        store.decide([TWO], "alice")
+
+
+def test_a_password_in_the_options_is_that_of_the_sentinels_as_well() -> None:
+    uri = "redis+sentinel://127.0.0.1:1/shop"
+    for options, expected in (
+        ({}, None),
+        ({"password": "both"}, "both"),
+        ({"password": "master", "sentinel_password": "other"}, "other"),
+        ({"password": "master", "sentinel_kwargs": {"password": "other"}}, "other"),
+    ):
+        store = storage_from_string(uri, **options)
+        manager = store.client.connection_pool.sentinel_manager  # type: ignore[union-attr]
+        known = manager.sentinels[0].connection_pool.connection_kwargs
+        assert known.get("password") == expected
+        assert manager.connection_kwargs.get("password") == options.get("password")
+
+
 @pytest.fixture(
     params=[fake_by_pool, fake_by_decoding_pool, fake_by_from_url, fake_by_class],
     ids=lambda make: make.__name__,
