@@ -7,14 +7,16 @@ strategies of ``limits``. Its ``STORAGE_SCHEME`` registers it, for Flask applica
 
 from __future__ import annotations
 
+import functools
 import importlib
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ._core import HIT, Decision, Limit, WeirError
-from .counters import clear_by_methods, decide_by_methods
+from .counters import METHODS, clear_by_methods, decide_by_methods
 from .errors import StorageError, StoreAwayError
+from .stores.base import joined
 from .stores.registry import (
     SCHEMES,
     MemoryStorage,
@@ -31,10 +33,38 @@ __all__ = [
     "Storage",
     "StorageRegistry",
     "StorageTypes",
+    "TimestampedSlidingWindow",
     "storage_from_string",
 ]
 
 Keys: TypeAlias = str | bytes | Sequence[str | bytes]
+
+
+def _wrapping(function: Any) -> Any:
+    """A method whose errors are StorageErrors if the storage was made with ``wrap_exceptions``."""
+    if getattr(function, "_wraps_errors", False) or getattr(
+        function, "__isabstractmethod__", False
+    ):
+        return function
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(self, *args, **kwargs)
+        except self.base_exceptions as error:
+            if not self.wrap_exceptions or isinstance(error, StorageError):
+                raise
+            failed = StoreAwayError(str(error) or type(error).__name__)
+            failed.storage_error = error
+            raise failed from error
+
+    method._wraps_errors = True  # type: ignore[attr-defined]
+    return method
+
+
+#: The methods whose errors are wrapped.
+_WRAPPED = ("incr", "get", "get_expiry", "check", "reset", "clear", *METHODS)
+_WRAPPED += ("clear_sliding_window",)
 
 
 class StorageRegistry(ABCMeta):
@@ -68,6 +98,10 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
                     clear_by_methods(self, key, keys)
 
             cls.clear = clear  # type: ignore[method-assign]
+        for name in _WRAPPED:
+            function = cls.__dict__.get(name)
+            if callable(function):
+                setattr(cls, name, _wrapping(function))
         super().__init_subclass__(**kwargs)
 
     def __init__(
@@ -100,7 +134,10 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
 
     def away(self, error: Exception) -> StorageError:
         """The error that says that this storage cannot be asked."""
-        failed = StoreAwayError(f"{type(self).__name__}: {error or type(error).__name__}")
+        text = str(error) or type(error).__name__
+        failed = joined(StoreAwayError, type(error))(f"{type(self).__name__}: {text}")
+        if isinstance(failed, type(error)):
+            vars(failed).update(vars(error))
         failed.storage_error = error
         return failed
 
@@ -171,6 +208,15 @@ class SlidingWindowCounterSupport(ABC):
         ):
             return True
         return NotImplemented
+
+
+class TimestampedSlidingWindow:
+    """Names for a storage of one's own that keeps each window of a key under a name of its own."""
+
+    @classmethod
+    def sliding_window_keys(cls, key: str, expiry: int, at: float) -> tuple[str, str]:
+        """The names of the window before the one at the time ``at``, and of that one."""
+        return f"{key}/{int((at - expiry) / expiry)}", f"{key}/{int(at / expiry)}"
 
 
 def __getattr__(name: str) -> Any:

@@ -63,11 +63,14 @@ class _Dependencies(dict[str, Dependency]):
         found = super().__getitem__(name)
         required = found.version_required
         if found.module is MissingModule:
-            least = f", version {required} or later" if required else ""
-            raise ConfigurationError(f"{name} is needed{least}: pip install {name}")
+            least = f" A minimum version of {required} is required." if required else ""
+            raise ConfigurationError(
+                f"'{name}' prerequisite not available.{least} Run: pip install {name}"
+            )
         if required and (not found.version_found or found.version_found < required):
             raise ConfigurationError(
-                f"{name} must be version {required} or later, not {found.version_found}"
+                f"The minimum version of {required} for '{name}' could not be found: "
+                f"{found.version_found} is installed"
             )
         return found
 

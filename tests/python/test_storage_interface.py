@@ -182,6 +182,26 @@ def test_what_it_raises_says_that_it_is_away() -> None:
     with pytest.raises(weir.StorageError, match="no server") as error:
         strategies.STRATEGIES["fixed-window"](storage).hit(weir.parse("1/minute"), "a")
     assert isinstance(error.value.storage_error, LookupError)
+    assert isinstance(error.value, LookupError)  # handlers of the application's own error find it
+
+
+def test_what_its_methods_raise_is_wrapped_if_asked_for() -> None:
+    storage: Any = make_storage()(wrap_exceptions=True)
+    storage.away_now = True
+    with pytest.raises(weir.StorageError, match="no server") as error:
+        storage.incr("key", 60)
+    assert isinstance(error.value.storage_error, LookupError)
+    plain: Any = make_storage()()
+    plain.away_now = True
+    with pytest.raises(LookupError) as raised:
+        plain.incr("key", 60)
+    assert not isinstance(raised.value, weir.StorageError)
+
+
+def test_the_names_of_sliding_windows_by_time() -> None:
+    names = limits_storage.TimestampedSlidingWindow.sliding_window_keys("key", 60, 1738576292.66)
+    assert names == ("key/28976270", "key/28976271")
+
 
 
 def test_moving_and_sliding_windows_of_ones_own() -> None:
@@ -243,7 +263,7 @@ def test_dependencies() -> None:
 
     dependencies = Needs().dependencies
     assert dependencies["json"].module.__name__ == "json"
-    with pytest.raises(weir.ConfigurationError, match="no_such_module is needed"):
+    with pytest.raises(weir.ConfigurationError, match="'no_such_module' prerequisite not available"):
         dependencies["no_such_module"]
     assert limits_util.get_dependency("no_such_module") == (limits_util.MissingModule, None)
     assert str(limits_util.get_dependency("json.decoder")[1]) >= "0"

@@ -211,7 +211,7 @@ class RedisStorage(ThreadedStorage):
 
     What only the interface of ``limits`` asks, such as ``get(key)``, is asked in a thread.
 
-    :param implementation: of ``limits``; ``redis-py`` and ``valkey-py`` are the only ones
+    :param implementation: of ``limits``; all are redis-py or valkey-py, whichever the URI says
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class RedisStorage(ThreadedStorage):
         implementation: str = "redispy",
         **options: Any,
     ) -> None:
-        if implementation not in ("redispy", "valkey"):
+        if implementation not in ("coredis", "redispy", "valkey"):
             raise ConfigurationError(
                 f"implementation={implementation!r}: there are 'redispy' and 'valkey'"
             )

@@ -62,10 +62,17 @@ def is_readable(sock: Any) -> bool:
     return bool(poll.poll(0))
 
 
-@functools.cache
 def also(kind: Any, client: Any) -> type[StorageError]:
     """``kind`` that is an error of the client library, too: programs catch these by their names."""
-    if issubclass(kind, client) or client.__module__.partition(".")[0] not in CLIENTS:
+    if client.__module__.partition(".")[0] not in CLIENTS:
+        return kind  # type: ignore[no-any-return]
+    return joined(kind, client)
+
+
+@functools.cache
+def joined(kind: Any, client: Any) -> type[StorageError]:
+    """``kind`` that is an error of the class ``client``, too, where that is possible."""
+    if issubclass(kind, client):
         return kind  # type: ignore[no-any-return]
     members = {
         "__module__": kind.__module__,

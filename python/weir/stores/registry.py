@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
 from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, Verdict
-from ..counters import Counters, Counts, StorageInterface, honour_own_methods
+from ..counters import METHODS, Counters, Counts, StorageInterface, honour_own_methods
 from ..errors import ConfigurationError, warn
 
 __all__ = [
@@ -271,9 +271,18 @@ def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:
 
 
 class TableStorage(StorageInterface, Table):
-    """A table with the methods that a storage of ``limits`` has."""
+    """A table with the methods that a storage of ``limits`` has.
 
-    __slots__ = ()
+    Tests may replace ``check`` or ``reset`` of an instance, and not what would not be called.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in METHODS or name == "decide":
+            raise AttributeError(
+                f"{name}() of one table cannot be replaced: limits are decided in the core."
+                " Replace it in a subclass of MemoryStorage"
+            )
+        super().__setattr__(name, value)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
