@@ -203,7 +203,6 @@ def test_the_names_of_sliding_windows_by_time() -> None:
     assert names == ("key/28976270", "key/28976271")
 
 
-
 def test_moving_and_sliding_windows_of_ones_own() -> None:
     table = weir.storage.MemoryStorage()
 
@@ -263,7 +262,9 @@ def test_dependencies() -> None:
 
     dependencies = Needs().dependencies
     assert dependencies["json"].module.__name__ == "json"
-    with pytest.raises(weir.ConfigurationError, match="'no_such_module' prerequisite not available"):
+    with pytest.raises(
+        weir.ConfigurationError, match="'no_such_module' prerequisite not available"
+    ):
         dependencies["no_such_module"]
     assert limits_util.get_dependency("no_such_module") == (limits_util.MissingModule, None)
     assert str(limits_util.get_dependency("json.decoder")[1]) >= "0"

@@ -58,7 +58,7 @@ class Context(Protocol):
 
     def watch_responses(self) -> None: ...
 
-    def log_error(self, message: str, *arguments: object) -> None: ...
+    def log_error(self, message: str) -> None: ...
 
 
 class Entry:
@@ -269,7 +269,11 @@ class _Empty:
         message = f"the {what} of {entry.bound} at endpoint {entry.endpoint!r} is empty"
         if self.context.strict:
             raise ConfigurationError("EEMPTY", message)
-        self.context.log_error("EEMPTY: skipping a limit: %s", message)
+        limit = entry.bound
+        # The words are Flask-Limiter's.
+        self.context.log_error(
+            f"Skipping limit: {limit}. Empty value found in parameters. EEMPTY: {message}"
+        )
 
 
 #: A check, what leads to one, or nothing to check.
@@ -325,7 +329,7 @@ class Complaints:
 
     def next(self, request: object) -> Node:
         for message in self.messages:
-            self.context.log_error("%s", message)
+            self.context.log_error(message)
         return self.node
 
 

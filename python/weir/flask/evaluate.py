@@ -166,7 +166,7 @@ def call_back(
         except Exception as error:
             if not request.state.swallow_errors:
                 raise
-            request.state.logger.exception("%s failed: %s", what, error)
+            request.state.logger.exception("%s callback failed with error %s", what, error)
         else:
             if isinstance(result, Response):
                 response = result

@@ -507,6 +507,6 @@ class Limiter(KnownNames):
         try:
             self.storage.reset()
         except NotImplementedError:
-            self.logger.warning("this storage cannot be reset")
+            self.logger.warning("This storage type does not support being reset")
         else:
-            self.logger.info("the storage was reset, all limits are cleared")
+            self.logger.info("Storage has been reset and all limits cleared")

@@ -165,7 +165,7 @@ class RequestState(RequestBase):
         if not state.swallow_errors:
             raise
         state.count("swallowed")
-        state.logger.exception("a rate limit could not be checked; the request passes")
+        state.logger.exception("Failed to rate limit. Swallowing error")
 
     def sleep(self) -> None:
         """Wait for a leaky bucket."""

@@ -129,7 +129,7 @@ class Resolver:
             except ValueError as error:
                 if self.state.strict:
                     raise
-                self.complaints.append(f"failed to load the rate limit of {what}: {error}")
+                self.complaints.append(f"failed to load ratelimit for {what}: {error}")
         return limits
 
     # -- which apply

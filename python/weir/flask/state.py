@@ -31,7 +31,7 @@ from .registry import Declaring, declared_limits
 from .resolve import Resolver
 from .room import refuse_unfit
 from .settings import Reader, given
-from .store import Store
+from .store import Store, refuses_one_key
 from .util import get_remote_address, note_ipv6_prefix, note_proxy
 
 #: How many endpoints are remembered before starting anew.
@@ -84,8 +84,9 @@ class AppState:
         """Count something that happened."""
         self.counters[what] += 1
 
-    def log_error(self, message: str, *arguments: object) -> None:
-        self.logger.error(message, *arguments)
+    def log_error(self, message: str) -> None:
+        """Log a whole text: programs read ``record.msg``."""
+        self.logger.error(message)
 
     @property
     def logs_breaches(self) -> bool:
@@ -146,6 +147,7 @@ class AppState:
     def _configure_strategy(self, options: Options, read: Reader) -> None:
         strategy = read.choice(options.strategy, ConfigVars.STRATEGY, tuple(STRATEGIES))
         self.strategy = strategy or "fixed-window"
+        self._rate_limiter: RateLimiter | None = None
         if not is_built_in(self.strategy):
             raise ConfigurationError(
                 "EOPTION",
@@ -390,7 +392,7 @@ class AppState:
             raise ConfigurationError("EOPTION", text)
         if view.name not in self._routeless:
             self._routeless.add(view.name)
-            self.log_error("EOPTION: %s", text)
+            self.log_error(f"EOPTION: {text}")
 
     def learn(self, plan: Plan, view: View) -> None:
         """The endpoint of ``plan`` calls the limited function ``view``: the next plan will know."""
@@ -408,9 +410,10 @@ class AppState:
     def fail_late(self, error: Exception) -> None:
         """The storage raised ``error``, which is being handled, when the response was there."""
         self.count("store_error")
-        if self.store.failed(error) and not self.swallow_errors:
+        self.store.failed(error)
+        if not (self.swallow_errors or refuses_one_key(error)):
             raise error
-        self.logger.error("a limit could not be counted after the response", exc_info=error)
+        self.logger.error("Failed to deduct rate limit. Swallowing error", exc_info=error)
 
     def use_storage(self, storage: Table) -> None:
         """Count in another table from now on."""
@@ -423,4 +426,7 @@ class AppState:
 
     def rate_limiter(self) -> RateLimiter:
         """The strategy over the storage in use."""
-        return STRATEGIES[self.strategy](self.store.current)
+        storage = self.store.current
+        if self._rate_limiter is None or self._rate_limiter.storage is not storage:
+            self._rate_limiter = STRATEGIES[self.strategy](storage)
+        return self._rate_limiter

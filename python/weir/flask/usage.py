@@ -43,6 +43,7 @@ class KnownNames:
     storage: Any
     limiter: Any
     _options: Any
+    _state: Any
     _states: Sized
     _enabled: bool
     _missing_reported: bool
@@ -66,6 +67,14 @@ class KnownNames:
     def _limiter(self) -> RateLimiter:
         limiter: RateLimiter = self.limiter
         return limiter
+
+    @property
+    def _in_memory_fallback_enabled(self) -> bool:
+        return bool(self._state.fallback_enabled)
+
+    @property
+    def _in_memory_fallback(self) -> list[Any]:
+        return list(self._state.fallback_limits)
 
     def report_missing_application(self, name: str) -> None:
         """A limited view was called, and no application was ever given: log it once.

@@ -25,7 +25,7 @@ from typing import Any
 
 from .._clock import monotonic
 from .._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
-from ..errors import ConfigurationError, StorageError, StoreAwayError, is_outage
+from ..errors import ConfigurationError, StorageError, StoreAwayError, WeirError, is_outage
 from .registry import (
     Storage,
     StorageTypes,
@@ -107,6 +107,10 @@ class FailoverStorage(Storage):
         self.replaced = replaced
         #: Whether a store that was away is asked for a sign of life before it decides again.
         self.probed = probed
+        # Flask-Limiter falls back whatever a storage raises.
+        self._failures: tuple[type[Exception], ...] = (
+            (Exception,) if probed else (StorageError, OSError)
+        )
         self._clock = clock or (lambda: monotonic())
         self.logger = logger
         #: Whether the store is known to be away.
@@ -122,6 +126,15 @@ class FailoverStorage(Storage):
         self._instrumented: Any = storage if hasattr(storage, "meters") else None
 
     # -- the switch
+
+    def _is_outage(self, error: Exception) -> bool:
+        """Whether an error says that the store is away, and not that a request cannot be decided.
+
+        With ``probed``, any error does that is not about what was asked.
+        """
+        if self.probed and not isinstance(error, WeirError | ValueError | TypeError):
+            return True
+        return is_outage(error)
 
     def _may_ask(self) -> bool:
         """Whether to ask a store that is away: one caller per pause."""
@@ -147,7 +160,13 @@ class FailoverStorage(Storage):
                 self._since = self._clock()
                 self._pause = 0.0
                 self.counters["switches"] += 1
-                self.logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
+                if self.probed:  # Flask-Limiter's words
+                    self.logger.warning(
+                        "Rate limit storage unreachable - falling back to in-memory storage: %s",
+                        error,
+                    )
+                else:
+                    self.logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
             elif not was_away:
                 return  # asked at the same time as another that failed
             self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
@@ -163,7 +182,11 @@ class FailoverStorage(Storage):
             if self._instrumented is not None:
                 self._instrumented.meters.back()
             seconds = self._clock() - self._since
-            self.logger.warning("the store is back after %.1f s: it can be reached again", seconds)
+            if self.probed:
+                self.logger.info("Rate limit storage recovered after %.1f s", seconds)
+            else:
+                text = "the store is back after %.1f s: it can be reached again"
+                self.logger.warning(text, seconds)
 
     # -- the store
 
@@ -182,8 +205,8 @@ class FailoverStorage(Storage):
                 if was_away and not self.storage.check():
                     # A replica answers what writes nothing, and refuses the rest.
                     raise StoreAwayError("the store answers, but does not count")
-            except (StorageError, OSError) as error:
-                if not is_outage(error):
+            except self._failures as error:
+                if not self._is_outage(error):
                     return self._refuse(error, limits, mode, was_away)
                 self._failed(error, was_away)
                 if self.policy == "raise":
@@ -234,8 +257,10 @@ class FailoverStorage(Storage):
                 if was_away and not self.storage.check():
                     # A replica answers what writes nothing, and refuses the rest.
                     raise StoreAwayError("the store answers, but does not count")
-            except (StorageError, OSError) as error:
-                if not is_outage(error):
+            except self._failures as error:
+                if not self._is_outage(error):
+                    if not isinstance(error, StorageError):
+                        raise
                     self.counters["refused"] += 1
                     if was_away:
                         self._ask_again = 0.0  # that says nothing of the store

@@ -17,12 +17,13 @@ class Broken:
     def __init__(self, table: weir.Table) -> None:
         self.table = table
         self.broken = False
+        self.error: Exception = ConnectionError("no route to storage")
         self.asked = 0
 
     def decide(self, *arguments: Any) -> weir.Decision:
         self.asked += 1
         if self.broken:
-            raise ConnectionError("no route to storage")
+            raise self.error
         return self.table.decide(*arguments)
 
     def clear(self, *arguments: Any) -> None:
@@ -139,7 +140,7 @@ def test_the_usual_limits_are_counted_in_memory_until_the_storage_is_back(
     storage.broken = False
     clock.forward(2)
     assert statuses(2) == [200, 429]  # what it knew is still there
-    assert "can be reached again" in caplog.text
+    assert "Rate limit storage recovered" in caplog.text
     assert limiter.limiter.storage is limiter.storage
 
 
@@ -189,7 +190,7 @@ def test_a_deduction_that_cannot_be_counted(app: Flask, broken: Any, get: Any, c
         return "view"
 
     assert get("/").status_code == 200
-    assert "could not be counted" in caplog.text
+    assert "Failed to deduct rate limit" in caplog.text
 
 
 @pytest.mark.parametrize("reserve", [False, True])
@@ -208,10 +209,56 @@ def test_a_storage_that_fails_before_a_deduction_does_not_spoil_the_response(
     assert statuses(4) == [200, 200, 200, 429]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("dead"), LookupError("dead"), OSError("dead")])
+def test_in_memory_fallback_begins_whatever_the_storage_raises(
+    broken: Any, hello: None, statuses: Any, clock: Any, caplog: Any, error: Exception
+) -> None:
+    caplog.set_level("INFO", "flask-limiter")
+    limiter, storage = broken(default_limits=["5/minute"], in_memory_fallback=["1/minute"])
+    assert limiter._in_memory_fallback_enabled
+    assert len(limiter._in_memory_fallback) == 1
+    storage.error = error
+    assert statuses(2) == [200, 429]
+    first = caplog.records[0]
+    text = "Rate limit storage unreachable - falling back to in-memory storage: dead"
+    assert (first.levelname, first.getMessage()) == ("WARNING", text)
+    storage.broken = False
+    clock.forward(2)
+    assert statuses(6) == [200] * 5 + [429]
+    assert "Rate limit storage recovered" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ValueError("a key like that"), weir.KeyRefusedError("that key")])
+def test_in_memory_fallback_does_not_begin_because_of_one_request(
+    broken: Any, hello: None, get: Any, error: Exception
+) -> None:
+    limiter, storage = broken(default_limits=["5/minute"], in_memory_fallback_enabled=True)
+    storage.error = error
+    assert get("/").status_code in (429, 500)
+    assert limiter.limiter.storage is storage
+
+
+@pytest.mark.parametrize("error", [RuntimeError("dead"), OSError("dead")])
+def test_a_deduction_that_cannot_be_counted_raises(
+    app: Flask, broken: Any, get: Any, error: Exception
+) -> None:
+    limiter, storage = broken()
+    storage.broken = False
+    storage.error = error
+
+    @app.route("/")
+    @limiter.limit("1/minute", deduct_when=lambda response: True)
+    def view() -> str:
+        storage.broken = True
+        return "view"
+
+    assert get("/").status_code == 500
+
+
 def test_a_storage_that_cannot_be_reset(broken: Any, hello: None, caplog: Any) -> None:
     limiter, _ = broken()
     limiter.reset()
-    assert "cannot be reset" in caplog.text
+    assert "does not support being reset" in caplog.text
     assert caplog.records[0].levelname == "WARNING"
 
 
