@@ -75,6 +75,19 @@ MODULES = {
 #: The versions that are stood in for: programs compare them.
 VERSIONS = {"flask_limiter": "4.1.1", "limits": "5.8.0"}
 
+#: What ``from limits import *`` brings.
+NAMES = {
+    "flask_limiter": """
+        ExemptionScope HeaderNames Limit Limiter RateLimitExceeded RequestLimit RouteLimit
+        ApplicationLimit MetaLimit
+    """,
+    "limits": """
+        RateLimitItem RateLimitItemPerDay RateLimitItemPerHour RateLimitItemPerMinute
+        RateLimitItemPerMonth RateLimitItemPerSecond RateLimitItemPerYear WindowStats
+        aio parse parse_many storage strategies
+    """,
+}
+
 #: The packages whose names are taken.
 PACKAGES = tuple(VERSIONS)
 
@@ -97,8 +110,10 @@ class AliasModule(ModuleType):
             return importlib.import_module(inner)
         if attribute == "__version__" and self.__name__ in VERSIONS:
             return f"{VERSIONS[self.__name__]}+weir{VERSION}"
-        if inner == "limits.parse":  # of several limits, the first
-            return importlib.import_module("weir.limits_util").parse
+        if attribute == "__all__" and self.__name__ in NAMES:
+            return NAMES[self.__name__].split()
+        if inner in ("limits.parse", "limits.parse_many"):  # of several limits, the first
+            return getattr(importlib.import_module("weir.limits_util"), attribute)
         try:
             return getattr(importlib.import_module(self.__ours), attribute)
         except AttributeError as error:

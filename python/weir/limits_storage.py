@@ -135,8 +135,9 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
     def away(self, error: Exception) -> StorageError:
         """The error that says that this storage cannot be asked."""
         text = str(error) or type(error).__name__
-        failed = joined(StoreAwayError, type(error))(f"{type(self).__name__}: {text}")
-        if isinstance(failed, type(error)):
+        kind: Any = type(error)
+        failed = joined(StoreAwayError, kind)(f"{type(self).__name__}: {text}")
+        if isinstance(failed, kind):
             vars(failed).update(vars(error))
         failed.storage_error = error
         return failed

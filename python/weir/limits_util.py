@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ._core import Limit
+import re
+
+from . import util
+from ._core import Limit, ParseError
 from .util import (
     Dependency,
     LazyDependency,
@@ -10,7 +13,6 @@ from .util import (
     WindowStats,
     get_dependency,
     granularity_from_string,
-    parse_many,
 )
 
 __all__ = [
@@ -23,6 +25,26 @@ __all__ = [
     "parse",
     "parse_many",
 ]
+
+
+def parse_many(limit_string: str) -> list[Limit]:
+    """All limits in a text. Errors begin as those of ``limits`` do.
+
+    >>> parse_many("10/second; 5/minute")
+    [10 per 1 second, 5 per 1 minute]
+    """
+    try:
+        return util.parse_many(limit_string)
+    except ValueError as error:
+        unit = re.search('unknown unit "(.*)" at', str(error))
+        known = (
+            f"no granularity matched for {unit[1]}"
+            if unit
+            else f"couldn't parse rate limit string '{limit_string}'"
+        )
+        failed = ParseError(f"{known}: {error}")
+        vars(failed).update(vars(error))
+        raise failed from None
 
 
 def parse(limit_string: str) -> Limit:

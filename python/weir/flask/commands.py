@@ -29,7 +29,7 @@ from werkzeug.routing import Rule
 from weir._core import Table as LocalTable
 from weir._core import join_key
 from weir.stores import auto
-from weir.stores.base import stands_in
+from weir.stores.base import replaces_flask_limiter
 
 from .check import Entry
 from .constants import ConfigVars, ExemptionScope, HeaderNames
@@ -127,7 +127,7 @@ def states() -> list[AppState]:
     found: dict[Limiter, AppState] = current_app.extensions.get("weir", {})
     if not found:
         text = f"{current_app.name} has no limiter"
-        if stands_in():  # the words that programs look for
+        if replaces_flask_limiter():  # the words that programs look for
             text = f"No Flask-Limiter extension installed on {current_app}: {text}"
         console().print(f"[bad]{escape(text)}[/bad]")
     for state in found.values():

@@ -63,10 +63,13 @@ def is_readable(sock: Any) -> bool:
 
 
 def also(kind: Any, client: Any) -> type[StorageError]:
-    """``kind`` that is an error of the client library, too: programs catch these by their names."""
-    if client.__module__.partition(".")[0] not in CLIENTS:
-        return kind  # type: ignore[no-any-return]
-    return joined(kind, client)
+    """``kind`` that is an error of the client library, too: programs catch these by their names.
+
+    Some libraries let errors of the system through (``ConnectionRefusedError``).
+    """
+    if client.__module__.partition(".")[0] in CLIENTS or issubclass(client, OSError):
+        return joined(kind, client)
+    return kind  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -91,18 +94,22 @@ CLIENTS = ("redis", "valkey", "pymemcache", "fakeredis", "psycopg", "pymongo")
 
 
 def failure(
-    store: str, error: BaseException | str, text: str = "", refused: bool = False
+    store: str,
+    error: BaseException | str,
+    text: str = "",
+    refused: bool = False,
+    client: Any = None,
 ) -> StorageError:
     """The error to raise when ``store``, an address that may be shown, could not decide.
 
     text: what to say of ``error`` instead of its own words.
     refused: because of the key or the cost that was asked about, not because of the store.
+    client: the class of the client library's error that it is, too; by default that of ``error``.
     """
     text = text or str(error) or type(error).__name__
     kind: Any = KeyRefusedError if refused else StoreAwayError
     if isinstance(error, Exception):
-        client: Any = type(error)
-        kind = also(kind, client)
+        kind = also(kind, client or type(error))
     failed: StorageError = kind(f"{store}: {text}")
     if isinstance(failed, type(error)):
         vars(failed).update(vars(error))

@@ -63,9 +63,15 @@ def errors_of(library: ModuleType) -> tuple[type[Exception], ...]:
 def call_failure(
     name: str, error: BaseException, library: ModuleType, deadline: float | None
 ) -> BaseException:
-    """What to raise for ``error``, that a call to the store at ``name`` has raised."""
-    if isinstance(error, BlockingIOError | TimeoutError | library.exceptions.TimeoutError):
-        return failure(name, error, f"no answer within {deadline:g} s" if deadline else "timed out")
+    """What to raise for ``error``, that a call to the store at ``name`` has raised.
+
+    An error of a socket is the error that the client library would make of it.
+    """
+    found = library.exceptions
+    if isinstance(error, BlockingIOError | TimeoutError | found.TimeoutError):
+        text = f"no answer within {deadline:g} s" if deadline else "timed out"
+        return failure(name, error, text, client=found.TimeoutError)
     if isinstance(error, errors_of(library)):
-        return failure(name, error, without_clients(str(error)))
+        client = found.ConnectionError if isinstance(error, OSError) else None
+        return failure(name, error, without_clients(str(error)), client=client)
     return error

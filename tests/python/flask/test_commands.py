@@ -173,7 +173,7 @@ def test_an_application_without_a_limiter(
     app: Flask, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "has no limiter" in run("config")
-    monkeypatch.setattr("weir.flask.commands.stands_in", lambda: True)
+    monkeypatch.setattr("weir.flask.commands.replaces_flask_limiter", lambda: True)
     assert "No Flask-Limiter extension installed on <Flask 'tested'>" in run("limits")
 
 

@@ -43,6 +43,10 @@ import limits.aio.storage, limits.typing
 assert flask_limiter.__version__.startswith("4.1.1+weir")
 assert limits.__version__.startswith("5.8.0+weir")
 assert str(limits.parse("10/second;5/minute")) == "10 per 1 second"
+names = {}
+exec("from limits import *; from flask_limiter import *", names)
+assert names["parse"] is limits.parse and names["aio"] is limits.aio
+assert names["Limiter"] is flask_limiter.Limiter and "Table" not in names
 try:
     import limits.nothing
 except ModuleNotFoundError as error:
