@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ._core import HIT, Decision, Limit, WeirError
-from .counters import METHODS, clear_by_methods, decide_by_methods
 from .errors import StorageError, StoreAwayError
+from .storage_methods import METHODS, clear_by_methods, decide_by_methods
 from .stores.base import joined
 from .stores.registry import (
     SCHEMES,

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from ._core import STRATEGIES as _ROWS
 from ._core import RateLimiter
-from .counters import METHODS
+from .storage_methods import METHODS
 from .stores.registry import StorageTypes
 
 __all__ = ["STRATEGIES", "KnownStrategy", "RateLimiter"]

@@ -177,30 +177,26 @@ class Check(PreparedCheck):
         store = context.store
         prefix = join_key(context.key_prefix) + "/" if context.key_prefix else ""
         peeked = list(peeked)
-        asked_metas = {meta.counter for meta in peeked}
         metas = distinct([*peeked, *global_metas, *(m for e in limits for m in e.metas)])
         entries = (*limits, *metas)
         main_count = len(limits)
         main_mask = (1 << main_count) - 1
         shadow = mask_of(entries, lambda entry: context.shadow or entry.shadow)
-        asked = main_mask | sum(
-            1 << i for i, meta in enumerate(metas, main_count) if meta.counter in asked_metas
-        )
+        peeked_counters = {meta.counter for meta in peeked}
+        peeked_mask = mask_of(metas, lambda meta: meta.counter in peeked_counters) << main_count
         meta_mask = ((1 << len(entries)) - 1) & ~main_mask
+        roles = [*(role_of(entry, context) for entry in limits), *[ROLE_PEEKED] * len(metas)]
         self = cls(
             store.stats_table,
             store.decider,
-            [
-                entry.part(ROLE_PEEKED if i >= main_count else role_of(entry, context))
-                for i, entry in enumerate(entries)
-            ],
+            [entry.part(role) for entry, role in zip(entries, roles, strict=True)],
             prefix,
             _Empty(context, entries),
             main_count,
             HIT if context.fail_on_first_breach else EACH,
-            # What would have been denied is noted when that is known.
+            # Shadow denials are counted when the outcome of the request is known.
             0 if context.shadow else ~(shadow & meta_mask) & 0xFFFFFFFF,
-            asked,
+            main_mask | peeked_mask,
             shadow,
             mask_of(entries, lambda entry: not entry.limit.shared),
             shadow & meta_mask,
@@ -214,19 +210,24 @@ class Check(PreparedCheck):
         self.shadow_mask = shadow
         self.replaceable = False
         self.defaults = defaults
-        if self.responsive:
-            context.watch_responses()
-        if any(entry.bound.strategy == "leaky-bucket" for entry in limits):
-            context.delays = True
         self.headers = context.headers.templates(limits)
-        self._describe(prefix)
+        self._announce()
+        self._register(prefix)
         return self
 
-    def _describe(self, prefix: str) -> None:
-        """Tell the board that there are such limits."""
+    def _announce(self) -> None:
+        """Tell the application what this check needs of it."""
+        if self.responsive:
+            self.context.watch_responses()
+        limits = self.entries[: self.main_count]
+        if any(entry.bound.strategy == "leaky-bucket" for entry in limits):
+            self.context.delays = True
+
+    def _register(self, prefix: str) -> None:
+        """Register the limits in the statistics table, so that commands can list them."""
         for entry in self.entries:
             if entry.scope_of is None:
-                with contextlib.suppress(WeirError, UnicodeError):  # deciding will tell, if need be
+                with contextlib.suppress(WeirError, UnicodeError):  # deciding raises it, if need be
                     self.context.store.stats_table.register(
                         entry.bound, prefix, "/" + join_key(entry.scope)
                     )

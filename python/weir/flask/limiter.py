@@ -6,18 +6,16 @@ import functools
 import itertools
 import logging
 import weakref
-from collections.abc import Callable, Sequence
-from datetime import tzinfo
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import flask
 from flask import Flask
-from flask.wrappers import Response
 
 from weir._core import RateLimiter
 from weir.storage import StorageTypes
 
-from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope, HeaderNames
+from .constants import EXEMPT_BY_DEFAULT, ConfigVars, ExemptionScope
 from .context import require_context
 from .decorate import decorate
 from .errors import UsageError
@@ -25,15 +23,20 @@ from .hooks import hooks
 from .limits import (
     EXEMPT_MARK,
     VIEW_MARK,
-    ApplicationLimit,
-    Limit,
-    MetaLimit,
     RequestLimit,
     RouteLimit,
     View,
     check_key_function,
 )
-from .options import LimitOptions, Options, takes_options_of
+from .options import (
+    LIMIT_DEFAULTS,
+    LIMITER_DEFAULTS,
+    LimiterOptions,
+    LimitOptions,
+    complete,
+    limit_fields,
+    takes,
+)
 from .registry import Registry
 from .request import hooks_for, request_of
 from .room import refuse_unfit
@@ -113,6 +116,7 @@ class Limiter(KnownNames):
     :raises UsageError: for arguments that do not exist or cannot be meant so.
     """
 
+    @takes(LimiterOptions, LIMITER_DEFAULTS)
     def __init__(
         self,
         first: Callable[[], str] | Flask | None = None,
@@ -121,41 +125,12 @@ class Limiter(KnownNames):
         *,
         key_func: Callable[[], str] | Literal[True] | None = None,
         app: Flask | None = None,
-        default_limits: Sequence[str | Callable[[], str] | Limit] | None = None,
-        default_limits_per_method: bool | None = None,
-        default_limits_exempt_when: Callable[[], bool] | None = None,
-        default_limits_deduct_when: Callable[[Response], bool] | None = None,
-        default_limits_cost: int | Callable[[], int] | None = None,
-        application_limits: Sequence[str | Callable[[], str] | ApplicationLimit] | None = None,
-        application_limits_per_method: bool | None = None,
-        application_limits_exempt_when: Callable[[], bool] | None = None,
-        application_limits_deduct_when: Callable[[Response], bool] | None = None,
-        application_limits_cost: int | Callable[[], int] | None = None,
-        headers_enabled: bool | str | Sequence[str] | None = None,
-        header_name_mapping: dict[HeaderNames, str] | None = None,
-        strategy: str | None = None,
-        storage_uri: str | None = None,
-        storage_options: dict[str, Any] | None = None,
-        swallow_errors: bool | None = None,
-        fail_on_first_breach: bool | None = None,
-        on_breach: Callable[[RequestLimit], Response | None] | None = None,
-        meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None,
-        on_meta_breach: Callable[[RequestLimit], Response | None] | None = None,
-        in_memory_fallback: Sequence[str | Callable[[], str] | Limit] | None = None,
-        in_memory_fallback_enabled: bool | None = None,
-        retry_after: str | None = None,
-        key_prefix: str = "",
-        request_identifier: Callable[..., str] | None = None,
         enabled: bool = True,
-        strict: bool | None = None,
-        shadow: bool | None = None,
-        problem_json: bool | None = None,
-        on_store_error: str | None = None,
-        reveal_keys: bool | None = None,
-        **unknown: Any,
+        **options: Unpack[LimiterOptions],
     ) -> None:
-        if unknown:
-            raise unknown_argument("Limiter", next(iter(unknown)), Limiter.__init__)
+        for name in options:
+            if name not in LIMITER_DEFAULTS:
+                raise unknown_argument("Limiter", name, Limiter.__init__)
         for argument in (first, second):
             # By its type: an unbound proxy raises when it is asked what it is.
             if issubclass(type(argument), Flask) or argument is flask.current_app:
@@ -179,38 +154,7 @@ class Limiter(KnownNames):
         self._blocks: dict[tuple[str, RouteLimit], View] = {}
         self._enabled = self._enabled_before = enabled
         self._missing_reported = False
-        self._options = Options(
-            default_limits=default_limits,
-            default_limits_per_method=default_limits_per_method,
-            default_limits_exempt_when=default_limits_exempt_when,
-            default_limits_deduct_when=default_limits_deduct_when,
-            default_limits_cost=default_limits_cost,
-            application_limits=application_limits,
-            application_limits_per_method=application_limits_per_method,
-            application_limits_exempt_when=application_limits_exempt_when,
-            application_limits_deduct_when=application_limits_deduct_when,
-            application_limits_cost=application_limits_cost,
-            headers_enabled=headers_enabled,
-            header_name_mapping=header_name_mapping,
-            strategy=strategy,
-            storage_uri=storage_uri,
-            storage_options=storage_options,
-            swallow_errors=swallow_errors,
-            fail_on_first_breach=fail_on_first_breach,
-            on_breach=on_breach,
-            meta_limits=meta_limits,
-            on_meta_breach=on_meta_breach,
-            in_memory_fallback=in_memory_fallback,
-            in_memory_fallback_enabled=in_memory_fallback_enabled,
-            retry_after=retry_after,
-            key_prefix=key_prefix,
-            request_identifier=request_identifier,
-            strict=strict,
-            shadow=shadow,
-            problem_json=problem_json,
-            on_store_error=on_store_error,
-            reveal_keys=reveal_keys,
-        )
+        self._options = complete(options)
         if app is not None:
             self.init_app(app)
 
@@ -244,27 +188,13 @@ class Limiter(KnownNames):
 
     # -- declaring
 
+    @takes(LimitOptions, LIMIT_DEFAULTS)
     def limit(
         self,
         limit_value: str | Callable[[], str],
         *,
-        key_func: Callable[[], str] | None = None,
-        per_method: bool = False,
-        methods: Sequence[str] | None = None,
-        error_message: str | Callable[[], str] | None = None,
-        exempt_when: Callable[[], bool] | None = None,
-        override_defaults: bool = True,
-        deduct_when: Callable[[Response], bool] | None = None,
-        on_breach: Callable[[RequestLimit], Response | None] | None = None,
-        cost: int | Callable[[], int] = 1,
         scope: str | Callable[[str], str] | None = None,
-        meta_limits: Sequence[str | Callable[[], str] | MetaLimit] | None = None,
-        strategy: str | None = None,
-        burst: int | None = None,
-        max_delay: float | None = None,
-        tz: str | tzinfo | None = None,
-        reserve: bool = False,
-        shadow: bool = False,
+        **options: Unpack[LimitOptions],
     ) -> RouteLimit:
         """Limit a view function, a method of a class-based view, a blueprint, or a block::
 
@@ -299,30 +229,9 @@ class Limiter(KnownNames):
             so, so that requests at the same time cannot exceed the limit together.
         :param shadow: evaluate, log and count, but refuse nobody.
         """
-        return RouteLimit(
-            limit_value,
-            limiter=self,
-            key_function=key_func,
-            scope=scope,
-            cost=cost,
-            shared=False,
-            methods=methods,
-            per_method=per_method,
-            error_message=error_message,
-            meta_limits=meta_limits,
-            exempt_when=exempt_when,
-            deduct_when=deduct_when,
-            on_breach=on_breach,
-            override_defaults=override_defaults,
-            strategy=strategy,
-            burst=burst,
-            max_delay=max_delay,
-            tz=tz,
-            reserve=reserve,
-            shadow=shadow,
-        )
+        return RouteLimit(limit_value, limiter=self, scope=scope, **limit_fields(options))
 
-    @takes_options_of(limit)
+    @takes(LimitOptions, LIMIT_DEFAULTS)
     def shared_limit(
         self,
         limit_value: str | Callable[[], str],

@@ -25,7 +25,7 @@ from .constants import ConfigVars
 from .errors import ConfigurationError
 from .headers import HeaderWriter
 from .limits import ApplicationLimit, Applies, Limit, MetaLimit, View
-from .options import Options
+from .options import LimiterOptions
 from .plan import Plan
 from .registry import Declaring, declared_limits
 from .resolve import Resolver
@@ -45,7 +45,7 @@ class Owner(Declaring, Applies, Protocol):
     """The limiter, as its state on an application needs it."""
 
     _key_func: Any
-    _options: Options
+    _options: LimiterOptions
     _slot: str
     _hooks: Any
 
@@ -100,15 +100,15 @@ class AppState:
         options = self.limiter._options
         config = self.app.config
         read = Reader(config)
-        self.strict = read.flag(options.strict, ConfigVars.STRICT)
+        self.strict = read.flag(options["strict"], ConfigVars.STRICT)
         read.report_unknown(self.strict, self.logger)
-        self.shadow = read.flag(options.shadow, ConfigVars.SHADOW)
-        self.problem_json = read.flag(options.problem_json, ConfigVars.PROBLEM_JSON)
+        self.shadow = read.flag(options["shadow"], ConfigVars.SHADOW)
+        self.problem_json = read.flag(options["problem_json"], ConfigVars.PROBLEM_JSON)
         if ConfigVars.IPV6_PREFIX in config:
             config[ConfigVars.IPV6_PREFIX] = read.ipv6_prefix(ConfigVars.IPV6_PREFIX)
-        self.swallow_errors = read.flag(options.swallow_errors, ConfigVars.SWALLOW_ERRORS)
+        self.swallow_errors = read.flag(options["swallow_errors"], ConfigVars.SWALLOW_ERRORS)
         self.fail_on_first_breach = read.flag(
-            options.fail_on_first_breach, ConfigVars.FAIL_ON_FIRST_BREACH, True
+            options["fail_on_first_breach"], ConfigVars.FAIL_ON_FIRST_BREACH, True
         )
         #: Whether each limit that has room counts a refused request.
         self.charges_each = not self.fail_on_first_breach
@@ -116,11 +116,11 @@ class AppState:
         if key_func is None:
             raise ConfigurationError("EOPTION", "Limiter() needs a key_func")
         self.key_func = key_func
-        self.key_prefix = read.text(options.key_prefix, ConfigVars.KEY_PREFIX, "")
+        self.key_prefix = read.text(options["key_prefix"], ConfigVars.KEY_PREFIX, "")
         self._configure_answers(options, read)
         self._configure_strategy(options, read)
-        self.storage_uri = read.text(options.storage_uri, ConfigVars.STORAGE_URI, "auto://")
-        self.storage_options = read.options(options.storage_options, ConfigVars.STORAGE_OPTIONS)
+        self.storage_uri = read.text(options["storage_uri"], ConfigVars.STORAGE_URI, "auto://")
+        self.storage_options = read.options(options["storage_options"], ConfigVars.STORAGE_OPTIONS)
         self._configure_limits(options, read)
         self._configure_fallback(options, read)
         self._open_store(options, read)
@@ -129,23 +129,23 @@ class AppState:
         refuse_unfit(self.store.opened, self.strategy, limits)
         self.forget_plans()
 
-    def _configure_answers(self, options: Options, read: Reader) -> None:
+    def _configure_answers(self, options: LimiterOptions, read: Reader) -> None:
         """What refused clients are told, and by whom."""
-        self.identify = read.function(options.request_identifier, ConfigVars.REQUEST_IDENTIFIER)
-        self.on_breach = read.function(options.on_breach, ConfigVars.ON_BREACH, 1)
-        self.on_meta_breach = read.function(options.on_meta_breach, ConfigVars.ON_META_BREACH, 1)
+        self.identify = read.function(options["request_identifier"], ConfigVars.REQUEST_IDENTIFIER)
+        self.on_breach = read.function(options["on_breach"], ConfigVars.ON_BREACH, 1)
+        self.on_meta_breach = read.function(options["on_meta_breach"], ConfigVars.ON_META_BREACH, 1)
         self.headers = HeaderWriter(
-            read.headers(options.headers_enabled, ConfigVars.HEADERS_ENABLED),
-            read.header_names(options.header_name_mapping),
+            read.headers(options["headers_enabled"], ConfigVars.HEADERS_ENABLED),
+            read.header_names(options["header_name_mapping"]),
             read.choice(
-                options.retry_after,
+                options["retry_after"],
                 ConfigVars.HEADER_RETRY_AFTER_VALUE,
                 ("delta-seconds", "http-date"),
             ),
         )
 
-    def _configure_strategy(self, options: Options, read: Reader) -> None:
-        strategy = read.choice(options.strategy, ConfigVars.STRATEGY, tuple(STRATEGIES))
+    def _configure_strategy(self, options: LimiterOptions, read: Reader) -> None:
+        strategy = read.choice(options["strategy"], ConfigVars.STRATEGY, tuple(STRATEGIES))
         self.strategy = strategy or "fixed-window"
         self._rate_limiter: RateLimiter | None = None
         if not is_built_in(self.strategy):
@@ -155,11 +155,11 @@ class AppState:
                 " the application's own, and a Flask limiter decides in the core; call it"
                 " yourself, or choose one of Weir's",
             )
-        if not given(options.strategy):
+        if not given(options["strategy"]):
             self.app.config[ConfigVars.STRATEGY] = self.strategy
 
-    def _open_store(self, options: Options, read: Reader) -> None:
-        policy = read.choice(options.on_store_error, ConfigVars.ON_STORE_ERROR, POLICIES)
+    def _open_store(self, options: LimiterOptions, read: Reader) -> None:
+        policy = read.choice(options["on_store_error"], ConfigVars.ON_STORE_ERROR, POLICIES)
         self.on_store_error = policy
         with application(self.app, *self.identity()):
             self.store = Store(
@@ -170,7 +170,7 @@ class AppState:
                 replaced=bool(self.fallback_limits),
                 logger=self.logger,
             )
-        reveal = read.flag(options.reveal_keys, ConfigVars.REVEAL_KEYS)
+        reveal = read.flag(options["reveal_keys"], ConfigVars.REVEAL_KEYS)
         self.store.stats_table.reveal = reveal
         prefix = self.app.config.get(ConfigVars.IPV6_PREFIX)
         note_ipv6_prefix(self.store.stats_table, self.key_func, prefix)
@@ -210,47 +210,49 @@ class AppState:
     def meters(self) -> StoreMeters:
         return self.store.meters
 
-    def _configure_limits(self, options: Options, read: Reader) -> None:
+    def _configure_limits(self, options: LimiterOptions, read: Reader) -> None:
         self.default_options: dict[str, Any] = {
             "per_method": read.flag(
-                options.default_limits_per_method, ConfigVars.DEFAULT_LIMITS_PER_METHOD
+                options["default_limits_per_method"], ConfigVars.DEFAULT_LIMITS_PER_METHOD
             ),
             "exempt_when": read.function(
-                options.default_limits_exempt_when, ConfigVars.DEFAULT_LIMITS_EXEMPT_WHEN, 0
+                options["default_limits_exempt_when"], ConfigVars.DEFAULT_LIMITS_EXEMPT_WHEN, 0
             ),
             "deduct_when": read.function(
-                options.default_limits_deduct_when, ConfigVars.DEFAULT_LIMITS_DEDUCT_WHEN, 1
+                options["default_limits_deduct_when"], ConfigVars.DEFAULT_LIMITS_DEDUCT_WHEN, 1
             ),
-            "cost": read.cost(options.default_limits_cost, ConfigVars.DEFAULT_LIMITS_COST),
+            "cost": read.cost(options["default_limits_cost"], ConfigVars.DEFAULT_LIMITS_COST),
         }
         self.application_options: dict[str, Any] = {
             "per_method": read.flag(
-                options.application_limits_per_method, ConfigVars.APPLICATION_LIMITS_PER_METHOD
+                options["application_limits_per_method"], ConfigVars.APPLICATION_LIMITS_PER_METHOD
             ),
             "exempt_when": read.function(
-                options.application_limits_exempt_when,
+                options["application_limits_exempt_when"],
                 ConfigVars.APPLICATION_LIMITS_EXEMPT_WHEN,
                 0,
             ),
             "deduct_when": read.function(
-                options.application_limits_deduct_when,
+                options["application_limits_deduct_when"],
                 ConfigVars.APPLICATION_LIMITS_DEDUCT_WHEN,
                 1,
             ),
-            "cost": read.cost(options.application_limits_cost, ConfigVars.APPLICATION_LIMITS_COST),
+            "cost": read.cost(
+                options["application_limits_cost"], ConfigVars.APPLICATION_LIMITS_COST
+            ),
         }
         self.default_limits = self._groups(
             Limit,
-            read.limits(options.default_limits, ConfigVars.DEFAULT_LIMITS, Limit),
+            read.limits(options["default_limits"], ConfigVars.DEFAULT_LIMITS, Limit),
             self.default_options,
         )
         self.application_limits = self._groups(
             ApplicationLimit,
-            read.limits(options.application_limits, ConfigVars.APPLICATION_LIMITS, Limit),
+            read.limits(options["application_limits"], ConfigVars.APPLICATION_LIMITS, Limit),
             self.application_options,
         )
         self.meta_limits = self._groups(
-            MetaLimit, read.limits(options.meta_limits, ConfigVars.META_LIMITS, Limit), {}
+            MetaLimit, read.limits(options["meta_limits"], ConfigVars.META_LIMITS, Limit), {}
         )
         if self.strict:
             # Anything wrong with them is told now instead of at the first request.
@@ -269,15 +271,15 @@ class AppState:
                 groups.append(cast(L, dataclasses.replace(limit, **options, finalized=True)))
         return groups
 
-    def _configure_fallback(self, options: Options, read: Reader) -> None:
+    def _configure_fallback(self, options: LimiterOptions, read: Reader) -> None:
         self.fallback_limits = self._groups(
             Limit,
-            read.limits(options.in_memory_fallback, ConfigVars.IN_MEMORY_FALLBACK, Limit),
+            read.limits(options["in_memory_fallback"], ConfigVars.IN_MEMORY_FALLBACK, Limit),
             {},
         )
         #: Whether this process counts while the storage is away.
         self.fallback_enabled = read.flag(
-            options.in_memory_fallback_enabled, ConfigVars.IN_MEMORY_FALLBACK_ENABLED
+            options["in_memory_fallback_enabled"], ConfigVars.IN_MEMORY_FALLBACK_ENABLED
         ) or bool(self.fallback_limits)
 
     # -- plans

@@ -87,7 +87,7 @@ class KnownNames:
             f"the limits of {name}() are not in force: the limiter was never given an application;"
             " call limiter.init_app(app)"
         )
-        if self._options.strict:
+        if self._options["strict"]:
             raise UsageError("EOPTION", text)
         if not self._missing_reported:
             self._missing_reported = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -78,67 +78,32 @@ def trusted_proxies(
     """Return a key function that finds the client behind the named proxies.
 
     ``proxies`` are addresses or networks, e.g. ``trusted_proxies("127.0.0.1", "10.0.0.0/8")``.
-    ``X-Forwarded-For``, or ``Forwarded`` (RFC 7239), is read from the right, that is from our own
-    side: as long as a hop is one of ours, its word is taken for who asked it. The first hop that is
-    not ours is the client; what stands left of it may be invented and is ignored. If that hop
-    cannot be read (``unknown``, ``_hidden``), the client is ``peer of`` the proxy that wrote it,
-    never the proxy itself. A request that does not come from a trusted proxy is its own client,
-    whatever its headers say.
+    ``X-Forwarded-For``, or ``Forwarded`` (RFC 7239), is read from right to left, starting with the
+    proxy closest to the application. The first address that is not a trusted proxy is the client.
+    Everything to the left of it could be forged, and is ignored. If that element is not an address
+    (``unknown``, ``_hidden``), the client is ``peer of`` the proxy that wrote it, never the proxy
+    itself. For a request that does not come from a trusted proxy, the headers are ignored.
 
-    Say which ``header`` your proxies write, ``"X-Forwarded-For"`` or ``"Forwarded"``: most write
-    one of them and hand the other on as the client sent it. If nothing is said, ``Forwarded`` is
-    read only of requests without ``X-Forwarded-For``; that they name different clients is warned
-    of once. Proxies that write ``Forwarded`` alone need ``header="Forwarded"``.
+    ``header`` names the header that your proxies write, ``"X-Forwarded-For"`` or ``"Forwarded"``.
+    Most proxies write one of them and pass the other on as the client sent it. By default,
+    ``Forwarded`` is read only if ``X-Forwarded-For`` is missing, and a request in which they name
+    different clients logs a warning once. Proxies that write only ``Forwarded`` need
+    ``header="Forwarded"``.
     ``ipv6_prefix`` is as in :func:`get_remote_address`.
 
     :raises weir.flask.ConfigurationError: ``EVALUE``, for something that is no address, network or
         header.
     """
-    networks = []
-    for proxy in proxies:
-        try:
-            networks.append(_network(proxy))
-        except ValueError as error:
-            raise ConfigurationError("EVALUE", f"trusted_proxies({proxy!r}): {error}") from None
-    if not networks:
-        raise ConfigurationError(
-            "EVALUE", "trusted_proxies() needs at least one address or network"
-        )
+    trusted = _Proxies(proxies)
     check_ipv6_prefix(ipv6_prefix)
-    if header is None:
-        readers = list(_HOPS.values())
-    elif header.lower() in _HOPS:
-        readers = [_HOPS[header.lower()]]
-    else:
-        raise ConfigurationError(
-            "EVALUE", f"trusted_proxies(header={header!r}): X-Forwarded-For or Forwarded"
-        )
-
-    def trusted(address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in networks)
-
-    def follow(proxy: str, hops: list[str]) -> str:
-        """Who asked ``proxy``, by the word of those hops that are trusted."""
-        client = proxy
-        for hop in reversed(hops):
-            address = _address(hop)
-            if address is None:
-                return f"peer of {client}"
-            client = address
-            if not trusted(client):
-                break
-        return client
+    readers = _readers_of(header)
 
     def get_client_address() -> str:
         request = require_context().request
         client = _address(request.remote_addr or "127.0.0.1") or str(request.remote_addr)
-        if trusted(client):
+        if client in trusted:
             chains = [hops for read in readers if (hops := read(request.headers)) is not None]
-            found = [follow(client, hops) for hops in chains]
+            found = [trusted.follow(client, hops) for hops in chains]
             if len(set(found)) > 1:
                 _note_conflict(client)
             client = found[0] if found else client
@@ -146,6 +111,55 @@ def trusted_proxies(
 
     get_client_address.ipv6_prefix = ipv6_prefix  # type: ignore[attr-defined]
     return get_client_address
+
+
+class _Proxies:
+    """The networks of trusted proxies.
+
+    :raises ConfigurationError: ``EVALUE``, for none, or for a text that is not a network
+    """
+
+    def __init__(self, proxies: Sequence[str]) -> None:
+        self._networks = []
+        for proxy in proxies:
+            try:
+                self._networks.append(_network(proxy))
+            except ValueError as error:
+                raise ConfigurationError("EVALUE", f"trusted_proxies({proxy!r}): {error}") from None
+        if not self._networks:
+            raise ConfigurationError(
+                "EVALUE", "trusted_proxies() needs at least one address or network"
+            )
+
+    def __contains__(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+    def follow(self, proxy: str, hops: list[str]) -> str:
+        """The client of ``proxy``, according to the hops that are trusted."""
+        client = proxy
+        for hop in reversed(hops):
+            address = _address(hop)
+            if address is None:
+                return f"peer of {client}"
+            client = address
+            if client not in self:
+                break
+        return client
+
+
+def _readers_of(header: str | None) -> list[Callable[[Headers], list[str] | None]]:
+    """The functions that read the hops from this header, or from either."""
+    if header is None:
+        return list(_HOPS.values())
+    if header.lower() not in _HOPS:
+        raise ConfigurationError(
+            "EVALUE", f"trusted_proxies(header={header!r}): X-Forwarded-For or Forwarded"
+        )
+    return [_HOPS[header.lower()]]
 
 
 def check_ipv6_prefix(prefix: Any) -> None:

@@ -10,7 +10,6 @@ Options are pymemcache's; ``socket_timeout`` is its ``timeout`` and ``connect_ti
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import random
@@ -33,11 +32,10 @@ from .._core import (
     memcached_checks,
 )
 from ..errors import ConfigurationError, StorageError, TableError
-from ..stores.registry import KeyedStorage, deciding
 from . import base
-from .base import failure, need, replaces_flask_limiter, seconds
+from .base import failure, replaces_flask_limiter, seconds
 from .denials import Denials
-from .hosts import Hosts, check_uri, shown
+from .hosts import check_uri, shown
 from .memcached_node import (
     CHARGE,
     GIVE_BACK,
@@ -45,9 +43,7 @@ from .memcached_node import (
     TRIES,
     UNDO,
     Count,
-    Errors,
     Node,
-    SocketModule,
     connected,
     count_by_incr,
     decrease,
@@ -58,6 +54,8 @@ from .memcached_node import (
     store,
     within,
 )
+from .memcached_servers import Servers
+from .registry import KeyedStorage, deciding
 
 __all__ = ["MemcachedStorage"]
 
@@ -67,14 +65,14 @@ logger = logging.getLogger("weir")
 class MemcachedStorage(KeyedStorage):
     """One server or several, among which the counters are spread.
 
-    What is only looked at is told as it is before the others of its decision are charged.
+    The verdict of a peeked limit is its state before the other limits are charged.
 
     :param uri: ``memcached://host:11211,host:11211`` or ``memcached:///path/of/a/socket``
     :param key_prefix: the first part of all names
-    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    :param remember_denials: seconds for which a denial may be repeated from memory; 0: never
     :param socket_timeout: the deadline of a call in seconds
-    :param meta: ``False``: count with ``add`` and ``incr``, as servers before 1.6 need it; they are
-     recognized by themselves
+    :param meta: ``False``: count with ``add`` and ``incr``, which servers before 1.6 need; by
+     default the store finds out
     :param options: for ``pymemcache.client.base.Client``
     """
 
@@ -96,35 +94,12 @@ class MemcachedStorage(KeyedStorage):
         check_uri(uri)
         self.name = shown(uri)
         self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
-        library = need("pymemcache.client.base", "pymemcache", "memcached")
-        errors = need("pymemcache.exceptions", "pymemcache", "memcached")
         if socket_timeout == base.DEADLINE and replaces_flask_limiter():
-            socket_timeout = None  # as there
+            socket_timeout = None  # the default of limits
         self.deadline = seconds(options.get("timeout", socket_timeout), "socket_timeout")
-        known = inspect.signature(library.Client).parameters
-        self._client_class = library.Client
-        self._client_options = {
-            "timeout": self.deadline,
-            "connect_timeout": self.deadline,
-            "no_delay": True,
-            "socket_module": SocketModule(),
-            # Those of its other clients are for what is done here instead.
-            **{name: value for name, value in options.items() if name in known},
-        }
-        known_errors = Errors(
-            errors.MemcacheError,
-            errors.MemcacheUnexpectedCloseError,
-            (errors.MemcacheClientError,),
-            self.deadline or 0.0,
-        )
-        self._nodes = [
-            Node(address, self.make_client, known_errors) for address in self._addresses(uri)
-        ]
-        self._ring: Any = None
-        if len(self._nodes) > 1:
-            hashing = need("pymemcache.client.rendezvous", "pymemcache", "memcached")
-            self._ring = hashing.RendezvousHash([node.name for node in self._nodes])
-        self._node_of = {node.name: node for node in self._nodes}
+        self._servers = Servers(self.name, uri, self.deadline, options)
+        self._nodes = self._servers.nodes
+        self._node = self._servers.of_key
         self._meta = meta
         self._clock: tuple[float, bool] = (0.0, False)
         self._pid = os.getpid()
@@ -137,32 +112,15 @@ class MemcachedStorage(KeyedStorage):
                 "key_prefix: at most 64 printable ASCII characters, no blanks"
             ) from None
 
-    def _addresses(self, uri: str) -> list[tuple[str, int] | str]:
-        hosts = Hosts(uri, 11211)
-        if hosts.addresses:
-            return list(hosts.addresses)
-        if hosts.path:
-            return [f"/{hosts.path}"]
-        raise ConfigurationError(f"{self.name}: needs servers: host:11211,host:11211")
-
     def forget_denials(self) -> None:
-        """Ask again for what was denied."""
+        """Drop cached denials: the next request of each client asks the server."""
         self._denials.clear()
 
-    def make_client(self, address: tuple[str, int] | str) -> Any:
-        """A client of pymemcache's, not connected yet."""
-        return self._client_class(address, **self._client_options)
-
-    def _node(self, name: bytes) -> Node:
-        if self._ring is None:
-            return self._nodes[0]
-        return self._node_of[self._ring.get_node(name.decode())]
-
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
-        """For tests: move the clock by so many seconds, or set it to this moment.
+        """For tests: move the clock by ``seconds``, or with ``given`` set it to ``seconds``.
 
-        Memcached's own cannot be moved, so fixed windows are kept and stepped meanwhile, as the
-        other strategies are.
+        The clock of Memcached cannot be moved. So fixed windows are then stepped here, like the
+        other strategies, instead of counted by the server.
         """
         self._clock = (seconds, given)
         self._denials.clear()

@@ -12,12 +12,15 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
-from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, Verdict
-from ..counters import METHODS, Counters, Counts, StorageInterface, honour_own_methods
+from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table
+from .._deciding import Keys, checks, deciding
+from ..counters import Counters, Counts, StorageInterface
 from ..errors import ConfigurationError, warn
+from ..storage_methods import METHODS, honour_own_methods
 
 __all__ = [
     "SCHEMES",
+    "Keys",
     "MemoryStorage",
     "Storage",
     "StorageTypes",
@@ -26,10 +29,6 @@ __all__ = [
     "register",
     "storage_from_string",
 ]
-
-
-#: One key for each limit, or one for all of them.
-Keys: TypeAlias = str | bytes | Sequence[str | bytes]
 
 
 @runtime_checkable
@@ -242,32 +241,6 @@ def decide_by_parts(
     for i in range(shadows.bit_length()):
         if shadows >> i & 1:
             ask(1 << i, HIT if allowed or mode == EACH else TEST)
-
-
-def checks(
-    limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None = None
-) -> list[tuple[Limit, str | bytes, int]]:
-    """The arguments of :meth:`Storage.decide`, limit by limit.
-
-    >>> checks([Limit(1), Limit(2)], "alice")
-    [(1 per 1 minute, 'alice', 1), (2 per 1 minute, 'alice', 1)]
-    """
-    if isinstance(keys, str | bytes):
-        keys = [keys] * len(limits)
-    if costs is None:
-        costs = [1] * len(limits)
-    return list(zip(limits, keys, costs, strict=True))
-
-
-def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:
-    """The index of the limit to report to the client.
-
-    Of those that denied, the one whose ``retry_after`` is furthest away; else the shortest period.
-    """
-    denied = [i for i, verdict in enumerate(verdicts) if not verdict.allowed]
-    if denied:
-        return max(denied, key=lambda i: verdicts[i].retry_after)
-    return min(range(len(limits)), key=lambda i: limits[i].get_expiry())
 
 
 class TableStorage(StorageInterface, Table):

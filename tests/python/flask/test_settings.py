@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import logging
 from typing import Any
 
@@ -41,8 +42,8 @@ SETTINGS = sorted(name.removeprefix("RATELIMIT_") for name in ConfigVars.known()
 
 ARGUMENTS = [
     name
-    for name in Limiter.__init__.__kwdefaults__
-    if name not in ("key_func", "app", "storage_uri", "enabled")
+    for name in inspect.signature(Limiter).parameters
+    if name not in ("first", "second", "key_func", "app", "storage_uri", "enabled")
 ]
 
 

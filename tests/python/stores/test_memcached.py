@@ -17,6 +17,7 @@ import weir
 from weir import EACH, REFUND, TEST, Limit, StorageError, StoreAwayError
 from weir.storage import storage_from_string
 from weir.stores.memcached import MemcachedStorage
+from weir.stores.memcached_servers import Servers
 
 TIGHT = weir.parse("2 per minute")
 STRATEGIES = [
@@ -51,9 +52,9 @@ def commands(server: Any) -> int:
 def trips(server: Any, ask: Callable[[], object]) -> int:
     """How often something was sent to the server while ``ask`` ran."""
     sent = []
-    original = MemcachedStorage.make_client
+    original = Servers.make_client
 
-    def make_client(self: MemcachedStorage, address: Any) -> Any:
+    def make_client(self: Servers, address: Any) -> Any:
         client = original(self, address)
         client.version()
         sock = client.sock
@@ -70,7 +71,7 @@ def trips(server: Any, ask: Callable[[], object]) -> int:
         return client
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MemcachedStorage, "make_client", make_client)
+        patch.setattr(Servers, "make_client", make_client)
         ask()
     return len(sent)
 
@@ -384,7 +385,7 @@ def test_nothing_stays_charged_when_the_second_server_is_away(
     try:
         uri = f"memcached://127.0.0.1:{servers.memcached.port},127.0.0.1:{other.port}"
         store = MemcachedStorage(uri, remember_denials=0, socket_timeout=1.0)
-        here = store._node_of[f"memcached://127.0.0.1:{servers.memcached.port}"]
+        here = store._servers._by_name[f"memcached://127.0.0.1:{servers.memcached.port}"]
         items = [Limit(10, 1, "hour"), Limit(10, 1, "day")]
         keys = [f"{how}-{i}" for i in range(200)]
         apart = {

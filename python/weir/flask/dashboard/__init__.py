@@ -93,17 +93,17 @@ def mount(
 def blueprint(
     limiter: Limiter, *, authorize: Callable[[], Any], name: str = "weir_dashboard"
 ) -> Blueprint:
-    """The page as a blueprint, to register where you like.
+    """Return the page as a blueprint, to be registered under any prefix.
 
-    authorize: asked before anything is shown or done, in the request's context. What is true lets
-    it go on; what is false is a 403; a response (a redirection to the login, say), a text or a
-    tuple is sent instead, as if a view had returned it.
-    name: of the blueprint, for a second page on the same application.
+    authorize: called in the request's context, before anything is shown or changed. If it returns
+    something true, the request continues; if false, the answer is 403. A response (for example a
+    redirect to the login page), a text or a tuple is sent as if a view had returned it.
+    name: the name of the blueprint. A second page on the same application needs another one.
 
-    The limiter does not count the page's own requests.
+    The limiter does not count the requests of the page itself.
 
-    :raises ConfigurationError: ``EOPTION`` without a callable to ask: everybody could see and do
-        everything
+    :raises ConfigurationError: ``EOPTION`` if ``authorize`` is not callable; without it, everyone
+        could read the page and block clients
     """
     if not callable(authorize):
         raise ConfigurationError(
@@ -113,76 +113,82 @@ def blueprint(
         )
     page = Blueprint(name, __name__)
     limiter.exempt(page)
-
-    @page.before_request
-    def ask() -> Any:
-        answer = answer_of(authorize)
-        if not answer:
-            abort(403)
-        if isinstance(answer, BaseResponse | str | tuple):
-            return answer
-        if not limiter.initialized:
-            return _refused(503, "the limiter is disabled, or was not given to an application")
-        return None
-
-    @page.after_request
-    def protect(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "same-origin"
-        response.headers["Cache-Control"] = "no-store"
-        return response
-
-    @page.get("/")
-    def index() -> Response:
-        session = request.cookies.get(_COOKIE, "")
-        if len(session) != 43:
-            session = secrets.token_urlsafe(32)
-        html = _file("page.html").replace("{{ token }}", _token(limiter._state, session))
-        response = make_response(html)
-        response.set_cookie(
-            _COOKIE,
-            session,
-            httponly=True,
-            secure=request.is_secure,
-            samesite="Strict",
-            # Of the folder that the browser sees, which a proxy may not tell of.
-            path=None,
-        )
-        return response
-
-    @page.get("/page.css")
-    def style() -> Response:
-        return Response(_file("page.css"), mimetype="text/css")
-
-    @page.get("/page.js")
-    def script() -> Response:
-        return Response(_file("page.js"), mimetype="text/javascript")
-
-    @page.get("/state")
-    def state() -> Response:
-        return jsonify(_readable(snapshot(limiter._state)))
-
-    @page.get("/events")
-    def events() -> Response:
-        threaded = bool(request.environ.get("wsgi.multithread"))
-        response = Response(_events(limiter._state, threaded), mimetype="text/event-stream")
-        response.headers["X-Accel-Buffering"] = "no"  # nginx would wait for more
-        return response
-
-    @page.post("/rules")
-    def rules() -> Any:
-        if not _genuine(limiter._state):
-            return _refused(403, "this page is out of date: load it again")
-        try:
-            asked = request.get_json(silent=True)
-        except RecursionError:
-            asked = None
-        if not isinstance(asked, dict):
-            return _refused(400, 'send {"action": "block", "client": "10.1.2.3", "seconds": 3600}')
-        return _act(limiter._state, asked)
-
+    page.before_request(functools.partial(_authorize, limiter, authorize))
+    page.after_request(_protect)
+    page.add_url_rule("/", "index", functools.partial(_index, limiter))
+    page.add_url_rule("/page.css", "style", functools.partial(_asset, "page.css", "css"))
+    page.add_url_rule("/page.js", "script", functools.partial(_asset, "page.js", "javascript"))
+    page.add_url_rule("/state", "state", functools.partial(_state, limiter))
+    page.add_url_rule("/events", "events", functools.partial(_stream, limiter))
+    page.add_url_rule("/rules", "rules", functools.partial(_rules, limiter), methods=["POST"])
     return page
+
+
+# ----------------------------------------------------------------------------------------- views
+
+
+def _authorize(limiter: Limiter, authorize: Callable[[], Any]) -> Any:
+    answer = answer_of(authorize)
+    if not answer:
+        abort(403)
+    if isinstance(answer, BaseResponse | str | tuple):
+        return answer
+    if not limiter.initialized:
+        return _refused(503, "the limiter is disabled, or was not given to an application")
+    return None
+
+
+def _protect(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _index(limiter: Limiter) -> Response:
+    session = request.cookies.get(_COOKIE, "")
+    if len(session) != 43:
+        session = secrets.token_urlsafe(32)
+    html = _file("page.html").replace("{{ token }}", _token(limiter._state, session))
+    response = make_response(html)
+    response.set_cookie(
+        _COOKIE,
+        session,
+        httponly=True,
+        secure=request.is_secure,
+        samesite="Strict",
+        # The browser uses the folder of the page that it sees, which a proxy may have changed.
+        path=None,
+    )
+    return response
+
+
+def _asset(name: str, kind: str) -> Response:
+    return Response(_file(name), mimetype=f"text/{kind}")
+
+
+def _state(limiter: Limiter) -> Response:
+    return jsonify(_readable(snapshot(limiter._state)))
+
+
+def _stream(limiter: Limiter) -> Response:
+    threaded = bool(request.environ.get("wsgi.multithread"))
+    response = Response(_events(limiter._state, threaded), mimetype="text/event-stream")
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the events
+    return response
+
+
+def _rules(limiter: Limiter) -> Any:
+    if not _genuine(limiter._state):
+        return _refused(403, "this page is out of date: load it again")
+    try:
+        asked = request.get_json(silent=True)
+    except RecursionError:
+        asked = None
+    if not isinstance(asked, dict):
+        return _refused(400, 'send {"action": "block", "client": "10.1.2.3", "seconds": 3600}')
+    return _act(limiter._state, asked)
 
 
 # --------------------------------------------------------------------------------------- showing

@@ -1,0 +1,171 @@
+"""Decisions by the methods of a storage that was written for ``limits``.
+
+A subclass of one of Weir's stores may replace ``incr()`` and its relatives, and another class may
+have only these. The strategies whose methods such a class has decide by them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict
+from ._deciding import Keys, deciding
+
+__all__ = ["METHODS", "clear_by_methods", "decide_by_methods", "honour_own_methods"]
+
+#: The methods that a class may replace, and the strategy that calls each.
+METHODS = {
+    "incr": "fixed-window",
+    "get": "fixed-window",
+    "get_expiry": "fixed-window",
+    "acquire_entry": "moving-window",
+    "get_moving_window": "moving-window",
+    "acquire_sliding_window_entry": "sliding-window-counter",
+    "get_sliding_window": "sliding-window-counter",
+}
+
+
+def _verdict(limit: Limit, allowed: bool, used: int, reset_at: float, cost: int) -> Verdict:
+    now = time.time()
+    retry = 0.0 if allowed else inf if cost > limit.amount else max(reset_at - now, 1e-6)
+    return Verdict(allowed, limit.amount, max(0, limit.amount - used), reset_at, retry, 0.0)
+
+
+def _fixed(storage: Any, limit: Limit, key: str, cost: int, charge: bool) -> Verdict:
+    expiry = limit.get_expiry()
+    if charge and cost:
+        used = storage.incr(key, expiry) if cost == 1 else storage.incr(key, expiry, amount=cost)
+        allowed = used <= limit.amount
+    else:
+        used = storage.get(key)
+        allowed = used + cost <= limit.amount or cost == 0
+    return _verdict(limit, allowed, used, storage.get_expiry(key), cost)
+
+
+def _moving(storage: Any, limit: Limit, key: str, cost: int, charge: bool) -> Verdict:
+    expiry = limit.get_expiry()
+    allowed = True
+    if charge and cost:
+        allowed = bool(storage.acquire_entry(key, limit.amount, expiry, amount=cost))
+    start, used = storage.get_moving_window(key, limit.amount, expiry)
+    if not charge:
+        allowed = used + cost <= limit.amount or cost == 0
+    return _verdict(limit, allowed, used, start + expiry if used else time.time(), cost)
+
+
+def _sliding(storage: Any, limit: Limit, key: str, cost: int, charge: bool) -> Verdict:
+    expiry = limit.get_expiry()
+    allowed = True
+    if charge and cost:
+        allowed = bool(storage.acquire_sliding_window_entry(key, limit.amount, expiry, amount=cost))
+    before, before_left, current, current_left = storage.get_sliding_window(key, expiry)
+    used = int(before * before_left / expiry + current)
+    if not charge:
+        allowed = used + cost <= limit.amount or cost == 0
+    waits = [before_left % (expiry / before)] if before else []
+    waits += [current_left % expiry] if current else []
+    return _verdict(limit, allowed, used, time.time() + min(waits, default=0.0), cost)
+
+
+_STEPS = {"fixed-window": _fixed, "moving-window": _moving, "sliding-window-counter": _sliding}
+
+
+def decide_by_methods(
+    storage: Any,
+    limits: Sequence[Limit],
+    keys: Keys,
+    costs: Sequence[int] | None = None,
+    mode: int = HIT,
+) -> Decision:
+    """:meth:`weir.storage.Storage.decide` by the methods of a storage written for ``limits``.
+
+    Such a storage counts one limit at a time. Several limits are tested first, and charged one
+    after the other if none denies.
+    """
+    count = len(limits)
+    given = [keys] * count if isinstance(keys, str | bytes) else list(keys)
+    prices = [1] * count if costs is None else [int(cost) for cost in costs]
+    names = [limit.full_key(key) for limit, key in zip(limits, given, strict=True)]
+
+    def ask(i: int, charge: bool) -> Verdict:
+        step = _step_of(storage, limits[i])
+        return step(storage, limits[i], names[i], prices[i], charge)
+
+    if mode == REFUND:
+        verdicts = [_give_back(storage, *row) for row in zip(limits, names, prices, strict=True)]
+    elif mode == TEST:
+        verdicts = [ask(i, False) for i in range(count)]
+    else:
+        verdicts = [ask(i, False) for i in range(count)] if count > 1 else []
+        if mode == EACH or all(verdict.allowed for verdict in verdicts):
+            verdicts = [
+                ask(i, not verdicts or verdicts[i].allowed or mode == HIT) for i in range(count)
+            ]
+    return Decision(verdicts, deciding(limits, verdicts), time.time())
+
+
+def _step_of(storage: Any, limit: Limit) -> Callable[[Any, Limit, str, int, bool], Verdict]:
+    strategy = limit.strategy or "fixed-window"
+    step = _STEPS.get(strategy)
+    needed = [name for name, its in METHODS.items() if its == strategy]
+    if step is None or not all(hasattr(storage, name) for name in needed):
+        lacking = f": it lacks {', '.join(needed)}" if needed else ""
+        raise NotImplementedError(
+            f"a storage of type {type(storage).__name__} cannot count by {strategy}{lacking}"
+        )
+    return step
+
+
+def _give_back(storage: Any, limit: Limit, key: str, cost: int) -> Verdict:
+    if (limit.strategy or "fixed-window") != "fixed-window" or not hasattr(storage, "decr"):
+        raise NotImplementedError(
+            f"a storage of type {type(storage).__name__} has no decr() to give back with"
+        )
+    used = storage.decr(key, cost)
+    return _verdict(limit, True, used, storage.get_expiry(key), cost)
+
+
+def clear_by_methods(storage: Any, limits: Sequence[Limit], keys: Keys) -> None:
+    """Forget counters by the methods of a storage written for ``limits``."""
+    given = [keys] * len(limits) if isinstance(keys, str | bytes) else keys
+    for limit, key in zip(limits, given, strict=True):
+        name = limit.full_key(key)
+        if limit.strategy == "sliding-window-counter":
+            storage.clear_sliding_window(name, limit.get_expiry())
+        else:
+            storage.clear(name)
+
+
+def honour_own_methods(cls: Any, base: type) -> bool:
+    """Make a subclass of one of Weir's stores decide by the methods that it replaces.
+
+    base: the class with Weir's own methods. Strategies without a replaced method decide as before.
+    Returns whether any method was replaced.
+    """
+    own = {
+        strategy
+        for name, strategy in METHODS.items()
+        if getattr(cls, name, None) is not getattr(base, name, None)
+    }
+    if not own or "decide" in cls.__dict__:
+        return False
+    native = getattr(cls, "_native_decide", None) or cls.decide
+
+    def decide(
+        self: Any,
+        limits: Sequence[Limit],
+        keys: Keys,
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        if any((limit.strategy or "fixed-window") in own for limit in limits):
+            return decide_by_methods(self, limits, keys, costs, mode)
+        return native(self, limits, keys, costs, mode)  # type: ignore[no-any-return]
+
+    cls._native_decide = native
+    cls.decide = decide
+    return True
