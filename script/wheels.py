@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import wheels_check
 import wheels_debian
+import wheels_pythons
 from pyproject_metadata import StandardMetadata
 
 if sys.version_info >= (3, 11):
@@ -261,13 +262,27 @@ def build_sdist() -> Path:
     return OUT / name
 
 
+def build_python(name: str) -> Path:
+    """A Python from source, for script/pythons: ``3.13t``."""
+    if not name.endswith("t"):
+        raise SystemExit("--python builds free-threaded Pythons: 3.13t or 3.14t")
+    built = wheels_pythons.free_threaded(name.removesuffix("t"))
+    if built is None:
+        raise SystemExit((wheels_pythons.PYTHONS / f"{name}.failed").read_text())
+    return built
+
+
 def main() -> None:
     """Build, check, and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="")
     parser.add_argument("--no-check", action="store_true")
     parser.add_argument("--check-only", action="store_true", help="of what is built already")
+    parser.add_argument("--python", metavar="VERSION")
     arguments = parser.parse_args()
+    if arguments.python:
+        print(build_python(arguments.python))
+        return
     WORK.mkdir(parents=True, exist_ok=True)
     built = []
     if arguments.check_only:

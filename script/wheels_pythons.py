@@ -15,6 +15,7 @@ import tarfile
 from pathlib import Path
 
 import wheels_debian
+import ziglang
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ROOT / "build/wheels/pythons"
@@ -71,10 +72,12 @@ def tools(folder: Path, target: str) -> dict[str, str]:
         "AR": "ar",
         "RANLIB": "ranlib",
     }
+    # Without the Python between, which would start some thousand times.
+    zig = Path(ziglang.__file__).parent / "zig"
     found = {}
     for name, arguments in commands.items():
         path = folder / f"zig-{name.lower()}"
-        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {arguments} "$@"\n')
+        path.write_text(f'#!/bin/sh\nexec "{zig}" {arguments} "$@"\n')
         path.chmod(0o755)
         found[name] = str(path)
     # Without it, setup.py of Python 3.11 would add the include folders of this machine.

@@ -275,8 +275,11 @@ static PyModuleDef_Slot module_slots[] = {
 #if PY_VERSION_HEX >= 0x030C0000
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
-    /* No Py_mod_gil: not every object here has been checked for use without the GIL, so a free-threaded
-       Python turns the GIL on when it imports this module. */
+#ifdef Py_mod_gil
+    /* Tables, prepared checks, limits and the module's clock keep caches and counts that the GIL guards; see
+       docs/installing.md. So a free-threaded Python turns the GIL on when it imports this module. */
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
     {0, NULL},
 };
 

@@ -23,7 +23,7 @@ def test_demo_passes_every_time(time: int) -> None:
     assert "10 x 200, 5 x 429" in run.stdout
 
 
-@pytest.mark.parametrize("name", ["setup", "demo", "serve", "test", "bench"])
+@pytest.mark.parametrize("name", ["setup", "demo", "serve", "test", "bench", "pythons", "wheels"])
 def test_every_script_has_help(name: str) -> None:
     run = subprocess.run(
         [str(ROOT / "script" / name), "--help"], capture_output=True, text=True, timeout=300
