@@ -45,6 +45,7 @@ MODULES = {
     "flask_limiter.contrib": "weir.flask.contrib",
     "flask_limiter.contrib.util": "weir.flask.contrib.util",
     "flask_limiter.errors": "weir.flask.errors",
+    "flask_limiter.extension": "weir.flask",  # of earlier versions
     "flask_limiter.storage": "weir.limits_storage",
     "flask_limiter.util": "weir.flask.util",
     "limits": "weir",

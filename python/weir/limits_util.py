@@ -6,6 +6,7 @@ import re
 
 from . import util
 from ._core import Limit, ParseError
+from .limits import GRANULARITIES
 from .util import (
     Dependency,
     LazyDependency,
@@ -14,9 +15,12 @@ from .util import (
     get_dependency,
     granularity_from_string,
 )
+from .util import _Dependencies as DependencyDict
 
 __all__ = [
+    "GRANULARITIES",
     "Dependency",
+    "DependencyDict",
     "LazyDependency",
     "MissingModule",
     "WindowStats",

@@ -277,6 +277,16 @@ class TableStorage(StorageInterface, Table):
 class MemoryStorage(TableStorage):
     """``memory://`` by the name that ``limits`` gives it."""
 
+    @property
+    def expirations(self) -> Counts:
+        """What tests clear beside ``storage``; the same."""
+        return self.storage
+
+    @property
+    def events(self) -> Counts:
+        """The same."""
+        return self.storage
+
     def __new__(cls, uri: str | None = None, *_: Any, **options: Any) -> MemoryStorage:
         return super().__new__(cls, with_sizes(uri or "memory://", options))
 

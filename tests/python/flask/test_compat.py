@@ -39,6 +39,8 @@ app.add_url_rule("/", "hello", lambda: "hello")
 statuses = [app.test_client().get("/").status_code for _ in "12"]
 print(__name__, sys.argv[1:], Limiter.__module__, statuses)
 from limits import aio
+from flask_limiter.extension import Limiter as earlier
+assert earlier is flask_limiter.Limiter
 import limits.aio.storage, limits.typing
 assert flask_limiter.__version__.startswith("4.1.1+weir")
 assert limits.__version__.startswith("5.8.0+weir")
