@@ -8,6 +8,7 @@ raising: what the handler returns, or the default page.
 
 from __future__ import annotations
 
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -32,6 +33,14 @@ _MACHINERY = (
     "make_response",
     "finalize_request",
 )
+
+
+_DISPATCH: CodeType = Flask.dispatch_request.__code__
+
+
+def flask_calls(caller: FrameType) -> bool:
+    """Whether this frame is Flask's own call of a view function."""
+    return caller.f_code is _DISPATCH
 
 
 def answers_directly(app: Flask) -> bool:

@@ -7,9 +7,10 @@ import functools
 import inspect
 import time
 from collections.abc import Callable
+from sys import _getframe
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from .answer import answer
+from .answer import answer, flask_calls
 from .context import current_context
 from .errors import UsageError
 from .limits import EXEMPT_MARK, VIEW_MARK, RouteLimit, View
@@ -78,9 +79,10 @@ def _limited(
         wake = check(view)
         if wake:
             if wake.__class__ is not float:
-                # Refused. Flask itself calls the view function; whoever calls another must see it.
+                # Refused. Flask can be answered directly; any other caller must see the exception,
+                # such as the view itself or a hook, which call it by its name.
                 plan = getattr(current_context(), slot).plan
-                if plan.function is not wrapper or asynchronous:
+                if plan.function is not wrapper or asynchronous or not flask_calls(_getframe(1)):
                     raise wake
                 return cast(R, answer(wake, plan))
         elif wake is None:
