@@ -1,12 +1,14 @@
 
 /*
- * ngx_http_weir_module: what its files share.
+ * ngx_http_weir_module: declarations that its files share.
  *
- *   ngx_weir_module.c       the table: "weir_table", opened for the workers
- *   ngx_http_weir_conf.c    directives, and checks prepared of them
- *   ngx_http_weir_key.c     who is asking, as weir.flask would say it
- *   ngx_http_weir_module.c  a request: decide, refuse, delay
- *   ngx_http_weir_told.c    what the client and the log are told: headers, variables
+ *   ngx_weir_module.c        weir_table: opens the table before the workers start
+ *   ngx_http_weir_module.c   directives, configuration, the context of a request
+ *   ngx_http_weir_zone.c     weir_limit_zone
+ *   ngx_http_weir_conf.c     weir_limit, weir_rules, prepared checks
+ *   ngx_http_weir_key.c      the client of a request, in the form of weir.flask
+ *   ngx_http_weir_request.c  a request: decide, reject, delay
+ *   ngx_http_weir_headers.c  response headers and variables
  */
 
 #ifndef _NGX_HTTP_WEIR_H_INCLUDED_
@@ -39,7 +41,7 @@
 /* the longest text of an IPv6 network and its prefix length */
 #define NGX_HTTP_WEIR_ADDR_TEXT (NGX_INET6_ADDRSTRLEN + 4)
 
-/* where in the configuration something stands */
+/* a line of the configuration */
 
 typedef struct {
     ngx_str_t file;
@@ -60,7 +62,7 @@ typedef struct {
 
 typedef struct {
     ngx_str_t name;
-    ngx_http_weir_place_t place; /* where it was first named */
+    ngx_http_weir_place_t place; /* of its first use */
     ngx_http_complex_value_t key;
     ngx_http_complex_value_t *cost;
     ngx_str_t before;     /* of a key: what precedes the client */
@@ -86,7 +88,7 @@ typedef struct {
     int64_t tolerated; /* in nanoseconds */
 } ngx_http_weir_part_t;
 
-/* the limits of a level of the configuration, and of those that inherit them */
+/* the limits of a level of the configuration; inner levels may inherit them */
 
 typedef struct {
     ngx_array_t uses; /* ngx_http_weir_use_t */
@@ -94,7 +96,7 @@ typedef struct {
     ngx_uint_t n; /* parts */
     ngx_http_weir_part_t *parts;
     struct weir_prepared *live;
-    struct weir_prepared *dry; /* without labels: counted when decided */
+    struct weir_prepared *dry; /* without labels: ngx_http_weir_record() counts */
     unsigned costs : 1;        /* some zone has a cost= */
 } ngx_http_weir_set_t;
 
@@ -116,7 +118,7 @@ typedef struct {
     ngx_flag_t rules;
 } ngx_http_weir_loc_conf_t;
 
-/* of a main request: what was decided */
+/* of a main request: its decision */
 
 typedef struct {
     ngx_http_weir_set_t *set;    /* NULL: no limit decided */
@@ -126,13 +128,17 @@ typedef struct {
     struct weir_verdict verdict; /* of the deciding part */
     ngx_uint_t headers;
     unsigned status : 4;
-    unsigned matched : 1; /* the rules were asked */
+    unsigned matched : 1; /* the rules were matched */
 } ngx_http_weir_ctx_t;
 
 ngx_http_weir_ctx_t *ngx_http_weir_get_ctx(ngx_http_request_t *r);
+ngx_http_weir_ctx_t *ngx_http_weir_make_ctx(ngx_http_request_t *r);
+ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r);
 
 void ngx_http_weir_place(ngx_conf_t *cf, ngx_http_weir_place_t *place);
 char *ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_weir_arg(ngx_str_t *value, char *name, ngx_str_t *rest);
+char *ngx_http_weir_zone_name(ngx_conf_t *cf, ngx_str_t *name, ngx_http_weir_zone_t **zone);
 char *ngx_http_weir_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_weir_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

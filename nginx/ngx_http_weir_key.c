@@ -1,16 +1,16 @@
 
 /*
- * Who is asking.  A client's part of a key is what weir.flask would write, so
- * that one counter may serve both:
+ * The client of a request.  The client's part of a key has the form that
+ * weir.flask writes, so both can share a counter:
  *
- *   192.0.2.1                       an IPv4 address, also one mapped into IPv6
+ *   192.0.2.1                       an IPv4 address, mapped IPv6 addresses too
  *   2001:db8:1:2::%2F64             an IPv6 network of weir_ipv6_prefix bits
  *   %2Fpath                         any other key, "/" and "%" escaped
  */
 
 #include "ngx_http_weir.h"
 
-/* whether a key is nothing but the client's address */
+/* whether a key is the client's address alone */
 
 ngx_int_t ngx_http_weir_is_address(ngx_str_t *value) {
     ngx_uint_t i;
@@ -32,7 +32,7 @@ ngx_int_t ngx_http_weir_is_address(ngx_str_t *value) {
 
 #if (NGX_HAVE_INET6)
 
-/* the network of an IPv6 address, in text; one mapped into IPv6 is IPv4 */
+/* the network of an IPv6 address as text; a mapped IPv4 address is IPv4 */
 
 static ngx_int_t ngx_http_weir_network(ngx_http_request_t *r, struct in6_addr *from,
                                        ngx_uint_t prefix, ngx_str_t *name) {
@@ -84,7 +84,7 @@ static ngx_int_t ngx_http_weir_network(ngx_http_request_t *r, struct in6_addr *f
 
 #endif
 
-/* the client by its address, as weir.flask.util.get_remote_address() says it */
+/* the client by its address, in the form of weir.flask.util.get_remote_address() */
 
 ngx_int_t ngx_http_weir_address(ngx_http_request_t *r, ngx_uint_t prefix, ngx_str_t *name) {
 #if (NGX_HAVE_INET6)
@@ -102,7 +102,7 @@ ngx_int_t ngx_http_weir_address(ngx_http_request_t *r, ngx_uint_t prefix, ngx_st
     return NGX_OK;
 }
 
-/* whether a text has nothing to escape, as most have */
+/* whether a text needs no escapes; most do not */
 
 static ngx_int_t ngx_http_weir_plain(ngx_str_t *text) {
     size_t i;
@@ -164,7 +164,7 @@ ngx_int_t ngx_http_weir_client(ngx_http_request_t *r, ngx_http_weir_zone_t *zone
     return NGX_OK;
 }
 
-/* what a request costs: 1 if the value is empty or no number */
+/* the cost of a request: 1 if the value is empty or not a number */
 
 int64_t ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone) {
     size_t i;
@@ -187,7 +187,7 @@ int64_t ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone) {
 
     if (n == NGX_ERROR) {
 
-        /* digits, but too many: more than any limit holds */
+        /* too many digits: more than any limit allows */
 
         for (i = 0; i < value.len; i++) {
             if (value.data[i] < '0' || value.data[i] > '9') {

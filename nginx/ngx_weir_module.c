@@ -1,15 +1,14 @@
 
 /*
- * The table: opened once, by the master, and mapped by every worker as it is
- * forked.
+ * The table.  The master opens it once; workers inherit the mapping by fork().
  *
- * The master is root as a rule, but the table is not: it is opened with the
- * user and the groups of the workers, so that an application of the same user
- * may share it, and that "group=" asks whether the workers belong to the group.
+ * The master usually runs as root.  It opens the table with the user and the
+ * groups of the workers, so that an application of the same user can share it,
+ * and so that "group=" requires the workers to be members of the group.
  *
- * A reload opens it anew, by its name, and a binary upgrade does, too: the
- * counters are those of before.  A table that cannot be opened fails the new
- * configuration, and nginx goes on with the old one.
+ * A reload or a binary upgrade opens the table again by its name, so counters
+ * are kept.  If the table cannot be opened, the new configuration fails and
+ * nginx keeps the old one.
  */
 
 #include "ngx_http_weir.h"
@@ -49,13 +48,53 @@ void ngx_http_weir_place(ngx_conf_t *cf, ngx_http_weir_place_t *place) {
     }
 }
 
-/* weir_table shm://name [keys=N] [hits=N] [rules=N] [group=NAME]; */
+/* joins the arguments to a URI: shm://NAME?keys=N&rules=N */
 
-char *ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+static char *ngx_weir_join_uri(ngx_conf_t *cf, ngx_str_t *uri) {
     u_char *p;
     size_t len;
     ngx_str_t *value;
     ngx_uint_t i, mark;
+
+    value = cf->args->elts;
+    len = 1;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        len += value[i].len + 1;
+    }
+
+    p = ngx_pnalloc(cf->pool, len);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    uri->data = p;
+    p = ngx_cpymem(p, value[1].data, value[1].len);
+    mark = ngx_strlchr(value[1].data, value[1].data + value[1].len, '?') != NULL;
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strlchr(value[i].data, value[i].data + value[i].len, '=') == NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        *p++ = mark ? '&' : '?';
+        mark = 1;
+        p = ngx_cpymem(p, value[i].data, value[i].len);
+    }
+
+    *p = '\0';
+    uri->len = p - uri->data;
+
+    return NGX_CONF_OK;
+}
+
+/* weir_table shm://name [keys=N] [hits=N] [rules=N] [group=NAME]; */
+
+char *ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+    char *rv;
+    ngx_str_t *value;
     ngx_weir_conf_t *wcf;
 
     wcf = (ngx_weir_conf_t *)ngx_get_conf(cf->cycle->conf_ctx, ngx_weir_module);
@@ -74,39 +113,13 @@ char *ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
         return NGX_CONF_ERROR;
     }
 
-    len = 1;
+    rv = ngx_weir_join_uri(cf, &wcf->uri);
 
-    for (i = 1; i < cf->args->nelts; i++) {
-        len += value[i].len + 1;
+    if (rv == NGX_CONF_OK) {
+        ngx_http_weir_place(cf, &wcf->place);
     }
 
-    p = ngx_pnalloc(cf->pool, len);
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    wcf->uri.data = p;
-    p = ngx_cpymem(p, value[1].data, value[1].len);
-    mark = ngx_strlchr(value[1].data, value[1].data + value[1].len, '?') != NULL;
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strlchr(value[i].data, value[i].data + value[i].len, '=') == NULL) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", &value[i]);
-            return NGX_CONF_ERROR;
-        }
-
-        *p++ = mark ? '&' : '?';
-        mark = 1;
-        p = ngx_cpymem(p, value[i].data, value[i].len);
-    }
-
-    *p = '\0';
-    wcf->uri.len = p - wcf->uri.data;
-
-    ngx_http_weir_place(cf, &wcf->place);
-
-    return NGX_CONF_OK;
+    return rv;
 }
 
 static void *ngx_weir_create_conf(ngx_cycle_t *cycle) {
@@ -120,7 +133,7 @@ static void ngx_weir_close(void *data) {
     wcf->table = NULL;
 }
 
-/* opens the table as the workers would, and is root again afterwards */
+/* opens the table with the ids of the workers, then becomes root again */
 
 static int ngx_weir_open_as_worker(ngx_cycle_t *cycle, ngx_weir_conf_t *wcf,
                                    struct weir_error *error) {

@@ -1,7 +1,6 @@
 
 /*
- * What the client and the log are told of the decision: headers as weir.flask
- * writes them, and variables.  Nothing is decided here.
+ * Response headers, as weir.flask writes them, and variables for the log.
  */
 
 #include "ngx_http_weir.h"
@@ -37,8 +36,8 @@ static int64_t ngx_http_weir_reset(ngx_http_weir_ctx_t *ctx) {
 }
 
 /*
- * Seconds until the same request passes; for one that never does, or passed,
- * until the limit resets; -1 if there is nothing to wait for.
+ * Seconds until the same request can pass. If it passed or never can: until
+ * the limit resets. -1 if there is no such moment.
  */
 
 int64_t ngx_http_weir_wait(ngx_http_weir_ctx_t *ctx) {
@@ -59,7 +58,7 @@ int64_t ngx_http_weir_wait(ngx_http_weir_ctx_t *ctx) {
     return ngx_max(wait, 0);
 }
 
-/* whether a header is there already, of the application behind */
+/* whether the response has the header already, from the upstream */
 
 static ngx_int_t ngx_http_weir_has_header(ngx_http_request_t *r, ngx_str_t *name) {
     ngx_uint_t i;
@@ -138,7 +137,7 @@ static ngx_int_t ngx_http_weir_add_legacy(ngx_http_request_t *r, ngx_http_weir_c
     return ngx_http_weir_add_number(r, &reset, ngx_http_weir_reset(ctx));
 }
 
-/* how often an earlier part of the decision has the same limit */
+/* how many earlier parts of the decision have the same limit */
 
 static ngx_uint_t ngx_http_weir_same_before(ngx_http_weir_ctx_t *ctx, ngx_uint_t n) {
     ngx_uint_t i, same;
@@ -179,12 +178,39 @@ static u_char *ngx_http_weir_policy_name(u_char *p, ngx_http_weir_ctx_t *ctx, ng
     return ngx_sprintf(p, "\"%*s #%ui\"", rate->len, rate->text, same + 1);
 }
 
+/* name, q and w of each limit that took part */
+
+static u_char *ngx_http_weir_policies(u_char *p, ngx_http_weir_ctx_t *ctx) {
+    u_char *start;
+    ngx_uint_t i;
+    struct weir_limit *limit;
+
+    start = p;
+
+    for (i = 0; i < ctx->set->n; i++) {
+        if (!(ctx->took_part & ((uint32_t)1 << i))) {
+            continue;
+        }
+
+        if (p != start) {
+            *p++ = ',';
+            *p++ = ' ';
+        }
+
+        limit = &ctx->set->parts[i].rate->limit;
+
+        p = ngx_http_weir_policy_name(p, ctx, i);
+        p = ngx_sprintf(p, ";q=%L;w=%L", ngx_http_weir_integer(limit->amount),
+                        limit->period_ns / 1000000000);
+    }
+
+    return p;
+}
+
 static ngx_int_t ngx_http_weir_add_draft(ngx_http_request_t *r, ngx_http_weir_ctx_t *ctx) {
     u_char *p;
     int64_t wait;
     ngx_str_t value;
-    ngx_uint_t i;
-    struct weir_limit *limit;
 
     static ngx_str_t policy = ngx_string("RateLimit-Policy");
     static ngx_str_t ratelimit = ngx_string("RateLimit");
@@ -200,24 +226,7 @@ static ngx_int_t ngx_http_weir_add_draft(ngx_http_request_t *r, ngx_http_weir_ct
     }
 
     value.data = p;
-
-    for (i = 0; i < ctx->set->n; i++) {
-        if (!(ctx->took_part & ((uint32_t)1 << i))) {
-            continue;
-        }
-
-        if (p != value.data) {
-            *p++ = ',';
-            *p++ = ' ';
-        }
-
-        limit = &ctx->set->parts[i].rate->limit;
-
-        p = ngx_http_weir_policy_name(p, ctx, i);
-        p = ngx_sprintf(p, ";q=%L;w=%L", ngx_http_weir_integer(limit->amount),
-                        limit->period_ns / 1000000000);
-    }
-
+    p = ngx_http_weir_policies(p, ctx);
     value.len = p - value.data;
 
     if (ngx_http_weir_add_header(r, &policy, &value) != NGX_OK) {
