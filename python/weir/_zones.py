@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from ._core import _make_zone
 
@@ -73,12 +73,21 @@ def _make(name: str) -> Any:
     try:
         zone = ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(
-            f"unknown tz {name[:80]!r}: the name of a zone such as 'Europe/Berlin', or an offset "
-            "such as '+05:30'. Names come from the system's tz database (Debian: tzdata) or the "
-            "package tzdata"
-        ) from None
+        raise ValueError(_unknown(name)) from None
     return _make_zone(name, _offsets(zone))
+
+
+def _unknown(name: str) -> str:
+    if not available_timezones():
+        return (
+            f"tz {name[:80]!r}: this machine has no time zone database. Install the system's "
+            "(Debian: apt-get install tzdata) or Python's (pip install tzdata)"
+        )
+    return (
+        f"unknown tz {name[:80]!r}: give the name of a zone such as 'Europe/Berlin', or an offset "
+        "such as '+05:30'. Names come from the system's tz database (Debian: tzdata) or from "
+        "Python's package tzdata"
+    )
 
 
 def _offsets(zone: ZoneInfo) -> list[tuple[int, int]]:

@@ -79,6 +79,32 @@ def test_what_is_no_zone_is_refused(tz: str) -> None:
         Limit(1, 1, "day", tz=tz)
 
 
+NO_DATABASE = """
+import sys
+sys.modules["tzdata"] = None        # as if it were not installed
+import weir
+assert weir.Limit(1, 1, "day", tz="+05:30").tz == "+05:30"
+assert weir.Limit(1, 1, "day", tz="UTC").window_at(86400) == (86400, 2 * 86400)
+try:
+    weir.Limit(1, 1, "day", tz="Europe/Berlin")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_machine_without_zones_says_what_to_install() -> None:
+    """As python:slim in a container. Offsets and UTC need no database."""
+    asked = subprocess.run(
+        [sys.executable, "-c", NO_DATABASE],
+        env={**os.environ, "PYTHONTZPATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout.startswith("tz 'Europe/Berlin': this machine has no time zone database")
+    assert "pip install tzdata" in asked.stdout
+
+
 def test_only_a_calendar_has_zones_and_weeks() -> None:
     with pytest.raises(ValueError, match="tz is for calendar-window only"):
         Limit(1, 1, "day", tz="UTC", strategy="moving-window")

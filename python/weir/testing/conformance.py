@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -304,6 +305,47 @@ class StoreConformance:
             for limit, a, b in zip(group, got, wanted, strict=True):
                 assert _same(a, b), (n, mode, limit, a, b)
             assert (got.allowed, got.deciding) == (wanted.allowed, wanted.deciding), n
+
+    @pytest.mark.parametrize(
+        ("tz", "moment"),
+        [
+            ("Europe/Berlin", "2024-03-30T20:00"),  # a day of 23 hours
+            ("Europe/Berlin", "2024-10-26T20:00"),  # of 25
+            ("Australia/Lord_Howe", "2024-04-06T06:00"),  # of 24.5
+            ("America/Sao_Paulo", "2018-11-03T20:00"),  # no midnight: it begins at one
+            ("Africa/Cairo", "2023-04-27T14:00"),
+            ("America/Havana", "2024-11-02T20:00"),  # midnight twice
+            ("Pacific/Apia", "2011-12-29T02:00"),  # no 30 December
+            ("+12:45", "2024-02-28T06:00"),
+        ],
+    )
+    def test_days_when_clocks_change_are_those_of_a_table(
+        self, store: Any, clock: _Moved, key: str, seed: int, tz: str, moment: str
+    ) -> None:
+        """Days, weeks and months in a time zone: what is left, and when the next begins."""
+        if "calendar-window" not in self.strategies:
+            pytest.skip("the store does not know calendar-window")
+        dice, table = random.Random(seed), Table("memory://?keys=1024")
+        try:
+            limits = [
+                Limit(amount, multiples, unit, tz=tz)
+                for amount, multiples, unit in ((3, 1, "day"), (6, 7, "day"), (30, 1, "month"))
+            ]
+        except ValueError:
+            pytest.skip(f"this machine does not know {tz}")
+        clock.set(datetime.fromisoformat(f"{moment}:00+00:00").timestamp())
+        denied = 0
+        for n in range(40):
+            group = limits if self.atomic else [dice.choice(limits)]
+            got, wanted = (one.decide(group, key) for one in (store, table))
+            assert all(_same(a, b) for a, b in zip(got, wanted, strict=True)), (n, clock.now)
+            if got.allowed:
+                clock.move(dice.choice((600, 1800, 3600, 5400, 3 * 3600)))
+                continue
+            denied += 1
+            clock.move(got[got.deciding].retry_after)
+            assert store.decide([group[got.deciding]], key, None, TEST).allowed
+        assert denied
 
     def test_threads_admit_exactly_the_limit(self, store: Any, key: str, strategy: str) -> None:
         """With the limits in another order in each: nobody waits for each other in a circle."""
