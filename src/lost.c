@@ -56,9 +56,16 @@ static void carry_registry(struct weir_table *from, struct weir_table *to) {
         return;
     struct weir_registered_limit *known = calloc(n, sizeof *known);
     if (known && weir_stats_registry(from, known, &n) == 0)
-        for (size_t i = 0; i < n; i++)
-            weir_stats_register(to, &known[i].limit, known[i].text, known[i].before_len,
-                                known[i].text + known[i].before_len, known[i].after_len);
+        for (size_t i = 0; i < n; i++) {
+            const char *after = known[i].text + known[i].before_len;
+            const struct weir_zone_offset none = {0, 0};
+            char name[WEIR_ZONE_NAME_MAX + 1] = "";
+            const struct weir_zone zone = {name, &none, 1}; /* only its name is stored */
+            memcpy(name, after + known[i].after_len, known[i].zone_len);
+            known[i].limit.zone = known[i].zone_len > 0 ? &zone : NULL;
+            weir_stats_register(to, &known[i].limit, known[i].text, known[i].before_len, after,
+                                known[i].after_len);
+        }
     free(known);
 }
 

@@ -30,7 +30,8 @@ extern "C" {
 #define WEIR_STATS_LABELS 64     /* labels of a table; the last is "other" */
 #define WEIR_LABEL_MAX 95        /* bytes of a label */
 #define WEIR_CLIENT_NAME_SIZE 64 /* bytes of a client's name in the statistics, its NUL included */
-#define WEIR_REGISTERED_MAX 192  /* bytes before and after the client in a key, together */
+#define WEIR_REGISTERED_MAX                                                                        \
+    192 /* bytes before and after the client in a key, and of a zone's name */
 
 /* ------------------------------------------------------------------------------- counters by label */
 
@@ -108,18 +109,22 @@ WEIR_API int weir_stats_client_name(struct weir_table *table, const void *client
 
 /* ----------------------------------------------------------------------------------- limit registry */
 
-/* A limit in use. The key of a client's counter is `before`, the client, `after`. */
+/*
+ * A limit in use. The key of a client's counter is `before`, the client, `after`. limit.zone is NULL: a zone
+ * belongs to one process. If zone_len is not 0, the limit has the zone of that name; set limit.zone to it before
+ * computing with the limit.
+ */
 struct weir_registered_limit {
     struct weir_limit limit;
     uint32_t before_len;
-    uint32_t after_len;
-    char text[248 - sizeof(struct weir_limit)]; /* `before`, then `after`; any bytes */
+    uint16_t after_len;
+    uint16_t zone_len;                          /* 0: none; else 1 to WEIR_ZONE_NAME_MAX */
+    char text[248 - sizeof(struct weir_limit)]; /* `before`, `after`: any bytes; the zone's name */
 };
 
 /*
  * Adds a limit to the registry, so that programs that inspect the table can compute the keys of a client's
- * counters. A limit that is registered already is not added again. A limit with a zone is ignored (0), because
- * a zone belongs to one process.
+ * counters. A limit that is registered already is not added again. Of its zone, the name is stored.
  * Errors: WEIR_EINVAL (also: longer than WEIR_REGISTERED_MAX), WEIR_ETOOMANY (the registry is full),
  * WEIR_EBUSY, WEIR_ECORRUPT.
  */

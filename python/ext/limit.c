@@ -99,6 +99,7 @@ PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit
         return NULL;
     self->limit = *limit;
     self->has_strategy = true;
+    self->has_tz = limit->zone != NULL;
     self->has_max_delay =
         limit->strategy == WEIR_LEAKY_BUCKET && limit->max_delay_ns != WEIR_MAX_DELAY_DEFAULT_NS;
     return (PyObject *)self;

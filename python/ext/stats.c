@@ -270,6 +270,7 @@ PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_
     }
     const struct core_limit *limit = (const struct core_limit *)args[0];
     struct core_key key;
+    size_t zone_len = limit->limit.zone ? strlen(limit->limit.zone->name) : 0;
     core_key_init(&key);
     int rc = -1;
     if (core_key_table(&key, self) == 0 && core_key_join(&key, limit, NULL, 0) == 0 &&
@@ -278,7 +279,7 @@ PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_
         struct weir_table *table =
             core_key_joined(&key, args[2]) == 0 ? core_table_borrow(self) : NULL;
         if (table)
-            rc = key.len > WEIR_REGISTERED_MAX
+            rc = key.len + zone_len > WEIR_REGISTERED_MAX
                      ? 1
                      : weir_stats_register(table, &limit->limit, key.data, before,
                                            key.data + before, key.len - before);
@@ -301,7 +302,25 @@ static PyObject *unescaped(const char *text, size_t len) {
     return plain;
 }
 
-/* A RegisteredLimit, or None if the limit is of another namespace of the table. NULL with an exception set. */
+/* The limit as this process can compute with it. 1: it has a zone that this machine does not know. */
+static int with_zone(const struct weir_registered_limit *registered, struct weir_limit *limit) {
+    *limit = registered->limit;
+    if (registered->zone_len == 0)
+        return 0;
+    PyObject *name = PyUnicode_FromStringAndSize(
+        registered->text + registered->before_len + registered->after_len, registered->zone_len);
+    int rc = name ? core_zone_of(name, &limit->zone) : -1;
+    Py_XDECREF(name);
+    if (rc == 0 || !PyErr_ExceptionMatches(PyExc_ValueError))
+        return rc;
+    PyErr_Clear();
+    return 1;
+}
+
+/*
+ * A RegisteredLimit, or None if the limit is of another namespace of the table, or of a zone that is not known here.
+ * NULL with an exception set.
+ */
 static PyObject *registered_item(struct core_table *self,
                                  const struct weir_registered_limit *registered) {
     struct core_key mark;
@@ -318,8 +337,12 @@ static PyObject *registered_item(struct core_table *self,
     const char *slash = memchr(text, '/', (size_t)(end - text));
     if (!slash)
         return Py_NewRef(Py_None);
+    struct weir_limit plain;
+    int rc = with_zone(registered, &plain);
+    if (rc != 0)
+        return rc < 0 ? NULL : Py_NewRef(Py_None);
     namespace = unescaped(text, (size_t)(slash - text));
-    PyObject *limit = namespace ? core_limit_of(self->state, &registered->limit, namespace) : NULL;
+    PyObject *limit = namespace ? core_limit_of(self->state, &plain, namespace) : NULL;
     if (limit && (item = core_tuple_new(self->state->registered_type, 3))) {
         PyTuple_SET_ITEM(item, 0, Py_NewRef(limit));
         PyTuple_SET_ITEM(item, 1,

@@ -14,21 +14,35 @@ static uint32_t find_registered(const struct weir_registered_limit *there, uint3
     return i;
 }
 
+/* What is stored of a limit. WEIR_EINVAL: it has no room. */
+static int describe(struct weir_registered_limit *wanted, const struct weir_limit *limit,
+                    const void *before, size_t before_len, const void *after, size_t after_len) {
+    size_t zone_len = limit->zone ? strlen(limit->zone->name) : 0;
+    if ((!before && before_len > 0) || (!after && after_len > 0) ||
+        before_len > WEIR_REGISTERED_MAX || after_len > WEIR_REGISTERED_MAX - before_len ||
+        zone_len > WEIR_REGISTERED_MAX - before_len - after_len)
+        return WEIR_EINVAL;
+    *wanted = (struct weir_registered_limit){.limit = *limit,
+                                             .before_len = (uint32_t)before_len,
+                                             .after_len = (uint16_t)after_len,
+                                             .zone_len = (uint16_t)zone_len};
+    wanted->limit.zone = NULL; /* borrowed from this process */
+    if (before_len > 0)
+        memcpy(wanted->text, before, before_len);
+    if (after_len > 0)
+        memcpy(wanted->text + before_len, after, after_len);
+    if (zone_len > 0)
+        memcpy(wanted->text + before_len + after_len, limit->zone->name, zone_len);
+    return 0;
+}
+
 int weir_stats_register(struct weir_table *table, const struct weir_limit *limit,
                         const void *before, size_t before_len, const void *after,
                         size_t after_len) {
-    if (!table || !limit || weir_limit_validate(limit, NULL) < 0 || (!before && before_len > 0) ||
-        (!after && after_len > 0) || before_len > WEIR_REGISTERED_MAX ||
-        after_len > WEIR_REGISTERED_MAX - before_len)
+    struct weir_registered_limit wanted;
+    if (!table || !limit || weir_limit_validate(limit, NULL) < 0 ||
+        describe(&wanted, limit, before, before_len, after, after_len) < 0)
         return WEIR_EINVAL;
-    if (limit->zone) /* borrowed from this process: another could not say what it is */
-        return 0;
-    struct weir_registered_limit wanted = {
-        .limit = *limit, .before_len = (uint32_t)before_len, .after_len = (uint32_t)after_len};
-    if (before_len > 0)
-        memcpy(wanted.text, before, before_len);
-    if (after_len > 0)
-        memcpy(wanted.text + before_len, after, after_len);
     struct weir_registered_limit *there = weir_stats_registered(table);
     _Atomic uint32_t *registered = &table->stats->registered;
     uint32_t count = weir_stats_number(registered, table->header->registry_room);
@@ -54,9 +68,21 @@ int weir_stats_register(struct weir_table *table, const struct weir_limit *limit
 
 /* Whether a part of the registry can be what it says. */
 bool weir_registered_valid(const struct weir_registered_limit *registered) {
-    return registered->before_len <= WEIR_REGISTERED_MAX &&
-           registered->after_len <= WEIR_REGISTERED_MAX - registered->before_len &&
-           !registered->limit.zone && weir_limit_validate(&registered->limit, NULL) == 0;
+    size_t len = (size_t)registered->before_len + registered->after_len;
+    if (registered->before_len > WEIR_REGISTERED_MAX || len > WEIR_REGISTERED_MAX ||
+        registered->zone_len > WEIR_REGISTERED_MAX - len || registered->limit.zone)
+        return false;
+    struct weir_limit limit = registered->limit;
+    const struct weir_zone_offset none = {0, 0};
+    char name[WEIR_ZONE_NAME_MAX + 1] = "";
+    const struct weir_zone zone = {name, &none, 1};
+    if (registered->zone_len > WEIR_ZONE_NAME_MAX)
+        return false;
+    if (registered->zone_len > 0) {
+        memcpy(name, registered->text + len, registered->zone_len);
+        limit.zone = &zone;
+    }
+    return weir_limit_validate(&limit, NULL) == 0;
 }
 
 int weir_stats_registry(struct weir_table *table, struct weir_registered_limit *registered,

@@ -514,51 +514,6 @@ static void test_old_heavy_hitters_age_out(void **state) {
     weir_table_close(table);
 }
 
-/* ------------------------------------------------------------------------------------------ registry */
-
-static void test_the_registry_holds_each_limit_once(void **state) {
-    char uri[300];
-    snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=64"));
-    struct weir_table *table = open_table(uri), *again = open_table(uri);
-    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
-    struct weir_registered_limit registered[64];
-    char after[WEIR_REGISTERED_MAX + 1];
-    size_t n = 0;
-    (void)state;
-    for (int round = 0; round < 3; round++)
-        for (int i = 0; i < 5; i++) {
-            limit.amount = 10 + i;
-            assert_int_equal(
-                weir_stats_register(round ? table : again, &limit, "LIMITER/", 8, "/view", 5), 0);
-        }
-    assert_int_equal(weir_stats_registry(table, NULL, &n), 0);
-    assert_int_equal(n, 5);
-    n = 64;
-    assert_int_equal(weir_stats_registry(again, registered, &n), 0);
-    assert_int_equal(n, 5);
-    assert_int_equal(registered[4].limit.amount, 14);
-    assert_int_equal(registered[4].before_len, 8);
-    assert_memory_equal(registered[4].text, "LIMITER//view", 13);
-    memset(after, 'x', sizeof after);
-    assert_int_equal(weir_stats_register(table, &limit, NULL, 0, after, sizeof after), WEIR_EINVAL);
-    assert_int_equal(weir_stats_register(table, &limit, "a", 1, after, sizeof after - 1),
-                     WEIR_EINVAL);
-    assert_int_equal(weir_stats_register(table, &limit, NULL, 0, after, sizeof after - 1), 0);
-    int rc = 0;
-    for (int i = 0; i < 2000 && rc == 0; i++) {
-        limit.amount = 100 + i;
-        rc = weir_stats_register(table, &limit, NULL, 0, NULL, 0);
-    }
-    assert_int_equal(rc, WEIR_ETOOMANY);
-    limit.amount = 10;
-    assert_int_equal(weir_stats_register(table, &limit, "LIMITER/", 8, "/view", 5),
-                     0); /* is there */
-    check_sound(table);
-    weir_table_close(again);
-    weir_table_close(table);
-    weir_table_unlink(uri, NULL);
-}
-
 /* ----------------------------------------------------------------------------------------- processes */
 
 #define WORKERS 6
@@ -716,7 +671,6 @@ int main(void) {
         cmocka_unit_test(test_the_error_bound_of_a_stream_of_denials),
         cmocka_unit_test(test_those_who_are_denied_stand_out_of_a_crowd),
         cmocka_unit_test(test_old_heavy_hitters_age_out),
-        cmocka_unit_test(test_the_registry_holds_each_limit_once),
         cmocka_unit_test(test_processes_count_the_same_labels_exactly),
         cmocka_unit_test(test_a_killed_process_leaves_consistent_statistics),
     };

@@ -17,6 +17,8 @@ from flask import Flask
 import weir
 from weir import Decision, Limit, Table, TableError, Verdict, parse
 from weir.flask import Limiter
+from weir.observe.hosts import read_host
+from weir.stores.shared_stats import snapshot
 
 NOW = 1_700_000_040.0
 
@@ -242,6 +244,16 @@ def test_limits_are_described_once_and_by_namespace(shared: str) -> None:
     assert ours.register(limit, "", "x" * 500) is False
     with pytest.raises(TypeError):
         ours.register(limit, "", 7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tz", ["Europe/Berlin", "+05:30", None])
+def test_a_limit_in_a_zone_is_registered_with_it(shared: str, tz: str | None) -> None:
+    limit = Limit(3, 1, "day", strategy="calendar-window", tz=tz)
+    assert Table(shared).register(limit, "", "/view")
+    (found,) = Table(shared).registry()
+    assert (found.limit, found.limit.tz) == (limit, tz)
+    (read,) = read_host(snapshot(Table(shared))).limits
+    assert (read.text, read.strategy, read.tz) == ("3 per 1 day", "calendar-window", tz)
 
 
 def test_a_full_catalogue_says_so(table: Table) -> None:

@@ -104,6 +104,7 @@ def test_rules_statistics_and_notes_go_into_the_next_table(
         table.ipv6_prefix = 56
         table.reveal = True
         table.register(LIMIT, "before/", "/after")
+        table.register(Limit(2, 1, "day", tz="Asia/Tokyo"), "before/", "/after")
         table.decide([Limit(1), LIMIT], ["192.0.2.2", "192.0.2.2"])
         labels = [counts[0] for counts in table.counts()]
         known = table.registry()
@@ -114,6 +115,7 @@ def test_rules_statistics_and_notes_go_into_the_next_table(
         assert table.ipv6_prefix == 56
         assert table.reveal
         assert table.registry() == known
+        assert known[1].limit.tz == "Asia/Tokyo"
         assert [counts[0] for counts in table.counts()] == labels
         assert sum(counts.allowed for counts in table.counts()) == 2, "counted from nothing"
 

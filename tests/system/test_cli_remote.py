@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,11 @@ def index():
 @limiter.limit("100/hour")
 def login():
     return "in"
+
+@app.get("/report")
+@limiter.limit("3 per day", strategy="calendar-window", tz="Pacific/Auckland")
+def report():
+    return "reported"
 """
 
 
@@ -194,3 +202,56 @@ def test_memcached(memcached: Memcached, hosts: Callable[..., list[Any]]) -> Non
     assert weir_json("show", "203.0.113.7", "-s", store)["rule"]["kind"] == "block"
     weir("unlist", "203.0.113.7", "-s", store)
     assert login(host, "203.0.113.7") == 200
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples/stores"
+
+
+@pytest.mark.parametrize("kind", ["redis", "memcached", "sqlite", "shm"])
+def test_commands_know_a_limit_in_a_named_zone(
+    request: pytest.FixtureRequest,
+    hosts: Callable[..., list[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """Also in a store of one's own, whose module WEIR_STORES names for server and commands."""
+    monkeypatch.setenv("WEIR_STORES", "sqlite")
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
+    store = {
+        "redis": lambda: f"{request.getfixturevalue('redis').uri}/0?{PATIENT}",
+        "memcached": lambda: f"{request.getfixturevalue('memcached').uri}?{PATIENT}",
+        "sqlite": lambda: f"sqlite://{tmp_path}/limits.db",
+        "shm": lambda: f"shm://zones-{tmp_path.name}-{os.getpid()}",
+    }[kind]()
+    (server,) = hosts(store, 1)
+    client = "203.0.113.7"
+
+    def report() -> int:
+        status: int = server.ask("/report", X_Client=client)[0]
+        return status
+
+    assert [report() for _ in range(5)] == [200, 200, 200, 429, 429]
+
+    def shown() -> Any:
+        login(server, "192.0.2.1")  # a server publishes what it counts as it answers
+        limits = weir_json("show", client, "-s", store)["limits"]
+        return [limit for limit in limits if limit["limit"] == "3 per 1 day"]
+
+    (limit,) = wait_for(shown)
+    assert (limit["used"], limit["remaining"]) == (3, 0)
+    reset = datetime.fromisoformat(limit["reset_at"]).timestamp()
+    assert 0 < reset - time.time() < 25 * 3600 + 60
+    cleared = weir("reset", client, "-s", store).stdout
+    assert cleared.startswith(f"{client}: ")
+    wait_for(lambda: report() == 200)
+
+    weir("block", client, "--for", "1h", "-s", store)
+    wait_for(lambda: report() == 429)
+    assert weir_json("rules", "-s", store)["rules"][0]["client"] == client
+    weir("unlist", client, "-s", store)
+    wait_for(lambda: report() == 200)
+    rows = {row["limit"]: row for row in weir_json("top", "-s", store)["limits"]}
+    assert rows["3 per 1 day"]["denied"] >= 2
+    if kind == "shm":
+        (SHM / f"weir.{store.removeprefix('shm://')}").unlink()

@@ -83,15 +83,18 @@ class RemoteStore(Store):
         return self.local[0].name_of(client) if self.local else client
 
     def counters(self) -> Iterator[Counter]:
-        known = dict.fromkeys(row for host in self._hosts() for row in host.limits)
-        for text, strategy, before, after in known:
+        for row in dict.fromkeys(row for host in self._hosts() for row in host.limits):
             try:
-                limit = parse(text)
+                limit = parse(row.text)
                 if limit.strategy is None:
-                    limit = limit.replace(strategy=strategy or "fixed-window")
+                    limit = limit.replace(strategy=row.strategy or "fixed-window")
+                if row.tz is not None:
+                    limit = limit.replace(tz=row.tz)
+                if row.namespace is not None:
+                    limit = limit.replace(namespace=row.namespace)
             except ValueError:
-                continue  # of another version
-            yield Counter(self.storage, limit, before, after)
+                continue  # of another version, or a zone that this machine does not know
+            yield Counter(self.storage, limit, row.before, row.after)
 
     def health(self) -> dict[str, Any]:
         began = time.monotonic()

@@ -26,6 +26,19 @@ _PART_MAX = 1024
 _NUMBER_MAX = 2**63 - 1
 
 
+class LimitInUse(NamedTuple):
+    """A limit as a host describes it. Its texts are not escaped: keys are made of them."""
+
+    text: str
+    strategy: str | None
+    #: What precedes and follows the client in a key.
+    before: str
+    after: str
+    #: The zone of its calendar windows; ``None``: UTC.
+    tz: str | None = None
+    namespace: str | None = None
+
+
 class Host(NamedTuple):
     """One host, as it describes itself."""
 
@@ -35,8 +48,7 @@ class Host(NamedTuple):
     counts: list[LimitCounts]
     denied: list[TopClient]
     allowed: list[TopClient]
-    #: Limits in use: text, strategy, and what precedes and follows the client in a key.
-    limits: list[tuple[str, str | None, str, str]]
+    limits: list[LimitInUse]
     #: The state of its table.
     info: dict[str, int] | None
 
@@ -104,13 +116,18 @@ def _rows(value: Any, *kinds: type) -> Iterator[list[Any]]:
                 continue
 
 
-def _limits(value: Any) -> Iterator[tuple[str, str | None, str, str]]:
-    # Not escaped: keys are made of these. What shows them escapes them.
+def _limits(value: Any) -> Iterator[LimitInUse]:
     for row in value[:ROWS_MAX] if isinstance(value, list) else ():
-        if isinstance(row, list | tuple) and len(row) == 4:
+        # Four columns: of an earlier version.
+        if isinstance(row, list | tuple) and len(row) in (4, 6):
             text, strategy, *parts = row
-            if all(isinstance(part, str) and len(part) <= _PART_MAX for part in (text, *parts)):
-                yield text, strategy if isinstance(strategy, str) else None, *parts
+            optional = [part if _is_part(part) else None for part in (strategy, *parts[2:])]
+            if all(_is_part(part) for part in (text, *parts[:2])):
+                yield LimitInUse(text, optional[0], *parts[:2], *optional[1:])
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _PART_MAX
 
 
 def merge_counts(hosts: Iterable[Host]) -> list[LimitCounts]:

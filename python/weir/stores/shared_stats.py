@@ -91,7 +91,14 @@ def snapshot(table: Table) -> dict[str, Any]:
             for by in ("denied", "allowed")
         },
         "catalogue": [
-            [str(known.limit), known.limit.strategy, _text(known.before), _text(known.after)]
+            [
+                str(known.limit),
+                known.limit.strategy,
+                _text(known.before),
+                _text(known.after),
+                known.limit.tz,
+                known.limit.namespace,
+            ]
             for known in table.registry()[:_LIMITS_MAX]
         ],
         "rules": len(table.rules()),

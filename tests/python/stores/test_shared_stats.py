@@ -278,7 +278,8 @@ def test_a_snapshot_is_json() -> None:
     table.register(MINUTE, "", "/view")
     table.decide([MINUTE], "10.0.0.1/view")
     stats = json.loads(json.dumps(snapshot(table)))
-    assert stats["catalogue"] == [["10 per 1 minute", "fixed-window", "", "/view"]]
+    row = ["10 per 1 minute", "fixed-window", "", "/view", None, "LIMITER"]
+    assert stats["catalogue"] == [row]
     assert stats["heaviest"]["allowed"][0][:3] == ["10.0.0.1", "10 per 1 minute", 1]
     assert SharedRule("10.0.0.1", "block", 1.0, None).until is None
 
