@@ -1,4 +1,4 @@
-"""An unmodified Flask-Limiter, and limits.aio, over a table that all workers share."""
+"""Unmodified Flask-Limiter, slowapi and limits.aio over a table that all workers share."""
 
 from __future__ import annotations
 
@@ -50,6 +50,35 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"hello"})
 """
 
+SLOWAPI = """
+import os
+import weir.for_limits
+from slowapi import Limiter
+from slowapi.errors import RateLimitExceeded
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+limiter = Limiter(
+    lambda request: request.url.path,
+    storage_uri=os.environ["URI"], strategy=os.environ["STRATEGY"],
+)
+
+@limiter.limit("50/hour")
+async def index(request):
+    return PlainTextResponse("hello")
+
+async def refuse(request, error):
+    return PlainTextResponse(error.detail, 429)
+
+app = Starlette(
+    routes=[Route("/{name}", index)], exception_handlers={RateLimitExceeded: refuse}
+)
+app.state.limiter = limiter
+"""
+
+PROGRAMS = {"gunicorn": FLASK, "uvicorn": ASGI, "slowapi": SLOWAPI}
+
 
 def command(server: str, port: int) -> list[str]:
     if server == "gunicorn":
@@ -67,9 +96,9 @@ def command(server: str, port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("strategy", ["fixed-window", "moving-window", "sliding-window-counter"])
-@pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
+@pytest.mark.parametrize("server", PROGRAMS)
 def test_fifty_per_hour_admits_fifty(server: str, strategy: str, tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(FLASK if server == "gunicorn" else ASGI)
+    (tmp_path / "program.py").write_text(PROGRAMS[server])
     port = free_port()
     with process.running(
         [sys.executable, "-m", *command(server, port)],
