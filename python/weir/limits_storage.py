@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from ._core import HIT, Decision, Limit, WeirError
 from .errors import StorageError, StoreAwayError
-from .storage_methods import METHODS, clear_by_methods, decide_by_methods
+from .storage_methods import METHODS, StoreType, clear_by_methods, decide_by_methods
 from .stores.base import joined
 from .stores.registry import (
     SCHEMES,
@@ -67,8 +67,11 @@ _WRAPPED = ("incr", "get", "get_expiry", "check", "reset", "clear", *METHODS)
 _WRAPPED += ("clear_sliding_window",)
 
 
-class StorageRegistry(ABCMeta):
+class StorageRegistry(StoreType, ABCMeta):
     """The metaclass of storages: every store of Weir's is an instance of :class:`Storage`."""
+
+    def _refuse(cls, name: str) -> None:
+        """Its methods are called, whoever has put them there."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         if cls.__dict__.get("_stands_for_all", False):

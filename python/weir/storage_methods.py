@@ -7,6 +7,7 @@ have only these. The strategies whose methods such a class has decide by them.
 from __future__ import annotations
 
 import time
+from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict
 from ._deciding import Keys, deciding
 
-__all__ = ["METHODS", "clear_by_methods", "decide_by_methods", "honour_own_methods"]
+__all__ = ["METHODS", "clear_by_methods", "decide_by_methods", "honour_own_methods", "not_replaced"]
 
 #: The methods that a class may replace, and the strategy that calls each.
 METHODS = {
@@ -137,6 +138,33 @@ def clear_by_methods(storage: Any, limits: Sequence[Limit], keys: Keys) -> None:
             storage.clear_sliding_window(name, limit.get_expiry())
         else:
             storage.clear(name)
+
+
+class StoreType(ABCMeta):
+    """The metaclass of stores that decide in the core: what would not be called is not replaced.
+
+    A test that replaces ``incr`` of such a class to play an outage would test nothing.
+    """
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        cls._refuse(name)
+        super().__setattr__(name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        cls._refuse(name)
+        super().__delattr__(name)
+
+    def _refuse(cls, name: str) -> None:
+        if name in METHODS and not hasattr(cls, "_native_decide"):
+            raise AttributeError(not_replaced(f"{cls.__name__}.{name}"))
+
+
+def not_replaced(what: str) -> str:
+    """Why a method of a store cannot be replaced, and what to do instead."""
+    return (
+        f"{what}() cannot be replaced: limits are decided in the core. Replace it in a subclass,"
+        " or raise from a storage of your own"
+    )
 
 
 def honour_own_methods(cls: Any, base: type) -> bool:

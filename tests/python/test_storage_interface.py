@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from flask import Flask
@@ -143,6 +144,33 @@ def test_an_overridden_incr_of_a_memory_storage_is_called() -> None:
 
 
 # ------------------------------------------------------------------------------- an application's
+
+
+@pytest.mark.parametrize("kind", ["MemoryStorage", "RedisStorage", "MemcachedStorage"])
+def test_a_method_that_would_not_be_called_cannot_be_replaced(kind: str) -> None:
+    for what in (f"weir.limits_storage.{kind}.incr", f"weir.limits_storage.{kind}.acquire_entry"):
+        with pytest.raises(AttributeError, match=r"decided in the core"), mock.patch(what):
+            pass
+    with pytest.raises(AttributeError, match=r"decided in the core"):
+        MemoryStorage().incr = None  # type: ignore[method-assign, assignment]
+
+
+def test_methods_that_are_called_can_be_replaced() -> None:
+    class Doubled(MemoryStorage):
+        def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+            return super().incr(key, expiry, amount * 2)
+
+    item = weir.parse("3/minute")
+    own = make_storage()
+    with (
+        mock.patch.object(own, "incr", side_effect=LookupError("gone")),
+        pytest.raises(weir.StorageError, match="gone"),
+    ):
+        strategies.STRATEGIES["fixed-window"](own()).hit(item, "a")
+    limiter = strategies.STRATEGIES["fixed-window"](Doubled())
+    with mock.patch.object(Doubled, "incr", return_value=4):
+        assert not limiter.hit(item, "a")
+    assert limiter.hit(item, "a")
 
 
 def test_a_storage_of_an_applications_own_is_found_and_used() -> None:

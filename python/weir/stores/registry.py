@@ -16,7 +16,7 @@ from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table
 from .._deciding import Keys, checks, deciding
 from ..counters import Counters, Counts, StorageInterface
 from ..errors import ConfigurationError, warn
-from ..storage_methods import METHODS, honour_own_methods
+from ..storage_methods import METHODS, StoreType, honour_own_methods, not_replaced
 
 __all__ = [
     "SCHEMES",
@@ -143,7 +143,7 @@ class Storage(ABC):
 Storage.register(Table)
 
 
-class KeyedStorage(StorageInterface, Storage):
+class KeyedStorage(StorageInterface, Storage, metaclass=StoreType):
     """Base of the stores that also have the methods of a storage of ``limits``."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -243,7 +243,7 @@ def decide_by_parts(
             ask(1 << i, HIT if allowed or mode == EACH else TEST)
 
 
-class TableStorage(StorageInterface, Table):
+class TableStorage(StorageInterface, Table, metaclass=StoreType):
     """A table with the methods that a storage of ``limits`` has.
 
     Tests may replace ``check`` or ``reset`` of an instance, and not what would not be called.
@@ -251,10 +251,7 @@ class TableStorage(StorageInterface, Table):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in METHODS or name == "decide":
-            raise AttributeError(
-                f"{name}() of one table cannot be replaced: limits are decided in the core."
-                " Replace it in a subclass of MemoryStorage"
-            )
+            raise AttributeError(not_replaced(name))
         super().__setattr__(name, value)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
