@@ -7,19 +7,18 @@ and the application::
 
     /dev/shm/weir.auto-<uid>/<pid namespace>-<pid>-<its start time>-<application>
 
-Nobody else can put anything into the folder: it belongs to this user and is closed to others. If
-another user has taken its name, the next free one is used, which all workers find.
+Only this user can create files in the folder. If another user has taken its name, the next free
+name is used, which all workers find.
 
 Without such a server the table is in memory that forked children share.
 
-The application is where it is defined, its name, and the prefix of its keys. Several automatic
-storages of one application share its table and are told apart by the order in which they were
-made, which is the same in every worker that imports the same application.
+An application is identified by where it is defined, its name, and the prefix of its keys. Several
+automatic storages of one application share its table. They are numbered in the order in which they
+are made, which is the same in every worker that imports the application.
 
-A table that no process maps has ended: every process that has a table holds a lock on it
-(``flock``), which the kernel takes back when it dies. The next server of the same user removes
-those. A server that was replaced by USR2 (gunicorn) shares with its successor; a reload (HUP) keeps
-the table.
+Every process that uses a table holds a lock on it (``flock``), which the kernel releases when the
+process ends. The next server of the same user removes tables that no process has locked. A server
+that was replaced by USR2 (gunicorn) shares its table with its successor; a reload (HUP) keeps it.
 """
 
 from __future__ import annotations
@@ -73,13 +72,13 @@ __all__ = [
 
 SHARED_MEMORY = Path("/dev/shm")
 
-#: Names of a user's folder that are tried: other users may have taken some.
+#: Folder names that are tried at most, since other users may have taken some.
 _FOLDERS_MAX = 1024
 
-#: Names of a table that are tried: one may be damaged, or of another version of Weir.
+#: Table names that are tried at most: a table may be damaged, or of another version of Weir.
 _NAMES_MAX = 16
 
-#: Keys that are tried where there is no room for the usual number.
+#: Numbers of keys to try if there is no room for the default.
 _FEWER_KEYS = (65536, 16384)
 
 _ADVICE = (
@@ -88,9 +87,9 @@ _ADVICE = (
 )
 
 
-# ------------------------------------------------------------------------- when we cannot tell
+# ------------------------------------------------------------------------- warnings
 
-#: Tables that other servers' processes cannot see, and the process that made each.
+#: Tables that only one process and its forks can see, and the process that made each.
 _private: weakref.WeakKeyDictionary[Table, int] = weakref.WeakKeyDictionary()
 _warned = False
 
@@ -103,7 +102,7 @@ def _warn(why: str) -> None:
 
 
 def _several_by_mod_wsgi() -> bool:
-    """Apache's own module says how many processes there may be; another of that name does not."""
+    """Whether mod_wsgi runs several processes; a module of that name may be another one."""
     return int(getattr(sys.modules.get("mod_wsgi"), "maximum_processes", 1)) > 1
 
 
@@ -118,15 +117,15 @@ def _private_table(sizes: str, number: int) -> Table:
 
 
 def note_environ(storage: object, environ: dict[str, Any]) -> None:
-    """Warn once if a WSGI server says that other processes serve, too, and ``storage`` is private.
+    """Warn once if ``storage`` is private but the WSGI server runs several processes.
 
-    For the first request of an application; ``environ`` is its WSGI environment. mod_wsgi says so
-    of one process, too, if that number was configured.
+    environ: the WSGI environment of the first request. mod_wsgi sets ``wsgi.multiprocess`` also for
+    one process, if that number was configured.
     """
     if not environ.get("wsgi.multiprocess") or not isinstance(storage, Table):
         return
     one = hasattr(sys.modules.get("mod_wsgi"), "maximum_processes") and not _several_by_mod_wsgi()
-    # A server that forks after the storage was made shares it.
+    # Processes that were forked after the storage was made share it.
     if _private.get(storage) == os.getpid() and not one:
         _warn("the server says that it runs several")
 
@@ -135,7 +134,7 @@ def note_environ(storage: object, environ: dict[str, Any]) -> None:
 
 
 class _Application(NamedTuple):
-    """An application by what is the same in all its workers, and the object that it is here."""
+    """An application: the text that identifies it in all workers, and the object in this one."""
 
     text: str
     itself: object
@@ -148,9 +147,9 @@ _application: contextvars.ContextVar[_Application | None] = contextvars.ContextV
 
 @contextlib.contextmanager
 def application(itself: object, *parts: str) -> Iterator[None]:
-    """Storages that are made within belong to that application.
+    """Storages that are made in this context belong to that application.
 
-    parts: what tells it from other applications of the same server: names, folders, prefixes.
+    parts: what distinguishes it from other applications of the server: names, folders, prefixes.
     """
     parts = tuple("__main__" if part == "__mp_main__" else part for part in parts)
     token = _application.set(_Application(repr(parts), itself))
@@ -161,7 +160,7 @@ def application(itself: object, *parts: str) -> Iterator[None]:
 
 
 def _caller() -> str:
-    """The function that asks for a storage, of those outside of this package."""
+    """The innermost function on the stack that is not part of this package."""
     package = __name__.partition(".")[0]
     for frame in _frames():
         if _module_of(frame).partition(".")[0] not in (package, "contextlib"):
@@ -176,7 +175,7 @@ _owners: dict[str, weakref.ref[Any]] = {}
 
 
 def _renew_lock() -> None:
-    """In a forked child: the thread that may have held the lock is not there."""
+    """In a forked child: the thread that may hold the lock does not exist."""
     global _lock
     _lock = threading.RLock()
 
@@ -189,7 +188,7 @@ def _digest(text: str) -> str:
 
 
 def digest_of(itself: object, *parts: str) -> str:
-    """What tables of this application have in their names."""
+    """The hash of an application that is part of the names of its tables."""
     with application(itself, *parts):
         current = _application.get()
         assert current is not None
@@ -197,7 +196,7 @@ def digest_of(itself: object, *parts: str) -> str:
 
 
 def _identify() -> str:
-    """The current application's mark; warns if another one here looks the same."""
+    """The current application's hash. Warns if two applications here have the same one."""
     current = _application.get()
     if current is None:
         return _digest(_caller())
@@ -206,8 +205,8 @@ def _identify() -> str:
         owner = _owners.setdefault(mark, weakref.ref(current.itself))()
         if owner is not None and owner is not current.itself and server() is not None:
             warn(
-                "two applications of this process cannot be told apart, so their limits may be "
-                f"counted together: {current.text}. Give each a name or a key_prefix of its own",
+                "two applications of this process cannot be distinguished, so their limits may "
+                f"be counted together: {current.text}. Give each its own name or key_prefix",
                 stacklevel=3,
             )
     return mark
@@ -233,12 +232,12 @@ class Named(NamedTuple):
 
     @property
     def runs(self) -> bool:
-        """Whether its server is in our PID namespace and certainly runs."""
+        """Whether its server runs, as far as can be seen in this PID namespace."""
         return self.namespace == _pid_namespace() != 0 and _runs(*self.server[:2])
 
 
 def _is_own_folder(path: Path) -> bool:
-    """Whether only this user can put anything there. Raises FileNotFoundError."""
+    """Whether only this user can create files there. Raises FileNotFoundError."""
     status = path.lstat()
     mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     return mine and not status.st_mode & 0o077
@@ -258,7 +257,7 @@ def _folders() -> tuple[list[Path], Path | None]:
 
 
 def _own_folder() -> Path | None:
-    """The folder of this user's automatic tables, made if need be; ``None``: it cannot be."""
+    """The folder of this user's automatic tables, created if needed; ``None`` if it cannot be."""
     for _ in range(_NAMES_MAX):
         own, free = _folders()
         if own or free is None:
@@ -291,17 +290,17 @@ def automatic_tables() -> Iterator[Named]:
 
 
 def _remove_unless_mapped(path: Path) -> None:
-    """Remove a table that no process has."""
+    """Remove a table unless a process has it open."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who opens it meanwhile waits for this lock, and sees that the name is gone.
+        # A process that opens it now waits for this lock and then sees that the file is gone.
         path.unlink()
     except OSError:
-        pass  # a process has it, or another worker was faster
+        pass  # a process has it open, or another worker removed it
     finally:
         os.close(file)
 
@@ -321,7 +320,7 @@ def _is_mapped(path: Path) -> bool:
 
 
 def _remove_ended(current: Server, namespace: int) -> None:
-    """Remove the tables that no process has, but those of servers that run between two workers."""
+    """Remove tables without a process, except those of servers that still run."""
     for table in automatic_tables():
         own = table.namespace == namespace and table.server[:2] == current[:2]
         if not own and not table.runs:
@@ -329,7 +328,7 @@ def _remove_ended(current: Server, namespace: int) -> None:
 
 
 def _share_with_predecessor(path: Path, current: Server) -> None:
-    """After USR2: the table of the old arbiter gets a second name, that of the new one."""
+    """After USR2: give the table of the old arbiter a second name, that of the new one."""
     before = predecessor()
     if before == 0 or path.exists():
         return
@@ -343,7 +342,7 @@ def _share_with_predecessor(path: Path, current: Server) -> None:
 
 
 def _open_named(name: str, sizes: str, number: int) -> Table:
-    """The table of that name, or of the next one, if it is there and of no use."""
+    """Open the table of that name. If a file of that name is unusable, try the next name."""
     for i in range(_NAMES_MAX):
         uri = f"shm://{name}{f'.{i}' if i else ''}"
         try:
@@ -356,7 +355,7 @@ def _open_named(name: str, sizes: str, number: int) -> Table:
 
 
 def _open_fitting(uri: str, sizes: str, number: int) -> Table:
-    """The table; a smaller one if there is no room and nobody has asked for a size."""
+    """Open the table; a smaller one if there is no room and no size was requested."""
     try:
         return TableStorage(f"{uri}{_query(sizes)}", namespace=number)
     except WeirError as error:
@@ -385,13 +384,13 @@ def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str
     namespace = _pid_namespace()
     name = f"{namespace}-{scope.pid}-{scope.started}-{mark}"
     for what, size in sorted(re.findall(r"(keys|hits|rules)=(\d+)", sizes)):
-        name += f"-{what}{size}"  # tables of another size are other tables
+        name += f"-{what}{size}"  # each size has its own table
     path = folder / f"{name}{suffix}"
     if not path.exists():
         _remove_ended(scope, namespace)
         _share_with_predecessor(path, scope)
     elif scope.started == 0 or namespace == 0:
-        # Which process that was cannot be told: without a living one it is another server's.
+        # The server cannot be identified. If no process has the table open, another server made it.
         _remove_unless_mapped(path)
     note_server(scope)
     if scope.alone and not (os.getppid() == scope.pid and _forked_without_exec()):
@@ -410,7 +409,7 @@ def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str
 
 
 def open_auto(uri: str = "auto://", **options: Any) -> Table:
-    """The store of ``auto://``; see above. Takes what ``shm://`` takes."""
+    """Open the store of ``auto://``. Takes the options of ``shm://``."""
     sizes = with_sizes(uri, options).partition("?")[2]
     scope = server()
     with _lock:
@@ -425,9 +424,9 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
 
 
 def open_stats_table(uri: str, store: str, *, counts: bool) -> Table:
-    """The table beside ``store``, one for all limiters of this application that use that store.
+    """Open the statistics table of ``store``, one for all limiters of this application that use it.
 
-    counts: whether limits are counted in it, so that one has to be warned of a private one.
+    counts: whether limits are counted in it, so that a private table is worth a warning.
     """
     sizes = uri.partition("?")[2]
     scope = server()

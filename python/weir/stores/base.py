@@ -1,4 +1,4 @@
-"""What the stores on other machines share: the clock, deadlines, errors, client libraries."""
+"""Common parts of the remote stores: deadlines, errors, client libraries."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 from .._clock import monotonic
 from ..errors import ConfigurationError, KeyRefusedError, StorageError, StoreAwayError
 
-#: Seconds that a call may take unless ``socket_timeout`` says otherwise.
+#: The default of ``socket_timeout``: seconds that a call may take.
 DEADLINE = 0.25
 
 
 def replaces_flask_limiter() -> bool:
-    """Whether Weir is in the place of Flask-Limiter and limits here (:mod:`weir.compat`)."""
+    """Whether this process uses :mod:`weir.compat` in place of Flask-Limiter."""
     return any(type(finder).__module__ == "weir.compat" for finder in sys.meta_path)
 
 
 def end_of(seconds: float | None) -> float | None:
-    """The moment until which a call that begins now may take; ``None``: as long as it likes."""
+    """The deadline of a call that begins now, in monotonic seconds; ``None``: no deadline."""
     return None if seconds is None else monotonic() + seconds
 
 
 def left_until(end: float | None) -> float | None:
-    """Seconds that are left of a call. TimeoutError: none are."""
+    """Seconds until the deadline ``end``. Raises TimeoutError if it has passed."""
     if end is None:
         return None
     left = end - monotonic()
@@ -37,7 +37,7 @@ def left_until(end: float | None) -> float | None:
 
 
 def need(module: str, package: str, scheme: str) -> ModuleType:
-    """Import a client library, or say how to get it."""
+    """Import a client library. The error says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -47,7 +47,7 @@ def need(module: str, package: str, scheme: str) -> ModuleType:
 
 
 def seconds(value: Any, name: str) -> float | None:
-    """A deadline that is one; ``None``: there is none."""
+    """Validate a deadline in seconds; ``None``: no deadline."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
@@ -56,16 +56,16 @@ def seconds(value: Any, name: str) -> float | None:
 
 
 def is_readable(sock: Any) -> bool:
-    """Whether a socket has something to read at this moment, be it the end."""
+    """Whether a socket is readable now; end of file counts."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def also(kind: Any, client: Any) -> type[StorageError]:
-    """``kind`` that is an error of the client library, too: programs catch these by their names.
+    """A class that is both ``kind`` and the client library's error: programs can catch either.
 
-    Some libraries let errors of the system through (``ConnectionRefusedError``).
+    Some libraries pass on errors of the system (``ConnectionRefusedError``).
     """
     if client.__module__.partition(".")[0] in CLIENTS or issubclass(client, OSError):
         return joined(kind, client)
@@ -74,7 +74,7 @@ def also(kind: Any, client: Any) -> type[StorageError]:
 
 @functools.cache
 def joined(kind: Any, client: Any) -> type[StorageError]:
-    """``kind`` that is an error of the class ``client``, too, where that is possible."""
+    """A class that is both ``kind`` and ``client``, or ``kind`` if they cannot be combined."""
     if issubclass(kind, client):
         return kind  # type: ignore[no-any-return]
     members = {
@@ -85,11 +85,11 @@ def joined(kind: Any, client: Any) -> type[StorageError]:
     }
     try:
         return type(kind.__name__, (kind, client), members)
-    except TypeError:  # it is made in a way that cannot be joined
+    except TypeError:  # the layouts of the classes conflict
         return kind  # type: ignore[no-any-return]
 
 
-#: The libraries whose errors a failure is an instance of, too.
+#: The libraries whose error classes are combined with Weir's.
 CLIENTS = ("redis", "valkey", "pymemcache", "fakeredis", "psycopg", "pymongo")
 
 
@@ -100,11 +100,11 @@ def failure(
     refused: bool = False,
     client: Any = None,
 ) -> StorageError:
-    """The error to raise when ``store``, an address that may be shown, could not decide.
+    """The error to raise when a store could not decide.
 
-    text: what to say of ``error`` instead of its own words.
-    refused: because of the key or the cost that was asked about, not because of the store.
-    client: the class of the client library's error that it is, too; by default that of ``error``.
+    store: its address, without password. text: replaces the text of ``error``.
+    refused: the key or cost of the request is the reason, not an outage.
+    client: the client library's class that the error also has; by default that of ``error``.
     """
     text = text or str(error) or type(error).__name__
     kind: Any = KeyRefusedError if refused else StoreAwayError

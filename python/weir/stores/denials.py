@@ -1,4 +1,4 @@
-"""Denials that are remembered: a client that hammers a closed door costs the store nothing."""
+"""A cache of denials, so that a client that keeps sending costs no round trips."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from itertools import islice
 
 from .._core import Decision, later
 
-#: Seconds after which one of the denials is asked about again.
+#: Seconds after which one cached denial is verified with the store.
 VERIFY = 1.0
 
-#: Bytes of a name that is kept as it is.
+#: Longer names are kept as a hash.
 _SHORT = 64
 
 
 class Denials:
-    """A bounded number of requests that were denied, until the moment one of them could pass.
+    """A bounded number of denied requests, each kept until it could pass.
 
-    A request is named by a hash of what would be sent for it: the same limits, keys, costs and
-    mode. What another process clears or gives back is seen here after ``seconds`` at the latest.
-    Clients choose how long their keys are: what is longer than a hash is kept as one, with a key of
-    our own, so that an entry never takes more than a few hundred bytes for each of its limits.
+    A request is identified by a hash of the command for it: limits, keys, costs and mode. If
+    another process clears or refunds a counter, this is noticed after ``seconds`` at the latest.
+    Clients choose the length of their keys, so long names are hashed with a random key; an entry
+    takes at most a few hundred bytes per limit.
     """
 
     def __init__(self, seconds: float = 60.0, capacity: int = 10_000) -> None:
         self.seconds = seconds
         self.capacity = capacity
-        #: Until when, since when, what was said; oldest first.
+        #: End, start and decision of each denial; oldest first.
         self.entries: dict[bytes, tuple[float, float, Decision]] = {}
         self._names: dict[bytes, tuple[bytes, ...]] = {}
         self._requests: dict[bytes, set[bytes]] = {}
@@ -43,7 +43,7 @@ class Denials:
         return blake2b(name, digest_size=24, key=self._secret).digest()
 
     def get(self, request: bytes, now: float) -> Decision | None:
-        """What it would be told now, if that is known. now: by this module's clock."""
+        """The decision for a request now, if its denial is cached. now: monotonic seconds."""
         request = self._short(request)
         entry = self.entries.get(request)
         if entry is None:
@@ -56,9 +56,9 @@ class Denials:
         return None
 
     def must_verify(self, now: float) -> bool:
-        """Whether the store is to be asked about a denial that is remembered: once a second.
+        """Whether to verify a cached denial with the store: once a second.
 
-        If it allows what was denied, its counters were deleted, and nothing else holds either.
+        If the store allows the request, its counters were deleted, and the whole cache is invalid.
         """
         if now < self._verified_at + VERIFY:
             return False
@@ -68,7 +68,7 @@ class Denials:
     def remember(
         self, request: bytes, names: Iterable[bytes], asked_at: float, decision: Decision
     ) -> None:
-        """Keep a denial. asked_at: when the request was sent, by this module's clock."""
+        """Cache a denial. asked_at: when the request was sent, in monotonic seconds."""
         wait = min(verdict.retry_after for verdict in decision if not verdict.allowed)
         wait = min(wait, self.seconds)
         if wait <= 0:
@@ -85,7 +85,7 @@ class Denials:
             self.entries[request] = (asked_at + wait, asked_at, decision)
 
     def forget(self, names: Iterable[bytes]) -> None:
-        """Forget what was said of these counters."""
+        """Drop the cached denials of these counters."""
         with self._lock:
             for name in map(self._short, names):
                 for request in list(self._requests.get(name, ())):

@@ -41,7 +41,7 @@ logger = logging.getLogger("weir")
 
 POLICIES = ("raise", "open", "closed", "local")
 
-#: Seconds until a store that failed is asked again, at most.
+#: The longest pause before a failed store is tried again, in seconds.
 LONGEST_PAUSE = 32.0
 
 _MEANWHILE = {
@@ -52,11 +52,11 @@ _MEANWHILE = {
 
 
 class StoreSwitchedError(StorageError):
-    """The store is away since this moment: other limits have to be asked now."""
+    """An outage has just begun, and other limits apply during it."""
 
 
 class FailoverStorage(Storage):
-    """A store that always answers: while ``storage`` is away, ``policy`` decides.
+    """A store that always answers: during an outage of ``storage``, ``policy`` decides.
 
     :param storage: the store, or its URI
     :param policy: ``"raise"``, ``"open"``, ``"closed"`` or ``"local"``
@@ -96,16 +96,16 @@ class FailoverStorage(Storage):
         self.storage: StorageTypes = _opened(storage)
         self._ask_prepared = prepared_decider(self.storage)
         self.policy = policy
-        #: The store that decides meanwhile; ``None`` unless the policy is ``"local"``.
+        #: The store that decides during an outage; ``None`` unless the policy is ``"local"``.
         self.fallback: StorageTypes | None = _opened(fallback) if policy == "local" else None
         self.PEEKS = all(
             isinstance(store, Table) or supports_peek(store)
             for store in (self.storage, self.fallback)
             if store is not None
         )
-        #: Whether other limits take the place of the usual ones while the store is away.
+        #: Whether other limits replace the usual ones during an outage.
         self.replaced = replaced
-        #: Whether a store that was away is asked for a sign of life before it decides again.
+        #: Whether ``check()`` of the store has to succeed before it decides again.
         self.probed = probed
         # Flask-Limiter falls back whatever a storage raises.
         self._failures: tuple[type[Exception], ...] = (
@@ -113,41 +113,41 @@ class FailoverStorage(Storage):
         )
         self._clock = clock or (lambda: monotonic())
         self.logger = logger
-        #: Whether the store is known to be away.
+        #: Whether there is an outage of the store.
         self.away = False
-        #: ``failures`` of the store, ``switches`` away from it and ``returns`` to it, and requests
-        #: that were ``answered`` without it.
+        #: Counts of ``failures`` of the store, ``switches`` away from it, ``returns`` to it, and
+        #: requests that were ``answered`` without it.
         self.counters: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._pause = 0.0
         self._ask_again = 0.0
         self._since = 0.0
-        #: The store with its board, if it has one.
+        #: The store with its statistics table, if it has one.
         self._instrumented: Any = storage if hasattr(storage, "meters") else None
 
     # -- the switch
 
     def _is_outage(self, error: Exception) -> bool:
-        """Whether an error says that the store is away, and not that a request cannot be decided.
+        """Whether an error means an outage, and not that one request cannot be decided.
 
-        With ``probed``, any error does that is not about what was asked.
+        With ``probed``, any error does that is not about the arguments.
         """
         if self.probed and not isinstance(error, WeirError | ValueError | TypeError):
             return True
         return is_outage(error)
 
     def _may_ask(self) -> bool:
-        """Whether to ask a store that is away: one caller per pause."""
+        """Whether this caller may try the store during an outage: one caller per pause."""
         if self._is_pausing():
             return False
         with self._lock:
             if self._is_pausing():
                 return False
-            self._ask_again = self._clock() + LONGEST_PAUSE  # this one will say when
+            self._ask_again = self._clock() + LONGEST_PAUSE
             return True
 
     def _is_pausing(self) -> bool:
-        # A clock that was set back must not make the pause longer than any pause is.
+        # A clock that was set back must not extend the pause beyond the longest one.
         return self._clock() < self._ask_again <= self._clock() + LONGEST_PAUSE
 
     def _failed(self, error: Exception, was_away: bool) -> None:
@@ -168,7 +168,7 @@ class FailoverStorage(Storage):
                 else:
                     self.logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
             elif not was_away:
-                return  # asked at the same time as another that failed
+                return  # this call overlapped with the one that failed first
             self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
             self._ask_again = self._clock() + self._pause
 
@@ -203,7 +203,7 @@ class FailoverStorage(Storage):
             try:
                 decision = self.storage.decide(limits, keys, costs, mode)
                 if was_away and not self.storage.check():
-                    # A replica answers what writes nothing, and refuses the rest.
+                    # A replica answers commands that write nothing, and refuses others.
                     raise StoreAwayError("the store answers, but does not count")
             except self._failures as error:
                 if not self._is_outage(error):
@@ -213,7 +213,7 @@ class FailoverStorage(Storage):
                     raise
             except BaseException:
                 if was_away:
-                    self._ask_again = 0.0  # that says nothing of the store
+                    self._ask_again = 0.0  # unrelated to the store
                 raise
             else:
                 if was_away:
@@ -232,10 +232,10 @@ class FailoverStorage(Storage):
     def _refuse(
         self, error: Exception, limits: Sequence[Limit], mode: int, was_away: bool
     ) -> Decision:
-        """Deny a request that cannot be decided because of itself."""
+        """Deny a request that cannot be decided because of its own key or cost."""
         self.counters["refused"] += 1
         if was_away:
-            self._ask_again = 0.0  # that says nothing of the store
+            self._ask_again = 0.0  # unrelated to the store
         if self.policy == "raise":
             raise error
         now = time.time()
@@ -255,7 +255,7 @@ class FailoverStorage(Storage):
             try:
                 self._ask_prepared(evaluation, mode, parts, settling)
                 if was_away and not self.storage.check():
-                    # A replica answers what writes nothing, and refuses the rest.
+                    # A replica answers commands that write nothing, and refuses others.
                     raise StoreAwayError("the store answers, but does not count")
             except self._failures as error:
                 if not self._is_outage(error):
@@ -263,7 +263,7 @@ class FailoverStorage(Storage):
                         raise
                     self.counters["refused"] += 1
                     if was_away:
-                        self._ask_again = 0.0  # that says nothing of the store
+                        self._ask_again = 0.0  # unrelated to the store
                     raise
                 self._failed(error, was_away)
                 if self.policy == "raise":
@@ -271,7 +271,7 @@ class FailoverStorage(Storage):
                 if (
                     self.replaced
                     and not was_away
-                    and not settling  # a request that was decided keeps its limits
+                    and not settling  # a request that was already decided keeps its limits
                     and getattr(evaluation.check, "replaceable", False)
                 ):
                     raise StoreSwitchedError(str(error)) from error
@@ -288,9 +288,7 @@ class FailoverStorage(Storage):
             self._decide_without(evaluation, mode, parts, settling)
             return
         self._instrumented.meters.away()
-        if (
-            self.fallback is self._instrumented.stats_table
-        ):  # which has rules, and counts for itself
+        if self.fallback is self._instrumented.stats_table:  # it applies rules and counts by itself
             self._decide_without(evaluation, mode, parts, settling)
         else:
             self._instrumented.without_prepared(
@@ -314,7 +312,7 @@ class FailoverStorage(Storage):
         evaluation.keep(indices, self._answer(limits, mode), settling)
 
     def probe(self) -> bool:
-        """Whether a store that was away can be asked again; asks it, one caller per pause."""
+        """Whether the store answers again. One caller per pause tries it."""
         if not self.away:
             return True
         if not self._may_ask():
@@ -332,7 +330,7 @@ class FailoverStorage(Storage):
         return alive
 
     def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
-        """All requests pass, or none."""
+        """The decision of the policies ``open`` and ``closed``."""
         now = time.time()
         allowed = self.policy == "open" or mode == REFUND
         wait = 0.0 if allowed else max(1.0, min(self._ask_again - self._clock(), LONGEST_PAUSE))
@@ -350,7 +348,7 @@ class FailoverStorage(Storage):
         return Decision(verdicts, deciding(limits, verdicts), now)
 
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
-        """Forget these counters in the store, if it is there, and in the one that stands in."""
+        """Delete these counters in the store, unless there is an outage, and in the fallback."""
         if self.fallback is not None:
             self.fallback.clear(limits, keys)
         if not self.away or self.policy == "raise":
@@ -363,13 +361,13 @@ class FailoverStorage(Storage):
                     raise
 
     def reset(self) -> None:
-        """Forget all counters, of both stores."""
+        """Delete all counters of both stores."""
         if self.fallback is not None:
             self.fallback.reset()
         self.storage.reset()
 
     def check(self) -> bool:
-        """Whether the store itself can be asked."""
+        """Whether the store itself answers."""
         return self.storage.check()
 
 

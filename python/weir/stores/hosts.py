@@ -1,4 +1,4 @@
-"""Addresses of stores: taken apart, shown without passwords, and resolved in the background."""
+"""Addresses of stores: parsing, hiding passwords, and resolving names in the background."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PARTS = re.compile(rf"([^/?#]*@)?{_HOST}(,{_HOST})*(/[\w.-]*/?)?(\?(\w+=[^#]*)?
 
 
 def shown(uri: str) -> str:
-    """The URI without user, password and options: for messages."""
+    """The URI without user, password and options, for messages."""
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def check_uri(uri: str) -> None:
-    """Refuse what would be taken apart in the wrong places: parts of a password for a host."""
+    """Refuse a URI that would be split in the wrong place, with parts of a password as the host."""
     scheme, _, rest = uri.partition("://")
     if not rest.startswith("/") and not scheme.endswith("+unix") and not _PARTS.fullmatch(rest):
         raise ConfigurationError(
-            f"{scheme}://: not of the form {scheme}://user:password@host:port/path?name=value. "
+            f"{scheme}://: write it as {scheme}://user:password@host:port/path?name=value. "
             "Special characters of a password must be percent-encoded, as by "
             "urllib.parse.quote(password, safe='')"
         )
@@ -42,7 +42,7 @@ def scheme_of(uri: str) -> str:
 
 
 class Hosts:
-    """``scheme://user:password@host:port,host:port/path``, which urllib cannot take apart."""
+    """``scheme://user:password@host:port,host:port/path``, which urllib cannot parse."""
 
     def __init__(self, uri: str, port: int) -> None:
         rest = uri.partition("://")[2].partition("?")[0]
@@ -57,11 +57,11 @@ class Hosts:
                 parts = urlsplit(f"//{host}")
                 self.addresses.append((parts.hostname or "localhost", parts.port or port))
             except ValueError as error:
-                raise ConfigurationError(f"{shown(uri)}: {host!r} is no host:port") from error
+                raise ConfigurationError(f"{shown(uri)}: {host!r} is not host:port") from error
 
 
 class _LookUp:
-    """One question to the resolver, which may take longer than anybody waits."""
+    """One look-up in progress, which may take longer than any caller waits."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -69,14 +69,13 @@ class _LookUp:
 
 
 class Resolver:
-    """Names of hosts, resolved in threads of their own; the last good answer is kept.
+    """Resolves host names in background threads and keeps the last good answer.
 
-    A resolver that does not answer costs the first caller his deadline if the name was never
-    resolved, and others nothing: a question that is under way is not waited for if there is an
-    answer of earlier.
+    If the resolver does not answer, callers wait until their deadline only for a name that was
+    never resolved. Otherwise the earlier answer is used while a look-up is in progress.
     """
 
-    #: Seconds to wait for news if there is an answer of earlier.
+    #: Seconds to wait for a new answer if there is an earlier one.
     PATIENCE = 0.05
 
     def __init__(self) -> None:
@@ -84,13 +83,13 @@ class Resolver:
         self._forget_threads()
 
     def _forget_threads(self) -> None:
-        """A child of fork() has none of its parent's."""
+        """A child of fork() has no threads of its parent."""
         self._lock = threading.Lock()
         self._asked: dict[str, _LookUp] = {}
         self._pid = os.getpid()
 
     def addresses(self, host: str, seconds: float | None) -> list[str]:
-        """The addresses of ``host``. Raises OSError: it has none, or not in time."""
+        """The addresses of ``host``. Raises OSError if it has none, or not in time."""
         try:
             ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
@@ -127,7 +126,7 @@ class Resolver:
                 found.append(str(address[0]))
         except OSError as error:
             look_up.error = error
-        except UnicodeError as error:  # of a name that is none
+        except UnicodeError as error:  # for an invalid name
             look_up.error = OSError(f"{host}: {error}")
         with self._lock:
             if found:

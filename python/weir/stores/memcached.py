@@ -1,9 +1,8 @@
 """Memcached: ``memcached://host:11211,host:11211`` or ``memcached:///run/memcached.sock``.
 
-Memcached runs no programs. A fixed window is a number that the server itself counts, in one trip.
-The other strategies fetch a state, step it, and store it if nobody else was faster. So here a
-decision over several limits is not one instant: what was charged is given back when a later limit
-denies.
+Memcached cannot run scripts. A fixed window is a number that the server increments, in one round
+trip. The other strategies fetch a state, step it, and store it by compare-and-swap. So a decision
+over several limits is not atomic: charges are given back when a later limit denies.
 
 Options are pymemcache's; ``socket_timeout`` is its ``timeout`` and ``connect_timeout``.
 """
@@ -63,7 +62,7 @@ logger = logging.getLogger("weir")
 
 
 class MemcachedStorage(KeyedStorage):
-    """One server or several, among which the counters are spread.
+    """One server or several, among which the counters are distributed.
 
     The verdict of a peeked limit is its state before the other limits are charged.
 
@@ -154,7 +153,7 @@ class MemcachedStorage(KeyedStorage):
             if known is not None:
                 if not self._denials.must_verify(asked_at):
                     return known
-                self._denials.clear()  # what holds still is learnt again
+                self._denials.clear()  # valid denials are cached again
         now = self._now()
         with within(self.deadline):
             if mode == HIT:
@@ -176,7 +175,7 @@ class MemcachedStorage(KeyedStorage):
     def _test(
         self, limits: Sequence[Limit], checks: list[MemcachedCheck], now: float
     ) -> list[Verdict]:
-        """Nothing is charged, so a second check of a counter asks for the first one's cost, too."""
+        """Nothing is charged, so the costs of several checks of one counter are added."""
         verdicts: list[Verdict] = []
         asked: dict[bytes, int] = {}
         for check in checks:
@@ -188,11 +187,11 @@ class MemcachedStorage(KeyedStorage):
         return verdicts
 
     def counts(self, check: MemcachedCheck) -> bool:
-        """Whether the server counts this one itself."""
+        """Whether the server increments this counter."""
         return check.counts and self._clock == (0.0, False)
 
     def peek(self, check: MemcachedCheck, now: float) -> Verdict:
-        """What a hit would be told."""
+        """The verdict that a hit would get."""
         if self.counts(check):
             count = self.count([(check, PEEK)])[0]
             return check.evaluate(count.left > 0, count.number, count.left, PEEK, now)
@@ -201,7 +200,7 @@ class MemcachedStorage(KeyedStorage):
         return self._step(check, value, TEST, now)[0]
 
     def charge(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
-        """Charge one limit, if it allows it, or give back."""
+        """Charge one limit if it allows the request, or give back."""
         if check.peek:
             return self.peek(check.asking(0) if mode == REFUND else check, now)
         if not self.counts(check):
@@ -219,10 +218,10 @@ class MemcachedStorage(KeyedStorage):
             self.undo(check, count)
         return verdict
 
-    # -- numbers that the server counts
+    # -- counters that the server increments
 
     def count(self, asked: Iterable[tuple[MemcachedCheck, int]]) -> list[Count]:
-        """Ask for them, all of one server in one trip."""
+        """Change counters, all of one server in one round trip."""
         asked = list(asked)
         counts: list[Count] = [Count(0, 0, 0)] * len(asked)
         for i, count in self.count_each(asked):
@@ -230,9 +229,9 @@ class MemcachedStorage(KeyedStorage):
         return counts
 
     def count_each(self, asked: list[tuple[MemcachedCheck, int]]) -> Iterator[tuple[int, Count]]:
-        """The same, server by server: what one has charged is known if the next one fails.
+        """The same, one server after the other, so that charges are known if a later server fails.
 
-        Those that failed of late come first: others need not be charged if they still do.
+        Servers that failed recently come first: if they still fail, no other has been charged.
         """
         by_node: dict[Node, list[int]] = {}
         for i, (check, _) in enumerate(asked):
@@ -254,9 +253,9 @@ class MemcachedStorage(KeyedStorage):
         return node.talk([check.command(what, 0, true_time()) for check, what in asked], once)
 
     def undo(self, check: MemcachedCheck, count: Count) -> None:
-        """Take a charge back, unless its window has ended: the next one is none of ours.
+        """Take a charge back, unless its window has ended and another one has begun.
 
-        What cannot be taken back stays charged.
+        A charge that cannot be taken back stays.
         """
         node = self._node(check.name)
         try:
@@ -277,16 +276,16 @@ class MemcachedStorage(KeyedStorage):
                     self.remove(check, done.cas)
                 return
             count = node.talk([check.command(PEEK, 0, true_time())])[0]
-            # A window that was opened since would last longer than ours did then.
+            # A window that was opened later would end later.
             if not 0 < count.left <= left or count.number < check.cost:
                 return
             left = count.left
 
     def remove(self, check: MemcachedCheck, cas: int) -> None:
-        """Close a window in which nothing is charged any more."""
+        """Delete a window whose charges were all taken back."""
         self._node(check.name).talk([b"md %b C%d\r\n" % (check.name, cas)])
 
-    # -- states that the server only keeps
+    # -- states that the server only stores
 
     def _step(
         self, check: MemcachedCheck, value: bytes | None, mode: int, now: float
@@ -303,7 +302,7 @@ class MemcachedStorage(KeyedStorage):
             raise failure(node, f"{check.name.decode()} {what}", refused=True) from error
 
     def update(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
-        """Fetch a state, step it, store it; again if somebody else was faster."""
+        """Fetch a state, step it, and store it; repeat after a conflict."""
         node = self._node(check.name)
 
         def step_it(client: Any) -> Verdict | None:
@@ -314,7 +313,7 @@ class MemcachedStorage(KeyedStorage):
             try:
                 stored = store(client, check.name, following, cas, seconds)
             except (OSError, node.errors.closed) as error:
-                # It may have been stored: not to be tried again, or it would be charged twice.
+                # It may have been stored; a repetition could charge twice.
                 raise node.failure(error) from error
             return verdict if stored else None
 
@@ -324,7 +323,7 @@ class MemcachedStorage(KeyedStorage):
             except StorageError:
                 if attempt == 0 or not is_late():
                     raise
-                break  # the server answers, but others are faster
+                break  # the server answers, but other processes keep changing the state
             if verdict is not None:
                 return verdict
             if attempt > 2:
@@ -344,7 +343,7 @@ class MemcachedStorage(KeyedStorage):
             self._denials.forget(check.name for check in checks)
 
     def reset(self) -> None:
-        """Memcached can't: it does not tell which names there are, and flushes all or nothing."""
+        """Not supported: Memcached cannot list names, and can only flush everything."""
         raise NotImplementedError(
             f"{self.name}: Memcached cannot forget the counters alone; "
             "flush_all would empty it for all who use it"
@@ -361,12 +360,12 @@ class MemcachedStorage(KeyedStorage):
         return True
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close idle connections."""
         for node in self._nodes:
             node.close()
 
     def _after_fork(self) -> None:
-        """In a child: the parent's connections stay the parent's."""
+        """In a forked child: do not use the parent's connections."""
         for node in self._nodes:
             node.forget_connections()
         self._denials = Denials(self._remember)
@@ -374,7 +373,7 @@ class MemcachedStorage(KeyedStorage):
 
 
 class _Hit:
-    """A hit on several limits: all are charged, or what was charged is given back."""
+    """A hit on several limits: either all are charged, or the charges are given back."""
 
     def __init__(self, storage: MemcachedStorage, checks: list[MemcachedCheck], now: float) -> None:
         self._storage = storage
@@ -389,7 +388,7 @@ class _Hit:
             self._count()
             self._update()
         except BaseException:
-            if is_late():  # the caller has waited long enough
+            if is_late():  # the deadline of the call has passed
                 threading.Thread(target=self._give_back_late, daemon=True).start()
             else:
                 self._give_back()
@@ -400,7 +399,7 @@ class _Hit:
         return [verdict for verdict in self._verdicts if verdict]
 
     def _count(self) -> None:
-        """Those that the servers count, in one trip to each."""
+        """The limits that the servers count, in one round trip per server."""
         storage = self._storage
         places = [i for i, check in enumerate(self._checks) if storage.counts(check)]
         asked = [
@@ -415,10 +414,10 @@ class _Hit:
             self._verdicts[i] = check.evaluate(there, count.number, count.left, what, self._now)
 
     def _update(self) -> None:
-        """The others, one after the other in the order of their names, until one denies."""
+        """The other limits, in the order of their names, until one denies."""
         places = [i for i, verdict in enumerate(self._verdicts) if verdict is None]
         allowed = all(verdict.allowed for verdict in self._verdicts if verdict)
-        # Those that are only looked at first: if they deny, nothing need be given back.
+        # Peeked limits come first: if they deny, nothing has to be given back.
         for i in sorted(places, key=lambda i: (not self._checks[i].peek, self._checks[i].name)):
             if self._checks[i].peek:
                 verdict = self._storage.peek(self._checks[i], self._now)
@@ -446,7 +445,7 @@ class _Hit:
             self._storage.undo(self._checks[i], count)
 
     def _describe_uncharged(self) -> None:
-        """Remaining and reset_at of those that allowed it, as if nothing had been asked."""
+        """Restore the verdicts of the limits that allowed the request to their state before it."""
         for i in [*self._kept, *self._counts]:
             verdict, check = self._verdicts[i], self._checks[i]
             if verdict is None or not verdict.allowed:

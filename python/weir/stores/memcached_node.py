@@ -1,7 +1,7 @@
-"""One Memcached server: its connections, and what is said over them within one deadline.
+"""One Memcached server: its connections, and calls to it within one deadline.
 
-The sockets are the client library's, by way of a module of ours that takes the standard library's
-place: each wait is for what is left of the call that the thread is in.
+The client library gets a replacement for the module ``socket``, so that each wait on a socket is
+bounded by the time left for the current call of the thread.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from .hosts import Resolver
 
 T = TypeVar("T")
 
-#: What is asked of a number that the server counts (``enum weir_memcached_what``).
+#: Operations on a counter that the server increments (``enum weir_memcached_what``).
 CHARGE, PEEK, GIVE_BACK, UNDO = range(4)
 
-#: What came back (``enum weir_memcached_kind``).
+#: Kinds of replies (``enum weir_memcached_kind``).
 COUNT, NONE, END, ERROR = range(4)
 
-#: How often a state is fetched and stepped before it counts as a failure that others are faster.
+#: How often a state is fetched and stepped after conflicts before this is an error.
 TRIES = 64
 
-#: Beyond a month, Memcached takes a time to live for a moment.
+#: Memcached takes a longer time to live for a time since the epoch.
 MONTH = 2_592_000
 
-#: And takes none after this; such a value stays until it is evicted.
+#: The latest expiry that Memcached accepts; later values stay until they are evicted.
 LATEST = 2**31 - 1
 
 
 class RefusedError(Exception):
-    """What one name holds, or is, makes it impossible to decide about it."""
+    """A request cannot be decided because of its key or the value stored for it."""
 
 
 class Errors(NamedTuple):
-    """The exceptions of the client library, and the deadline to name in ours."""
+    """The exceptions of the client library, and the deadline for error texts."""
 
     client: type[Exception]
     closed: type[Exception]
@@ -57,7 +57,7 @@ _call = threading.local()
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """What this thread says to servers here takes no longer than that, all together."""
+    """Bound all calls of this thread in the block together by ``seconds``."""
     _call.end = end_of(seconds)
     try:
         yield
@@ -66,7 +66,7 @@ def within(seconds: float | None) -> Iterator[None]:
 
 
 def is_late() -> bool:
-    """Whether nothing is left of the call."""
+    """Whether the deadline of the call has passed."""
     end = getattr(_call, "end", None)
     return end is not None and monotonic() >= end
 
@@ -76,17 +76,17 @@ def _left() -> float | None:
 
 
 def _hurry(sock: Any) -> None:
-    """Give a socket what is left of the call; without a call, it keeps what it has."""
+    """Set a socket's timeout to the time left for the call; outside of a call, keep it."""
     if getattr(_call, "end", None) is not None:
         sock.settimeout(_left())
 
 
 class SocketModule:
-    """The standard library's ``socket``, whose names and waits are those of a call here."""
+    """The module ``socket``, with name resolution and waits bounded by the current call."""
 
     def __init__(self) -> None:
         self._resolver = Resolver()
-        # At this moment, since gevent may have replaced it.
+        # Looked up at each call, because gevent may replace it.
         base: Any = socket.socket
 
         class Socket(base):  # type: ignore[misc]
@@ -108,7 +108,7 @@ class SocketModule:
         return getattr(socket, name)
 
     def getaddrinfo(self, host: str, *args: Any) -> list[Any]:
-        """As that of the standard library, of names that are resolved in the background."""
+        """As in the standard library, but names are resolved in the background."""
         found: list[Any] = []
         for address in self._resolver.addresses(host, _left()):
             found += socket.getaddrinfo(address, *args)
@@ -119,7 +119,7 @@ class SocketModule:
 
 
 class Count(NamedTuple):
-    """A number that the server counts; there is none if ``left`` is 0."""
+    """A counter that the server increments; it does not exist if ``left`` is 0."""
 
     number: int
     left: int  # seconds, rounded up
@@ -127,7 +127,7 @@ class Count(NamedTuple):
 
 
 class Node:
-    """One server, and the connections to it that nobody uses."""
+    """One server and its idle connections."""
 
     def __init__(
         self, address: tuple[str, int] | str, make_client: Callable[[Any], Any], errors: Errors
@@ -136,7 +136,7 @@ class Node:
         self._make_client = make_client
         self.errors = errors
         self._idle: list[Any] = []
-        #: When it could not be asked, by the monotonic clock; 0.0: it could, the last time.
+        #: When the last call failed, in monotonic seconds; 0.0: it succeeded.
         self.failed_at = 0.0
         #: Whether the server knows meta commands; ``None``: not known yet.
         self.meta: bool | None = None
@@ -156,9 +156,9 @@ class Node:
             client.close()
 
     def use(self, ask: Callable[[Any], T], once: bool = False) -> T:
-        """What ``ask`` makes of a client of pymemcache's, which is nobody else's meanwhile.
+        """Call ``ask`` with a client of pymemcache that no other caller uses meanwhile.
 
-        once: what may have been done already is not done again; it would be given back twice.
+        once: do not repeat a command that may have been executed; a refund would count twice.
         """
         try:
             client = self._idle.pop()
@@ -173,7 +173,7 @@ class Node:
             client.close()
             if once:
                 raise self.failure(error) from error
-            # It was closed while nobody used it.
+            # It was closed while it was idle.
             self.close()
             return self._use_anew(ask)
         except BaseException as error:
@@ -197,7 +197,7 @@ class Node:
         return answer
 
     def failure(self, error: BaseException) -> BaseException:
-        """What to raise for ``error``, which a call to this server has raised."""
+        """The error to raise for ``error``, which a call to this server has raised."""
         if isinstance(error, StorageError):
             return error
         if isinstance(error, RefusedError):
@@ -215,7 +215,7 @@ class Node:
         return raised
 
     def talk(self, commands: Sequence[bytes], once: bool = False) -> list[Count]:
-        """Send meta commands in one go."""
+        """Send several meta commands at once."""
         return self.use(partial(_talk, commands=commands), once)
 
 
@@ -258,7 +258,7 @@ def _talk(client: Any, commands: Sequence[bytes]) -> list[Count]:
 
 
 def connected(_: Any) -> None:
-    """Nothing more than the connection is wanted, and to know the server's version."""
+    """Connect, and find out the server's version."""
 
 
 def ping(client: Any) -> bytes:
@@ -266,13 +266,13 @@ def ping(client: Any) -> bytes:
 
 
 def fetch(client: Any, name: bytes) -> tuple[bytes | None, bytes | None]:
-    """A value, and what to say to be the first to change it."""
+    """A value and its token for compare-and-swap."""
     value, cas = client.gets(name)
     return value, cas
 
 
 def store(client: Any, name: bytes, value: bytes, cas: bytes | None, seconds: int) -> bool:
-    """Store a value, unless somebody else was faster. An empty one: nothing shall be left."""
+    """Store a value by compare-and-swap. An empty value deletes the item."""
     if seconds > MONTH:
         seconds += int(true_time()) + 1
     expire = 0 if seconds > LATEST else seconds
@@ -292,7 +292,7 @@ def delete(client: Any, name: bytes) -> None:
 
 
 def count_by_incr(client: Any, check: MemcachedCheck, what: int) -> Count:
-    """As servers before 1.6 can: the end of the window is kept under a name of its own."""
+    """For servers before 1.6: the end of the window is kept in a second item."""
     name, now = check.name, true_time()
     ends_name = b"-" + name[1:]
     if what == PEEK:

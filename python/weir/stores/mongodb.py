@@ -1,13 +1,13 @@
 """MongoDB: ``mongodb://user:password@host:27017/database``, with pymongo.
 
-Each counter is a document, changed only if it still is what was read. A decision over several
-limits changes one after the other, in the order of their names; if another process has changed one
-of them meanwhile, what was charged is given back and the decision made anew. So nobody is ever
-admitted beyond a limit, and nothing stays charged; but in between, others may be denied what would
-fit.
+Each counter is a document, which is changed only if it is still as it was read. A decision over
+several limits changes one document after the other, in the order of their names. If another process
+has changed one of them meanwhile, the charges are given back and the decision is repeated. So no
+request is admitted beyond a limit and no charge is left over, but in between other requests may be
+denied although there is room.
 
-Time is the server's, asked for twice a minute. Documents that have expired are removed by a TTL
-index. Options of the URI are MongoDB's.
+The time is the server's, read twice a minute. A TTL index removes expired documents. The options of
+the URI are MongoDB's.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["MongoDBStorage"]
 
 logger = logging.getLogger("weir")
 
-#: Seconds after which the server is asked again what time it is.
+#: Seconds after which the server's time is read again.
 _ASK_TIME = 30.0
 
-#: MongoDB's TTL index removes documents so many seconds after they have expired.
+#: Seconds after their expiry for which documents are kept.
 _GRACE = 60
 
-#: Codes of a server that knows no TTL indexes, such as FerretDB: there, writers remove a few
-#: documents that have expired.
+#: Error codes of servers without TTL indexes, such as FerretDB. There, writers remove a few expired
+#: documents.
 _NOT_IMPLEMENTED, _BATCH = (115, 238), 4
 
 _LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
@@ -49,9 +49,9 @@ _LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
 class MongoDBStorage(StateStorage):
     """Counters in a collection of a database.
 
-    :param uri: ``mongodb://…`` or ``mongodb+srv://…`` as MongoDB reads it
+    :param uri: ``mongodb://…`` or ``mongodb+srv://…`` as defined by MongoDB
     :param key_prefix: the first part of all names
-    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    :param remember_denials: seconds for which a denial may be repeated from memory; 0: never
     :param socket_timeout: the deadline of a command in seconds
     :param collection: its name
     :param options: for ``pymongo.MongoClient``
@@ -122,7 +122,7 @@ class MongoDBStorage(StateStorage):
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """The collection, and what was read of it: MongoDB has no transaction for us."""
+        """The collection, and the documents that were read from it."""
         yield self._collection(), {}
 
     def read(self, transaction: Any, names: Sequence[str]) -> Mapping[str, bytes]:
@@ -141,7 +141,7 @@ class MongoDBStorage(StateStorage):
         return monotonic() + self._ahead
 
     def write(self, transaction: Any, changes: Sequence[Change]) -> None:
-        """All of them, or none and :class:`Conflict`."""
+        """Write all changes, or none and raise :class:`Conflict`."""
         states, there = transaction
         done: list[Change] = []
         try:
@@ -156,7 +156,7 @@ class MongoDBStorage(StateStorage):
             self._sweep(states)
 
     def _sweep(self, states: Any) -> None:
-        """Remove a few documents that have expired."""
+        """Remove a few expired documents."""
         old = {"$lt": datetime.fromtimestamp(monotonic() + self._ahead - _GRACE, timezone.utc)}
         found = states.find({"expires_at": old}, {"_id": 1}).limit(_BATCH)
         names = [document["_id"] for document in found]
@@ -164,7 +164,7 @@ class MongoDBStorage(StateStorage):
             states.delete_many({"_id": {"$in": names}, "expires_at": old})
 
     def _swap(self, states: Any, name: str, was: bytes | None, change: Change) -> None:
-        """Make it ``change``, if it is still what it was."""
+        """Apply ``change`` if the document is still as it was read."""
         if change.value is None:
             done = was is None or states.delete_one({"_id": name, "value": was}).deleted_count
         else:
@@ -185,7 +185,7 @@ class MongoDBStorage(StateStorage):
             raise Conflict
 
     def _take_back(self, states: Any, change: Change, was: bytes | None) -> None:
-        """Undo one change. If others have built upon it, give back what it charged."""
+        """Undo one change. If the document has changed since, give back the charge instead."""
         try:
             try:
                 self._swap(states, change.name, change.value, change._replace(value=was))
@@ -219,8 +219,8 @@ class MongoDBStorage(StateStorage):
     def _one_by_one(
         self, limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None, mode: int
     ) -> Decision:
-        """Limits that do not depend on each other."""
-        self.ask(limits, keys, costs, mode)  # raises what is wrong with them
+        """Decide limits one by one, in modes in which they do not depend on each other."""
+        self.ask(limits, keys, costs, mode)  # raises for invalid arguments
         decisions = [
             super(MongoDBStorage, self).decide([limit], key, [cost], mode)
             for limit, key, cost in checks(limits, keys, costs)
@@ -243,7 +243,7 @@ class MongoDBStorage(StateStorage):
     # -- the rest
 
     def reset(self) -> None:
-        """Forget every counter of this prefix."""
+        """Delete all counters with this prefix."""
         with self.translating_errors():
             first = f"{self._prefix.decode()}:"
             self._collection().delete_many({"_id": {"$gte": first, "$lt": first[:-1] + ";"}})

@@ -1,15 +1,15 @@
-"""PostgreSQL: ``postgresql://user:password@host:5432/database``, for who has it and no Redis.
+"""PostgreSQL: ``postgresql://user:password@host:5432/database``, for applications without Redis.
 
 A decision is one call of a function that the store creates on request (``weir store init``, or
-``create=True``). The client steps what it last knew of the counters, and the function writes the
-result if they still are what the client knew; else it returns what they are. That is one trip
-unless another process has changed a counter since; then it is two. Where others keep changing it,
-the counters are locked first, stepped, and written, in two trips.
+``create=True``). The client steps its cached states of the counters, and the function writes the
+result if the stored states are still the cached ones; otherwise it returns the stored states. That
+is one round trip, or two if another process has changed a counter since. If other processes keep
+changing it, the counters are locked, stepped, and written, in two round trips.
 
-Time is the server's: each answer contains it, and a decision made with a time that was off by more
-than :data:`TOLERANCE` is repeated.
+The server's clock is used: each reply contains its time, and a decision made with a time that was
+off by more than :data:`TOLERANCE` is repeated.
 
-Options of the URI are libpq's. Connections are psycopg's, and its pool's.
+The options of the URI are those of libpq. Connections come from the pool of psycopg.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from .state import Change, StateStorage
 
 __all__ = ["TOLERANCE", "PostgreSQLStorage"]
 
-#: How often a decision tries to be the first before it locks.
+#: How often a decision is repeated after conflicts before it locks.
 _GUESSES = 2
 
-#: States of so many counters, of at most so many bytes together and each, are kept to guess from.
+#: Bounds of the cached states: counters, bytes in total, and bytes of one state.
 _GUESSED, _GUESSED_BYTES, _LONGEST = 20_000, 2**24, 2**16
 
-#: Names that others have overtaken us at are locked at once, for so many decisions.
+#: After a conflict, the name is locked at once for this many decisions.
 _CONTENDED = 50
 
 #: For a counter that is not changed.
 _AT_ONCE = write_float(0.0)
 
-#: Connections that a forked child got from its parent: the parent's, so not closed here.
+#: Connections that a forked child inherited. They belong to the parent and are not closed.
 _inherited: list[Any] = []
 
 
 class _Guesses:
-    """What the server had under a name when it was last heard of."""
+    """The last known value of a name on the server."""
 
     def __init__(self) -> None:
         self._values: OrderedDict[str, bytes] = OrderedDict()
@@ -93,8 +93,8 @@ class _Guesses:
 
 
 class _Turns:
-    """Threads that ask about one counter do so one after the other: at the server, each would
-    overtake the others, and they would decide again."""
+    """Makes threads that use the same counter take turns. At the server they would conflict, and
+    repeat their decisions."""
 
     def __init__(self) -> None:
         self._locks = [threading.Lock() for _ in range(1024)]
@@ -119,7 +119,7 @@ class PostgreSQLStorage(StateStorage):
 
     :param uri: ``postgresql://…`` as libpq reads it
     :param key_prefix: the first part of all names
-    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    :param remember_denials: seconds for which a denial may be repeated from memory; 0: never
     :param socket_timeout: the deadline of a call in seconds
     :param max_connections: of this process
     :param table: the table's name; the functions' names begin with it
@@ -155,7 +155,7 @@ class PostgreSQLStorage(StateStorage):
             text.format(table=self._table) for text in (LOCK, WRITE, RESET)
         )
         self._guesses, self._turns = _Guesses(), _Turns()
-        #: Until when the call of this thread may take.
+        #: The deadline of the call of this thread.
         self._calls = threading.local()
         self._ahead: float | None = None
         self._pool: Any = None
@@ -178,8 +178,8 @@ class PostgreSQLStorage(StateStorage):
                         "-c synchronous_commit=off",
                         "-c default_transaction_isolation=read\\ committed",
                         "-c plan_cache_mode=force_generic_plan",
-                        "-c enable_seqscan=off",  # the table grows, plans are kept
-                        # For what the client has given up on.
+                        "-c enable_seqscan=off",  # plans are reused although the table grows
+                        # Ends statements whose client has given up.
                         *(
                             f"-c {name}={int(self.deadline * 2000) + 1000}"
                             for name in ("statement_timeout", "idle_in_transaction_session_timeout")
@@ -204,7 +204,7 @@ class PostgreSQLStorage(StateStorage):
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """A connection that is nobody else's, until the deadline of the call."""
+        """A connection for the exclusive use of this thread, within the deadline of the call."""
         until = getattr(self._calls, "until", None) or end_of(self.deadline)
         pool = self._opened()
         connection = self._take(pool, until)
@@ -213,7 +213,7 @@ class PostgreSQLStorage(StateStorage):
             yield connection
         except BaseException as error:
             if not isinstance(error, self._psycopg.Error) or connection.broken:
-                connection.close()  # nobody knows what is still on its way
+                connection.close()  # replies may still arrive on it
             elif not connection.closed and connection.pgconn.transaction_status != 0:
                 connection.close()
             raise
@@ -222,7 +222,7 @@ class PostgreSQLStorage(StateStorage):
             pool.putconn(connection)
 
     def _take(self, pool: Any, until: float | None) -> Any:
-        """One whose server has not gone away while it was idle."""
+        """A connection whose server did not close it while it was idle."""
         while True:
             left = None if until is None else max(0.001, until - monotonic())
             connection = pool.getconn(left)
@@ -273,13 +273,13 @@ class PostgreSQLStorage(StateStorage):
             self._create = False
 
     def _guess(self, request: StateRequest) -> Decision | None:
-        """Decide by what we know; ``None`` if that was not so. One trip."""
+        """Decide with the cached states, in one round trip. ``None`` if they were out of date."""
         names = request.names
         moved, given = self._clock
         was = self._guesses.of(names)
         following: list[bytes | None] = [None] * len(names)
         expires = [_AT_ONCE] * len(names)
-        decision, expected = None, 0.0  # never the time: asks what there is
+        decision, expected = None, 0.0  # no valid time: the function returns the stored states
         if given or self._ahead is not None:
             now = self.moment(monotonic() + (self._ahead or 0.0))
             decision, changes = request.decide(was, now)
@@ -313,7 +313,7 @@ class PostgreSQLStorage(StateStorage):
 
     def read(self, transaction: Any, names: Sequence[str]) -> dict[str, bytes]:
         cursor = self._psycopg.ClientCursor(transaction)
-        cursor.execute(f"BEGIN; {self._read}", (list(names),))  # one trip
+        cursor.execute(f"BEGIN; {self._read}", (list(names),))  # one round trip
         cursor.nextset()
         transaction.theirs, values = cursor.fetchone()
         there = {name: bytes(value) for name, value in zip(names, values, strict=True)}
@@ -337,7 +337,7 @@ class PostgreSQLStorage(StateStorage):
     # -- the rest
 
     def init(self) -> None:
-        """Create the table and its functions, or bring the functions up to date."""
+        """Create the table and its functions, or update the functions."""
         with self.translating_errors(), self._connection() as connection:
             connection.until = None if self.deadline is None else monotonic() + 30.0
             with connection.transaction():
@@ -345,11 +345,11 @@ class PostgreSQLStorage(StateStorage):
                 connection.execute(schema(self._table))
 
     def init_text(self) -> str:
-        """What :meth:`init` would run, for those who run it themselves."""
+        """The SQL that :meth:`init` would run."""
         return schema(self._table)
 
     def reset(self) -> None:
-        """Forget every counter of this prefix."""
+        """Delete all counters with this prefix."""
         with self.translating_errors(), self._connection() as connection:
             connection.until = None if self.deadline is None else monotonic() + 30.0
             first, end = f"{self._prefix.decode()}:", f"{self._prefix.decode()};"
@@ -375,7 +375,7 @@ class PostgreSQLStorage(StateStorage):
 
 
 def _rounded(expires_at: float, now: float) -> float:
-    """Up, by less than a quarter of what is left: most hits leave the column as it is."""
+    """Round up, by less than a quarter of the time left, so that most hits keep the column."""
     step = 2.0 ** (frexp(max(expires_at - now, 1.0))[1] - 3)
     return ceil(expires_at / step) * step
 
@@ -384,7 +384,7 @@ _classes: dict[type, type] = {}
 
 
 def _connection_class(psycopg: Any) -> Any:
-    """Connections whose waits end at a deadline that is set for a whole call."""
+    """Connections whose waits end at the deadline of the whole call."""
     base: Any = psycopg.Connection
     if base not in _classes:
 

@@ -7,8 +7,8 @@
 ``redis+cluster://host:6379,host:6379``             a Cluster
 ==================================================  ===========================================
 
-The same with ``valkey``, by valkey-py (TLS: ``valkeys://``). Options are handed on to redis-py or
-valkey-py, except ``connection_pool`` (one of theirs to use), ``key_prefix`` and
+The same with ``valkey``, by valkey-py (TLS: ``valkeys://``). Options are passed to redis-py or
+valkey-py, except ``connection_pool`` (a pool of that library), ``key_prefix`` and
 ``remember_denials``.
 """
 
@@ -41,17 +41,17 @@ __all__ = ["RedisClusterStorage", "RedisSentinelStorage", "RedisStorage"]
 
 
 class RedisStorage(Remembering):
-    """One server, or whichever server the client library leads to.
+    """One server, or the server that the client library selects.
 
     :param uri: see the module
-    :param connection_pool: a pool of redis-py's or valkey-py's. Others may use it as well, so each
-     check borrows a connection and gives it back, which takes longer than to keep one
+    :param connection_pool: a pool of redis-py or valkey-py. Because it may be shared, each check
+     borrows a connection, which takes longer than keeping one
     :param key_prefix: the first part of all names
-    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
-    :param options: for the client library. ``socket_timeout`` is the deadline of a call: 250 ms,
-     unless it says otherwise, here, in the URI or in the pool; ``None``: no deadline
+    :param remember_denials: seconds for which a denial may be repeated from memory; 0: never
+    :param options: for the client library. ``socket_timeout``, here, in the URI or in the pool, is
+     the deadline of a call, by default 250 ms; ``None``: no deadline
 
-    >>> storage = RedisStorage("redis://127.0.0.1:6379/0")  # connects when first asked
+    >>> storage = RedisStorage("redis://127.0.0.1:6379/0")  # connects at the first decision
     >>> storage.name
     'redis://127.0.0.1:6379/0'
     """
@@ -120,7 +120,7 @@ class RedisStorage(Remembering):
         if settling or parts & (check.shadows | check.peeked | check.deferred):
             super().decide_prepared(evaluation, mode, parts, settling)
             return
-        # All of them are charged, as in most checks: one command, and nothing to sort out.
+        # The common case: all limits are charged, by one command.
         asked_at = monotonic()
         _, limits, keys, costs = evaluation.checks(parts)
         if self._fake is None:
@@ -179,7 +179,7 @@ class RedisStorage(Remembering):
 
     @property
     def storage(self) -> Any:
-        """The same by the name that ``limits`` has for it."""
+        """The same, by its name in ``limits``."""
         return self.client
 
     def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
@@ -197,30 +197,30 @@ class RedisStorage(Remembering):
         return answer
 
     def _fail(self, error: BaseException) -> NoReturn:
-        """Raise what became of a call, as the error of this store if it is one."""
+        """Raise the error of a call, converted to an error of this store."""
         raised = call_failure(self.name, error, self._library, self.deadline)
         if raised is error:
             raise error
         raise raised from error
 
     def reset(self) -> int:  # type: ignore[override]
-        """Delete all counters with this prefix, some hundred at a time; how many there were."""
+        """Delete all counters with this prefix, some hundred at a time. Return their number."""
         self._denials.clear()
         if self._fake is not None:
             return self._fake.delete_all()
-        self._server.drop_idle()  # the pool may have no other for this
+        self._server.drop_idle()  # a bounded pool may have no other connection
         try:
             return sum(delete_names(self._client, self._pattern()))
         except errors_of(self._library) as error:
             raise failure(self.name, error, without_clients(str(error))) from error
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close idle connections."""
         self._server.close()
 
 
 def _pool_name(pool: Any, name: str) -> str:
-    """Where a pool leads to."""
+    """The address of a pool's server, for messages."""
     known = pool.connection_kwargs
     scheme = scheme_of(name)
     if known.get("path"):
@@ -230,7 +230,7 @@ def _pool_name(pool: Any, name: str) -> str:
 
 
 class RedisSentinelStorage(RedisStorage):
-    """The master of a service that sentinels watch.
+    """The master of a service that Sentinels monitor.
 
     :param service_name: if the URI does not name it
     :param sentinel_kwargs: options of the connections to the sentinels
@@ -261,7 +261,7 @@ class RedisSentinelStorage(RedisStorage):
             for name in ("sentinel_username", "sentinel_password")
             if name in options
         }
-        credentials = {  # for the sentinels as well, as with limits
+        credentials = {  # used for the sentinels as well, as in limits
             name: value
             for name, value in (
                 ("username", options.get("username") or hosts.username),
@@ -276,7 +276,7 @@ class RedisSentinelStorage(RedisStorage):
         sentinel = sentinels.Sentinel(
             hosts.addresses,
             sentinel_kwargs={
-                # Together they get no more time than one server.
+                # All sentinels together get the time of one server.
                 "socket_timeout": timeout and timeout / len(hosts.addresses),
                 "socket_connect_timeout": timeout and timeout / len(hosts.addresses),
                 "retry": no_retries(self._library),

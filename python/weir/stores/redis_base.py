@@ -1,4 +1,4 @@
-"""What all stores on Redis and Valkey share: client libraries, commands, remembered denials."""
+"""Common parts of the stores on Redis and Valkey: client libraries, commands, cached denials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .base import need, replaces_flask_limiter, seconds
 from .denials import Denials
 from .hosts import check_uri, scheme_of, shown
 
-#: Connections are as many as there are callers at the same moment; redis-py would stop at 100.
+#: No bound: as many connections as concurrent callers. The default of redis-py is 100.
 UNBOUNDED = 2**31
 
 logger = logging.getLogger("weir")
@@ -28,12 +28,12 @@ EVICTS = (
     "set noeviction"
 )
 
-#: The limit that a check counts, to see that the server takes writes.
+#: The limit that ``check()`` counts, to see whether the server accepts writes.
 _CHECK = Limit(2**31, 1, "second", strategy="fixed-window")
 
 
 def library_of(uri: str) -> ModuleType:
-    """redis-py, or valkey-py for the schemes that say so."""
+    """The client library: redis-py, or valkey-py for the schemes ``valkey…``."""
     package = "valkey" if uri.startswith("valkey") else "redis"
     return need(package, package, scheme_of(uri))
 
@@ -43,7 +43,7 @@ def client_class(library: ModuleType) -> Any:
 
 
 def no_retries(library: ModuleType) -> Any:
-    """Retries would outlive the deadline: what to do instead is the limiter's policy."""
+    """Turn off the library's retries, which would exceed the deadline."""
     retry = need(f"{library.__name__}.retry", library.__name__, library.__name__)
     backoff = need(f"{library.__name__}.backoff", library.__name__, library.__name__)
     return retry.Retry(backoff.NoBackoff(), 0)
@@ -71,13 +71,13 @@ def with_deadline(options: dict[str, Any], library: ModuleType, **defaults: Any)
 
 
 class Remembering(KeyedStorage):
-    """What all Redis stores share: commands, remembered denials, errors."""
+    """Base of the Redis stores: commands, cached denials, errors."""
 
     PEEKS = True
 
     times_itself = True
 
-    #: Seconds that a call may take; ``None``: as long as it likes.
+    #: Seconds that a call may take; ``None``: no deadline.
     deadline: float | None
 
     def __init__(
@@ -97,21 +97,21 @@ class Remembering(KeyedStorage):
             raise ConfigurationError(f"key_prefix: {error}") from None
         self._remember = seconds(remember_denials or None, "remember_denials") or 0.0
         self._denials = Denials(self._remember)
-        #: The command for what :meth:`decide` is asked; see :meth:`decide_command`.
+        #: Encodes the arguments of :meth:`decide`; see :meth:`decide_command`.
         self.encode = self._codec.decide
 
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
         """For tests: move the server's clock by so many seconds, or set it to this moment.
 
-        Only for what is asked through this store from now on. No denial is remembered while the
-        moment is given: other time than that has no meaning.
+        This affects later calls through this store only. While the time is set, denials are not
+        cached.
         """
         self._codec.set_clock(seconds, given)
         self._denials.clear()
         self._denials.seconds = 0.0 if given else self._remember
 
     def forget_denials(self) -> None:
-        """Ask again for what was denied."""
+        """Drop cached denials: the next request of each client asks the server."""
         self._denials.clear()
 
     def decide(
@@ -137,9 +137,9 @@ class Remembering(KeyedStorage):
         evaluation.keep(parts, self.decide_command(command, mode, asked_at), settling)
 
     def decide_command(self, command: RedisCommand, mode: int, asked_at: float) -> Decision:
-        """Decide what was encoded, unless it is known to be denied still.
+        """Decide an encoded request, unless its denial is cached.
 
-        asked_at: when the call began, which its deadline counts from.
+        asked_at: when the call began, in monotonic seconds; its deadline counts from then.
         """
         denials = self._denials
         if denials.entries and mode <= TEST:
@@ -152,14 +152,14 @@ class Remembering(KeyedStorage):
         if self.observe is not None:
             self.observe(monotonic() - asked_at)
         if mode in (EACH, REFUND) and denials.entries:
-            # What was remembered of these counters may name another limit than would deny now.
+            # Cached denials of these counters may report a limit that does not deny any more.
             denials.forget(names_of(command))
         elif not decision.allowed and mode <= TEST and denials.seconds > 0:
             denials.remember(command.digest(), names_of(command), asked_at, decision)
         return decision
 
     def _verify(self, command: RedisCommand, known: Decision, asked_at: float) -> Decision:
-        """Ask about what is known to be denied: somebody may have deleted all counters."""
+        """Verify a cached denial with the server, whose counters may have been deleted."""
         try:
             decision = cast(Decision, self._ask(command, asked_at))
         except StorageError:
@@ -175,7 +175,7 @@ class Remembering(KeyedStorage):
         finally:
             self._denials.forget(names_of(command))
 
-    #: The ``maxmemory-policy`` of a server that hands quota back when it is full; "": none does.
+    #: The ``maxmemory-policy`` of a server that may drop counters when it is full; "": none.
     evicts_by: str = ""
 
     def _warn_of_eviction(self, policy: str) -> None:
@@ -184,11 +184,11 @@ class Remembering(KeyedStorage):
             logger.warning("%s: %s", self.name, EVICTS % policy)
 
     def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
-        """once: what may have been done is not asked again; it would be given back twice."""
+        """once: do not repeat a command that may have been executed; a refund would count twice."""
         raise NotImplementedError
 
     def check(self) -> bool:
-        """Whether the server answers within the deadline, and counts: a replica does not."""
+        """Whether the server answers within the deadline and accepts writes; a replica does not."""
         try:
             self._ask(self.encode([_CHECK], "check", [1], HIT), monotonic())
             self._ask(self._codec.clear([_CHECK], "check"), monotonic())
@@ -197,7 +197,7 @@ class Remembering(KeyedStorage):
         return True
 
     def _pattern(self) -> bytes:
-        """The names of all counters, for SCAN."""
+        """The pattern of all counter names, for SCAN."""
         return re.sub(rb"[*?\[\]\\^-]", rb"\\\g<0>", self._codec.prefix) + b":[fmstl][wb]:{*"
 
 

@@ -1,8 +1,8 @@
-"""A Cluster: which server has which slot, and decisions over several slots.
+"""Redis Cluster: the map of slots, and decisions over several slots.
 
-The map of the slots comes from whichever node answers first, and again in the background when a
-call was led astray. No lock is held while anything is waited for, so that callers of a Cluster that
-does not answer wait for their own deadline and for nothing else.
+The map of slots is read from the node that answers first, and again in the background after a call
+was redirected. No lock is held while a call waits, so callers of a Cluster that does not answer
+wait only for their own deadlines.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ logger = logging.getLogger("weir")
 
 Address = tuple[str, int]
 
-#: Times that a command is sent elsewhere at once. Nodes that do not agree on who has a slot, as at
-#: the end of a migration, are asked again after a pause, until the deadline.
+#: Redirections that are followed without a pause. Nodes that do not agree on the owner of a slot,
+#: as at the end of a migration, are asked again after a pause, until the deadline.
 _HOPS = 3
 _PAUSE = 0.01
 
-#: Seconds between two looks at the map of the slots.
+#: Seconds between two reads of the map of slots.
 _FRESH = 0.5
 
-#: Nodes that are asked for the map at once.
+#: Nodes that are asked for the map at the same time.
 _ASKED = 3
 
 
 class _SplitError(Exception):
-    """Some names of a slot that is being moved are here, others there: ask one by one."""
+    """The keys of a slot that is being moved are on two nodes: decide limits one by one."""
 
 
 class _Topology:
-    """Which server has which slot, by what the nodes say."""
+    """The map of slots to servers, as reported by the nodes."""
 
     def __init__(self, startup: Sequence[Address], make: Any) -> None:
         self._startup = list(startup)
@@ -67,7 +67,7 @@ class _Topology:
         self.forget()
 
     def forget(self) -> None:
-        """In a child of fork(): connections and threads are the parent's."""
+        """In a child of fork(): do not use the parent's connections and threads."""
         self.servers: dict[Address, Server] = {}
         self.slots: dict[int, Address] = {}
         self._lock = threading.Lock()
@@ -86,7 +86,7 @@ class _Topology:
         return server
 
     def load(self, end: float | None, seconds: float | None) -> None:
-        """Read the map anew, unless that was done just now, and wait for it until ``end``."""
+        """Read the map again, unless it was read just now, and wait for it until ``end``."""
         with self._lock:
             if self.slots and monotonic() < self._loaded_at + _FRESH:
                 return
@@ -158,10 +158,10 @@ def _address(node: Any) -> Address:
 
 
 class RedisClusterStorage(Remembering):
-    """A Cluster. The limits of one client share a slot and are decided in one trip.
+    """A Cluster. The limits of one client share a slot and are decided in one round trip.
 
-    Limits of several slots are charged slot after slot, in the order of the slots, and given back
-    if a later one denies or cannot be asked.
+    Limits of several slots are charged one slot after the other, in ascending order, and given back
+    if a later slot denies or cannot be reached.
 
     :param startup_nodes: nodes besides those of the URI
     """
@@ -195,7 +195,7 @@ class RedisClusterStorage(Remembering):
         self.deadline = self._node_options["socket_timeout"]
         self._topology = _Topology(nodes, self._make_server)
         self._cluster: Any = None
-        self._make_server(nodes[0])  # are the options some?
+        self._make_server(nodes[0])  # an error for unknown options
 
     def _options_of_nodes(self, options: dict[str, Any]) -> dict[str, Any]:
         known = inspect.signature(client_class(self._library).__init__).parameters
@@ -224,7 +224,7 @@ class RedisClusterStorage(Remembering):
 
     @property
     def client(self) -> Any:
-        """The client of redis-py or valkey-py, connected. Raises what that raises."""
+        """The client of redis-py or valkey-py, connected. Raises the errors of that library."""
         if self._cluster is None:
             self._cluster = within(self.deadline, self._open_client)
         return self._cluster
@@ -269,7 +269,7 @@ class RedisClusterStorage(Remembering):
         return answer
 
     def _ask_around(self, command: RedisCommand, end: float | None, once: bool) -> Answer:
-        """Follow the command's slot through the Cluster."""
+        """Send the command to the node of its slot, and follow redirections."""
         topology = self._topology
         if topology.pid != os.getpid():
             topology.forget()
@@ -287,7 +287,7 @@ class RedisClusterStorage(Remembering):
             try:
                 answer = topology.server(address).ask(command, left_until(end), end, once)
             except (ConnectionRefusedError, self._library.exceptions.ConnectionError) as error:
-                # Nothing was sent; perhaps another has the slot by now.
+                # Nothing was sent; the slot may have moved to another node.
                 topology.load(end, self.deadline)
                 elsewhere = topology.slots.get(slot)
                 if hop > 0 or elsewhere in (address, None):
@@ -308,7 +308,7 @@ class RedisClusterStorage(Remembering):
     def _follow(
         self, command: RedisCommand, answer: str, slot: int, asked: Address, end: float | None
     ) -> Answer | Address:
-        """Where an error says to ask instead, or the answer there."""
+        """The node that an error redirects to, or the reply of that node."""
         topology = self._topology
         code, _, rest = answer.partition(" ")
         if code in ("MOVED", "ASK"):
@@ -364,14 +364,14 @@ class RedisClusterStorage(Remembering):
         decide_by_parts(self, evaluation, mode, parts, settling)
 
     def _hit_all(self, parts: list[_Part]) -> None:
-        """Charge part after part; if one denies or cannot be asked, give back what was charged."""
+        """Charge one part after the other; if one denies or fails, give back the charges."""
         for n, part in enumerate(parts):
             try:
                 allowed = part.ask(HIT)
             except BaseException:
                 if self.deadline is None or monotonic() < part.asked_at + self.deadline:
                     _give_back(parts[:n])
-                else:  # the caller has waited long enough
+                else:  # the deadline of the call has passed
                     threading.Thread(target=_give_back, args=(parts[:n],), daemon=True).start()
                 raise
             if not allowed:
@@ -385,7 +385,7 @@ class RedisClusterStorage(Remembering):
             super().clear([limit], [_key_at(keys, i)])
 
     def reset(self) -> int:  # type: ignore[override]
-        """Delete all counters with this prefix, some hundred at a time; how many there were."""
+        """Delete all counters with this prefix, some hundred at a time. Return their number."""
         self._denials.clear()
         count = 0
         try:
@@ -413,7 +413,7 @@ def _give_back(parts: list[_Part]) -> None:
 
 
 class _Part:
-    """The limits of a decision that are asked together."""
+    """The limits of a decision that share a slot."""
 
     def __init__(
         self,
@@ -434,7 +434,7 @@ class _Part:
         self.now = 0.0
 
     def ask(self, mode: int, asked_at: float | None = None) -> bool:
-        """asked_at: when the call began, if not with the others."""
+        """asked_at: when the call began, in monotonic seconds, if later than the others."""
         storage = self._storage
         command = storage.encode(self._limits, self._keys, self._costs, mode)
         decision = storage.decide_command(

@@ -1,4 +1,4 @@
-"""What a Redis or Valkey server's errors say: of the store, or of one key."""
+"""Errors of Redis and Valkey servers: about the server, or about one key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 
 from .base import failure
 
-#: What stands before the error of a command in a script, by the server's version.
+#: The prefix of the error of a command in a script, which depends on the server's version.
 _WHERE = re.compile(
     r"(-?ERR )?(Error (running|compiling) script \(.*?\): )?"
     r"((@\w+: *)?@?user_script:\s*\d+: )?-?(ERR )?"
@@ -18,7 +18,7 @@ _OF_A_KEY = ("WRONGTYPE", "CROSSSLOT")
 
 
 def is_refused(error: str) -> bool:
-    """Whether a server's error is about the key that was asked about, not about the server.
+    """Whether a server's error is about the key of the request, not about the server.
 
     >>> is_refused("WRONGTYPE Operation against a key holding the wrong kind of value script: …")
     True
@@ -26,34 +26,34 @@ def is_refused(error: str) -> bool:
     False
     """
     text = error[_WHERE.match(error).end() :]  # type: ignore[union-attr]
-    if text.startswith("weir: "):  # our script's own words; what follows has the client's key
+    if text.startswith("weir: "):  # the text of Weir's script; the client's key follows
         return True
     code = text.partition(" ")[0]
     if code in _OF_A_KEY:
         return True
     if code.isupper() and code.isalpha():
         return False
-    # What else goes wrong within the script, goes wrong because of what the key holds.
+    # Other errors in the script are caused by the value of the key.
     return "user_script" in error and "killed" not in text
 
 
 def readable(error: str) -> str:
-    """The server's text without where in the script it was raised."""
+    """The server's text without the position in the script."""
     return error.partition(" script: ")[0].removeprefix("ERR ")
 
 
 def answer_failure(name: str, error: str) -> Exception:
-    """The error to raise for what the server at ``name`` has answered."""
+    """The error to raise for an error reply of the server at ``name``."""
     return failure(name, readable(error), refused=is_refused(error))
 
 
 def without_clients(error: str) -> str:
-    """Who was asked and what came of it, without the settings of each."""
+    """The addresses and errors of the sentinels, without their settings."""
     return re.sub(r"<\w+\.client\..*?\)>\)> - ", "", error)
 
 
 def errors_of(library: ModuleType) -> tuple[type[Exception], ...]:
-    """What a client that could not ask raises. Those of a whole Cluster are none of the base's."""
+    """Exceptions that a client raises if it cannot reach a server, or a whole Cluster."""
     found = library.exceptions
     base = getattr(found, "ValkeyError", None) or found.RedisError
     cluster = getattr(found, "ValkeyClusterException", None) or found.RedisClusterException
@@ -63,9 +63,9 @@ def errors_of(library: ModuleType) -> tuple[type[Exception], ...]:
 def call_failure(
     name: str, error: BaseException, library: ModuleType, deadline: float | None
 ) -> BaseException:
-    """What to raise for ``error``, that a call to the store at ``name`` has raised.
+    """The error to raise for ``error``, which a call to the store at ``name`` has raised.
 
-    An error of a socket is the error that the client library would make of it.
+    An error of a socket becomes the error that the client library would raise for it.
     """
     found = library.exceptions
     if isinstance(error, BlockingIOError | TimeoutError | found.TimeoutError):

@@ -1,7 +1,7 @@
-"""A server that is none: fakeredis, which has no sockets and runs no script of ours.
+"""fakeredis, which has no sockets and cannot run Weir's script.
 
-Programs test with it. The counters are packed states, which libweir steps here, in transactions of
-the fake's own client.
+Programs use it in tests. libweir steps packed states in this process, in transactions of the
+client of fakeredis.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["FakeStates", "ask_mock", "is_fake"]
 
 
 def is_fake(pool: Any) -> bool:
-    """Whether a pool's connections lead to no server."""
+    """Whether a pool belongs to fakeredis."""
     return str(getattr(pool.connection_class, "__module__", "")).startswith("fakeredis")
 
 
 def ask_mock(client: Any) -> bool:
-    """Whether ``execute_command`` of a client is a mock, which then is called: it may raise.
+    """Whether ``execute_command`` of a client is a mock. It is then called, and may raise.
 
-    Programs test what they do without their server by such a mock. Our own calls go past it.
+    Programs simulate an outage by such a mock, which Weir's own calls would bypass.
     """
     if type(client.execute_command).__module__ != "unittest.mock":
         return False
@@ -34,7 +34,7 @@ def ask_mock(client: Any) -> bool:
 
 
 class FakeStates(StateStorage):
-    """The states behind a client of fakeredis."""
+    """A store of states in fakeredis."""
 
     def __init__(self, client: Any, library: Any, name: str, **options: Any) -> None:
         self._client = client
@@ -59,7 +59,7 @@ class FakeStates(StateStorage):
         found = zip(names, transaction.mget(names), strict=True)
         values = {name: value for name, value in found if value is not None}
         transaction.multi()
-        # As text, since a client may decode what it reads.
+        # As text, because a client may decode replies.
         return {
             name: bytes.fromhex(value if isinstance(value, str) else value.decode())
             for name, value in values.items()
@@ -75,7 +75,7 @@ class FakeStates(StateStorage):
                 transaction.set(name, value.hex(), px=life)
 
     def delete_all(self) -> int:
-        """Delete all counters; how many there were."""
+        """Delete all counters. Return their number."""
         self._denials.clear()
         names = list(self._client.scan_iter(match=f"{self._prefix.decode()}:[a-z][a-z]:*"))
         return int(self._client.delete(*names)) if names else 0

@@ -1,8 +1,8 @@
 """One Redis or Valkey server: its connections, and a call to it within one deadline.
 
-Connections are made by the client library, in a thread of their own, so that no caller waits for
-one beyond its deadline, whatever a server, a resolver or a handshake does. One that is made too
-late is kept for the next caller.
+The client library opens connections in a background thread, so that no caller waits beyond its
+deadline for a server, a resolver or a handshake. A connection that is ready too late is kept for
+the next caller.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .._core import Decision, RedisCommand
 from .base import end_of, is_readable, left_until
 from .hosts import Resolver
 
-#: Bytes asked of a socket at once; the answer to 32 limits has some 1,100.
+#: Bytes to read from a socket at once; the reply for 32 limits has about 1,100.
 _ROOM = 65536
 
-#: Connections that are being made at the same time; further callers wait for one of them.
+#: Connections that are opened at the same time; further callers wait for one of them.
 _DIALS = 64
 
-#: Answers of a server that is no master, or not yet: the connection leads to the wrong place.
+#: Errors of a server that is not a master, or not yet: the connection has to be replaced.
 WRONG_SERVER = ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS")
 
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
@@ -36,9 +36,9 @@ Answer = Decision | bool | str
 
 
 class Connection:
-    """A connection of the client library that one caller at a time has to itself.
+    """A connection of the client library, used by one caller at a time.
 
-    Over a plain socket of the standard library, bytes go directly. A TLS or gevent socket keeps
+    A plain socket of the standard library is used directly. A TLS or gevent socket keeps
     the deadline by its own timeout.
     """
 
@@ -46,7 +46,7 @@ class Connection:
 
     def __init__(self, pool: Any, raw: Any) -> None:
         self._pool, self._raw = pool, raw
-        # Of a connection that caches what it reads, the one behind it.
+        # A connection with a client-side cache wraps the real one.
         sock = self._sock = getattr(raw, "_conn", raw)._sock
         self._timeout = sock.gettimeout()
         self._fd = sock.fileno() if type(sock).__module__ == "socket" else -1
@@ -79,7 +79,7 @@ class Connection:
                 return answer
 
     def say(self, message: bytes, end: float | None) -> None:
-        """Send what is answered by one line, and pass over that."""
+        """Send a command with a reply of one line, and discard the reply."""
         self._sock.settimeout(left_until(end))
         self._sock.sendall(message)
         data = b""
@@ -91,19 +91,19 @@ class Connection:
             data += more
 
     def give_back(self) -> None:
-        """To the pool, as it was."""
+        """Return it to the pool unchanged."""
         self._sock.settimeout(self._timeout)
         self._pool.release(self._raw)
 
     def close(self) -> None:
-        """The pool counts it until it is given back."""
+        """Discard it. The pool counts a connection until it is returned."""
         for end in (self._raw.disconnect, partial(self._pool.release, self._raw)):
-            with suppress(Exception):  # it is gone, whatever that says
+            with suppress(Exception):  # it is closed in any case
                 end()
 
 
 class _Dial:
-    """A connection that is being made."""
+    """A connection that is being opened."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -114,10 +114,10 @@ class _Dial:
 
 
 class Server:
-    """The connections to one server, or to whichever server the pool leads to.
+    """The connections to one server, or to the server that the pool selects.
 
     :param pool: of the client library
-    :param lent: others use the pool as well, so each call borrows a connection and gives it back
+    :param lent: the pool is shared, so each call borrows a connection and returns it
     :param on_eviction_policy: called once with the server's ``maxmemory-policy`` if it may drop
         counters
     """
@@ -131,7 +131,7 @@ class Server:
         self.forget_connections()
 
     def forget_connections(self) -> None:
-        """In a child of fork(): the parent's connections stay the parent's."""
+        """In a child of fork(): do not use the parent's connections."""
         self._idle: list[Connection] = []
         self._dials = threading.BoundedSemaphore(_DIALS)
         self._pid = os.getpid()
@@ -145,10 +145,10 @@ class Server:
         end: float | None,
         once: bool = False,
     ) -> Answer:
-        """The answer; a str is the server's error. Raises OSError, and the library's errors.
+        """The reply; a str is an error of the server. Raises OSError, and the library's errors.
 
-        seconds: that are left of the call, and its end.
-        once: what the server may have executed is not sent again.
+        seconds, end: the time left for the call, and its deadline.
+        once: do not send the command again if the server may have executed it.
         """
         if self._pid != os.getpid():
             self.forget_connections()
@@ -159,7 +159,7 @@ class Server:
         try:
             answer = connection.ask(command, seconds)
         except ConnectionAbortedError:
-            # It was closed while nobody used it: the server was restarted, or is another one now.
+            # It was closed while it was idle: the server was restarted or replaced.
             connection.close()
             self.drop_idle()
             return self._ask_anew(command, end)
@@ -171,7 +171,7 @@ class Server:
             return self._ask_anew(command, end)
         except TimeoutError:
             connection.close()
-            self.drop_idle()  # they may lead to a server that is no master any more
+            self.drop_idle()  # their server may not be a master any more
             raise
         except BaseException:
             connection.close()
@@ -186,7 +186,7 @@ class Server:
         return self._settle(connection, command, answer, end)
 
     def _ask_anew(self, command: RedisCommand, end: float | None) -> Answer:
-        """By a new connection."""
+        """The same over a new connection."""
         connection = self._connect(end)
         try:
             answer = connection.ask(command, left_until(end))
@@ -198,7 +198,7 @@ class Server:
     def _settle(
         self, connection: Connection, command: RedisCommand, answer: Answer, end: float | None
     ) -> Answer:
-        """Keep the connection; send the script to a server that does not know it."""
+        """Use the connection; send the script if the server does not have it."""
         if answer is False:
             try:
                 answer = connection.ask(command, left_until(end), command.whole())
@@ -230,7 +230,7 @@ class Server:
         return answer
 
     def run(self, use: Callable[[Any], Any]) -> Any:
-        """What ``use`` makes of a connection of the library's, as long as that takes."""
+        """Call ``use`` with a connection of the library, without a deadline."""
         raw = get_connection(self.pool)
         try:
             return use(raw)
@@ -262,7 +262,7 @@ class Server:
             raise
         try:
             dial.done.wait(max(0.0, end - monotonic()))
-        finally:  # this may be left by what a signal's handler raises
+        finally:  # a signal handler may raise here
             with dial.lock:
                 dial.late = not dial.done.is_set()
         if dial.late:
@@ -284,7 +284,7 @@ class Server:
                 self.pool.release(raw)
                 if not isinstance(error, Exception):
                     raise
-                # The question is a courtesy: it is not asked again at the cost of a request.
+                # This only serves a warning, so it is not repeated at the cost of a request.
                 raw, policy = get_connection(self.pool), ""
             if policy:
                 report(policy)
@@ -303,7 +303,7 @@ class Server:
         self._dials.release()
 
     def _keep(self, connection: Connection) -> None:
-        """For the next caller."""
+        """Keep it for the next caller."""
         if self._lent:
             connection.give_back()
         else:
@@ -315,13 +315,13 @@ class Server:
             connection.close()
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close idle connections."""
         self.drop_idle()
         if not self._lent:
             self.pool.disconnect(inuse_connections=False)
 
 
-#: What client libraries raise when a server answers what they do not expect.
+#: What client libraries raise for unexpected replies.
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -330,7 +330,7 @@ def _nonsense(error: BaseException) -> OSError:
 
 
 def get_connection(pool: Any) -> Any:
-    """A connection of the pool's. Raises OSError, and the library's errors."""
+    """A connection from the pool. Raises OSError, and the library's errors."""
     try:
         wanted = inspect.signature(pool.get_connection).parameters.get("command_name")
         if wanted is not None and wanted.default is wanted.empty:  # before redis-py 5.3
@@ -347,7 +347,7 @@ def _evicts_by(raw: Any) -> str:
         info = raw.read_response()
     except Exception as error:
         if type(error).__name__ in ("ResponseError", "NoPermissionError"):
-            return ""  # it is not for us to know
+            return ""  # without the right to ask
         raise
     text = info if isinstance(info, str) else bytes(info).decode(errors="replace")
     found = dict(line.partition(":")[::2] for line in text.splitlines())
@@ -356,7 +356,7 @@ def _evicts_by(raw: Any) -> str:
 
 
 def within(seconds: float | None, work: Callable[[], Any]) -> Any:
-    """What ``work`` returns or raises, in a thread of its own; TimeoutError: not in time."""
+    """Run ``work`` in a thread and return its result. Raises TimeoutError at the deadline."""
     if seconds is None:
         return work()
     done = threading.Event()
@@ -381,7 +381,7 @@ def within(seconds: float | None, work: Callable[[], Any]) -> Any:
 
 
 def prepare_pool(library: ModuleType, pool: Any, resolver: Resolver) -> None:
-    """Let a pool of ours resolve names in the background, and check the names of TLS servers."""
+    """Make a pool resolve names in the background and check the host names of TLS servers."""
     connections = library.connection
     kind = pool.connection_class
     known = pool.connection_kwargs
@@ -398,7 +398,7 @@ def prepare_pool(library: ModuleType, pool: Any, resolver: Resolver) -> None:
 
 
 def _resolving(base: Any, kind: Any, resolver: Resolver) -> Any:
-    """``kind``, whose TCP connections go to the addresses that ``resolver`` knows."""
+    """A subclass of ``kind`` that connects to the addresses that ``resolver`` has."""
 
     class Resolving(base):  # type: ignore[misc]
         host: Any

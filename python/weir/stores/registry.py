@@ -33,7 +33,7 @@ __all__ = [
 
 @runtime_checkable
 class StorageTypes(Protocol):
-    """What a limiter needs of its store; :class:`weir.Table` and :class:`Storage` have it."""
+    """The methods that a limiter needs; :class:`weir.Table` and :class:`Storage` have them."""
 
     def decide(
         self,
@@ -52,7 +52,7 @@ class StorageTypes(Protocol):
 
 
 def register_schemes(cls: Any) -> None:
-    """Register what a class says that it opens: one scheme, or several."""
+    """Register a class for the schemes in its ``STORAGE_SCHEME``, one or several."""
     schemes = cls.__dict__.get("STORAGE_SCHEME") or ()
     for scheme in [schemes] if isinstance(schemes, str) else schemes:
         register(scheme, cls)
@@ -61,15 +61,15 @@ def register_schemes(cls: Any) -> None:
 class Storage(ABC):
     """Base of stores written in Python. Naming ``STORAGE_SCHEME`` registers the class.
 
-    A store is made by ``cls(uri, **options)``. Errors that mean "the store is away" should be
-    raised as :class:`weir.errors.StorageError`; what a limiter does then is its policy.
+    A store is created by ``cls(uri, **options)``. For an outage, raise
+    :class:`weir.errors.StorageError`; the policy of the limiter then applies.
     """
 
-    #: Whether ``observe`` is called with the seconds that each trip to the store took.
+    #: Whether the store itself calls ``observe`` with the seconds of each round trip.
     times_itself: ClassVar[bool] = False
     observe: Callable[[float], None] | None = None
 
-    #: Schemes of the URIs that :func:`storage_from_string` gives to this class.
+    #: URI schemes for which :func:`storage_from_string` uses this class.
     STORAGE_SCHEME: ClassVar[Sequence[str]] = ()
 
     #: Whether :meth:`decide` accepts costs of the class :class:`weir.Peek`. ``LOOKS`` is its
@@ -97,46 +97,46 @@ class Storage(ABC):
 
         limits: 1 to 32. Each has its strategy set, or ``None`` for a fixed window.
         keys: one for each limit, its identifiers joined as by :func:`weir.join_key`; or one str
-        or bytes for all. What counts for limit and key is named uniquely by
-        ``limit.full_key(key)`` and the limit's strategy: ``LIMITER/alice/10/1/minute``.
+        or bytes for all. A counter is identified by ``limit.full_key(key)``, such as
+        ``LIMITER/alice/10/1/minute``, and the limit's strategy.
         costs: one for each limit, 0 or more; ``None``: 1 each. A :class:`weir.Peek` is not charged,
         but denies as others do. Only a class that sets ``PEEKS`` receives such costs.
         mode: ``HIT``, ``TEST`` (charge nothing), ``EACH`` (charge what has room even if another
         limit denies) or ``REFUND`` (give back, never above full; always allowed).
 
-        A limit of amount N admits N hits of cost 1 from a fresh counter. ``retry_after`` is a
-        promise: the same request passes then, if no other request came between. See
+        A limit of amount N admits N hits of cost 1 from a new counter. ``retry_after`` is exact:
+        the same request passes at that time, unless another request came first. See
         :class:`weir.Verdict`.
         """
 
     def decide_prepared(
         self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
     ) -> None:
-        """Decide parts of a prepared check; by :meth:`decide`, unless a class knows a better way.
+        """Decide parts of a prepared check. By default this calls :meth:`decide`.
 
-        evaluation: knows limits, keys and costs, and is given the verdicts. parts: mask of the
-        limits that take part. settling: charge (``EACH``) or give back (``REFUND``) them whatever
-        their roles, and keep only the verdicts that allow.
+        evaluation: has limits, keys and costs, and receives the verdicts. parts: mask of the limits
+        to decide. settling: charge (``EACH``) or give back (``REFUND``) them regardless of their
+        roles, and keep only the verdicts that allow.
         """
         decide_by_parts(self, evaluation, mode, parts, settling)
 
     @abstractmethod
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
-        """Forget these counters. Forgetting what is not there is no error."""
+        """Delete these counters. It is not an error if they do not exist."""
 
     def reset(self) -> None:
-        """Forget every counter. Optional."""
+        """Delete all counters. Optional."""
         raise NotImplementedError(f"{type(self).__name__} cannot be reset")
 
     def check(self) -> bool:
-        """Whether the store can be asked."""
+        """Whether the store answers."""
         return True
 
     def init(self) -> None:  # noqa: B027 (few have anything to do)
-        """Create what the store needs on its server: ``weir store init``. Most need nothing."""
+        """Create what the store needs on its server (``weir store init``). Optional."""
 
     def init_text(self) -> str:
-        """What :meth:`init` would run there, for those who run it themselves."""
+        """The commands that :meth:`init` would run on the server."""
         return ""
 
 
@@ -174,7 +174,7 @@ DecidePrepared: TypeAlias = "Callable[[Evaluation, int, int, bool], object]"
 
 
 def prepared_decider(storage: StorageTypes) -> DecidePrepared:
-    """How a store of any kind decides parts of a prepared check."""
+    """The function by which a store of any kind decides parts of a prepared check."""
     if type(storage).decide is Table.decide:
         return lambda evaluation, mode, parts, settling: evaluation.decide_on(
             storage, mode, parts, settling
@@ -184,7 +184,7 @@ def prepared_decider(storage: StorageTypes) -> DecidePrepared:
 
 
 class Decides(Protocol):
-    """A store, of which only decisions are asked."""
+    """The one method of a store that decisions need."""
 
     def decide(
         self,
@@ -199,7 +199,7 @@ class Decides(Protocol):
 def decide_by_parts(
     storage: Decides, evaluation: Evaluation, mode: int, parts: int, settling: bool
 ) -> None:
-    """The same by ``storage.decide()``, in as few calls as the roles of the limits need."""
+    """Decide parts of a prepared check by ``decide()``, in as few calls as their roles need."""
     check = evaluation.check
 
     def ask(mask: int, mode: int, peeked: int = 0) -> bool:
@@ -209,7 +209,7 @@ def decide_by_parts(
         return evaluation.keep(indices, storage.decide(limits, keys, costs, mode), settling)
 
     def peek(mask: int) -> bool:
-        """Each limit by itself, but in one call: a test adds up what one counter is asked for."""
+        """Test limits separately: in one test, the costs of one counter are added."""
         indices, limits, keys, _ = evaluation.checks(mask)
         first: dict[tuple[Limit, str], int] = {}
         for i, limit, key in zip(indices, limits, keys, strict=True):
@@ -246,7 +246,7 @@ def decide_by_parts(
 class TableStorage(StorageInterface, Table, metaclass=StoreType):
     """A table with the methods that a storage of ``limits`` has.
 
-    Tests may replace ``check`` or ``reset`` of an instance, and not what would not be called.
+    Tests may replace ``check`` and ``reset`` of an instance; other methods would not be called.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -261,18 +261,18 @@ class TableStorage(StorageInterface, Table, metaclass=StoreType):
 
     @property
     def storage(self) -> Counts:
-        """The counters by their keys, as ``storage.storage[key]``."""
+        """The counters by key: ``storage.storage[key]``."""
         return Counts(Counters(self))
 
     def reset(self) -> int:  # type: ignore[override]
-        """Forget every counter; how many there were."""
+        """Delete all counters. Return their number."""
         count = self.info()["keys"]
         super().reset()
         return count
 
 
 class MemoryStorage(TableStorage):
-    """``memory://`` by the name that ``limits`` gives it."""
+    """``memory://``, under its name in ``limits``."""
 
     @property
     def expirations(self) -> Counts:
@@ -291,25 +291,25 @@ class MemoryStorage(TableStorage):
         self.wrap_exceptions = wrap_exceptions
 
     def __reduce__(self) -> Any:
-        warn("a MemoryStorage is pickled without its counters: the copy begins anew")
+        warn("a MemoryStorage is pickled without its counters: the copy starts empty")
         return type(self), (self.uri,), {"wrap_exceptions": self.wrap_exceptions}
 
 
 Factory = Callable[..., StorageTypes]
 
-#: Who makes the stores of a scheme: a callable, or where to import one from (``"module:name"``).
+#: The factory of each scheme: a callable, or where to import it from (``"module:name"``).
 SCHEMES: dict[str, Factory | str] = {
     "auto": "weir.stores.auto:open_auto",
     "memory": cast("Factory", MemoryStorage),
 }
 
 
-#: What tables can be told: their size, and the group that shares them.
+#: The options of tables: their size, and the group that shares them.
 SIZES = ("keys", "hits", "rules", "group")
 
 
 def with_sizes(uri: str, options: dict[str, Any]) -> str:
-    """The URI with the options that tables know; others are ignored, as ``limits`` does."""
+    """The URI with the options of tables added; others are ignored, as in ``limits``."""
     sizes = {name: options[name] for name in SIZES if options.get(name) is not None}
     if not sizes:
         return uri
@@ -346,22 +346,22 @@ for _scheme in ("memcached", "postgresql", "postgres", "mongodb", "mongodb+srv")
 def register(scheme: str, factory: Factory | str) -> None:
     """Let ``scheme://…`` URIs be opened by ``factory(uri, **options)``.
 
-    factory: a callable that returns a store, or its place as ``"module:name"``, imported when first
-    needed.
+    factory: a callable that returns a store, or ``"module:name"``, which is imported when it is
+    first needed.
     """
     SCHEMES[scheme] = factory
 
 
-#: Names of the entry points of packages, and of the environment variable, that bring stores.
+#: The group of entry points, and the environment variable, that name further stores.
 _ENTRY_POINTS, _VARIABLE = "weir.stores", "WEIR_STORES"
 
 
 def is_known(scheme: str) -> bool:
     """Whether stores of that scheme can be opened.
 
-    Beside those that were registered: entry points ``weir.stores`` of installed packages, whose
-    names are schemes, and the modules that ``WEIR_STORES`` names, which register theirs as they are
-    imported. So commands such as ``weir top`` know the stores of an application.
+    A scheme is known if it is registered, if an installed package has an entry point of that name
+    in ``weir.stores``, or if a module that ``WEIR_STORES`` names registers it when imported. So
+    commands such as ``weir top`` can open the stores of an application.
     """
     if scheme in SCHEMES:
         return True
@@ -387,7 +387,7 @@ def _factory_of(scheme: str) -> Factory:
 
 
 def known_schemes() -> str:
-    """The schemes there are, for errors; those with ``async+`` are not repeated."""
+    """The known schemes, for error texts, without those of ``async+``."""
     names = sorted(name for name in SCHEMES if not name.startswith("async+"))
     return ", ".join(f"{name}://" for name in names)
 
@@ -395,8 +395,8 @@ def known_schemes() -> str:
 def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     """Open the store that a URI names.
 
-    options: handed on to the store. Local ones know ``keys``, ``hits``, ``rules`` and ``group``
-    and ignore the rest.
+    options: passed to the store. Local stores use ``keys``, ``hits``, ``rules`` and ``group`` and
+    ignore others.
     Raises :class:`weir.errors.ConfigurationError` for an unknown scheme,
     :class:`weir.errors.ParseError` for a URI that cannot be read and
     :class:`weir.errors.StorageError` for a store that cannot be opened.
@@ -406,7 +406,7 @@ def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     """
     scheme = storage_string.partition("://")[0]
     if scheme == storage_string or not is_known(scheme):
-        # Not the URI itself: it may hold a password.
+        # Without the URI itself, which may contain a password.
         known = known_schemes()
         raise ConfigurationError(
             f"unknown storage scheme {scheme[:40]!r}: one of {known}"

@@ -1,12 +1,12 @@
-"""Which processes serve an application together: the one that started them all.
+"""Finds the process that started all processes which serve an application.
 
 =====================================  ======================================================
 gunicorn                               its arbiter: the parent of a worker; with ``--preload``
                                        this process itself
 uWSGI                                  its master
 uvicorn, hypercorn, granian            the supervisor that multiprocessing calls the parent
-processes that an application starts   the application's server, if it has noted one in the
-by multiprocessing or Celery           environment; else the process that started them
+processes that an application starts   the server that the environment variable ``WEIR_SERVER``
+by multiprocessing or Celery           names; else the process that started them
 =====================================  ======================================================
 """
 
@@ -23,14 +23,14 @@ from typing import NamedTuple
 #: Servers whose workers are children of one supervisor by way of multiprocessing.
 _SPAWNING = frozenset({"uvicorn", "hypercorn", "granian"})
 
-#: Where a worker notes its server, for processes that its application starts.
+#: The environment variable in which a worker names its server, for processes that it starts.
 _NOTE = "WEIR_SERVER"
 
 
 class Server(NamedTuple):
-    """A process, by its id and the time it was started at (in ticks since boot; 0: unknown).
+    """A process: its id, and its start time in ticks since boot (0: unknown).
 
-    alone: whether the process itself may serve, too, and counts on its own.
+    alone: whether this process may serve as well, and would then count separately.
     """
 
     pid: int
@@ -51,10 +51,10 @@ def _fields(name: str) -> dict[str, list[str]]:
 
 
 def _proc_name(pid: int) -> str | None:
-    """What a process is called in ``/proc``; ``None``: that cannot be told.
+    """The name of a process in ``/proc``, or ``None`` if it cannot be determined.
 
-    A new PID namespace may have kept the ``/proc`` of the one around it, where other processes have
-    our numbers. There we know ourselves and our parent only.
+    A new PID namespace may still see the ``/proc`` of the outer namespace, in which the same
+    numbers belong to other processes. Only this process and its parent can then be found.
     """
     status = _fields("status")
     numbers = status.get("NSpid") or status.get("Pid") or []
@@ -97,11 +97,11 @@ def _command(pid: int) -> bytes:
 
 
 def _forked_without_exec() -> bool:
-    """Whether this process runs in the memory image that its parent was started with.
+    """Whether this process was forked from its parent and has not called exec().
 
-    A child that has called exec() has a stack and a program text of its own; both are at random
-    places. The kernel hides them (as 0) of processes that we may not trace, such as the parent of a
-    worker that has become another user; there the command line tells.
+    After exec(), the stack and the program text are at other random addresses. The kernel reports
+    them as 0 for processes that this one may not trace, such as the parent of a worker that runs as
+    another user; then the command lines are compared.
     """
     pid, ppid = os.getpid(), os.getppid()
     own, parent = _stat(pid), _stat(ppid)
@@ -118,7 +118,7 @@ def _itself() -> Server:
 
 
 def _parent(expected: object = None) -> Server | None:
-    """The parent; ``None`` if it was another process once, which has died."""
+    """The parent, or ``None`` if the original parent has died."""
     pid = os.getppid()
     if isinstance(expected, int) and expected != pid:
         return None
@@ -133,7 +133,7 @@ def _pid_namespace() -> int:
 
 
 def _runs(pid: int, started: int) -> bool:
-    """Whether that process of our PID namespace certainly runs."""
+    """Whether this process runs in our PID namespace."""
     return started > 0 and 0 < pid < 1 << 31 and _started(pid) == started
 
 
@@ -147,7 +147,7 @@ def _chain(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _frames() -> Iterator[FrameType]:
-    """What this thread is in the middle of, innermost first; then what the others are."""
+    """The stack frames of this thread, innermost first; then those of other threads."""
     own = sys._getframe(1)
     yield from _chain(own)
     for frame in sys._current_frames().values():
@@ -160,7 +160,7 @@ def _module_of(frame: FrameType) -> str:
 
 
 def _of_worker(frame: FrameType) -> Server | None:
-    """The arbiter of a worker of gunicorn: its parent, or that of the worker we were forked by."""
+    """The arbiter of the gunicorn worker that this process is, or was forked from."""
     worker = frame.f_locals.get("self")
     arbiter, pid = getattr(worker, "ppid", None), getattr(worker, "pid", None)
     if isinstance(arbiter, int) and isinstance(pid, int) and pid != os.getpid():
@@ -170,7 +170,7 @@ def _of_worker(frame: FrameType) -> Server | None:
 
 
 def _gunicorn() -> tuple[bool, Server | None]:
-    """Whether this process is gunicorn's; and the arbiter, if it lives."""
+    """Whether this process belongs to gunicorn, and the arbiter if it runs."""
     if "gunicorn.arbiter" not in sys.modules:
         return False, None
     arbiter = False
@@ -185,12 +185,12 @@ def _gunicorn() -> tuple[bool, Server | None]:
                 return True, _parent(getattr(frame.f_locals.get("self"), "pid", None))
     if arbiter:
         return True, _itself()
-    # A thread of the application, or a program that runs gunicorn's arbiter later.
+    # A thread of the application, or a program that starts gunicorn's arbiter later.
     return True, _parent() if _forked_without_exec() else _itself()
 
 
 def predecessor() -> int:
-    """gunicorn's arbiter before the USR2 that made ours, or 0."""
+    """The pid of the arbiter that was replaced by USR2, or 0."""
     if "gunicorn.arbiter" not in sys.modules:
         return 0
     text = os.environ.get("GUNICORN_PID", "")
@@ -199,7 +199,7 @@ def predecessor() -> int:
 
 def _uwsgi() -> Server | None:
     module: ModuleType | None = sys.modules.get("uwsgi")
-    # The real one is built in; an application may have a uwsgi.py of its own.
+    # uWSGI's module is built in; an application may have a file uwsgi.py.
     if module is None or getattr(module, "__file__", None) or not hasattr(module, "masterpid"):
         return None
     pid = int(module.masterpid())
@@ -212,7 +212,7 @@ def _uwsgi() -> Server | None:
 
 
 def _multiprocessing_parent() -> int:
-    """The process that started this one by multiprocessing or billiard (Celery's); 0: none."""
+    """The pid that started this process by multiprocessing or billiard (Celery); 0: none."""
     if "multiprocessing.process" in sys.modules:
         from multiprocessing import parent_process
 
@@ -234,7 +234,7 @@ def _spawned() -> Server | None:
 
 
 def _of_application() -> Server | None:
-    """For a process that an application has started by multiprocessing."""
+    """The server of a process that an application started by multiprocessing."""
     pid = _multiprocessing_parent()
     if not pid:
         return None
@@ -248,13 +248,13 @@ def _of_application() -> Server | None:
 
 
 def note_server(server: Server) -> None:
-    """Let processes that this one starts by multiprocessing find the server."""
+    """Name the server in the environment, for processes that this one starts."""
     if not server.alone:
         os.environ[_NOTE] = f"{_pid_namespace()}-{server.pid}-{server.started}"
 
 
 def server() -> Server | None:
-    """The process that started those who serve this application; ``None``: there is none."""
+    """The process that started all that serve this application, or ``None``."""
     found = _uwsgi()
     if found is None:
         is_gunicorn, found = _gunicorn()

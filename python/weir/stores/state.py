@@ -1,7 +1,8 @@
-"""Stores of one's own: a class that reads and writes packed states in its own transaction.
+"""Custom stores: a class that reads and writes packed states in its own transaction.
 
-libweir does the rest: which counters a decision has, what their states say, all or nothing, what
-is to be written back and until when. A store is a :class:`StateStorage` with three methods:
+libweir does the rest: it selects the counters of a decision, steps their states, decides all or
+nothing, and computes what to write and when it expires. A store is a subclass of
+:class:`StateStorage` with three methods:
 
 >>> import threading
 >>> from contextlib import contextmanager
@@ -34,8 +35,8 @@ is to be written back and until when. A store is a :class:`StateStorage` with th
 >>> [limiter.hit(parse("2/minute"), "alice") for _ in range(3)]
 [True, True, False]
 
-``weir.testing.StoreConformance`` tells whether it is right. ``examples/stores/sqlite.py`` is one
-that processes share.
+``weir.testing.StoreConformance`` tests a store. ``examples/stores/sqlite.py`` is a store that
+several processes share.
 """
 
 from __future__ import annotations
@@ -60,36 +61,37 @@ __all__ = ["AsyncStateStorage", "Change", "Conflict", "StateStorage"]
 
 T = TypeVar("T")
 
-#: How often a decision is made anew when others were faster, before that counts as a failure.
+#: How often a decision is repeated after conflicts before it fails.
 TRIES = 64
 
 
 class Change(NamedTuple):
-    """What is to be written."""
+    """A value to write."""
 
     name: str
-    #: ``None``: nothing is to be left under this name.
+    #: ``None``: delete this name.
     value: bytes | None
-    #: Seconds since the epoch, by the store's clock: from then on it may be dropped.
+    #: Seconds since the epoch, by the store's clock, from which on the value may be deleted.
     expires_at: float
 
 
 class Conflict(Exception):  # noqa: N818
-    """Raise it in ``read``, ``write`` or at the end of a transaction: somebody else was faster.
+    """Another process has changed what was read.
 
-    Nothing may have been written. The decision is made anew, in another transaction.
+    Raise it in ``read``, ``write`` or at the end of a transaction, if nothing was written. The
+    decision is repeated in another transaction.
     """
 
 
 class _States:
-    """What both kinds of stores have: names, a clock, remembered denials."""
+    """The common part of both classes: names, a clock, cached denials."""
 
-    #: Exceptions that say that the store is away: they become ``StorageError``.
+    #: Exceptions that mean an outage; they are converted to ``StorageError``.
     outage: ClassVar[tuple[type[BaseException], ...]] = (OSError,)
 
     def prepare(self, uri: str | None, key_prefix: str | bytes, remember: float) -> None:
         scheme = (getattr(self, "STORAGE_SCHEME", ()) or (type(self).__name__,))[0]
-        #: The address that errors show.
+        #: The address in error texts.
         self.name = shown(uri) if uri else f"{scheme}://"
         self._prefix = key_prefix if isinstance(key_prefix, bytes) else key_prefix.encode()
         self._remember = seconds(remember or None, "remember_denials") or 0.0
@@ -109,36 +111,36 @@ class _States:
         return state_request(self._prefix, limits, keys, costs, mode)
 
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
-        """For tests: move the clock by so many seconds, or set it to this moment."""
+        """For tests: move the clock by ``seconds``, or with ``given`` set it to ``seconds``."""
         self._clock = (seconds, given)
         self._denials.clear()
         self._denials.seconds = 0.0 if given else self._remember
 
     def forget_denials(self) -> None:
-        """Ask again for what was denied."""
+        """Drop cached denials: the next request of each client asks the server."""
         self._denials.clear()
 
     def moment(self, now: float) -> float:
-        """The store's time as tests have set it."""
+        """The store's time, moved or set by :meth:`set_clock`."""
         moved, given = self._clock
         return moved if given else now + moved
 
     def known(self, request: StateRequest) -> Decision | None:
-        """What was denied a moment ago, and still is."""
+        """The cached denial of a request, if there is one."""
         self.notice_fork()
         if self._denials.entries and request.mode <= TEST:
             return self._denials.get(request.said, monotonic())
         return None
 
     def notice_fork(self) -> None:
-        """Call :meth:`after_fork` if this is a child that has not asked yet."""
+        """Call :meth:`after_fork` before the first decision of a child process."""
         if self._pid != os.getpid():
             self._denials = Denials(self._remember)
             self._pid = os.getpid()
             self.after_fork()
 
     def after_fork(self) -> None:
-        """In a child, before its first decision: the parent's connections are the parent's."""
+        """Called in a forked child before its first decision: open new connections here."""
 
     def learn(self, request: StateRequest, decision: Decision, asked_at: float) -> Decision:
         if request.mode == REFUND:
@@ -149,14 +151,14 @@ class _States:
         return decision
 
     def ahead_of(self, now: float) -> float:
-        """Seconds to keep states longer: a clock that was set stands still, the store's goes on."""
+        """Seconds to keep states longer while a test has moved or set the clock."""
         moved, given = self._clock
         return true_time() - now + 60.0 if given else max(0.0, -moved)
 
     def changes(
         self, request: StateRequest, found: Sequence[tuple[int, bytes | None, float]], now: float
     ) -> list[Change]:
-        """What is to be written, in the order of names, which is the same for all callers."""
+        """The values to write, sorted by name."""
         ahead = self.ahead_of(now)
         return sorted(
             Change(request.names[place], value, expires_at + ahead)
@@ -182,18 +184,18 @@ class _States:
         if isinstance(error, StorageError) and not isinstance(error, TableError):
             if str(error).startswith(self.name):
                 return error
-            return failure(self.name, error, refused=True)  # a value that is no counter
+            return failure(self.name, error, refused=True)  # a value that is not a counter
         if isinstance(error, self.outage):
             return failure(self.name, error)
         return error
 
 
 class StateStorage(_States, KeyedStorage):
-    """A store that keeps bytes by name, and changes several of them in one transaction.
+    """A store that keeps bytes by name and can change several of them in one transaction.
 
     :param uri: how it was opened; ``STORAGE_SCHEME`` registers the class for its schemes
     :param key_prefix: the first part of all names
-    :param remember_denials: seconds for which a denial may be told again without asking; 0: never
+    :param remember_denials: seconds for which a denial may be repeated from memory; 0: never
     """
 
     times_itself = True
@@ -210,30 +212,30 @@ class StateStorage(_States, KeyedStorage):
         super().__init__(uri, **options)
         self.prepare(uri, key_prefix, remember_denials)
 
-    # -- what a store has of its own
+    # -- to be implemented
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Any]:
-        """One transaction: committed at the end of the block, rolled back if it raises.
+        """A transaction: committed at the end of the block, rolled back if it raises.
 
-        Between ``read`` and the end, nobody else may change what was read: lock it, or raise
-        :class:`Conflict` if it has changed. Threads may be in several at once.
+        Between ``read`` and the end, no other process may change what was read: lock it, or raise
+        :class:`Conflict` if it has changed. Several threads may be in transactions at once.
         """
 
     @abstractmethod
     def read(self, transaction: Any, names: Sequence[str]) -> Mapping[str, bytes]:
-        """What is kept under these names, at most 32, sorted; those without anything are left out.
+        """Return the values of these names; leave out names without a value.
 
-        Names are printable ASCII without blanks, at most 250 characters. What has expired may be
-        there or not.
+        names: at most 32, sorted, each printable ASCII without blanks and at most 250 characters.
+        Expired values may be returned or left out.
         """
 
     @abstractmethod
     def write(self, transaction: Any, changes: Sequence[Change]) -> None:
-        """Keep these, or remove them, sorted by name. A good place to drop what has expired."""
+        """Write or delete values, sorted by name. This is a good place to delete expired ones."""
 
     def now(self, transaction: Any) -> float:
-        """The time by which all who share the store decide, in seconds since the epoch."""
+        """Seconds since the epoch, by the one clock that all users of the store share."""
         return time.time()
 
     # -- decisions
@@ -257,11 +259,11 @@ class StateStorage(_States, KeyedStorage):
         return self.learn(request, decision, asked_at)
 
     def attempt(self, request: StateRequest) -> Decision:
-        """One decision. A store that has a better way than a transaction may replace this."""
+        """Make one decision. A store may replace this if it has a better way than a transaction."""
         return self._again(partial(self._step, request))
 
     def _again(self, what: Callable[[], T]) -> T:
-        """Anew while others are faster."""
+        """Repeat a decision after conflicts."""
         for left in reversed(range(TRIES)):
             try:
                 return what()
@@ -296,7 +298,7 @@ class StateStorage(_States, KeyedStorage):
             self._denials.forget(name.encode() for name in request.names)
 
     def check(self) -> bool:
-        """Whether a transaction can be made."""
+        """Whether a transaction succeeds."""
         self.notice_fork()
         try:
             with self.transaction() as transaction:
@@ -308,14 +310,14 @@ class StateStorage(_States, KeyedStorage):
         return True
 
     def close(self) -> None:
-        """Give back what the store holds."""
+        """Release the resources of the store."""
 
 
 class AsyncStateStorage(_States, ABC):
-    """The same with coroutines: for programs on an event loop that decide for themselves.
+    """The same with coroutines, for programs on an event loop that call the store directly.
 
-    ``await storage.decide([limit], "alice")``; a limiter of :mod:`weir.strategies` wants a
-    :class:`StateStorage`.
+    ``await storage.decide([limit], "alice")``. The limiters of :mod:`weir.strategies` need a
+    :class:`StateStorage` instead.
     """
 
     def __init__(

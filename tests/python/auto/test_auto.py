@@ -197,7 +197,7 @@ def test_a_process_is_known_by_its_start(served: Server) -> None:
 
 
 class App:
-    """What an application is told apart by is given beside it."""
+    """What distinguishes an application is passed beside it."""
 
 
 def test_applications_of_one_server_share_nothing(served: Server) -> None:
@@ -243,7 +243,7 @@ def test_applications_that_look_alike_are_told_of(served: Server) -> None:
     with auto.application(first, "tenant"):
         open_auto(keys=64)
         open_auto(keys=64)  # two limiters of one application
-    with auto.application(second, "tenant"), pytest.warns(weir.WeirWarning, match="told apart"):
+    with auto.application(second, "tenant"), pytest.warns(weir.WeirWarning, match="distinguished"):
         open_auto(keys=64)
 
 
