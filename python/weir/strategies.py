@@ -29,6 +29,9 @@ Where ``limits`` answers otherwise:
 
 from __future__ import annotations
 
+import weakref
+from typing import Any, Protocol
+
 from ._core import STRATEGIES as _ROWS
 from ._core import RateLimiter
 from .storage_methods import METHODS
@@ -66,6 +69,73 @@ def _check_support(storage: object, name: str) -> None:
             )
 
 
+class Watcher(Protocol):
+    """Somebody who decides without calling a limiter's methods."""
+
+    def forget_plans(self) -> None:
+        """A method of a limiter was replaced: ask anew whether to call them."""
+
+
+#: What tests replace to see how a program takes a refusal or an outage.
+_REPLACED = ("hit", "test", "get_window_stats")
+
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+
+
+def watch(watcher: Watcher) -> None:
+    """Tell ``watcher`` when a method of a limiter, or of its class, is replaced or put back."""
+    _watchers.add(watcher)
+
+
+def is_replaced(limiter: RateLimiter) -> bool:
+    """Whether some of its methods are others than Weir's own.
+
+    >>> from unittest import mock
+    >>> from weir.storage import MemoryStorage
+    >>> limiter = MovingWindowRateLimiter(MemoryStorage())
+    >>> with mock.patch.object(MovingWindowRateLimiter, "hit"):
+    ...     is_replaced(limiter)
+    True
+    >>> is_replaced(limiter)
+    False
+    """
+    kind = type(limiter)
+    return any(
+        name in vars(limiter) or getattr(kind, name) is not getattr(RateLimiter, name)
+        for name in _REPLACED
+    )
+
+
+def _changed(name: str) -> None:
+    if name in _REPLACED:
+        for watcher in list(_watchers):
+            watcher.forget_plans()
+
+
+class _Strategy(type):
+    """The metaclass of limiters: notices what is replaced in them."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        _changed(name)
+
+    def __delattr__(cls, name: str) -> None:
+        super().__delattr__(name)
+        _changed(name)
+
+
+class _Watched(RateLimiter, metaclass=_Strategy):
+    """A limiter that notices what is replaced in it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        _changed(name)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        _changed(name)
+
+
 def _limiter_of(name: str) -> KnownStrategy:
     """A class that only knows its strategy."""
 
@@ -74,11 +144,12 @@ def _limiter_of(name: str) -> KnownStrategy:
         RateLimiter.__init__(self, storage, name)
 
     camel = "".join(part.capitalize() for part in name.split("-"))
-    return type(
+    made: Any = _Strategy(
         f"{camel}RateLimiter",
-        (RateLimiter,),
+        (_Watched,),
         {"__init__": init, "__module__": __name__, "__doc__": described(name)},
     )
+    return made  # type: ignore[no-any-return]
 
 
 #: The limiters by the names of their strategies.

@@ -19,7 +19,7 @@ from weir.storage import StorageTypes
 from weir.stores.auto import application, note_environ
 from weir.stores.failover import POLICIES
 from weir.stores.instrumented import InstrumentedStorage
-from weir.strategies import STRATEGIES, RateLimiter, is_built_in
+from weir.strategies import STRATEGIES, RateLimiter, is_built_in, watch
 
 from .constants import ConfigVars
 from .errors import ConfigurationError
@@ -79,6 +79,7 @@ class AppState:
         #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
         self.counters: Counter[str] = Counter()
         self.configure()
+        watch(self)
 
     def count(self, what: str) -> None:
         """Count something that happened."""
@@ -170,6 +171,7 @@ class AppState:
                 replaced=bool(self.fallback_limits),
                 logger=self.logger,
             )
+        self.store.limiter = self.rate_limiter
         reveal = read.flag(options["reveal_keys"], ConfigVars.REVEAL_KEYS)
         self.store.stats_table.reveal = reveal
         prefix = self.app.config.get(ConfigVars.IPV6_PREFIX)

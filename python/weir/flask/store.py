@@ -5,15 +5,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from weir._core import Evaluation, Table, WeirError
+from weir._core import (
+    HIT,
+    REFUND,
+    TEST,
+    Decision,
+    Evaluation,
+    Limit,
+    RateLimiter,
+    Table,
+    Verdict,
+    WeirError,
+)
+from weir._deciding import Keys
 from weir.errors import is_outage
+from weir.limits import split_key
 from weir.observe.stats import StoreMeters
-from weir.storage import StorageTypes, storage_from_string
+from weir.storage import Storage, StorageTypes, checks, deciding, storage_from_string
 from weir.stores.failover import POLICIES, FailoverStorage, StoreSwitchedError
 from weir.stores.hosts import shown
 from weir.stores.instrumented import InstrumentedStorage, name_of, stats_table_for
+from weir.strategies import is_replaced
 
 from .errors import ConfigurationError
 
@@ -25,6 +40,37 @@ def refuses_one_key(error: Exception) -> bool:
     return isinstance(error, WeirError) and not is_outage(error)
 
 
+class ByLimiter(Storage):
+    """Decides by the methods of a limiter, one limit after the other, as Flask-Limiter does."""
+
+    def __init__(self, limiter: RateLimiter) -> None:
+        super().__init__()
+        self._limiter = limiter
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: Keys,
+        costs: Sequence[int] | None = None,
+        mode: int = HIT,
+        /,
+    ) -> Decision:
+        now = time.time()
+        verdicts = []
+        for limit, key, cost in checks(limits, keys, costs):
+            names = split_key(key)
+            ask = self._limiter.test if mode == TEST else self._limiter.hit
+            allowed = mode == REFUND or bool(ask(limit, *names, cost=cost))
+            reset_at, remaining = self._limiter.get_window_stats(limit, *names)
+            retry_after = 0.0 if allowed else max(reset_at - now, 1e-6)
+            amount = limit.burst or limit.amount
+            verdicts.append(Verdict(allowed, amount, remaining, reset_at, retry_after, 0.0))
+        return Decision(verdicts, deciding(limits, verdicts), now)
+
+    def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
+        self._limiter.storage.clear(limits, keys)
+
+
 class Store:
     """What decides for a limiter, and what tells of it.
 
@@ -32,6 +78,9 @@ class Store:
     :param fallback: count in this process while the storage is away
     :param replaced: other limits take the place of the usual ones then
     """
+
+    #: The limiter that users see; its methods are called if a test has replaced them.
+    limiter: Callable[[], RateLimiter] | None = None
 
     def __init__(
         self,
@@ -91,6 +140,9 @@ class Store:
     @property
     def decider(self) -> StorageTypes | None:
         """What a prepared check asks; None: the table itself."""
+        limiter = None if self.limiter is None else self.limiter()
+        if limiter is not None and is_replaced(limiter):
+            return ByLimiter(limiter)
         return None if type(self.storage).decide is Table.decide else self.storage
 
     @property

@@ -14,6 +14,7 @@ from unittest import mock
 import flask_limiter
 import flask_limiter.commands
 import limits
+import limits.strategies
 import pytest
 from flask import Blueprint, Flask, Response, abort, g, make_response, request
 from flask.views import MethodView
@@ -24,6 +25,7 @@ from werkzeug.local import LocalProxy
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import weir.flask
+import weir.strategies
 from compare_with_flask_limiter import Side, compare, named
 from weir import limits_util
 
@@ -58,6 +60,56 @@ def the_decorator_and_init_app_are_mocks(side: Side) -> None:
         limiter = side.make(default_limits=["1/minute"])
         side.app.add_url_rule("/", "x", limiter.limit("1/minute")(named("x")))
         side.ask(times=3)
+
+
+def strategy_of(side: Side) -> Any:
+    """The class whose methods tests replace, by the name that it has there."""
+    module: Any = limits.strategies if side.package is flask_limiter else weir.strategies
+    return module.FixedWindowRateLimiter
+
+
+@scenario
+def methods_of_the_strategy_are_mocks(side: Side) -> None:
+    limiter = side.make(default_limits=["3/minute"])
+    hello(side)
+    side.ask()
+    with mock.patch.object(strategy_of(side), "hit", return_value=False) as hit:
+        side.ask(times=2)
+        side.note(hit.call_count, hit.call_args.args[1:], hit.call_args.kwargs)
+    side.ask()
+    with mock.patch.object(limiter.limiter, "hit", return_value=True):
+        side.ask(times=3)
+    side.ask(times=2)
+    with mock.patch.object(limiter.limiter, "get_window_stats", return_value=(0, 0)):
+        side.note(tuple(limiter.limiter.get_window_stats(None)))
+
+
+@scenario
+def a_strategy_that_fails(side: Side) -> None:
+    for options in ({}, {"swallow_errors": True}):
+        side.app = Flask("tested")
+        side.make(default_limits=["1/minute"], headers_enabled=False, **options)
+        hello(side)
+        side.app.register_error_handler(500, lambda error: (str(error.original_exception), 500))
+        with mock.patch.object(strategy_of(side), "hit", side_effect=RuntimeError("gone")):
+            side.ask(times=2)
+        side.ask(times=2)
+
+
+@scenario
+def a_deduction_that_fails(side: Side) -> None:
+    for options in ({}, {"swallow_errors": True}):
+        side.app = Flask("tested")
+        side.make(
+            default_limits=["1/minute"],
+            default_limits_deduct_when=lambda response: True,
+            headers_enabled=False,
+            **options,
+        )
+        hello(side)
+        with mock.patch.object(strategy_of(side), "hit", side_effect=RuntimeError("gone")):
+            side.ask(times=2)
+        side.ask(times=2)
 
 
 @scenario
