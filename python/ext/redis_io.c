@@ -5,8 +5,8 @@
  * share one deadline on the monotonic clock, whatever comes in pieces and however many signals interrupt
  * them; handlers of signals run in between, and may raise. The socket is used as it is, blocking or not.
  *
- * ConnectionAbortedError: the connection was of no use, and nothing was sent. ConnectionResetError: it ended
- * after the command had gone out, so that the server may have executed it.
+ * ConnectionAbortedError: the connection ended before the whole command was sent, so that the server cannot have
+ * executed it. ConnectionResetError: it ended after that, so that the server may have executed it.
  */
 #include "core.h"
 #include "stores.h"
@@ -87,9 +87,10 @@ static enum outcome go_on(struct exchange *exchange) {
                             exchange->out_len - exchange->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent >= 0)
             exchange->sent += (size_t)sent;
-        else if (!would_block())
-            return failed(exchange);
-        else if ((outcome = wait_for(exchange, POLLOUT)) != RECEIVED)
+        else if (!would_block()) {
+            outcome = failed(exchange);
+            return outcome == CLOSED ? UNUSABLE : outcome;
+        } else if ((outcome = wait_for(exchange, POLLOUT)) != RECEIVED)
             return outcome;
     }
     for (;;) {

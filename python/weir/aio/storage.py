@@ -13,7 +13,7 @@ from .._core import HIT, REDIS_SCRIPT, Decision, Limit, RedisCommand
 from ..errors import ConfigurationError, StorageError
 from ..stores import registry
 from ..stores.base import failure
-from ..stores.redis_errors import call_failure
+from ..stores.redis_errors import answer_failure, call_failure
 from ..stores.registry import register_schemes
 from ..util import LazyDependency
 
@@ -243,10 +243,18 @@ class RedisStorage(ThreadedStorage):
     def _module(self, name: str = "") -> Any:
         return importlib.import_module(f"{self._library.__name__}.asyncio{name}")
 
+    def _no_retries(self) -> Any:
+        retry = self._module(".retry").Retry
+        return retry(importlib.import_module(f"{self._library.__name__}.backoff").NoBackoff(), 0)
+
     def _options(self) -> dict[str, Any]:
-        """Deadlines as the store has them, and no retries, which would outlive these."""
+        """Deadlines as the store has them. No retries: they would charge what was charged."""
         deadline = self.store.deadline
-        options = {"socket_timeout": deadline, "socket_connect_timeout": deadline}
+        options = {
+            "socket_timeout": deadline,
+            "socket_connect_timeout": deadline,
+            "retry": self._no_retries(),
+        }
         return {**options, **{k: v for k, v in self.options.items() if k not in _OURS}}
 
     def _open(self) -> Any:
@@ -269,24 +277,39 @@ class RedisStorage(ThreadedStorage):
                     await each.disconnect()
         self.store.close()
 
-    async def _ask(self, command: RedisCommand) -> Decision | bool:
+    async def _talk(self, command: RedisCommand) -> bytes | None:
+        """Send a command. The script's answer; None: it was no script."""
         arguments: list[Any] = command.arguments()
         client = self.storage
+        if arguments[0] == b"DEL":
+            await client.execute_command("DEL", *arguments[1:])
+            return None
         try:
-            if arguments[0] == b"DEL":
-                await client.delete(*arguments[1:])
-                return True
-            try:
-                packed = await client.execute_command("EVALSHA", *arguments[1:], NEVER_DECODE=True)
-            except self._library.exceptions.NoScriptError:
-                packed = await client.execute_command(
-                    "EVAL", REDIS_SCRIPT, *arguments[2:], NEVER_DECODE=True
-                )
+            packed = await client.execute_command("EVALSHA", *arguments[1:], NEVER_DECODE=True)
+        except self._library.exceptions.NoScriptError:
+            packed = await client.execute_command(
+                "EVAL", REDIS_SCRIPT, *arguments[2:], NEVER_DECODE=True
+            )
+        return cast(bytes, packed)
+
+    def _failure(self, error: Exception) -> BaseException:
+        if type(error) is self._library.exceptions.ResponseError:
+            return answer_failure(self.store.name, error)
+        if isinstance(error, asyncio.TimeoutError):  # no TimeoutError before Python 3.11
+            error = TimeoutError()
+        return call_failure(self.store.name, error, self._library, self.store.deadline)
+
+    async def _ask(self, command: RedisCommand) -> Decision | bool:
+        try:
+            # One deadline for names, connecting, and all replies.
+            packed = await asyncio.wait_for(self._talk(command), self.store.deadline)
         except Exception as error:
-            raised = call_failure(self.store.name, error, self._library, self.store.deadline)
+            raised = self._failure(error)
             if raised is error:
                 raise
             raise raised from error
+        if packed is None:
+            return True
         answer = command.read(b"$%d\r\n%b\r\n" % (len(packed), packed))
         if not isinstance(answer, Decision | bool):
             raise failure(self.store.name, str(answer))
@@ -316,7 +339,14 @@ class RedisClusterStorage(RedisStorage):
             username=hosts.username,
             password=hosts.password,
             **self._options(),
+            **self._no_attempts(),
         )
+
+    def _no_attempts(self) -> dict[str, int]:
+        """Clients of a Cluster that count their retries by themselves make none."""
+        if self._library.__name__ == "redis" and hasattr(self._no_retries(), "get_retries"):
+            return {}
+        return {"cluster_error_retry_attempts": 0}
 
 
 class RedisSentinelStorage(RedisStorage):
@@ -334,6 +364,7 @@ class RedisSentinelStorage(RedisStorage):
         kwargs = {k: v for k, v in manager.sentinel_kwargs.items() if k not in mine}
         options = {k: v for k, v in manager.connection_kwargs.items() if k not in mine}
         options.pop("max_connections", None)
+        options["retry"] = kwargs["retry"] = self._no_retries()
         sentinel = self._module(".sentinel").Sentinel(addresses, sentinel_kwargs=kwargs, **options)
         return sentinel.master_for(pool.service_name)
 

@@ -196,7 +196,7 @@ class MemcachedStorage(KeyedStorage):
             count = self.count([(check, PEEK)])[0]
             return check.evaluate(count.left > 0, count.number, count.left, PEEK, now)
         node = self._node(check.name)
-        value, _ = node.use(partial(fetch, name=check.name))
+        value, _ = node.use(partial(fetch, name=check.name), True)
         return self._step(check, value, TEST, now)[0]
 
     def charge(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
@@ -243,14 +243,14 @@ class MemcachedStorage(KeyedStorage):
 
     def _count_at(self, node: Node, asked: list[tuple[MemcachedCheck, int]]) -> list[Count]:
         if node.meta is None:
-            node.use(connected)
+            node.use(connected, True)
         if self._meta is False or not node.meta:
             return [
-                node.use(partial(count_by_incr, check=check, what=what), what == GIVE_BACK)
+                node.use(partial(count_by_incr, check=check, what=what), what == PEEK)
                 for check, what in asked
             ]
-        once = any(what == GIVE_BACK for _, what in asked)
-        return node.talk([check.command(what, 0, true_time()) for check, what in asked], once)
+        harmless = all(what == PEEK for _, what in asked)
+        return node.talk([check.command(what, 0, true_time()) for check, what in asked], harmless)
 
     def undo(self, check: MemcachedCheck, count: Count) -> None:
         """Take a charge back, unless its window has ended and another one has begun.
@@ -266,16 +266,16 @@ class MemcachedStorage(KeyedStorage):
     def _undo(self, node: Node, check: MemcachedCheck, count: Count) -> None:
         if self._meta is False or not node.meta:
             if count.left > 1:
-                node.use(partial(decrease, name=check.name, by=check.cost), once=True)
+                node.use(partial(decrease, name=check.name, by=check.cost))
             return
         left = count.left
         for _ in range(TRIES):
-            done = node.talk([check.command(UNDO, count.cas, true_time())], once=True)[0]
+            done = node.talk([check.command(UNDO, count.cas, true_time())])[0]
             if done.left > 0:
                 if done.number == 0:
                     self.remove(check, done.cas)
                 return
-            count = node.talk([check.command(PEEK, 0, true_time())])[0]
+            count = node.talk([check.command(PEEK, 0, true_time())], True)[0]
             # A window that was opened later would end later.
             if not 0 < count.left <= left or count.number < check.cost:
                 return
@@ -313,13 +313,12 @@ class MemcachedStorage(KeyedStorage):
             try:
                 stored = store(client, check.name, following, cas, seconds)
             except (OSError, node.errors.closed) as error:
-                # It may have been stored; a repetition could charge twice.
-                raise node.failure(error) from error
+                raise node.failure(error) from error  # it may have been stored: not done again
             return verdict if stored else None
 
         for attempt in range(TRIES):
             try:
-                verdict = node.use(step_it)
+                verdict = node.use(step_it, True)
             except StorageError:
                 if attempt == 0 or not is_late():
                     raise
@@ -354,7 +353,7 @@ class MemcachedStorage(KeyedStorage):
         try:
             with within(self.deadline):
                 for node in self._nodes:
-                    node.use(ping)
+                    node.use(ping, True)
         except StorageError:
             return False
         return True

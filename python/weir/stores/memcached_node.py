@@ -7,6 +7,7 @@ bounded by the time left for the current call of the thread.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,28 +82,51 @@ def _hurry(sock: Any) -> None:
         sock.settimeout(_left())
 
 
+class NotSentError(ConnectionAbortedError):
+    """The connection ended before a command was sent in full: the server has not executed it."""
+
+
+def _hurried(base: Any) -> Any:
+    """A class of sockets like ``base``, whose waits are those of a call here."""
+
+    class Socket(base):  # type: ignore[misc]
+        #: Whether a command was sent in full since somebody last cleared this.
+        sent = False
+
+        def connect(self, address: Any) -> None:
+            _hurry(self)
+            super().connect(address)
+
+        def do_handshake(self, *args: Any) -> None:  # TLS: called by connect()
+            _hurry(self)
+            super().do_handshake(*args)
+
+        def recv(self, *args: Any) -> Any:
+            _hurry(self)
+            return super().recv(*args)
+
+        def send(self, *args: Any, **options: Any) -> int:  # by sendall() of TLS and of gevent
+            _hurry(self)
+            return cast(int, super().send(*args, **options))
+
+        def sendall(self, *args: Any) -> None:
+            _hurry(self)
+            try:
+                super().sendall(*args)
+            except (ConnectionError, ssl.SSLEOFError) as error:
+                raise NotSentError("the server closed the connection") from error
+            self.sent = True
+
+    return Socket
+
+
 class SocketModule:
     """The module ``socket``, with name resolution and waits bounded by the current call."""
 
     def __init__(self) -> None:
         self._resolver = Resolver()
         # Looked up at each call, because gevent may replace it.
-        base: Any = socket.socket
-
-        class Socket(base):  # type: ignore[misc]
-            def connect(self, address: Any) -> None:
-                _hurry(self)
-                super().connect(address)
-
-            def recv(self, *args: Any) -> Any:
-                _hurry(self)
-                return super().recv(*args)
-
-            def sendall(self, *args: Any) -> Any:
-                _hurry(self)
-                return super().sendall(*args)
-
-        self.socket = Socket
+        self.socket = _hurried(socket.socket)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(socket, name)
@@ -113,6 +137,26 @@ class SocketModule:
         for address in self._resolver.addresses(host, _left()):
             found += socket.getaddrinfo(address, *args)
         return found
+
+
+class _TlsContext:
+    """A ``tls_context``, whose sockets wait no longer than a call here: the handshake, too."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._socket = _hurried(context.sslsocket_class)
+
+    def wrap_socket(self, sock: Any, **options: Any) -> Any:
+        return self._socket._create(sock=sock, context=self._context, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def hurried_tls(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a client of pymemcache's, whose ``tls_context`` keeps our deadlines."""
+    context = options.get("tls_context")
+    return options if context is None else {**options, "tls_context": _TlsContext(context)}
 
 
 # ---------------------------------------------------------------------------------- what is counted
@@ -155,25 +199,31 @@ class Node:
         for client in idle:
             client.close()
 
-    def use(self, ask: Callable[[Any], T], once: bool = False) -> T:
+    def use(self, ask: Callable[[Any], T], harmless: bool = False) -> T:
         """Call ``ask`` with a client of pymemcache that no other caller uses meanwhile.
 
-        once: do not repeat a command that may have been executed; a refund would count twice.
+        harmless: it changes nothing on the server, so it may be done again after a connection
+        ended. Otherwise it is done again only if no command was sent in full.
         """
         try:
             client = self._idle.pop()
         except IndexError:
             return self._use_anew(ask)
-        if once and (client.sock is None or is_readable(client.sock)):
+        sock = client.sock
+        if sock is None or is_readable(sock):  # it was closed while nobody used it
             client.close()
+            self.close()
             return self._use_anew(ask)
+        sock.sent = False
         try:
             answer = ask(client)
-        except (ConnectionResetError, BrokenPipeError, self.errors.closed) as error:
+        except StorageError:  # first: it is an error of the client library, too
             client.close()
-            if once:
+            raise
+        except (ConnectionError, self.errors.closed) as error:
+            client.close()
+            if sock.sent and not harmless:
                 raise self.failure(error) from error
-            # It was closed while it was idle.
             self.close()
             return self._use_anew(ask)
         except BaseException as error:
@@ -214,9 +264,9 @@ class Node:
             self.failed_at = monotonic()
         return raised
 
-    def talk(self, commands: Sequence[bytes], once: bool = False) -> list[Count]:
+    def talk(self, commands: Sequence[bytes], harmless: bool = False) -> list[Count]:
         """Send several meta commands at once."""
-        return self.use(partial(_talk, commands=commands), once)
+        return self.use(partial(_talk, commands=commands), harmless)
 
 
 def _version(text: bytes) -> tuple[int, ...]:
@@ -297,7 +347,7 @@ def count_by_incr(client: Any, check: MemcachedCheck, what: int) -> Count:
     ends_name = b"-" + name[1:]
     if what == PEEK:
         number = client.get(name)
-        if number is not None and not number.strip().isdigit():
+        if number is not None and not _is_number(number.strip()):
             raise RefusedError(f"{name.decode()} holds something that is not a counter")
         count = int(number) if number is not None else None
     elif what == CHARGE:
@@ -311,5 +361,9 @@ def count_by_incr(client: Any, check: MemcachedCheck, what: int) -> Count:
     if count is None:
         return Count(0, 0, 0)
     ends = client.get(ends_name)
-    left = int(ends) - int(now) if ends is not None and ends.isdigit() else check.seconds + 1
-    return Count(count, max(1, left), 0)
+    left = int(ends) - int(now) if ends is not None and _is_number(ends) else check.seconds + 1
+    return Count(count, max(1, min(left, check.seconds + 1)), 0)
+
+
+def _is_number(text: bytes) -> bool:
+    return len(text) <= 20 and text.isdigit()

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from .base import need
 from .hosts import Hosts
-from .memcached_node import Errors, Node, SocketModule
+from .memcached_node import Errors, Node, SocketModule, hurried_tls
 
 __all__ = ["Servers"]
 
@@ -36,7 +36,7 @@ class Servers:
             "no_delay": True,
             "socket_module": SocketModule(),
             # Options of pymemcache's pooled and hashing clients have no meaning here.
-            **{option: value for option, value in options.items() if option in known},
+            **hurried_tls({name: value for name, value in options.items() if name in known}),
         }
         known_errors = Errors(
             errors.MemcacheError,

@@ -182,11 +182,13 @@ class RedisStorage(Remembering):
         """The same, by its name in ``limits``."""
         return self.client
 
-    def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
+    def _ask(
+        self, command: RedisCommand, asked_at: float, harmless: bool = False
+    ) -> Decision | bool:
         deadline = self.deadline
         try:
             answer = self._server.ask(
-                command, deadline, None if deadline is None else asked_at + deadline, once
+                command, deadline, None if deadline is None else asked_at + deadline, harmless
             )
         except BaseException as error:
             self._fail(error)

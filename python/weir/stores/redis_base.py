@@ -148,7 +148,7 @@ class Remembering(KeyedStorage):
                 if denials.must_verify(asked_at):
                     known = self._verify(command, known, asked_at)
                 return known
-        decision = cast(Decision, self._ask(command, asked_at, mode == REFUND))
+        decision = cast(Decision, self._ask(command, asked_at, mode == TEST))
         if self.observe is not None:
             self.observe(monotonic() - asked_at)
         if mode in (EACH, REFUND) and denials.entries:
@@ -183,8 +183,13 @@ class Remembering(KeyedStorage):
             self.evicts_by = policy
             logger.warning("%s: %s", self.name, EVICTS % policy)
 
-    def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
-        """once: do not repeat a command that may have been executed; a refund would count twice."""
+    def _ask(
+        self, command: RedisCommand, asked_at: float, harmless: bool = False
+    ) -> Decision | bool:
+        """The server's answer.
+
+        harmless: the command changes nothing, so it may be executed twice.
+        """
         raise NotImplementedError
 
     def check(self) -> bool:

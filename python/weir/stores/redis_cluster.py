@@ -253,11 +253,13 @@ class RedisClusterStorage(Remembering):
 
     # -- calls
 
-    def _ask(self, command: RedisCommand, asked_at: float, once: bool = False) -> Decision | bool:
+    def _ask(
+        self, command: RedisCommand, asked_at: float, harmless: bool = False
+    ) -> Decision | bool:
         deadline = self.deadline
         end = None if deadline is None else asked_at + deadline
         try:
-            answer = self._ask_around(command, end, once)
+            answer = self._ask_around(command, end, harmless)
         except self._errors as error:
             raise call_failure(self.name, error, self._library, deadline) from error
         if isinstance(answer, str):
@@ -268,7 +270,7 @@ class RedisClusterStorage(Remembering):
             raise failure(self.name, "the server does not keep the script")
         return answer
 
-    def _ask_around(self, command: RedisCommand, end: float | None, once: bool) -> Answer:
+    def _ask_around(self, command: RedisCommand, end: float | None, harmless: bool) -> Answer:
         """Send the command to the node of its slot, and follow redirections."""
         topology = self._topology
         if topology.pid != os.getpid():
@@ -285,9 +287,13 @@ class RedisClusterStorage(Remembering):
             if hop > _HOPS:
                 time.sleep(_PAUSE if end is None else min(_PAUSE, left_until(end) or 0.0))
             try:
-                answer = topology.server(address).ask(command, left_until(end), end, once)
-            except (ConnectionRefusedError, self._library.exceptions.ConnectionError) as error:
-                # Nothing was sent; the slot may have moved to another node.
+                answer = topology.server(address).ask(command, left_until(end), end, harmless)
+            except (
+                ConnectionRefusedError,
+                ConnectionAbortedError,
+                self._library.exceptions.ConnectionError,
+            ) as error:
+                # The command was not sent in full; the slot may have moved to another node.
                 topology.load(end, self.deadline)
                 elsewhere = topology.slots.get(slot)
                 if hop > 0 or elsewhere in (address, None):

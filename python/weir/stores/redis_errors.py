@@ -42,9 +42,10 @@ def readable(error: str) -> str:
     return error.partition(" script: ")[0].removeprefix("ERR ")
 
 
-def answer_failure(name: str, error: str) -> Exception:
-    """The error to raise for an error reply of the server at ``name``."""
-    return failure(name, readable(error), refused=is_refused(error))
+def answer_failure(name: str, error: str | Exception) -> Exception:
+    """The error to raise for an error reply of the server at ``name``, or a library's error."""
+    text = str(error)
+    return failure(name, error, readable(text), refused=is_refused(text))
 
 
 def without_clients(error: str) -> str:

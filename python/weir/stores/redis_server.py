@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,7 +58,8 @@ class Connection:
     ) -> Answer:
         """Send ``message``, or the command itself, and read the answer to the command.
 
-        ConnectionAbortedError: nothing was sent. ConnectionResetError: the command was sent.
+        ConnectionAbortedError: the command was not sent in full, so the server did not execute it.
+        ConnectionResetError: it was sent, and the server may have executed it.
         """
         if self._fd >= 0:
             return command.exchange(self._fd, seconds, message)
@@ -65,8 +67,7 @@ class Connection:
             raise ConnectionAbortedError("the server closed the connection")
         end = end_of(seconds)
         self._used = True
-        self._sock.settimeout(seconds)
-        self._sock.sendall(command if message is None else message)
+        self._send(command if message is None else message, end)
         data = b""
         while True:
             self._sock.settimeout(left_until(end))
@@ -78,10 +79,18 @@ class Connection:
             if answer is not None:
                 return answer
 
+    def _send(self, message: Any, end: float | None) -> None:
+        left = memoryview(message)
+        try:
+            while left:  # sendall() of a TLS socket has its timeout for each record
+                self._sock.settimeout(left_until(end))
+                left = left[self._sock.send(left) :]
+        except (ConnectionError, ssl.SSLEOFError) as error:
+            raise ConnectionAbortedError("the server closed the connection") from error
+
     def say(self, message: bytes, end: float | None) -> None:
         """Send a command with a reply of one line, and discard the reply."""
-        self._sock.settimeout(left_until(end))
-        self._sock.sendall(message)
+        self._send(message, end)
         data = b""
         while not data.endswith(b"\n"):
             self._sock.settimeout(left_until(end))
@@ -89,6 +98,10 @@ class Connection:
             if not more:
                 raise ConnectionResetError("the server closed the connection")
             data += more
+
+    def is_closed(self) -> bool:
+        """Whether the idle connection is of no more use."""
+        return is_readable(self._sock)
 
     def give_back(self) -> None:
         """Return it to the pool unchanged."""
@@ -143,12 +156,13 @@ class Server:
         command: RedisCommand,
         seconds: float | None,
         end: float | None,
-        once: bool = False,
+        harmless: bool = False,
     ) -> Answer:
         """The reply; a str is an error of the server. Raises OSError, and the library's errors.
 
         seconds, end: the time left for the call, and its deadline.
-        once: do not send the command again if the server may have executed it.
+        harmless: the command changes nothing, so it may be sent again even if the server may have
+        executed it. Any other command is sent again only if the server cannot have done that.
         """
         if self._pid != os.getpid():
             self.forget_connections()
@@ -166,7 +180,7 @@ class Server:
         except (ConnectionResetError, BrokenPipeError):
             connection.close()
             self.drop_idle()
-            if once:
+            if not harmless:
                 raise
             return self._ask_anew(command, end)
         except TimeoutError:
@@ -217,6 +231,11 @@ class Server:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect(end)
+        else:
+            if connection.is_closed():
+                connection.close()
+                self.drop_idle()
+                connection = self._connect(end)
         try:
             for message in (None, command.whole()):
                 connection.say(_ASKING, end)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from weir import TEST, Limit, StorageError
+import weir.aio
+from weir import REFUND, TEST, Limit, StorageError, StoreAwayError
 from weir.storage import storage_from_string
 
 STRATEGIES = ["fixed-window", "moving-window", "token-bucket"]
@@ -154,3 +157,157 @@ def test_threads_whose_connections_are_cut(proxy: Any, key: str) -> None:
         thread.join()
     assert all(10 < sum(allowed) <= 30 for allowed in answers), [sum(a) for a in answers]
     store.close()
+
+
+# ----------------------------------------------------------------- closed after a command was sent
+
+
+#: Commands of decisions, but that which only fetches what Memcached keeps.
+_DECIDES = re.compile(rb"EVAL|DEL|^(m[adg]|cas|add|delete|incr|decr) ")
+
+
+class Closing(Proxy):
+    """Closes the connection when the server has answered a decision; the answer is lost."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        #: Commands that are forwarded, and their answers lost, from now on.
+        self.losses = 0
+        self.lost = 0
+        self.decides: dict[socket.socket, bool] = {}
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                self.decides[server] = _DECIDES.search(data) is not None
+                server.sendall(data)
+        self._close(client, server)
+
+    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if self.losses > 0 and self.decides[server]:
+                    self.losses -= 1
+                    self.lost += 1
+                    break
+                client.sendall(data)
+        self._close(client, server)
+
+
+#: How each store is opened through a proxy: the server's name, and the scheme.
+THROUGH = {
+    "redis": ("redis", "redis"),
+    "valkey": ("valkey", "valkey"),
+    "memcached": ("memcached", "memcached"),
+    "cluster": ("cluster", "redis+cluster"),
+    "valkey-cluster": ("valkey_cluster", "valkey+cluster"),
+}
+
+
+class Lossy:
+    """A store behind proxies that lose answers, and the same store by the straight way."""
+
+    def __init__(self, servers: Any, name: str) -> None:
+        attribute, scheme = THROUGH[name]
+        server = getattr(servers, attribute)
+        nodes = getattr(server, "nodes", [server])
+        self.proxies = {node.port: Closing(node.port) for node in nodes}
+        options: dict[str, Any] = {"remember_denials": 0, "socket_timeout": 20}
+        self.sure = storage_from_string(server.uri, **options)
+        if "cluster" in scheme:
+            options["address_remap"] = lambda address: (
+                address[0],
+                self.proxies[address[1]].port if address[1] in self.proxies else address[1],
+            )
+            self.uri = server.uri
+        else:
+            self.uri = f"{scheme}://127.0.0.1:{next(iter(self.proxies.values())).port}"
+        self.store = storage_from_string(self.uri, **options)
+
+    def lose(self, losses: int) -> None:
+        for proxy in self.proxies.values():
+            proxy.losses = losses
+
+    @property
+    def lost(self) -> int:
+        return sum(proxy.lost for proxy in self.proxies.values())
+
+    def close(self) -> None:
+        self.store.close()
+        self.sure.close()
+        for proxy in self.proxies.values():
+            proxy.close()
+
+
+@pytest.fixture(params=list(THROUGH))
+def lossy(request: pytest.FixtureRequest, servers: Any) -> Iterator[Lossy]:
+    lossy = Lossy(servers, request.param)
+    yield lossy
+    lossy.close()
+
+
+def left_of(store: Any, item: Limit, key: str) -> int:
+    remaining: int = store.decide([item], key, [0], TEST)[0].remaining
+    return remaining
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_may_have_been_executed_is_not_sent_again(
+    lossy: Lossy, strategy: str, key: str
+) -> None:
+    """One hit charges once, one refund gives back once, whatever becomes of the answer."""
+    item = Limit(1000, 1, "day", strategy=strategy)
+    for _ in range(10):
+        lossy.store.decide([item], key)
+    assert left_of(lossy.sure, item, key) == 990
+    lossy.lose(1)
+    with pytest.raises(StoreAwayError):
+        lossy.store.decide([item], key)
+    assert lossy.lost == 1
+    lossy.lose(0)
+    assert left_of(lossy.sure, item, key) == 989
+    assert lossy.store.decide([item], key, [0]).allowed
+    lossy.lose(1)
+    with pytest.raises(StoreAwayError):
+        lossy.store.decide([item], key, None, REFUND)
+    lossy.lose(0)
+    assert left_of(lossy.sure, item, key) == 990
+
+
+def test_a_lost_clear_is_not_repeated(lossy: Lossy, key: str) -> None:
+    item = Limit(1000, 1, "day")
+    lossy.store.decide([item], key)
+    lossy.lose(1)
+    with pytest.raises(StoreAwayError):
+        lossy.store.clear([item], key)
+    assert lossy.lost == 1
+
+
+def test_a_question_that_charges_nothing_is_asked_again(lossy: Lossy, key: str) -> None:
+    item = Limit(1000, 1, "day")
+    lossy.store.decide([item], key)
+    lossy.lose(1)
+    assert left_of(lossy.store, item, key) == 999
+    assert lossy.lost == 1
+
+
+@pytest.mark.parametrize("name", ["redis", "valkey"])
+def test_asyncio_does_not_send_again(servers: Any, name: str, key: str) -> None:
+    server = getattr(servers, name)
+    proxy = Closing(server.port)
+    item = Limit(1000, 1, "day")
+
+    async def run() -> None:
+        uri = f"async+{name}://127.0.0.1:{proxy.port}"
+        storage = weir.aio.storage.storage_from_string(uri, socket_timeout=20)
+        limiter = weir.aio.strategies.FixedWindowRateLimiter(storage)
+        assert await limiter.hit(item, key)
+        proxy.losses = 1
+        with pytest.raises(StoreAwayError):
+            await limiter.hit(item, key)
+        assert (await limiter.get_window_stats(item, key)).remaining == 998
+        await storage.close()
+
+    asyncio.run(run())
+    assert proxy.lost == 1
+    proxy.close()
