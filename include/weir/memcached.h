@@ -13,7 +13,8 @@
  *  - What is stepped goes by the caller's clock: those of all callers should agree.
  *  - The server counts first and is asked to take back what was too much. Between the two, others may be
  *    denied what would fit. Nobody is ever admitted beyond the limit.
- *  - The log of a moving window is one value: WEIR_MEMCACHED_VALUE_MAX bytes hold some 200,000 hits.
+ *  - The log of a moving window is one value. Beyond some 30,000 hits, hits within a 16384th of the period
+ *    are kept as one, which leaves with the last of them; so it stays below WEIR_MEMCACHED_VALUE_MAX bytes.
  *  - Nothing here allocates, and every function may be called by any thread.
  */
 #ifndef WEIR_MEMCACHED_H

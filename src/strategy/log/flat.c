@@ -12,6 +12,11 @@
  * A step changes both ends only: the records between are copied as they are. Two more may have to be
  * written behind them: the last one that a step back of the clock leaves, and the one that a hit closes.
  *
+ * A long log is bounded: beyond LONG_BYTES of records, a hit joins the open entry, which moves to the hit's time, if the
+ * record before it is less than period / MOMENTS old. Of any two records in a row, the second then ends at least that
+ * much later than the first begins, so there are at most 2 * MOMENTS more. Hits that are moved leave later than they would,
+ * never earlier.
+ *
  * Cost: reads every record once, to see that they add up, and another time to find a place.
  */
 #include "strategy/log/flat.h"
@@ -22,6 +27,8 @@
 
 #define HEADER (WEIR_FLAT_MARK + 4 * 8)
 #define RECORD_MAX 21
+#define LONG_BYTES (1 << 17)
+#define MOMENTS (1 << 14)
 
 struct record {
     int64_t hits;
@@ -33,6 +40,8 @@ struct flat {
     const unsigned char *from, *to; /* records that are kept as they are */
     struct record tail[2];          /* and those behind them */
     int tail_from, tail_to;
+    const unsigned char *last; /* the last record that was read; `to` is its end while it is the last one */
+    const unsigned char *last_end;
 };
 
 /* A place in the records. */
@@ -131,13 +140,14 @@ static int read_log(struct flat *log, const char *value, size_t len) {
     log->total = get_word(bytes + WEIR_FLAT_MARK + 16);
     log->open = get_word(bytes + WEIR_FLAT_MARK + 24);
     log->from = bytes + HEADER;
-    log->to = bytes + len;
+    log->to = log->last_end = bytes + len;
     if (log->oldest_ns < 0 || log->newest_ns < log->oldest_ns || log->open < 1 ||
         log->total < log->open)
         return WEIR_EFORMAT;
     int64_t hits = log->total - log->open, time_ns = log->newest_ns - log->oldest_ns;
     for (const unsigned char *at = log->from; at < log->to;) {
         struct record record;
+        log->last = at;
         if (!get_record(&at, log->to, &record) || record.hits > hits || record.step_ns > time_ns)
             return WEIR_EFORMAT;
         hits -= record.hits;
@@ -214,11 +224,26 @@ static void expire(struct flat *log, int64_t upto_ns) {
     }
 }
 
-static void add(struct flat *log, int64_t at_ns, int64_t hits) {
+/* Whether the open entry of a long log moves to at_ns; its record before is rewritten then. */
+static bool moves(struct flat *log, int64_t at_ns, int64_t period_ns) {
+    const unsigned char *at = log->last;
+    struct record record;
+    if (log->to - log->from < LONG_BYTES || log->to != log->last_end ||
+        log->tail_from != log->tail_to || !get_record(&at, log->to, &record))
+        return false;
+    record.step_ns += at_ns - log->newest_ns;
+    if (record.step_ns >= period_ns / MOMENTS)
+        return false;
+    log->to = log->last;
+    log->tail[log->tail_to++] = record;
+    return true;
+}
+
+static void add(struct flat *log, int64_t at_ns, int64_t hits, int64_t period_ns) {
     if (log->total == 0) {
         log->oldest_ns = at_ns;
         log->open = 0;
-    } else if (at_ns > log->newest_ns) {
+    } else if (at_ns > log->newest_ns && !moves(log, at_ns, period_ns)) {
         log->tail[log->tail_to++] = (struct record){log->open, at_ns - log->newest_ns};
         log->open = 0;
     }
@@ -288,7 +313,7 @@ static void hit(struct flat *log, const struct weir_step *step, int64_t at_ns,
                                       : time_of(log, log->total - (amount - step->cost)) +
                                             step->limit->period_ns - step->now_ns;
     else if (step->charge && step->cost > 0)
-        add(log, at_ns, step->cost);
+        add(log, at_ns, step->cost, step->limit->period_ns);
 }
 
 int weir_flat_step(const struct weir_step *step, enum weir_mode mode, const char *value, size_t len,

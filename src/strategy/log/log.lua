@@ -8,8 +8,12 @@
 -- place `head` of a ring with `room` for so many: the lower bytes of the time and of the number, as many as
 -- period and amount need. A hit writes one record and the header; what has expired is found by
 -- bisection, and dropped by moving `head`. The ring grows by a quarter, and shrinks, by being rewritten.
+--
+-- No client can make a log so long that rewriting it holds the server up: from MANY records on, a hit joins the
+-- open entry, which moves to the hit's time, if the record before it is less than a MANYth of the period old.
+-- So a window has at most three times MANY records. Hits that are moved leave later than they would, never earlier.
 local function make_logs(call, pack, take, now, given)
-    local ENTRIES_MAX, LOOK, SKEW, NEVER = 16777216, 8, 100000, -1
+    local ENTRIES_MAX, MANY, LOOK, SKEW, NEVER = 16777216, 131072, 8, 100000, -1
     local floor, least, char = math.floor, math.min, string.char
     local key, big, zero, record, header, width, start, ages, hits -- of the log at hand
 
@@ -164,10 +168,10 @@ local function make_logs(call, pack, take, now, given)
     local function add(log, moment, cost)
         if log.total == zero then
             log.oldest, log.newest = moment, moment
+        elseif log.newest < moment and MANY <= log.closed and
+            moment - (entry(log, log.closed - 1)) < log.period / MANY then
+            log.newest = moment
         elseif log.newest < moment then
-            if log.closed == ENTRIES_MAX then
-                error('weir: ' .. key .. ' has too many hits for a moving window', 0)
-            end
             log.fresh, log.fresh_time, log.fresh_last = true, log.newest, log.last
             log.closed, log.newest = log.closed + 1, moment
         end

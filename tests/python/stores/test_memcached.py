@@ -312,9 +312,9 @@ def test_a_key_that_holds_something_else(servers: Any, strategy: str, key: str) 
     store.close()
 
 
-def test_a_log_that_is_too_long(key: str) -> None:
-    """It is refused, clearly, and what is there stays."""
-    item = Limit(10**6, 1, "day", strategy="moving-window")
+def test_a_long_log_is_bounded(key: str) -> None:
+    """Hits of the same moment join when there are many: the value fits, nothing is admitted twice."""
+    item = Limit(300_000, 1, "day", strategy="moving-window")
     (check,) = weir._core.memcached_checks(b"weir", [item], key, None)
     # A hit every 200 ms, four bytes each, for the better part of a day.
     step, count = 0.2, 249_900
@@ -322,13 +322,18 @@ def test_a_log_that_is_too_long(key: str) -> None:
     words = [round(first * 1e9), round(last * 1e9), count + 1, 1]
     log = b"W1\x01" + b"".join(word.to_bytes(8, "little") for word in words)
     value: bytes = log + b"\x80\x84\xaf\x5f" * count
-    moments = itertools.count(1)
-    while len(value) < 999_956:
-        verdict, value, _, _ = check.step(value, 0, last + next(moments) * step)
+    assert len(value) == 999_635
+    for hit in range(1, 301):
+        verdict, value, _, _ = check.step(value, 0, last + hit * step)
         assert verdict.allowed
-    with pytest.raises(weir.TableError) as caught:
-        check.step(value, 0, last + next(moments) * step)
-    assert caught.value.code == "EFULL"
+        assert verdict.remaining == 300_000 - count - 1 - hit
+    # A record for each 16384th of the period: 5.3 s.
+    assert len(value) < 999_635 + 15 * 20
+    # The hits that joined count until their entry leaves, a day after the last of them.
+    verdict = check.step(value, 1, last + 86_400.5)[0]
+    assert verdict.remaining < 300_000 - 295
+    verdict = check.step(value, 1, last + 86_400 + 300 * step + 0.001)[0]
+    assert verdict.remaining == 300_000
 
 
 def test_nobody_listens(free_port: Callable[[], int]) -> None:
