@@ -2,8 +2,10 @@
  * Any bytes as the reply of a Redis server: nothing is read behind their end, however they are cut; and what
  * is accepted is a verdict within its bounds. The first byte says how many verdicts were asked for.
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "guarded.h"
 #include "must.h"
@@ -35,9 +37,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                  verdicts[i].reset_at_ns >= 0 && verdicts[i].retry_after_ns >= 0 &&
                  verdicts[i].delay_ns >= 0);
     }
-    if (rc == 1 && reply.error)
-        MUST(reply.error >= bytes.bytes &&
-             reply.error + reply.error_len <= bytes.bytes + bytes.len);
+    if (rc == 1 && reply.error) {
+        bool in_input = reply.error >= bytes.bytes && reply.error < bytes.bytes + bytes.len + 1;
+        MUST(in_input ? reply.error + reply.error_len <= bytes.bytes + bytes.len
+                      : reply.error_len == strlen(reply.error));
+    }
     /* Cut anywhere, a complete reply is not complete, or the same. */
     if (rc == 1)
         for (size_t len = reply.used; len-- > 0;)

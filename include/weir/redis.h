@@ -84,7 +84,11 @@ struct weir_redis_reply {
     int32_t reserved;
     size_t used;       /* bytes of the input that were this reply, and messages pushed before it */
     int64_t now_ns;    /* DECIDED: the time it was decided at */
-    const char *error; /* ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …"; in the input */
+    /*
+     * ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …", in the input; or a constant text that begins
+     * with "weir: ", if what the server keeps under a name makes no verdict.
+     */
+    const char *error;
     size_t error_len;
     struct weir_decision decision;
 };

@@ -317,6 +317,8 @@ static int read_verdict(const char *first, const char *second, const struct weir
                : 1;
 }
 
+static const char not_a_counter[] = "weir: a name holds something that is not a counter";
+
 /* now; for each check allowed, retry_after, delay; for each check remaining, reset_at. */
 static int read_decision(const struct weir_resp_value *value,
                          const struct weir_redis_request *request, struct weir_verdict *verdicts,
@@ -330,8 +332,13 @@ static int read_decision(const struct weir_resp_value *value,
         return WEIR_EFORMAT;
     for (size_t i = 0; i < n; i++)
         if (read_verdict(first + i * FIRST, second + i * SECOND, request->checks[i].limit,
-                         &verdicts[i]) < 0)
-            return WEIR_EFORMAT;
+                         &verdicts[i]) < 0) {
+            /* The script's, of a value that only has a counter's length: the server is well. */
+            reply->kind = WEIR_REDIS_ERROR;
+            reply->error = not_a_counter;
+            reply->error_len = sizeof not_a_counter - 1;
+            return 1;
+        }
     reply->kind = WEIR_REDIS_DECIDED;
     weir_checks_choose(request->checks, verdicts, n, &reply->decision);
     return 1;
