@@ -11,6 +11,7 @@ from bisect import bisect_left
 from typing import NamedTuple
 
 from .._core import Table, TableError, WeirError
+from ..errors import is_outage
 
 #: Upper bounds of the classes that answers of a store are counted in, in seconds.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -64,7 +65,9 @@ class StoreMeters:
         self._meter(self._seconds, int(seconds * 1e9) if seconds > 0 else 0)
 
     def failed(self, error: BaseException) -> None:
-        """The store has failed."""
+        """The store has raised an error; counted if it is the store's, not that of one key."""
+        if not is_outage(error):
+            return
         with contextlib.suppress(WeirError):  # a table that is closed
             self._meter(self._errors[kind_of(error)], 1)
 
