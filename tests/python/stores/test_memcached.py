@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
 import threading
@@ -313,7 +312,7 @@ def test_a_key_that_holds_something_else(servers: Any, strategy: str, key: str) 
 
 
 def test_a_long_log_is_bounded(key: str) -> None:
-    """Hits of the same moment join when there are many: the value fits, nothing is admitted twice."""
+    """Hits of one moment join when there are many: the value fits, none is admitted twice."""
     item = Limit(300_000, 1, "day", strategy="moving-window")
     (check,) = weir._core.memcached_checks(b"weir", [item], key, None)
     # A hit every 200 ms, four bytes each, for the better part of a day.
