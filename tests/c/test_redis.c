@@ -222,22 +222,6 @@ static void test_other_replies(void **state) {
     assert_int_equal(weir_redis_read(buffer, sizeof buffer, &request, NULL, &reply), WEIR_EFORMAT);
 }
 
-static void test_a_verdict_out_of_range_is_an_error_of_its_key(void **state) {
-    (void)state;
-    struct weir_limit limit = units(10, 1, WEIR_MINUTE, WEIR_FIXED_WINDOW);
-    struct weir_check checks[] = {check_of(&limit, "a", 1), check_of(&limit, "b", 1)};
-    struct weir_redis_request request = {.checks = checks, .n = 2};
-    struct weir_verdict verdicts[2];
-    struct weir_redis_reply reply;
-    char bytes[256];
-    size_t len = reply_of_two(bytes);
-    bytes[len - 3] = (char)0xFF; /* the sign of the last reset_at */
-    assert_int_equal(weir_redis_read(bytes, len, &request, verdicts, &reply), 1);
-    assert_int_equal(reply.kind, WEIR_REDIS_ERROR);
-    assert_int_equal(reply.error_len, strlen(reply.error));
-    assert_memory_equal(reply.error, "weir: ", 6);
-}
-
 static void test_a_damaged_reply_is_refused_or_within_bounds(void **state) {
     (void)state;
     struct weir_limit limit = units(10, 1, WEIR_MINUTE, WEIR_FIXED_WINDOW);
@@ -609,7 +593,6 @@ int main(void) {
         cmocka_unit_test(test_slots_are_the_clusters),
         cmocka_unit_test(test_a_reply_is_read_when_it_is_complete),
         cmocka_unit_test(test_other_replies),
-        cmocka_unit_test(test_a_verdict_out_of_range_is_an_error_of_its_key),
         cmocka_unit_test(test_a_damaged_reply_is_refused_or_within_bounds),
         cmocka_unit_test(test_timelines_on_a_server),
         cmocka_unit_test(test_random_decisions_on_a_server),
