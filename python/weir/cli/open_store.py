@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 import click
 
 from .._text import hide_password
 from ..stores.registry import is_known
+from ..stores.tenants import DEFAULT, Tenant
 from .discover import Found, other_users, tables
 from .errors import Away, Unable, Unreadable
 from .local import LocalStore, open_existing
+from .options import PREFIX
+from .output import hint
 from .store import Store
 from .words import shown
 
@@ -48,6 +52,16 @@ def only_one() -> Found:
     raise Away(f"{len(running)} servers have a table on this host; choose one:{lines}")
 
 
+def _name_applications(tenants: Sequence[Tenant]) -> None:
+    """Name the applications that a command is about, if any of them has a prefix."""
+    labels = [shown(tenant.label) for tenant in tenants if tenant.label]
+    if not labels:
+        return
+    text = ", ".join(labels) + (", and those without a prefix" if DEFAULT in tenants else "")
+    choose = "; choose one by --prefix" if len(tenants) > 1 else ""
+    hint(f"weir: this is about the applications with these prefixes: {text}{choose}")
+
+
 def opened(context: click.Context, uri: str | None) -> Store:
     """The store to work with; ends the command if it cannot be opened."""
     name = chosen(context, uri)
@@ -56,6 +70,12 @@ def opened(context: click.Context, uri: str | None) -> Store:
     if not colon:
         raise Unreadable(
             f"{shown(hide_password(name))!r} is not a URI: write shm://name, file:///path, redis://…"
+        )
+    prefix = context.meta.get(PREFIX)
+    if base in ("memory", "shm", "file") and prefix is not None:
+        raise Unreadable(
+            f"{base}:// is the table of one application: --prefix is for stores such as redis:// "
+            "that several share"
         )
     if base == "memory":
         raise Unable(
@@ -72,7 +92,9 @@ def opened(context: click.Context, uri: str | None) -> Store:
     if is_known(scheme):
         from .remote import RemoteStore
 
-        return RemoteStore(name)
+        store = RemoteStore(name, prefix)
+        _name_applications(store.tenants)
+        return store
     raise Unreadable(
         f"unknown scheme {shown(scheme, 20)!r}: use one of shm://, file://, redis://, valkey://, "
         "memcached://, postgresql://, or name the module of your own store in WEIR_STORES"

@@ -21,6 +21,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+#: Where the context has the value of --prefix.
+PREFIX = "weir.prefix"
+
 strategy_choice = click.Choice(list(STRATEGIES))
 
 tz_option = click.option(
@@ -37,8 +40,17 @@ def _complete(context: Any, option: Any, begun: str) -> list[CompletionItem]:
     ]
 
 
+def _keep(context: click.Context, _: Any, value: str | None) -> str | None:
+    context.meta[PREFIX] = value
+    return value
+
+
 def store_options(command: Command) -> Command:
-    """--store and --json."""
+    """--store, --prefix and --json."""
+    command = click.option(
+        "--prefix", metavar="NAME", expose_value=False, callback=_keep,
+        help="The application with this key_prefix, of those that share a store; default all.",
+    )(command)  # fmt: skip
     option = click.option(
         "-s", "--store", "store_uri", metavar="URI", help="The store.", shell_complete=_complete
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,10 +16,12 @@ from .._core import TEST, Limit, LimitCounts, Rule, Table, TopClient, parse
 from ..errors import ConfigurationError, ParseError, StorageError
 from ..observe.hosts import Host, merge_clients, merge_counts, read_host, read_table
 from ..observe.stats import StoreMeters
+from ..stores.auto import stats_suffix
 from ..stores.instrumented import name_of
 from ..stores.registry import storage_from_string
-from ..stores.shared_stats import SharedStats, snapshot
+from ..stores.shared_stats import SharedRule, SharedStats, snapshot
 from ..stores.sync import FORGET
+from ..stores.tenants import DEFAULT, Tenant, chosen
 from .discover import tables
 from .errors import Unable, Unreadable
 from .local import set_rule
@@ -30,26 +31,56 @@ from .store import By, Counter, Store
 class RemoteStore(Store):
     """A remote store, the hosts' shared statistics, and this host's tables."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, prefix: str | None = None) -> None:
+        """prefix: of the application that is meant, "" for those without one; None: all."""
         self.uri = uri
-        try:
-            self.storage = storage_from_string(uri)
-        except (ParseError, ConfigurationError) as error:
-            raise Unreadable(str(error)) from None
+        self.storage = self._open(DEFAULT.store)
         self.name = name_of(self.storage)
         if hasattr(self.storage, "evicts_by"):
             with contextlib.suppress(StorageError):  # connects: the log says how it evicts
                 self.storage.decide([Limit(1)], "check", [0], TEST)
-        mark = f"-stats{zlib.crc32(self.name.encode())}"
+        self._storages: dict[str, Any] = {DEFAULT.store: self.storage}
+        known = self._known()
+        #: The applications that are meant.
+        self.tenants = chosen(known or [], prefix)
+        #: What the hosts of each of them share; empty for stores that share nothing.
+        self.shared: list[SharedStats] = []
+        if known is not None:
+            stores = [(self._storage_of(one), one.own) for one in self.tenants]
+            self.shared = [SharedStats(storage, own) for storage, own in stores if storage]
+        marks = [stats_suffix(self.name)]
+        if prefix is not None:
+            marks = [stats_suffix(self.name, one.digits) for one in self.tenants]
         self.local = [
             Table(found.uri, _observes=True)
             for found in tables()
-            if found.runs and found.name.endswith(mark)
+            if found.runs and found.name.endswith(tuple(marks))
         ]
+
+    def _open(self, key_prefix: str) -> Any:
         try:
-            self.shared: SharedStats | None = SharedStats(self.storage)
+            options = {} if key_prefix == DEFAULT.store else {"key_prefix": key_prefix}
+            return storage_from_string(self.uri, **options)
+        except (ParseError, ConfigurationError) as error:
+            raise Unreadable(str(error)) from None
+
+    def _storage_of(self, tenant: Tenant) -> Any:
+        """The store with an application's prefix; ``None``: the store refuses that prefix."""
+        if tenant.store not in self._storages:
+            try:
+                self._storages[tenant.store] = self._open(tenant.store)
+            except Unreadable:
+                self._storages[tenant.store] = None
+        return self._storages[tenant.store]
+
+    def _known(self) -> list[Tenant] | None:
+        """The applications that use the server; ``None``: hosts share nothing on this kind."""
+        try:
+            return SharedStats(self.storage).known()
         except ConfigurationError:
-            self.shared = None
+            return None
+        except StorageError:  # what is asked next raises it
+            return []
 
     def _need_stats_tables(self) -> list[Table]:
         if not self.local:
@@ -62,9 +93,9 @@ class RemoteStore(Store):
 
     def _hosts(self) -> list[Host]:
         """What each host shows."""
-        if self.shared is not None:
+        if self.shared:
             try:
-                return [read_host(stats) for stats in self.shared.read()]
+                return [read_host(stats) for shared in self.shared for stats in shared.read()]
             except StorageError:
                 if not self.local:
                     raise
@@ -83,7 +114,7 @@ class RemoteStore(Store):
         return self.local[0].name_of(client) if self.local else client
 
     def counters(self) -> Iterator[Counter]:
-        for row in dict.fromkeys(row for host in self._hosts() for row in host.limits):
+        for storage, row in self._limits():
             try:
                 limit = parse(row.text)
                 if limit.strategy is None:
@@ -94,7 +125,25 @@ class RemoteStore(Store):
                     limit = limit.replace(namespace=row.namespace)
             except ValueError:
                 continue  # of another version, or a zone that this machine does not know
-            yield Counter(self.storage, limit, row.before, row.after)
+            yield Counter(storage, limit, row.before, row.after)
+
+    def _limits(self) -> list[tuple[Any, Any]]:
+        """The limits of each application, with the store that counts them."""
+        found: list[Any] = []
+        try:
+            for shared in self.shared:
+                hosts = [read_host(stats) for stats in shared.read()]
+                found += [(shared.storage, row) for host in hosts for row in host.limits]
+        except StorageError:
+            if not self.local:
+                raise
+            found.clear()
+        if not found and (self.local or not self.shared):
+            for table in self._need_stats_tables():
+                rows = read_table(table, snapshot(table)).limits
+                stores = [self._storage_of(one) for one in self.tenants]
+                found += [(storage, row) for storage in stores if storage for row in rows]
+        return list(dict.fromkeys(found))
 
     def health(self) -> dict[str, Any]:
         began = time.monotonic()
@@ -117,8 +166,8 @@ class RemoteStore(Store):
     def forget_denials(self) -> None:
         for table in self.local:
             table.meter(FORGET, 1)
-        if self.shared is not None:
-            self.shared.forget_denials()
+        for shared in self.shared:
+            shared.forget_denials()
 
     # -- rules
 
@@ -127,14 +176,16 @@ class RemoteStore(Store):
         return next((prefix for prefix in noted if prefix is not None), None)
 
     def set_rule(self, client: str, kind: str, until: float | None) -> None:
-        if self.shared is not None:
-            self.shared.set_rule(client, kind, until)
-        for table in self.local if self.shared is not None else self._need_stats_tables():
+        for shared in self.shared:
+            shared.set_rule(client, kind, until)
+        for table in self.local if self.shared else self._need_stats_tables():
             set_rule(table, client, kind, until)
 
     def load_rules(self, rules: list[tuple[str, str, float | None]]) -> int:
-        if self.shared is not None:
-            return self.shared.set_rules(rules)
+        for shared in self.shared:
+            shared.set_rules(rules)
+        if self.shared:
+            return len(rules)
         for table in self._need_stats_tables():
             table.load_rules(rules)
         return len(rules)
@@ -142,30 +193,38 @@ class RemoteStore(Store):
     def unlist(self, client: str) -> bool:
         removed = [
             table.unlist(client)
-            for table in (self.local if self.shared is not None else self._need_stats_tables())
+            for table in (self.local if self.shared else self._need_stats_tables())
         ]
-        if self.shared is not None:
-            removed.append(self.shared.remove_rule(client))
+        removed += [shared.remove_rule(client) for shared in self.shared]
         return any(removed)
 
     def rules(self) -> list[Rule]:
-        if self.shared is not None:
-            return [Rule(*rule) for rule in self.shared.rules()]  # type: ignore[arg-type]
-        return self._need_stats_tables()[0].rules()
+        if not self.shared:
+            return self._need_stats_tables()[0].rules()
+        found: dict[Any, Rule] = {}
+        for shared in self.shared:
+            for rule in shared.rules():  # the same rule of several applications is shown once
+                known = (rule.client, rule.kind, rule.until)
+                found.setdefault(known, Rule(*rule))  # type: ignore[arg-type]
+        return sorted(found.values(), key=lambda rule: rule.client)
 
     def rule_of(self, client: str) -> Rule | None:
-        if self.shared is None:
+        if not self.shared:
             return self._need_stats_tables()[0].rule_of(client)
-        rules = self.shared.rules()
-        if not rules:
-            return None
-        with Table(f"memory://?keys=8&rules={len(rules)}") as scratch:
-            scratch.load_rules([(rule.client, rule.kind, rule.until) for rule in rules])
-            holds = scratch.rule_of(client)
-        since = {rule.client: rule.since for rule in rules}
-        if holds is None:
-            return None
-        return Rule(holds.client, holds.kind, since.get(holds.client, holds.since), holds.until)
+        found = [_rule_of(client, rules) for shared in self.shared if (rules := shared.rules())]
+        # A block of one application is shown, although the others may have none.
+        return next(iter(sorted(filter(None, found), key=lambda rule: rule.kind != "block")), None)
+
+
+def _rule_of(client: str, rules: list[SharedRule]) -> Rule | None:
+    """The one of these rules that applies to a client."""
+    with Table(f"memory://?keys=8&rules={len(rules)}") as scratch:
+        scratch.load_rules([(rule.client, rule.kind, rule.until) for rule in rules])
+        holds = scratch.rule_of(client)
+    if holds is None:
+        return None
+    since = {rule.client: rule.since for rule in rules}
+    return Rule(holds.client, holds.kind, since.get(holds.client, holds.since), holds.until)
 
 
 def _host(host: Host) -> dict[str, Any]:

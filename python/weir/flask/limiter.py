@@ -412,9 +412,10 @@ class Limiter(KnownNames):
         return dict(self._state.counters)
 
     def reset(self) -> None:
-        """Forget all counts, where the storage can do so."""
+        """Forget the application's counts, where the storage can do so."""
+        store = self._state.store
         try:
-            self.storage.reset()
+            (store.instrumented or self.storage).reset()
         except NotImplementedError:
             self.logger.warning("This storage type does not support being reset")
         else:

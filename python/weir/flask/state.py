@@ -167,6 +167,7 @@ class AppState:
                 self.storage_uri,
                 self.storage_options,
                 policy,
+                key_prefix=self.key_prefix,
                 fallback=self.fallback_enabled,
                 replaced=bool(self.fallback_limits),
                 logger=self.logger,
@@ -184,7 +185,9 @@ class AppState:
         main = app.import_name in ("__main__", "__mp_main__")
         where = (app.config.get("SERVER_NAME"), app.config.get("APPLICATION_ROOT"))
         name = "" if main else app.name
-        return (app.import_name, name, app.root_path, self.key_prefix, *map(str, where))
+        prefix = self.storage_options.get("key_prefix")
+        stored = () if prefix is None else (str(prefix),)
+        return (app.import_name, name, app.root_path, self.key_prefix, *map(str, where), *stored)
 
     # -- the store, for those who look at it from outside
 

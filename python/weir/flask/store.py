@@ -75,6 +75,7 @@ class Store:
     """What decides for a limiter, and what tells of it.
 
     :param policy: what happens while the storage is away, see :mod:`weir.stores.failover`
+    :param key_prefix: tells the application from others that use the same store
     :param fallback: count in this process while the storage is away
     :param replaced: other limits take the place of the usual ones then
     """
@@ -88,6 +89,7 @@ class Store:
         options: dict[str, Any],
         policy: str | None,
         *,
+        key_prefix: str = "",
         fallback: bool = False,
         replaced: bool = False,
         logger: logging.Logger,
@@ -112,8 +114,8 @@ class Store:
             #: How the store does, all processes together.
             self.meters = StoreMeters(storage, shown(uri), timed=False)
         else:
-            self.stats_table = stats_table_for(storage, counts=policy == "local")
-            storage = self.instrumented = InstrumentedStorage(storage, self.stats_table)
+            self.stats_table = stats_table_for(storage, own=key_prefix, counts=policy == "local")
+            storage = self.instrumented = InstrumentedStorage(storage, self.stats_table, key_prefix)
             self.meters = self.instrumented.meters
         self.failover: FailoverStorage | None = None
         if policy not in (None, "raise"):

@@ -33,7 +33,6 @@ import stat
 import sys
 import threading
 import weakref
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +67,7 @@ __all__ = [
     "open_auto",
     "open_stats_table",
     "server",
+    "stats_suffix",
 ]
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -423,15 +423,21 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
     return table
 
 
-def open_stats_table(uri: str, store: str, *, counts: bool) -> Table:
-    """Open the statistics table of ``store``, one for all limiters of this application that use it.
+def stats_suffix(store: str, tenant: int | None = None) -> str:
+    """How names of the tables beside ``store`` end, of one tenant's or of all."""
+    digest = int.from_bytes(hashlib.blake2b(store.encode(), digest_size=8).digest(), "big") >> 1
+    return f"{'' if tenant is None else f'-stats{tenant}'}-stats{digest}"
 
-    counts: whether limits are counted in it, so that a private table is worth a warning.
+
+def open_stats_table(uri: str, store: str, tenant: int = 0, *, counts: bool) -> Table:
+    """The table beside ``store``, one for all limiters of this application that use that store.
+
+    tenant: a number for the prefixes of the application (:mod:`weir.stores.tenants`).
+    counts: whether limits are counted in it, so that one has to be warned of a private one.
     """
     sizes = uri.partition("?")[2]
     scope = server()
     if scope is None:
         return _private_table(sizes, 0) if counts else TableStorage(f"memory://{_query(sizes)}")
     with _lock:
-        suffix = f"-stats{zlib.crc32(store.encode())}"
-        return _shared_table(scope, sizes, 0, _identify(), suffix)
+        return _shared_table(scope, sizes, 0, _identify(), stats_suffix(store, tenant))

@@ -25,6 +25,7 @@ from .hosts import shown
 from .registry import Keys, Storage, StorageTypes, prepared_decider, supports_peek
 from .shared_stats import RULES_MAX, SharedStats
 from .sync import FORGET, SYNC_INTERVAL, HostSync
+from .tenants import tenant_of
 
 __all__ = ["InstrumentedStorage", "name_of", "stats_table_for", "stats_table_of"]
 
@@ -34,17 +35,18 @@ logger = logging.getLogger("weir")
 _STATS_ONLY = f"auto://?keys=16384&rules={RULES_MAX}"
 
 
-def stats_table_for(storage: StorageTypes, *, counts: bool = False) -> Table:
+def stats_table_for(storage: StorageTypes, *, own: str = "", counts: bool = False) -> Table:
     """Open the statistics table for ``storage``, a store that is not a table.
 
+    own: the ``key_prefix`` of :mod:`weir.flask`. Each application has a table of its own.
     counts: whether limits are counted in it during an outage. Otherwise the table is small, and
     private to this process if shared memory has no room.
     """
-    name = name_of(storage)
+    name, tenant = name_of(storage), tenant_of(storage, own)
     if counts:
-        return open_stats_table(f"auto://?rules={RULES_MAX}", name, counts=True)
+        return open_stats_table(f"auto://?rules={RULES_MAX}", name, tenant.digits, counts=True)
     try:
-        return open_stats_table(_STATS_ONLY, name, counts=False)
+        return open_stats_table(_STATS_ONLY, name, tenant.digits, counts=False)
     except StorageError as error:
         logger.warning("each process keeps its own statistics and rules: %s", error)
         return Table(_STATS_ONLY.replace("auto:", "memory:"))
@@ -111,9 +113,10 @@ class InstrumentedStorage(Storage):
 
     :param storage: a store that is not a table
     :param table: a table that all processes of this server share
+    :param own: the ``key_prefix`` of :mod:`weir.flask`
     """
 
-    def __init__(self, storage: StorageTypes, table: Table) -> None:
+    def __init__(self, storage: StorageTypes, table: Table, own: str = "") -> None:
         super().__init__(getattr(storage, "uri", None))
         self.storage = storage
         self.PEEKS = supports_peek(storage)
@@ -129,9 +132,10 @@ class InstrumentedStorage(Storage):
         if isinstance(storage, Storage) and storage.times_itself:
             storage.observe = self.meters.answered
             self._timed = True
+        self._tenant = tenant_of(storage, own)
         self.sync: HostSync | None = None
         with contextlib.suppress(ConfigurationError):
-            self.sync = HostSync(table, SharedStats(storage), self.name)
+            self.sync = HostSync(table, SharedStats(storage, own), self.name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["storage"], name)
@@ -216,7 +220,13 @@ class InstrumentedStorage(Storage):
         self.storage.clear(limits, keys)
 
     def reset(self) -> Any:
-        return self.storage.reset()
+        """Forget the counters of this application; those of others stay."""
+        reset_of = getattr(self.storage, "reset_of", None)
+        if reset_of is None:
+            return self.storage.reset()
+        known = [] if self.sync is None else self.sync.shared.known()
+        others = {one.own for one in known if one.store == self._tenant.store}
+        return reset_of(self._tenant.own, others - {self._tenant.own})
 
     def check(self) -> bool:
         return self.storage.check()

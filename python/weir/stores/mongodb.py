@@ -13,6 +13,7 @@ the URI are MongoDB's.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from random import random
 from typing import Any
 
 from .._clock import monotonic
-from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest
+from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest, join_key
 from ..errors import StorageError
 from ..stores.registry import Keys, checks, deciding
 from .base import DEADLINE, need, seconds
@@ -244,9 +245,16 @@ class MongoDBStorage(StateStorage):
 
     def reset(self) -> None:
         """Delete all counters with this prefix."""
+        self.reset_of("", ())
+
+    def reset_of(self, own: str, _: object) -> None:
+        """Delete the counters of one application of weir.flask, by its ``key_prefix``."""
+        first = f"{self._prefix.decode()}:"
+        names = {"$gte": first, "$lt": first[:-1] + ";"}
+        if own:
+            names["$regex"] = f":\\{{[^}}]*/{re.escape(join_key(own))}\\}}/"
         with self.translating_errors():
-            first = f"{self._prefix.decode()}:"
-            self._collection().delete_many({"_id": {"$gte": first, "$lt": first[:-1] + ";"}})
+            self._collection().delete_many({"_id": names})
         self._denials.clear()
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ The options of the URI are those of libpq. Connections come from the pool of psy
 from __future__ import annotations
 
 import inspect
+import re
 import select
 import threading
 from collections import OrderedDict
@@ -24,7 +25,7 @@ from math import ceil, frexp
 from typing import Any
 
 from .._clock import monotonic
-from .._core import Decision, StateRequest
+from .._core import Decision, StateRequest, join_key
 from ..errors import ConfigurationError, StorageError
 from ._pq import BYTES, FLOAT, TEXT, Statement, array, read_array, read_float, write_float
 from .base import DEADLINE, end_of, failure, need, seconds
@@ -347,6 +348,21 @@ class PostgreSQLStorage(StateStorage):
     def init_text(self) -> str:
         """The SQL that :meth:`init` would run."""
         return schema(self._table)
+
+    def reset_of(self, own: str, _: object) -> None:
+        """Forget the counters of one application of weir.flask, by its ``key_prefix``."""
+        if not own:
+            self.reset()
+            return
+        prefix, own = self._prefix.decode(), re.sub(r"([\\%_])", r"\\\1", join_key(own))
+        with self.translating_errors(), self._connection() as connection:
+            connection.until = None if self.deadline is None else monotonic() + 30.0
+            connection.execute(
+                f"DELETE FROM {self._table} WHERE name >= %s AND name < %s AND name LIKE %s",
+                (f"{prefix}:", f"{prefix};", f"%:{{%/{own}}}/%"),
+            )
+        self._guesses = _Guesses()
+        self._denials.clear()
 
     def reset(self) -> None:
         """Delete all counters with this prefix."""

@@ -14,7 +14,7 @@ valkey-py, except ``connection_pool`` (a pool of that library), ``key_prefix`` a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from .._clock import monotonic
@@ -28,6 +28,7 @@ from .redis_base import (
     client_class,
     default_deadline,
     delete_names,
+    is_of,
     library_of,
     no_retries,
     with_deadline,
@@ -207,12 +208,22 @@ class RedisStorage(Remembering):
 
     def reset(self) -> int:  # type: ignore[override]
         """Delete all counters with this prefix, some hundred at a time. Return their number."""
-        self._denials.clear()
         if self._fake is not None:
+            self._denials.clear()
             return self._fake.delete_all()
-        self._server.drop_idle()  # a bounded pool may have no other connection
+        return self.reset_of("", ())
+
+    def reset_of(self, own: str, others: Collection[str]) -> int:
+        """Delete the counters of one application of :mod:`weir.flask`; how many there were.
+
+        own: its ``key_prefix``; others: those of other applications with the store's prefix.
+        """
+        if self._fake is not None:
+            return self.reset()
+        self._denials.clear()
+        self._server.drop_idle()
         try:
-            return sum(delete_names(self._client, self._pattern()))
+            return sum(delete_names(self._client, self._pattern(own), is_of(own, others)))
         except errors_of(self._library) as error:
             raise failure(self.name, error, without_clients(str(error))) from error
 

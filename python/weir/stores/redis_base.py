@@ -5,12 +5,23 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
 
 from .._clock import monotonic
-from .._core import EACH, HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCodec, RedisCommand
+from .._core import (
+    EACH,
+    HIT,
+    REFUND,
+    TEST,
+    Decision,
+    Evaluation,
+    Limit,
+    RedisCodec,
+    RedisCommand,
+    join_key,
+)
 from ..errors import ConfigurationError, StorageError
 from ..stores.registry import KeyedStorage, decide_by_parts
 from . import base
@@ -201,9 +212,10 @@ class Remembering(KeyedStorage):
             return False
         return True
 
-    def _pattern(self) -> bytes:
-        """The pattern of all counter names, for SCAN."""
-        return re.sub(rb"[*?\[\]\\^-]", rb"\\\g<0>", self._codec.prefix) + b":[fmstl][wb]:{*"
+    def _pattern(self, own: str = "") -> bytes:
+        """The names of all counters, or of those of an application of weir.flask, for SCAN."""
+        rest = b"*/" + _literal(join_key(own).encode()) + b"}/*" if own else b"*"
+        return _literal(self._codec.prefix) + b":[cfmstl][wb]:{" + rest
 
 
 def names_of(command: RedisCommand) -> list[bytes]:
@@ -211,9 +223,33 @@ def names_of(command: RedisCommand) -> list[bytes]:
     return arguments[1:] if arguments[0] == b"DEL" else arguments[3:-1]
 
 
-def delete_names(client: Any, pattern: bytes) -> Iterator[int]:
+def _literal(text: bytes) -> bytes:
+    """A text in a pattern."""
+    return re.sub(rb"[*?\[\]\\^-]", rb"\\\g<0>", text)
+
+
+def is_of(own: str, others: Collection[str]) -> Callable[[bytes | str], bool]:
+    """Whether a counter's name is that of an application, and not of one of the others.
+
+    The key of an application without a prefix begins with the client.
+    """
+    tags = tuple(f"/{join_key(other)}}}/" for other in others if other)
+
+    def decide(name: bytes | str) -> bool:
+        text = name.decode(errors="replace") if isinstance(name, bytes) else name
+        tag = text.partition(":{")[2].partition("/")[2]
+        return not f"/{tag}".startswith(tags)
+
+    return (lambda _: True) if own or not tags else decide
+
+
+def delete_names(
+    client: Any, pattern: bytes, wanted: Callable[[bytes | str], bool]
+) -> Iterator[int]:
     names: list[bytes] = []
     for name in client.scan_iter(match=pattern, count=500):
+        if not wanted(name):
+            continue
         names.append(name)
         if len(names) == 500:
             yield client.unlink(*names)

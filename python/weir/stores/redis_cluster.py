@@ -13,7 +13,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -29,6 +29,7 @@ from .redis_base import (
     UNBOUNDED,
     Remembering,
     client_class,
+    is_of,
     library_of,
     no_retries,
     with_deadline,
@@ -392,12 +393,17 @@ class RedisClusterStorage(Remembering):
 
     def reset(self) -> int:  # type: ignore[override]
         """Delete all counters with this prefix, some hundred at a time. Return their number."""
+        return self.reset_of("", ())
+
+    def reset_of(self, own: str, others: Collection[str]) -> int:
+        """Delete the counters of one application; see :meth:`RedisStorage.reset_of`."""
         self._denials.clear()
-        count = 0
+        count, wanted = 0, is_of(own, others)
         try:
             for node in self.client.get_primaries():
-                for name in node.redis_connection.scan_iter(match=self._pattern(), count=500):
-                    count += node.redis_connection.unlink(name)
+                client = node.redis_connection
+                for name in client.scan_iter(match=self._pattern(own), count=500):
+                    count += client.unlink(name) if wanted(name) else 0
         except self._errors as error:
             raise failure(self.name, error) from error
         return count

@@ -10,6 +10,10 @@ hosts, and checks whether the shared rules have changed::
     weir:rules:version   string       changes with the rules
     weir:forgets         string       changes when hosts are to drop their cached denials
 
+Each application has its own: in place of ``weir`` stands the store's ``key_prefix``, and the
+``key_prefix`` of :mod:`weir.flask` follows the first word, as in ``weir:rules@shop``
+(:mod:`weir.stores.tenants`).
+
 Each of these expires, except rules without an end: statistics a minute after the host's last write.
 A client that is shown as ``#...`` has that name only on the host that shows it.
 """
@@ -25,10 +29,12 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, cast
 
+from .._clock import monotonic
 from .._core import Table, TopClient
 from .._text import printable
 from ..errors import ConfigurationError, StorageError
 from .base import failure
+from .tenants import KNOWN_KEY, KNOWN_MAX, KNOWN_TTL, Tenant, tenant_of
 
 logger = logging.getLogger("weir")
 
@@ -163,36 +169,71 @@ class SharedStats:
     """The hosts' statistics and the shared rules in a Redis or Valkey server.
 
     :param storage: the store that uses that server
+    :param own: the ``key_prefix`` of :mod:`weir.flask`: each application has its own
 
     All methods raise :class:`weir.errors.StorageError` during an outage. Each command has the
     store's deadline.
     """
 
-    def __init__(self, storage: Any) -> None:
+    def __init__(self, storage: Any, own: str = "") -> None:
         if not hasattr(storage, "client") or not hasattr(storage, "_codec"):
             raise ConfigurationError(
                 "only Redis and Valkey can share statistics and rules between hosts"
             )
-        self._storage = storage
-        prefix = storage._codec.prefix.decode()
-        self._hosts_key = f"{prefix}:boards"
-        self._host_key = f"{prefix}:board:"
-        self._rules_key = f"{prefix}:rules"
-        self._version_key = f"{prefix}:rules:version"
-        self._forgets_key = f"{prefix}:forgets"
+        self.storage = storage
+        #: Whose statistics and rules these are.
+        self.tenant = tenant_of(storage, own)
+        self._hosts_key = self.tenant.name("boards")
+        self._host_key = self.tenant.name("board", ":")
+        self._rules_key = self.tenant.name("rules")
+        self._version_key = self.tenant.name("rules", ":version")
+        self._forgets_key = self.tenant.name("forgets")
+        self._note_again = 0.0
 
     def _do(self, *command: Any) -> Any:
         try:
-            return self._storage.client.execute_command(*command)
+            return self.storage.client.execute_command(*command)
         except StorageError:
             raise
         except Exception as error:  # the client library raises its own, and others pass through it
-            raise failure(self._storage.name, error) from error
+            raise failure(self.storage.name, error) from error
+
+    # -- applications
+
+    def known(self) -> list[Tenant]:
+        """The applications that use the server, as far as they have noted themselves."""
+        found = self._do("ZREVRANGE", KNOWN_KEY, 0, KNOWN_MAX - 1)
+        return [tenant for tenant in map(Tenant.load, found) if tenant is not None]
+
+    def note(self) -> None:
+        """Note the application, once a minute."""
+        if monotonic() < self._note_again:
+            return
+        now = time.time()
+        try:
+            self._do("ZADD", KNOWN_KEY, now, self.tenant.dump())
+            self._do("ZREMRANGEBYSCORE", KNOWN_KEY, "-inf", now - KNOWN_TTL)
+            self._do("ZREMRANGEBYRANK", KNOWN_KEY, 0, -KNOWN_MAX - 1)
+            self._do("EXPIRE", KNOWN_KEY, KNOWN_TTL)
+        except StorageError as error:
+            if "permission" not in str(error).lower() and "NOPERM" not in str(error):
+                raise
+            self._note_again = math.inf
+            logger.warning(
+                "%s: this user may not write %s, so commands do not find this application by "
+                "themselves: give them --prefix %s",
+                self.storage.name,
+                KNOWN_KEY,
+                printable(self.tenant.label) or "''",
+            )
+        else:
+            self._note_again = monotonic() + HOST_TTL
 
     # -- statistics
 
     def publish(self, host: str, stats: dict[str, Any]) -> None:
         """Write the statistics of ``host``, as :func:`snapshot` returns them."""
+        self.note()
         now = time.time()
         text = json.dumps({"host": host, "time": now, **stats}, default=str)
         self._do("SET", self._host_key + host, text, "EX", HOST_TTL)
@@ -273,6 +314,7 @@ class SharedStats:
                 for rule in scratch.rules()
             ]
         self._make_room(client for client, _ in ready)
+        self.note()
         # Hosts read the rules only after the version has changed.
         for start in range(0, len(ready), _BATCH):
             self._do("HSET", self._rules_key, *chain(*ready[start : start + _BATCH]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import socket
 import threading
 import weakref
@@ -54,6 +55,7 @@ class HostSync:
         self.table = table
         self.shared = shared
         self._name = name
+        self._token = secrets.token_hex(8)
         self._reset()
         _syncs.add(self)
 
@@ -72,8 +74,8 @@ class HostSync:
         """The identifier of this host's statistics; the same in all workers of a server."""
         uri = self.table.uri
         own = f"{socket.gethostname()} {uri}"
-        if uri.startswith("memory:"):
-            own += f" {os.getpid()}"
+        if uri.startswith("memory:"):  # all tables in memory are called so
+            own += f" {os.getpid()} {self._token}"
         return hashlib.blake2b(own.encode(), digest_size=8).hexdigest()
 
     def wake(self) -> None:

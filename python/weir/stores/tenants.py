@@ -1,0 +1,99 @@
+"""Which applications share a server, by their prefixes.
+
+Each application has statistics, rules and cached denials of its own, although it shares a server
+with others. Two prefixes tell applications apart: the store's ``key_prefix``, with which all names
+on the server begin, and the ``key_prefix`` of :mod:`weir.flask`, with which its keys begin.
+
+On Redis and Valkey, hosts note both in ``weir:prefixes``, a sorted set of JSON lists scored by the
+time of the last note. So commands that are given a server's URI alone find all applications.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import NamedTuple
+from urllib.parse import quote
+
+__all__ = ["DEFAULT", "KNOWN_KEY", "KNOWN_MAX", "KNOWN_TTL", "Tenant", "chosen", "tenant_of"]
+
+#: Where prefixes are noted; how many; and seconds after which one that is not noted again is gone.
+KNOWN_KEY = "weir:prefixes"
+KNOWN_MAX = 1000
+KNOWN_TTL = 400 * 86_400
+
+#: Characters of an application's prefix that stand in names; a longer one is hashed.
+_TEXT_MAX = 100
+
+#: The ``key_prefix`` of a store unless its options say otherwise.
+_STORE = "weir"
+
+
+class Tenant(NamedTuple):
+    """An application: the ``key_prefix`` of its store, and that of :mod:`weir.flask`."""
+
+    store: str = _STORE
+    own: str = ""
+
+    @property
+    def label(self) -> str:
+        """How the application is shown, and what ``--prefix`` takes; "" without a prefix."""
+        return "/".join(part for part in (self.store, self.own) if part not in ("", _STORE))
+
+    @property
+    def digits(self) -> int:
+        """A number that names of local tables have, below 2**63."""
+        digest = hashlib.blake2b(self.dump().encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
+
+    def name(self, what: str, rest: str = "") -> str:
+        """A name on the server. No two applications have one in common.
+
+        >>> Tenant().name("rules"), Tenant("weir", "shop").name("board", ":1")
+        ('weir:rules', 'weir:board@shop:1')
+        """
+        if not self.own:
+            return f"{self.store}:{what}{rest}"
+        text = quote(self.own, safe="", errors="backslashreplace")
+        if len(text) > _TEXT_MAX:
+            text = "%" + hashlib.blake2b(self.dump().encode(), digest_size=16).hexdigest()
+        return f"{self.store}:{what}@{text}{rest}"
+
+    def dump(self) -> str:
+        return json.dumps([self.store, self.own])
+
+    @classmethod
+    def load(cls, text: str | bytes) -> Tenant | None:
+        """What :meth:`dump` wrote; ``None``: it is something else."""
+        try:
+            parts = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if isinstance(parts, list) and len(parts) == 2 and all(type(p) is str for p in parts):
+            return cls(*parts)
+        return None
+
+
+#: An application without prefixes.
+DEFAULT = Tenant()
+
+
+def tenant_of(storage: object, own: str = "") -> Tenant:
+    """The application that uses ``storage``. own: the ``key_prefix`` of :mod:`weir.flask`."""
+    codec = getattr(storage, "_codec", None)
+    prefix = getattr(codec, "prefix", None) or getattr(storage, "_prefix", None) or b""
+    text = prefix.decode("utf-8", "backslashreplace") if isinstance(prefix, bytes) else str(prefix)
+    return Tenant(text, own)
+
+
+def chosen(known: list[Tenant], prefix: str | None) -> list[Tenant]:
+    """The applications that a command is about.
+
+    prefix: of one application, however it is set; "": of those without one; ``None``: of all.
+    """
+    if prefix is None:
+        return list(dict.fromkeys([*known, DEFAULT]))
+    if not prefix:
+        return [DEFAULT]
+    found = [one for one in known if prefix in (one.label, one.own, one.store)]
+    return found or [Tenant(own=prefix), Tenant(store=prefix)]
