@@ -413,9 +413,8 @@ class Limiter(KnownNames):
 
     def reset(self) -> None:
         """Forget the application's counts, where the storage can do so."""
-        store = self._state.store
         try:
-            (store.instrumented or self.storage).reset()
+            (self._state.store.instrumented or self.storage).reset()
         except NotImplementedError:
             self.logger.warning("This storage type does not support being reset")
         else:

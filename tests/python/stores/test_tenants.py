@@ -158,6 +158,7 @@ def test_counters_of_the_fallback_are_apart(
 
     monkeypatch.setattr(auto, "TableStorage", opened)
     for _ in range(2):
+        monkeypatch.setattr(auto, "_owners", {})  # another worker
         for prefix in ("shop", "bank"):
             App(
                 "redis://127.0.0.1:1",
