@@ -191,7 +191,12 @@ class PostgreSQLStorage(StateStorage):
                 self._pool = self._pools.ConnectionPool(
                     "postgresql://" + (self.uri or "").partition("://")[2],
                     connection_class=_connection_class(self._psycopg),
-                    kwargs={"autocommit": True, "options": options, "application_name": "weir"},
+                    kwargs={
+                        "autocommit": True,
+                        "options": options,
+                        "application_name": "weir",
+                        **self._connect_timeout(),
+                    },
                     min_size=1,
                     max_size=self._max,
                     timeout=self.deadline or 3600.0,
@@ -202,6 +207,15 @@ class PostgreSQLStorage(StateStorage):
                 )
                 self._pool.open()
         return self._pool
+
+    def _connect_timeout(self) -> dict[str, int]:
+        """An end for attempts that the pool makes in the background, in whole seconds from 2.
+
+        Without it one that gets no answer would keep the pool from making another.
+        """
+        if self.deadline is None or "connect_timeout=" in (self.uri or ""):
+            return {}
+        return {"connect_timeout": max(2, ceil(self.deadline))}
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:

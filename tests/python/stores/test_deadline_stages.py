@@ -1,0 +1,197 @@
+"""One deadline at every stage of a call: accept, handshake, greeting, half a reply, each byte."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from weir import Limit, StoreAwayError
+from weir.storage import storage_from_string
+
+FIVE = Limit(5, 1, "hour")
+
+DEADLINE = 0.5
+
+#: What a machine that is busy with something else may add.
+PATIENCE = 2.0
+
+
+class Between:
+    """Forwards to a server; ``stage`` says what becomes of the bytes that come back."""
+
+    def __init__(self, port: int) -> None:
+        self._server = ("127.0.0.1", port)
+        #: "fast", "silent", "half" (each chunk's first half, then nothing), or "trickle".
+        self.stage = "fast"
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                self._open += [client, server]
+                for work in (self._forward, self._answer):
+                    threading.Thread(target=work, args=(client, server), daemon=True).start()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                server.sendall(data)
+
+    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if self.stage == "fast":
+                    client.sendall(data)
+                elif self.stage == "half":
+                    client.sendall(data[: len(data) // 2])
+                elif self.stage == "trickle":
+                    for at in range(len(data)):
+                        client.sendall(data[at : at + 1])
+                        time.sleep(0.05)
+
+    def close(self) -> None:
+        for each in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+class Terminator(Between):
+    """Speaks TLS to the client, and plainly to the server."""
+
+    def __init__(self, port: int, authority: Any) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(authority / "server.pem", authority / "server.key")
+        super().__init__(port)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            client = self._context.wrap_socket(plain, server_side=True)
+            server = socket.create_connection(self._server)
+            self._open += [client, server]
+            threading.Thread(target=self._answer, args=(client, server), daemon=True).start()
+            self._forward(client, server)
+
+
+STORES = [
+    "redis",
+    "valkey",
+    "cluster",
+    "rediss",
+    "valkeys",
+    "memcached",
+    "memcacheds",
+    "postgresql",
+]
+
+
+class Slow:
+    """A store behind something that can be slow."""
+
+    def __init__(self, servers: Any, name: str) -> None:
+        self.closing: list[Any] = []
+        options: dict[str, Any] = {"socket_timeout": DEADLINE, "remember_denials": 0}
+        if name == "cluster":
+            server = servers.cluster.nodes[0]
+        elif name in ("rediss", "valkeys"):
+            server = servers.tls
+            options["ssl_ca_certs"] = str(servers.authority() / "ca.pem")
+        elif name == "postgresql":
+            server = servers.postgresql
+            with contextlib.closing(storage_from_string(server.uri, create=True)) as made:
+                made.decide([FIVE], "made")
+        else:
+            server = servers.memcached if "memcached" in name else getattr(servers, name)
+        port = server.port
+        if name == "memcacheds":
+            terminator = Terminator(port, servers.authority())
+            self.closing.append(terminator)
+            port = terminator.port
+            options["tls_context"] = ssl.create_default_context(
+                cafile=str(servers.authority() / "ca.pem")
+            )
+        self.between = Between(port)
+        self.closing.append(self.between)
+        scheme = {"cluster": "redis+cluster", "memcacheds": "memcached"}.get(name, name)
+        if name == "cluster":
+            ports = {node.port: Between(node.port) for node in servers.cluster.nodes}
+            self.closing += ports.values()
+            self.betweens = [self.between, *ports.values()]
+            options["address_remap"] = lambda address: (
+                address[0],
+                ports[address[1]].port if address[1] in ports else address[1],
+            )
+        else:
+            self.betweens = [self.between]
+        uri = f"{scheme}://localhost:{self.between.port}"
+        if name == "postgresql":
+            uri = f"postgresql://weir@localhost:{self.between.port}/postgres"
+        self.store: Any = storage_from_string(uri, **options)
+
+    def become(self, stage: str) -> None:
+        for each in self.betweens:
+            each.stage = stage
+
+    def ask_in_vain(self) -> float:
+        start = time.monotonic()
+        with pytest.raises(StoreAwayError):
+            self.store.decide([FIVE], "a")
+        return time.monotonic() - start
+
+    def close(self) -> None:
+        self.become("silent")
+        for each in self.closing:
+            each.close()
+        self.store.close()
+
+
+@pytest.fixture
+def slow(servers: Any) -> Iterator[Callable[[str], Slow]]:
+    made: list[Slow] = []
+
+    def start(name: str) -> Slow:
+        made.append(Slow(servers, name))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("stage", ["silent", "half", "trickle"])
+@pytest.mark.parametrize("name", STORES)
+def test_a_connection_that_is_made_slowly(slow: Any, name: str, stage: str) -> None:
+    store = slow(name)
+    store.become(stage)
+    for _ in range(2):
+        assert store.ask_in_vain() < DEADLINE + PATIENCE
+
+
+@pytest.mark.parametrize("stage", ["silent", "half", "trickle"])
+@pytest.mark.parametrize("name", STORES)
+def test_an_answer_that_comes_slowly(slow: Any, name: str, stage: str, wait_for: Any) -> None:
+    store = slow(name)
+    wait_for(lambda: store.store.decide([FIVE], "warm", [0]))
+    store.become(stage)
+    for _ in range(2):
+        assert store.ask_in_vain() < DEADLINE + PATIENCE
+    store.become("fast")
+    wait_for(lambda: store.store.decide([FIVE], "warm", [0]))
