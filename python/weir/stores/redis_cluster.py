@@ -401,7 +401,7 @@ class RedisClusterStorage(Remembering):
         count, wanted = 0, is_of(own, others)
         try:
             for node in self.client.get_primaries():
-                client = node.redis_connection
+                client = getattr(node, f"{self._library.__name__}_connection")
                 for name in client.scan_iter(match=self._pattern(own), count=500):
                     count += client.unlink(name) if wanted(name) else 0
         except self._errors as error:

@@ -20,6 +20,7 @@ from weir import Limit, StorageError
 from weir.cli.main import cli
 from weir.storage import storage_from_string
 from weir.stores.denials import Denials
+from weir.stores.instrumented import InstrumentedStorage
 from weir.stores.redis import RedisStorage
 
 TWO = Limit(2, 1, "hour")
@@ -231,7 +232,7 @@ assert store.decide([weir.Limit(2)], "slow").allowed
 def rights(*rows: str) -> str:
     """What docs/redis.md says that a user needs."""
     text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
-    found = dict(re.findall(r"^\| ([^|`]+) \| `(.+)` \|$", text, re.MULTILINE))
+    found = dict(re.findall(r"^\| ([^|]+) \| `(.+)` \|$", text, re.MULTILINE))
     return " ".join(found[row] for row in rows).replace("\\|", "|")
 
 
@@ -239,7 +240,8 @@ def rights(*rows: str) -> str:
 def test_the_rights_in_the_manual_are_enough(servers: Any, name: str) -> None:
     server = getattr(servers, name)
     nodes = getattr(server, "nodes", [server])
-    needed = ["limits"] + (["a Cluster, besides"] if "cluster" in name else [])
+    needed = ["limits", "`reset()`", "statistics and rules that hosts share"]
+    needed += ["a Cluster, besides"] if "cluster" in name else []
     for node in nodes:
         with node.client() as client:
             client.execute_command(f"ACL SETUSER weir on >secret {rights(*needed)}")
@@ -253,6 +255,15 @@ def test_the_rights_in_the_manual_are_enough(servers: Any, name: str) -> None:
             store.decide([limit], "rights", None, weir.REFUND)
             store.clear([limit], "rights")
         assert store.check()
+        host = InstrumentedStorage(store, weir.Table())
+        host.block("192.0.2.1")
+        assert host.sync is not None
+        host.sync.once(force=True)
+        assert len(host.sync.shared.read()) == len(host.sync.shared.known()) == 1
+        host.sync.shared.forget_denials()
+        host.sync.shared.clean()
+        assert host.unlist("192.0.2.1")
+        host.reset()
         if "cluster" in name:
             assert store.client.get_primaries()
         store.close()

@@ -36,7 +36,7 @@ class App:
         )
         self.app.get("/")(lambda: "ok")
         self.client = self.app.test_client()
-        self.store = self.limiter._state.store
+        self.store: Any = self.limiter._state.store
 
     def ask(self, client: str = "10.0.0.1") -> int:
         code: int = self.client.get("/", headers={"X-Client": client}).status_code
@@ -63,7 +63,7 @@ APART: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=["redis", "valkey", "cluster"])
+@pytest.fixture(params=["redis", "valkey", "cluster", "valkey_cluster"])
 def uri(request: pytest.FixtureRequest, servers: Any) -> str:
     return str(getattr(servers, request.param).uri)
 
