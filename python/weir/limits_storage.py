@@ -7,7 +7,6 @@ strategies of ``limits``. Its ``STORAGE_SCHEME`` registers it, for Flask applica
 
 from __future__ import annotations
 
-import functools
 import importlib
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from ._core import HIT, Decision, Limit, WeirError
 from .errors import StorageError, StoreAwayError
-from .storage_methods import METHODS, StoreType, clear_by_methods, decide_by_methods
+from .storage_methods import StoreType, clear_by_methods, decide_by_methods, wrap_errors
 from .stores.base import joined
 from .stores.registry import (
     SCHEMES,
@@ -38,33 +37,6 @@ __all__ = [
 ]
 
 Keys: TypeAlias = str | bytes | Sequence[str | bytes]
-
-
-def _wrapping(function: Any) -> Any:
-    """A method whose errors are StorageErrors if the storage was made with ``wrap_exceptions``."""
-    if getattr(function, "_wraps_errors", False) or getattr(
-        function, "__isabstractmethod__", False
-    ):
-        return function
-
-    @functools.wraps(function)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(self, *args, **kwargs)
-        except self.base_exceptions as error:
-            if not self.wrap_exceptions or isinstance(error, StorageError):
-                raise
-            failed = StoreAwayError(str(error) or type(error).__name__)
-            failed.storage_error = error
-            raise failed from error
-
-    method._wraps_errors = True  # type: ignore[attr-defined]
-    return method
-
-
-#: The methods whose errors are wrapped.
-_WRAPPED = ("incr", "get", "get_expiry", "check", "reset", "clear", *METHODS)
-_WRAPPED += ("clear_sliding_window",)
 
 
 class StorageRegistry(StoreType, ABCMeta):
@@ -101,10 +73,7 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
                     clear_by_methods(self, key, keys)
 
             cls.clear = clear  # type: ignore[method-assign]
-        for name in _WRAPPED:
-            function = cls.__dict__.get(name)
-            if callable(function):
-                setattr(cls, name, _wrapping(function))
+        wrap_errors(cls)
         super().__init_subclass__(**kwargs)
 
     def __init__(

@@ -6,6 +6,8 @@ have only these. The strategies whose methods such a class has decide by them.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
 from abc import ABCMeta
 from collections.abc import Callable, Sequence
@@ -14,8 +16,16 @@ from typing import Any
 
 from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict
 from ._deciding import Keys, deciding
+from .errors import StorageError, StoreAwayError
 
-__all__ = ["METHODS", "clear_by_methods", "decide_by_methods", "honour_own_methods", "not_replaced"]
+__all__ = [
+    "METHODS",
+    "clear_by_methods",
+    "decide_by_methods",
+    "honour_own_methods",
+    "not_replaced",
+    "wrap_errors",
+]
 
 #: The methods that a class may replace, and the strategy that calls each.
 METHODS = {
@@ -138,6 +148,49 @@ def clear_by_methods(storage: Any, limits: Sequence[Limit], keys: Keys) -> None:
             storage.clear_sliding_window(name, limit.get_expiry())
         else:
             storage.clear(name)
+
+
+def _wrapping(function: Any) -> Any:
+    """A method whose errors are StorageErrors if the storage was made with ``wrap_exceptions``."""
+
+    def wrapped(storage: Any, error: Exception) -> Exception:
+        if not storage.wrap_exceptions or isinstance(error, StorageError):
+            return error
+        failed = StoreAwayError(str(error) or type(error).__name__)
+        failed.storage_error = error
+        failed.__cause__ = error
+        return failed
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(self, *args, **kwargs)
+            except self.base_exceptions as error:
+                raise wrapped(self, error)  # noqa: B904  (it has its cause)
+
+    else:
+
+        @functools.wraps(function)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(self, *args, **kwargs)
+            except self.base_exceptions as error:
+                raise wrapped(self, error)  # noqa: B904
+
+    method._wraps_errors = True  # type: ignore[attr-defined]
+    return method
+
+
+def wrap_errors(cls: type) -> None:
+    """Let the methods that a class defines honour ``wrap_exceptions``."""
+    others = ("check", "reset", "clear", "clear_sliding_window")
+    for name in (*METHODS, *others):
+        function = cls.__dict__.get(name)
+        done = getattr(function, "_wraps_errors", False)
+        if callable(function) and not done and not getattr(function, "__isabstractmethod__", False):
+            setattr(cls, name, _wrapping(function))
 
 
 class StoreType(ABCMeta):

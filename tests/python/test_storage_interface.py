@@ -335,7 +335,7 @@ def test_aio_on_a_table(strategy: str) -> None:
     assert asyncio.run(run()) == [True, True, False, 0, True, True]
 
 
-def test_aio_storages_of_an_applications_own() -> None:
+def make_aio_storage() -> Any:
     class Mine(aio_storage.Storage):
         STORAGE_SCHEME = "async+mine"
 
@@ -362,6 +362,12 @@ def test_aio_storages_of_an_applications_own() -> None:
         async def clear(self, key: str) -> None:
             del self.counts[key]
 
+    return Mine
+
+
+def test_aio_storages_of_an_applications_own() -> None:
+    make_aio_storage()
+
     async def run() -> list[Any]:
         storage = aio_storage.storage_from_string("mine://")
         limiter = aio_strategies.STRATEGIES["fixed-window"](storage)
@@ -372,9 +378,24 @@ def test_aio_storages_of_an_applications_own() -> None:
         return [*answers, await limiter.test(item, "a")]
 
     assert asyncio.run(run()) == [True, True, False, 0, True]
+
     for name in ("moving-window", "token-bucket"):
         with pytest.raises(NotImplementedError):
             aio_strategies.STRATEGIES[name](aio_storage.storage_from_string("mine://"))
+
+
+def test_errors_of_aio_storages_are_wrapped_if_asked_for() -> None:
+    class Away(make_aio_storage()):  # type: ignore[misc]
+        base_exceptions = LookupError  # type: ignore[assignment]
+
+        async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+            raise LookupError("no server")
+
+    for wrap, expected in ((False, LookupError), (True, weir.StorageError)):
+        limiter = aio_strategies.STRATEGIES["fixed-window"](Away("mine://", wrap_exceptions=wrap))
+        with pytest.raises(expected, match="no server") as error:
+            asyncio.run(limiter.hit(weir.parse("2/day"), "a"))
+        assert isinstance(getattr(error.value, "storage_error", error.value), LookupError)
 
 
 PROGRAM = """

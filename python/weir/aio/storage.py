@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from .._core import HIT, REDIS_SCRIPT, Decision, Limit, RedisCommand
 from ..errors import ConfigurationError, StorageError
+from ..storage_methods import wrap_errors
 from ..stores import registry
 from ..stores.base import failure
 from ..stores.redis_errors import answer_failure, call_failure
@@ -46,6 +47,7 @@ class Storage(LazyDependency, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        wrap_errors(cls)
         register_schemes(cls)
 
     def __init__(
