@@ -25,6 +25,7 @@
 #include "stats/stats.h"
 #include "access.h"
 #include "error.h"
+#include "new_file.h"
 #include "platform.h"
 #include "table/hash.h"
 #include "table/lock.h"
@@ -230,35 +231,12 @@ static int fail_errno(const struct weir_table *table, int err, const char *what,
                      err == ELOOP ? "it is a symbolic link" : strerror(err));
 }
 
-/* A file without a name where O_TMPFILE works, else one with a name that only this process would take. */
-static int open_nameless(const char *path, char *temporary, size_t size) {
-    char folder[WEIR_PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    temporary[0] = '\0';
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-        return fd;
-    uint64_t random = 0;
-    weir_random(&random, sizeof random);
-    snprintf(temporary, size, "%s.%llx", path, (unsigned long long)random);
-    return open(temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
-}
-
-static int give_name(int fd, const char *temporary, const char *path) {
-    char self[64];
-    if (temporary[0])
-        return link(temporary, path);
-    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
-}
-
 /* Returns 0; 1 if somebody else was faster; or an error. The table is locked shared on success. */
-static int make_file(struct weir_table *table, const struct weir_uri *uri,
-                     const struct weir_header *plan, gid_t group, struct weir_error *error) {
+static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
+                        const struct weir_header *plan, gid_t group, struct weir_error *error) {
     char temporary[WEIR_PATH_MAX + 32];
     void *base = MAP_FAILED;
-    int fd = open_nameless(uri->path, temporary, sizeof temporary);
+    int fd = weir_new_file(uri->path, temporary, sizeof temporary);
     if (fd < 0)
         return fail_errno(table, errno, "cannot create it", error);
     int rc = 0, err = posix_fallocate(fd, 0, (off_t)plan->bytes);
@@ -282,7 +260,7 @@ static int make_file(struct weir_table *table, const struct weir_uri *uri,
         rc = fail_errno(table, errno, "cannot lock it", error);
     else if (uri->group[0] && (fchown(fd, (uid_t)-1, group) < 0 || fchmod(fd, 0660) < 0))
         rc = fail_errno(table, errno, "cannot give it to its group", error);
-    else if (give_name(fd, temporary, uri->path) < 0)
+    else if (weir_new_file_name(fd, temporary, uri->path) < 0)
         rc = errno == EEXIST ? 1 : fail_errno(table, errno, "cannot name it", error);
 out:
     if (temporary[0])
@@ -296,6 +274,15 @@ out:
         table->header = NULL;
         close(fd);
     }
+    return rc;
+}
+
+/* The same, one process after another: there may be room for one table, not for one of each worker. */
+static int make_file(struct weir_table *table, const struct weir_uri *uri,
+                     const struct weir_header *plan, gid_t group, struct weir_error *error) {
+    int lock = weir_new_file_begin(uri->path, weir_open_wait_ns);
+    int rc = access(uri->path, F_OK) == 0 ? 1 : reserve_file(table, uri, plan, group, error);
+    weir_new_file_end(lock);
     return rc;
 }
 
