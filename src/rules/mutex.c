@@ -1,6 +1,7 @@
 /* The lock of those who change rules. Readers take none (rules.h). */
 #include <errno.h>
 
+#include "platform.h"
 #include "rules/rules.h"
 
 int weir_rules_repair(struct weir_table *table) {

@@ -145,3 +145,17 @@ def test_a_package_that_was_overwritten_says_so(tmp_path: Path, module: str) -> 
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: ")
     assert "another project named weir has overwritten it" in last
+
+
+def test_what_macos_lacks_comes_from_platform_h() -> None:
+    """Without a Mac: a file that uses a name that platform.h stands in for includes it."""
+    platform = (ROOT / "src/platform.h").read_text()
+    names = re.findall(r"#define ((?:PTHREAD|O|MADV)_\w+)|inline int (\w+)\(", platform)
+    used = re.compile(rf"\b({'|'.join(filter(None, (n for pair in names for n in pair)))})\b")
+    assert {"pthread_mutex_consistent", "O_TMPFILE"} <= {n for pair in names for n in pair}
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "src").rglob("*.c")
+        if used.search(path.read_text()) and '#include "platform.h"' not in path.read_text()
+    ]
+    assert missing == []
