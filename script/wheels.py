@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import wheels_check
 import wheels_debian
+import wheels_macos
 import wheels_pythons
 from pyproject_metadata import StandardMetadata
 
@@ -272,6 +273,14 @@ def build_python(name: str) -> Path:
     return built
 
 
+def check_macos() -> str:
+    """What compiling for macOS came to."""
+    try:
+        return wheels_macos.compile_all(headers("3.12"), WORK / "macos")
+    except RuntimeError as error:
+        return f"FAILED: {wheels_macos.TARGET}\n{error}"
+
+
 def main() -> None:
     """Build, check, and print the table."""
     parser = argparse.ArgumentParser()
@@ -299,8 +308,10 @@ def main() -> None:
         rows = [wheels_check.Row(path, "not checked") for path in built]
     else:
         rows = [wheels_check.check(path) for path in built]
+    macos = "" if arguments.no_check or arguments.only else check_macos()
     print(wheels_check.table(rows))
-    if any(row.failed for row in rows):
+    print(macos)
+    if any(row.failed for row in rows) or "FAILED" in macos:
         raise SystemExit(1)
 
 

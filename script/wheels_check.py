@@ -74,6 +74,7 @@ PACKAGES = [
     "bash",
     "coreutils",
     "tzdata",
+    "libc-bin",
     "zlib1g",
     "libbz2-1.0",
     "liblzma5",
@@ -231,7 +232,7 @@ def run_inside(root: Path, command: list[str], tests: list[str], bind: str = "")
         "assert weir.__file__.startswith('/site/'), weir.__file__; "
         "sys.exit(pytest.main(sys.argv[1:]))"
     )
-    clean = ["HOME=/tmp", "PATH=/usr/bin", "LC_ALL=C.UTF-8", "PYTHONPATH=/site", "TMPDIR=/tmp"]
+    clean = ["HOME=/tmp", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "PYTHONPATH=/site", "TMPDIR=/tmp"]
     words = ["env", "-i", *clean, "PYTHONDONTWRITEBYTECODE=1", shutil.which("chroot") or "chroot"]
     words += [
         str(root),
@@ -241,14 +242,15 @@ def run_inside(root: Path, command: list[str], tests: list[str], bind: str = "")
         "-q",
         "-p",
         "no:cacheprovider",
-        "-rN",
+        "-rf",
+        "--tb=line",
         "-k",
         "not full_shared_memory",
         *tests,
         *(f"--ignore=tests/python/{name}" for name in APART),
     ]
     script = " && ".join(line.format(root) for line in mounts) + " && exec " + shlex.join(words)
-    output = call("timeout", "1200", "unshare", "--mount", "sh", "-c", script)
+    output = call("timeout", "3600", "unshare", "--mount", "sh", "-c", script)
     return output.strip().splitlines()[-1].strip("= ")
 
 
@@ -303,7 +305,8 @@ def place(version: str, arch: str, libc: str) -> Place | str:
     else:
         root = unpacked_root("arm64" if arch == "aarch64" else "amd64")
         name = "Debian testing's Python"
-    python = f"/usr/bin/python{version}"
+    prefix = wheels_pythons.PREFIX if libc == "musl" else "/usr"
+    python = f"{prefix}/bin/python{version}"
     if (root / python[1:]).exists():
         if emulator:
             shutil.copy(emulator, root / "usr/bin")

@@ -28,6 +28,9 @@ ANSWERS = {
     "ac_cv_working_tzset": "yes",
 }
 
+#: Where a Python is in its root. Not /usr: setup.py of Python 3.11 would take headers from there.
+PREFIX = "/python"
+
 #: Seconds that one build may take; on two quiet cores it takes about four minutes.
 PATIENCE = 3600
 
@@ -103,7 +106,7 @@ def built(name: str, version: str, options: list[str], environment: dict[str, st
     work.mkdir(parents=True)
     log.unlink(missing_ok=True)
     print(f"wheels: building Python {name} from source", file=sys.stderr, flush=True)
-    common = ["--prefix=/usr", "--disable-test-modules", "--without-ensurepip", "CFLAGS=-O1"]
+    common = [f"--prefix={PREFIX}", "--disable-test-modules", "--without-ensurepip", "CFLAGS=-O1"]
     try:
         run([source(version) / "configure", *common, *options], work, log, **environment)
         run(["make", f"-j{os.cpu_count()}"], work, log, **environment)
@@ -112,7 +115,7 @@ def built(name: str, version: str, options: list[str], environment: dict[str, st
         failure.write_text(str(error))
         return None
     shutil.rmtree(work)
-    shutil.rmtree(place / f"usr/lib/python{version}/test", ignore_errors=True)
+    shutil.rmtree(place / f"{PREFIX[1:]}/lib/python{version}/test", ignore_errors=True)
     (place / "stamp").touch()
     return place
 
