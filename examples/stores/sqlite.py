@@ -23,8 +23,9 @@ class SQLiteStorage(StateStorage):
     STORAGE_SCHEME = ("sqlite",)
     outage = (sqlite3.Error,)
 
-    def __init__(self, uri: str, **options: Any) -> None:
+    def __init__(self, uri: str, socket_timeout: float = 0.25, **options: Any) -> None:
         super().__init__(uri, **options)
+        self.timeout = socket_timeout  # seconds to wait for other processes
         self.path = uri.partition("://")[2].partition("?")[0]
         self.after_fork()
         with self.translating_errors(), self.transaction() as db:
@@ -38,7 +39,7 @@ class SQLiteStorage(StateStorage):
     def transaction(self) -> Iterator[sqlite3.Connection]:
         db = getattr(self.threads, "db", None)
         if db is None:
-            db = self.threads.db = sqlite3.connect(self.path, timeout=5, isolation_level=None)
+            db = self.threads.db = sqlite3.connect(self.path, self.timeout, isolation_level=None)
         db.execute("BEGIN IMMEDIATE")  # nobody else writes until the end
         with db:  # commits, or rolls back
             yield db

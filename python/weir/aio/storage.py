@@ -201,8 +201,10 @@ class ThreadedStorage(StoreStorage):
         return await asyncio.to_thread(function, *arguments)
 
     async def close(self) -> None:
-        """Close its connections."""
-        self.store.close()
+        """Close its connections, if it has any."""
+        close = getattr(self.store, "close", None)
+        if close is not None:
+            close()
 
 
 MemcachedStorage = MongoDBStorage = ThreadedStorage

@@ -339,8 +339,6 @@ for _scheme in ("memory", "auto", "shm", "file"):
 for _scheme, _place in list(SCHEMES.items()):
     if isinstance(_place, str) and _place.startswith("weir.stores.redis"):
         SCHEMES[f"async+{_scheme}"] = f"weir.aio.storage:{_place.partition(':')[2]}"
-for _scheme in ("memcached", "postgresql", "postgres", "mongodb", "mongodb+srv"):
-    SCHEMES[f"async+{_scheme}"] = "weir.aio.storage:ThreadedStorage"
 
 
 def register(scheme: str, factory: Factory | str) -> None:
@@ -365,6 +363,11 @@ def is_known(scheme: str) -> bool:
     """
     if scheme in SCHEMES:
         return True
+    plain = scheme.removeprefix("async+")
+    if plain != scheme:
+        if is_known(plain):  # it is asked in threads
+            SCHEMES.setdefault(scheme, "weir.aio.storage:ThreadedStorage")
+        return scheme in SCHEMES
     for point in entry_points(group=_ENTRY_POINTS):
         if point.name == scheme:
             register(scheme, point.value)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 import weir
+from weir.aio.storage import storage_from_string as aio_storage_from_string
+from weir.aio.strategies import FixedWindowRateLimiter
 from weir.errors import ConfigurationError, KeyRefusedError, StorageError
+from weir.flask import Limiter
 from weir.storage import SCHEMES, storage_from_string
 from weir.stores.state import AsyncStateStorage, Change, Conflict, StateStorage
 from weir.testing import StoreConformance
@@ -49,7 +55,7 @@ class TestSQLite(StoreConformance):
 
     def open_store(self) -> Any:
         sqlite()
-        return storage_from_string(f"sqlite://{self.path}")
+        return storage_from_string(f"sqlite://{self.path}", socket_timeout=30.0)
 
     def test_what_has_expired_is_dropped(self, store: Any) -> None:
         limit = weir.parse("1 per second")
@@ -71,6 +77,64 @@ class TestSQLite(StoreConformance):
             sqlite().SQLiteStorage(f"sqlite://{tmp_path}/none/limits.db").decide(
                 [weir.parse("1/minute")], "a"
             )
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program writes to the file, and does not finish."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@pytest.mark.parametrize(
+    ("policy", "statuses"),
+    [
+        ("open", [200, 200, 200]),
+        ("closed", [429, 429, 429]),
+        ("local", [200, 200, 429]),
+        ("raise", [500, 500, 500]),
+    ],
+)
+def test_policies_hold_for_a_store_of_ones_own(
+    tmp_path: Path, policy: str, statuses: list[int]
+) -> None:
+    sqlite()
+    app = Flask("own")
+    limiter = Limiter(
+        lambda: "alice",
+        app=app,
+        storage_uri=f"sqlite://{tmp_path}/limits.db",
+        storage_options={"socket_timeout": 0.1},
+        on_store_error=policy,
+    )
+
+    @app.get("/")
+    @limiter.limit("2 per hour")
+    def page() -> str:
+        return "in"
+
+    client = app.test_client()
+    with locked(tmp_path / "limits.db"):
+        assert [client.get("/").status_code for _ in statuses] == statuses
+    if policy == "raise":
+        assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_coroutines_ask_a_store_of_ones_own_in_threads(tmp_path: Path) -> None:
+    sqlite()
+    limit = weir.parse("2 per hour")
+
+    async def hits() -> list[bool]:
+        storage = aio_storage_from_string(f"async+sqlite://{tmp_path}/limits.db")
+        limiter = FixedWindowRateLimiter(storage)
+        passed = [await limiter.hit(limit, "alice") for _ in range(3)]
+        await storage.close()
+        return passed
+
+    assert asyncio.run(hits()) == [True, True, False]
+    with pytest.raises(ConfigurationError, match=r"unknown storage scheme 'async\+nowhere'"):
+        storage_from_string("async+nowhere://x")
 
 
 class Coroutines(AsyncStateStorage):
