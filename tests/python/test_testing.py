@@ -36,11 +36,16 @@ def test_a_limit_is_found_where_it_is() -> None:
 @pytest.mark.parametrize(
     ("after", "words"),
     [(6, "request 6 was denied with 429; the first 6 should have passed"),
-     (4, "request 5 was answered with 200; it should have been denied with 429")],
+     (4, "request 5 was answered with 200; it should have been denied with 429. Is the limiter")],
 )  # fmt: skip
 def test_a_limit_that_is_elsewhere_fails_and_says_where(after: int, words: str) -> None:
     with pytest.raises(AssertionError, match=words):
         assert_limited(shop().test_client(), "/login", after=after)
+
+
+def test_a_path_that_is_not_there_is_named() -> None:
+    with pytest.raises(AssertionError, match=r"answered with 404; .* Are the path and the method"):
+        assert_limited(shop().test_client(), "/elsewhere", after=1)
 
 
 def test_a_clock_moves_what_weir_sees_and_goes_back_to_the_true_time() -> None:
@@ -87,11 +92,35 @@ def app():
     return the_app
 """,
     "shop.py": """
+import time
+from contextlib import contextmanager
 from flask import Flask
 from weir.flask import Limiter
+from weir.stores.state import StateStorage
+
+class OwnClock(StateStorage):
+    \"\"\"As a server: it does not go by time.time().\"\"\"
+    STORAGE_SCHEME = ("own-clock",)
+    states = {}
+
+    @contextmanager
+    def transaction(self):
+        yield self.states
+
+    def now(self, transaction):
+        return time.clock_gettime(time.CLOCK_REALTIME)
+
+    def read(self, states, names):
+        return {name: states[name] for name in names if name in states}
+
+    def write(self, states, changes):
+        states.update((name, value) for name, value, _ in changes)
+
+    def reset(self):
+        self.states.clear()
 
 app = Flask(__name__)
-limiter = Limiter(lambda: "alice", app=app)
+limiter = Limiter(lambda: "alice", app=app, storage_uri="STORE")
 
 @app.get("/")
 @limiter.limit("2/minute")
@@ -112,9 +141,10 @@ def test_two(app, fresh_limits):
 }
 
 
-def test_the_fixtures_in_a_project_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["memory://", "own-clock://"])
+def test_the_fixtures_in_a_project_of_its_own(tmp_path: Path, store: str) -> None:
     for name, text in PROJECT.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text.replace("STORE", store))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert "2 passed" in done.stdout, done.stdout

@@ -47,16 +47,18 @@ def __getattr__(name: str) -> Any:
 class Clock:
     """Stops ``time.time()``, by which Weir decides, and moves it when told.
 
-    Other modules see the same time. Stores on other machines go by their own clocks; those that
-    can be told (``set_clock``) are told, if they are given.
+    Other modules see the same time. Stores on other machines go by their own clocks: give those
+    stores, or the Flask applications that use them, and their clocks are moved, too.
 
     :param now: seconds since the epoch to begin with; the present moment unless given
-    :param stores: stores to be told, too
+    :param stores: stores, or applications, whose clocks are to be moved; a store without
+        ``set_clock()`` goes by ``time.time()`` or cannot be moved
     """
 
     def __init__(self, now: float | None = None, *stores: Any) -> None:
         self.now = time.time() if now is None else now
-        self._stores = [store for store in stores if hasattr(store, "set_clock")]
+        found = [one for store in stores for one in _stores_of(store)]
+        self._stores = [store for store in found if hasattr(store, "set_clock")]
         self._true: Any = None
 
     def __enter__(self) -> Clock:
@@ -86,6 +88,19 @@ class Clock:
         self.set(self.now + seconds)
 
 
+def _stores_of(what: Any) -> list[Any]:
+    """The stores of an application's limiters; a store as it is."""
+    if not hasattr(what, "extensions"):
+        return [what]
+    with what.app_context():
+        return [limiter.storage for limiter in _limiters_of(what)]
+
+
+def _limiters_of(app: Any) -> list[Any]:
+    limiters = app.extensions.get("limiter", ())
+    return list(limiters) if isinstance(limiters, set | list | tuple) else [limiters]
+
+
 def assert_limited(
     client: Any,
     path: str,
@@ -113,10 +128,18 @@ def assert_limited(
     if response.status_code != status:
         raise AssertionError(
             f"{method} {path}: request {after + 1} was answered with {response.status_code}; it "
-            f"should have been denied with {status}. Is the limiter enabled in tests "
-            "(RATELIMIT_ENABLED), and do all requests come from one client?"
+            f"should have been denied with {status}. {_reason(response.status_code)}"
         )
     return response
+
+
+def _reason(status: int) -> str:
+    if status in (404, 405):
+        return "Are the path and the method right?"
+    return (
+        "Is the limiter enabled in tests (RATELIMIT_ENABLED), and do all requests come from one "
+        "client?"
+    )
 
 
 def _request(client: Any, method: str, path: str, options: dict[str, Any]) -> Any:
@@ -127,9 +150,9 @@ def _request(client: Any, method: str, path: str, options: dict[str, Any]) -> An
 
 def reset_limits(app: Any) -> None:
     """Forget every counter of a Flask application's limiters."""
-    limiters = app.extensions.get("limiter", ())
+    limiters = _limiters_of(app)
     if not limiters:
         raise AssertionError("the application has no limiter: reset_limits(app) after init_app()")
     with app.app_context():
-        for limiter in limiters if isinstance(limiters, set | list | tuple) else [limiters]:
+        for limiter in limiters:
             limiter.reset()

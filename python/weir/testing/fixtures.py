@@ -13,9 +13,13 @@ __all__ = ["clock", "fresh_limits"]
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
-    """A clock that stands still until ``clock.move(seconds)``."""
-    with Clock() as stopped:
+def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
+    """A clock that stands still until ``clock.move(seconds)``.
+
+    It is also the clock of the stores of the fixture ``app``, if the test uses that.
+    """
+    apps = [request.getfixturevalue("app")] if "app" in request.fixturenames else []
+    with Clock(None, *apps) as stopped:
         yield stopped
 
 
@@ -31,7 +35,7 @@ def fresh_limits(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Non
         reset_limits(app)
         apps.append(app)
 
-    if "app" in request.fixturenames or _has_app(request):
+    if _has_app(request):
         fresh(request.getfixturevalue("app"))
     yield fresh
     for app in apps:
@@ -39,6 +43,8 @@ def fresh_limits(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Non
 
 
 def _has_app(request: pytest.FixtureRequest) -> bool:
+    if "app" in request.fixturenames:
+        return True
     try:
         request.getfixturevalue("app")
     except pytest.FixtureLookupError:
