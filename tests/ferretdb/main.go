@@ -1,5 +1,5 @@
 // A server that speaks MongoDB's protocol and keeps its documents in SQLite: for the tests of the store for MongoDB.
-// Not built by script/setup, as it takes minutes; where there is a `ferretdb` in the PATH, they run:
+// Not built by script/setup, as it takes minutes. Without tests/mongodb, and with a `ferretdb` in the PATH, they use it:
 //
 //	go build -o ~/bin/ferretdb . && ferretdb 127.0.0.1:27017 /tmp/documents
 package main

@@ -1,19 +1,20 @@
-"""A server that speaks MongoDB's protocol."""
+"""Servers that speak MongoDB's protocol. MongoDB itself is in no package registry."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from servers.process import Server
 
+ROOT = Path(__file__).parents[2]
+JARS = ROOT / "build/mongodb"
 
-class FerretDB(Server):
-    """Speaks MongoDB's protocol; tests/ferretdb tells how it is built. Skipped where it is not."""
 
-    program = "ferretdb"
-
-    def command(self) -> list[str]:
-        return [self.program, f"127.0.0.1:{self.port}", str(self.directory)]
+class MongoProtocol(Server):
+    #: Whether of two updates of one document at once, the second sees what the first has done.
+    atomic: bool
 
     @property
     def uri(self) -> str:
@@ -23,3 +24,31 @@ class FerretDB(Server):
         pymongo = pytest.importorskip("pymongo")
         with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=500) as client:
             return bool(client.admin.command("ping")["ok"])
+
+
+class MongoJavaServer(MongoProtocol):
+    """mongo-java-server, in memory. script/setup copies it where there are Java and Maven."""
+
+    program = "java"
+    atomic = True
+
+    def command(self) -> list[str]:
+        source = ROOT / "tests/mongodb/Server.java"
+        options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*"]
+        return [self.program, *options, str(source), "127.0.0.1", str(self.port)]
+
+
+class FerretDB(MongoProtocol):
+    """tests/ferretdb describes how to build it. Its updates with a condition are not atomic."""
+
+    program = "ferretdb"
+    atomic = False
+
+    def command(self) -> list[str]:
+        return [self.program, f"127.0.0.1:{self.port}", str(self.directory)]
+
+
+def mongo_server(directory: Path) -> MongoProtocol:
+    """The one that is there, started; skips the test if there is none."""
+    kind = MongoJavaServer if (JARS / "stamp").exists() else FerretDB
+    return kind(directory).start()

@@ -13,7 +13,7 @@ from typing import Any
 from pymemcache.client.base import Client as PymemcacheClient
 
 from servers.memcached_server import Memcached
-from servers.mongodb_server import FerretDB
+from servers.mongodb_server import MongoProtocol, mongo_server
 from servers.postgresql_server import PostgreSQL
 from servers.redis_server import RedisServer, TlsServer, ValkeyServer
 from servers.redis_topology import Cluster, Sentinels
@@ -70,8 +70,8 @@ class Servers:
         return self.get("postgresql", lambda: PostgreSQL(self.directory / "postgresql").start())
 
     @property
-    def mongodb(self) -> FerretDB:
-        return self.get("mongodb", lambda: FerretDB(self.directory / "mongodb").start())
+    def mongodb(self) -> MongoProtocol:
+        return self.get("mongodb", lambda: mongo_server(self.directory / "mongodb"))
 
     @property
     def memcached(self) -> Memcached:

@@ -44,6 +44,8 @@ _GRACE = 60
 #: documents.
 _NOT_IMPLEMENTED, _BATCH = (115, 238), 4
 
+_NO_SUCH_COMMAND = 59
+
 _LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
 
 
@@ -136,10 +138,20 @@ class MongoDBStorage(StateStorage):
     def now(self, transaction: Any) -> float:
         now = monotonic()
         if now >= self._ahead_until:
-            hello = self._client.admin.command("hello")
-            self._ahead = hello["localTime"].timestamp() - (now + monotonic()) / 2
+            theirs = self._their_time()
+            self._ahead = theirs - (now + monotonic()) / 2
             self._ahead_until = now + _ASK_TIME
         return monotonic() + self._ahead
+
+    def _their_time(self) -> float:
+        try:
+            answer = self._client.admin.command("hello")
+        except self._errors.OperationFailure as error:
+            if error.code != _NO_SUCH_COMMAND:
+                raise
+            answer = self._client.admin.command("isMaster")  # before MongoDB 4.4.2
+        seconds: float = answer["localTime"].timestamp()
+        return seconds
 
     def write(self, transaction: Any, changes: Sequence[Change]) -> None:
         """Write all changes, or none and raise :class:`Conflict`."""

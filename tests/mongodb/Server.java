@@ -1,0 +1,28 @@
+// A server that speaks MongoDB's protocol and keeps its documents in memory: for the tests of the store for MongoDB.
+// As MongoDB's, its updates of one document are atomic.
+//
+//     java -cp 'build/mongodb/*' tests/mongodb/Server.java HOST PORT
+import de.bwaldvogel.mongo.MongoServer;
+import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
+import de.bwaldvogel.mongo.bson.Document;
+import io.netty.channel.Channel;
+
+public class Server {
+    static class Backend extends MemoryBackend {
+        // It says that it is MongoDB 4.0, and pymongo wants 4.4. What the store asks for is in both.
+        @Override
+        public Document handleCommand(Channel channel, String database, String command, Document query) {
+            boolean hello = command.equals("hello");
+            Document answer = super.handleCommand(channel, database, hello ? "isMaster" : command, query);
+            if (hello || command.equalsIgnoreCase("isMaster")) {
+                answer.put("maxWireVersion", 9);
+            }
+            return answer;
+        }
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        new MongoServer(new Backend()).bind(arguments[0], Integer.parseInt(arguments[1]));
+        Thread.currentThread().join();
+    }
+}
