@@ -48,7 +48,7 @@ def serve(workers: int, limit: str) -> Iterator[str]:
     command += ["--log-level", "error", "--no-control-socket", "load_app:app"]
     server = subprocess.Popen(command, cwd=HERE, env={**os.environ, "LOAD_LIMIT": limit})
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -59,7 +59,7 @@ def serve(workers: int, limit: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(20)
+        server.wait(120)
 
 
 def start_wrk(url: str, kind: str, connections: int, seconds: int) -> subprocess.Popen[str]:

@@ -391,5 +391,5 @@ def test_another_process_sees_a_rule_at_once(tmp_path: Path) -> None:
                 assert asked("10.1.2.3") == "-"
         finally:
             child.stdin.close()
-            child.wait(30)
+            child.wait(120)
             child.stdout.close()

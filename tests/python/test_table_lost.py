@@ -227,7 +227,7 @@ def test_a_truncated_table_refuses_until_it_is_removed(tmp_path: Path, left: int
         [sys.executable, "-c", _TRUNCATED, str(tmp_path / "table"), str(left)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, (done.returncode, done.stderr)
 

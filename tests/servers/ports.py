@@ -12,7 +12,7 @@ from typing import Any
 _claims: list[socket.socket] = []
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 120.0, pause: float = 0.02) -> Any:
     """The first true answer of ``what``; an exception is no answer."""
     end = time.monotonic() + seconds
     while True:
@@ -25,7 +25,20 @@ def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> Any:
             error = raised
         if time.monotonic() > end:
             raise AssertionError("waited in vain") from error
-        time.sleep(0.02)
+        time.sleep(pause)
+
+
+def quickest(measure: Callable[[], float], enough: float, times: int = 8) -> float:
+    """The shortest of several measurements, once one is shorter than ``enough``.
+
+    A busy machine makes a call take longer, and never shorter.
+    """
+    shortest = measure()
+    for _ in range(times - 1):
+        if shortest < enough:
+            break
+        shortest = min(shortest, measure())
+    return shortest
 
 
 def free_port() -> int:

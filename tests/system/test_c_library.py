@@ -169,7 +169,7 @@ def test_the_threaded_server_example(build, env, tmp_path: Path) -> None:
 
     def get(_: int) -> tuple[int, str | None]:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/", timeout=20) as response:
+            with urlopen(f"http://127.0.0.1:{port}/", timeout=300) as response:
                 return response.status, None
         except HTTPError as error:
             with error:
@@ -212,7 +212,7 @@ def test_the_event_loop_example(build, env, redis) -> None:
             input="a\nb\n",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             env=env,
         )
     assert late.returncode == 1
@@ -246,7 +246,7 @@ class Probe:
         with self.process as process:
             assert process.stdin
             process.stdin.close()
-            return process.wait(20)
+            return process.wait(120)
 
 
 @pytest.fixture

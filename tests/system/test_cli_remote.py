@@ -54,7 +54,7 @@ def weir(*arguments: str, code: int = 0, **options: Any) -> subprocess.Completed
         [sys.executable, "-m", "weir", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         **options,
     )
     assert done.returncode == code, done.stdout + done.stderr

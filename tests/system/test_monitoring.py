@@ -63,7 +63,7 @@ class Client:
 
     def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         self.connection = http.client.HTTPConnection(
-            "127.0.0.1", port, timeout=60, source_address=(address, 0)
+            "127.0.0.1", port, timeout=300, source_address=(address, 0)
         )
 
     def get(self, path: str) -> http.client.HTTPResponse:
@@ -107,7 +107,7 @@ def hammer(port: int, path: str, requests: int, clients: int = 8) -> collections
 def metrics_of_each_worker(port: int, workers: int) -> dict[str, dict[str, float]]:
     """The samples that each worker shows, by worker."""
     pages: dict[str, dict[str, float]] = {}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(pages) < workers:
         assert time.monotonic() < deadline, f"only {len(pages)} workers answer"
         with Client(port) as client:

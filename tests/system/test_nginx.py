@@ -9,6 +9,7 @@ import time
 import pytest
 
 from servers.nginx_server import PAGE, needs_nginx
+from servers.ports import wait_for
 from weir import Table
 
 pytestmark = needs_nginx
@@ -110,12 +111,16 @@ def test_a_leaky_bucket_delays_by_timers_and_serves_others_meanwhile(serving) ->
         f"location /slow {{ weir_limit zone=one; add_header X-Status $weir_status always; {PAGE} }}"
         f"location / {{ {PAGE} }}",
     )
-    started = time.monotonic()
+    passed = time.monotonic()
     assert nginx.get("/slow").headers["x-status"] == "PASSED"
-    delayed = nginx.get("/slow")
-    took = time.monotonic() - started
-    assert (delayed.status, delayed.headers["x-status"]) == (200, "DELAYED")
-    assert took >= 0.4
+    while True:  # on a busy machine, half a second may pass between two requests
+        started = time.monotonic()
+        reply = nginx.get("/slow")
+        assert reply.status == 200
+        if reply.headers["x-status"] == "DELAYED":
+            break
+        passed = started
+    assert time.monotonic() - passed >= 0.4
     assert "delaying request" in nginx.log.read_text()
 
 
@@ -129,11 +134,18 @@ def test_a_burst_larger_than_the_amount_waits_longer_than_a_period(serving) -> N
 
 def test_delay_n_lets_n_pass_at_once(serving) -> None:
     nginx = serving(
-        'weir_limit_zone $remote_addr zone=one "1/second" strategy=leaky-bucket burst=9;',
+        'weir_limit_zone $arg_key zone=one "1/second" strategy=leaky-bucket burst=9;',
         f"location / {{ weir_limit zone=one delay=3; add_header X-Status $weir_status; {PAGE} }}",
     )
-    seen = [nginx.get("/").headers["x-status"] for _ in range(5)]
-    assert seen == ["PASSED"] * 4 + ["DELAYED"]
+    seen = []
+    for attempt in range(20):
+        started = time.monotonic()
+        seen = [nginx.get(f"/?key={attempt}").headers["x-status"] for _ in range(5)]
+        assert seen[:4] == ["PASSED"] * 4
+        # On a busy machine the bucket leaks between two requests; a delay takes part of a second.
+        if seen[4] == "DELAYED" and time.monotonic() - started < 2:
+            break
+    assert seen[4] == "DELAYED"
 
 
 def test_a_client_that_leaves_while_delayed_leaves_nothing_behind(serving) -> None:
@@ -144,10 +156,7 @@ def test_a_client_that_leaves_while_delayed_leaves_nothing_behind(serving) -> No
     nginx.get("/")
     with socket.create_connection(("127.0.0.1", nginx.port)) as client:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        deadline = time.monotonic() + 20
-        while "delaying request" not in nginx.log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for(lambda: "delaying request" in nginx.log.read_text())
     nginx.stop(signal.SIGQUIT)
     text = nginx.log.read_text()
     assert "open socket" not in text
@@ -273,7 +282,8 @@ def test_a_promise_of_retry_after_is_kept(serving) -> None:
         f"location / {{ weir_limit zone=one; {PAGE} }}",
     )
     assert nginx.get("/").status == 200
-    refused = nginx.get("/")
+    while (refused := nginx.get("/")).status == 200:
+        pass  # on a busy machine, two seconds may pass between two requests
     assert refused.status == 429
     time.sleep(int(refused.headers["retry-after"]))
     assert nginx.get("/").status == 200

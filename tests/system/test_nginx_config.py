@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 
 import pytest
 
 from servers.nginx_server import PAGE, Nginx, needs_nginx
+from servers.ports import wait_for
 
 pytestmark = needs_nginx
 
@@ -94,8 +94,5 @@ def test_a_reload_with_a_wrong_table_keeps_the_old_configuration(serving) -> Non
     assert nginx.get("/").status == 200
     nginx.conf.write_text(nginx.conf.read_text().replace("keys=8192", "keys=64"))
     os.kill(nginx.master(), signal.SIGHUP)
-    deadline = time.monotonic() + 20
-    while "exists with keys=8192" not in nginx.log.read_text():
-        assert time.monotonic() < deadline, nginx.what_it_said()
-        time.sleep(0.02)
+    wait_for(lambda: "exists with keys=8192" in nginx.log.read_text())
     assert nginx.statuses("/", 2) == [200, 429]

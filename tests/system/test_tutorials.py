@@ -41,7 +41,7 @@ def running(program: str, log: Path, *, by: str = "weir", **environment: str) ->
             headers={name.replace("_", "-"): value for name, value in headers.items()},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with urllib.request.urlopen(request, timeout=300) as reply:
                 return Reply(reply.status, reply.read().decode(), reply.headers)
         except urllib.error.HTTPError as error:
             with error:

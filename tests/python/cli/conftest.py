@@ -67,7 +67,7 @@ def process() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, "-W", "error", "-m", "weir", *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             env={**os.environ, **(env or {})},
             **options,
         )

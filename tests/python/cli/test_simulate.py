@@ -428,7 +428,7 @@ def test_an_interrupted_command_says_so_and_ends_with_130() -> None:
         for _ in range(20):
             os.write(writer, PLAIN.encode() * 100)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
         assert process.stderr.read().strip() == b"weir: interrupted"
     os.close(reader)
     os.close(writer)
@@ -442,7 +442,7 @@ def test_who_has_seen_enough_may_close_the_pipe(tmp_path: Path) -> None:
         ["bash", "-c", f"set -o pipefail; {command} --clients 30000 | head -n 1"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("3 per 1 minute: 20,000 requests")

@@ -331,7 +331,7 @@ def test_names_that_the_terminal_cannot_show(
             done = subprocess.run(
                 [*arguments, "-s", store],
                 capture_output=True,
-                timeout=60,
+                timeout=300,
                 env={**os.environ, "PYTHONIOENCODING": encoding},
             )
             assert (done.returncode, done.stderr) == (0, b""), command

@@ -132,7 +132,7 @@ def test_the_flask_command_with_flask_limiter_installed_beside(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

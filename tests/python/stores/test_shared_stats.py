@@ -247,9 +247,7 @@ def test_the_thread_syncs_by_itself_and_again_in_a_child(make_redis: Any, wait_f
     shared = SharedStats(storage_from_string(uri))
     wait_for(lambda: len(shared.read()) == 1)
     shared.set_rule("10.0.0.9", "block")
-    began = time.monotonic()
     wait_for(lambda: store.stats_table.rule_of("10.0.0.9"))
-    assert time.monotonic() - began < 10
     pid = os.fork()
     if pid == 0:
         try:
