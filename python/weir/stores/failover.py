@@ -26,6 +26,8 @@ from typing import Any
 from .._clock import monotonic
 from .._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
 from ..errors import ConfigurationError, StorageError, StoreAwayError, WeirError, is_outage
+from .auto import beside
+from .instrumented import name_of
 from .registry import (
     Storage,
     StorageTypes,
@@ -34,6 +36,7 @@ from .registry import (
     storage_from_string,
     supports_peek,
 )
+from .tenants import tenant_of
 
 __all__ = ["POLICIES", "FailoverStorage", "Guarded", "StoreSwitchedError"]
 
@@ -97,7 +100,11 @@ class FailoverStorage(Storage):
         self._ask_prepared = prepared_decider(self.storage)
         self.policy = policy
         #: The store that decides during an outage; ``None`` unless the policy is ``"local"``.
-        self.fallback: StorageTypes | None = _opened(fallback) if policy == "local" else None
+        self.fallback: StorageTypes | None = None
+        if policy == "local":
+            # Each store and prefix has its own table, in whatever order stores are made.
+            with beside(name_of(self.storage), tenant_of(self.storage).digits):
+                self.fallback = _opened(fallback)
         self.PEEKS = all(
             isinstance(store, Table) or supports_peek(store)
             for store in (self.storage, self.fallback)

@@ -224,7 +224,10 @@ class InstrumentedStorage(Storage):
         reset_of = getattr(self.storage, "reset_of", None)
         if reset_of is None:
             return self.storage.reset()
-        known = [] if self.sync is None else self.sync.shared.known()
+        known = []
+        if self.sync is not None:
+            with contextlib.suppress(StorageError):  # a user without these rights, or an outage
+                known = self.sync.shared.known()
         others = {one.own for one in known if one.store == self._tenant.store}
         return reset_of(self._tenant.own, others - {self._tenant.own})
 

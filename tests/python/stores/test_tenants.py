@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -168,6 +169,36 @@ def test_counters_of_the_fallback_are_apart(
     assert len(names) == 4
     assert names[:2] == names[2:]
     assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("order", [("shop", "bank"), ("bank", "shop")])
+def test_the_order_of_stores_does_not_matter(
+    order: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Workers that make their stores lazily find the same local table for each of them."""
+    import os
+
+    from weir.stores import auto
+    from weir.stores.failover import FailoverStorage
+
+    monkeypatch.setattr(auto, "server", lambda: auto.Server(os.getpid(), 1))
+    monkeypatch.setattr(auto, "SHARED_MEMORY", tmp_path)
+    found: dict[str, Any] = {}
+
+    def opened(uri: str, *_: Any, namespace: int = 0, **__: Any) -> Table:
+        found[prefix] = (uri, namespace)
+        return Table()
+
+    monkeypatch.setattr(auto, "TableStorage", opened)
+    seen = []
+    for prefixes in (order, order[::-1]):
+        monkeypatch.setattr(auto, "_made", Counter())  # another worker
+        for prefix in prefixes:
+            storage = storage_from_string("redis://127.0.0.1:1", key_prefix=prefix)
+            FailoverStorage(storage, "local")
+        seen.append(dict(found))
+    assert seen[0] == seen[1]
+    assert seen[0]["shop"] != seen[0]["bank"]
 
 
 # ------------------------------------------------------------------------------------ the commands
