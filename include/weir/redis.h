@@ -82,8 +82,8 @@ enum weir_redis_kind {
 struct weir_redis_reply {
     int32_t kind; /* enum weir_redis_kind */
     int32_t reserved;
-    size_t used;       /* bytes of the input that were this reply, and messages pushed before it */
-    int64_t now_ns;    /* DECIDED: the time it was decided at */
+    size_t used;    /* bytes of the input that were this reply, and messages pushed before it */
+    int64_t now_ns; /* DECIDED: the time it was decided at */
     /*
      * ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …", in the input; or a constant text that begins
      * with "weir: ", if what the server keeps under a name makes no verdict.

@@ -40,7 +40,8 @@ struct flat {
     const unsigned char *from, *to; /* records that are kept as they are */
     struct record tail[2];          /* and those behind them */
     int tail_from, tail_to;
-    const unsigned char *last; /* the last record that was read; `to` is its end while it is the last one */
+    const unsigned char
+        *last; /* the last record that was read; `to` is its end while it is the last one */
     const unsigned char *last_end;
 };
 
