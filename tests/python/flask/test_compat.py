@@ -90,6 +90,48 @@ def test_from_within(tmp_path: Path) -> None:
     assert run("program.py", "an", "argument", cwd=tmp_path) == EXPECTED
 
 
+SLOWAPI = """
+import asyncio
+from slowapi import Limiter
+from slowapi.errors import RateLimitExceeded
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+limiter = Limiter(lambda request: "me", headers_enabled=True, strategy="moving-window")
+
+@limiter.limit("2/minute; 9/hour")
+async def index(request):
+    return PlainTextResponse("hello")
+
+async def refuse(request, error):
+    return PlainTextResponse(error.detail, 429)
+
+app = Starlette(routes=[Route("/", index)], exception_handlers={RateLimitExceeded: refuse})
+app.state.limiter = limiter
+
+async def ask():
+    messages = []
+    async def receive():
+        return {"type": "http.request", "body": b""}
+    async def send(message):
+        messages.append(message)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await app(scope | {"client": ("10.0.0.1", 1)}, receive, send)
+    headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+    return messages[0]["status"], headers.get("x-ratelimit-remaining")
+
+print([asyncio.run(ask()) for _ in range(3)], type(limiter._storage).__module__.split(".")[0])
+"""
+
+
+def test_slowapi_is_a_user_of_limits(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(SLOWAPI)
+    expected = "[(200, '1'), (200, '0'), (429, None)] %s\n"
+    assert run("program.py", cwd=tmp_path) == expected % "limits"
+    assert run("-m", "weir.compat", "program.py", cwd=tmp_path) == expected % "weir"
+
+
 def test_too_late(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "import limits, weir\n"
