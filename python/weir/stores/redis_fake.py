@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 from ..errors import StorageError
@@ -27,7 +28,8 @@ def ask_mock(client: Any) -> bool:
 
     Programs simulate an outage by such a mock, which Weir's own calls would bypass.
     """
-    if type(client.execute_command).__module__ != "unittest.mock":
+    kind = type(client.execute_command)
+    if kind is MethodType or kind.__module__ != "unittest.mock":
         return False
     client.execute_command("PING")
     return True
