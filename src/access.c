@@ -12,11 +12,15 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "error.h"
+#include "table/table.h"
 #include "uri.h"
 
+#define LOCK_SLICE_NS 5000000
 #define BUFFER_MAX ((size_t)1 << 20) /* a group with some ten thousand members */
 
 static int find_number(const char *name, gid_t *gid) {
@@ -104,4 +108,29 @@ int weir_access_check(const char *name, const struct stat *st, const struct weir
         return weir_fail(error, WEIR_EACCES, 0,
                          "%s: others may read or write it (mode %04o); chmod 600 it", name, mode);
     return 0;
+}
+
+int weir_access_lock(const char *name, int fd, int64_t wait_ns, struct weir_error *error) {
+    const struct timespec slice = {0, LOCK_SLICE_NS};
+    for (int64_t waited = 0; waited < wait_ns; waited += LOCK_SLICE_NS) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return 1;
+        if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+            return 0;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot lock it: %s", name,
+                             strerror(errno));
+        nanosleep(&slice, NULL);
+    }
+    return weir_fail(error, WEIR_EBUSY, 0,
+                     "%s: another process keeps it locked (flock); end that one", name);
+}
+
+void weir_access_watch(struct weir_table *table) {
+    struct stat st;
+    table->watched = table->fd >= 0 && fstat(table->fd, &st) == 0 && st.st_nlink > 0;
+    if (table->watched) {
+        table->device = (uint64_t)st.st_dev;
+        table->inode = (uint64_t)st.st_ino;
+    }
 }

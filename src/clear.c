@@ -23,7 +23,7 @@ int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t
             rc = weir_cell_forget(&txn, cell, &lines);
         weir_transaction_end(&txn);
     }
-    return rc;
+    return table ? weir_result(table, rc) : rc;
 }
 
 int weir_table_reset(struct weir_table *table) {
@@ -47,5 +47,5 @@ int weir_table_reset(struct weir_table *table) {
         }
         weir_transaction_end(&txn);
     }
-    return rc;
+    return weir_result(table, rc);
 }

@@ -92,8 +92,10 @@ static int decide_rest(struct decision *q, const struct matches *matches, bool t
     return rest.n == 0 ? 0 : by_limits(&rest);
 }
 
-static int count_told(const struct decision *q) {
+/* `*counted`: some are, so the decision must not be asked for again. */
+static int count_told(const struct decision *q, bool *counted) {
     int rc = 0;
+    *counted = false;
     for (uint32_t i = 0; i < q->enforced && rc == 0; i++) {
         const struct weir_item *item = &q->item[i];
         if (item->label == 0 || (item->verdict->allowed && item->role != WEIR_ROLE_CHARGED))
@@ -106,6 +108,7 @@ static int count_told(const struct decision *q) {
                                      .allowed = item->verdict->allowed,
                                      .now_ns = q->now_ns};
         rc = weir_stats_record_one(q->table, &hit, item->verdict);
+        *counted |= rc == 0;
     }
     return rc;
 }
@@ -116,11 +119,13 @@ static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind)
     *kind = matches.kind;
     if (matches.kind != WEIR_RULE_NONE)
         tell_all(q, &matches);
-    int rc = decide_rest(q, &matches, matches.kind != WEIR_RULE_NONE);
     if (matches.kind == WEIR_RULE_NONE)
-        return rc;
-    if (q->mode != WEIR_TEST)
-        (void)count_told(q); /* decided, counted or not */
+        return decide_rest(q, &matches, false);
+    bool counted = false;
+    if (q->mode != WEIR_TEST && count_told(q, &counted) == WEIR_EBUSY && !counted &&
+        weir_must_not_sleep && weir_must_not_sleep())
+        return WEIR_EBUSY;                /* to be asked again by who may wait */
+    (void)decide_rest(q, &matches, true); /* shadows; it is decided, counted or not */
     return 0;
 }
 
@@ -144,11 +149,11 @@ int weir_rules_match(struct weir_table *table, const struct weir_check *checks, 
                                          .index = (uint8_t)q.n};
     find_matches(&q, &matches);
     if (matches.kind == WEIR_RULE_NONE)
-        return 0;
+        return weir_result(table, 0);
     tell_all(&q, &matches);
     if (decision)
         choose(&q, matches.kind, decision);
-    return 1;
+    return weir_result(table, 1);
 }
 
 /* -------------------------------------------------------------------------------------- decisions */
@@ -162,11 +167,11 @@ static inline __attribute__((always_inline)) int decide(struct decision *q,
         rc = by_limits(q);
     if (rc == 0 && decision)
         choose(q, rule, decision);
-    return rc;
+    return weir_result(q->table, rc);
 }
 
 static inline int begin(struct weir_table *table) {
-    return table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
+    return table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : weir_result(table, 0);
 }
 
 int weir_decide(struct weir_table *table, const struct weir_check *checks, size_t n, int64_t now_ns,

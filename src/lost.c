@@ -1,41 +1,40 @@
 /*
- * Tables whose file is removed or cut short while a process has it. Reading beyond the end of a file that was cut
- * short ends the process (SIGBUS), so such a mapping is not touched again. A removed one would go on, but
- * processes that start later make another, and each of the two admits its own quota.
+ * Tables whose file is removed or cut short while a process has it. A removed one would go on, but processes that
+ * start later make another, and each of the two admits its own quota. What was cut off is gone (guard.c), so such a
+ * mapping is not touched again.
  */
-#include "lost.h"
-
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "error.h"
+#include "open.h"
 #include "table/table.h"
 #include "uri.h"
+#include "weir/lost.h"
 #include "weir/stats.h"
 #include "weir/rules.h"
 
-void weir_watch_begin(const struct weir_table *table, struct weir_watch *watch) {
-    struct stat st;
-    *watch = (struct weir_watch){.on = false};
-    if (table->fd >= 0 && fstat(table->fd, &st) == 0 && st.st_nlink > 0)
-        *watch = (struct weir_watch){true, (uint64_t)st.st_dev, (uint64_t)st.st_ino};
+#define REOPEN_WAIT_NS 5000000 /* whoever decides waits for it: another try follows */
+
+static bool is_watched(const struct weir_table *table, const struct stat *st) {
+    return (uint64_t)st->st_dev == table->device && (uint64_t)st->st_ino == table->inode;
 }
 
-static bool is_watched(const struct stat *st, const struct weir_watch *watch) {
-    return (uint64_t)st->st_dev == watch->device && (uint64_t)st->st_ino == watch->inode;
-}
-
-int weir_watch_check(const struct weir_table *table, const struct weir_watch *watch) {
+int weir_table_lost(struct weir_table *table) {
     struct stat st;
-    if (!watch->on || fstat(table->fd, &st) < 0 || !is_watched(&st, watch))
+    if (!table)
+        return WEIR_EINVAL;
+    if (weir_is_cut(table) || table->was_cut)
+        return WEIR_EFORMAT; /* even if it was made longer again */
+    if (!table->watched || fstat(table->fd, &st) < 0 || !is_watched(table, &st))
         return 0;
-    if ((uint64_t)st.st_size < table->bytes)
+    table->was_cut = (uint64_t)st.st_size < table->bytes;
+    if (table->was_cut)
         return WEIR_EFORMAT;
     return st.st_nlink == 0 ? WEIR_ENOENT : 0;
 }
@@ -95,28 +94,38 @@ static int see_to_folder(const char *text, struct weir_error *error) {
     return 0;
 }
 
-int weir_table_renew(struct weir_table *table, const char *uri, const struct weir_watch *watch,
-                     bool readable, int64_t now_ns, struct weir_error *error) {
+/* `from` is of no more use; its handle becomes that of `to`. */
+static void take_over(struct weir_table *from, struct weir_table *to) {
+    weir_stats_reveal(to, atomic_load(&from->reveal));
+    weir_mapping_remove(from->mapping, from->header, from->bytes);
+    close(from->fd);
+    memcpy((void *)from, (const void *)to, sizeof *from);
+    free(to);
+}
+
+int weir_table_reopen(struct weir_table *table, const char *uri, int64_t now_ns,
+                      struct weir_error *error) {
     struct weir_table *fresh = NULL;
     struct stat st;
+    if (!table || !uri || now_ns < 0 || now_ns > WEIR_NOW_MAX)
+        return weir_fail(error, WEIR_EINVAL, 0, "a table, its URI and a moment are needed");
+    int lost = weir_table_lost(table);
+    if (lost == 0)
+        return 0;
     int rc = see_to_folder(uri, error);
-    rc = rc < 0 ? rc : weir_table_open(uri, &fresh, error);
+    rc = rc < 0 ? rc : weir_table_open_within(uri, REOPEN_WAIT_NS, true, &fresh, error);
     if (rc < 0)
         return rc;
-    if (fresh->fd < 0 || fstat(fresh->fd, &st) < 0 || is_watched(&st, watch)) {
+    if (fresh->fd < 0 || fstat(fresh->fd, &st) < 0 || is_watched(table, &st)) {
         /* Cut short and made longer again: what was cut off is lost. */
         weir_table_close(fresh);
         return weir_fail(error, WEIR_EFORMAT, 0, "%s: was truncated; remove it", table->name);
     }
-    if (readable) {
+    if (lost == WEIR_ENOENT) {
         carry_labels(table, fresh);
         carry_registry(table, fresh);
         carry_rules(table, fresh, now_ns);
     }
-    weir_stats_reveal(fresh, atomic_load(&table->reveal));
-    munmap(table->header, table->bytes);
-    close(table->fd);
-    memcpy((void *)table, (const void *)fresh, sizeof *table);
-    free(fresh);
+    take_over(table, fresh);
     return 0;
 }

@@ -26,6 +26,7 @@
 #include "access.h"
 #include "error.h"
 #include "new_file.h"
+#include "table/guard.h"
 #include "platform.h"
 #include "table/hash.h"
 #include "table/lock.h"
@@ -41,7 +42,6 @@
 #define STRIPE_CELLS 512
 #define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
 #define STRIPE_CELLS_FEW 32
-#define LOCK_SLICE_NS 5000000
 #define LINE_HITS 14
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MADV_COLLAPSE
@@ -253,6 +253,7 @@ static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
         goto out;
     }
     table->bytes = plan->bytes;
+    table->mapping = weir_mapping_add(base, plan->bytes);
     rc = fill_in(table, base, plan, error);
     if (rc < 0)
         goto out;
@@ -270,7 +271,7 @@ out:
         ask_huge_pages(table, base, true);
     } else {
         if (base != MAP_FAILED)
-            munmap(base, plan->bytes);
+            weir_mapping_remove(table->mapping, base, plan->bytes);
         table->header = NULL;
         close(fd);
     }
@@ -279,8 +280,9 @@ out:
 
 /* The same, one process after another: there may be room for one table, not for one of each worker. */
 static int make_file(struct weir_table *table, const struct weir_uri *uri,
-                     const struct weir_header *plan, gid_t group, struct weir_error *error) {
-    int lock = weir_new_file_begin(uri->path, weir_open_wait_ns);
+                     const struct weir_header *plan, gid_t group, int64_t wait_ns,
+                     struct weir_error *error) {
+    int lock = weir_new_file_begin(uri->path, wait_ns);
     int rc = access(uri->path, F_OK) == 0 ? 1 : reserve_file(table, uri, plan, group, error);
     weir_new_file_end(lock);
     return rc;
@@ -361,30 +363,11 @@ static int revive(struct weir_table *table, struct weir_error *error) {
     return rc < 0 ? refuse(table, rc, weir_strerror(rc), error) : 0;
 }
 
-/*
- * A lock of its own if nobody else has the table, else one that is shared: 1, 0, or -1 with errno. Others of
- * this user may hold theirs for long, or for ever: EWOULDBLOCK after some seconds.
- */
 int64_t weir_open_wait_ns = INT64_C(5000000000); /* as long as checking a large old table takes */
-
-static int lock_file(int fd) {
-    const struct timespec slice = {0, LOCK_SLICE_NS};
-    for (int64_t waited = 0; waited < weir_open_wait_ns; waited += LOCK_SLICE_NS) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-            return 1;
-        if (flock(fd, LOCK_SH | LOCK_NB) == 0)
-            return 0;
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return -1;
-        nanosleep(&slice, NULL);
-    }
-    errno = EWOULDBLOCK;
-    return -1;
-}
 
 /* Returns 0, WEIR_ENOENT, or another error. */
 static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t group,
-                     struct weir_error *error) {
+                     int64_t wait_ns, struct weir_error *error) {
     struct stat st;
     void *base = MAP_FAILED;
     int fd = open(uri->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -393,14 +376,9 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
     int rc = check_owner(table, fd, uri, group, &st, error);
     if (rc < 0)
         goto out;
-    int alone = lock_file(fd);
-    if (alone < 0) {
-        rc = errno == EWOULDBLOCK
-                 ? refuse(table, WEIR_EBUSY,
-                          "another process keeps it locked (flock); end that one", error)
-                 : fail_errno(table, errno, "cannot lock it", error);
+    int alone = rc = weir_access_lock(table->name, fd, wait_ns, error);
+    if (rc < 0)
         goto out;
-    }
     if (fstat(fd, &st) == 0 &&
         st.st_nlink == 0) { /* removed since we found it: not the one to share */
         rc = 1;
@@ -411,6 +389,7 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
         rc = fail_errno(table, errno, "cannot map it", error);
         goto out;
     }
+    table->mapping = weir_mapping_add(base, (size_t)st.st_size);
     rc = judge(table, base, (uint64_t)st.st_size, error);
     if (rc == 0)
         rc = check_size(table, base, uri, error);
@@ -421,13 +400,15 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
         rc = revive(table, error);
     if (rc == 0 && alone && flock(fd, LOCK_SH) < 0)
         rc = fail_errno(table, errno, "cannot lock it", error);
+    if (rc == 0 && weir_is_cut(table))
+        rc = refuse(table, WEIR_EFORMAT, "truncated while it was opened; remove it", error);
 out:
     if (rc == 0) {
         table->fd = fd;
         ask_huge_pages(table, base, false);
     } else {
         if (base != MAP_FAILED)
-            munmap(base, (size_t)st.st_size);
+            weir_mapping_remove(table->mapping, base, (size_t)st.st_size);
         table->header = NULL;
         close(fd);
     }
@@ -435,6 +416,11 @@ out:
 }
 
 int weir_table_open(const char *text, struct weir_table **out, struct weir_error *error) {
+    return weir_table_open_within(text, weir_open_wait_ns, true, out, error);
+}
+
+int weir_table_open_within(const char *text, int64_t wait_ns, bool make, struct weir_table **out,
+                           struct weir_error *error) {
     struct weir_uri uri;
     struct weir_header plan;
     if (!out)
@@ -466,9 +452,9 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
         rc = weir_access_group(table->name, &uri, &group, error);
         rc = rc < 0 ? rc : 1;
         for (int i = 0; i < 100 && rc == 1; i++) { /* others may make and remove it meanwhile */
-            rc = open_file(table, &uri, group, error);
-            if (rc == WEIR_ENOENT)
-                rc = make_file(table, &uri, &plan, group, error);
+            rc = open_file(table, &uri, group, wait_ns, error);
+            if (rc == WEIR_ENOENT && make)
+                rc = make_file(table, &uri, &plan, group, wait_ns, error);
         }
         if (rc == 1)
             rc = refuse(table, WEIR_ESYSTEM, "it keeps appearing and disappearing", error);
@@ -477,6 +463,7 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
         free(table);
         return rc;
     }
+    weir_access_watch(table);
     if (error)
         *error = (struct weir_error){0}; /* "no such file", on the way to making it, is no error */
     *out = table;
@@ -486,7 +473,7 @@ int weir_table_open(const char *text, struct weir_table **out, struct weir_error
 void weir_table_close(struct weir_table *table) {
     if (!table)
         return;
-    munmap(table->header, table->bytes);
+    weir_mapping_remove(table->mapping, table->header, table->bytes);
     if (table->fd >= 0)
         close(table->fd);
     free(table);

@@ -108,6 +108,8 @@ int weir_table_check(struct weir_table *table, struct weir_error *error) {
         weir_fail(error, rc, 0, "%s: %s", table->name, weir_strerror(rc));
     }
     free(seen);
+    if (weir_is_cut(table))
+        return weir_fail(error, WEIR_EFORMAT, 0, "%s: truncated; remove it", table->name);
     return rc;
 }
 
@@ -138,5 +140,5 @@ int weir_table_info(struct weir_table *table, int64_t now_ns, struct weir_table_
     info->lines_used = info->lines_max - table->pool->free_count;
     weir_lock_release(table, stripes);
     info->recoveries = atomic_load(&table->header->recoveries);
-    return 0;
+    return weir_result(table, 0);
 }

@@ -33,7 +33,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "lost.h"
+#include "weir/lost.h"
 #include "weir/weir.h"
 
 /* Python's type slots are functions kept as void *, which POSIX allows and ISO C does not. */
@@ -140,7 +140,7 @@ struct core_table {
     unsigned long long namespace;
     struct core_known_label label[CORE_KNOWN_LABELS]; /* looked up lately, by core_label_slot() */
     bool reveal;
-    struct weir_watch watch;
+    bool watched;            /* it has a file, which is looked at once a second */
     int64_t lost_checked_ns; /* when the file was looked at last */
     int lost; /* WEIR_ENOENT: its file is removed; WEIR_EFORMAT: cut short, and `table` is NULL */
     bool observes;  /* who only looks at a table of others makes none anew */
@@ -386,7 +386,7 @@ struct weir_table *core_table_check_lost(struct core_table *table, bool now);
  */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
     if (!table->table ||
-        (table->watch.on &&
+        (table->watched &&
          (uint64_t)(table->state->clock.latest - table->lost_checked_ns) >= CORE_CHECK_LOST_NS))
         return core_table_check_lost(table, false);
     return table->table;
@@ -395,9 +395,41 @@ static inline struct weir_table *core_table_borrow(struct core_table *table) {
 /* Whether a storage is a Table whose decide() and clear() no subclass replaces: 1 or 0; -1 with an exception set. */
 int core_table_decides(struct core_state *state, PyObject *storage);
 
+/* Once, when the module is made. */
+void core_table_init(void);
+
 /* Begins and ends a call without the GIL; NULL with an exception set. */
 struct weir_table *core_table_enter(struct core_table *table);
 void core_table_leave(struct core_table *table);
+
+/*
+ * A call of libweir that locks may have to wait for a process that was stopped. Only a thread that has let go of the
+ * GIL may sleep in it: between these two. Others get WEIR_EBUSY after some spinning.
+ */
+extern _Thread_local bool core_may_sleep;
+#define CORE_BEGIN_SLEEP                                                                           \
+    Py_BEGIN_ALLOW_THREADS                                                                         \
+    core_may_sleep = true;
+#define CORE_END_SLEEP                                                                             \
+    core_may_sleep = false;                                                                        \
+    Py_END_ALLOW_THREADS
+
+/*
+ * rc = expression, a call on `table` that takes less time than letting go of the GIL, unless it has to wait: then it
+ * is evaluated again without the GIL. So it must have done nothing if it is WEIR_EBUSY, and not look at what other
+ * threads may change.
+ */
+#define CORE_PATIENTLY(table, rc, expression)                                                      \
+    do {                                                                                           \
+        (rc) = (expression);                                                                       \
+        if (__builtin_expect((rc) == WEIR_EBUSY, 0)) {                                             \
+            (table)->users++;                                                                      \
+            CORE_BEGIN_SLEEP;                                                                      \
+            (rc) = (expression);                                                                   \
+            CORE_END_SLEEP;                                                                        \
+            core_table_leave(table);                                                               \
+        }                                                                                          \
+    } while (0)
 
 /* In client.c: how many bits of an IPv6 address identify a client, from a meter; -1: not set. */
 int core_ipv6_prefix(struct weir_table *table);

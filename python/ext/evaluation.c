@@ -285,10 +285,11 @@ static int decide_on_table(struct core_evaluation *self, struct core_table *tabl
             table == self->check->table ? self->check->labelled : self->check->plain;
         asking.request.now_ns = now_ns;
         asking.request.mode = (int32_t)mode;
-        rc =
-            settling
-                ? weir_settle_prepared(table->table, prepared, &asking.request, verdict, &decision)
-                : weir_decide_prepared(table->table, prepared, &asking.request, verdict, &decision);
+        struct weir_table *there = table->table;
+        CORE_PATIENTLY(
+            table, rc,
+            settling ? weir_settle_prepared(there, prepared, &asking.request, verdict, &decision)
+                     : weir_decide_prepared(there, prepared, &asking.request, verdict, &decision));
         if (rc < 0) {
             core_raise(self->check->state, rc, NULL);
             rc = -1;

@@ -5,6 +5,7 @@
 #include "evaluation.h"
 
 #include "rules/rules.h"
+#include "stats/stats.h"
 #include "weir/stats.h"
 
 /* Appends the key of part i; where in it the client is goes into the check, as an offset. */
@@ -94,20 +95,27 @@ PyObject *evaluation_rule(PyObject *object, PyObject *argument) {
 /* Counts parts whose verdicts are known in the statistics of the table. 0 or WEIR_E.... */
 static int record_parts(struct core_evaluation *self, struct core_expanded *expanded, bool shadow,
                         bool settled) {
-    struct weir_table *table = self->check->table->table;
+    struct core_table *of = self->check->table;
+    struct weir_table *table = of->table;
     struct weir_verdict verdict[WEIR_CHECKS_MAX];
+    int64_t now_ns = self->now_ns;
     int rc = 0;
+    size_t done = 0;
     for (int n = 0; n < expanded->count; n++) {
         verdict[n] = self->item[expanded->part[n]].verdict;
         if (settled)
             expanded->check[n].flags = 0;
     }
-    if (self->check->mode != WEIR_EACH && !shadow && !settled)
-        return weir_stats_record(table, expanded->check, (size_t)expanded->count, self->now_ns,
-                                 verdict, 0);
-    /* Those that let it pass were charged, whatever the others say. */
-    for (int n = 0; n < expanded->count && rc == 0; n++)
-        rc = weir_stats_record(table, &expanded->check[n], 1, self->now_ns, &verdict[n], shadow);
+    if (self->check->mode != WEIR_EACH && !shadow && !settled) {
+        CORE_PATIENTLY(of, rc,
+                       weir_stats_record_from(table, expanded->check, (size_t)expanded->count,
+                                              now_ns, verdict, 0, &done));
+        return rc;
+    }
+    /* Those that let it pass were charged, whatever the others say. The table may be closed in between. */
+    for (int n = 0; n < expanded->count && rc == 0 && of->table == table; n++)
+        CORE_PATIENTLY(
+            of, rc, weir_stats_record(table, &expanded->check[n], 1, now_ns, &verdict[n], shadow));
     return rc;
 }
 

@@ -213,8 +213,10 @@ static int decide_in_c(const struct call *call, enum weir_mode mode, struct weir
         int64_t now_ns = core_now(call->self->state);
         struct weir_table *table = now_ns >= 0 ? table_now(call) : NULL;
         if (table) {
-            check.label = core_label(call->self->table, call->item);
-            rc = weir_decide(table, &check, 1, now_ns, mode, verdict, NULL);
+            struct core_table *store = (struct core_table *)Py_NewRef(call->self->table);
+            check.label = core_label(store, call->item);
+            CORE_PATIENTLY(store, rc, weir_decide(table, &check, 1, now_ns, mode, verdict, NULL));
+            Py_DECREF(store);
             if (rc < 0) {
                 core_raise(call->self->state, rc, NULL);
                 rc = -1;
@@ -233,7 +235,9 @@ static int clear_in_c(const struct call *call) {
     int rc = make_check(call, &key, &copy, &check);
     struct weir_table *table = rc == 0 ? table_now(call) : NULL;
     if (table) {
-        rc = weir_clear(table, &check, 1);
+        struct core_table *store = (struct core_table *)Py_NewRef(call->self->table);
+        CORE_PATIENTLY(store, rc, weir_clear(table, &check, 1));
+        Py_DECREF(store);
         if (rc < 0)
             core_raise(call->self->state, rc, NULL);
     }

@@ -1,4 +1,4 @@
-/* A Table whose file is removed or cut short while it is open: see src/lost.h. */
+/* A Table whose file is removed or cut short while it is open: weir_table_lost(). */
 #include "core.h"
 
 #include <stdio.h>
@@ -49,9 +49,11 @@ static void renew(struct core_table *self) {
     int prefix = readable ? core_ipv6_prefix(self->mapped) : -1;
     const char *happened = readable ? "removed" : "truncated";
     int shown = (int)strcspn(uri, "?");
-    int rc = weir_table_renew(self->mapped, uri, &self->watch, readable, now_ns, &error);
+    core_may_sleep =
+        true; /* for once, so that rules go along even if a process that was stopped has them locked */
+    int rc = weir_table_reopen(self->mapped, uri, now_ns, &error);
+    core_may_sleep = false;
     if (rc == 0) {
-        weir_watch_begin(self->mapped, &self->watch);
         memset(self->label, 0, sizeof self->label);
         self->table = self->mapped;
         self->lost = 0;
@@ -73,21 +75,18 @@ static void renew(struct core_table *self) {
 struct weir_table *core_table_check_lost(struct core_table *self, bool now) {
     int64_t now_ns = self->state->clock.latest;
     now = now || (uint64_t)(now_ns - self->lost_checked_ns) >= CORE_CHECK_LOST_NS;
-    if (self->watch.on && now) {
+    if (self->watched && now) {
         self->lost_checked_ns = now_ns;
         /* Once cut short it stays lost, even if it is made longer again. */
         if (self->lost != WEIR_EFORMAT)
-            self->lost = weir_watch_check(self->mapped, &self->watch);
+            self->lost = weir_table_lost(self->mapped);
         if (self->lost == WEIR_EFORMAT)
             self->table = NULL;
         if (self->lost && !self->observes && self->users == 0)
             renew(self);
     }
     if (!self->table && self->lost) {
-        struct weir_error error = {.message =
-                                       "the table was truncated while it was open; remove it, "
-                                       "and within a second a new one is made"};
-        core_raise(self->state, WEIR_EFORMAT, &error);
+        core_raise(self->state, WEIR_EFORMAT, NULL);
     } else if (!self->table) {
         core_raise_closed(self->state);
     }

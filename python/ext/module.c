@@ -188,6 +188,7 @@ static int add_constants(PyObject *module) {
 
 static int module_exec(PyObject *module) {
     struct core_state *state = PyModule_GetState(module);
+    core_table_init();
     return core_clock_init(&state->clock) < 0 || add_strings(state) < 0 ||
                    add_errors(module, state) < 0 || add_types(module, state) < 0 ||
                    add_constants(module) < 0 || core_add_strategies(module) < 0 ||

@@ -92,9 +92,9 @@ static PyObject *set_rule(PyObject *object, PyObject *args, PyObject *kwargs, co
     }
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_rules_set(table, key.data, key.len, kind, now_ns, until_ns, &error);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     core_key_free(&key);
     if (rc < 0)
@@ -123,9 +123,9 @@ PyObject *core_table_unlist(PyObject *object, PyObject *client) {
     }
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_rules_remove(table, key.data, key.len, &error);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     core_key_free(&key);
     return rc < 0 ? core_raise(self->state, rc, &error) : PyBool_FromLong(rc);
@@ -149,9 +149,9 @@ PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_rules_find(table, key.data, key.len, now_ns, &rule);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     core_key_free(&key);
     if (rc < 0)
@@ -169,7 +169,7 @@ static struct weir_rule *copy_rules(struct core_table *self, size_t *count) {
     int rc = 0;
     if (!table)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     *count = 0;
     do { /* until none was added meanwhile */
         room = *count + 16;
@@ -178,7 +178,7 @@ static struct weir_rule *copy_rules(struct core_table *self, size_t *count) {
         *count = room;
         rc = rules ? weir_rules_list(table, rules, count) : WEIR_ENOMEM;
     } while (rc == 0 && *count > room);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     if (rc == 0)
         return rules;
@@ -290,13 +290,13 @@ PyObject *core_table_load_rules(PyObject *object, PyObject *args, PyObject *kwar
     }
     size_t hold = 0;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     for (size_t i = 0; i < loaded.count; i++)
         hold += loaded.rule[i].until_ns > now_ns;
     rc = (replace ? weir_rules_replace : weir_rules_load)(table, loaded.rule, loaded.count, now_ns,
                                                           &error);
     PyMem_RawFree(loaded.rule);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     return rc < 0 ? core_raise(self->state, rc, &error) : PyLong_FromSize_t(hold);
 }

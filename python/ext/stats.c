@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "convert.h"
+#include "stats/stats.h"
 #include "weir/stats.h"
 
 #define SELF(object) ((struct core_table *)(object))
@@ -63,9 +64,9 @@ PyObject *core_table_counts(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct weir_stats_counts counts[WEIR_STATS_LABELS];
     size_t count = WEIR_STATS_LABELS;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_stats_counts(table, counts, &count);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     return rc < 0 ? core_raise(self->state, rc, NULL) : counts_list(self, counts, count);
 }
@@ -109,9 +110,9 @@ static int known_label(struct core_table *self, struct weir_table *table, PyObje
     const char *wanted = PyUnicode_AsUTF8(text);
     int found = wanted ? 0 : -1;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = wanted ? weir_stats_counts(table, counts, &count) : 0;
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     if (rc < 0) {
         core_raise(self->state, rc, NULL);
         found = -1;
@@ -147,9 +148,9 @@ static PyObject *top_clients(struct core_table *self, struct weir_table *table, 
     if (!top)
         return PyErr_NoMemory();
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_stats_top_clients(table, by, label, top, &count);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     PyObject *list = rc < 0 ? core_raise(self->state, rc, NULL) : PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
         PyObject *item = top_client_item(self->state, &top[i]);
@@ -239,13 +240,15 @@ PyObject *core_table_record(PyObject *object, PyObject *args, PyObject *kwargs) 
     struct core_request request;
     struct weir_table *table = NULL;
     int rc = 0;
+    size_t done = 0;
     if (core_request_read(&request, self->state, self, limits, keys, NULL) == 0) {
         if (request.count != Py_SIZE(decision))
             PyErr_Format(PyExc_ValueError, "a decision of %zd limits for %zd", Py_SIZE(decision),
                          request.count);
         else if ((table = core_table_borrow(self)))
-            rc = weir_stats_record(table, request.check, (size_t)request.count, made->now_ns,
-                                   made->verdict, shadow);
+            CORE_PATIENTLY(self, rc,
+                           weir_stats_record_from(table, request.check, (size_t)request.count,
+                                                  made->now_ns, made->verdict, shadow, &done));
     }
     core_request_free(&request);
     if (!table)
@@ -278,11 +281,12 @@ PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_
         size_t before = key.len;
         struct weir_table *table =
             core_key_joined(&key, args[2]) == 0 ? core_table_borrow(self) : NULL;
-        if (table)
-            rc = key.len + zone_len > WEIR_REGISTERED_MAX
-                     ? 1
-                     : weir_stats_register(table, &limit->limit, key.data, before,
-                                           key.data + before, key.len - before);
+        if (table && key.len + zone_len > WEIR_REGISTERED_MAX)
+            rc = 1;
+        else if (table)
+            CORE_PATIENTLY(self, rc,
+                           weir_stats_register(table, &limit->limit, key.data, before,
+                                               key.data + before, key.len - before));
     }
     core_key_free(&key);
     if (PyErr_Occurred())

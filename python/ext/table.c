@@ -1,17 +1,29 @@
 /*
  * Table: a handle of a local store.
  *
- * Deciding and clearing keep the GIL: they take less time than letting go of it. What may take
- * milliseconds runs without it (open, info, reset, verify); `users` counts such calls, so that
- * close() does not pull the table away from under one.
+ * Deciding and clearing keep the GIL, since they take less time than letting go of it, until they have to wait for a
+ * lock. What may take milliseconds runs without it (open, info, reset, verify). `users` counts calls without the
+ * GIL, so that close() does not pull the table away from under one.
  */
 #include "table_methods.h"
 #include "convert.h"
+#include "open.h"
+#include "table/lock.h"
 
 #include <stddef.h>
 #include <structmember.h>
 
 #define SELF(object) ((struct core_table *)(object))
+
+_Thread_local bool core_may_sleep;
+
+static bool must_not_sleep(void) {
+    return !core_may_sleep;
+}
+
+void core_table_init(void) {
+    weir_must_not_sleep = must_not_sleep;
+}
 
 /* ---------------------------------------------------------------------------- open and close */
 
@@ -45,9 +57,12 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = weir_table_open(text, &self->mapped, &error);
-    Py_END_ALLOW_THREADS
+    /* A table that is cut short makes a request fail, and does not end the server. */
+    if (strncmp(text, "memory:", 7) != 0)
+        (void)weir_table_guard();
+    CORE_BEGIN_SLEEP
+    rc = weir_table_open_within(text, weir_open_wait_ns, !observes, &self->mapped, &error);
+    CORE_END_SLEEP
     Py_DECREF(opened);
     if (rc < 0) {
         self->mapped = NULL;
@@ -56,7 +71,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->table = self->mapped;
     self->observes = observes;
-    weir_watch_begin(self->mapped, &self->watch);
+    self->watched = strncmp(PyUnicode_AsUTF8(self->uri), "memory:", 7) != 0;
     self->lost_checked_ns = state->clock.latest;
     return (PyObject *)self;
 }
@@ -84,7 +99,7 @@ void core_table_leave(struct core_table *self) {
 static PyObject *table_close(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     SELF(object)->table = NULL;
     SELF(object)->lost = 0;
-    SELF(object)->watch.on = false;
+    SELF(object)->watched = false;
     close_if_unused(SELF(object));
     Py_RETURN_NONE;
 }
@@ -124,8 +139,9 @@ static PyObject *decide_request(struct core_table *self, const struct core_reque
     int rc = 0;
     if (table) {
         decision->now_ns = now_ns;
-        rc = weir_decide(table, request->check, (size_t)request->count, now_ns, mode,
-                         decision->verdict, &decision->decision);
+        CORE_PATIENTLY(self, rc,
+                       weir_decide(table, request->check, (size_t)request->count, now_ns, mode,
+                                   decision->verdict, &decision->decision));
         if (rc < 0)
             core_raise(self->state, rc, NULL);
     }
@@ -198,7 +214,9 @@ static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t
     struct weir_table *table = NULL;
     if (core_request_read(&request, self->state, self, args[0], args[1], NULL) == 0)
         table = core_table_borrow(self);
-    int rc = table ? weir_clear(table, request.check, (size_t)request.count) : 0;
+    int rc = 0;
+    if (table)
+        CORE_PATIENTLY(self, rc, weir_clear(table, request.check, (size_t)request.count));
     core_request_free(&request);
     if (!table)
         return NULL;
@@ -216,9 +234,9 @@ static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     if (!table)
         return NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_table_reset(table);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);
@@ -232,9 +250,9 @@ static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
         return NULL;
     struct weir_error error;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_table_check(table, &error);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, &error);
@@ -244,7 +262,8 @@ static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
 /* A decision that charges nothing: whether the store can be asked. */
 static PyObject *table_check(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
-    if (!core_table_check_lost(self, true)) {
+    struct weir_table *table = core_table_check_lost(self, true);
+    if (!table) {
         PyErr_Clear();
         Py_RETURN_FALSE;
     }
@@ -252,7 +271,8 @@ static PyObject *table_check(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct weir_verdict verdict;
     weir_limit_init(&limit, 1, 1, WEIR_SECOND, NULL);
     struct weir_check check = {.limit = &limit, .cost = 1};
-    int rc = weir_decide(self->table, &check, 1, 0, WEIR_TEST, &verdict, NULL);
+    int rc;
+    CORE_PATIENTLY(self, rc, weir_decide(table, &check, 1, 0, WEIR_TEST, &verdict, NULL));
     return PyBool_FromLong(rc == 0);
 }
 
@@ -264,9 +284,9 @@ static PyObject *table_info(PyObject *object, PyObject *Py_UNUSED(ignored)) {
         return NULL;
     struct weir_table_info info;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
+    CORE_BEGIN_SLEEP
     rc = weir_table_info(table, now_ns, &info);
-    Py_END_ALLOW_THREADS
+    CORE_END_SLEEP
     core_table_leave(self);
     if (rc < 0)
         return core_raise(self->state, rc, NULL);

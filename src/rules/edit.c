@@ -25,10 +25,17 @@
 /* ------------------------------------------------------------------------------------------ the lock */
 
 static int begin(struct weir_table *table, struct weir_error *error) {
-    int rc = table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
+    int rc = table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : weir_result(table, 0);
     if (rc == 0)
         rc = weir_rules_lock(table);
     return rc < 0 ? weir_fail(error, rc, 0, "%s: %s", table->name, weir_strerror(rc)) : 0;
+}
+
+/* The result of a call that has read the table. */
+static int finish(const struct weir_table *table, int rc, struct weir_error *error) {
+    return weir_is_cut(table)
+               ? weir_fail(error, WEIR_EFORMAT, 0, "%s: truncated; remove it", table->name)
+               : rc;
 }
 
 /* ----------------------------------------------------------------------------------------- a change */
@@ -290,7 +297,7 @@ int weir_rules_set(struct weir_table *table, const void *client, size_t len, int
         return rc;
     rc = edit(table, &change, 1, since_ns, SET, error);
     weir_rules_unlock(table);
-    return rc < 0 ? rc : 0;
+    return finish(table, rc < 0 ? rc : 0, error);
 }
 
 /* Reads the rules that have not ended; *count becomes how many. An error says which rule it is about. */
@@ -332,7 +339,7 @@ static int load(struct weir_table *table, const struct weir_rule *rules, size_t 
         weir_rules_unlock(table);
     }
     free(changes);
-    return rc < 0 ? rc : 0;
+    return finish(table, rc < 0 ? rc : 0, error);
 }
 
 int weir_rules_load(struct weir_table *table, const struct weir_rule *rules, size_t count,
@@ -357,7 +364,7 @@ int weir_rules_remove(struct weir_table *table, const void *client, size_t len,
         return rc;
     rc = edit(table, &change, 1, 0, SET, error);
     weir_rules_unlock(table);
-    return rc;
+    return finish(table, rc, error);
 }
 
 /* The rule `number` of a copy, for the caller. The lock is held. */
@@ -406,7 +413,7 @@ int weir_rules_find(struct weir_table *table, const void *client, size_t len, in
             rc = WEIR_ECORRUPT;
     }
     weir_rules_unlock(table);
-    return rc;
+    return finish(table, rc, NULL);
 }
 
 int weir_rules_list(struct weir_table *table, struct weir_rule *rules, size_t *n) {
@@ -425,7 +432,7 @@ int weir_rules_list(struct weir_table *table, struct weir_rule *rules, size_t *n
         rc = WEIR_ECORRUPT;
     }
     weir_rules_unlock(table);
-    return rc;
+    return finish(table, rc, NULL);
 }
 
 uint64_t weir_rules_version(struct weir_table *table) {

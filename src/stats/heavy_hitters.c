@@ -256,7 +256,7 @@ int weir_stats_top_clients(struct weir_table *table, enum weir_top_by by, int la
             memcpy(top, list, *n * sizeof *list);
     }
     free(list);
-    return rc;
+    return weir_result(table, rc);
 }
 
 /* -------------------------------------------------------------------------------------- integrity */

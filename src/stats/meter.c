@@ -58,7 +58,7 @@ int weir_meter_add(struct weir_table *table, const char *name, size_t len, uint6
         now = atomic_load_explicit(&meter->value, memory_order_relaxed);
     if (value)
         *value = now;
-    return 0;
+    return weir_result(table, 0);
 }
 
 int weir_meter_raise(struct weir_table *table, const char *name, size_t len, uint64_t value) {
@@ -71,5 +71,5 @@ int weir_meter_raise(struct weir_table *table, const char *name, size_t len, uin
            !atomic_compare_exchange_weak_explicit(&meter->value, &there, value,
                                                   memory_order_relaxed, memory_order_relaxed))
         ;
-    return 0;
+    return weir_result(table, 0);
 }

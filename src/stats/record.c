@@ -59,7 +59,7 @@ int weir_stats_counts(struct weir_table *table, struct weir_stats_counts *counts
         counts[i].shadow = sum[from][WEIR_COUNT_SHADOW];
     }
     *n = total;
-    return 0;
+    return weir_result(table, 0);
 }
 
 /* ----------------------------------------------------------------------- decisions made elsewhere */
@@ -106,8 +106,9 @@ static int note(struct weir_table *table, const struct weir_check *check,
                   : weir_stats_record_one(table, &hit, verdict);
 }
 
-int weir_stats_record(struct weir_table *table, const struct weir_check *checks, size_t n,
-                      int64_t now_ns, const struct weir_verdict *verdicts, int shadow) {
+int weir_stats_record_from(struct weir_table *table, const struct weir_check *checks, size_t n,
+                           int64_t now_ns, const struct weir_verdict *verdicts, int shadow,
+                           size_t *done) {
     int rc = table ? weir_checks_validate(checks, n) : WEIR_EINVAL;
     if (rc == 0 && (!verdicts || now_ns < 0 || now_ns > WEIR_NOW_MAX))
         rc = WEIR_EINVAL;
@@ -116,11 +117,17 @@ int weir_stats_record(struct weir_table *table, const struct weir_check *checks,
     bool denied = shadow;
     for (size_t i = 0; i < n && rc == 0; i++)
         denied |= !verdicts[i].allowed;
-    for (size_t i = 0; i < n && rc == 0; i++)
-        if (checks[i].label != 0 &&
-            !(verdicts[i].allowed && (denied || checks[i].flags & WEIR_CHECK_PEEK)))
-            rc = note(table, &checks[i], &verdicts[i], now_ns, shadow);
+    for (; *done < n && rc == 0; *done += rc == 0)
+        if (checks[*done].label != 0 &&
+            !(verdicts[*done].allowed && (denied || checks[*done].flags & WEIR_CHECK_PEEK)))
+            rc = note(table, &checks[*done], &verdicts[*done], now_ns, shadow);
     return rc;
+}
+
+int weir_stats_record(struct weir_table *table, const struct weir_check *checks, size_t n,
+                      int64_t now_ns, const struct weir_verdict *verdicts, int shadow) {
+    size_t done = 0;
+    return weir_stats_record_from(table, checks, n, now_ns, verdicts, shadow, &done);
 }
 
 /* -------------------------------------------------------------------------------------- integrity */

@@ -97,5 +97,5 @@ int weir_stats_registry(struct weir_table *table, struct weir_registered_limit *
         written += weir_registered_valid(&registered[written]);
     }
     *n = registered ? written : count;
-    return 0;
+    return weir_result(table, 0);
 }

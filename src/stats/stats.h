@@ -27,8 +27,16 @@ void weir_label_copy(const struct weir_table *table, uint32_t label, char text[W
 
 /* What comes before the first lock of a call: locks are made anew in a forked child. */
 static inline int weir_stats_ready(struct weir_table *table) {
-    return table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : 0;
+    return table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : weir_result(table, 0);
 }
+
+/*
+ * weir_stats_record() from number *done on, which counts those that are recorded: a call that was WEIR_EBUSY goes on
+ * where it ended.
+ */
+int weir_stats_record_from(struct weir_table *table, const struct weir_check *checks, size_t n,
+                           int64_t now_ns, const struct weir_verdict *verdicts, int shadow,
+                           size_t *done);
 
 /* Whether what it holds may be what it holds. All locks are held. */
 int weir_stats_check(struct weir_table *table, struct weir_error *error);

@@ -22,6 +22,7 @@
 #define SLICES 100 /* one second in all */
 
 _Atomic uint64_t weir_fork_generation = 1;
+bool (*weir_must_not_sleep)(void);
 
 static void count_fork(void) {
     atomic_fetch_add(&weir_fork_generation, 1);
@@ -159,6 +160,10 @@ static int poll_for(pthread_mutex_t *mutex) {
     return pthread_mutex_trylock(mutex);
 }
 
+static bool must_not_sleep(void) {
+    return weir_must_not_sleep && weir_must_not_sleep();
+}
+
 static int wait_for(pthread_mutex_t *mutex) {
     for (int i = 0; i < SPINS; i++) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -168,6 +173,8 @@ static int wait_for(pthread_mutex_t *mutex) {
         if (rc != EBUSY)
             return rc;
     }
+    if (must_not_sleep())
+        return EBUSY;
     if (!clocklock)
         return poll_for(mutex);
     /*
@@ -196,7 +203,8 @@ int weir_mutex_take(pthread_mutex_t *mutex) {
 int weir_lock_take_slow(struct weir_table *table, uint32_t index, int rc) {
     struct weir_lock *lock = weir_lock_at(table, index);
     if (rc == EBUSY)
-        rc = weir_has_words(table) ? weir_word_wait(weir_lock_word(lock)) : wait_for(&lock->mutex);
+        rc = weir_has_words(table) ? weir_word_wait(weir_lock_word(lock), must_not_sleep())
+                                   : wait_for(&lock->mutex);
     rc = acquired(table, index, rc);
     return rc == 0 ? finish_repair(table, index) : rc;
 }

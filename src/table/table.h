@@ -4,6 +4,7 @@
 #ifndef WEIR_TABLE_INTERNAL_H
 #define WEIR_TABLE_INTERNAL_H
 
+#include "table/guard.h"
 #include "table/layout.h"
 
 struct weir_stats; /* stats/stats_layout.h */
@@ -60,11 +61,27 @@ struct weir_table {
     int (*repair)(struct weir_table *table); /* makes all locks anew, those of the rules, too */
     int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
+    struct weir_mapping *mapping; /* NULL: memory */
+    bool watched;                 /* the file is looked at: lost.c */
+    bool was_cut;                 /* and it was shorter once */
+    uint64_t device, inode;       /* of the file. The program may have closed the descriptor */
     uint32_t huge_pages;
     _Atomic int reveal;               /* clients are listed in clear */
     _Atomic uint64_t fork_generation; /* memory://: locks are true for this generation */
     char name[WEIR_NAME_MAX + 64];    /* for messages */
     struct weir_hash_entry hash_cache[WEIR_HASH_CACHE_ENTRIES];
 };
+
+/* Whether its file was cut short and a call has met a page that is gone: what it read since is nothing. */
+static inline bool weir_is_cut(const struct weir_table *table) {
+    atomic_signal_fence(memory_order_seq_cst);
+    return table->mapping &&
+           __builtin_expect(atomic_load_explicit(&table->mapping->lost, memory_order_relaxed), 0);
+}
+
+/* The result of a call that has read the table. */
+static inline int weir_result(const struct weir_table *table, int rc) {
+    return weir_is_cut(table) ? WEIR_EFORMAT : rc;
+}
 
 #endif

@@ -21,7 +21,7 @@ static int64_t clock_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int weir_word_wait(_Atomic uint32_t *word) {
+int weir_word_wait(_Atomic uint32_t *word, bool spin_only) {
     for (int i = 0; i < SPINS; i++) {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
@@ -29,6 +29,8 @@ int weir_word_wait(_Atomic uint32_t *word) {
         if (atomic_load_explicit(word, memory_order_relaxed) == 0 && weir_word_try(word))
             return 0;
     }
+    if (spin_only)
+        return EBUSY;
     int64_t end_ns = clock_ns() + LONGEST_NS;
     do {
         static const struct timespec slice = {0, SLICE_NS};

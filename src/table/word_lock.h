@@ -32,8 +32,8 @@ extern char __libc_single_threaded __attribute__((weak));
 #define weir_one_thread() false
 #endif
 
-/* 0, or EBUSY after one second. */
-int weir_word_wait(_Atomic uint32_t *word);
+/* 0, or EBUSY after one second, or with `spin_only` after some spinning. */
+int weir_word_wait(_Atomic uint32_t *word, bool spin_only);
 void weir_word_wake(_Atomic uint32_t *word);
 
 static inline bool weir_word_try(_Atomic uint32_t *word) {

@@ -11,6 +11,7 @@
 
 #include "support.h"
 #include "weir/stats.h"
+#include "weir/lost.h"
 #include "weir/memcached.h"
 #include "weir/meter.h"
 #include "weir/redis.h"
@@ -193,6 +194,16 @@ static void call_state_decide(size_t n) {
                             pointer(4, scratch), pointer(5, scratch));
 }
 
+static void call_version(size_t n) {
+    (void)n;
+    (void)weir_version();
+}
+
+static void call_redis_sha1(size_t n) {
+    (void)n;
+    (void)weir_redis_sha1();
+}
+
 static void call_strerror(size_t n) {
     (void)weir_strerror((int)n);
 }
@@ -298,6 +309,21 @@ static void call_table_unlink(size_t n) {
     (void)weir_table_unlink(pointer(0, scratch), pointer(1, scratch));
 }
 
+static void call_table_lost(size_t n) {
+    (void)n;
+    (void)weir_table_lost(pointer(0, table));
+}
+
+static void call_table_reopen(size_t n) {
+    (void)weir_table_reopen(pointer(0, table), pointer(1, scratch), (int64_t)n,
+                            pointer(2, scratch));
+}
+
+static void call_table_guard(size_t n) {
+    (void)n;
+    (void)weir_table_guard();
+}
+
 static void call_table_reset(size_t n) {
     (void)n;
     (void)weir_table_reset(pointer(0, table));
@@ -346,6 +372,8 @@ static const struct call calls[] = {
     {"weir_state_counters", 3, call_state_counters},
     {"weir_state_room", 1, call_state_room},
     {"weir_state_decide", 6, call_state_decide},
+    {"weir_version", 0, call_version},
+    {"weir_redis_sha1", 0, call_redis_sha1},
     {"weir_strerror", 0, call_strerror},
     {"weir_limit_init", 2, call_limit_init},
     {"weir_limit_parse", 3, call_limit_parse},
@@ -368,6 +396,9 @@ static const struct call calls[] = {
     {"weir_table_open", 3, call_table_open},
     {"weir_table_close", 0, call_table_close},
     {"weir_table_unlink", 2, call_table_unlink},
+    {"weir_table_lost", 1, call_table_lost},
+    {"weir_table_reopen", 3, call_table_reopen},
+    {"weir_table_guard", 0, call_table_guard},
     {"weir_table_reset", 1, call_table_reset},
     {"weir_table_info", 2, call_table_info},
     {"weir_table_check", 2, call_table_check},
@@ -407,8 +438,36 @@ static void test_null_is_answered(void **state) {
     assert_int_equal(failed, 0);
 }
 
+/* What the library exports is called above. */
+static void test_every_function_of_the_api_is_called(void **state) {
+    const char *tests = getenv("WEIR_TESTS");
+    char path[4096], name[128];
+    (void)state;
+    if (!tests)
+        SKIP("WEIR_TESTS is not set");
+    snprintf(path, sizeof path, "%s/c/exports.txt", tests);
+    FILE *exports = fopen(path, "r");
+    assert_non_null(exports);
+    int listed = 0, missed = 0;
+    while (fscanf(exports, "%127s", name) == 1) {
+        bool called = false;
+        for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+            called |= strcmp(calls[i].name, name) == 0;
+        listed++;
+        missed += !called;
+        if (!called)
+            print_error("%s() is not called\n", name);
+    }
+    fclose(exports);
+    assert_true(listed > 50);
+    assert_int_equal(missed, 0);
+}
+
 int main(void) {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_null_is_answered)};
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_null_is_answered),
+        cmocka_unit_test(test_every_function_of_the_api_is_called),
+    };
     assert_int_equal(weir_table_open("memory://?keys=64", &table, NULL), 0);
     scratch = calloc(1, SCRATCH_BYTES);
     int rc = cmocka_run_group_tests_name("null", tests, NULL, NULL);

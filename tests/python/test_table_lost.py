@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +235,159 @@ def test_a_truncated_table_refuses_until_it_is_removed(tmp_path: Path, left: int
     assert done.returncode == 0, (done.returncode, done.stderr)
 
 
+_CUT_AT_ONCE = """
+import os, random, sys, threading
+from unittest import mock
+from weir import Limit, RateLimiter, Table, TableError
+path, left, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+limits = [Limit(50, 1, "hour"), Limit(40, 1, "hour", strategy="moving-window")]
+outcomes = []
+
+def ask(call):
+    try:
+        call()
+    except TableError as error:
+        assert error.code == "EFORMAT", error
+        assert error.is_outage
+        assert "truncated" in str(error), error
+        outcomes.append("refused")
+    else:
+        outcomes.append("done")
+
+with mock.patch("time.time", return_value=1_800_000_000.0):  # no second passes, so nobody looks
+    table = Table(f"file://{path}?keys=1000")
+    limiter = RateLimiter(table)
+    for i in range(500):
+        table.decide(limits, f"client {i}")
+    table.block("192.0.2.1")
+    calls = [
+        lambda: [table.decide(limits, f"client {i}") for i in range(1000)],
+        lambda: [limiter.hit(limits[1], f"client {i}") for i in range(1000)],
+        lambda: [table.clear(limits, f"client {i}") for i in range(1000)],
+        table.counts, table.top_clients, table.rules, table.registry, table.info, table.verify,
+        lambda: table.block("192.0.2.2"), lambda: table.rule_of("192.0.2.1"),
+        lambda: table.load_rules([("192.0.2.3", "block", None)]), lambda: table.unlist("192.0.2.1"),
+        lambda: table.register(limits[0], "x/", ""), lambda: table.meter("m", 1),
+        table.reset,
+    ]
+    calls = calls[number:number + 1] or calls
+    if number == 99:  # from several threads, in the middle of it
+        until = threading.Event()
+        def hammer():
+            while "refused" not in outcomes and not until.is_set():
+                ask(random.choice(calls[:2]))
+        threads = [threading.Thread(target=hammer) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        os.truncate(path, left)
+        threading.Timer(20, until.set).start()
+        for thread in threads:
+            thread.join()
+        assert "refused" in outcomes
+        until.set()
+    else:
+        os.truncate(path, left)
+        ask(calls[0])
+        ask(calls[0])
+    ask(lambda: [table.decide(limits, f"client {i}") for i in range(1000)])
+    assert outcomes[-1] == "refused" or left > 1_000_000, outcomes
+    for _ in range(3):  # other tables go on, and so do the robust locks of this thread
+        with Table(f"file://{path}.other?keys=1000") as other:
+            assert other.decide(limits, "a").allowed
+            other.verify()
+        os.unlink(f"{path}.other")
+    table.close()
+os._exit(0 if threading.active_count() < 3 else 3)
+"""
+
+
+@pytest.mark.parametrize("left", [0, 4096, 20000, 100_000, 800_000])
+@pytest.mark.parametrize("number", [*range(16), 99])
+def test_no_call_ends_the_process_at_the_moment_of_the_cut(
+    tmp_path: Path, left: int, number: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _CUT_AT_ONCE, str(tmp_path / "table"), str(left), str(number)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+_FOREIGN = """
+import faulthandler, mmap, os, signal, sys
+from weir import Table
+{before}
+table = Table(f"file://{{sys.argv[1]}}?keys=1000")
+{after}
+with open(sys.argv[1] + ".mine", "w+b") as file:
+    file.truncate(8192)
+    mine = mmap.mmap(file.fileno(), 8192)
+    file.truncate(0)
+    print("reading", flush=True)
+    mine[5000]
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("", "", ""),
+        ("faulthandler.enable()", "", "Bus error"),
+        ("", "faulthandler.enable()", "Bus error"),
+        ("signal.signal(signal.SIGBUS, signal.SIG_IGN)", "", ""),
+        ("", "signal.signal(signal.SIGBUS, signal.SIG_DFL)", ""),
+        ("", "os.kill(os.getpid(), signal.SIGBUS)", None),
+    ],
+)
+def test_a_bus_error_of_another_mapping_goes_where_it_went_before(
+    tmp_path: Path, before: str, after: str, said: str | None
+) -> None:
+    program = _FOREIGN.format(before=before, after=after)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "table")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGBUS, (done.returncode, done.stderr)
+    assert ("reading" in done.stdout) == (said is not None)
+    assert (said or "") in done.stderr
+
+
+def test_a_cut_is_no_bus_error_for_a_handler_that_was_there_before(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", _CUT_AT_ONCE, tmp_path / "table", "4096", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert "Bus error" not in done.stderr
+
+
+def test_opening_anew_does_not_wait_for_who_locks_the_file(
+    tmp_path: Path, clock: mock.Mock
+) -> None:
+    path = tmp_path / "table"
+    with Table(f"file://{path}?keys=1000") as table:
+        bytes_of_another = path.read_bytes()
+        path.unlink()
+        path.write_bytes(bytes_of_another)
+        path.chmod(0o600)
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            clock.return_value += 1
+            start = time.monotonic()
+            assert table.decide([LIMIT], "a").allowed
+            assert time.monotonic() - start < 2
+        clock.return_value += 1
+        assert table.decide([LIMIT], "b").allowed
+        assert table.decide([LIMIT], "a").allowed
+        assert table.decide([LIMIT], "a").allowed, "in the new table"
+
+
 def test_memory_is_not_watched(clock: mock.Mock) -> None:
     with Table("memory://?keys=1000") as table:
         table.decide([LIMIT], "a")
@@ -244,7 +400,11 @@ def test_memory_is_not_watched(clock: mock.Mock) -> None:
 
 def test_who_only_looks_at_a_table_makes_none_anew(tmp_path: Path, clock: mock.Mock) -> None:
     path = tmp_path / "table"
-    with Table(f"file://{path}?keys=1000", _observes=True) as table:
+    uri = f"file://{path}?keys=1000"
+    with pytest.raises(TableError, match="No such file"):
+        Table(uri, _observes=True)
+    assert not path.exists()
+    with Table(uri), Table(uri, _observes=True) as table:
         path.unlink()
         clock.return_value += 1
         assert table.peek([LIMIT], "a").allowed

@@ -28,6 +28,7 @@ from werkzeug.routing import Rule
 
 from weir._core import Table as LocalTable
 from weir._core import join_key
+from weir.errors import StorageError
 from weir.stores import auto
 from weir.stores.base import replaces_flask_limiter
 
@@ -147,7 +148,12 @@ def follow_server(state: AppState) -> None:
     mark = auto.digest_of(state.app, *state.identity())
     running = [found.name for found in here if found.application == mark]
     if len(running) == 1:
-        state.use_storage(LocalTable(f"shm://{running[0]}", namespace=state.auto_number))
+        try:
+            table = LocalTable(f"shm://{running[0]}", namespace=state.auto_number, _observes=True)
+        except StorageError as error:  # the server has ended meanwhile, say
+            console().print(f"[bad]{escape(str(error))}[/bad]")
+        else:
+            state.use_storage(table)
     elif running:
         console().print(f"[bad]{len(running)} servers run here; showing none of them[/bad]")
 

@@ -1,0 +1,205 @@
+"""A process is stopped while it holds the locks of a table: our other threads go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import weir
+from weir import Limit, RateLimiter, Table, TableError
+
+LIMIT = Limit(5, 1, "hour")
+
+#: Takes every lock of a table as libweir would, says so, and stops itself.
+HOLDER = """
+import ctypes, mmap, os, signal, struct, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+memory = mmap.mmap(file, 0)
+stripes, lines, stripes_at, pool_at = struct.unpack_from("<IIQQ", memory, 48)
+size = (pool_at - stripes_at) // stripes
+base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+libc = ctypes.CDLL(None)
+places = [stripes_at + i * size for i in range(stripes)]
+for place in [*places, pool_at, int(sys.argv[2])]:
+    assert libc.pthread_mutex_lock(ctypes.c_void_p(base + place)) == 0, place
+print("held", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Table]:
+    """A table of which a stopped process holds all locks."""
+    path = tmp_path / "table"
+    table = Table(f"file://{path}?keys=1000")
+    assert table.decide([LIMIT], "a").allowed
+    table.block("192.0.2.1")
+    (rules_at,) = struct.unpack_from("<Q", path.read_bytes(), 96)  # its lock is in its second line
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path), str(rules_at + 64)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    os.waitpid(holder.pid, os.WUNTRACED)
+    try:
+        yield table
+    finally:
+        holder.kill()
+        holder.communicate()
+        table.close()
+
+
+def evaluate(table: Table) -> Callable[[], object]:
+    """A request of an application, as weir.flask decides it."""
+    import flask
+
+    from weir.flask import Limiter
+
+    app = flask.Flask(__name__)
+    limiter = Limiter(lambda: "a", app=app, storage_uri=table.uri, default_limits=["5 per hour"])
+    app.route("/")(lambda: "")
+    with app.app_context():
+        assert limiter.storage is not None
+    client = app.test_client()
+    return lambda: client.get("/")
+
+
+CALLS: dict[str, Callable[[Table], Callable[[], object]]] = {
+    "decide": lambda t: lambda: t.decide([LIMIT], "a"),
+    "decide of several": lambda t: lambda: t.decide([LIMIT, Limit(9), Limit(7)], "abc"),
+    "a blocked client": lambda t: lambda: t.decide([LIMIT], "192.0.2.1"),
+    "peek": lambda t: lambda: t.peek([LIMIT], "a"),
+    "clear": lambda t: lambda: t.clear([LIMIT], "a"),
+    "hit": lambda t: lambda: RateLimiter(t).hit(LIMIT, "a"),
+    "hit under another limit": lambda t: lambda: RateLimiter(t).hit(Limit(3, 7), "a"),
+    "test": lambda t: lambda: RateLimiter(t).test(LIMIT, "a"),
+    "refund": lambda t: lambda: RateLimiter(t).refund(LIMIT, "a"),
+    "clear of a limiter": lambda t: lambda: RateLimiter(t).clear(LIMIT, "a"),
+    "get_window_stats": lambda t: lambda: RateLimiter(t).get_window_stats(LIMIT, "a"),
+    "reset": lambda t: t.reset,
+    "info": lambda t: t.info,
+    "verify": lambda t: t.verify,
+    "check": lambda t: t.check,
+    "counts": lambda t: t.counts,
+    "top clients": lambda t: t.top_clients,
+    "record": lambda t: (
+        lambda: t.record(
+            [LIMIT], ["a"], weir.Decision([weir.Verdict(True, 5, 4, 1e9, 0.0, 0.0)], 0, 1e9)
+        )
+    ),
+    "register": lambda t: lambda: t.register(Limit(11), "x/", ""),
+    "block": lambda t: lambda: t.block("192.0.2.2"),
+    "unlist": lambda t: lambda: t.unlist("192.0.2.2"),
+    "rules": lambda t: t.rules,
+    "rule_of": lambda t: lambda: t.rule_of("192.0.2.2"),
+    "load_rules": lambda t: lambda: t.load_rules([("192.0.2.3", "block", None)]),
+}
+
+
+def longest_pause(call: Callable[[], object]) -> tuple[float, float]:
+    """How long another thread had to wait at most during a call, and how long the call took."""
+    longest, ended = 0.0, False
+    begun = threading.Event()
+
+    def tick() -> None:
+        nonlocal longest
+        last = time.monotonic()
+        begun.set()
+        while not ended:
+            time.sleep(0.005)
+            now = time.monotonic()
+            longest = max(longest, now - last)
+            last = now
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    begun.wait()
+    start = time.monotonic()
+    busy = ""
+    try:
+        call()
+    except TableError as error:
+        busy = error.code
+    took = time.monotonic() - start
+    ended = True
+    ticker.join()
+    assert busy in ("", "EBUSY")
+    return longest, took
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_other_threads_go_on_while_a_call_waits(held: Table, name: str) -> None:
+    call = CALLS[name](held)
+    pause, took = longest_pause(call)
+    assert pause < max(0.5, took / 2), (pause, took)
+
+
+def test_calls_that_count_do_wait(held: Table) -> None:
+    """That the test above tests something: they cannot be answered before the locks are free."""
+    for name in ("decide", "hit", "record", "counts", "block"):
+        assert longest_pause(CALLS[name](held))[1] > 0.9, name
+
+
+def test_requests_of_other_threads_go_on_while_one_waits(held: Table) -> None:
+    pause, took = longest_pause(evaluate(held))
+    assert took > 0.9
+    assert pause < max(0.5, took / 2), (pause, took)
+
+
+def test_a_table_that_is_closed_while_a_call_waits_stays_until_the_call_ends(held: Table) -> None:
+    outcomes: list[object] = []
+
+    def decide() -> None:
+        try:
+            outcomes.append(held.decide([LIMIT], "a"))
+        except TableError as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=decide) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    held.close()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 4
+    assert set(outcomes) <= {"EBUSY", "EINVAL"}, outcomes
+
+
+def test_a_call_goes_on_as_soon_as_the_process_dies(held: Table) -> None:
+    (holder,) = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _is_child(entry) and b"SIGSTOP" in _command(entry)
+    ]
+    killer = threading.Timer(0.3, os.kill, (holder, signal.SIGKILL))
+    killer.start()
+    assert held.decide([LIMIT], "a").allowed
+    killer.join()
+    assert held.info()["recoveries"] > 0
+    held.verify()
+
+
+def _is_child(entry: Path) -> bool:
+    try:
+        return f"\nPPid:\t{os.getpid()}\n" in (entry / "status").read_text()
+    except OSError:
+        return False
+
+
+def _command(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
