@@ -46,7 +46,6 @@ static inline bool weir_role_charges(int32_t role) {
 }
 
 #define SECOND_NS INT64_C(1000000000)
-#define FAIR_HITS 10 /* one key's share of a line of the pool, which has room for 11 to 14 */
 #define RETRIES 4
 #define DENIAL_WEIGHT 16 /* what a denial adds; each eviction nearby takes 1 off */
 #define INLINE static inline __attribute__((always_inline))
@@ -432,21 +431,6 @@ static int peek_all(struct decision *d) {
 }
 
 /*
- * Whether one of the decision's own logs has about three quarters of the pool: such a key gets what is free and
- * what has expired, but nobody else's log. The verdicts are those of peek_all().
- */
-static bool within_fair_share(const struct decision *d) {
-    int64_t fair = (int64_t)d->table->lines * FAIR_HITS;
-    for (uint32_t i = 0; i < d->n; i++) {
-        const struct weir_verdict *verdict = d->item[i].verdict;
-        if (d->item[i].limit->strategy == WEIR_MOVING_WINDOW &&
-            verdict->limit - verdict->remaining > fair)
-            return true;
-    }
-    return false;
-}
-
-/*
  * No line can be had. That is one key's misfortune and no fault of the table: its moving windows deny, until
  * the oldest hit of each leaves, and nothing is charged.
  */
@@ -472,13 +456,13 @@ static int deny_for_want_of_lines(struct decision *d) {
 
 static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
     const uint64_t *keep[WEIR_CHECKS_MAX];
-    bool evict = rc == WEIR_EFULL && peek_all(d) == 0 && !within_fair_share(d);
-    for (int i = 0; i <= RETRIES && rc == WEIR_EFULL; i++) {
+    bool evicts = true;
+    for (int i = 0; i <= RETRIES && rc == WEIR_EFULL && evicts; i++) {
         if (i == 0)
             shed(d);
         for (uint32_t j = 0; j < d->slots; j++)
             keep[j] = d->slot[j].fingerprint;
-        rc = i == 0 ? 0 : weir_table_reclaim(d->table, d->now_ns, keep, d->slots, evict);
+        rc = i == 0 ? 0 : weir_table_reclaim(d->table, d->now_ns, keep, d->slots, &evicts);
         if (rc == 0)
             rc = attempt_many(d);
     }

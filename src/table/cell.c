@@ -268,11 +268,40 @@ struct reclaim {
     int64_t now_ns;
     const uint64_t *const *keep; /* fingerprints */
     uint32_t kept;
-    uint32_t lines; /* freed */
+    uint32_t longest; /* lines of the longest of these logs */
+    uint32_t lines;   /* freed */
 };
 
+/* The longest log of the keys that need a line. No lock is held. */
+static int measure(struct reclaim *reclaim) {
+    struct weir_table *table = reclaim->table;
+    for (uint32_t i = 0; i < reclaim->kept; i++) {
+        struct weir_transaction txn;
+        uint32_t stripe = weir_cell_stripe(table, reclaim->keep[i]), count = 0;
+        int rc = weir_lock_take(table, stripe);
+        if (rc < 0)
+            return rc;
+        weir_transaction_begin(&txn, table);
+        uint32_t cell = weir_cell_find(table, reclaim->keep[i]);
+        if (cell != WEIR_CELL_NONE && weir_owns_lines(&table->cell[cell].state))
+            rc = weir_log_lines(&table->cell[cell].state, &txn.lines, &count);
+        weir_lock_release(table, stripe);
+        if (rc < 0)
+            return rc;
+        if (count > reclaim->longest)
+            reclaim->longest = count;
+    }
+    return 0;
+}
+
+/* Nobody takes the lines of a shorter log than his own. */
 static bool may_evict(const struct reclaim *reclaim, const struct weir_cell *cell) {
+    struct weir_transaction txn;
+    uint32_t count;
     if (!weir_owns_lines(&cell->state))
+        return false;
+    weir_transaction_begin(&txn, reclaim->table);
+    if (weir_log_lines(&cell->state, &txn.lines, &count) < 0 || count < reclaim->longest)
         return false;
     for (uint32_t i = 0; i < reclaim->kept; i++)
         if (!memcmp(cell->fingerprint, reclaim->keep[i], sizeof cell->fingerprint))
@@ -329,23 +358,24 @@ static void consider(const struct reclaim *reclaim, uint64_t bucket, struct chea
 }
 
 /*
- * Frees lines of expired logs; failing that and with `evict`, evicts the log that loses least of those looked at, but
- * none of the `kept` keys whose fingerprints are in keep[]: whoever needs a line must not get it by
- * forgetting his own hits. Called with no lock held. Returns 0 if a line was freed, else WEIR_EFULL or
- * another error.
+ * Frees lines of expired logs; failing that and unless the logs that need one are long, evicts the log that loses
+ * least of those looked at, but none that is shorter, and none of the `kept` keys whose fingerprints are in keep[]:
+ * whoever needs a line must not get it by forgetting his own hits. *evicts: whether it may; asking again is of no use
+ * otherwise. Called with no lock held. Returns 0 if a line was freed, else WEIR_EFULL or another error.
  */
 int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
-                       uint32_t kept, bool evict) {
+                       uint32_t kept, bool *evicts) {
     struct reclaim reclaim = {.table = table, .now_ns = now_ns, .keep = keep, .kept = kept};
     uint64_t count = table->buckets < RECLAIM_BUCKETS ? table->buckets : RECLAIM_BUCKETS;
     uint64_t cursor =
         atomic_fetch_add_explicit(&table->header->sweep_cursor, count, memory_order_relaxed);
     struct cheapest best = {.found = false};
-    int rc = 0;
+    int rc = measure(&reclaim);
+    *evicts = !weir_log_is_long(reclaim.longest, table->lines);
     for (uint64_t i = 0; i < count && reclaim.lines < RECLAIM_LINES && rc == 0; i++) {
         uint64_t bucket = (cursor + i) % table->buckets;
         rc = reclaim_bucket(&reclaim, bucket, false);
-        if (rc == 0 && reclaim.lines == 0 && evict)
+        if (rc == 0 && reclaim.lines == 0 && *evicts)
             consider(&reclaim, bucket, &best);
     }
     if (rc == 0 && reclaim.lines == 0 && best.found)

@@ -46,6 +46,6 @@ int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *line
 void weir_buckets_of(const struct weir_table *table, const uint64_t fingerprint[2],
                      uint64_t bucket[2]);
 int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
-                       uint32_t kept, bool evict);
+                       uint32_t kept, bool *evicts);
 
 #endif

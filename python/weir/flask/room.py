@@ -35,7 +35,8 @@ def refuse_unfit(storage: StorageTypes, strategy: str, groups: Iterable[Limit]) 
             if (item.strategy or strategy) != "moving-window":
                 continue
             if room is None:
-                room = storage.info()["lines_max"] * _LINE_HITS
+                # One client gets no more than ten elevenths of it.
+                room = storage.info()["lines_max"] * _LINE_HITS * 10 // 11
             if item.amount > room:
                 raise ConfigurationError(
                     "EVALUE",

@@ -55,6 +55,7 @@
 #include "strategy/log/place.h"
 #include "strategy/strategy.h"
 
+#define FREE_TIMES 10
 #define STRETCH 16 /* data lines from one index line to the next */
 #define RECORD_MAX 20
 
@@ -190,10 +191,27 @@ static int link_indexed(struct weir_log *log, uint32_t line) {
     return rc < 0 ? rc : weir_lines_link(log->lines, at, weir_log_pack(line, WEIR_LOG_INDEX));
 }
 
+/*
+ * A long log grows only while it has no more than FREE_TIMES as many lines as are free (dynamic thresholds, Choudhury
+ * and Hahne 1998): one alone gets ten elevenths of the pool, two get ten parts of twenty-one each, and some are
+ * always left for short logs. Called with a line just taken.
+ */
+static int check_share(const struct weir_log *log) {
+    uint32_t count;
+    if (log->head == WEIR_LINE_NONE)
+        return 0;
+    int rc = count_from(log, log->head, &count);
+    if (rc < 0 || !weir_log_is_long(count, log->lines->total))
+        return rc;
+    return count / FREE_TIMES > log->lines->free_count ? WEIR_EFULL : 0;
+}
+
 /* Makes a line just taken the new tail. */
 static int add_line(struct weir_log *log) {
     uint32_t line;
     int rc = weir_lines_take(log->lines, &line);
+    if (rc == 0)
+        rc = check_share(log);
     if (rc < 0)
         return rc;
     if (log->head == log->tail && log->head_at == log->tail_at) { /* no record: begin anew */
@@ -378,6 +396,13 @@ int weir_log_bring_back(struct weir_log *log, int64_t now_ns) {
     if (rc == 0)
         rc = weir_log_advance(log, &place);
     return rc < 0 ? rc : cut(log, &place, log->total - place.before);
+}
+
+int weir_log_lines(const struct weir_state *state, struct weir_lines *lines, uint32_t *count) {
+    struct weir_log log;
+    int rc = weir_log_unpack(&log, state, lines);
+    *count = 0;
+    return rc < 0 || log.head == WEIR_LINE_NONE ? rc : count_from(&log, log.head, count);
 }
 
 int weir_log_drop(const struct weir_state *state, struct weir_lines *lines) {

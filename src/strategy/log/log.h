@@ -70,6 +70,14 @@ int weir_log_bring_back(struct weir_log *log, int64_t now_ns);
  * (a bit per line of the pool), failing on one that is marked already.
  */
 int weir_log_drop(const struct weir_state *state, struct weir_lines *lines);
+
+/* How many lines of the pool a moving window's state has. */
+int weir_log_lines(const struct weir_state *state, struct weir_lines *lines, uint32_t *count);
+
+/* Whether a log of so many lines, of `total` in the pool, is one of those that leave room for others. */
+static inline bool weir_log_is_long(uint32_t count, uint32_t total) {
+    return count > total / 32;
+}
 int weir_log_verify(const struct weir_state *state, const struct weir_lines *lines, uint8_t *seen);
 
 #endif
