@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
@@ -13,6 +12,7 @@ from flask import Flask, Request
 from flask.wrappers import Response
 
 from weir._core import TEST, Table, WeirError
+from weir._locks import new_lock
 from weir.audit import Audit
 from weir.observe.stats import StoreMeters
 from weir.storage import StorageTypes
@@ -72,7 +72,7 @@ class AppState:
         self.learned: dict[object, list[View]] = {}
         #: Limited functions that were called for requests without a route.
         self._routeless: set[str] = set()
-        self.lock = threading.Lock()
+        self.lock = new_lock()
         #: Our function to be called after requests, until it is.
         self._after: Callable[[Response], Response] | None = None
         self._after_at = 0

@@ -40,13 +40,13 @@ No label takes a value that a client can choose: ``limit`` is the limit as text,
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .._clock import monotonic
 from .._core import HIT, REFUND, TEST, Limit, Table, TopClient
+from .._locks import new_lock
 from .._text import hide_password, printable
 from ..errors import ConfigurationError, StorageError
 from .stats import BOUNDS, StoreMeters, StoreSeen
@@ -108,7 +108,7 @@ class Collector(BaseCollector):
 
     def __init__(self, *stores: Any) -> None:
         self._stores = stores
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._read_at = float("-inf")
         self._metrics: list[Metric] = []
 
@@ -119,10 +119,13 @@ class Collector(BaseCollector):
     def collect(self) -> Iterator[Metric]:
         """The metrics, at most a second old."""
         with self._lock:
-            if not self._read_at <= monotonic() < self._read_at + _FRESH:
-                self._metrics = _families(self._read())
-                self._read_at = monotonic()
-            yield from self._metrics
+            is_fresh = self._read_at <= monotonic() < self._read_at + _FRESH
+            metrics = self._metrics
+        if not is_fresh:
+            metrics = _families(self._read())
+            with self._lock:
+                self._metrics, self._read_at = metrics, monotonic()
+        yield from metrics
 
     def _sources(self) -> Iterator[Any]:
         for store in self._stores:

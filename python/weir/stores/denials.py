@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Iterable
 from hashlib import blake2b
 from itertools import islice
 
 from .._core import Decision, later
+from .._locks import new_lock
 
 #: Seconds after which one cached denial is verified with the store.
 VERIFY = 1.0
@@ -33,7 +33,7 @@ class Denials:
         self.entries: dict[bytes, tuple[float, float, Decision]] = {}
         self._names: dict[bytes, tuple[bytes, ...]] = {}
         self._requests: dict[bytes, set[bytes]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._verified_at = 0.0
         self._secret = secrets.token_bytes(16)
 

@@ -17,7 +17,6 @@ of its own key or cost is denied, or raises under ``raise``; other requests stil
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 
 from .._clock import monotonic
 from .._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
+from .._locks import new_lock
 from ..errors import ConfigurationError, StorageError, StoreAwayError, WeirError, is_outage
 from .auto import beside
 from .instrumented import name_of
@@ -125,7 +125,7 @@ class FailoverStorage(Storage):
         #: Counts of ``failures`` of the store, ``switches`` away from it, ``returns`` to it, and
         #: requests that were ``answered`` without it.
         self.counters: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._pause = 0.0
         self._ask_again = 0.0
         self._since = 0.0
@@ -160,24 +160,24 @@ class FailoverStorage(Storage):
     def _failed(self, error: Exception, was_away: bool) -> None:
         with self._lock:
             self.counters["failures"] += 1
-            if self.policy == "raise":
-                return
-            if not self.away:
+            if self.policy == "raise" or (self.away and not was_away):
+                return  # the latter: asked at the same time as another that failed
+            is_first = not self.away
+            if is_first:
                 self.away = True
                 self._since = self._clock()
                 self._pause = 0.0
                 self.counters["switches"] += 1
-                if self.probed:  # Flask-Limiter's words
-                    self.logger.warning(
-                        "Rate limit storage unreachable - falling back to in-memory storage: %s",
-                        error,
-                    )
-                else:
-                    self.logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
-            elif not was_away:
-                return  # this call overlapped with the one that failed first
             self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
             self._ask_again = self._clock() + self._pause
+        if not is_first:
+            return
+        if self.probed:  # Flask-Limiter's words
+            self.logger.warning(
+                "Rate limit storage unreachable - falling back to in-memory storage: %s", error
+            )
+        else:
+            self.logger.warning("%s; until it is back, %s", error, _MEANWHILE[self.policy])
 
     def _returned(self) -> None:
         with self._lock:
@@ -186,14 +186,14 @@ class FailoverStorage(Storage):
             self.away = False
             self._ask_again = 0.0
             self.counters["returns"] += 1
-            if self._instrumented is not None:
-                self._instrumented.meters.back()
             seconds = self._clock() - self._since
-            if self.probed:
-                self.logger.info("Rate limit storage recovered after %.1f s", seconds)
-            else:
-                text = "the store is back after %.1f s: it can be reached again"
-                self.logger.warning(text, seconds)
+        if self._instrumented is not None:
+            self._instrumented.meters.back()
+        if self.probed:
+            self.logger.info("Rate limit storage recovered after %.1f s", seconds)
+        else:
+            text = "the store is back after %.1f s: it can be reached again"
+            self.logger.warning(text, seconds)
 
     # -- the store
 
