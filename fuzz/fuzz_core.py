@@ -12,6 +12,7 @@ WEIR_SECONDS: how long (default 10). WEIR_SEED: what to do again; it is printed 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import os
@@ -158,7 +159,21 @@ class Fuzzer:
         chance = self.chance
         limit = _core.Limit(chance.randrange(1, 20), 1, "minute", strategy="fixed-window")
         table = _core.Table("memory://?keys=64&hits=64&rules=4")
-        match chance.randrange(6):
+        match chance.randrange(11):
+            case 6 | 7:
+                return self.prepared(table)
+            case 8:
+                prepared = self.prepared(table)
+                with contextlib.suppress(Exception):  # what an evil function raises
+                    return prepared.gather() if chance.random() < 0.5 else prepared.evaluate()
+                return prepared
+            case 9:
+                return _core.state_request(
+                    b"p:", [limit], ["ann"], [1], chance.choice([0, 1, 2, 3])
+                )
+            case 10:
+                tz = chance.choice(["UTC", "+05:30", "Europe/Berlin", None])
+                return _core.Limit(5, 1, "day", strategy="calendar-window", tz=tz)
             case 0:
                 return table
             case 1:
@@ -171,6 +186,45 @@ class Fuzzer:
                 return _core.RateLimiter(table, "fixed-window")
             case _:
                 return weir.parse("10/minute")
+
+    def function(self) -> Any:
+        """What a prepared check calls: does mischief, and returns anything."""
+        if self.chance.random() < 0.3:
+            return None
+
+        def function(*arguments: Any) -> Any:
+            if self.chance.random() < 0.4:
+                self.mischief()
+            return self.chance.choice(["ann", "10.0.0.1", b"x", 1, True, False, self.value()])
+
+        return function
+
+    def prepared(self, table: Any) -> Any:
+        """A prepared check whose functions are evil."""
+        chance = self.chance
+        kinds = ["fixed-window", "moving-window", "token-bucket"]
+        parts = [
+            (
+                _core.Limit(chance.randrange(1, 9), 1, "minute", strategy=chance.choice(kinds)),
+                self.function() or (lambda: "ann"),
+                chance.choice(["", "/x"]),
+                chance.randrange(3),
+                chance.randrange(4),
+                *(self.function() for _ in range(4)),
+            )
+            for _ in range(chance.randrange(1, 5))
+        ]
+        masks = [chance.randrange(1 << len(parts)) for _ in range(5)]
+        return _core.PreparedCheck(
+            table,
+            chance.choice([None, None, self.evil()]),
+            parts,
+            "prefix/",
+            self.function() or (lambda index, what: None),
+            chance.randrange(len(parts) + 1),
+            chance.choice([0, 2]),
+            *masks,
+        )
 
     # -- calls
 

@@ -30,7 +30,7 @@ pytestmark = [
 
 #: Needs nothing but Python itself: another user may not be able to read this checkout.
 ATTACK = """
-import fcntl, os, random, signal, sys, time
+import fcntl, os, random, signal, socket, sys, time
 victim, seconds, seed = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 print("WEIR_SEED", seed, flush=True)
 chance = random.Random(seed)
@@ -55,6 +55,12 @@ def names():
     yield f"weir.auto-{uid}-{namespace}-99999999999-1"
     yield f"weir.auto-{uid}-{namespace}-{victim}-{chance.randrange(10**6)}"
     yield f"weir.auto-{uid}-{'9' * 60}-1-1"
+    yield f"weir.auto-{uid}.{'9' * 200}"
+    yield f"weir.auto-{uid}.{chance.choice(['-1', '0', '00', '1e9', '0x1', ' 1'])}"
+    yield f"weir.auto-{uid}\\n[error] forged\\x1b[2J"
+    yield os.fsdecode(b"weir.auto-%d.\\xff\\xfe" % uid)
+    yield f"weir.{'n' * 250}"
+    yield f"weir.made-{chance.randrange(10**9)}"
 
 def inside(path):
     attempt(os.listdir, path)
@@ -75,7 +81,31 @@ def lock(path):
         os.close(kept.pop(0))
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-kept = []
+def names_by_the_thousand():
+    '''Up to 200,000 names in a run: nobody may have to look at each.'''
+    global made
+    uid = os.stat(f"/proc/{victim}").st_uid
+    for i in range(made, min(made + 2000, most)):
+        os.close(os.open(f"/dev/shm/weir.auto-{uid}-{namespace}-{i}-1", os.O_CREAT | os.O_WRONLY))
+    made = min(made + 2000, most)
+
+def listen(path):
+    for name in (path, "\\0" + path):
+        end = socket.socket(socket.AF_UNIX)
+        kept_sockets.append(end)
+        if len(kept_sockets) > 50:
+            kept_sockets.pop(0).close()
+        end.bind(name)
+        end.listen()
+
+def through_a_link(path):
+    '''Names of our own that lead to what is the server's.'''
+    own = f"/dev/shm/weir.link-{chance.randrange(10**9)}"
+    os.symlink(path, own)
+    for act in (write, lock, os.listdir, lambda p: os.truncate(p, 0), lambda p: os.chmod(p, 0o777)):
+        attempt(act, own)
+
+kept, kept_sockets, made, most = [], [], 0, min(200_000, int(seconds * 7000))
 until = time.monotonic() + seconds
 while time.monotonic() < until:
     for name in list(names()):
@@ -93,9 +123,17 @@ while time.monotonic() < until:
             lambda: lock(path),
             lambda: inside(path),
             lambda: os.mkfifo(path),
+            lambda: os.mknod(path, 0o666),
+            lambda: os.makedirs(f"{path}/{namespace}-{victim}-1-{'0' * 12}/x", 0o777),
+            lambda: os.replace(path + ".away", path),
+            lambda: os.chown(path, os.geteuid(), os.getegid()),
+            lambda: os.utime(path),
+            lambda: listen(path),
+            lambda: through_a_link(path),
         ]
         for act in chance.sample(acts, len(acts)):
             attempt(act)
+    attempt(names_by_the_thousand)
     for pid in os.listdir("/proc"):
         if pid.isdigit() and os.path.exists(f"/proc/{pid}") and int(pid) != os.getpid():
             try:
@@ -104,7 +142,7 @@ while time.monotonic() < until:
                     attempt(lambda: open(f"/proc/{pid}/mem", "r+b").close())
             except OSError:
                 pass
-print(done, "succeeded")
+print(made, "names", done, "succeeded")
 """
 
 
@@ -128,6 +166,20 @@ def remove_what_is_left() -> None:
                 path.unlink()
 
 
+def said_by(command: str) -> str:
+    """What a command of ours says among the attacker's files: lines that can be printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "weir", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = done.stdout + done.stderr
+    assert all(line.isprintable() for line in said.split("\n")), said
+    assert "forged" not in said
+    return said
+
+
 def test_another_user_changes_nothing(start: Start, tmp_path: Path) -> None:
     server = start()
     attack = attacker(server.process.pid, SECONDS)
@@ -142,6 +194,8 @@ def test_another_user_changes_nothing(start: Start, tmp_path: Path) -> None:
                     os.kill(pid, signal.SIGKILL)
                 server.workers(2)
                 assert server.hammer(path, 20).get(200, 0) == 0, "no second quota"
+                for command in ("tables", "doctor"):
+                    assert "Traceback" not in said_by(command)
             rounds += 1
         second = start()  # a server that starts among what the attacker has left
         path = fresh()
