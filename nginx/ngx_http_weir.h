@@ -19,6 +19,7 @@
 #include <ngx_http.h>
 
 #include <weir/weir.h>
+#include <weir/lost.h>
 #include <weir/stats.h>
 #include <weir/rules.h>
 
@@ -52,6 +53,8 @@ typedef struct {
     ngx_str_t uri; /* NUL-terminated; empty: none */
     ngx_http_weir_place_t place;
     struct weir_table *table;
+    int64_t checked; /* when the file of the table was looked at last */
+    ngx_uint_t lost; /* it has none, and there is no new one yet */
 } ngx_weir_conf_t;
 
 typedef struct {
@@ -137,6 +140,7 @@ ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r);
 
 void ngx_http_weir_place(ngx_conf_t *cf, ngx_http_weir_place_t *place);
 char *ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+void ngx_weir_check_lost(ngx_log_t *log, ngx_weir_conf_t *wcf, int64_t now);
 ngx_int_t ngx_http_weir_arg(ngx_str_t *value, char *name, ngx_str_t *rest);
 char *ngx_http_weir_zone_name(ngx_conf_t *cf, ngx_str_t *name, ngx_http_weir_zone_t **zone);
 char *ngx_http_weir_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

@@ -23,6 +23,7 @@ ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r) {
     ngx_time_t *tp;
     ngx_http_weir_ctx_t *ctx;
     ngx_http_weir_loc_conf_t *wlcf;
+    ngx_http_weir_main_conf_t *wmcf;
 
     wlcf = ngx_http_get_module_loc_conf(r, ngx_http_weir_module);
 
@@ -45,6 +46,12 @@ ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r) {
 
     tp = ngx_timeofday();
     ctx->now = ((int64_t)tp->sec * 1000 + tp->msec) * 1000000;
+
+    wmcf = ngx_http_get_module_main_conf(r, ngx_http_weir_module);
+
+    if (wmcf->wcf->table) {
+        ngx_weir_check_lost(r->connection->log, wmcf->wcf, ctx->now);
+    }
 
     if (wlcf->rules && !ctx->matched) {
         rc = ngx_http_weir_match_rules(r, wlcf, ctx);

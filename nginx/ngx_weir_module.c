@@ -202,6 +202,11 @@ static char *ngx_weir_init_conf(ngx_cycle_t *cycle, void *conf) {
 
     ngx_memzero(&error, sizeof(struct weir_error));
 
+    if (weir_table_guard() != 0) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "no handler of SIGBUS: a table that is cut short ends a worker");
+    }
+
     rc = ngx_weir_open_as_worker(cycle, wcf, &error);
 
     if (rc != 0) {
@@ -219,4 +224,43 @@ static char *ngx_weir_init_conf(ngx_cycle_t *cycle, void *conf) {
     }
 
     return NGX_CONF_OK;
+}
+
+/*
+ * Once a second: a table whose file was removed or cut short is opened anew, by the worker, so that applications and
+ * nginx meet in one table.
+ */
+
+void ngx_weir_check_lost(ngx_log_t *log, ngx_weir_conf_t *wcf, int64_t now) {
+    int rc;
+    struct weir_error error;
+
+    if (now >= wcf->checked && now - wcf->checked < 1000000000) {
+        return;
+    }
+
+    wcf->checked = now;
+
+    if (weir_table_lost(wcf->table) == 0) {
+        return;
+    }
+
+    ngx_memzero(&error, sizeof(struct weir_error));
+
+    rc = weir_table_reopen(wcf->table, (char *)wcf->uri.data, now, &error);
+
+    if (rc == 0) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "the table was removed or truncated while in use: all counts begin anew in a "
+                      "new table");
+
+    } else if (!wcf->lost) {
+        ngx_log_error(
+            NGX_LOG_ERR, log, 0,
+            "the table was removed or truncated while in use, and there is no new one yet: "
+            "%s",
+            error.message[0] ? error.message : weir_strerror(rc));
+    }
+
+    wcf->lost = rc != 0;
 }

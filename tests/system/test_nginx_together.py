@@ -294,3 +294,52 @@ def test_ten_thousand_requests_with_reloads_are_clean_under_valgrind(
     ]
     assert not ours, "\n\n".join(ours)
     assert "Invalid" not in said, said
+
+
+# ----------------------------------------------------------------- tables whose file is lost
+
+
+def path_of(nginx: Nginx) -> Path:
+    return Path(f"/dev/shm/weir.{nginx.table.partition('://')[2]}")
+
+
+def test_a_table_that_is_removed_is_opened_anew_by_all_workers(serving) -> None:
+    """nginx and whoever opens the table afterwards meet in one."""
+    nginx = serving(
+        'weir_limit_zone $arg_key zone=shared "50/day" scope=shared;',
+        f"location /shared {{ weir_limit zone=shared; {PAGE} }}",
+        workers=2,
+    )
+    assert nginx.statuses("/shared?key=a", 60).count(200) == LIMIT
+    path_of(nginx).unlink()
+    deadline = time.monotonic() + 60
+    passed = 0
+    while passed < LIMIT:  # each worker looks at its first request after a second
+        assert time.monotonic() < deadline, nginx.log.read_text()
+        passed += nginx.statuses("/shared?key=a", 10).count(200)
+    assert nginx.statuses("/shared?key=a", 60).count(200) == 0
+    assert passed == LIMIT, "one quota in one new table"
+    with Table(nginx.table) as table:
+        assert table.counts()[0].allowed == LIMIT
+    assert "was removed or truncated while in use" in nginx.log.read_text()
+
+
+@pytest.mark.parametrize("left", [0, 4096, 100_000])
+def test_no_worker_ends_when_the_table_is_cut_short(serving, left: int) -> None:
+    nginx = serving(
+        'weir_limit_zone $arg_key zone=shared "5/day" scope=shared;',
+        f"location /shared {{ weir_limit zone=shared; {PAGE} }}",
+        workers=2,
+    )
+    before = nginx.workers()
+    nginx.statuses("/shared?key=a", 10)
+    os.truncate(path_of(nginx), left)
+    for i in range(200):
+        assert nginx.get(f"/shared?key={i}").status == 200
+    assert nginx.workers() == before
+    assert "exited on signal" not in nginx.log.read_text()
+    path_of(nginx).unlink()
+    deadline = time.monotonic() + 60
+    while not nginx.statuses("/shared?key=b", 20).count(429):
+        assert time.monotonic() < deadline
+    assert nginx.workers() == before
