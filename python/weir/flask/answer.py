@@ -1,9 +1,9 @@
 """How a refused request is answered.
 
-Flask turns an exception that a hook or a view raises into a response by its error handlers. Where
-nothing stands between us and Flask (a hook before the request, or the limited function is the view
-function itself) and nobody has changed how Flask does that, the same answer is given without
-raising: what the handler returns, or the default page.
+Flask converts an exception that a hook or a view raises into a response by its error handlers. If
+Flask is the direct caller (of a hook before the request, or of a view that is the limited function
+itself) and the application has not changed this conversion, the same response is returned without
+raising: the result of the error handler, or the default page.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .errors import RateLimitExceeded
 if TYPE_CHECKING:
     from .plan import Plan
 
-#: What handles exceptions in Flask, and may be replaced in an application or its class.
+#: Methods of Flask that handle exceptions; an application or its class may override them.
 _MACHINERY = (
     "handle_user_exception",
     "handle_http_exception",
@@ -44,7 +44,7 @@ def flask_calls(caller: FrameType) -> bool:
 
 
 def answers_directly(app: Flask) -> bool:
-    """Whether the application handles exceptions as Flask does, so that we may do the same."""
+    """Whether the application handles exceptions as Flask does."""
     if app.config.get("TRAP_HTTP_EXCEPTIONS") or not hasattr(Flask, "_find_error_handler"):
         return False
     return all(
@@ -54,7 +54,7 @@ def answers_directly(app: Flask) -> bool:
 
 
 def copy_of(response: Any, app: Flask) -> Response | None:
-    """A response of its own for this request; ``None`` where copying takes more than its parts."""
+    """A copy of the response for this request; ``None`` if it cannot be copied by its parts."""
     if (
         type(response) is not app.response_class
         or not response.is_sequence
@@ -68,7 +68,7 @@ def copy_of(response: Any, app: Flask) -> Response | None:
 
 
 def answer(denial: RateLimitExceeded, plan: Plan) -> Any:
-    """The answer for Flask; raises the exception where Flask has to see it."""
+    """The response for Flask. Raises the exception if Flask has to handle it."""
     app = plan.state.app
     if plan.direct is None:
         plan.direct = answers_directly(app)
@@ -78,16 +78,16 @@ def answer(denial: RateLimitExceeded, plan: Plan) -> Any:
     handler = app._find_error_handler(denial, request.blueprints)
     if handler is None:
         if request.method == "HEAD":
-            raise denial  # Werkzeug takes the body off, which hooks after the request may look at
+            raise denial  # Werkzeug removes the body, which hooks after the request may read
         if denial.response is not None:
-            # A callback may return the same one each time, and hooks add headers to it.
+            # A callback may return the same object each time, and hooks add headers to it.
             return copy_of(denial.response, app) or denial  # which Flask copies, slowly
         return denial.get_response()
     try:
         result = app.ensure_sync(handler)(denial)
     except Exception:
-        # Flask has no other handler for what a handler raises; from here it would look for one.
+        # Flask does not handle exceptions of error handlers; raised here, it would.
         raise denial from None
     if result is None:
-        raise denial  # Flask says what is wrong with such a handler
+        raise denial  # Flask reports what is wrong with such a handler
     return result

@@ -1,9 +1,10 @@
-"""Checks: the limits that are decided together, with everything in reach that a request needs.
+"""Checks: limits that are decided together, prepared as far as possible.
 
-A :class:`Check` is a prepared check of the core. It is made with its plan. An :class:`Ask` leads to
-one whose limits depend on what a function returns, a :class:`Wide` is one of more limits than one
-decision takes, a :class:`Broken` stands for one that cannot be made. Each of these has a method
-``next(request)``, which the hooks call until they have a check, or ``None`` for nothing to check.
+A :class:`Check` is a prepared check of the core, made together with its plan. The limits of an
+:class:`Ask` depend on the result of a function, a :class:`Wide` has more limits than fit into one
+decision, and a :class:`Broken` raises the error that prevented its check. Each of these has a
+method ``next(request)``, which the hooks call until they have a check, or ``None`` if there is
+nothing to check.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     from .headers import HeaderWriter
     from .store import Store
 
-#: How many texts of a dynamic limit are remembered before starting anew.
+#: Texts of one dynamic limit that are cached; then the cache is cleared.
 TEXTS_MAX = 1024
 
-#: The address of the client, found out in the core where it is plain.
+#: Key functions that return the address of the client, which the core reads itself if possible.
 _remote_address = RemoteAddress(current_context, get_remote_address)
 
 
 class Context(Protocol):
-    """What a check needs to know of the limiter on its application."""
+    """The part of the limiter's state that a check uses."""
 
     store: Store
     headers: HeaderWriter
@@ -62,7 +63,7 @@ class Context(Protocol):
 
 
 class Entry:
-    """One limit of a check: what the request needs of it, in reach."""
+    """One limit of a check, with the values that a request needs."""
 
     __slots__ = (
         "amount_text", "bound", "cost", "cost_of", "deduct_when", "endpoint", "exempt_when",
@@ -73,7 +74,7 @@ class Entry:
         self, limit: RuntimeLimit, strategy: str, endpoint: str, method: str | None
     ) -> None:
         self.limit = limit
-        #: The meta limits of this limit alone.
+        #: The meta limits of this limit only.
         self.metas: tuple[Entry, ...] = ()
         self.bound: RateLimit = limit.limit
         if self.bound.strategy is None:
@@ -102,11 +103,11 @@ class Entry:
 
     @property
     def counter(self) -> object:
-        """Two entries with the same one count the same client into one counter."""
+        """Identifies the counter: entries with equal values count a client in the same counter."""
         return self.bound, self.key_func, self.scope or self
 
     def part(self, role: int) -> tuple[Any, ...]:
-        """What :class:`weir._core.PreparedCheck` takes for it."""
+        """The argument of :class:`weir._core.PreparedCheck` for this limit."""
         key_func = self.key_func
         return (
             self.bound,
@@ -122,7 +123,7 @@ class Entry:
 
 
 def mask_of(entries: Sequence[Entry], chosen: Callable[[Entry], object]) -> int:
-    """Bit i is set if entry i is chosen."""
+    """The mask in which bit i is set if entry i is selected."""
     return sum(1 << i for i, entry in enumerate(entries) if chosen(entry))
 
 
@@ -135,7 +136,7 @@ def bits(mask: int) -> Iterator[int]:
 
 
 class Check(PreparedCheck):
-    """The limits of one check, smallest window first, then the meta limits that watch them.
+    """The limits of one check, shortest window first, then their meta limits.
 
     Index i is entry i, part i of the core's check, and bit i of every mask.
     """
@@ -150,13 +151,13 @@ class Check(PreparedCheck):
     entries: tuple[Entry, ...]
     #: Meta limits that count any refusal.
     global_metas: tuple[Entry, ...]
-    #: How many are limits of the route.
+    #: The number of limits of the route.
     main_count: int
-    #: Masks of them, of the meta limits, and of those of both that refuse nobody.
+    #: Masks of these, of the meta limits, and of the limits of both kinds in shadow mode.
     main_mask: int
     meta_mask: int
     shadow_mask: int
-    #: Whether other limits take its place while the store is away.
+    #: Whether other limits replace it during an outage of the store.
     replaceable: bool
 
     @classmethod
@@ -216,7 +217,7 @@ class Check(PreparedCheck):
         return self
 
     def _announce(self) -> None:
-        """Tell the application what this check needs of it."""
+        """Register with the application what this check needs."""
         if self.responsive:
             self.context.watch_responses()
         limits = self.entries[: self.main_count]
@@ -227,7 +228,8 @@ class Check(PreparedCheck):
         """Register the limits in the statistics table, so that commands can list them."""
         for entry in self.entries:
             if entry.scope_of is None:
-                with contextlib.suppress(WeirError, UnicodeError):  # deciding raises it, if need be
+                # An error would occur again in the decision, which raises it.
+                with contextlib.suppress(WeirError, UnicodeError):
                     self.context.store.stats_table.register(
                         entry.bound, prefix, "/" + join_key(entry.scope)
                     )
@@ -241,7 +243,7 @@ class Check(PreparedCheck):
 
 
 def distinct(metas: Sequence[Entry]) -> list[Entry]:
-    """One of each counter: a counter that two meta limits share is asked once."""
+    """The entries without duplicates: a counter that two meta limits share is decided once."""
     by_counter: dict[object, Entry] = {}
     for meta in metas:
         by_counter.setdefault(meta.counter, meta)
@@ -249,14 +251,14 @@ def distinct(metas: Sequence[Entry]) -> list[Entry]:
 
 
 def role_of(entry: Entry, context: Context) -> int:
-    """What a limit of the route does in its check."""
+    """The role of a limit of the route in its check."""
     if entry.shadow and not context.shadow:
         return ROLE_SHADOW
     return ROLE_DEFERRED if entry.deduct_when and not entry.reserve else ROLE_CHARGED
 
 
 class _Empty:
-    """Called when there is nobody to count for a limit: it is left out."""
+    """Called for a limit whose key or scope is empty. The limit is skipped."""
 
     __slots__ = ("context", "entries")
 
@@ -271,18 +273,18 @@ class _Empty:
         if self.context.strict:
             raise ConfigurationError("EEMPTY", message)
         limit = entry.bound
-        # The words are Flask-Limiter's.
+        # The text is the one of Flask-Limiter.
         self.context.log_error(
             f"Skipping limit: {limit}. Empty value found in parameters. EEMPTY: {message}"
         )
 
 
-#: A check, what leads to one, or nothing to check.
+#: A check, a step towards one, or ``None``.
 Node: TypeAlias = "Check | Ask | Broken | Complaints | Wide | Away | None"
 
 
 class Ask:
-    """A check that depends on what one function returns."""
+    """A check that depends on the result of one function."""
 
     __slots__ = ("ask", "grow", "known")
 
@@ -292,7 +294,7 @@ class Ask:
         self.known: dict[str, Node] = {}
 
     def next(self, request: object) -> Node:
-        """Ask, and go on with the answer."""
+        """Call the function, and return the node for its result."""
         text = self.ask()
         if text.__class__ is not str:
             text = "" if not text else str(text) if isinstance(text, str) else repr(text)
@@ -306,7 +308,7 @@ class Ask:
 
 
 class Broken:
-    """A check that cannot be made: a default limit that cannot be read, say."""
+    """A check that cannot be made, for example because of an invalid default limit."""
 
     __slots__ = ("error",)
 
@@ -314,12 +316,12 @@ class Broken:
         self.error = error
 
     def next(self, request: object) -> Node:
-        """Raise what was raised when the plan was made."""
+        """Raise the error that occurred when the plan was made."""
         raise self.error.with_traceback(None)
 
 
 class Complaints:
-    """Logs, whenever a check is made, which of its limits cannot be read."""
+    """Logs the invalid limits of a check each time it is made."""
 
     __slots__ = ("context", "messages", "node")
 
@@ -335,7 +337,7 @@ class Complaints:
 
 
 class Wide:
-    """A check of more limits than one decision takes: several, one after the other."""
+    """More limits than fit into one decision: several checks, one after the other."""
 
     __slots__ = ("checks",)
 
@@ -348,7 +350,7 @@ class Wide:
 
 
 class Away:
-    """A check that others take the place of while the store is away."""
+    """A check that another one replaces during an outage of the store."""
 
     __slots__ = ("context", "instead", "usual")
 
@@ -369,7 +371,7 @@ def make_node(
     complaints: Sequence[str],
     defaults: bool,
 ) -> Node:
-    """The check of these limits."""
+    """The node that checks these limits."""
     limits = sorted(limits, key=lambda entry: entry.bound.get_expiry())
     node: Node = None
     if limits or peeked:

@@ -1,11 +1,12 @@
-"""``flask limiter``: what is configured, which limits apply where, and how much of them is used.
+"""``flask limiter``: what is configured, which limits apply where, and how much of each is used.
 
 The commands see the counters of the running workers if these are shared: with ``shm://``, ``file://``
 or a remote storage, and with ``auto://`` if the server runs in the same directory.
 
-``flask weir`` is the same by a name that is ours alone. Where Flask-Limiter is installed as well,
-both bring a ``flask limiter``, and Flask takes the one that it happens to find last. This one sees
-to it that it is that, and hands an application over that Flask-Limiter limits and Weir does not.
+``flask weir`` is the same command under a name that Flask-Limiter does not use. If Flask-Limiter is
+installed as well, both register ``flask limiter``, and Flask uses the one it finds last. This
+module makes that its own command, which passes applications that only Flask-Limiter limits on to
+it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ try:
     from rich.table import Table
     from rich.theme import Theme
     from rich.tree import Tree
-except ImportError:  # said when a command is called
+except ImportError:  # reported when a command is called
     Console = None  # type: ignore[assignment, misc]
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ STYLES = {
 }
 
 
-@click.group(help="Look at and reset rate limits")
+@click.group(help="Show and reset rate limits")
 def cli() -> None:
     """Commands of the limiter."""
     if Console is None:
@@ -78,7 +79,7 @@ _theirs: click.Group | None = None
 
 
 def __getattr__(name: str) -> Any:
-    # What Flask asks for when it looks for commands; importing this module changes nothing.
+    # Flask calls this when it collects commands. Importing this module changes nothing.
     if name == "limiter":
         _take_the_name()
         return cli
@@ -86,13 +87,13 @@ def __getattr__(name: str) -> Any:
 
 
 def _take_the_name() -> None:
-    """Let ``flask limiter`` be :data:`cli`, in whatever order Flask finds it and another one."""
+    """Make ``flask limiter`` :data:`cli`, in whatever order Flask finds the two commands."""
     global _theirs
     if _theirs is not None or importlib.util.find_spec("flask_limiter") is None:
         return
     try:
         commands: Any = importlib.import_module("flask_limiter.commands")
-    except Exception:  # it is broken, which is no business of ours
+    except Exception:  # errors of other packages are ignored here
         return
     theirs = getattr(commands, "cli", None)
     if isinstance(theirs, click.Group) and theirs is not cli:
@@ -101,7 +102,7 @@ def _take_the_name() -> None:
 
 
 def ours_or_theirs(command: Callable[..., None]) -> Callable[..., None]:
-    """Hands an application over to Flask-Limiter's command if only that limits it."""
+    """Runs Flask-Limiter's command for an application that only Flask-Limiter limits."""
 
     @functools.wraps(command)
     def choose(**options: Any) -> None:
@@ -128,7 +129,7 @@ def states() -> list[AppState]:
     found: dict[Limiter, AppState] = current_app.extensions.get("weir", {})
     if not found:
         text = f"{current_app.name} has no limiter"
-        if replaces_flask_limiter():  # the words that programs look for
+        if replaces_flask_limiter():  # the text that programs search for
             text = f"No Flask-Limiter extension installed on {current_app}: {text}"
         console().print(f"[bad]{escape(text)}[/bad]")
     for state in found.values():
@@ -137,7 +138,7 @@ def states() -> list[AppState]:
 
 
 def follow_server(state: AppState) -> None:
-    """With ``auto://``: look at the table of the server that runs in this directory."""
+    """With ``auto://``: open the table of the server that runs in this directory."""
     if state.auto_number is None or auto.server() is not None:
         return
     here = []
@@ -159,7 +160,7 @@ def follow_server(state: AppState) -> None:
 
 
 def name_of(function: Any) -> Any:
-    """A function by its name, anything else as it is."""
+    """The name of a function; any other value unchanged."""
     if not callable(function):
         return Pretty(function)
     name = getattr(function, "__qualname__", None) or repr(function)
@@ -270,7 +271,7 @@ def limits(
 def find_endpoint(
     app: Flask, endpoint: str | None, path: str | None, method: str | None
 ) -> str | None:
-    """The endpoint asked for; ``None`` for all."""
+    """The requested endpoint; ``None`` for all."""
     if endpoint is not None:
         if endpoint not in app.view_functions:
             raise click.ClickException(f"endpoint {endpoint} not found")
@@ -327,7 +328,7 @@ def methods_of(rule: Rule, limit: RuntimeLimit, method: str | None) -> list[str 
 def rules(
     app: Flask, state: AppState, only: str | None
 ) -> Iterator[tuple[Rule, list[tuple[str, RuntimeLimit]], ExemptionScope]]:
-    """Each rule, the limits that apply to it and where they come from, and what it is exempt of."""
+    """Each URL rule, its limits and their origin, and its exemptions."""
     for rule in sorted(app.url_map.iter_rules(only), key=str):
         if rule.endpoint.rpartition(".")[2] == "static":
             continue
@@ -399,7 +400,7 @@ def line(
 def counter_of(
     state: AppState, limit: RuntimeLimit, endpoint: str, method: str | None, key: str
 ) -> tuple[Any, list[str]]:
-    """What the storage knows the limit of ``key`` by."""
+    """The text that identifies the counter of ``key`` in the storage."""
     scope = limit.scope(endpoint) if callable(limit.scope) else limit.scope
     joined = limit.join_scope(endpoint, scope, method or "GET")
     parts = [state.key_prefix, key, joined] if state.key_prefix else [key, joined]
@@ -418,7 +419,7 @@ def counter_of(
 @with_appcontext
 @ours_or_theirs
 def clear(endpoint: str | None, path: str | None, method: str | None, key: str, yes: bool) -> None:
-    """Forget what was counted for a key."""
+    """Reset the counters of a key."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     with app.test_request_context():
         found = states()

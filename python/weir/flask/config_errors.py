@@ -1,4 +1,4 @@
-"""Errors for a developer's mistakes in the configuration; public as ``weir.flask.errors``."""
+"""Errors in the configuration of limits; public as ``weir.flask.errors``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ConfigurationError", "UsageError"]
 
 
 class ConfigurationError(WeirConfigurationError):
-    """A mistake in how limits are set up. ``code`` is stable, the text is for a person.
+    """An error in the configuration of limits. ``code`` is stable, the text may change.
 
     ======== ======================================================================
     EOPTION  an argument or setting that does not exist, or has an impossible value
@@ -17,7 +17,7 @@ class ConfigurationError(WeirConfigurationError):
     EEMPTY   a key function returned nothing, and the limiter is strict
     ETWICE   two limits count each request twice into one counter
     ESTORE   a storage that cannot be opened
-    EVALUE   a value that cannot be understood
+    EVALUE   an invalid value
     ======== ======================================================================
     """
 

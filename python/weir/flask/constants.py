@@ -1,4 +1,4 @@
-"""Names shared by the extension, its command line and its users."""
+"""Names of settings, headers and exemptions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import enum
 class ConfigVars:
     """The settings read from ``app.config``.
 
-    An argument of :class:`~weir.flask.Limiter` wins over the setting of the same meaning, with
-    three exceptions that Flask-Limiter has as well: ``RATELIMIT_ENABLED`` wins over ``enabled``,
-    entries of ``RATELIMIT_STORAGE_OPTIONS`` win over those of ``storage_options``, and a setting is
-    written back for ``RATELIMIT_ENABLED`` and ``RATELIMIT_STRATEGY``.
+    An argument of :class:`~weir.flask.Limiter` takes precedence over the setting, with three
+    exceptions as in Flask-Limiter: ``RATELIMIT_ENABLED`` takes precedence over ``enabled``, entries
+    of ``RATELIMIT_STORAGE_OPTIONS`` over those of ``storage_options``, and the effective values of
+    ``RATELIMIT_ENABLED`` and ``RATELIMIT_STRATEGY`` are written back to the configuration.
     """
 
     ENABLED = "RATELIMIT_ENABLED"
@@ -45,7 +45,7 @@ class ConfigVars:
     META_LIMITS = "RATELIMIT_META"
     ON_META_BREACH = "RATELIMIT_ON_META_BREACH_CALLBACK"
 
-    # Weir's own.
+    # Settings that only Weir has.
     STRICT = "RATELIMIT_STRICT"
     SHADOW = "RATELIMIT_SHADOW"
     PROBLEM_JSON = "RATELIMIT_PROBLEM_JSON"
@@ -56,14 +56,14 @@ class ConfigVars:
 
     @classmethod
     def known(cls) -> frozenset[str]:
-        """Every setting there is."""
+        """The names of all settings."""
         return frozenset(
             value for name, value in vars(cls).items() if name.isupper() and isinstance(value, str)
         )
 
 
 class HeaderNames(enum.Enum):
-    """The headers that can be renamed; the values are the names they have otherwise."""
+    """The headers that can be renamed. The values are their default names."""
 
     #: When the limit resets, in seconds since the Unix epoch.
     RESET = "X-RateLimit-Reset"
@@ -80,7 +80,7 @@ HEADERS = HeaderNames
 
 
 class ExemptionScope(enum.Flag):
-    """What :meth:`~weir.flask.Limiter.exempt` exempts from."""
+    """The limits that :meth:`~weir.flask.Limiter.exempt` exempts from."""
 
     NONE = 0
     #: From the limits of the application.
@@ -95,8 +95,9 @@ class ExemptionScope(enum.Flag):
     ANCESTORS = enum.auto()
 
 
-#: What ``limiter.exempt(view)`` exempts from when nothing is said.
+#: The default of ``limiter.exempt(view)``.
 EXEMPT_BY_DEFAULT = ExemptionScope.APPLICATION | ExemptionScope.DEFAULT | ExemptionScope.META
 
-#: A store that is away is asked again after 1, 2, 4, … 2 ** MAX_BACKEND_CHECKS seconds.
+#: During an outage, the store is tried again after 1, 2, 4, ... 2 ** MAX_BACKEND_CHECKS seconds.
+#: The name is part of Flask-Limiter's module.
 MAX_BACKEND_CHECKS = 5

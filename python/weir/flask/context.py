@@ -1,4 +1,4 @@
-"""The request context itself, without a proxy in between."""
+"""The request context, without the proxies of Flask."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ current_context = _find()
 
 
 def require_context() -> RequestContext:
-    """The same, for callers who want to be told what is wrong.
+    """The same, with an error that explains what is wrong.
 
     :raises RuntimeError: outside of a request.
     """
@@ -54,10 +54,9 @@ def require_context() -> RequestContext:
 
 
 def answer_of(authorize: Callable[[], Any]) -> Any:
-    """What ``authorize``, a function or a coroutine function, says of the current request.
+    """The result of ``authorize``, a function or a coroutine function, for the current request.
 
-    :raises TypeError: it returned something to be awaited all the same, which is true as such and
-        must not let everybody in.
+    :raises TypeError: if it returned an awaitable, which would count as true and admit everyone
     """
     answer = current_app.ensure_sync(authorize)()
     if inspect.isawaitable(answer):

@@ -1,4 +1,4 @@
-"""Limits on functions: the check before a view, or before what a view calls."""
+"""Limits on functions: views, and functions that views call."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ R = TypeVar("R")
 def decorate(
     limit: RouteLimit, function: Callable[P, R], key: Any, core: FlaskHooks, slot: str
 ) -> Callable[P, R]:
-    """Limit a function; the same function if it was limited before.
+    """Limit a function. Returns the same function if it was limited before.
 
-    key: the limiter, by which functions remember what is known of them.
+    key: the limiter, under which the function stores its limits.
 
     :raises UsageError: ``ENOTVIEW``.
     """
@@ -43,7 +43,7 @@ def decorate(
         raise UsageError("ENOTVIEW", f"a limit on {function!r}, which is not a view function")
     marks: dict[Any, View] = getattr(function, VIEW_MARK, {})
     if key in marks:
-        # Decorated before: the innermost function does one check for all limits of this limiter.
+        # Already decorated: the innermost wrapper checks all limits of this limiter at once.
         marks[key].add(limit)
         return function
     view = View(get_qualified_name(function))
@@ -65,7 +65,7 @@ def _limited(
         try:
             context = current_context()
         except (LookupError, RuntimeError):
-            return 0.0  # called outside of a request: nobody is asking
+            return 0.0  # called outside of a request: there is no client
         request = request_of(context, key, slot)
         if request is None:
             key.report_missing_application(view.name)

@@ -1,4 +1,4 @@
-"""What can be raised: 429 for a client over its limit, and errors for a developer's mistakes."""
+"""Exceptions: 429 for a client over its limit, and errors in the configuration."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _UNKNOWN = object()
 
 @functools.lru_cache(maxsize=256)
 def _page(description: str) -> bytes:
-    """The default page, as Werkzeug has it."""
+    """The default page of Werkzeug."""
     return TooManyRequests(description).get_body().encode()
 
 
 class RateLimitExceeded(TooManyRequests):
-    """The 429 that a request over its limit gets; catch it with ``@app.errorhandler(429)``.
+    """The 429 for a request over its limit; handle it with ``@app.errorhandler(429)``.
 
     ``description`` is the limit (``10 per 1 minute``), or the limit's ``error_message``.
     """
@@ -52,7 +52,7 @@ class RateLimitExceeded(TooManyRequests):
         self.description = (message() if callable(message) else message) or str(limit.limit)
         self.response = response
         self.limit = limit
-        #: What was decided; it is read when somebody asks.
+        #: The decision; its parts are computed when they are read.
         self._decided = decided
         self._request_limit = request_limit
         self._headers = headers
@@ -81,14 +81,14 @@ class RateLimitExceeded(TooManyRequests):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that tell the client so, whether or not the limiter sends them by itself."""
+        """The headers for this limit, whether or not the limiter sends them itself."""
         if self._headers is None:
             self._headers = self._decided.headers if self._decided is not None else {}
         return self._headers
 
     @property
     def rule(self) -> str:
-        """``"block"`` if not the limit refused the client, but a rule about it (``weir block``)."""
+        """``"block"`` if a rule (``weir block``) refused the client, and not the limit."""
         return self._rule or (self._decided.rule if self._decided is not None else "")
 
     @property
@@ -104,11 +104,11 @@ class RateLimitExceeded(TooManyRequests):
 
     @property
     def remaining(self) -> int | None:
-        """How much of the limit is left: less than the request costs."""
+        """What is left of the limit: less than the cost of the request."""
         return self.request_limit.remaining if self.request_limit else None
 
     def get_response(self, environ: Any = None, scope: Any = None) -> Any:
-        """The response for a request that no error handler answers."""
+        """The response if the application has no error handler."""
         if self.response is not None or self._policy or scope is not None or environ is not None:
             return super().get_response(environ, scope)
         from flask import current_app
@@ -119,8 +119,8 @@ class RateLimitExceeded(TooManyRequests):
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
     ) -> list[tuple[str, str]]:
-        # Not TooManyRequests': it would add a Retry-After, and what is sent is the limiter's to
-        # say.
+        # Not the one of TooManyRequests, which would add a Retry-After: the limiter decides which
+        # headers are sent.
         headers = HTTPException.get_headers(self, environ, scope)
         if self._policy:
             headers = [(name, value) for name, value in headers if name.lower() != "content-type"]

@@ -1,12 +1,12 @@
-"""What comes of a check that was decided and is not plainly passed.
+"""What follows a decision, unless the request simply passes.
 
-How a check goes: the core finds out who is asking, which limits apply and what the request costs,
-and decides all of them at once. Limits with ``deduct_when`` are only looked at, since they are
-charged once the response is known; with ``reserve`` they are charged now and given back then. Meta
-limits are looked at, too: a client over one of them is refused. Shadow limits refuse nobody.
+A check works like this: the core determines the client, the limits and the cost of the request, and
+decides all limits at once. Limits with ``deduct_when`` are only peeked at, because they are charged
+when the response is known; with ``reserve`` they are charged now and given back then. Meta limits
+are peeked at, too: a client over one of them is refused. Shadow limits never refuse.
 
-Here: if the request is refused, the log line, the callbacks, the meta limits that count it, and the
-429; and a leaky bucket's delay.
+This module handles a refusal: the log line, the callbacks, the meta limits that count it, and the
+429. It also handles the delay of a leaky bucket.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OnBreach = Callable[[RequestLimit], "Response | None"]
 
 
 class RequestState(Protocol):
-    """A request, as its evaluation needs it; see :class:`weir.flask.request.RequestState`."""
+    """The part of :class:`weir.flask.request.RequestState` that an evaluation uses."""
 
     plan: Any
     evaluation: Evaluation | None
@@ -55,7 +55,7 @@ class RequestState(Protocol):
 
 
 def conclude(request: RequestState, evaluation: Evaluation) -> RateLimitExceeded | None:
-    """Take note of what was decided: ``None`` if the request may go on, else what refuses it."""
+    """Process a decision. Returns ``None`` if the request passes, otherwise the refusal."""
     check: Check = evaluation.check
     denied: int = evaluation.denied
     lenient = check.shadow_mask
@@ -83,9 +83,9 @@ def conclude(request: RequestState, evaluation: Evaluation) -> RateLimitExceeded
 
 
 def remember_pending(request: RequestState, evaluation: Evaluation, denied: int) -> None:
-    """Remember the limits that are charged or given back when the response is known.
+    """Record the limits that are charged or given back when the response is known.
 
-    Of a refused request those that would have been reached before the refusal.
+    For a refused request, these are the limits before the one that refused.
     """
     check: Check = evaluation.check
     pending = evaluation.parts & check.responsive
@@ -98,7 +98,7 @@ def remember_pending(request: RequestState, evaluation: Evaluation, denied: int)
 
 
 def refuse(request: RequestState, evaluation: Evaluation, denied: int) -> RateLimitExceeded:
-    """Report the breach; the 429."""
+    """Report the breach, and return the 429."""
     state = request.plan.state
     check: Check = evaluation.check
     entries = check.entries
@@ -145,7 +145,7 @@ def refuse_by_meta(request: RequestState, evaluation: Evaluation, denied: int) -
 def exceeded(
     request: RequestState, evaluation: Evaluation, response: Response | None
 ) -> RateLimitExceeded:
-    """The exception for what was decided."""
+    """The exception for a decision."""
     entry = evaluation.check.entries[evaluation.reported]
     return RateLimitExceeded(entry.limit, response, decided=request.decided(evaluation))
 
@@ -156,7 +156,7 @@ def call_back(
     limit: RequestLimit,
     what: str,
 ) -> Response | None:
-    """Call each of them once; the last response that one returns is sent."""
+    """Call each callback once. The last response that one returns is sent."""
     response = None
     for callback in dict.fromkeys(callbacks):
         if callback is None:
@@ -177,7 +177,7 @@ def call_back(
 
 
 def logged_key(request: RequestState, evaluation: Evaluation, i: int) -> str:
-    """The client's key as a log line may have it: a key may be a secret, an address is not."""
+    """The client's key for a log line: addresses are shown, other keys may be secret."""
     who: str = evaluation.who(i)
     return who if shows_keys() else request.state.audit.name_of(who)
 
@@ -185,7 +185,7 @@ def logged_key(request: RequestState, evaluation: Evaluation, i: int) -> str:
 def log_breach(request: RequestState, evaluation: Evaluation, i: int) -> None:
     entry = evaluation.check.entries[i]
     request.state.logger.info(
-        # The words are Flask-Limiter's: fail2ban filters look for them.
+        # The text is the one of Flask-Limiter, which fail2ban filters match.
         "ratelimit %s (%s) exceeded at endpoint: %s",
         entry.limit.limit,
         logged_key(request, evaluation, i),
@@ -194,7 +194,7 @@ def log_breach(request: RequestState, evaluation: Evaluation, i: int) -> None:
 
 
 def report_shadow(request: RequestState, evaluation: Evaluation, i: int) -> None:
-    """Note that a limit that refuses nobody would have refused the request."""
+    """Record that a limit in shadow mode would have refused the request."""
     state = request.state
     check: Check = evaluation.check
     state.count("shadow_denied")
@@ -204,13 +204,13 @@ def report_shadow(request: RequestState, evaluation: Evaluation, i: int) -> None
         logged_key(request, evaluation, i),
         request.scope_of(evaluation, i),
     )
-    if not check.shadows >> i & 1:  # the core has counted those
+    if not check.shadows >> i & 1:  # the core has counted them
         state.store.note(evaluation, 1 << i)
     report(request, evaluation, i, shadow=True)
 
 
 def report(request: RequestState, evaluation: Evaluation, i: int, shadow: bool = False) -> None:
-    """Tell those who want to know of breaches; nothing is made of it where nobody does."""
+    """Send a breach to the audit log and the signal, if anyone listens."""
     state = request.state
     receivers = bool(rate_limit_breached.receivers)
     audited = state.audit.listens
@@ -242,11 +242,11 @@ def report(request: RequestState, evaluation: Evaluation, i: int, shadow: bool =
             state.logger.exception("a receiver of breaches failed: %s", error)
 
 
-# -- what is counted afterwards
+# -- counting afterwards
 
 
 def count_breach(request: RequestState, evaluation: Evaluation, denied: int) -> None:
-    """The meta limits count a refusal."""
+    """Charge the meta limits for a refusal."""
     check: Check = evaluation.check
     metas = check.metas_of(bits(denied))
     if not metas:
@@ -261,7 +261,7 @@ def count_breach(request: RequestState, evaluation: Evaluation, denied: int) -> 
 
 
 def distinct(evaluation: Evaluation, metas: int) -> int:
-    """One of each counter: two meta limits may turn out to watch the same client."""
+    """The limits without duplicates: two meta limits may use the same counter."""
     if metas & (metas - 1) == 0:
         return metas
     entries = evaluation.check.entries

@@ -1,6 +1,6 @@
-"""What the client is told: ``X-RateLimit-*``, ``Retry-After``, and the standard's draft.
+"""Response headers: ``X-RateLimit-*``, ``Retry-After``, and those of the IETF draft.
 
-Everything is written from the decision that was made for the request. Nothing is asked again.
+They are written from the decision that was made for the request. The store is not asked again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DRAFT = "draft-11"
 
 RETRY_AFTER = HeaderNames.RETRY_AFTER.value
 
-#: The longest wait that is taken from somebody else's Retry-After, in seconds: a hundred years.
+#: The longest Retry-After of another package that is kept, in seconds: a hundred years.
 WAIT_MAX = 100 * 360 * 86400
 
 
 class Wait(NamedTuple):
-    """How long to wait, in the two ways of saying it: both rounded up."""
+    """A wait in seconds and as a date, both rounded up."""
 
     seconds: int
     #: Seconds since the Unix epoch.
@@ -76,7 +76,7 @@ class HeaderWriter:
                 HeaderNames.RETRY_AFTER,
             )
         )
-        #: Nothing but the four headers, and the last one by its own name.
+        #: Only the four headers, and ``Retry-After`` under its own name.
         self.plain = (
             self.legacy
             and not self.draft
@@ -91,14 +91,14 @@ class HeaderWriter:
         }
 
     def templates(self, entries: Sequence[Any]) -> tuple[tuple[Any, ...], ...] | None:
-        """For each limit what the core writes plain headers of; None where they are not plain."""
+        """For each limit the template from which the core writes headers; None if it cannot."""
         if not self.plain:
             return None
         names = (self.remaining, self.reset, self.retry_after)
         return tuple(((self.limit, entry.amount_text), *names) for entry in entries)
 
     def write(self, headers: Headers, decided: Decided) -> None:
-        """Tell the client of its limits, above all of the one that is reported."""
+        """Write the headers of a response, for the reported limit."""
         verdict = decided.verdict
         now = time.time()
         if self.draft:
@@ -108,12 +108,12 @@ class HeaderWriter:
             headers.add(self.remaining, f"{verdict.remaining}")
             headers.add(self.reset, f"{_reset_of(verdict)}")
         elif verdict.allowed:
-            return  # the draft's own headers say everything; Retry-After is for the refused
+            return  # the draft's headers are complete; Retry-After is for refused requests
         wait = max([_wait_for(verdict, now), *self._earlier_waits(headers, now)])
         headers.set(self.retry_after, self._format(wait))
 
     def _earlier_waits(self, headers: Headers, now: float) -> Iterator[Wait]:
-        """How long somebody else told the client to wait."""
+        """The waits in a Retry-After that the response already has."""
         for name in {RETRY_AFTER, self.retry_after}:
             for value in headers.getlist(name):
                 yield _read_retry_after(value, now)
@@ -124,7 +124,7 @@ class HeaderWriter:
     def _write_draft(
         self, headers: Headers, decided: Decided, verdict: Verdict, now: float
     ) -> None:
-        """``RateLimit-Policy``, of all limits, and ``RateLimit``, of the reported one."""
+        """``RateLimit-Policy`` for all limits, and ``RateLimit`` for the reported one."""
         policies = []
         for name, entry in policy_names(decided):
             window = _integer(entry.bound.get_expiry())
@@ -137,13 +137,13 @@ class HeaderWriter:
         headers.add("RateLimit", f"{reported_name(decided)};r={left};t={seconds}")
 
     def policy_of(self, decided: Decided) -> str:
-        """What the client knows a limit by: as ``RateLimit-Policy`` says, or else its text."""
+        """The name of a limit for the client: that in ``RateLimit-Policy``, or its text."""
         if self.draft:
             return reported_name(decided).strip('"')
         return str(decided.entry.limit.limit)
 
     def describe(self, decided: Decided) -> dict[str, str]:
-        """The headers by themselves, for the handler of an exception."""
+        """The headers as a dict, for error handlers."""
         now = time.time()
         verdict = decided.verdict
         headers = Headers()
@@ -163,24 +163,24 @@ def _reset_of(verdict: Verdict) -> int:
 
 
 def _wait_for(verdict: Verdict, now: float) -> Wait:
-    """How long to wait, rounded so that the request passes then: the moment is a promise."""
+    """The wait, rounded up so that the request passes at that time."""
     if verdict.allowed or math.isinf(verdict.retry_after):
         reset = _reset_of(verdict)
         return Wait(max(0, int(reset - now)), reset)
-    # Not by way of whole seconds from now, which would round the date twice.
+    # Not computed from whole seconds, which would round the date twice.
     date = math.ceil(now + verdict.retry_after)
     return Wait(math.ceil(verdict.retry_after), date)
 
 
 def _integer(number: int) -> int:
-    """An Integer of Structured Fields has 15 digits at most."""
+    """The number, bounded to the 15 digits of an Integer in Structured Fields."""
     return min(number, 999_999_999_999_999)
 
 
 def policy_names(decided: Decided) -> list[tuple[str, Any]]:
-    """A name for each limit, as a Structured Fields string, and the limit.
+    """Each limit with its name as a Structured Fields string.
 
-    The name is "default" for a single one.
+    A single limit is named "default".
     """
     entries = [decided.evaluation.check.entries[i] for i in decided.indices]
     if len(entries) == 1:
@@ -203,13 +203,13 @@ def reported_name(decided: Decided) -> str:
 
 
 def _read_retry_after(value: str, now: float) -> Wait:
-    """What somebody else told to wait; nothing, if it cannot be read."""
+    """The wait in a Retry-After header; nothing if it cannot be parsed."""
     value = value.strip()
     if value.isascii() and value.isdecimal():
         seconds = int(value) if len(value) <= 10 else WAIT_MAX
         seconds = min(seconds, WAIT_MAX)
         return Wait(seconds, math.ceil(now + seconds))
-    date = parse_date(value)  # in UTC, whatever the time zone of this process
+    date = parse_date(value)  # in UTC, regardless of the local time zone
     if date is None:
         return Wait(0, 0)
     moment = int(date.timestamp())

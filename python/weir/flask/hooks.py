@@ -1,4 +1,4 @@
-"""What Flask calls before and after each request."""
+"""The functions that Flask calls before and after each request."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def hooks(state: AppState) -> tuple[Callable[[], Any], Callable[[Response], Resp
     views = state.app.view_functions
     before, after = core.before, core.after
 
-    # Plain functions: Flask asks of each hook whether it is a coroutine function, and that is the
-    # answer it finds soonest.
+    # Plain functions: Flask tests whether each hook is a coroutine function, which is fastest for
+    # them.
     def before_request() -> Any:
         denial = before(state.ready, views)
         if denial is False:
@@ -34,7 +34,8 @@ def hooks(state: AppState) -> tuple[Callable[[], Any], Callable[[Response], Resp
             return answer(denial, getattr(current_context(), state.slot).plan)
         if state.delays:
             held = getattr(current_context(), state.slot, None)
-            # A limited view waits when it is called. What a view calls may not be called this time.
+            # A limited view waits when it is called. A function that the view calls might not be
+            # called.
             if held is not None and held.wake and held.plan.view is None:
                 held.sleep()
         return None

@@ -1,4 +1,4 @@
-"""The extension."""
+"""The Flask extension, :class:`Limiter`."""
 
 from __future__ import annotations
 
@@ -63,57 +63,59 @@ class Limiter(KnownNames):
         @limiter.limit("1 per day")
         def slow(): ...
 
-    Everything about one application lives in ``app.extensions``, so that one limiter serves as many
-    applications as call :meth:`init_app`. Nearly every argument can also be a setting of the
-    application, see :class:`~weir.flask.constants.ConfigVars`; the argument wins.
+    The state for each application is in ``app.extensions``, so one limiter can serve several
+    applications: call :meth:`init_app` for each. Nearly every argument can also be a setting of the
+    application, see :class:`~weir.flask.constants.ConfigVars`; the argument takes precedence.
 
-    :param key_func: a function that returns whom a request is counted for. It is called once for
-        each check. The older way, ``Limiter(app, key_func=...)``, works as well.
+    :param key_func: a function that returns the key of the client to count. It is called once per
+        check. The older form ``Limiter(app, key_func=...)`` works as well.
     :param app: the application; or call :meth:`init_app` later.
-    :param default_limits: limits for every route that has none of its own: texts, functions that
+    :param default_limits: limits for every route without limits of its own: texts, functions that
         return texts, or :class:`Limit`.
-    :param default_limits_per_method: count each HTTP method for itself.
-    :param default_limits_exempt_when: says whether the current request is not counted.
-    :param default_limits_deduct_when: says, given the response, whether the request is counted.
-    :param default_limits_cost: what a request costs, or a function that says so.
+    :param default_limits_per_method: count each HTTP method separately.
+    :param default_limits_exempt_when: a function; if it returns true, the request is not limited.
+    :param default_limits_deduct_when: a function of the response; the request is charged only if it
+        returns true.
+    :param default_limits_cost: the cost of a request, or a function that returns it.
     :param application_limits: limits that all routes share: texts, functions,
         :class:`ApplicationLimit`.
     :param application_limits_per_method: as for the defaults; so are ``_exempt_when``,
         ``_deduct_when`` and ``_cost``.
-    :param headers_enabled: tell the client of its limits. ``True`` or ``"x-ratelimit"`` for
+    :param headers_enabled: send headers with the state of limits. ``True`` or ``"x-ratelimit"`` for
         ``X-RateLimit-*`` and ``Retry-After``, ``"draft-11"`` for ``RateLimit`` and
         ``RateLimit-Policy`` of draft-ietf-httpapi-ratelimit-headers-11, or both, joined by a comma.
     :param header_name_mapping: other names for the headers, by :class:`HeaderNames`.
     :param strategy: ``"fixed-window"`` (default), ``"moving-window"``,
         ``"sliding-window-counter"``, ``"token-bucket"``, ``"leaky-bucket"``,
-        ``"calendar-window"``; a limit may have its own.
+        ``"calendar-window"``; each limit may set another one.
     :param storage_uri: where counts are kept; ``"auto://"`` by default, which all workers of a
         preforking server share.
     :param storage_options: further arguments of the storage.
-    :param swallow_errors: log what goes wrong in a check and let the request pass.
-    :param fail_on_first_breach: a refused request is counted nowhere (default). ``False``: each
-        limit that still has room counts it.
+    :param swallow_errors: log errors in a check, and let the request pass.
+    :param fail_on_first_breach: a refused request is not charged to any limit (default). ``False``:
+        it is charged to each limit that has room.
     :param on_breach: called with a :class:`RequestLimit` when a limit is exceeded; a response that
         it returns is sent.
     :param meta_limits: limits on how often other limits may be exceeded: texts, functions,
         :class:`MetaLimit`.
     :param on_meta_breach: as ``on_breach``, for meta limits.
-    :param in_memory_fallback: limits that apply, in this process, while the storage is away.
-    :param in_memory_fallback_enabled: let the usual limits apply then, counted in this process.
+    :param in_memory_fallback: limits that apply in each process during an outage of the storage.
+    :param in_memory_fallback_enabled: during an outage, count the usual limits in each process.
     :param retry_after: ``"http-date"`` or ``"delta-seconds"`` (default), for ``Retry-After``.
-    :param key_prefix: goes before every key.
-    :param request_identifier: returns what limits take for the endpoint.
+    :param key_prefix: a prefix of every key.
+    :param request_identifier: a function that returns the name to use as the endpoint.
     :param enabled: ``False`` turns everything off.
-    :param strict: raise where otherwise a mistake is logged: an unreadable limit, an empty key, a
-        setting that does not exist, two limits that count one request into one counter.
-    :param shadow: evaluate, log and count, but refuse nobody.
+    :param strict: raise an exception instead of logging an invalid limit, an empty key, an unknown
+        setting, or two limits that count a request in the same counter.
+    :param shadow: evaluate, log and count, but never refuse.
     :param problem_json: refuse with an ``application/problem+json`` body.
-    :param on_store_error: what happens while the storage is away: ``"raise"`` (default), ``"open"``
-        (everybody passes), ``"closed"`` (nobody does), ``"local"`` (limits hold on each host), see
-        :mod:`weir.stores.failover`.
-    :param reveal_keys: show keys in clear wherever breaches and clients are told of. Otherwise
-        addresses are shown, and of any other key ``#`` and a keyed hash.
-    :raises UsageError: for arguments that do not exist or cannot be meant so.
+    :param on_store_error: the policy for an outage of the storage: ``"raise"`` (default),
+    ``"open"``
+        (all requests pass), ``"closed"`` (none passes), ``"local"`` (each host limits separately),
+        see :mod:`weir.stores.failover`.
+    :param reveal_keys: show keys in clear in the audit log, in commands and on the live page.
+        Otherwise addresses are shown, and any other key as ``#`` and a keyed hash.
+    :raises UsageError: for unknown arguments and invalid values.
     """
 
     @takes(LimiterOptions, LIMITER_DEFAULTS)
@@ -132,17 +134,17 @@ class Limiter(KnownNames):
             if name not in LIMITER_DEFAULTS:
                 raise unknown_argument("Limiter", name, Limiter.__init__)
         for argument in (first, second):
-            # By its type: an unbound proxy raises when it is asked what it is.
+            # By its type, because isinstance() raises for an unbound proxy.
             if issubclass(type(argument), Flask) or argument is flask.current_app:
                 app = argument if app is None else app  # type: ignore[assignment]
             elif key_func is None:
                 key_func = argument  # type: ignore[assignment]
-        if key_func is True:  # each limit has its own, as some programs write it
+        if key_func is True:  # some programs use this if each limit has its own
             key_func = no_key_function
         elif key_func is not None:
             check_key_function(key_func)
 
-        #: Everything is logged here. The name is Flask-Limiter's, for its users' log settings.
+        #: The logger. Its name is that of Flask-Limiter, so that log settings keep working.
         self.logger = logging.getLogger("flask-limiter")
         self._key_func = key_func
         self._slot = f"_weir_{next(_numbers)}"
@@ -159,9 +161,9 @@ class Limiter(KnownNames):
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Limit ``app``. Its settings are read now. Calling this again reads them again.
+        """Limit ``app``. Its settings are read now; another call reads them again.
 
-        :raises ConfigurationError: for settings that cannot be meant so.
+        :raises ConfigurationError: for invalid settings.
         """
         enabled = Reader(app.config).flag(None, ConfigVars.ENABLED, self._enabled)
         app.config[ConfigVars.ENABLED] = enabled
@@ -176,7 +178,7 @@ class Limiter(KnownNames):
             state = AppState(self, app)
             state.hook_in(*hooks(state))
             states[self] = state
-            # Where users of Flask-Limiter look for it.
+            # Programs written for Flask-Limiter expect it there.
             app.extensions.setdefault("limiter", set()).add(self)
             self._states.add(state)
         else:
@@ -208,26 +210,28 @@ class Limiter(KnownNames):
                 send_mail()
 
         :param limit_value: the limits as text, or a function that returns it at each request.
-        :param key_func: whom to count, if not as the limiter does.
-        :param per_method: count each HTTP method for itself.
+        :param key_func: the key function of this limit; by default that of the limiter.
+        :param per_method: count each HTTP method separately.
         :param methods: the HTTP methods to count.
-        :param error_message: what a refused client reads.
-        :param exempt_when: says whether the current request is not limited.
+        :param error_message: the text of the 429.
+        :param exempt_when: a function; if it returns true, the request is not limited.
         :param override_defaults: whether the default limits, and for a blueprint those of the
             blueprints around it, do not apply.
-        :param deduct_when: says, given the response, whether the request is counted.
+        :param deduct_when: a function of the response; the request is charged only if it returns
+            true.
         :param on_breach: called when the limit is exceeded; a response that it returns is sent.
-        :param cost: what a request costs, or a function that says so.
-        :param scope: a part of the endpoint that counts for itself, or a function of the endpoint.
+        :param cost: the cost of a request, or a function that returns it.
+        :param scope: a part of the endpoint that is counted separately, or a function of the
+            endpoint that returns it.
         :param meta_limits: limits on how often this one may be exceeded.
         :param strategy: the strategy of this limit.
         :param burst: the size of the token bucket.
         :param max_delay: leaky bucket: the longest delay of an admitted request, in seconds.
         :param tz: calendar window: the zone of its midnights, such as ``"Europe/Berlin"`` or
             ``"+05:30"``; UTC unless given.
-        :param reserve: with ``deduct_when``: count before the view runs, and take it back if told
-            so, so that requests at the same time cannot exceed the limit together.
-        :param shadow: evaluate, log and count, but refuse nobody.
+        :param reserve: with ``deduct_when``: charge before the view runs, and give back if the
+            request is not to be charged, so that concurrent requests cannot exceed the limit.
+        :param shadow: evaluate, log and count, but never refuse.
         """
         return RouteLimit(limit_value, limiter=self, scope=scope, **limit_fields(options))
 
@@ -238,7 +242,7 @@ class Limiter(KnownNames):
         scope: str | Callable[[str], str],
         **options: Unpack[LimitOptions],
     ) -> RouteLimit:
-        """As :meth:`limit`, but all that is decorated with the same ``scope`` counts together."""
+        """As :meth:`limit`, but all functions with the same ``scope`` are counted together."""
         limit = self.limit(limit_value, scope=scope, **options)
         limit.shared = True
         return limit
@@ -265,7 +269,7 @@ class Limiter(KnownNames):
 
             limiter.exempt(blueprint, flags=ExemptionScope.DEFAULT | ExemptionScope.ANCESTORS)
 
-        :param flags: from what; by default from application, default and meta limits.
+        :param flags: the limits to exempt from; by default application, default and meta limits.
         """
         if obj is None:
             return functools.partial(self.exempt, flags=flags)
@@ -278,7 +282,7 @@ class Limiter(KnownNames):
         else:
             try:
                 setattr(obj, EXEMPT_MARK, {**getattr(obj, EXEMPT_MARK, {}), self: flags})
-            except AttributeError:  # a bound method or a builtin: it has nothing but its name
+            except AttributeError:  # a bound method or a builtin has no attributes
                 self._registry.named_exemptions[get_qualified_name(obj)] = flags
             view = getattr(obj, VIEW_MARK, {}).get(self)
             if view is not None:
@@ -287,13 +291,13 @@ class Limiter(KnownNames):
         return obj
 
     def request_filter(self, fn: Callable[[], bool]) -> Callable[[], bool]:
-        """Call this function at each check; if it returns something true, nothing is limited."""
+        """Call ``fn`` at each check. If it returns true, nothing is limited."""
         self._request_filters.append(fn)
         self._changed()
         return fn
 
     def _apply(self, limit: RouteLimit, obj: Any) -> Any:
-        """Limit a function or a blueprint: what calling a limit does."""
+        """Apply a limit to a function or a blueprint."""
         for state in list(self._states):
             refuse_unfit(state.store.opened, state.strategy, [limit])
         limited = None
@@ -316,7 +320,7 @@ class Limiter(KnownNames):
             return
         view = self._blocks.get((location, limit))
         if view is None:
-            if len(self._blocks) >= 1024:  # limits made anew at each request: start over
+            if len(self._blocks) >= 1024:  # limits that are created in each request
                 self._blocks.clear()
                 self._changed()
             view = self._blocks[location, limit] = View(location, location)
@@ -333,7 +337,7 @@ class Limiter(KnownNames):
             request.enter(request.plan.resolver.view)
 
     def identify_request(self) -> str:
-        """Return what limits take for the current request's endpoint; "" if it is not limited."""
+        """The name of the current request's endpoint for limits; "" if it is not limited."""
         context = require_context()
         states: dict[Limiter, AppState] = context.app.extensions.get("weir", {})
         state = states.get(self)
@@ -345,10 +349,10 @@ class Limiter(KnownNames):
 
     @property
     def current_limit(self) -> RequestLimit | None:
-        """The limit to tell the client of: the one that refused it, or else that of the smallest
-        window.
+        """The reported limit of the current request.
 
-        Of several that refused it: the one that will refuse it longest.
+        If limits refused it, the one with the longest wait; otherwise the one with the shortest
+        window.
         """
         request = request_of(require_context(), self, self._slot)
         return request.current_limit() if request is not None else None
@@ -363,7 +367,7 @@ class Limiter(KnownNames):
 
     @property
     def _state(self) -> AppState:
-        """The current application's state, or else the one that was initialized last."""
+        """The state for the current application, or for the one that was initialized last."""
         state: AppState | None = None
         if flask.has_app_context():
             state = flask.current_app.extensions.get("weir", {}).get(self)
@@ -375,12 +379,12 @@ class Limiter(KnownNames):
 
     @property
     def initialized(self) -> bool:
-        """Whether there is an application."""
+        """Whether the limiter has an application."""
         return len(self._states) > 0
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is limited. Setting it is for all applications of this limiter."""
+        """Whether anything is limited. Setting this affects all applications of the limiter."""
         states = list(self._states)
         return any(state.enabled for state in states) if states else self._enabled
 
@@ -393,26 +397,26 @@ class Limiter(KnownNames):
 
     @enabled.deleter
     def enabled(self) -> None:
-        # What mock.patch.object(limiter, "enabled", False) does when it is over.
+        # mock.patch.object(limiter, "enabled", False) deletes the attribute at its end.
         self.enabled = self._enabled_before
 
     @property
     def storage(self) -> StorageTypes:
-        """Where counts are kept."""
+        """The storage with the counters."""
         return self._state.store.public
 
     @property
     def limiter(self) -> RateLimiter:
-        """The strategy over the storage; over memory while the storage is away."""
+        """The strategy on the storage; during an outage, on the fallback."""
         return self._state.rate_limiter()
 
     @property
     def counters(self) -> dict[str, int]:
-        """What happened in this process so far: ``denied``, ``shadow_denied``, ``empty_key``, …"""
+        """Counts of events in this process: ``denied``, ``shadow_denied``, ``empty_key``, …"""
         return dict(self._state.counters)
 
     def reset(self) -> None:
-        """Forget the application's counts, where the storage can do so."""
+        """Delete the application's counters, if the storage can do so."""
         try:
             (self._state.store.instrumented or self.storage).reset()
         except NotImplementedError:

@@ -1,8 +1,8 @@
-"""Limits as they are declared, as they apply, and as they stand in one request.
+"""Limits as declared, as parsed, and as checked in one request.
 
-A :class:`Limit` is what a developer writes: a text (or a function that returns one) and whom it
-applies to. Read, it becomes one :class:`RuntimeLimit` for each limit in the text.
-:class:`RequestLimit` is one of these after it was checked.
+A :class:`Limit` is a declaration: a text, or a function that returns one, with options. Parsing it
+gives one :class:`RuntimeLimit` for each limit in the text. A :class:`RequestLimit` is one of these
+after it was checked.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Where a function keeps what limiters know of it: {limiter: View}, {limiter: ExemptionScope}.
-#: functools.wraps copies both to the function that wraps it, and so they are found from outside.
+#: Attributes in which a function keeps its limits and exemptions: {limiter: View}, {limiter:
+#: ExemptionScope}. functools.wraps copies both to wrappers of the function.
 VIEW_MARK = "__weir_view__"
 EXEMPT_MARK = "__weir_exempt__"
 
 
 class Applies(Protocol):
-    """What limits need of the limiter that they belong to, :class:`weir.flask.Limiter`."""
+    """The part of :class:`weir.flask.Limiter` that limits use."""
 
     @property
     def limiter(self) -> RateLimiter: ...
@@ -51,7 +51,7 @@ class Applies(Protocol):
 
 @dataclasses.dataclass(eq=True, unsafe_hash=True)
 class RuntimeLimit:
-    """One limit and everything that is known of it before a request comes."""
+    """One limit with its options."""
 
     limit: RateLimit
     key_func: Callable[[], str]
@@ -71,12 +71,12 @@ class RuntimeLimit:
 
     @property
     def is_exempt(self) -> bool:
-        """Whether ``exempt_when`` says so for the current request."""
+        """Whether ``exempt_when`` returns true for the current request."""
         return bool(self.exempt_when and self.exempt_when())
 
     @property
     def deduction_amount(self) -> int:
-        """What the current request costs."""
+        """The cost of the current request."""
         return self.cost() if callable(self.cost) else self.cost
 
     @property
@@ -89,14 +89,14 @@ class RuntimeLimit:
         return self.methods is None or method is None or method.lower() in self.methods
 
     def scope_for(self, endpoint: str, method: str | None) -> str:
-        """Return what the limit counts together: an endpoint, a part of one, or a shared scope."""
+        """The scope that is counted together: an endpoint, a part of one, or a shared scope."""
         scope = self.scope
         if callable(scope):
             scope = scope(flask.request.endpoint or "")
         return self.join_scope(endpoint, scope, method)
 
     def join_scope(self, endpoint: str, scope: str | None, method: str | None) -> str:
-        """As :meth:`scope_for`, for a scope already called."""
+        """As :meth:`scope_for`, for a scope that is already a text."""
         if not scope:
             scope = endpoint
         elif not self.shared:
@@ -113,32 +113,32 @@ class Limit:
             Limit("100/second"),
         ])
 
-    They take the place of the ``default_limits_*`` ones.
+    Its options replace the ``default_limits_*`` ones.
     """
 
     #: The limits as text, e.g. ``"10/minute; 100/hour"``, or a function that returns it at each
     #: request.
     limit_provider: Callable[[], str] | str
-    #: Who is counted; the limiter's ``key_func`` if not given.
+    #: The key function; by default the limiter's ``key_func``.
     key_function: Callable[[], str] | None = None
-    #: A part of the endpoint that counts for itself, or its name for the current endpoint. If the
-    #: limit is shared: the name under which endpoints count together.
+    #: A part of the endpoint that is counted separately, or a function that returns it. If the
+    #: limit is shared: the name under which endpoints are counted together.
     scope: str | Callable[[str], str] | None = None
-    #: What a request costs, or a function that says so. 0, like ``None``, means 1.
+    #: The cost of a request, or a function that returns it. 0 and ``None`` mean 1.
     cost: Callable[[], int] | int | None = None
-    #: Whether several endpoints count together.
+    #: Whether several endpoints are counted together.
     shared: bool = False
     #: The HTTP methods that count; all if not given.
     methods: Sequence[str] | None = None
-    #: Whether each HTTP method counts for itself.
+    #: Whether each HTTP method is counted separately.
     per_method: bool = False
-    #: What a refused client reads instead of the limit.
+    #: The text of the 429; by default the limit.
     error_message: str | Callable[[], str] | None = None
     #: Limits on how often this limit may be exceeded.
     meta_limits: Iterable[Callable[[], str] | str | MetaLimit] | None = None
-    #: Says whether the current request is not limited.
+    #: If it returns true, the current request is not limited.
     exempt_when: Callable[[], bool] | None = None
-    #: Says, given the response, whether the request is counted.
+    #: Called with the response; the request is charged only if it returns true.
     deduct_when: Callable[[Response], bool] | None = None
     #: Called when the limit is exceeded; a response that it returns is sent.
     on_breach: Callable[[RequestLimit], Response | None] | None = None
@@ -155,9 +155,9 @@ class Limit:
     max_delay: float | None = dataclasses.field(default=None, kw_only=True)
     #: Calendar window: the zone of its midnights, ``"Europe/Berlin"`` or ``"+05:30"``; else UTC.
     tz: str | tzinfo | None = dataclasses.field(default=None, kw_only=True)
-    #: With ``deduct_when``: count the request before the view runs, and take it back if told so.
+    #: With ``deduct_when``: charge before the view runs, and give back if it is not to be charged.
     reserve: bool = dataclasses.field(default=False, kw_only=True)
-    #: Evaluate, log and count, but refuse nobody.
+    #: Evaluate, log and count, but never refuse.
     shadow: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -166,12 +166,12 @@ class Limit:
         if self.meta_limits:
             self.meta_limits = tuple(self.meta_limits)
         if self.tz is not None:
-            zone_of(self.tz)  # an unknown one is an error now
+            zone_of(self.tz)  # raises for an unknown zone
         if self.key_function is not None:
             check_key_function(self.key_function)
 
     def metas(self) -> list[MetaLimit]:
-        """The meta limits, each knowing whose it is."""
+        """The meta limits, with their ``parent_limit`` set."""
         metas = []
         for meta in self.meta_limits or ():
             meta = dataclasses.replace(meta) if isinstance(meta, MetaLimit) else MetaLimit(meta)
@@ -180,7 +180,7 @@ class Limit:
         return metas
 
     def own_key_function(self) -> Callable[[], str] | None:
-        """The key function said here, not the limiter's."""
+        """The key function of this limit, without the limiter's."""
         return self.key_function
 
     def items(self, text: str | None, strategy: str | None = None) -> list[RateLimit]:
@@ -188,7 +188,7 @@ class Limit:
 
         strategy: the limiter's; "week" is a unit of calendar windows only.
 
-        :raises ParseError: for a text that is no limit.
+        :raises ParseError: for an invalid text.
         """
         if not text:
             return []
@@ -244,7 +244,7 @@ class Limit:
 class ApplicationLimit(Limit):
     """A limit for ``application_limits``: all routes of the application count together."""
 
-    #: The name under which they do.
+    #: The name under which they are counted together.
     scope: str | Callable[[str], str] | None = "global"
     shared: bool = dataclasses.field(init=False, default=True)
 
@@ -253,37 +253,37 @@ class ApplicationLimit(Limit):
 class MetaLimit(Limit):
     """A limit on how often other limits may be exceeded, for ``meta_limits``.
 
-    A client over it is refused everything until the meta limit's time has passed.
+    All requests of a client over it are refused until the period of the meta limit has passed.
     """
 
-    #: The name under which breaches count together.
+    #: The name under which breaches are counted together.
     scope: str | Callable[[str], str] | None = "meta"
     shared: bool = dataclasses.field(init=False, default=True)
     meta_limits: Iterable[Callable[[], str] | str | MetaLimit] | None = dataclasses.field(
         init=False, default=None
     )
     deduct_when: Callable[[Response], bool] | None = dataclasses.field(init=False, default=None)
-    #: The limit that this one watches.
+    #: The limit whose breaches this one counts.
     parent_limit: Limit | None = dataclasses.field(init=False, default=None, repr=False)
 
     def own_key_function(self) -> Callable[[], str] | None:
-        """As given, or else as the watched limit has it."""
+        """The key function of this limit, or that of its parent."""
         return self.key_function or (self.parent_limit.key_function if self.parent_limit else None)
 
 
 class View:
-    """What a limiter knows of one decorated function, or of one ``with`` block.
+    """The limits of one decorated function, or of one ``with`` block.
 
-    The identity of this object is what limits, exemptions and plans are filed under. Two functions
-    of the same name do not share limits.
+    Limits, exemptions and plans are stored by the identity of this object, so two functions of the
+    same name do not share limits.
     """
 
     __slots__ = ("exempt", "limits", "name", "origin")
 
     def __init__(self, name: str, origin: object = None) -> None:
         self.name = name
-        #: Views of one origin never count one request together: a ``with`` block whose options
-        #: are made anew in each request, functions for example, is a new view each time.
+        #: Views of one origin are never used in the same request: a ``with`` block whose options
+        #: are created in each request, such as functions, is a new view each time.
         self.origin = origin or self
         self.limits: list[Limit] = []
         self.exempt = False
@@ -302,7 +302,7 @@ class View:
 class RouteLimit(Limit):
     """A limit on a view function, method or blueprint: what :meth:`Limiter.limit` returns.
 
-    Written out it can be used without the limiter's method::
+    It can also be created directly::
 
         @app.route("/")
         @RouteLimit("2/second", limiter=limiter)
@@ -343,7 +343,7 @@ class RouteLimit(Limit):
 
 
 def check_key_function(function: Callable[[], str]) -> None:
-    """Refuses a key function that cannot be called without arguments.
+    """Check that a key function can be called without arguments.
 
     :raises UsageError: ``EKEYFUNC``.
     """
@@ -353,7 +353,7 @@ def check_key_function(function: Callable[[], str]) -> None:
 
 
 class RequestLimit:
-    """One limit as it stands in the current request."""
+    """The state of one limit in the current request."""
 
     __slots__ = ("_verdict", "breached", "extension", "limit", "request_args", "shared")
 
@@ -373,13 +373,13 @@ class RequestLimit:
         self.request_args = request_args
         #: Whether the request was over the limit.
         self.breached = breached
-        #: Whether several endpoints count together.
+        #: Whether several endpoints are counted together.
         self.shared = shared
         self._verdict = verdict
 
     @property
     def key(self) -> str:
-        """Prefix, key, scope and the limit in one text."""
+        """Prefix, key, scope and limit as one text."""
         return self.limit.key_for(*self.request_args)
 
     @property
@@ -389,7 +389,7 @@ class RequestLimit:
 
     @property
     def window(self) -> WindowStats:
-        """When the limit resets, and how much of it is left."""
+        """When the limit resets, and what is left of it."""
         verdict = self._verdict
         if verdict is None:
             return self.limiter.get_window_stats(self.limit, *self.request_args)
@@ -402,7 +402,7 @@ class RequestLimit:
 
     @property
     def remaining(self) -> int:
-        """How much is left after this request."""
+        """What is left after this request."""
         return self.window[1]
 
     @property
@@ -417,7 +417,7 @@ class RequestLimit:
 
 
 class Decided:
-    """What was decided about a request, for headers and the 429; made of it when it is read."""
+    """The decision of a request, for headers and the 429; computed when it is read."""
 
     __slots__ = ("evaluation", "request")
 
@@ -427,30 +427,30 @@ class Decided:
 
     @property
     def indices(self) -> list[int]:
-        """The limits that the client is told of."""
+        """The indices of the limits for headers."""
         indices: list[int] = self.request.reported(self.evaluation)
         return indices
 
     @property
     def entry(self) -> Any:
-        """The limit that it is told of first."""
+        """The reported limit."""
         return self.evaluation.check.entries[self.evaluation.reported]
 
     @property
     def verdict(self) -> Verdict:
-        """What that limit said."""
+        """The verdict of the reported limit."""
         verdict: Verdict = self.evaluation.verdict(self.evaluation.reported)
         return verdict
 
     @property
     def request_limit(self) -> RequestLimit:
-        """That limit as it stands in the request."""
+        """The state of the reported limit in the request."""
         limit: RequestLimit = self.request.request_limit(self.evaluation, self.evaluation.reported)
         return limit
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that tell of it, whether or not the limiter sends them by itself."""
+        """The headers for it, whether or not the limiter sends them itself."""
         headers: dict[str, str] = self.request.state.headers.describe(self)
         return headers
 
@@ -463,13 +463,13 @@ class Decided:
 
     @property
     def rule(self) -> str:
-        """``"block"`` if not the limit refused the client, but a rule about it."""
+        """``"block"`` if a rule refused the client, and not the limit."""
         rule: str = self.evaluation.rule
         return rule
 
 
 def iterate(limit: Limit, key_func: Callable[[], str]) -> Iterator[RuntimeLimit]:
-    """The limits that a definition stands for at this moment."""
+    """The limits that a declaration gives at this moment."""
     provider = limit.limit_provider
     text = provider() if callable(provider) else provider
     metas = tuple(item for meta in limit.metas() for item in iterate(meta, key_func))

@@ -6,8 +6,8 @@
 
     mount(app, limiter)  # /metrics
 
-It tells of everything that the limiter's workers decide together, whichever of them is asked; see
-:mod:`weir.metrics`. It is not limited itself.
+It shows the decisions of all workers of the limiter, whichever worker answers; see
+:mod:`weir.metrics`. The page itself is not limited.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["collector", "mount"]
 
 
 def collector(limiter: Limiter) -> Collector:
-    """Collects what ``limiter`` decides on all of its applications; for a registry of one's own."""
+    """A collector of the decisions of ``limiter`` on all its applications, for any registry."""
 
     def stores() -> Iterator[Any]:
         states: list[AppState] = list(limiter._states)
@@ -49,12 +49,12 @@ def mount(
     registry: CollectorRegistry | None = None,
     endpoint: str = "weir_metrics",
 ) -> CollectorRegistry:
-    """Serve the metrics of ``limiter`` at ``path``; the registry that is shown.
+    """Serve the metrics of ``limiter`` at ``path``. Returns the registry.
 
-    :param authorize: says, in the request, whether the client may see them; otherwise it gets a
-        403. Without it everybody may who reaches the path: names of limits and stores, and how
-        busy the service is, but nothing of a client.
-    :param registry: where to add them; what else is in it is shown, too. By default a new one.
+    :param authorize: a function that is called in the request; if it returns false, the answer is
+        403. Without it, everyone who reaches the path sees the names of limits and stores and the
+        rates of requests, but no clients.
+    :param registry: the registry to add them to, which is shown completely. By default a new one.
     :param endpoint: the name of the view
     :raises ConfigurationError: ``EOPTION``, for an ``authorize`` that cannot be called.
     """

@@ -1,10 +1,10 @@
-"""Plans: what applies to an endpoint, found out once.
+"""Plans: the checks of an endpoint, prepared once.
 
-A :class:`Plan` belongs to one endpoint and HTTP method. It holds a check for the moment before the
-request is dispatched, and one for each limited function that is called in it; most have exactly one
-of these, their view. The texts of some limits come from functions, and which other limits apply may
-depend on what they return: then it holds what leads to the check (:mod:`weir.flask.check`). What
-was found out is kept until a limit, an exemption or a filter is registered.
+A :class:`Plan` belongs to one endpoint and HTTP method. It has a check for the moment before the
+request is dispatched, and one for each limited function that is called in the request, which most
+often is only the view. If the texts of limits come from functions, other limits may depend on these
+texts: then the plan has the steps towards the check (:mod:`weir.flask.check`). Plans are kept until
+a limit, an exemption or a filter is registered.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .util import get_remote_address
 
 
 class Plan(PlanBase):
-    """Everything about one endpoint and method that does not change from request to request.
+    """The parts of one endpoint and method that do not change between requests.
 
-    Members in the core: ``function``, the view function; ``filters``; the nodes ``bare`` (what is
-    checked of a request that is exempt or filtered out: meta limits) and ``before``; ``view``, and
-    the nodes ``at_call`` and ``at_call_counted`` for when it is called.
+    Members in the core: ``function``, the view function; ``filters``; the nodes ``bare`` (the check
+    of a request that is exempt or filtered out: meta limits) and ``before``; ``view``, and the
+    nodes ``at_call`` and ``at_call_counted`` for its call.
     """
 
     __slots__ = ("calls", "direct", "exempt", "fallback", "key", "resolver", "state")
@@ -37,11 +37,12 @@ class Plan(PlanBase):
         self.resolver = resolver
         #: Whether refused requests are answered without raising; ``None``: not known yet.
         self.direct: bool | None = None
-        #: By the function called, and whether the defaults counted the request before.
+        #: Checks by the called function, and by whether the default limits have counted the
+        #: request.
         self.calls: dict[tuple[View | None, bool], Node] = {}
-        #: Static files, and requests that lead nowhere.
+        #: Static files, and requests without a route.
         self.exempt = not resolver.endpoint or resolver.endpoint.rpartition(".")[2] == "static"
-        #: The limits that apply instead of all others while the storage is away.
+        #: The limits that replace all others during an outage of the storage.
         self.fallback: Node = None
         if state.fallback_limits:
             self.fallback = resolver.grow(self._fallback, {})
@@ -58,7 +59,7 @@ class Plan(PlanBase):
             self.at_call_counted = self.node_for(view, True)
 
     def replaceable(self, node: Node) -> Node:
-        """The same, or what takes its place while the store is away."""
+        """The node, or its replacement during an outage of the store."""
         if self.fallback is None or node is None:
             return node
         if isinstance(node, Check):
@@ -70,7 +71,7 @@ class Plan(PlanBase):
         return self.resolver.check([*application, *defaults], declared, bool(defaults), self)
 
     def _peeked_before(self) -> frozenset[object]:
-        """The counters of meta limits that the check before dispatch looks at, for the address."""
+        """The counters of meta limits at which the check before dispatch peeks."""
         before = self.before
         if not isinstance(before, Check) or self.filters:
             return frozenset()
@@ -83,7 +84,7 @@ class Plan(PlanBase):
         )
 
     def node_for(self, view: View | None, defaults_counted: bool) -> Node:
-        """The check for calling the limited function ``view``."""
+        """The check for a call of the limited function ``view``."""
         if self.exempt:
             if view is not None and not self.resolver.endpoint:
                 self.state.report_routeless(view)

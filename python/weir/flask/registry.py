@@ -1,4 +1,4 @@
-"""What was declared: limits and exemptions of blueprints, views and their methods."""
+"""The declared limits and exemptions of blueprints, views and their methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .util import get_qualified_name
 
 
 class Registry:
-    """What was declared on one limiter, whichever application it is for."""
+    """The declarations on one limiter, for all its applications."""
 
     def __init__(self) -> None:
         self.blueprint_limits: dict[str, list[Limit]] = {}
@@ -28,7 +28,7 @@ class Registry:
 
 
 class Declaring(Protocol):
-    """What resolving needs to know of a limiter."""
+    """The part of a limiter that resolving uses."""
 
     logger: logging.Logger
     _registry: Registry
@@ -36,7 +36,7 @@ class Declaring(Protocol):
 
 
 def unwrap(function: Any) -> Iterator[Any]:
-    """The function, what it wraps, what that wraps, …"""
+    """The function, and the functions that it wraps, from the outside in."""
     seen: set[int] = set()
     while function is not None and id(function) not in seen:
         seen.add(id(function))
@@ -45,7 +45,7 @@ def unwrap(function: Any) -> Iterator[Any]:
 
 
 def find_view(limiter: Declaring, function: Any) -> tuple[View | None, ExemptionScope]:
-    """What ``limiter`` knows of a view function: its limits, and from what it is exempt."""
+    """The limits and exemptions of a view function on ``limiter``."""
     view = None
     exempt = ExemptionScope.NONE
     named = limiter._registry.named_exemptions
@@ -62,7 +62,7 @@ def find_view(limiter: Declaring, function: Any) -> tuple[View | None, Exemption
 
 
 def find_handlers(limiter: Declaring, function: Any, method: str | None) -> list[View]:
-    """The limited methods of a class-based view that handle ``method``, or any if it is None."""
+    """The limited methods of a class-based view that handle ``method``; None: all."""
     for part in unwrap(function):
         view_class = getattr(part, "view_class", None)
         if view_class is not None:
@@ -95,10 +95,10 @@ def declared_limits(limiter: Declaring, app: Flask) -> Iterator[Limit]:
 
 
 class Blueprints:
-    """The blueprints that a view is in, and what they say about it."""
+    """The blueprints of a view, and their declarations for it."""
 
     def __init__(self, registry: Registry, app: Flask, dotted: str | None) -> None:
-        #: Names as registered on the limiter, from the outermost to the view's own.
+        #: Names as registered on the limiter, outermost first.
         self.names: list[str] = []
         parts = dotted.split(".") if dotted and dotted in app.blueprints else []
         for n in range(1, len(parts) + 1):
@@ -109,7 +109,7 @@ class Blueprints:
         self.own = (
             flags.get(self.names[-1], ExemptionScope.NONE) if self.names else ExemptionScope.NONE
         )
-        #: Those that exempt everything below them, too.
+        #: Those whose exemption includes nested blueprints.
         self.exempting = {
             name: flags[name]
             for name in self.names

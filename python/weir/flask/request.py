@@ -1,4 +1,4 @@
-"""One limiter in one request: what was decided, and what the client is told."""
+"""The state of one limiter in one request."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class RequestState(RequestBase):
-    """Kept in the request context, under the limiter's slot.
+    """The state, stored in the request context under the limiter's slot.
 
-    Its members are in the core: the plan of the endpoint, the evaluation of the last check, what
-    the response decides about, when the view may run.
+    Its members are in the core: the plan of the endpoint, the evaluation of the last check, the
+    limits that depend on the response, and the time at which the view may run.
     """
 
     __slots__ = ()
@@ -39,10 +39,10 @@ class RequestState(RequestBase):
     def state(self) -> AppState:
         return self.plan.state  # type: ignore[return-value]  # a plan knows only what was declared
 
-    # -- the moments of a request; the hooks of the core are the others
+    # -- called during a request, besides the hooks of the core
 
     def enter(self, view: View | None) -> None:
-        """A limited function is called whose check was not planned."""
+        """Check a limited function whose check was not planned."""
         self.run(self.plan.node_for(view, self.defaults_counted))
 
     def run(self, node: Node) -> None:
@@ -55,7 +55,7 @@ class RequestState(RequestBase):
             raise denial
 
     def finish(self, response: Response) -> None:
-        """The response is there: write headers that are not plain."""
+        """Write headers that the core cannot write, once there is a response."""
         writer = self.state.headers
         evaluation = self.evaluation
         if evaluation is not None and evaluation.reported >= 0 and writer.kinds:
@@ -64,7 +64,7 @@ class RequestState(RequestBase):
     # -- called by the hooks
 
     def conclude(self, evaluation: Evaluation) -> RateLimitExceeded | None:
-        """A check was decided and is not plainly passed: what refuses the request, or ``None``."""
+        """Process a decision that did not simply pass. Returns the refusal, or ``None``."""
         try:
             return evaluate.conclude(self, evaluation)
         except RateLimitExceeded:
@@ -74,7 +74,7 @@ class RequestState(RequestBase):
         return None
 
     def failed(self, evaluation: Evaluation | None, error: Exception) -> RateLimitExceeded | None:
-        """A user's function raised an error; or the store did, if there is an evaluation."""
+        """Handle an error of a user's function, or of the store if there is an evaluation."""
         try:
             if evaluation is None or isinstance(error, RateLimitExceeded):
                 raise error
@@ -86,7 +86,7 @@ class RequestState(RequestBase):
         return None
 
     def failed_late(self, evaluation: Evaluation | None, error: Exception) -> None:
-        """The store raised an error when the response was there."""
+        """Handle an error of the store after the response was made."""
         self.state.fail_late(error)
 
     def _store_failed(self, evaluation: Evaluation, error: Exception) -> RateLimitExceeded | None:
@@ -95,7 +95,7 @@ class RequestState(RequestBase):
             self.run(self.plan.fallback)
             return None
         if refuses_one_key(error):
-            # This request cannot be decided, because of its own key; others can.
+            # Only this request cannot be decided, because of its key.
             state.count("refused_keys")
             state.logger.error("a request is refused, since its limits cannot be asked: %s", error)
             evaluation.refuse()
@@ -106,7 +106,7 @@ class RequestState(RequestBase):
         raise error
 
     def evaluate_all(self, checks: Sequence[Check]) -> None:
-        """Make a check of more limits than one decision takes, all or nothing."""
+        """Check more limits than fit into one decision, all or nothing."""
         evaluations: list[Evaluation] = []
         for check in checks:
             evaluation = check.gather()
@@ -124,7 +124,7 @@ class RequestState(RequestBase):
                 evaluations = [evaluation]
                 break
             evaluations.append(evaluation)
-        # The one that refuses the request comes last, since it raises.
+        # The check that refuses the request comes last, because it raises.
         evaluations.sort(key=lambda e: bool(e.denied & ~e.check.shadow_mask))
         for check in checks:
             self.defaults_counted = self.defaults_counted or check.defaults
@@ -140,27 +140,27 @@ class RequestState(RequestBase):
             self.cache = (self.evaluation, limits)
 
     def _take_back(self, evaluations: Sequence[Evaluation], *, pend: bool = False) -> None:
-        """Give back what checks have charged before another one refused the request.
+        """Give back the charges of checks after another one refused the request.
 
-        pend: the response decides about the limits with ``deduct_when``, as in a single check.
+        pend: limits with ``deduct_when`` stay pending until the response, as in a single check.
         """
         for evaluation in evaluations:
             check: Check = evaluation.check
             responsive = evaluation.parts & check.responsive
             if pend and responsive:
                 self.pend(evaluation, responsive)
-            # Those with the role "deferred" were only looked at: there is nothing to give back.
+            # Limits with the role "deferred" were only peeked at.
             kept = evaluation.denied | (responsive if pend else check.deferred)
             evaluation.settle(REFUND, evaluation.parts & check.main_mask & ~kept)
 
     def pend(self, evaluation: Evaluation, mask: int) -> None:
-        """These limits depend on the response."""
+        """Mark limits as depending on the response."""
         if self.pending is None:
             self.pending = []
         self.pending.append((evaluation, mask))
 
     def swallow(self) -> None:
-        """In the handler of an exception: raise it, or log it and let the request pass."""
+        """In an exception handler: raise again, or log the error and let the request pass."""
         state = self.state
         if not state.swallow_errors:
             raise
@@ -172,14 +172,14 @@ class RequestState(RequestBase):
         wake, self.wake = self.wake, 0.0
         time.sleep(max(0.0, wake - time.time()))
 
-    # -- what is told
+    # -- reporting
 
     def decided(self, evaluation: Evaluation) -> Decided:
-        """What headers and the 429 tell of, made when it is read."""
+        """The decision for headers and the 429, computed when it is read."""
         return Decided(self, evaluation)
 
     def reported(self, evaluation: Evaluation) -> list[int]:
-        """The limits that the client is told of: those that can refuse it, or the meta limit."""
+        """The limits for headers: those that can refuse the request, or the meta limit."""
         check: Check = evaluation.check
         told: int = evaluation.reported
         if told >= check.main_count:
@@ -187,7 +187,7 @@ class RequestState(RequestBase):
         return list(bits(evaluation.parts & check.main_mask & ~check.shadow_mask))
 
     def current_limits(self) -> list[RequestLimit]:
-        """The limits of the last check, smallest window first."""
+        """The limits of the last check, shortest window first."""
         evaluation = self.evaluation
         if evaluation is None:
             return []
@@ -198,7 +198,7 @@ class RequestState(RequestBase):
         return list(known[1])
 
     def current_limit(self) -> RequestLimit | None:
-        """The limit to tell the client of."""
+        """The reported limit."""
         evaluation = self.evaluation
         if evaluation is None or evaluation.reported < 0:
             return None
@@ -210,7 +210,7 @@ class RequestState(RequestBase):
         return entry.scope if entry.scope_of is None else evaluation.scope(i) or ""
 
     def request_limit(self, evaluation: Evaluation, i: int) -> RequestLimit:
-        """A limit that was decided."""
+        """The state of a decided limit."""
         entry: Entry = evaluation.check.entries[i]
         verdict: Verdict = evaluation.verdict(i)
         arguments = [evaluation.who(i), self.scope_of(evaluation, i)]

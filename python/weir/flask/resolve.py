@@ -1,17 +1,17 @@
-"""Which limits apply to an endpoint, given what was declared. As Flask-Limiter documents it.
+"""Determines which limits apply to an endpoint, as documented by Flask-Limiter.
 
 Before dispatch
-    those of the application; and, unless the view has limits of its own, those of its blueprints
-    and the defaults.
+    the limits of the application; and, unless the view has its own limits, those of its blueprints
+    and the default limits.
 
 When a limited function is called
-    its own; those of the blueprints, unless its own override them; the defaults, unless one of all
-    these overrides them, or if none of them counts this HTTP method.
+    its own limits; those of the blueprints, unless its own override them; the default limits,
+    unless one of these overrides them, or if none of them counts this HTTP method.
 
-A function that is limited but is no view (one that a view calls, a method of a class-based view, a
-``with`` block) has its check when it is called. Its endpoint then leaves the defaults to it: for
-the methods of a class-based view from the start, otherwise from the second request on, when it is
-known that it will be called.
+A limited function that is not a view (a function that a view calls, a method of a class-based view,
+a ``with`` block) is checked when it is called, together with the default limits. For methods of
+class-based views this holds from the start, otherwise from the second request on, when it is known
+that the function is called.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .registry import Blueprints, Declaring, find_handlers, find_view
 
 
 class Declared(Context, Protocol):
-    """What was declared for one application: its limits, and how they are counted."""
+    """The declarations for one application: its limits, and how they are counted."""
 
     app: Flask
     strategy: str
@@ -60,14 +60,14 @@ class Declared(Context, Protocol):
 
 
 class UnaskedError(Exception):
-    """The text of a dynamic limit is needed to go on."""
+    """Raised when the text of a dynamic limit is needed to continue."""
 
     def __init__(self, group: Limit) -> None:
         self.group = group
 
 
 class Resolver:
-    """Finds out which limits apply to one endpoint, given the texts of the dynamic ones."""
+    """Determines the limits of one endpoint, given the texts of dynamic limits."""
 
     def __init__(
         self,
@@ -83,12 +83,12 @@ class Resolver:
         self.method = method
         self.texts: dict[int, str] = {}
         self.complaints: list[str] = []
-        #: Which function's check counts into which counter.
+        #: The function whose check uses each counter.
         self.counted: dict[object, object] = {}
         self.meta_entries: dict[RuntimeLimit, Entry] = {}
         self.view, exempt = find_view(state.limiter, function)
         self.route_exempt = bool(exempt)
-        #: Limited functions that are known to be called when this endpoint is.
+        #: Limited functions that are known to be called in requests for this endpoint.
         self.inner = list(
             dict.fromkeys([*find_handlers(state.limiter, function, method), *learned])
         )
@@ -99,12 +99,12 @@ class Resolver:
     # -- texts to limits
 
     def expand(self, group: Limit) -> list[RuntimeLimit]:
-        """The limits that ``group`` stands for."""
+        """The limits of ``group``."""
         metas = tuple(item for meta in group.metas() for item in self.expand_meta(group, meta))
         return group.expand(self.text_of(group), self.state.key_func, metas, self.state.strategy)
 
     def expand_meta(self, group: Limit, meta: Limit) -> list[RuntimeLimit]:
-        # Each time a new object (it knows its parent), so it is known by its provider.
+        # A new object each time, because of its parent; so it is identified by its provider.
         return meta.expand(self.text_of(meta), self.state.key_func, (), self.state.strategy)
 
     def text_of(self, group: Limit) -> str | None:
@@ -121,7 +121,7 @@ class Resolver:
         return [limit for group in groups for limit in self.expand(group)]
 
     def expand_declared(self, groups: Sequence[Limit], what: str) -> list[RuntimeLimit]:
-        """The limits of a function or blueprint; what cannot be read is reported and left out."""
+        """The limits of a function or blueprint. Invalid ones are reported and left out."""
         limits = []
         for group in groups:
             try:
@@ -132,11 +132,11 @@ class Resolver:
                 self.complaints.append(f"failed to load ratelimit for {what}: {error}")
         return limits
 
-    # -- which apply
+    # -- selecting limits
 
     @property
     def leaves_defaults(self) -> bool:
-        """Whether the view, or a function that it calls, sees to the defaults."""
+        """Whether the defaults are checked with the view, or with a function that it calls."""
         return self.view is not None or bool(self.inner)
 
     def application(self) -> list[RuntimeLimit]:
@@ -148,7 +148,7 @@ class Resolver:
         return self.expand_all(self.state.default_limits)
 
     def wants_defaults(self, limits: Sequence[RuntimeLimit]) -> bool:
-        """Whether the defaults apply besides these limits of the route and its blueprints."""
+        """Whether the default limits apply in addition to these limits."""
         if self.exemption & ExemptionScope.DEFAULT:
             return False
         return not any(limit.override_defaults for limit in limits) or not any(
@@ -165,7 +165,7 @@ class Resolver:
         return self.expand_declared(view.limits, f"function {view.name}")
 
     def before_dispatch(self) -> tuple[list[RuntimeLimit], list[RuntimeLimit], list[RuntimeLimit]]:
-        """Limits of the application, defaults, and limits of the route, before dispatch."""
+        """The limits of the application, the defaults, and the route, before dispatch."""
         application = self.application()
         if not self.leaves_defaults:
             declared = self.from_blueprints()
@@ -180,16 +180,16 @@ class Resolver:
         return application, [], []
 
     def at_call(self, view: View | None) -> tuple[list[RuntimeLimit], list[RuntimeLimit]]:
-        """Defaults and limits of the route when the limited function ``view`` is called."""
+        """The defaults and limits of the route for a call of the limited function ``view``."""
         declared = self.from_view(view) if view is not None else []
-        # Not again for a function that nobody knew of: then they counted before dispatch.
+        # If the function was not known before, the defaults were counted before dispatch.
         inherits = view is None or self.leaves_defaults
         if inherits and not any(limit.override_defaults for limit in declared):
             declared += self.from_blueprints()
         return self.defaults() if self.wants_defaults(declared) else [], declared
 
     def describe(self) -> Iterator[tuple[str, RuntimeLimit]]:
-        """All limits of the route, with where they come from; for people to read."""
+        """All limits of the route and their origins, for commands."""
         self.complaints = []
         views = [view for view in (self.view, *self.inner) if view is not None]
         declared = [("route", limit) for view in views for limit in self.from_view(view)]
@@ -211,7 +211,7 @@ class Resolver:
     ) -> Node:
         """The check of these limits, in the function ``origin``.
 
-        peeked_before: the counters of meta limits that were looked at a moment ago.
+        peeked_before: the counters of meta limits that the request has already peeked at.
         """
         state = self.state
         limits = [*dict.fromkeys(counted), *declared]
@@ -239,7 +239,7 @@ class Resolver:
         )
 
     def entries_of(self, metas: Sequence[RuntimeLimit]) -> list[Entry]:
-        """Meta limits; the same object for the same limit."""
+        """The meta limits, with one object per limit."""
         entries = []
         for meta in metas:
             if meta not in self.meta_entries:
@@ -248,7 +248,7 @@ class Resolver:
         return entries
 
     def find_twins(self, entries: Sequence[Entry], declared: set[int], origin: object) -> None:
-        """Find limits that count a request twice into one counter.
+        """Find limits that would count a request twice in one counter.
 
         :raises ConfigurationError: ``ETWICE``, if the limiter is strict; otherwise it is logged.
         """
@@ -271,7 +271,7 @@ class Resolver:
             here.add(counter)
 
     def grow(self, build: Callable[[], Node], texts: dict[int, str]) -> Node:
-        """The check that ``build`` makes, or what has to be asked for it first."""
+        """The check that ``build`` makes, or the function that has to be called first."""
         self.texts = texts
         self.complaints = []
         try:

@@ -1,4 +1,4 @@
-"""Whether limits fit into the table that counts them."""
+"""Checks that limits fit into the table that counts them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from weir.storage import StorageTypes
 from .errors import ConfigurationError
 from .limits import Limit
 
-#: Hits that a line of the pool has room for, at most.
+#: The most hits that a line of the pool can hold.
 _LINE_HITS = 14
 
 
 def refuse_unfit(storage: StorageTypes, strategy: str, groups: Iterable[Limit]) -> None:
-    """Refuse moving-window limits that one client could fill the whole table's pool with.
+    """Refuse moving-window limits with which one client could fill the pool of the table.
 
-    :param strategy: the limiter's, for limits that have none of their own
+    :param strategy: the limiter's strategy, for limits without their own
     :raises ConfigurationError: ``EVALUE``
     """
     if not isinstance(storage, Table) or storage.closed:

@@ -1,11 +1,11 @@
-"""One reader for the settings of an application, ``RATELIMIT_*``, and for a limiter's arguments.
+"""Reads the settings of an application, ``RATELIMIT_*``, and the arguments of a limiter.
 
-None and ``""`` are "not given", as settings are that come from an environment where they are not
-set. Texts such as ``"False"``, ``"0"`` and ``"off"`` are what they say. Anything that cannot be
-meant is an error at the start that names the setting, its value and what is expected.
+None and ``""`` mean "not given", which allows for settings from unset environment variables. Texts
+such as ``"False"``, ``"0"`` and ``"off"`` are converted. An invalid value raises an error at start
+that names the setting, the value, and what is expected.
 
-A value may be a proxy that stands for nothing outside of a request: no value is asked whether it is
-true, equal or an instance of something before its type is known.
+A value may be an unbound proxy, which raises when it is used outside of a request. So the type of a
+value is tested first, before its truth, equality or class.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NO = frozenset({"false", "0", "no", "off", "f", "n"})
 #: The name of a header (RFC 9110, section 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-#: Settings of older versions of Flask-Limiter, and what takes their place.
+#: Settings of older versions of Flask-Limiter, and their replacements.
 GONE = {
     "RATELIMIT_AUTO_CHECK": "limits are checked before each request; call limiter.check() to check"
     " others",
@@ -39,7 +39,7 @@ GONE = {
     "RATELIMIT_STORAGE_URL": "it is RATELIMIT_STORAGE_URI now",
 }
 
-#: Arguments of older versions of Flask-Limiter, and what takes their place.
+#: Arguments of older versions of Flask-Limiter, and their replacements.
 GONE_ARGUMENTS = {
     "auto_check": "it is gone since Flask-Limiter 4. Limits are checked before each request; leave"
     " it out, and exempt() what must not be limited",
@@ -49,7 +49,7 @@ GONE_ARGUMENTS = {
 
 
 def given(value: object) -> bool:
-    """Whether a setting or argument says anything.
+    """Whether a setting or argument is given.
 
     >>> [given(value) for value in (None, "", "  ", 0, False, [])]
     [False, False, False, True, True, True]
@@ -58,7 +58,7 @@ def given(value: object) -> bool:
 
 
 def as_flag(value: object) -> bool | None:
-    """What a value says that is yes or no; None: neither.
+    """A value as a flag, or None if it is not one.
 
     >>> [as_flag(value) for value in (True, "off", "Yes", 0, 2, "maybe")]
     [True, False, True, False, None, None]
@@ -74,13 +74,13 @@ def as_flag(value: object) -> bool | None:
 
 
 class Reader:
-    """Reads what an application's configuration says where an argument says nothing."""
+    """Reads arguments, and settings of the application for those that are not given."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
 
     def _find(self, argument: object, setting: str) -> tuple[Any, str]:
-        """The value, None if it is not given, and what to call it in an error."""
+        """The value, or None if it is not given, and its name for errors."""
         if given(argument):
             return argument, f"the argument for {setting}"
         value = self.config.get(setting)
@@ -116,7 +116,7 @@ class Reader:
     def function(
         self, argument: object, setting: str, arguments: int | None = None
     ) -> Callable[..., Any] | None:
-        """A function that is called with so many arguments, or None: with any; None: not given."""
+        """A function that accepts ``arguments`` arguments (None: any number); None: not given."""
         value, name = self._find(argument, setting)
         if value is None:
             return None
@@ -161,7 +161,7 @@ class Reader:
         return merged
 
     def headers(self, argument: object, setting: str) -> Any:
-        """What :func:`weir.flask.headers.parse_kinds` reads."""
+        """The argument of :func:`weir.flask.headers.parse_kinds`."""
         value, name = self._find(argument, setting)
         if value is None:
             return False
@@ -190,7 +190,7 @@ class Reader:
         return names
 
     def ipv6_prefix(self, setting: str) -> int | None:
-        """How many bits of an IPv6 address are a client; None: not given."""
+        """The number of bits of an IPv6 address that identify a client; None: not given."""
         value = self.config.get(setting)
         if not given(value):
             return None
@@ -203,7 +203,7 @@ class Reader:
         return value
 
     def report_unknown(self, strict: bool, logger: logging.Logger) -> None:
-        """Log settings that do not exist; raise if the limiter is strict."""
+        """Log unknown settings; raise if the limiter is strict."""
         allowed = self._allowed()
         known = ConfigVars.known()
         for name in self.config:
@@ -217,7 +217,7 @@ class Reader:
             logger.warning("EOPTION: %s", message)
 
     def _allowed(self) -> bool | tuple[str, ...]:
-        """What RATELIMIT_ALLOW_UNKNOWN says: all names, or what allowed names begin with."""
+        """RATELIMIT_ALLOW_UNKNOWN: all names are allowed, or the prefixes of allowed names."""
         name = ConfigVars.ALLOW_UNKNOWN
         value = self.config.get(name)
         if not given(value):
@@ -242,10 +242,10 @@ _HEADER_SETTINGS = {
 
 
 def header_of(spelling: object) -> HeaderNames:
-    """The header that a key of ``header_name_mapping`` means.
+    """The header for a key of ``header_name_mapping``.
 
-    Its member, the header's usual name, the member's name, or the setting's, in any case; also the
-    member of another package's enumeration.
+    The key is a member, or the name of the header, the member or the setting, in any case. A member
+    of another package's enumeration is accepted as well.
 
     >>> header_of("X-RateLimit-Reset").name, header_of("limit").name
     ('RESET', 'LIMIT')
@@ -289,7 +289,7 @@ def _limits(value: Any, name: str, kind: type) -> list[Any]:
 
 
 def _hint(name: str, known: frozenset[str]) -> str:
-    """What may have been meant by a name that nothing has: only what differs by a slip."""
+    """A suggestion for an unknown name, if it differs only slightly from a known one."""
     if name in GONE:
         return f": {GONE[name]}"
     near = difflib.get_close_matches(name, known, 1, cutoff=0.9)
@@ -297,7 +297,7 @@ def _hint(name: str, known: frozenset[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in an error; what an object of the application's says of itself is not asked."""
+    """A value for an error text; ``repr()`` of the application's own objects is not called."""
     if type(value) in (str, bytes, int, float, bool, list, tuple, dict, set):
         text = repr(value)
         return text if len(text) <= 80 else f"{text[:77]}..."
@@ -305,6 +305,6 @@ def _shown(value: object) -> str:
 
 
 def wrong(name: str, value: object, expected: str) -> ConfigurationError:
-    """The error for a value that cannot be meant."""
+    """The error for an invalid value."""
     error = ConfigurationError if isinstance(value, str) else UsageError
     return error("EOPTION", f"{name} must be {expected}, not {_shown(value)}")

@@ -1,4 +1,4 @@
-"""Signals of blinker, for code that wants to know.
+"""Signals, by blinker.
 
 ::
 
@@ -17,9 +17,9 @@ __all__ = ["rate_limit_breached"]
 
 _signals = Namespace()
 
-#: Sent at each breach, not only at those that are logged; also of limits in shadow mode.
+#: Sent for every breach, not only for logged ones; also for limits in shadow mode.
 #:
 #: ``sender``: the application. ``breach``: a :class:`weir.audit.Breach`. ``limit``: the
-#: :class:`weir.flask.RequestLimit`, which knows the key in clear. ``limiter``: whose limit it is.
-#: An exception of a receiver is logged, and the request goes on.
+#: :class:`weir.flask.RequestLimit`, with the key in clear. ``limiter``: the limiter of the limit.
+#: An exception in a receiver is logged, and the request continues.
 rate_limit_breached = _signals.signal("rate-limit-breached")

@@ -34,7 +34,7 @@ from .settings import Reader, given
 from .store import Store, refuses_one_key
 from .util import get_remote_address, note_ipv6_prefix, note_proxy
 
-#: How many endpoints are remembered before starting anew.
+#: Endpoints whose plans are cached; then the cache is cleared.
 PLANS_MAX = 8192
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ L = TypeVar("L", bound=Limit)
 
 
 class Owner(Declaring, Applies, Protocol):
-    """The limiter, as its state on an application needs it."""
+    """The part of the limiter that its state uses."""
 
     _key_func: Any
     _options: LimiterOptions
@@ -51,7 +51,7 @@ class Owner(Declaring, Applies, Protocol):
 
 
 class AppState:
-    """Lives in ``app.extensions["weir"]`` and makes the limiter work there."""
+    """The state of a limiter for one application, in ``app.extensions["weir"]``."""
 
     store: Store
 
@@ -63,41 +63,41 @@ class AppState:
         self.hooks = limiter._hooks
         self.logger = limiter.logger
         self.plans: dict[object, Plan] = {}
-        #: By endpoint and method, of the plans that the hooks may use as they are.
+        #: Plans by endpoint and method that the hooks may use directly.
         self.ready: dict[str, dict[str, Plan]] = {}
-        #: Whether any limit may hold a request back for a while.
+        #: Whether any limit may delay a request.
         self.delays = False
-        #: Whether the limits that were declared as text have their labels on the board.
+        #: Whether limits that were declared as text have their labels in the statistics.
         self._labelled = False
         self.learned: dict[object, list[View]] = {}
-        #: Limited functions that were called for requests without a route.
+        #: Limited functions that were called in requests without a route.
         self._routeless: set[str] = set()
         self.lock = new_lock()
         #: Our function to be called after requests, until it is.
         self._after: Callable[[Response], Response] | None = None
         self._after_at = 0
-        #: How often what happened: ``empty_key``, ``shadow_denied``, ``store_error``, …
+        #: Counts of events: ``empty_key``, ``shadow_denied``, ``store_error``, …
         self.counters: Counter[str] = Counter()
         self.configure()
         watch(self)
 
     def count(self, what: str) -> None:
-        """Count something that happened."""
+        """Count an event."""
         self.counters[what] += 1
 
     def log_error(self, message: str) -> None:
-        """Log a whole text: programs read ``record.msg``."""
+        """Log a complete text, because programs read ``record.msg``."""
         self.logger.error(message)
 
     @property
     def logs_breaches(self) -> bool:
-        """Whether somebody reads the log line of a breach."""
+        """Whether the log line of a breach is written anywhere."""
         return self.logger.isEnabledFor(20)
 
     # -- settings
 
     def configure(self) -> None:
-        """Read arguments and settings; the arguments win."""
+        """Read arguments and settings; arguments take precedence."""
         options = self.limiter._options
         config = self.app.config
         read = Reader(config)
@@ -111,7 +111,7 @@ class AppState:
         self.fail_on_first_breach = read.flag(
             options["fail_on_first_breach"], ConfigVars.FAIL_ON_FIRST_BREACH, True
         )
-        #: Whether each limit that has room counts a refused request.
+        #: Whether a refused request is charged to the limits that have room.
         self.charges_each = not self.fail_on_first_breach
         key_func = read.function(self.limiter._key_func, ConfigVars.KEY_FUNC, 0)
         if key_func is None:
@@ -131,7 +131,7 @@ class AppState:
         self.forget_plans()
 
     def _configure_answers(self, options: LimiterOptions, read: Reader) -> None:
-        """What refused clients are told, and by whom."""
+        """Configure how refused requests are answered."""
         self.identify = read.function(options["request_identifier"], ConfigVars.REQUEST_IDENTIFIER)
         self.on_breach = read.function(options["on_breach"], ConfigVars.ON_BREACH, 1)
         self.on_meta_breach = read.function(options["on_meta_breach"], ConfigVars.ON_META_BREACH, 1)
@@ -180,7 +180,7 @@ class AppState:
         self.audit = Audit(self.store.stats_table, reveal=reveal)
 
     def identity(self) -> tuple[str, ...]:
-        """What is the same in all workers of this application and tells it from others."""
+        """Values that identify this application and are the same in all its workers."""
         app = self.app
         main = app.import_name in ("__main__", "__mp_main__")
         where = (app.config.get("SERVER_NAME"), app.config.get("APPLICATION_ROOT"))
@@ -189,7 +189,7 @@ class AppState:
         stored = () if prefix is None else (str(prefix),)
         return (app.import_name, name, app.root_path, self.key_prefix, *map(str, where), *stored)
 
-    # -- the store, for those who look at it from outside
+    # -- the store, for commands and the live page
 
     @property
     def storage(self) -> StorageTypes:
@@ -260,7 +260,7 @@ class AppState:
             MetaLimit, read.limits(options["meta_limits"], ConfigVars.META_LIMITS, Limit), {}
         )
         if self.strict:
-            # Anything wrong with them is told now instead of at the first request.
+            # Errors in them are reported now instead of at the first request.
             for group in [*self.default_limits, *self.application_limits, *self.meta_limits]:
                 if not callable(group.limit_provider):
                     group.items(group.limit_provider, self.strategy)
@@ -282,7 +282,7 @@ class AppState:
             read.limits(options["in_memory_fallback"], ConfigVars.IN_MEMORY_FALLBACK, Limit),
             {},
         )
-        #: Whether this process counts while the storage is away.
+        #: Whether this process counts during an outage of the storage.
         self.fallback_enabled = read.flag(
             options["in_memory_fallback_enabled"], ConfigVars.IN_MEMORY_FALLBACK_ENABLED
         ) or bool(self.fallback_limits)
@@ -290,17 +290,17 @@ class AppState:
     # -- plans
 
     def forget_plans(self) -> None:
-        """Something was registered: find out anew what applies."""
-        # New ones, so that a plan that is being made is put into the old ones and forgotten, too.
+        """Drop all plans after something was registered."""
+        # New dicts, so that a plan that is being made is stored in the old ones and dropped, too.
         self.plans = {}
         self.ready = {}
         self._labelled = False
 
     def label_static_limits(self) -> None:
-        """Give limits whose text is known their labels on the board, once.
+        """Give limits with a known text their labels in the statistics, once.
 
-        Before the first dynamic limit gets one: a board has few, and the client may have a say in
-        what dynamic limits there are.
+        This happens before the first dynamic limit: labels are few, and clients may influence the
+        texts of dynamic limits.
         """
         if self._labelled:
             return
@@ -311,14 +311,14 @@ class AppState:
         for group in [*groups, *metas]:
             text = group.limit_provider
             if not callable(text):
-                with contextlib.suppress(WeirError, ValueError):  # whoever asks it is told
+                with contextlib.suppress(WeirError, ValueError):  # raised again in the decision
                     for limit in group.expand(text, self.key_func, (), self.strategy):
                         self.stats_table.decide([limit.limit], "-", [0], TEST)
 
-    # -- Flask's hooks
+    # -- hooks of Flask
 
     def hook_in(self, before: Callable[[], None], after: Callable[[Response], Response]) -> None:
-        """Have Flask call these before and after each request."""
+        """Register functions to call before and after each request."""
         self.app.before_request(before)
         self._after = after
         self._after_at = len(self.app.after_request_funcs.get(None, ()))
@@ -326,14 +326,14 @@ class AppState:
             self.watch_responses()
 
     def watch_responses(self) -> None:
-        """Be called with each response, from the place that was ours when we were initialized.
+        """Insert our after_request hook at its original position.
 
-        Not before there is something to do with them, headers or a limit that depends on them:
-        being called is half of what a limit costs otherwise.
+        This happens only when it is needed, for headers or for a limit that depends on the
+        response: the call of the hook takes half of the time of a limit.
         """
         with self.lock:
             if self._after is not None:
-                # A new list: others may be on their way through the old one.
+                # A new list: other threads may iterate over the old one.
                 hooks = list(self.app.after_request_funcs.get(None, ()))
                 hooks.insert(self._after_at, self._after)
                 self.app.after_request_funcs[None] = hooks
@@ -348,7 +348,7 @@ class AppState:
         rule = request.url_rule
         endpoint = rule.endpoint if rule is not None else ""
         identity = endpoint
-        # What leads nowhere has one plan, whatever method a client makes up.
+        # Requests without a route share one plan, whatever their method.
         method = request.method if rule is not None else ""
         key: object = (endpoint, method)
         if self.identify is not None:
@@ -382,12 +382,12 @@ class AppState:
         function: Any,
         learned: Sequence[View] = (),
     ) -> Resolver:
-        """Who finds out what applies to ``endpoint``, which limits know as ``identity``."""
+        """The resolver for ``endpoint``, whose name for limits is ``identity``."""
         dotted = endpoint.rpartition(".")[0] or None
         return Resolver(self, identity, dotted, method, function, learned)
 
     def report_routeless(self, view: View) -> None:
-        """A limited function was called for a request that no route leads to: log it once.
+        """Log once that a limited function was called in a request without a route.
 
         :raises ConfigurationError: ``EOPTION``, if the limiter is strict.
         """
@@ -402,7 +402,7 @@ class AppState:
             self.log_error(f"EOPTION: {text}")
 
     def learn(self, plan: Plan, view: View) -> None:
-        """The endpoint of ``plan`` calls the limited function ``view``: the next plan will know."""
+        """Record that the endpoint of ``plan`` calls the limited function ``view``."""
         with self.lock:
             learned = self.learned.setdefault(plan.key, [])
             if not any(
@@ -412,10 +412,10 @@ class AppState:
                 self.plans.pop(plan.key, None)
                 self.ready.pop(plan.resolver.endpoint, None)
 
-    # -- a storage that is away
+    # -- outages
 
     def fail_late(self, error: Exception) -> None:
-        """The storage raised ``error``, which is being handled, when the response was there."""
+        """Handle ``error`` of the storage after the response was made."""
         self.count("store_error")
         self.store.failed(error)
         if not (self.swallow_errors or refuses_one_key(error)):
@@ -423,7 +423,7 @@ class AppState:
         self.logger.error("Failed to deduct rate limit. Swallowing error", exc_info=error)
 
     def use_storage(self, storage: Table) -> None:
-        """Count in another table from now on."""
+        """Use another table from now on."""
         self.store.use(storage)
         self.forget_plans()
 

@@ -1,4 +1,4 @@
-"""Where a limiter counts on one application: its storage, the statistics, what stands in."""
+"""The storage of a limiter on one application, with statistics and fallback."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class ByLimiter(Storage):
 
 
 class Store:
-    """What decides for a limiter, and what tells of it.
+    """The storage that decides for a limiter, and the table with its statistics.
 
-    :param policy: what happens while the storage is away, see :mod:`weir.stores.failover`
-    :param key_prefix: tells the application from others that use the same store
-    :param fallback: count in this process while the storage is away
-    :param replaced: other limits take the place of the usual ones then
+    :param policy: the policy for an outage, see :mod:`weir.stores.failover`
+    :param key_prefix: distinguishes the application from others that use the same store
+    :param fallback: count in this process during an outage
+    :param replaced: other limits replace the usual ones during an outage
     """
 
     #: The limiter that users see; its methods are called if a test has replaced them.
@@ -101,17 +101,18 @@ class Store:
         self.uri = uri
         self.policy = policy
         self.opened = storage_from_string(uri, **options)
-        #: Which of the application's automatic storages ours is; None if it is another kind.
+        #: The number of this automatic storage of the application; None for another kind of
+        #: storage.
         self.auto_number: int | None = None
         if uri.startswith("auto:") and isinstance(self.opened, Table):
             self.auto_number = self.opened.namespace
         storage: StorageTypes = self.opened
-        #: The store with the statistics beside it; None for a store that is a table itself.
+        #: The store with its statistics table; None if the store itself is a table.
         self.instrumented: InstrumentedStorage | None = None
         if isinstance(storage, Table):
-            #: What tells of decisions, and has rules about clients.
+            #: The table with statistics and rules about clients.
             self.stats_table = storage
-            #: How the store does, all processes together.
+            #: Latency and errors of the store, for all processes together.
             self.meters = StoreMeters(storage, shown(uri), timed=False)
         else:
             self.stats_table = stats_table_for(storage, own=key_prefix, counts=policy == "local")
@@ -129,19 +130,19 @@ class Store:
                 "memory://",
                 replaced=replaced,
                 probed=True,
-                clock=lambda: time.time(),  # by way of the module: tests move it
+                clock=lambda: time.time(),  # through the module, because tests replace it
                 logger=logger,
             )
         self.storage: StorageTypes = storage
 
     def use(self, table: Table) -> None:
-        """Count in another table from now on."""
+        """Use another table from now on."""
         self.storage = self.stats_table = table
         self.instrumented = self.failover = None
 
     @property
     def decider(self) -> StorageTypes | None:
-        """What a prepared check asks; None: the table itself."""
+        """The storage that decides prepared checks; None: the table itself."""
         limiter = None if self.limiter is None else self.limiter()
         if limiter is not None and is_replaced(limiter):
             return ByLimiter(limiter)
@@ -149,7 +150,7 @@ class Store:
 
     @property
     def public(self) -> StorageTypes:
-        """The storage as users know it."""
+        """The storage that users have configured."""
         storage: StorageTypes = self.storage
         if self.failover is not None and self.policy is None:
             storage = self.failover.storage
@@ -165,20 +166,20 @@ class Store:
         return storage.storage if isinstance(storage, InstrumentedStorage) else storage
 
     def is_replaced(self) -> bool:
-        """Whether the store is away, so that other limits take the place of the usual ones."""
+        """Whether there is an outage in which other limits replace the usual ones."""
         failover = self.failover
         return failover is not None and failover.away and not failover.probe()
 
     def failed(self, error: BaseException) -> bool:
-        """The store raised ``error``. Whether it was the store's fault."""
+        """Record an error of the store. Returns whether it is an outage."""
         outage = is_outage(error)
         if outage and self.instrumented is None:
-            self.meters.failed(error)  # one beside a board counts for itself
+            self.meters.failed(error)  # an instrumented store counts its errors itself
         return outage
 
     def note(self, evaluation: Evaluation, parts: int) -> None:
         """Count in the statistics that these limits would have denied."""
-        with contextlib.suppress(WeirError):  # what limits say is not less true without
+        with contextlib.suppress(WeirError):  # statistics must not fail a request
             evaluation.record(parts, True)
 
     def name(self) -> str:

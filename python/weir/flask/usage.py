@@ -1,4 +1,4 @@
-"""How public programs use a limiter: names that they know, and mistakes that they are told of."""
+"""Names of Flask-Limiter's class that programs use, and errors for those without a counterpart."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOT_CALLED = frozenset(
 
 
 class KnownNames:
-    """Names of Flask-Limiter's class that are no part of its documentation."""
+    """Undocumented names of Flask-Limiter's class."""
 
     logger: logging.Logger
     storage: Any
@@ -77,7 +77,7 @@ class KnownNames:
         return list(self._state.fallback_limits)
 
     def report_missing_application(self, name: str) -> None:
-        """A limited view was called, and no application was ever given: log it once.
+        """Log once that a limited view was called although the limiter has no application.
 
         :raises UsageError: ``EOPTION``, if the limiter is strict.
         """
@@ -95,7 +95,7 @@ class KnownNames:
 
 
 def no_key_function() -> str:
-    """Stands for ``key_func=True``: each limit has its own."""
+    """The key function for ``key_func=True``, with which each limit must have its own."""
     raise UsageError("EKEYFUNC", "key_func=True: this limit needs a key_func of its own")
 
 

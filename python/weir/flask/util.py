@@ -1,4 +1,4 @@
-"""Who is asking: key functions."""
+"""Key functions, which identify clients by address."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def get_remote_address() -> str:
     An IPv4 address within IPv6 (``::ffff:192.0.2.1``, NAT64's ``64:ff9b::192.0.2.1``) is returned
     as IPv4. A port and brackets, which some proxies add, are left out. Of any other IPv6 address
     the first 64 bits are returned (``2001:db8:1:2::/64``), because a single client owns
-    that many addresses; ``RATELIMIT_IPV6_PREFIX`` sets another length, 128 keeps addresses apart.
-    Without an address (a Unix socket) it is ``127.0.0.1``.
+    that many addresses. ``RATELIMIT_IPV6_PREFIX`` sets another length; 128 counts each address.
+    Without an address (a Unix socket) the result is ``127.0.0.1``.
     """
     context = require_context()
     address = context.request.remote_addr
@@ -39,7 +39,7 @@ def get_remote_address() -> str:
 
 
 def client_name(address: str | None, ipv6_prefix: int | None = None) -> str:
-    """What a client at ``address`` is counted under; see :func:`get_remote_address`."""
+    """The key of a client at ``address``; see :func:`get_remote_address`."""
     if not address:
         return "127.0.0.1"
     if ":" in address:
@@ -48,17 +48,17 @@ def client_name(address: str | None, ipv6_prefix: int | None = None) -> str:
 
 
 def note_ipv6_prefix(board: Table, key_func: Callable[..., Any], configured: int | None) -> None:
-    """Note in the table how IPv6 clients are counted, for commands and rules about them."""
-    # Only our own functions say so; anything else is not looked into: a proxy may be unbound.
+    """Store the IPv6 prefix in the table, for commands and rules."""
+    # Only Weir's own functions have the attribute; others are not read, as a proxy may be unbound.
     own = type(key_func) is FunctionType
     prefix = getattr(key_func, "ipv6_prefix", configured) if own else configured
     board.ipv6_prefix = prefix if type(prefix) is int else _IPV6_PREFIX
 
 
 def note_proxy(environ: dict[str, Any]) -> None:
-    """Warn once if clients are told apart by :func:`get_remote_address` behind a proxy.
+    """Warn once if :func:`get_remote_address` is used behind a proxy.
 
-    Not at each request: when an endpoint is asked for the first time, and when one is refused.
+    Checked at the first request of each endpoint and at refusals, not at each request.
     """
     global _warned
     if _warned or "HTTP_X_FORWARDED_FOR" not in environ or "werkzeug.proxy_fix.orig" in environ:
@@ -91,7 +91,8 @@ def trusted_proxies(
     ``header="Forwarded"``.
     ``ipv6_prefix`` is as in :func:`get_remote_address`.
 
-    :raises weir.flask.ConfigurationError: ``EVALUE``, for something that is no address, network or
+    :raises weir.flask.ConfigurationError: ``EVALUE``, for something that is not an address, network
+    or
         header.
     """
     trusted = _Proxies(proxies)
@@ -163,7 +164,7 @@ def _readers_of(header: str | None) -> list[Callable[[Headers], list[str] | None
 
 
 def check_ipv6_prefix(prefix: Any) -> None:
-    """Refuse what is no length of an IPv6 network.
+    """Check the length of an IPv6 prefix.
 
     :raises ConfigurationError: ``EVALUE``.
     """
@@ -185,7 +186,7 @@ def _note_conflict(proxy: str) -> None:
 
 
 def _address(text: str) -> str | None:
-    """An address less brackets, port and zone, IPv4 within IPv6 as IPv4; None if it is none."""
+    """The address without brackets, port and zone, IPv4 in IPv6 as IPv4; None if invalid."""
     form = client_form(text, 128)
     try:
         ipaddress.ip_address(form)
@@ -194,14 +195,14 @@ def _address(text: str) -> str | None:
     return form
 
 
-#: IPv4 within IPv6: mapped, SIIT (RFC 2765), NAT64 (RFC 6052).
+#: IPv4 in IPv6: mapped, SIIT (RFC 2765), NAT64 (RFC 6052).
 _WITHIN = [
     ipaddress.IPv6Network(net) for net in ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
 ]
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """A network of proxies; one within the IPv6 addresses that hold IPv4 is that IPv4 network."""
+    """A network of proxies; a network of IPv4 addresses in IPv6 is returned as IPv4."""
     network = ipaddress.ip_network(text, strict=False)
     if isinstance(network, ipaddress.IPv6Network) and any(map(network.subnet_of, _WITHIN)):
         first = int(network.network_address) & 0xFFFFFFFF
@@ -242,7 +243,7 @@ _HOPS: dict[str, Callable[[Headers], list[str] | None]] = {
 
 
 def get_qualified_name(function: Any) -> str:
-    """Return the name a function goes by in messages: ``module.name.qualname``."""
+    """The name of a function in messages: ``module.name.qualname``."""
     while not hasattr(function, "__name__") and hasattr(function, "func"):
         function = function.func
     module = getattr(function, "__module__", "?")

@@ -1,4 +1,4 @@
-"""A live page: what is admitted and denied, by which limit, to whom; and a hand on the tap.
+"""A live page that shows admitted and denied requests, and blocks and allows clients.
 
 ::
 
@@ -6,15 +6,15 @@
 
     dashboard.mount(app, limiter, authorize=lambda: current_user.is_admin)
 
-mounts it at ``/weir``. It shows admitted and denied requests per second and per limit, the clients
-that are denied and admitted most, and the health of the store, of all workers of the host together;
-and blocks clients, lets them pass, and takes that back.
+mounts it at ``/weir``. For all workers of the host together, it shows admitted and denied requests
+per second and per limit, the clients that are denied and admitted most, and the state of the store.
+It can block clients, allow them, and remove these rules.
 
-The page is served whole from the application: no other host is asked for anything. It is brought
-up to date by server-sent events. A worker that can serve one request at a time (gunicorn's
-``sync``) answers each with one event and hangs up, so that open pages never hold a worker. One
-with threads keeps sending to one page, for ten seconds at a time, and answers the others so; one
-with greenlets keeps sending to all for a minute.
+The application serves everything that the page needs; nothing is loaded from other hosts. Updates
+are server-sent events. A worker that serves one request at a time (gunicorn's ``sync``) sends one
+event and closes the connection, so that open pages do not occupy a worker. A worker with threads
+keeps one stream open for ten seconds at a time, and sends single events to other pages. A worker
+with greenlets keeps every stream open for a minute at a time.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ __all__ = ["blueprint", "mount"]
 
 #: Seconds between two events.
 INTERVAL = 1.0
-#: Seconds that one stream lasts where it does not hold up others.
+#: Duration of a stream in seconds if it does not occupy a thread.
 LONGEST = 60.0
 
-#: Seconds that one lasts where it keeps a thread, and how many do in a process at once. Others are
-#: sent one event and ask again.
+#: Duration of a stream in seconds if it occupies a thread, and the number of such streams in a
+#: process. Other pages get one event and connect again.
 LONGEST_OF_THREAD = 10.0
 STREAMS_MAX = 1
-#: Bytes of a client's name, at most.
+#: The longest name of a client, in bytes.
 CLIENT_MAX = 256
-#: Seconds of the longest rule but one for good: a year.
+#: The longest duration of a rule with an end, in seconds: a year.
 FOR_MAX = 366 * 86400
 
-#: A key as it is shown.
+#: The form in which a key is shown.
 _HASH = re.compile("#[0-9a-f]{16}")
 
 _COOKIE = "weir-dashboard"
@@ -84,7 +84,7 @@ def mount(
     url_prefix: str = "/weir",
     name: str = "weir_dashboard",
 ) -> Blueprint:
-    """Serve the page at ``url_prefix`` of ``app``; returns the blueprint. See :func:`blueprint`."""
+    """Serve the page at ``url_prefix`` of ``app``. Returns its :func:`blueprint`."""
     page = blueprint(limiter, authorize=authorize, name=name)
     app.register_blueprint(page, url_prefix=url_prefix)
     return page
@@ -200,7 +200,7 @@ def _file(name: str) -> str:
 
 
 def _readable(value: Any) -> Any:
-    """The same without what JSON cannot say: infinity becomes null."""
+    """The value with infinities, which JSON does not have, replaced by null."""
     if isinstance(value, dict):
         return {name: _readable(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -209,7 +209,7 @@ def _readable(value: Any) -> Any:
 
 
 def _has_greenlets() -> bool:
-    """Whether a stream that waits costs no thread."""
+    """Whether a waiting stream occupies no thread."""
     for name in ("gevent.monkey", "eventlet.patcher"):
         patched = getattr(sys.modules.get(name), "is_module_patched", None)
         if patched is None:
@@ -220,7 +220,7 @@ def _has_greenlets() -> bool:
 
 
 class _Streams:
-    """How many streams keep a thread of this process, of which there may be few."""
+    """Counts the streams that occupy a thread of this process."""
 
     def __init__(self) -> None:
         self.renew()
@@ -236,7 +236,7 @@ os.register_at_fork(after_in_child=_streams.renew)
 def _events(state: AppState, threaded: bool) -> Iterator[str]:
     """The state as server-sent events: once, or each second for some time.
 
-    threaded: whether the worker has threads for requests; one of them is kept at most.
+    threaded: whether the worker has threads for requests; at most one of them is occupied.
     """
     if not threaded:
         yield from _events_for(state, 0.0)
@@ -265,10 +265,10 @@ def _events_for(state: AppState, lasts: float) -> Iterator[str]:
 
 
 def _token(state: AppState, session: str) -> str:
-    """What only the page that was sent with this session's cookie knows.
+    """The token of the page that was sent with this session's cookie.
 
-    state: an application without a ``secret_key`` has the secret of its table, which the workers of
-    a host share. (With the NUL in it, a name is a hash, even on a table that reveals names.)
+    state: without a ``secret_key``, the application uses the secret of its table, which the workers
+    of a host share. (Because of the NUL, the name is hashed even by a table that reveals names.)
     """
     key = current_app.secret_key or state.stats_table.name_of(f"weir dashboard\0{session}")
     if isinstance(key, str):
@@ -278,7 +278,7 @@ def _token(state: AppState, session: str) -> str:
 
 
 def _genuine(state: AppState) -> bool:
-    """Whether our own page asks, and not another one in the same browser."""
+    """Whether the request comes from this page, and not from another one in the same browser."""
     session = request.cookies.get(_COOKIE, "")
     sent = request.headers.get(_TOKEN_HEADER, "")
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
@@ -330,7 +330,7 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
 
 
 def _is_short_text(client: str) -> bool:
-    """Not too long, and no halves of characters, which JSON can say."""
+    """Whether the text is short enough and has no unpaired surrogates, which JSON allows."""
     try:
         return len(client.encode()) <= CLIENT_MAX
     except UnicodeEncodeError:
@@ -338,7 +338,7 @@ def _is_short_text(client: str) -> bool:
 
 
 def _logged(client: str) -> str:
-    """A client's name as the log may have it: an address or range, else that there was one."""
+    """A client's name for the log: an address, a range or a hash, otherwise "a key"."""
     try:
         return str(ipaddress.ip_network(client, strict=False))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a limiter's store and table say at one moment, as plain data."""
+"""The state of a limiter's store and statistics at one moment, as plain data."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ __all__ = ["snapshot"]
 
 
 def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
-    """All there is to see now. Times are seconds since the epoch.
+    """Everything that the page shows. Times are seconds since the epoch.
 
-    count: how many of the heaviest clients of this host, of those denied and of those allowed;
-        and as many of the others, those that came last.
+    count: the number of top clients of this host, by denied and by allowed requests each, and of
+        the most recent among the others.
 
-    Numbers only grow, so that two snapshots give a rate. With a store that several hosts share,
-    they are of all hosts, as each has told about a second ago. A store that cannot be asked is
-    shown as unreachable; that is no error. Reads every cell of the table: some milliseconds per
-    million.
+    Numbers only grow, so two snapshots give a rate. With a store that several hosts share, they
+    cover all hosts, as each published them about a second ago. An outage of the store is shown and
+    raises no error. This reads every cell of the table, which takes some milliseconds per million.
     """
     table = state.stats_table
     store = _health(state)
@@ -35,7 +34,7 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
         mine["counts"] = table.counts()
         mine["heaviest"] = {by: top_clients(table, by, count) for by in ("denied", "allowed")}
         rules = table.rules()
-    except StorageError as error:  # such as damaged statistics: the rest is shown
+    except StorageError as error:  # for example damaged statistics: the rest is shown
         store["trouble"] = store["trouble"] or printable(error)
     others = [read_host(other) for other in (_others(state) if store["reachable"] else [])]
     hosts = [read_host(mine), *others]
@@ -55,7 +54,7 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
 
 
 def _others(state: AppState) -> list[dict[str, Any]]:
-    """What the other hosts of the store have told of themselves."""
+    """The statistics that the other hosts of the store have published."""
     sync = state.instrumented.sync if state.instrumented is not None else None
     if sync is None:
         return []
