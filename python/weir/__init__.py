@@ -7,7 +7,7 @@
 [True, True, False]
 
 The API follows the ``limits`` library: :mod:`weir.strategies`, :mod:`weir.storage`,
-:mod:`weir.util`. Flask applications want :mod:`weir.flask`.
+:mod:`weir.util`. For Flask, see :mod:`weir.flask`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ __version__ = VERSION
 #: Deprecated: the earlier names.
 Look, Heavy, Described = Peek, TopClient, RegisteredLimit
 
-#: The name to install it by; weir is another project there.
+#: The name of the distribution; weir is another project on PyPI.
 __distribution__ = _foreign.DISTRIBUTION
 _foreign.warn_of_foreign()
 

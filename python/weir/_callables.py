@@ -1,8 +1,8 @@
-"""Whether a function can be called as it will be, found out without calling or asking it.
+"""Whether a function accepts its arguments, determined without calling it or its attributes.
 
 A user's callable may be a proxy whose every attribute needs a request, or a decorated function that
-takes other arguments than the one it wraps. Only what the interpreter knows of plain functions is
-looked at, so that the question runs nobody's code, and nothing is refused that would work.
+takes other arguments than the one it wraps. Only plain functions are
+examined, so this runs no code of the application and refuses nothing that would work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def uncallable_reason(function: object, arguments: int = 0) -> str | None:
     >>> uncallable_reason(by_user)
     'by_user() needs 1 argument (user) but is called with 0'
     >>> uncallable_reason(by_user, 1)
-    >>> uncallable_reason(len)  # a builtin does not tell
+    >>> uncallable_reason(len)  # a builtin has no readable signature
     >>> uncallable_reason("alice")
     'it cannot be called: str'
     """

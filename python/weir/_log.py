@@ -1,7 +1,7 @@
-"""Log lines without control characters, line breaks or endless text, whatever is logged.
+"""Removes control characters and line breaks from log lines, and bounds their length.
 
-A filter on each of our loggers cleans what its records say. So a client's name, an error text of a
-server or a view's name can neither forge a second line nor fill the disk.
+A filter on each of Weir's loggers cleans the texts of records, so that the name of a client, an
+error text of a server or the name of a view can neither forge a line nor fill the disk.
 """
 
 from __future__ import annotations

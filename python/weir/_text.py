@@ -1,4 +1,4 @@
-"""Text from elsewhere, made fit to print: escaped, cut, and without passwords.
+"""Makes text from other sources safe to print: escaped, cut, and without passwords.
 
 Names of clients, limits, stores and hosts reach log lines, terminals, labels and pages. All of them
 pass through :func:`printable`, so that none of them breaks a line, moves a cursor or fills a disk.
@@ -67,7 +67,7 @@ def hide_password(uri: str) -> str:
     match = _SCHEME.match(uri)
     scheme, rest = (match[0], uri[match.end() :]) if match else ("", uri)
     base, question, options = rest.partition("?")
-    if "@" in options:  # where the password ends cannot be told
+    if "@" in options:  # the end of the password is ambiguous
         return f"{scheme}***"
     info, at, hosts = base.rpartition("@")
     user = _USER.match(info)

@@ -1,7 +1,7 @@
 """Zones of calendar windows: ``tz="Europe/Berlin"``, ``tz="+05:30"``, or a ``tzinfo``.
 
 The rules come from the system's tz database, by :mod:`zoneinfo`. libweir gets them as a list of
-moments and of offsets from then on.
+times and the offsets from these times on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _known: dict[str, Any] = {}
 
 
 def zone_of(tz: str | tzinfo | None) -> Any:
-    """The zone as libweir has it; ``None`` for UTC. Raises ``ValueError`` for an unknown one."""
+    """The zone for libweir; ``None`` for UTC. Raises ``ValueError`` for an unknown one."""
     if tz is None:
         return None
     name = tz if isinstance(tz, str) else _name_of(tz)
@@ -91,7 +91,7 @@ def _unknown(name: str) -> str:
 
 
 def _offsets(zone: ZoneInfo) -> list[tuple[int, int]]:
-    """From which second on local time is how many seconds ahead of UTC."""
+    """The times at which the offset changes, in seconds, and the offsets from UTC."""
 
     def ahead(moment: datetime) -> int:
         offset = moment.replace(tzinfo=timezone.utc).astimezone(zone).utcoffset()

@@ -1,4 +1,4 @@
-"""Weir in the place of Flask-Limiter and limits, for programs that import these.
+"""Replaces Flask-Limiter and limits for programs that import them.
 
 Either in the program, before it imports them::
 
@@ -13,8 +13,8 @@ or without touching it::
 
 From then on ``flask_limiter`` and ``limits`` are names of Weir, and so are their modules ``util``,
 ``constants``, ``errors``, ``commands``, ``contrib``, ``storage``, ``strategies``, ``aio``,
-``typing`` and ``limits.limits``. Neither package needs to be installed. What has no counterpart
-fails to be imported.
+``typing`` and ``limits.limits``. Neither package needs to be installed. Importing a name without
+counterpart raises an error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .errors import ConfigurationError
 
 __all__ = ["install_as_flask_limiter", "main"]
 
-#: Which of our modules goes by which name.
+#: The module of Weir for each module name.
 MODULES = {
     "flask_limiter": "weir.flask",
     "flask_limiter.commands": "weir.flask.commands",
@@ -73,7 +73,7 @@ MODULES = {
     "limits.util": "weir.limits_util",
 }
 
-#: The versions that are stood in for: programs compare them.
+#: The versions that are reported, because programs compare them.
 VERSIONS = {"flask_limiter": "4.1.1", "limits": "5.8.0"}
 
 #: What ``from limits import *`` brings.
@@ -89,12 +89,12 @@ NAMES = {
     """,
 }
 
-#: The packages whose names are taken.
+#: The packages that are replaced.
 PACKAGES = tuple(VERSIONS)
 
 
 class AliasModule(ModuleType):
-    """A module that has everything that one of ours has, under another name."""
+    """A module with the attributes of one of Weir's modules, under another name."""
 
     def __init__(self, name: str, ours: str) -> None:
         super().__init__(name, f"{ours}, in the place of {name}.")

@@ -8,10 +8,9 @@
 2
 
 A key that ends as those of items do, ``…/amount/multiples/unit``, is the very counter that a
-limiter uses for the item, under its own name in statistics and in ``weir top``. What a limiter
-would refuse is answered with a number above the amount, and charges nothing. Any other key counts
-without a bound; how long, or against what, is kept beside it, so that every process that shares the
-store finds it.
+limiter uses for the item, under its own name in statistics and in ``weir top``. A hit that
+a limiter would refuse returns a number above the amount and charges nothing. Any other key counts
+without a bound; its period or limit is stored beside it for all processes that share the store.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _UNBOUNDED = 2**50
 
 _CENTURY = (100, "year")
 
-#: The namespaces of other keys, and of what is kept beside them.
+#: The namespaces of other keys, and of the values stored beside them.
 _BARE = "key"
 _BESIDE = "!key"
 
@@ -60,7 +59,7 @@ def _limit(amount: int, seconds: int, strategy: str, namespace: str) -> Limit:
 
 
 class _Key:
-    """What the text of a key says: which counter, and of an item also its amount and period."""
+    """The parts of a key: the counter, and for an item also its amount and period."""
 
     __slots__ = ("amount", "joined", "namespace", "seconds")
 
@@ -146,7 +145,7 @@ class Counters:
         return used if verdict.allowed else used + amount
 
     def decr(self, key: str, amount: int = 1) -> int:
-        """Take ``amount`` back, not below 0; what the counter is then."""
+        """Subtract ``amount``, not below 0. Returns the new value."""
         window = self._window(key)
         if window is None:
             return 0
@@ -162,7 +161,7 @@ class Counters:
         return time.time() if window is None else self._ask(*window, 0, TEST).reset_at
 
     def clear(self, key: str) -> None:
-        """Forget what the key counts, in fixed and moving windows."""
+        """Delete the counters of a key."""
         named = _Key(key)
         if named.seconds:
             limits = [named.limit(name) for name in ("fixed-window", "moving-window")]
@@ -242,11 +241,11 @@ class Counters:
         return bool(self._store.check())
 
     def count(self) -> int:
-        """How many counters there are; 0 where that is not known."""
+        """The number of counters; 0 if it is unknown."""
         return int(self._store.info()["keys"]) if hasattr(self._store, "info") else 0
 
     def reset(self) -> int:
-        """Forget every counter; how many there were."""
+        """Delete all counters. Returns their number."""
         count = self.count()
         return int(self._store.reset() or count)
 
@@ -291,15 +290,15 @@ class StorageInterface:
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
-        """What these methods raise when the store is away."""
+        """The exceptions that these methods raise during an outage."""
         return StorageError
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Add to the counter of a key; what it would be then."""
+        """Add to the counter of a key. Returns the value that it would have."""
         return Counters(self).incr(key, expiry, amount)
 
     def decr(self, key: str, amount: int = 1) -> int:
-        """Take back, not below 0; what the counter is then."""
+        """Subtract, not below 0. Returns the new value."""
         return Counters(self).decr(key, amount)
 
     def get(self, key: str) -> int:

@@ -10,7 +10,7 @@
 >>> asyncio.run(main())
 [True, False]
 
-A table decides in microseconds, so it is asked at once. Redis and Valkey are asked through
+A table decides in microseconds, so it is called directly. Redis and Valkey are called through
 ``redis.asyncio`` and ``valkey.asyncio``, other stores in a thread.
 """
 

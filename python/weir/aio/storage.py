@@ -1,4 +1,4 @@
-"""Stores for asyncio, and the base classes of one's own: the names of ``limits.aio.storage``."""
+"""Stores for asyncio, and base classes for custom ones: the names of ``limits.aio.storage``."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Storage(LazyDependency, ABC):
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
-        """What its coroutines raise when it is away."""
+        """The exceptions that its coroutines raise during an outage."""
         return StorageError, OSError
 
     @abstractmethod
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Add to the counter of a key; what it is then."""
+        """Add to the counter of a key, and return the new value."""
 
     @abstractmethod
     async def get(self, key: str) -> int:
@@ -77,11 +77,11 @@ class Storage(LazyDependency, ABC):
 
     @abstractmethod
     async def check(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the storage answers."""
 
     @abstractmethod
     async def reset(self) -> int | None:
-        """Forget every counter; how many there were."""
+        """Delete all counters. Returns their number."""
 
     @abstractmethod
     async def clear(self, key: str) -> None:
@@ -89,7 +89,7 @@ class Storage(LazyDependency, ABC):
 
 
 class MovingWindowSupport(ABC):
-    """What a storage needs for moving windows."""
+    """The methods that a storage needs for moving windows."""
 
     @abstractmethod
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
@@ -101,7 +101,7 @@ class MovingWindowSupport(ABC):
 
 
 class SlidingWindowCounterSupport(ABC):
-    """What a storage needs for sliding window counters."""
+    """The methods that a storage needs for sliding window counters."""
 
     @abstractmethod
     async def acquire_sliding_window_entry(
@@ -119,7 +119,7 @@ class SlidingWindowCounterSupport(ABC):
 
 
 class StoreStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
-    """One of Weir's stores behind coroutines; subclasses say how it is called."""
+    """One of Weir's stores behind coroutines; subclasses define how it is called."""
 
     #: The store itself.
     store: Any
@@ -191,7 +191,7 @@ MemoryStorage = LocalStorage
 
 
 class ThreadedStorage(StoreStorage):
-    """A store whose client library blocks: it is asked in a thread."""
+    """A store with a blocking client library, which is called in a thread."""
 
     def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions, **options)
@@ -211,9 +211,9 @@ MemcachedStorage = MongoDBStorage = ThreadedStorage
 
 
 class RedisStorage(ThreadedStorage):
-    """Redis or Valkey through the client library's asyncio side; one trip for a decision.
+    """Redis or Valkey through the client library's asyncio side; one round trip per decision.
 
-    What only the interface of ``limits`` asks, such as ``get(key)``, is asked in a thread.
+    The other methods of the interface of ``limits``, such as ``get(key)``, run in a thread.
 
     :param implementation: of ``limits``; all are redis-py or valkey-py, whichever the URI says
     """
@@ -326,7 +326,7 @@ class RedisStorage(ThreadedStorage):
         await self._ask(self._codec.clear([limit], [key]))
 
 
-#: Options of our stores that the client libraries do not know.
+#: Options of Weir's stores that the client libraries do not have.
 _OURS = ("key_prefix", "remember_denials", "connection_pool", "service_name", "sentinel_kwargs")
 
 
@@ -357,7 +357,7 @@ class RedisSentinelStorage(RedisStorage):
     """The master that sentinels name: ``async+redis+sentinel://host:26379/service``."""
 
     def _open(self) -> Any:
-        # The store has read them already, with their passwords and deadlines.
+        # The blocking store has parsed them already, with passwords and deadlines.
         pool = self.store.client.connection_pool
         manager = pool.sentinel_manager
         addresses = [

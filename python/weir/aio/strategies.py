@@ -28,7 +28,7 @@ class RateLimiter:
 
     strategy: ClassVar[str] = "fixed-window"
 
-    #: The coroutines that a storage of one's own needs for it.
+    #: The coroutines that a custom storage needs for it.
     _needs: ClassVar[tuple[str, ...]] = ("incr", "get", "get_expiry")
 
     def __init__(self, storage: Any) -> None:
@@ -39,7 +39,7 @@ class RateLimiter:
                 f"a storage of type {type(storage).__name__} cannot count by {self.strategy}"
             )
         self.storage = storage
-        # A table is asked as at other times: its answer is there before a task could be changed.
+        # A table is called directly: it answers faster than a switch of tasks.
         self._inline: Any = None
         if isinstance(storage, LocalStorage):
             self._inline = _core.RateLimiter(storage.store, self.strategy)
@@ -54,7 +54,7 @@ class RateLimiter:
         return (await self.storage.decide(limit, join_key(*identifiers), cost, mode))[0]  # type: ignore[no-any-return]
 
     async def hit(self, item: Limit, *identifiers: object, cost: int = 1) -> bool:
-        """Take ``cost`` off the limit; whether there was room for it."""
+        """Charge ``cost`` if there is room. Returns whether there was."""
         if self._inline is not None:
             return self._inline.hit(item, *identifiers, cost=cost)  # type: ignore[no-any-return]
         if isinstance(self.storage, StoreStorage):
@@ -62,7 +62,7 @@ class RateLimiter:
         return await self._hit(item, item.key_for(*identifiers), cost)
 
     async def test(self, item: Limit, *identifiers: object, cost: int = 1) -> bool:
-        """Whether there is room for ``cost``; nothing is taken."""
+        """Whether there is room for ``cost``; nothing is charged."""
         if isinstance(self.storage, StoreStorage):
             return (await self._verdict(item, identifiers, cost, TEST)).allowed
         return await self._used(item, item.key_for(*identifiers)) + cost <= item.amount
@@ -87,7 +87,7 @@ class RateLimiter:
         return WindowStats(await self._reset(item, key), max(0, item.amount - used))
 
     async def clear(self, item: Limit, *identifiers: object) -> None:
-        """Forget this counter."""
+        """Delete this counter."""
         if isinstance(self.storage, StoreStorage):
             limit = item if item.strategy else item.replace(strategy=self.strategy)
             await self.storage.forget(limit, join_key(*identifiers))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import weir._own  # noqa: F401  # first: a foreign weir is told, not met
+import weir._own  # noqa: F401  # first, to report another distribution
 
 __all__ = ["main"]
 

@@ -39,12 +39,12 @@ FIXED, MOVING, SLIDING, TOKEN, LEAKY, ALIGNED = (
     "aligned",
 )
 
-#: What a leaky bucket lets wait unless told, in seconds.
+#: The default ``max_delay`` of a leaky bucket, in seconds.
 MAX_DELAY = Fraction(1, 2)
 
 
 def strategy_of(limit: Limit) -> str:
-    """A limit that has not been told is a fixed window."""
+    """The strategy of a limit; by default a fixed window."""
     return limit.strategy or "fixed-window"
 
 

@@ -1,4 +1,4 @@
-"""Which store a command is about: by its URI, or the only one of this host."""
+"""Selects the store of a command: by its URI, or the only one of this host."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class RemoteStore(Store):
         return self.local
 
     def _hosts(self) -> list[Host]:
-        """What each host shows."""
+        """The statistics of each host."""
         if self.shared:
             try:
                 return [read_host(stats) for shared in self.shared for stats in shared.read()]
@@ -101,7 +101,7 @@ class RemoteStore(Store):
                     raise
         return [read_table(table, snapshot(table)) for table in self._need_stats_tables()]
 
-    # -- what the hosts show
+    # -- statistics of the hosts
 
     def counts(self) -> list[LimitCounts]:
         return merge_counts(self._hosts())
@@ -110,7 +110,7 @@ class RemoteStore(Store):
         return merge_clients(self._hosts(), by)[:count]
 
     def name_of(self, client: str) -> str:
-        # Each host gives a client that is no address a name of its own.
+        # Each host has its own names for clients that are not addresses.
         return self.local[0].name_of(client) if self.local else client
 
     def counters(self) -> Iterator[Counter]:

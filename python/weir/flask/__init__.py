@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-import weir._own  # noqa: F401  # first: a foreign weir is told, not met
+import weir._own  # noqa: F401  # first, to report another distribution
 from weir import __version__
 
 from .constants import HEADERS, ExemptionScope, HeaderNames

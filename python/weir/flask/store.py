@@ -101,8 +101,7 @@ class Store:
         self.uri = uri
         self.policy = policy
         self.opened = storage_from_string(uri, **options)
-        #: The number of this automatic storage of the application; None for another kind of
-        #: storage.
+        #: The number of this automatic storage; None for another kind of storage.
         self.auto_number: int | None = None
         if uri.startswith("auto:") and isinstance(self.opened, Table):
             self.auto_number = self.opened.namespace

@@ -49,8 +49,8 @@ from ..errors import StorageError, WeirError
 
 __all__ = ["KEYS_MAX", "SPAN", "WINDOWS", "Audit", "Breach", "logger"]
 
-#: Where events go, at level ``INFO``. Unless a level is set, they go to every handler there is,
-#: even if the root logger wants warnings only; without handlers, nowhere.
+#: The logger of events, at level ``INFO``. Unless a level is set, events go to every handler, even
+#: if the level of the root logger is higher; without handlers they are dropped.
 logger = logging.getLogger("weir.audit")
 if logger.level == logging.NOTSET:
     logger.setLevel(logging.INFO)
@@ -58,16 +58,16 @@ if logger.level == logging.NOTSET:
 #: Windows of a key that are reported one by one within a span.
 WINDOWS = 3
 
-#: Seconds. Limits of longer periods have no more than one window in it anyway.
+#: Seconds. Limits with longer periods have at most one window in a span.
 SPAN = 900
 
-#: Keys that a process distinguishes at a time.
+#: Keys that a process distinguishes at the same time.
 KEYS_MAX = 1000
 
-#: The namespace of the limits by which is counted here; "!" keeps them off the table's board.
+#: The namespace of the counters of this module; "!" keeps them out of the statistics.
 _NAMESPACE = "!audit"
 
-#: A bucket's number: breaches below, then processes that know of it, then summaries.
+#: The fields of a bucket's number: breaches, then processes that know of it, then summaries.
 _BREACH = 1
 _PROCESS = 1 << 40
 _SUMMARY = 1 << 52
@@ -101,7 +101,7 @@ class Breach:
     rule: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """What is logged."""
+        """The event to log."""
         event: dict[str, Any] = {"event": "breach", **dataclasses.asdict(self)}
         event = {name: _clean(value) for name, value in event.items()}
         event["time"] = _moment(self.time)
@@ -118,7 +118,7 @@ def _moment(seconds: float) -> str:
 
 
 def _clean(value: Any) -> Any:
-    """A text without control characters, and not endless: what reads the log may print it."""
+    """A text without control characters and of bounded length, as log readers may print it."""
     return printable(value) if isinstance(value, str) else value
 
 
@@ -138,14 +138,14 @@ class _Window:
         self.limit = limit
         self.since = since
         self.end = end
-        #: Whether its first breach is ours to log.
+        #: Whether this process logs its first breach.
         self.first = False
         #: Breaches that this process has counted.
         self.known = 0
 
 
 class Audit:
-    """Reports the breaches of the limits whose counters, or whose stand-ins, are in ``table``.
+    """Reports breaches of limits, which are counted in ``table``.
 
     :param table: where breaches are counted; every process that shares it counts with it
     :param reveal: show keys in clear. Otherwise addresses are shown, and of any other key ``#`` and
@@ -165,19 +165,19 @@ class Audit:
         _audits.add(self)
 
     def _reset(self) -> None:
-        """Start empty. In a forked child: the parent reports what it has seen."""
+        """Start empty. A forked child does not report the breaches that its parent has seen."""
         self._lock = threading.Lock()
-        #: By key, the window that its breaches count into.
+        #: The current window of each key.
         self._windows: dict[str, _Window] = {}
         #: Windows without a summary yet, soonest to end first.
         self._due: list[tuple[float, int, _Window]] = []
         self._numbers = itertools.count()
-        #: What the clock by which breaches are counted was ahead of the monotonic one.
+        #: The difference of ``time.time()`` and the monotonic clock at the last breach.
         self._ahead = time.time() - monotonic()
         self._failed = False
 
     def name_of(self, key: str) -> str:
-        """``key`` as it may be shown; ``#`` if the table cannot tell."""
+        """The text that stands for ``key`` in the log; ``#`` if the table fails."""
         if self.reveal:
             return key
         try:
@@ -195,8 +195,8 @@ class Audit:
     def note(self, breach: Breach, limit: Limit, key: str) -> None:
         """Count a breach, and log it if it is the first of its window.
 
-        limit, key: the counter, as the store is given it. Never raises: a table that fails is
-        logged once (by the logger ``weir``) and the breach is logged as it is.
+        limit, key: the arguments of the store. Never raises: if the table fails, this is logged
+        once (by the logger ``weir``), and so is the breach.
         """
         if not self.listens:
             return
@@ -224,7 +224,7 @@ class Audit:
             self._ahead = now - monotonic()
             ended = self._ended(now)
             if name not in self._windows and len(self._windows) >= KEYS_MAX:
-                # Too many to tell apart.
+                # Too many keys; they share one window.
                 name, period = "*", 60
                 breach = dataclasses.replace(breach, limit="", scope="", endpoint="", key=None)
             window = self._windows.get(name)
@@ -235,7 +235,7 @@ class Audit:
         return breach if first else None, ended
 
     def _open(self, name: str, breach: Breach, period: int, now: float) -> _Window:
-        """The window in which a breach of now is."""
+        """The window of a breach at ``now``."""
         opening = _openings(period)
         decision = self.table.decide(opening, name, [0] * len(opening), TEST)
         first = False
@@ -246,8 +246,8 @@ class Audit:
         end = decision[0].reset_at
         since = end - period
         lasting = period
-        # All that opens a window counts in both; so the difference is what was before this window,
-        # and the same for everybody.
+        # Each opened window is counted in both, so the difference is the number of windows before
+        # this one, which is the same for all processes.
         if (
             len(decision) > 1
             and _used(decision[1].remaining) - _used(decision[0].remaining) >= WINDOWS
@@ -258,13 +258,13 @@ class Audit:
         return window
 
     def _count(self, window: _Window) -> tuple[_Window, bool]:
-        """Count a breach in a window: in which, and whether to log it."""
+        """Count a breach. Returns its window, and whether to log it."""
         for generation in itertools.count():
             joining = _BREACH if window.known else _BREACH + _PROCESS
             if self._hit(window, joining, HIT) < _SUMMARY:
                 break
-            # It was told of just now: by one whose clock is ahead of ours, or by the last process
-            # of a server that has ended meanwhile. The next bucket.
+            # Its summary was written just now, by a process whose clock is ahead or by the last
+            # process of a server that has ended. Use the next bucket.
             self._hit(window, joining, REFUND)
             about, bucket = window.about, window.bucket.partition("+")[0]
             late = _Window(about, f"{bucket}+{generation}", window.limit, window.since, window.end)
@@ -293,9 +293,10 @@ class Audit:
         return ended
 
     def flush(self) -> float | None:
-        """Write the summaries of windows that have ended; when the next one ends.
+        """Write the summaries of windows that have ended.
 
-        In seconds since the epoch. Calling it is optional: a thread does it in time.
+        Returns when the next window ends, in seconds since the epoch. Calling this is optional: a
+        thread does it in time.
         """
         return self._flush(time.time())
 
@@ -308,10 +309,10 @@ class Audit:
         return following
 
     def flush_in_thread(self) -> float | None:
-        """The same in a thread of its own; the seconds until the next one ends.
+        """The same, for the thread. Returns the seconds until the next window ends.
 
-        Not before the clock of the last breach, as it has gone on since, says so: libraries that
-        move the time of tests do not move it in threads, where windows seem to have ended long ago.
+        The time is at most that of the last breach plus the monotonic time since: libraries that
+        set the time in tests may not set it in threads, where windows would seem to have ended.
         """
         now = min(time.time(), monotonic() + self._ahead)
         following = self._flush(now)
@@ -322,7 +323,7 @@ class Audit:
         try:
             decision = self.table.decide([window.limit], window.bucket, [_SUMMARY], HIT)
         except (StorageError, OSError, ValueError):
-            return  # closed, or broken, which others complain of
+            return  # closed or broken, which is reported elsewhere
         used = _used(decision[0].remaining)
         if decision.allowed and used // _SUMMARY == 1:
             self._summarize(window, used)
@@ -339,7 +340,7 @@ class Audit:
             "key": _clean(about.key),
             "shadow": about.shadow,
             "store": _clean(about.store),
-            # Of a bucket that had to make room in a full table, what is known here is left.
+            # If the bucket was evicted, this process knows at least its own breaches.
             "count": max(used % _PROCESS, window.known),
             "since": _moment(window.since),
             "until": _moment(min(window.end, now)),
@@ -347,7 +348,7 @@ class Audit:
         _log(event)
 
     def close(self) -> None:
-        """At the end of the process: the last one that knows of a window writes its summary."""
+        """At exit: the last process that knows of a window writes its summary."""
         with self._lock:
             windows = [window for _, _, window in self._due]
             self._due, self._windows = [], {}
@@ -365,14 +366,14 @@ def _used(remaining: int) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _openings(period: int) -> list[Limit]:
-    """What counts the windows that were opened: in the one that is open, in the span."""
+    """The counters of opened windows: in the current period, and in the span."""
     periods = [period] if period >= SPAN else [period, SPAN]
     return [_counter(seconds) for seconds in periods]
 
 
 @functools.lru_cache(maxsize=256)
 def _bucket(period: int) -> Limit:
-    """Lasts as long as its window, and as long again for whoever writes the summary."""
+    """The limit of a bucket, which lasts twice as long as its window, for the summary."""
     return _counter(2 * max(period, 60))
 
 
@@ -384,7 +385,7 @@ def _counter(seconds: int) -> Limit:
 
 
 class _SummaryThread:
-    """A thread that waits for windows to end; started when there is one."""
+    """A thread that writes summaries when windows end; started when it is needed."""
 
     def __init__(self) -> None:
         self._reset()
@@ -401,7 +402,9 @@ class _SummaryThread:
                 self._thread = threading.Thread(target=self._run, name="weir.audit", daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError:  # no more threads: the next breach, or the end, writes it
+                except (
+                    RuntimeError
+                ):  # no thread can be started: the next breach, or the exit, writes the summary
                     self._thread = None
             self._condition.notify()
 
@@ -411,7 +414,7 @@ class _SummaryThread:
             wait = min((wait for wait in waits if wait is not None), default=None)
             with self._condition:
                 if not self._woken:
-                    # Not longer, lest a clock that was set forward is noticed late.
+                    # Not longer, so that a clock that was set forward is noticed.
                     self._condition.wait(None if wait is None else max(0.01, min(wait, 60.0)))
                 self._woken = False
 

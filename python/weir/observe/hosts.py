@@ -1,7 +1,7 @@
-"""What the hosts of a shared store publish, read with suspicion and added up.
+"""The statistics that the hosts of a shared store publish, validated and merged.
 
-Another host's snapshot is data from elsewhere: whoever can write to the store can write anything.
-Rows of another shape are left out, texts are escaped and cut, numbers and lengths are bounded.
+The snapshot of another host is not trusted: every client of the store can write anything. Rows of
+another shape are left out, texts are escaped and cut, numbers and lengths are bounded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["By", "Host", "merge_clients", "merge_counts", "read_host", "read_tab
 
 By = Literal["denied", "allowed"]
 
-#: Rows of one kind that are taken from one host.
+#: Rows of one kind that are read from one host.
 ROWS_MAX = 1000
 
 #: Characters of a part of a key.
@@ -40,10 +40,10 @@ class LimitInUse(NamedTuple):
 
 
 class Host(NamedTuple):
-    """One host, as it describes itself."""
+    """The statistics of one host."""
 
     name: str
-    #: When it wrote this, in seconds since the epoch; ``None``: it is this host.
+    #: When it was written, in seconds since the epoch; ``None``: this host.
     time: float | None
     counts: list[LimitCounts]
     denied: list[TopClient]
@@ -96,7 +96,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _cell(value: Any, kind: type) -> Any:
-    """The value, fit to show; raises ValueError."""
+    """The value, escaped and bounded. Raises ValueError."""
     if kind is str and isinstance(value, str):
         return printable(value)
     if kind is int and _is_number(value):

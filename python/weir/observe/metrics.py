@@ -9,8 +9,8 @@
     registry.register(Collector(table))
 
 Everything is read from the table that all workers share, or from the one beside a remote store. So
-it is right whichever worker answers, and needs no ``PROMETHEUS_MULTIPROC_DIR``. Flask applications
-mount it by :func:`weir.flask.metrics.mount`.
+the values are the same whichever worker answers, and ``PROMETHEUS_MULTIPROC_DIR`` is not needed.
+Flask applications mount it by :func:`weir.flask.metrics.mount`.
 
 ====================================== ======================================================
 ``weir_decisions_total``               by ``limit`` and ``verdict``: ``allowed`` or ``denied``.
@@ -72,12 +72,12 @@ _FRESH = 1.0
 #: Clients of a table that are read to find the one with most denials.
 _CLIENTS = 64
 
-#: Remembers each client's denials at the last scrape.
+#: Stores each client's denials at the last scrape.
 _SEEN = Limit(1 << 62, 1, "year", strategy="fixed-window", namespace="!heaviest")
 
 
 class _Found(NamedTuple):
-    """The numbers of all tables and stores, added up."""
+    """The sums over all tables and stores."""
 
     allowed: Counter[str]
     denied: Counter[str]
@@ -145,7 +145,7 @@ class Collector(BaseCollector):
                 seen = (source if isinstance(source, StoreMeters) else source.meters).read()
                 name = printable(hide_password(seen.store))
                 found.stores.setdefault(name, seen._replace(store=name))
-            # Tables of one name are one, however often it was opened.
+            # A table that was opened several times is counted once.
             identity = id(table) if table.uri.startswith("memory:") else _place(table.uri)
             if identity not in read and not table.closed:
                 read.add(identity)
@@ -203,7 +203,7 @@ def _since_last_scrape(table: Table, client: TopClient) -> int:
     before = _SEEN.amount - table.decide([_SEEN], key, [0], TEST)[0].remaining
     grown = client.denied - before
     if grown <= 0:
-        if grown < 0:  # it had left the list
+        if grown < 0:  # the client had left the list
             table.decide([_SEEN], key, [-grown], REFUND)
         return 0
     after = _SEEN.amount - table.decide([_SEEN], key, [grown], HIT)[0].remaining
@@ -217,7 +217,7 @@ def _since_last_scrape(table: Table, client: TopClient) -> int:
 
 
 def _families(found: _Found | None) -> list[Metric]:
-    """Every metric there is; without values for None."""
+    """All metrics; without values for None."""
     decisions = CounterMetricFamily(
         "weir_decisions", "Decisions of limits.", labels=["limit", "verdict"]
     )

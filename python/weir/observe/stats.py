@@ -1,6 +1,7 @@
-"""Statistics of a store beside its decisions, in the meters of a table, for all processes.
+"""Latency and errors of a store, in the meters of a table, for all processes.
 
-Names of meters begin with the store's, as it may be shown. None is made of what a client chooses.
+The name of a meter begins with the name of the store, without password. No part of it comes from a
+client.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ from typing import NamedTuple
 from .._core import Table, TableError, WeirError
 from ..errors import is_outage
 
-#: Upper bounds of the classes that answers of a store are counted in, in seconds.
+#: Upper bounds of the histogram of response times, in seconds.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
-#: What can go wrong with a store: no answer in time, no connection, an answer that is an error; or
-#: a local table that cannot be used.
+#: Kinds of errors: no answer in time, no connection, an error reply, or a local table that cannot
+#: be used.
 KINDS = ("timeout", "connection", "answer", "table")
 
-#: Seconds after which an outage is forgotten if the store was not asked again.
+#: Seconds after which an outage is not shown any more if the store was not used since.
 _FORGET = 300.0
 
 
 class StoreSeen(NamedTuple):
-    """The statistics of a store, all processes together."""
+    """The statistics of a store, for all processes together."""
 
     store: str
-    #: Answers by their time, one number for each of :data:`BOUNDS` and one for those above.
+    #: The histogram: a number for each of :data:`BOUNDS`, and one for longer times.
     answers: tuple[int, ...]
-    #: The time of all answers, in seconds.
+    #: The sum of all response times, in seconds.
     seconds: float
     #: Failures by :data:`KINDS`.
     errors: dict[str, int]
@@ -60,7 +61,7 @@ class StoreMeters:
         self._back = f"{store} back"
 
     def answered(self, seconds: float) -> None:
-        """The store has answered after so many seconds."""
+        """Record a response time in seconds."""
         self._meter(self._classes[bisect_left(BOUNDS, seconds)], 1)
         self._meter(self._seconds, int(seconds * 1e9) if seconds > 0 else 0)
 
@@ -72,17 +73,17 @@ class StoreMeters:
             self._meter(self._errors[kind_of(error)], 1)
 
     def away(self) -> None:
-        """Something was decided without the store."""
+        """Record a decision during an outage."""
         with contextlib.suppress(WeirError):
             self.stats_table.raise_meter(self._away, int(time.time() * 1000))
 
     def back(self) -> None:
-        """The store is there again."""
+        """Record the end of an outage."""
         with contextlib.suppress(WeirError):
             self.stats_table.raise_meter(self._back, int(time.time() * 1000))
 
     def read(self) -> StoreSeen:
-        """What is known of the store."""
+        """The statistics at this moment."""
         meter = self._meter
         away = meter(self._away)
         return StoreSeen(
@@ -106,5 +107,5 @@ def kind_of(error: BaseException) -> str:
         if isinstance(cause, OSError) or "Connection" in type(cause).__name__:
             return "connection"
         cause = cause.__cause__
-    # The text of the other side, which closed the connection or replied with an error.
+    # The text of an error reply, or of a closed connection.
     return "connection" if "closed the connection" in str(error) else "answer"

@@ -1,10 +1,10 @@
-"""For the tests of those who use Weir.
+"""Helpers for tests of applications that use Weir.
 
 With pytest, in ``conftest.py``::
 
     pytest_plugins = ["weir.testing.fixtures"]
 
-gives the fixtures ``fresh_limits`` and ``clock``. Whoever has written a store proves it by a
+gives the fixtures ``fresh_limits`` and ``clock``. To test a custom store, write a
 subclass of :class:`StoreConformance`.
 
 >>> from flask import Flask
@@ -36,7 +36,7 @@ __all__ = ["Clock", "StoreConformance", "assert_limited", "reset_limits"]
 
 
 def __getattr__(name: str) -> Any:
-    """StoreConformance wants pytest, the rest does not."""
+    """Import StoreConformance on demand, because it needs pytest."""
     if name == "StoreConformance":
         from .conformance import StoreConformance
 
@@ -45,14 +45,14 @@ def __getattr__(name: str) -> Any:
 
 
 class Clock:
-    """Stops ``time.time()``, by which Weir decides, and moves it when told.
+    """Stops ``time.time()``, which Weir uses, and moves it on request.
 
-    Other modules see the same time. Stores on other machines go by their own clocks: give those
-    stores, or the Flask applications that use them, and their clocks are moved, too.
+    Other modules see the same time. Remote stores have their own clocks: pass these stores, or the
+    Flask applications that use them, and their clocks are moved, too.
 
-    :param now: seconds since the epoch to begin with; the present moment unless given
-    :param stores: stores, or applications, whose clocks are to be moved; a store without
-        ``set_clock()`` goes by ``time.time()`` or cannot be moved
+    :param now: the time to start with, in seconds since the epoch; by default the present
+    :param stores: stores, or applications, whose clocks are moved; a store without
+        ``set_clock()`` uses ``time.time()``, or its clock cannot be moved
     """
 
     def __init__(self, now: float | None = None, *stores: Any) -> None:
@@ -78,13 +78,13 @@ class Clock:
             store.set_clock()
 
     def set(self, now: float) -> None:
-        """Make it that moment, in seconds since the epoch."""
+        """Set the time, in seconds since the epoch."""
         self.now = now
         for store in self._stores:
             store.set_clock(now, True)
 
     def move(self, seconds: float) -> None:
-        """Let so many seconds pass; negative: step back."""
+        """Move the time by ``seconds``; negative: step back."""
         self.set(self.now + seconds)
 
 
@@ -110,7 +110,7 @@ def assert_limited(
     status: int = 429,
     **options: Any,
 ) -> Any:
-    """Assert that ``after`` requests pass and the next one is denied; that one's response.
+    """Assert that ``after`` requests pass and the next one is denied. Returns the denied response.
 
     client: Flask's or Werkzeug's test client, or anything with ``open(path, method=…)`` or, as
     ``requests`` and httpx have it, ``request(method, path)``.
@@ -149,7 +149,7 @@ def _request(client: Any, method: str, path: str, options: dict[str, Any]) -> An
 
 
 def reset_limits(app: Any) -> None:
-    """Forget every counter of a Flask application's limiters."""
+    """Delete all counters of a Flask application's limiters."""
     limiters = _limiters_of(app)
     if not limiters:
         raise AssertionError("the application has no limiter: reset_limits(app) after init_app()")

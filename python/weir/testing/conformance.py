@@ -1,4 +1,4 @@
-"""What every store does alike, as a class of tests to be inherited."""
+"""The tests that every store has to pass, as a class to inherit from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST = 2**63 - 1
 
 
 class _Blocking:
-    """A store whose calls are coroutines, called by tests that are none."""
+    """Calls the coroutines of a store from tests that are not coroutines."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -54,7 +54,7 @@ async def _awaited(what: Any) -> Any:
 
 
 class _Moved:
-    """The time that the store decides by, and the table that it is compared with."""
+    """The time of the store, and the table that it is compared with."""
 
     def __init__(self, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self._store = store
@@ -72,7 +72,7 @@ class _Moved:
 
 
 class StoreConformance:
-    """Inherit it, and open the store; pytest finds the tests::
+    """Inherit from this class and open the store; pytest collects the tests::
 
         class TestMyStore(StoreConformance):
             def open_store(self):

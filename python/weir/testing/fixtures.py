@@ -25,7 +25,7 @@ def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
 
 @pytest.fixture
 def fresh_limits(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], None]]:
-    """No counter of the fixture ``app`` is left from before, nor for those who come after.
+    """Reset the limits of the fixture ``app`` before and after the test.
 
     Without such a fixture, call it: ``fresh_limits(app)``.
     """

@@ -20,7 +20,7 @@ DAY = 86400
 
 
 class Warned(NamedTuple):
-    """Something about one limit that its author will not have meant."""
+    """A warning about one limit."""
 
     kind: str  # "zero", "duplicate" or "never-binds"
     place: int  # of the limit
@@ -32,7 +32,7 @@ class Warned(NamedTuple):
 
 
 def warnings_of(limits: Sequence[Limit]) -> list[Warned]:
-    """What to remark, in the order of the limits."""
+    """The warnings, in the order of the limits."""
     found = []
     needless: set[int] = set()
     for index, limit in enumerate(limits):

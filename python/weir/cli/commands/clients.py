@@ -24,12 +24,12 @@ _NONE_KNOWN = (
 
 _HASH_ONLY = "the counters of a client cannot be found by its hash; give the client itself"
 
-#: How far down the list of the heaviest a client's place is looked for.
+#: The number of top clients among which the rank of a client is determined.
 RANKED = 1000
 
 
 class Used:
-    """What a client has used of one limit."""
+    """The use of one limit by a client."""
 
     def __init__(self, counter: Counter, client: str) -> None:
         verdict = counter.peek(client)
@@ -69,7 +69,7 @@ def use_of(counter: Counter, key: str, counted: str) -> Used:
 
 
 def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[TopClient]]:
-    """A client's place among the heaviest, from 1, and its entries."""
+    """A client's rank among the top clients, from 1, and its entries."""
     name = client if is_hash(client) else store.name_of(client)
     heaviest = store.top_clients(by, RANKED)
     mine = [top for top in heaviest if top.client in (client, name)]
@@ -87,7 +87,7 @@ class Asked(NamedTuple):
     scope: str | None
 
     def counters(self, store: Store, key: str) -> list[Counter]:
-        """The counters to look at."""
+        """The counters to show or reset."""
         if self.limits is None and (self.strategy or self.tz or self.scope is not None):
             raise Unreadable("--strategy, --tz and --scope need --limit")
         if is_hash(key):

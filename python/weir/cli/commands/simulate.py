@@ -89,7 +89,7 @@ class Progress:
               help="Number of clients to show.")  # fmt: skip
 @click.option("--svg", type=click.Path(dir_okay=False), help="Also draw the timeline as SVG.")
 @click.option("--clients", default=100_000, show_default=True, metavar="N",
-              type=click.IntRange(1, 10_000_000), help="Clients to tell apart.")  # fmt: skip
+              type=click.IntRange(1, 10_000_000), help="Clients to distinguish.")  # fmt: skip
 @click.option("--hits", type=click.IntRange(1, 2**29), metavar="N",
               help="Room for hits of moving windows.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
@@ -281,8 +281,8 @@ def _remarks(replay: Replay) -> None:
         hint(f"weir: {replay.name}: an admitted request waits up to {span(replay.longest_delay)}")
     if replay.forgotten:
         hint(
-            f"weir: {replay.name}: more clients than could be told apart; what is said of single "
-            "ones is what was seen since they were last forgotten. Give more by --clients"
+            f"weir: {replay.name}: there are more clients than could be distinguished; the counts "
+            "of a client begin when it was last dropped. Give more by --clients"
         )
     if replay.evictions:
         hint(

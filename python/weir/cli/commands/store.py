@@ -23,8 +23,8 @@ def store() -> None:
 def init(context: click.Context, store_uri: str | None, only_print: bool) -> None:
     """Create what the store needs: on PostgreSQL a table and its functions.
 
-    May be run again, and should be after an upgrade of Weir: the functions are replaced, counters
-    stay. --print shows the SQL, for a user that may create no tables.
+    Run this again after an upgrade of Weir: functions are replaced, counters stay. --print shows
+    the SQL instead, for an administrator to run.
     """
     uri = chosen(context, store_uri)
     try:

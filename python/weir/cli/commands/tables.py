@@ -16,7 +16,7 @@ from ..words import count, iso, shown, span
 
 
 def _contents(found: Found) -> tuple[dict[str, int], str]:
-    """What the table holds, or why that cannot be told."""
+    """The contents of the table, or why it cannot be read."""
     if not found.here:
         return {}, "belongs to another container"
     try:

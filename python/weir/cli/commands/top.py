@@ -1,4 +1,4 @@
-"""``weir top``: what a store decides now, for which clients, and its state."""
+"""``weir top``: rates per limit, top clients, and the state of the store."""
 
 from __future__ import annotations
 

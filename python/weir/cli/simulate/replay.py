@@ -1,4 +1,4 @@
-"""Requests that have been, through limits that are not there yet: the real code, their time.
+"""Replays past requests against limits, with the code that decides and the time of the log.
 
 Memory is bounded: by the clients told apart, by the requests that wait to be put in order, and by
 the columns of the timeline.
