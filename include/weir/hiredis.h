@@ -1,29 +1,29 @@
 /*
- * libweir-hiredis: decisions on a Redis or Valkey server over hiredis' connections. weir/redis.h says what is
- * sent and what the answer means; here it is sent and read.
+ * libweir-hiredis: decisions on a Redis or Valkey server over connections of hiredis. It sends the commands of
+ * weir/redis.h and reads the replies.
  *
  *     struct weir_hiredis_options options = {.host = "127.0.0.1", .port = 6379};
  *     struct weir_hiredis *redis;
  *     weir_hiredis_open(&options, &redis, &error);
  *
  *     if (weir_hiredis_decide(redis, checks, n, WEIR_HIT, verdicts, &decision, &error) < 0)
- *         fprintf(stderr, "%s\n", error.message); // nothing is known: let the request pass, or not
+ *         fprintf(stderr, "%s\n", error.message); // undecided: allow the request, or deny it
  *     else if (!decision.allowed)
  *         refuse(verdicts[decision.deciding].retry_after_ns);
  *
  * Caveats first
  * -------------
  *  - A decision is one round trip. Only a server that does not know the script yet costs a second one.
- *  - A call that fails has lost its connection: the next one connects anew. After an error the server may have
- *    charged the request or not; it is not asked again.
- *  - The deadline covers the whole call: connecting, signing in, every byte of the answer, signals that come
- *    between. Names are looked up by weir_hiredis_open() alone, which waits for them.
- *  - A connection that the server closed while it was idle is noticed before anything is sent on it.
- *  - No SIGPIPE, no thread, no lock: one handle serves one thread at a time, so give each thread its own. After
- *    fork(), a handle belongs to one of the two processes.
- *  - In a Cluster, send checks to the node of their slot: weir_redis_slot() and a Cluster library say which.
- *    A MOVED answer is an error here.
- *  - Every kind of TLS and Sentinel is left to hiredis: connect by its asynchronous API.
+ *  - A call that fails closes its connection, and the next call reconnects. After an error it is unknown whether
+ *    the server charged the request; it is not sent again.
+ *  - The deadline covers the whole call: connecting, authenticating, every byte of the reply, interruptions by
+ *    signals. Only weir_hiredis_open() resolves host names, and it waits for the resolver.
+ *  - If the server closed an idle connection, this is noticed before anything is sent.
+ *  - No SIGPIPE, no threads, no locks: only one thread at a time may use a handle, so give each thread its own.
+ *    After fork(), only one of the two processes may use it.
+ *  - In a Cluster, send checks to the node of their slot (weir_redis_slot(), and a Cluster library). A MOVED reply
+ *    is an error here.
+ *  - TLS and Sentinel are not supported here: use a connection of hiredis' asynchronous API.
  */
 #ifndef WEIR_HIREDIS_H
 #define WEIR_HIREDIS_H
@@ -34,7 +34,7 @@
 extern "C" {
 #endif
 
-/* How to connect. Set what is needed, leave the rest 0. Copied. */
+/* Connection options. Set the members that are needed and leave the others 0. Copied. */
 struct weir_hiredis_options {
     const char *host;     /* name or address; NULL: "127.0.0.1" */
     int32_t port;         /* 1 to 65535; 0: 6379 */
@@ -49,28 +49,28 @@ struct weir_hiredis_options {
 struct weir_hiredis;
 
 /*
- * Makes a handle; connects at its first use. `*redis` is owned by the caller, who passes it to
+ * Creates a handle, which connects at its first use. The caller owns `*redis` and frees it by
  * weir_hiredis_close().
- * Errors: WEIR_EINVAL (the message says which option), WEIR_ENOENT (no such host), WEIR_ENOMEM.
+ * Errors: WEIR_EINVAL (the message names the option), WEIR_ENOENT (no such host), WEIR_ENOMEM.
  */
 WEIR_API int weir_hiredis_open(const struct weir_hiredis_options *options,
                                struct weir_hiredis **redis, struct weir_error *error);
 
 /*
- * Decides `n` checks at the server's time, all or nothing. Arguments and results as weir_decide(); calendar
- * windows go by this machine's clock.
- * Errors: WEIR_EINVAL, WEIR_ETOOMANY (a check is out of its range); WEIR_ESYSTEM (the server is away, late, or
- * answered an error; the message says which); WEIR_EFORMAT (what answers is no Redis); WEIR_ENOMEM.
+ * Decides `n` checks at the server's time, all or nothing. Arguments and results as weir_decide(). Calendar
+ * windows use this machine's clock.
+ * Errors: WEIR_EINVAL, WEIR_ETOOMANY (a check is out of its range); WEIR_ESYSTEM (the server is unreachable, too
+ * slow, or replied with an error; the message says which); WEIR_EFORMAT (not a Redis server); WEIR_ENOMEM.
  */
 WEIR_API int weir_hiredis_decide(struct weir_hiredis *redis, const struct weir_check *checks,
                                  size_t n, enum weir_mode mode, struct weir_verdict *verdicts,
                                  struct weir_decision *decision, struct weir_error *error);
 
-/* Forgets the counters of the checks. Errors: as weir_hiredis_decide(). */
+/* Deletes the counters of the checks. Errors: as weir_hiredis_decide(). */
 WEIR_API int weir_hiredis_clear(struct weir_hiredis *redis, const struct weir_check *checks,
                                 size_t n, struct weir_error *error);
 
-/* Ends the connection and frees the handle. NULL is ignored. */
+/* Closes the connection and frees the handle. NULL is ignored. */
 WEIR_API void weir_hiredis_close(struct weir_hiredis *redis);
 
 /* ----------------------------------------------------------------------------------- event loops */
@@ -79,11 +79,11 @@ struct redisAsyncContext;
 struct weir_hiredis_pending;
 
 /*
- * The same over a connection of hiredis' asynchronous API, which any event loop may drive, with TLS or without:
- * asks, and returns at once. The checks and their keys are copied. prefix: NULL for "weir".
- * decided: called once, with `data`: with 0, the verdicts, and the decision; or with an error as of
- * weir_hiredis_decide(), NULL and NULL. What they point to is gone after the call.
- * Returns what weir_hiredis_forget() takes, or NULL with *error filled in: then `decided` is not called.
+ * The same over a connection of hiredis' asynchronous API, in any event loop, with or without TLS: sends the
+ * command and returns at once. The checks and their keys are copied. prefix: NULL for "weir".
+ * decided: called once, with `data` and either 0, the verdicts and the decision, or an error of
+ * weir_hiredis_decide(), NULL and NULL. The pointers are valid during that call only.
+ * Returns a handle for weir_hiredis_forget(), or NULL with *error filled in: then `decided` is not called.
  * Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
  */
 WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
@@ -94,8 +94,8 @@ WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
     void *data, struct weir_error *error);
 
 /*
- * For a timer of the loop, at the deadline: `decided` will not be called. The server may still charge the
- * request. Only before `decided` was called.
+ * Cancels a decision, for a timer at the deadline: `decided` will not be called. The server may still charge the
+ * request. Call it only before `decided` was called.
  */
 WEIR_API void weir_hiredis_forget(struct weir_hiredis_pending *pending);
 

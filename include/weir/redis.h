@@ -1,6 +1,6 @@
 /*
- * libweir on a Redis or Valkey server: what to send, and how to read what comes back. No sockets: the
- * bytes travel by hiredis, or by whatever the program has.
+ * libweir on a Redis or Valkey server: commands to send, and how to read the replies. No sockets: the program
+ * sends the bytes by hiredis or another client. weir/hiredis.h does that for hiredis.
  *
  *     struct weir_redis_request request = {.checks = checks, .n = 3, .mode = WEIR_HIT};
  *     struct weir_redis_command command;
@@ -10,9 +10,9 @@
  *     char *buffer = malloc(room);
  *     weir_redis_command(&request, buffer, room, &command);
  *     write(fd, command.bytes, command.len);
- *     …until weir_redis_read(bytes, len, &request, verdicts, &reply) is 1: read more…
+ *     …read until weir_redis_read(bytes, len, &request, verdicts, &reply) returns 1…
  *     if (reply.kind == WEIR_REDIS_NOSCRIPT)
- *         once more with request.whole = 1
+ *         repeat with request.whole = 1
  *     if (reply.kind == WEIR_REDIS_DECIDED && !reply.decision.allowed)
  *         refuse(verdicts[reply.decision.deciding].retry_after_ns);
  *
@@ -21,12 +21,12 @@
  *
  * Caveats first
  * -------------
- *  - The script decides by the server's clock, in whole microseconds; what it answers is rounded up to the
- *    next one. A max_delay is rounded down. Moments after the year 2255 and waits of more than 285 years
- *    are said as INT64_MAX.
+ *  - The script uses the server's clock, in whole microseconds. Times in verdicts are rounded up to the next
+ *    microsecond, max_delay is rounded down. Times after the year 2255 and waits of more than 285 years are
+ *    reported as INT64_MAX.
  *  - A decision is atomic on one server. In a Cluster, all its keys must share a slot: see
  *    weir_redis_slot().
- *  - A moving window holds at most 2^24 hits that came at different moments.
+ *  - A moving window has room for at most 2^24 hits at different times.
  *  - Needs Redis 5 or later, or Valkey.
  *  - Nothing here allocates, and every function may be called by any thread.
  */
@@ -44,23 +44,23 @@ extern "C" {
 #define WEIR_REDIS_REPLY_MAX                                                                       \
     (1 << 16) /* bytes of one reply that are read; a decision has some 4000 */
 
-/* What to ask. Set what is needed, leave the rest 0. */
+/* A request. Set the members that are needed and leave the others 0. */
 struct weir_redis_request {
     const struct weir_check *checks; /* borrowed until the reply is read */
     size_t n;                        /* 1 to WEIR_CHECKS_MAX */
     int32_t mode;                    /* enum weir_mode */
-    int32_t whole;       /* 1: send the script itself, not its name: the answer to NOSCRIPT */
-    int32_t clear;       /* 1: forget the counters; mode and costs are ignored */
+    int32_t whole;       /* 1: send the script itself instead of its hash, after NOSCRIPT */
+    int32_t clear;       /* 1: delete the counters; mode and costs are ignored */
     int32_t clock_given; /* for tests. 1: clock_ns is the time; 0: it is added to the server's */
     int64_t clock_ns;    /* a multiple of 1000 */
     const char *prefix;  /* the names' first part, without "{" and "}"; NULL: "weir" */
     size_t prefix_len;   /* 0 to WEIR_REDIS_PREFIX_MAX */
     int64_t
-        now_ns; /* the caller's time, for calendar windows: the server's clock, to which clock_ns is added,
-                       may go otherwise by less than a window. Ignored if clock_given */
+        now_ns; /* the caller's time, for calendar windows. It may differ from the server's time plus
+                       clock_ns by less than a window. Ignored if clock_given */
 };
 
-/* What to send, both as bytes of the protocol and as arguments. Points into the caller's buffer. */
+/* A command, as bytes of the protocol and as arguments. Points into the caller's buffer. */
 struct weir_redis_command {
     const char *bytes;
     size_t len;
@@ -74,26 +74,26 @@ struct weir_redis_command {
 
 enum weir_redis_kind {
     WEIR_REDIS_DECIDED,  /* verdicts and decision are filled in */
-    WEIR_REDIS_CLEARED,  /* the answer to `clear` */
+    WEIR_REDIS_CLEARED,  /* the reply to `clear` */
     WEIR_REDIS_NOSCRIPT, /* the server does not know the script: nothing was decided */
-    WEIR_REDIS_ERROR,    /* `error` says why nothing was decided */
+    WEIR_REDIS_ERROR,    /* nothing was decided; the reason is in `error` */
 };
 
 struct weir_redis_reply {
     int32_t kind; /* enum weir_redis_kind */
     int32_t reserved;
-    size_t used;    /* bytes of the input that were this reply, and messages pushed before it */
-    int64_t now_ns; /* DECIDED: the time it was decided at */
+    size_t used;    /* bytes of the input that this reply and pushed messages before it take */
+    int64_t now_ns; /* DECIDED: the time of the decision */
     /*
-     * ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …", in the input; or a constant text that begins
-     * with "weir: ", if what the server keeps under a name makes no verdict.
+     * ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …", in the input; or a constant text that begins with
+     * "weir: ", if the stored value yields no valid verdict.
      */
     const char *error;
     size_t error_len;
     struct weir_decision decision;
 };
 
-/* Bytes that weir_redis_command() needs at most. 0: too many, or the request is out of its range. */
+/* The most bytes that weir_redis_command() needs; 0 if the request is invalid or too long. */
 WEIR_API size_t weir_redis_room(const struct weir_redis_request *request);
 
 /*
@@ -104,10 +104,10 @@ WEIR_API int weir_redis_command(const struct weir_redis_request *request, char *
                                 struct weir_redis_command *command);
 
 /*
- * Reads the reply to `request` from the first `len` bytes that came; verdicts: room for request->n.
- * RESP2 and RESP3; messages pushed before the reply are passed over.
- * Returns 1: it is complete; 0: more bytes are needed; WEIR_EFORMAT: this is no reply to such a request,
- * or longer than WEIR_REDIS_REPLY_MAX. The connection is then of no further use.
+ * Reads the reply to `request` from the first `len` bytes that were received; verdicts: room for request->n.
+ * Understands RESP2 and RESP3; messages pushed before the reply are skipped.
+ * Returns 1: it is complete; 0: more bytes are needed; WEIR_EFORMAT: this is not a reply to such a request, or it
+ * is longer than WEIR_REDIS_REPLY_MAX. Close the connection then.
  */
 WEIR_API int weir_redis_read(const char *bytes, size_t len,
                              const struct weir_redis_request *request,

@@ -1,11 +1,11 @@
 /*
- * The strategies: one row each. Everything that has a strategy's name, number or words takes them from here:
+ * The strategies: one row each. Everything else that knows strategies is generated from these rows:
  * enum weir_strategy, weir_strategy_name(), the names of counters on remote stores, the script for Redis,
  * Python's weir._core.STRATEGIES, error texts, `weir check`, the tables of the manual.
  *
  *     X(CONSTANT, symbol, "name", "tag", packed as, shape, "what it does")
  *
- * CONSTANT   WEIR_CONSTANT in enum weir_strategy. Numbers are stored: a new row is the last one.
+ * CONSTANT   WEIR_CONSTANT in enum weir_strategy. Numbers are stored in tables: append new rows at the end.
  * symbol     the files src/strategy/<symbol>.c, with weir_<symbol>_step(), weir_<symbol>_refund() and
  *            weir_<symbol>_numbers(), and src/strategy/<symbol>.lua. Without one of them, libweir does not build.
  * name       what users write
@@ -14,8 +14,8 @@
  * shape      how it is bounded and drawn; see enum weir_shape
  * what …     a sentence. {requests}: "10 requests"; {period}: "1 minute"; {most}: the most requests that can fall
  *            within one period; {tokens}: "20 tokens"; {every}: the time between two requests; {wait}: the
- *            longest delay; {calendar}: "day", "2 weeks"; {zone}: "Europe/Berlin". A sentence with {most} is left
- *            out where that is no more than {requests}.
+ *            longest delay; {calendar}: "day", "2 weeks"; {zone}: "Europe/Berlin". A sentence with {most} is
+ *            omitted if {most} is not more than {requests}.
  */
 #ifndef WEIR_STRATEGIES_H
 #define WEIR_STRATEGIES_H
@@ -47,14 +47,14 @@ enum weir_strategy {
 };
 
 /*
- * What a strategy admits, as a curve: of amount N, period P and any half-open interval of length T.
+ * The most requests that a strategy of amount N and period P admits in a half-open interval of length T.
  */
 enum weir_shape {
-    WEIR_SHAPE_OPENED,  /* windows that a hit opens: N - 1 + N ceil(T / P) */
-    WEIR_SHAPE_MOVING,  /* any period: N ceil(T / P) */
-    WEIR_SHAPE_WEIGHED, /* windows of the clock, two of them weighed: at most N (ceil(T / P) + 1) */
-    WEIR_SHAPE_BUCKET,  /* a burst b, and the rate: ceil(b + N T / P) - 1 */
-    WEIR_SHAPE_QUEUE,   /* one by one at the rate, with a longest wait */
+    WEIR_SHAPE_OPENED,  /* windows that start with a hit: N - 1 + N ceil(T / P) */
+    WEIR_SHAPE_MOVING,  /* every interval of P: N ceil(T / P) */
+    WEIR_SHAPE_WEIGHED, /* two weighted windows of the clock: at most N (ceil(T / P) + 1) */
+    WEIR_SHAPE_BUCKET,  /* a burst b at once, then the rate: ceil(b + N T / P) - 1 */
+    WEIR_SHAPE_QUEUE,   /* evenly spaced at the rate; the delay is bounded */
     WEIR_SHAPE_ALIGNED, /* windows of the clock or the calendar: N (ceil(T / P) + 1) */
 };
 

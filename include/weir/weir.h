@@ -1,9 +1,9 @@
 /*
- * libweir: rate limits, decided.
+ * libweir decides rate limits.
  *
- * A program describes limits ("10 per minute; 100 per hour"), names who is asking (a key: any bytes)
- * and asks weir_decide() whether the request may go on. Counters live in one table that a single
- * process, all processes of a host, or a file may hold.
+ * A program describes limits ("10 per minute; 100 per hour"), identifies the client by a key (any bytes), and
+ * calls weir_decide() to find out whether the request is allowed. Counters are in a table: in the memory of one
+ * process, in memory that all processes of a host share, or in a file.
  *
  *     struct weir_table *table;
  *     struct weir_limit limit;
@@ -17,9 +17,9 @@
  *     if (weir_decide(table, &check, 1, now_ns, WEIR_HIT, &verdict, NULL) == 0 && !verdict.allowed)
  *         refuse(verdict.retry_after_ns);
  *
- * A program that decides often prepares its checks once (weir_prepare()) and gives each decision only
- * what varies: the client, the time, and costs. That is the fast way, and the one that knows roles:
- * limits that are only peeked at, charged later, or shadows.
+ * A program that decides often prepares its checks once (weir_prepare()). Each decision then takes only what
+ * varies: the client, the time, and costs. This is faster, and it offers roles: limits that are peeked at,
+ * charged later, or not enforced.
  *
  *     struct weir_part part = {.limit = &limit, .before = {"api/", 4}, .cost = 1};
  *     struct weir_prepared *prepared;
@@ -32,29 +32,27 @@
  * Caveats first
  * -------------
  *  - Time is an argument, in nanoseconds since the Unix epoch, from 0 to WEIR_NOW_MAX. libweir reads no
- *    clock to decide. All processes of one table should read the same clock.
- *  - A clock that steps back neither grants quota twice nor blocks a key for longer than its period. A
- *    clock that steps forward looks like time that passed.
- *  - "Denied" is a verdict, never an error. A negative result means that nothing was decided and nothing
+ *    clock to decide. All processes that use one table should read the same clock.
+ *  - If the clock steps back, no quota is granted twice, and no key is blocked for longer than its period. If
+ *    the clock steps forward, the skipped time counts as time that passed.
+ *  - "Denied" is a verdict, never an error. A negative result means that nothing was decided and nothing was
  *    charged.
- *  - A table holds a fixed number of keys. When the neighbourhood of a new key is full, the cell that
- *    loses least is evicted: that key's counter starts anew. weir_table_info() counts evictions.
- *  - A process that is killed at any instruction leaves a table that the next caller repairs. A process
- *    that is *stopped* (SIGSTOP, a debugger) while it holds a lock makes others wait; they give up with
- *    WEIR_EBUSY after one second.
- *  - A shared or file table relies on process ids: do not share one between PID namespaces.
- *  - A file table survives the death of every process. It is not flushed at each decision, so it does
- *    not promise to survive a power cut.
- *  - fork() is safe at any time. The child of a process with a memory:// table has its own copy from
- *    then on; shm:// and file:// tables stay shared.
- *  - Every function may be called by several threads at once, except that weir_table_close() must be
- *    the last call with its handle.
+ *  - A table has room for a fixed number of keys. If the buckets of a new key are full, another key is evicted
+ *    and its counter is lost. weir_table_info() counts evictions.
+ *  - If a process is killed, at any instruction, the next caller repairs the table. If a process is *stopped*
+ *    (SIGSTOP, a debugger) while it holds a lock, others wait up to one second, then return WEIR_EBUSY.
+ *  - Shared and file tables rely on process ids: do not share one between PID namespaces.
+ *  - A file table outlives all processes. It is not flushed after each decision, so it may be damaged by a power
+ *    failure.
+ *  - fork() is safe at any time. The child of a process with a memory:// table gets its own copy; shm:// and
+ *    file:// tables stay shared.
+ *  - All functions are thread-safe, except that weir_table_close() must be the last call with its handle.
  *
- * Every function is there since version 0.1, unless its comment says "since". libweir.so carries these versions
- * in its symbols.
+ * All functions exist since version 0.1, unless the comment of one says "since". libweir.so has these versions in
+ * its symbols.
  *
- * Results are 0 or a negative WEIR_E... value. Functions that take `struct weir_error *` accept NULL.
- * Nothing is written to standard streams and nothing aborts. The path of a decision allocates nothing.
+ * Results are 0 or a negative WEIR_E... value. Functions that take `struct weir_error *` accept NULL. libweir
+ * writes nothing to standard streams and never aborts. A decision allocates no memory.
  */
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
@@ -78,7 +76,7 @@ extern "C" {
 #define WEIR_VERSION_MINOR 1
 #define WEIR_VERSION_PATCH 0
 
-/* Bounds. Input outside of them is refused with an error that names the bound. */
+/* Bounds. Input beyond them is refused with an error that names the bound. */
 #define WEIR_CHECKS_MAX 32              /* limits in one decision, and in one limit string */
 #define WEIR_TEXT_MAX 4096              /* bytes of a limit string */
 #define WEIR_KEY_MAX ((size_t)16 << 20) /* bytes of a key */
@@ -88,7 +86,7 @@ extern "C" {
 #define WEIR_KEYS_MAX (UINT64_C(1) << 28)               /* keys of a table */
 #define WEIR_HITS_MAX (UINT64_C(1) << 29)               /* moving-window hits of a table */
 
-/* A retry_after_ns that says: this request can never pass (its cost exceeds what the limit can hold). */
+/* The retry_after_ns of a request that can never pass, because its cost exceeds the limit. */
 #define WEIR_NEVER INT64_MAX
 
 /* Errors: name, value, text. */
@@ -115,7 +113,7 @@ enum weir_result {
 #undef WEIR_ERROR_ENUM
 };
 
-/* What went wrong, for a person to read. `message` is always NUL-terminated. */
+/* An error for people to read. `message` is always NUL-terminated. */
 struct weir_error {
     int code;          /* the WEIR_E... value that was returned */
     int column;        /* limit strings and URIs: 1-based column of the first wrong byte; 0: none */
@@ -140,9 +138,9 @@ enum weir_unit {
 };
 
 /*
- * Where a calendar window's midnight is: the offsets of local time from UTC, each from its moment on, in
- * ascending order; before the first moment, the first offset holds. A program fills it, from the system's tz
- * database or with one fixed offset. Limits borrow it, and so do prepared checks: it must outlive them.
+ * The offsets of a time zone from UTC, for the midnights of calendar windows. Each offset is valid from its
+ * moment on; moments ascend. Before the first moment, the first offset is valid. The program fills it, from the
+ * system's tz database or with one fixed offset. Limits and prepared checks borrow it: it must outlive them.
  */
 struct weir_zone_offset {
     int64_t from_ns;
@@ -162,18 +160,18 @@ struct weir_zone {
 
 /*
  * One limit: `amount` hits per `multiples` units. Fill it by weir_limit_parse() or weir_limit_init(),
- * then set `strategy`, `burst`, `max_delay_ns` and `zone` as needed; every other member is read-only. A plain
- * value: copy it freely, it owns nothing.
+ * then set `strategy`, `burst`, `max_delay_ns` and `zone` as needed; every other member is read-only. It owns
+ * nothing and may be copied.
  */
 struct weir_limit {
     int64_t amount;       /* hits per period, 0 to 2^63-1; 0 denies every hit */
     int64_t period_ns;    /* multiples x unit, 1 s to WEIR_PERIOD_MAX_NS */
-    int64_t burst;        /* token bucket: its size in tokens, 1 to 2^63-1; 0: as `amount` */
+    int64_t burst;        /* token bucket: its size in tokens, 1 to 2^63-1; 0: `amount` */
     int64_t max_delay_ns; /* leaky bucket: longest wait of an admitted request, 0 to period_ns */
     int64_t multiples;    /* units per period, at least 1 */
     int32_t unit;         /* enum weir_unit */
     int32_t strategy;     /* enum weir_strategy */
-    const struct weir_zone *zone; /* calendar window: whose midnight; NULL: UTC. Borrowed */
+    const struct weir_zone *zone; /* calendar window: its time zone; NULL: UTC. Borrowed */
 };
 
 /* Default of max_delay_ns: half a second. */
@@ -192,24 +190,24 @@ WEIR_API int weir_limit_init(struct weir_limit *limit, int64_t amount, int64_t m
  *     limit = count ("per" | "/") [multiples] unit ["s"] ["burst" count]
  *     unit  = "second" | "minute" | "hour" | "day" | "month" | "year"
  *
- * Case does not matter, blanks may stand between words. Strategy: fixed window, unless there is a burst,
- * which makes it a token bucket.
- * Errors: WEIR_ESYNTAX (message and column name the place), WEIR_ETOOMANY (more than one limit).
+ * Case is ignored, and blanks between words are allowed. The strategy is a fixed window, or a token bucket if
+ * there is a burst.
+ * Errors: WEIR_ESYNTAX (with message and column), WEIR_ETOOMANY (more than one limit).
  */
 WEIR_API int weir_limit_parse(const char *text, size_t len, struct weir_limit *limit,
                               struct weir_error *error);
 
 /*
- * Reads one or more limits joined by ";", "," or "|" into `limits[0..*count)`. `*count` holds the room
- * on entry and the number read on success; on failure nothing is promised about either.
- * Errors: WEIR_ESYNTAX; WEIR_ETOOMANY (more than the room, or than WEIR_CHECKS_MAX).
+ * Reads one or more limits joined by ";", "," or "|" into `limits[0..*count)`. On entry, `*count` is the number
+ * of elements of the array; on success, the number of limits. After an error, both are undefined.
+ * Errors: WEIR_ESYNTAX; WEIR_ETOOMANY (more limits than elements, or than WEIR_CHECKS_MAX).
  */
 WEIR_API int weir_limit_parse_many(const char *text, size_t len, struct weir_limit *limits,
                                    size_t *count, struct weir_error *error);
 
 /*
- * The same for limits of one strategy: those that have none of their own get it. For WEIR_CALENDAR_WINDOW, "week"
- * is a unit, too: 7 days, of which the first is a Monday.
+ * The same; limits without a burst get this strategy. For WEIR_CALENDAR_WINDOW, "week" is a unit too: 7 days
+ * that start on Monday.
  * Errors: as above; WEIR_EINVAL (no such strategy).
  */
 WEIR_API int weir_limit_parse_as(const char *text, size_t len, int strategy,
@@ -217,8 +215,8 @@ WEIR_API int weir_limit_parse_as(const char *text, size_t len, int strategy,
                                  struct weir_error *error);
 
 /*
- * The window of a calendar-window limit that `now_ns` lies in: from *start_ns until before *end_ns, where the
- * next one starts, which lasts until *next_ns.
+ * The window of a calendar-window limit at `now_ns`: from *start_ns to *end_ns, exclusive. The next window is
+ * from *end_ns to *next_ns.
  * Errors: WEIR_EINVAL (another strategy; now_ns out of its range).
  */
 WEIR_API int weir_limit_window(const struct weir_limit *limit, int64_t now_ns, int64_t *start_ns,
@@ -226,8 +224,8 @@ WEIR_API int weir_limit_window(const struct weir_limit *limit, int64_t now_ns, i
 
 /*
  * Writes "10 per 1 minute" (and " burst 20") into `buffer`, always NUL-terminated when `size` > 0.
- * Returns the length that the whole text has, as snprintf does; 96 bytes are always enough. What it
- * prints, weir_limit_parse() reads back.
+ * Returns the length of the whole text, as snprintf does; 96 bytes are always enough. weir_limit_parse() can
+ * read the text.
  */
 WEIR_API int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size);
 
@@ -259,30 +257,29 @@ enum weir_check_flags {
 
 #define WEIR_CHECK_LOOK WEIR_CHECK_PEEK /* deprecated: the earlier name */
 
-/* One limit to ask: who (`key`), which limit, how much. Borrowed for the call only. */
+/* One limit to decide: the key, the limit, the cost. Borrowed for the call only. */
 struct weir_check {
     const struct weir_limit *limit;
     const void *key; /* any bytes; may be NULL if key_len is 0 */
     size_t key_len;  /* 0 to WEIR_KEY_MAX */
-    int64_t cost; /* 0 to 2^63-1; above what the limit holds: denied; 0: allowed, charges nothing */
-    const void
-        *client; /* who is asking, usually a part of `key`: what weir/rules.h has rules about, and
-                           weir/stats.h lists; NULL: nobody in particular */
-    size_t client_len; /* 0 to WEIR_KEY_MAX; 0: nobody in particular */
-    int32_t label;     /* what to count it under, from weir_stats_label(); 0: not counted */
-    int32_t flags;     /* of enum weir_check_flags; 0: none */
+    int64_t cost; /* 0 to 2^63-1; more than the limit: denied; 0: always allowed, charges nothing */
+    const void *client; /* the client, usually a part of `key`, for weir/rules.h and weir/stats.h;
+                           NULL: none */
+    size_t client_len;  /* 0 to WEIR_KEY_MAX; 0: no client */
+    int32_t label;      /* of the counters, from weir_stats_label(); 0: not counted */
+    int32_t flags;      /* of enum weir_check_flags; 0: none */
 };
 
-/* What a rule about the client said (weir/rules.h). */
+/* Which kind of rule about the client decided (weir/rules.h). */
 enum weir_rule_kind {
-    WEIR_RULE_NONE,  /* nothing: the limits decided */
+    WEIR_RULE_NONE,  /* none: the limits decided */
     WEIR_RULE_BLOCK, /* denied, nothing charged */
     WEIR_RULE_ALLOW, /* allowed, nothing charged */
 };
 
 struct weir_table;
 
-/* What one limit said. */
+/* The result of one limit. */
 struct weir_verdict {
     int32_t allowed;   /* 1 or 0, of this limit alone */
     int32_t reserved;  /* 0 */
@@ -298,13 +295,13 @@ struct weir_verdict {
     int64_t delay_ns;   /* leaky bucket: how long the admitted request must wait; else 0 */
 };
 
-/* What all limits together said. */
+/* The result of all limits together. */
 struct weir_decision {
     int32_t allowed; /* 1 if no limit denied */
     int32_t
-        deciding; /* index of the check to tell the client of: of those that denied, the one with the
-                         furthest retry_after_ns; else the one with the shortest period */
-    int32_t rule;     /* enum weir_rule_kind: which rule decided instead of the limits */
+        deciding; /* index of the check to report to the client: of those that denied, the one with
+                         the longest retry_after_ns; otherwise the one with the shortest period */
+    int32_t rule; /* enum weir_rule_kind: which rule decided instead of the limits */
     int32_t reserved; /* 0 */
 };
 
@@ -321,7 +318,7 @@ WEIR_API int weir_decide(struct weir_table *table, const struct weir_check *chec
                          struct weir_decision *decision);
 
 /*
- * Forgets the counter of each check (its cost is ignored). Forgetting what is not there is no error.
+ * Deletes the counter of each check; costs are ignored. A counter that does not exist is no error.
  * Errors: as weir_decide().
  */
 WEIR_API int weir_clear(struct weir_table *table, const struct weir_check *checks, size_t n);
@@ -334,39 +331,39 @@ WEIR_API int weir_clear(struct weir_table *table, const struct weir_check *check
  * weir_decide() for the same limit and the whole key.
  */
 
-/* Bytes that somebody else owns. `bytes` may be NULL if `len` is 0. */
+/* Borrowed bytes. `bytes` may be NULL if `len` is 0. */
 struct weir_bytes {
     const void *bytes;
     size_t len;
 };
 
-/* What a limit does in a prepared check. */
+/* The role of a limit in a prepared check. */
 enum weir_role {
     WEIR_ROLE_CHARGED, /* decides, and is charged */
     WEIR_ROLE_PEEKED, /* decides, is not charged; if it denies, nothing is charged, in WEIR_EACH too */
     WEIR_ROLE_DEFERRED, /* decides, is not charged now but by weir_settle_prepared(); in WEIR_EACH its denial
                            does not keep the others from being charged */
-    WEIR_ROLE_SHADOW, /* never decides, nor do rules about its client; is charged by itself if the others let
-                           the request pass, or in WEIR_EACH; its denials count as shadow denials of its label,
-                           and nothing else of it is counted */
+    WEIR_ROLE_SHADOW, /* not enforced, and not affected by rules; charged by itself if the others allow the
+                           request, or in WEIR_EACH; its denials count as shadow denials of its label, and
+                           nothing else of it is counted */
 };
 
 /* One limit of a prepared check. Borrowed during weir_prepare() only. The key is before + client + after. */
 struct weir_part {
     const struct weir_limit *limit;
-    struct weir_bytes before; /* of the key: what precedes the client */
-    struct weir_bytes after;  /* of the key: what follows the client */
-    int64_t cost;             /* 0 to 2^63-1, unless the request names another */
+    struct weir_bytes before; /* part of the key before the client */
+    struct weir_bytes after;  /* part of the key after the client */
+    int64_t cost;             /* 0 to 2^63-1; a request may replace it */
     int32_t label; /* from weir_stats_label() of the table that will be asked; 0: not counted */
     int32_t role;  /* enum weir_role */
 };
 
-/* What varies from one request to the next. Borrowed during the call only. */
+/* The values that differ between requests. Borrowed during the call only. */
 struct weir_request {
-    int64_t now_ns;           /* 0 to WEIR_NOW_MAX */
-    int32_t mode;             /* enum weir_mode */
-    uint32_t parts;           /* bit i: part i takes part; 0: all of them */
-    struct weir_bytes client; /* who is asking; rules and statistics are about this client */
+    int64_t now_ns;                   /* 0 to WEIR_NOW_MAX */
+    int32_t mode;                     /* enum weir_mode */
+    uint32_t parts;                   /* bit i: part i takes part; 0: all of them */
+    struct weir_bytes client;         /* the client, for the key, rules and statistics */
     const struct weir_bytes *clients; /* NULL: `client` for every part; else one for each part */
     const struct weir_bytes
         *after;           /* NULL: as prepared; else one for each part: replaces `after` unless
@@ -377,18 +374,18 @@ struct weir_request {
 struct weir_prepared;
 
 /*
- * Prepares `n` parts (1 to WEIR_CHECKS_MAX). `*prepared` is owned by the caller, who passes it to
- * weir_prepared_free(). It is immutable: any number of threads may use it, and it depends on no table but
- * by its labels. Zones of limits stay borrowed until it is freed.
+ * Prepares `n` parts (1 to WEIR_CHECKS_MAX). The caller owns `*prepared` and frees it by weir_prepared_free().
+ * It is immutable, so any number of threads may use it. Only its labels depend on a table. Zones of limits stay
+ * borrowed until it is freed.
  * Errors: WEIR_EINVAL (the message names the part and the member), WEIR_ETOOMANY, WEIR_ENOMEM.
  */
 WEIR_API int weir_prepare(const struct weir_part *parts, size_t n, struct weir_prepared **prepared,
                           struct weir_error *error);
 
-/* Frees it. NULL is ignored. */
+/* Frees a prepared check. NULL is ignored. */
 WEIR_API void weir_prepared_free(struct weir_prepared *prepared);
 
-/* The number of its parts; 0 for NULL. */
+/* The number of parts of a prepared check; 0 for NULL. */
 WEIR_API size_t weir_prepared_count(const struct weir_prepared *prepared);
 
 /*
@@ -405,10 +402,10 @@ WEIR_API int weir_decide_prepared(struct weir_table *table, const struct weir_pr
                                   struct weir_decision *decision);
 
 /*
- * Charges (WEIR_EACH: each part that has room) or gives back (WEIR_REFUND) the parts that request->parts
- * names, whatever their roles: deferred parts once the outcome of the request is known. request->parts 0 names
- * all deferred parts; if there is none, or in another mode: WEIR_EINVAL. Shadow parts stay shadows. What is
- * charged here is counted here, denials included.
+ * Charges (WEIR_EACH: each part that has room) or refunds (WEIR_REFUND) the parts in request->parts, whatever
+ * their roles. It is meant for deferred parts, when the outcome of the request is known. request->parts 0 means
+ * all deferred parts. WEIR_EINVAL if there is none, or in another mode. Shadow parts stay unenforced. Charges
+ * and denials are counted in the statistics.
  * Errors: as weir_decide().
  */
 WEIR_API int weir_settle_prepared(struct weir_table *table, const struct weir_prepared *prepared,
@@ -416,10 +413,10 @@ WEIR_API int weir_settle_prepared(struct weir_table *table, const struct weir_pr
                                   struct weir_decision *decision);
 
 /*
- * Writes the checks that a request asks for, in the order of their parts, for the codecs of remote stores:
- * keys into `buffer` (borrowed by the checks), the checks into `checks` (room for n), and the part of each into
- * `part` (room for n, may be NULL). Peeked and deferred parts get WEIR_CHECK_PEEK; shadow parts are left out,
- * or are the only ones with `shadow`. Returns the number of checks, 0 if there is none, or an error:
+ * Writes the checks of a request in the order of their parts, for the codecs of remote stores: keys into
+ * `buffer` (borrowed by the checks), the checks into `checks` (room for n), and the part of each into `part`
+ * (room for n, may be NULL). Peeked and deferred parts get WEIR_CHECK_PEEK. Shadow parts are left out; with
+ * `shadow`, only they are written. Returns the number of checks, 0 if there is none, or an error:
  * WEIR_EINVAL; WEIR_ENOSPC with `*need` set to the bytes that the keys need. need: may be NULL.
  */
 WEIR_API int weir_prepared_checks(const struct weir_prepared *prepared,
@@ -432,85 +429,20 @@ WEIR_API int weir_prepared_checks(const struct weir_prepared *prepared,
 #define WEIR_IDENTIFIER_MAX 768 /* bytes that weir_identifier() writes at most */
 
 /*
- * Writes a part of a key as weir.flask does: "/" and "%" become "%2F" and "%25", bytes that are no UTF-8 are
- * escaped above 127, and a part of more than 256 bytes ends in "%#" and a hash of all of it. The key of a Flask
- * limit is "LIMITER/", the prefix and "/" if there is one, the client, "/", and the scope (the endpoint's name).
+ * Writes a part of a key in the form of weir.flask: "/" and "%" become "%2F" and "%25", bytes above 127 that are
+ * not UTF-8 are escaped, and a part of more than 256 bytes is cut and ends in "%#" and a hash of the whole. The
+ * key of a Flask limit is "LIMITER/", the prefix and "/" if there is one, the client, "/", and the scope (the
+ * endpoint's name).
  *
  * bytes: `len` of them. buffer: room for WEIR_IDENTIFIER_MAX; no NUL is written. Returns the number of bytes
  * written.
  */
 WEIR_API size_t weir_identifier(const void *bytes, size_t len, char *buffer);
 
-/* ----------------------------------------------------------------------------------------- tables */
-
-/*
- * Opens, creating it if need be, the table at `uri`:
- *
- *     memory://              private to this process
- *     memory://?forks=share  the same, but processes forked from this one share it
- *     shm://name             shared by this host's processes of one user (/dev/shm/weir.name)
- *     file:///path           a file mapped by every process that opens it
- *
- * and after a "?", joined by "&":
- *
- *     keys=N   cells, default 262144 (16 MiB of a table of 23), at least 8; rounded up to a multiple of 8
- *     hits=N   room for about N moving-window hits over all keys, default 3 x keys
- *     rules=N  rules about clients (weir/rules.h), default 1024, at most 1000000
- *     group=G  shm:// and file:// only: shared with one group of users, by name or number: mode 0660 instead
- *              of 0600. Refused unless this process belongs to the group, and if the table exists but was not
- *              made for it. Every member can read, change, block and remove counters, and stop or kill the
- *              others' decisions (by a held lock, by cutting the file short): share a group only with programs
- *              that may harm each other anyway.
- *
- * Space is reserved here, so that a full file system is an error now and no SIGBUS later. An existing
- * table keeps its size; asking for another size is an error. `*table` is owned by the caller, who
- * passes it to weir_table_close(); the counters of shm:// and file:// tables stay.
- * Errors: WEIR_ESYNTAX, WEIR_EINVAL, WEIR_ENOMEM, WEIR_ENOSPC, WEIR_EACCES, WEIR_EFORMAT,
- * WEIR_EVERSION, WEIR_EMISMATCH, WEIR_EBUSY (another process holds an flock() on it for seconds), WEIR_ESYSTEM;
- * the message names the table.
- */
-WEIR_API int weir_table_open(const char *uri, struct weir_table **table, struct weir_error *error);
-
-/* Unmaps the table and frees the handle. NULL is ignored. */
-WEIR_API void weir_table_close(struct weir_table *table);
-
-/*
- * Removes the name of a shm:// or file:// table. Processes that have it open keep it until they close it;
- * the next open makes a new one. A file that does not begin as tables do stays: WEIR_EFORMAT.
- * Errors: also WEIR_ENOENT, WEIR_ESYNTAX, WEIR_EACCES, WEIR_ESYSTEM.
- */
-WEIR_API int weir_table_unlink(const char *uri, struct weir_error *error);
-
-/*
- * Forgets every counter. Not one instant over the whole table: stripe after stripe. Rules about clients and what
- * the statistics have counted stay.
- */
-WEIR_API int weir_table_reset(struct weir_table *table);
-
-struct weir_table_info {
-    uint64_t keys_max;   /* cells */
-    uint64_t keys;       /* cells in use whose counter has not expired at `now_ns` */
-    uint64_t evictions;  /* live counters evicted since creation */
-    uint64_t lines_max;  /* 64-byte lines of the pool of moving-window hits */
-    uint64_t lines_used; /* of them, in use */
-    uint64_t recoveries; /* locks taken over from a dead process since creation */
-    uint64_t bytes;      /* size of the mapping */
-    uint32_t stripes;    /* locks */
-    uint32_t huge_pages; /* 1 if the kernel was asked for huge pages and agreed */
-};
-
-/* Counts what the table holds at `now_ns`; reads every cell, a few ms per million. Errors: WEIR_EBUSY. */
-WEIR_API int weir_table_info(struct weir_table *table, int64_t now_ns,
-                             struct weir_table_info *info);
-
-/*
- * Verifies every invariant of the table: each line of the pool in exactly one log or on the free list, no
- * cycle, every count equal to what its log holds, no key twice, every cell where its fingerprint says.
- * Locks the whole table. Errors: WEIR_ECORRUPT (message: the first that fails), WEIR_EBUSY, WEIR_ENOMEM.
- */
-WEIR_API int weir_table_check(struct weir_table *table, struct weir_error *error);
-
 #ifdef __cplusplus
 }
 #endif
+
+#include "weir/table.h"
+
 #endif

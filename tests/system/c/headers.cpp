@@ -8,6 +8,7 @@
 #include <weir/state.h>
 #include <weir/stats.h>
 #include <weir/strategies.h>
+#include <weir/table.h>
 #include <weir/weir.h>
 
 #include <cstdio>
