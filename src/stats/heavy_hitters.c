@@ -1,21 +1,20 @@
 /*
- * The top hitters of a table: the clients with most requests.
+ * The heavy hitters of a table: the clients with most requests.
  *
- * Space-Saving (Metwally, Agrawal, El Abbadi, 2005) in each stripe, by the fingerprint of
- * the counter: a client that is not listed takes the place of the one with the lowest score, and its score on
- * top of its own. Three departures:
+ * Each stripe runs Space-Saving (Metwally, Agrawal, El Abbadi, 2005) on the fingerprints of counters: a client that
+ * is not listed replaces the entry with the lowest score, and adds that score to its own. Three differences:
  *
- *  - what was inherited is kept apart (`error`), so that what is told of a client has really happened;
- *  - a denied hit weighs 16, and scores are halved every ten minutes: who hammers now is listed among many
- *    that behave, or did yesterday;
- *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 64 on average,
- *    which then weighs 64. Denied hits never are.
+ *  - the replaced score is kept separately (`error`), so the counts of a client are true hits;
+ *  - a denied hit has the weight 16, and scores are halved every ten minutes, so that clients that are denied
+ *    now are listed before many that behave, and before those of yesterday;
+ *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 64 on average, with
+ *    the weight 64. Denied hits are never sampled.
  *
- * Cost: a listed client is found by a byte in its cell: one more cache line. Others cost a count-down; those
- * that are sampled or denied a search through 32 tags, and, if they take a place, through 32 scores.
+ * Cost: a byte in the cell of a client gives its entry: one more cache line. For other clients, allowed hits
+ * decrement a counter; sampled and denied hits search 32 tags, and if they get an entry, 32 scores.
  *
- * Invariants: a fingerprint is in its own stripe's list, once; a tag is the low half of its entry's fingerprint.
- * A process killed while it fills in an entry leaves one without fingerprint, which is nobody's.
+ * Invariants: a fingerprint occurs once, in the list of its own stripe; a tag is the low half of the fingerprint of
+ * its entry. A process that is killed while it writes an entry leaves an entry without fingerprint: it is empty.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -76,8 +75,8 @@ int weir_stats_client_name(struct weir_table *table, const void *client, size_t 
 /* ------------------------------------------------------------------------------------ top clients */
 
 /*
- * Scores decay, so old top hitters age out. After a long time without new clients, scores are halved a few times
- * only: a client listed all the while may have made its hits just now.
+ * Scores decay, so old heavy hitters age out. Scores are halved at most HALVINGS times at once, because a listed
+ * client may have made its hits recently.
  */
 static void halve(struct weir_stats_stripe *stats, int64_t now_ns) {
     if (now_ns < stats->halve_ns && stats->halve_ns - now_ns <= HALF_LIFE_NS)
@@ -107,13 +106,13 @@ static uint32_t lowest(const struct weir_stats_stripe *stats) {
     return place;
 }
 
-/* How many to pass over before the next is looked at: SAMPLE - 1 on average. */
+/* How many hits to skip before the next is sampled: SAMPLE - 1 on average. */
 static uint32_t pass_over(struct weir_stats_stripe *stats) {
     stats->random = stats->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)(stats->random >> 33) % (2 * SAMPLE - 1);
 }
 
-/* Gives the client a place, that of the one with the lowest score if there is no other. */
+/* Gives the client an entry: a free one, or the one with the lowest score. */
 static uint32_t enter(struct weir_table *table, struct weir_stats_stripe *stats,
                       const struct weir_stats_hit *hit) {
     bool full = stats->used >= WEIR_HITTERS;
@@ -144,7 +143,7 @@ static uint32_t enter(struct weir_table *table, struct weir_stats_stripe *stats,
 void weir_hitters_find(struct weir_table *table, const struct weir_stats_hit *hit) {
     struct weir_stats_stripe *stats = &table->stats->stripe[hit->stripe];
     if (hit->fingerprint[0] == 0)
-        return; /* one of 2^64 looks like nobody's */
+        return; /* 0 marks an empty entry */
     halve(stats, hit->now_ns);
     uint32_t place = find_hitter(stats, hit->fingerprint);
     if (place == WEIR_HITTERS) {
@@ -163,7 +162,7 @@ void weir_hitters_find(struct weir_table *table, const struct weir_stats_hit *hi
     }
 }
 
-/* Adds the listed of one stripe to list[count..]; how many there are then. */
+/* Appends the entries of one stripe to list[count..]; returns the new count. */
 static size_t gather(const struct weir_table *table, uint32_t stripe, enum weir_top_by by,
                      int label, struct weir_top_client *list, size_t count) {
     const struct weir_stats_stripe *stats = &table->stats->stripe[stripe];
@@ -192,7 +191,7 @@ static int by_name(const void *a, const void *b) {
     return rc ? rc : strcmp(x->label, y->label);
 }
 
-/* More first; then the later; then by name, so that the order is the same each time. */
+/* Descending; then the latest hit first; then by name, so that the order is deterministic. */
 static int compare(uint64_t a, uint64_t b, const struct weir_top_client *x,
                    const struct weir_top_client *y) {
     if (a != b)
@@ -212,7 +211,7 @@ static int by_allowed(const void *a, const void *b) {
     return compare(x->allowed, y->allowed, x, y);
 }
 
-/* A client has one entry for each of its counters: those of one label become one. */
+/* A client has one entry for each of its counters. Merges those of one label. */
 static size_t merge(struct weir_top_client *list, size_t count) {
     size_t kept = 0;
     qsort(list, count, sizeof *list, by_name);

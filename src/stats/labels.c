@@ -1,6 +1,6 @@
 /*
- * The labels under which decisions are counted. They only ever grow, under the first stripe's lock: first the
- * text, then the number of labels, so that finding one takes no lock.
+ * The labels of decisions. They are only added, under the first stripe's lock: first the text, then the number
+ * of labels, so that finding one takes no lock.
  */
 #include <string.h>
 
@@ -27,7 +27,8 @@ int weir_stats_label(struct weir_table *table, const char *text, size_t len) {
         rc = weir_lock_take(table, 0);
     if (rc < 0)
         return rc;
-    labels = weir_stats_number(&stats->labels, WEIR_LABELS_NAMED); /* others may have been faster */
+    labels = weir_stats_number(&stats->labels,
+                               WEIR_LABELS_NAMED); /* another process may have added it */
     found = find_label(stats, labels, text, len);
     if (found == labels && labels < WEIR_LABELS_NAMED) {
         memset(stats->label[labels], 0, sizeof stats->label[labels]);

@@ -1,6 +1,6 @@
 /*
- * Counters by label, and what is counted without a decision of this table. Each stripe has its own, so a
- * decision counts under the lock that it holds anyway; a reader adds up all stripes.
+ * Counters by label, and decisions of other stores. Each stripe has its own counters, so a decision counts under
+ * the lock that it holds already. A reader adds up all stripes.
  */
 #include "checks.h"
 #include "stats/stats.h"
@@ -62,7 +62,7 @@ int weir_stats_counts(struct weir_table *table, struct weir_stats_counts *counts
     return weir_result(table, 0);
 }
 
-/* ----------------------------------------------------------------------- decisions made elsewhere */
+/* --------------------------------------------------------------------- decisions of other stores */
 
 int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
                           const struct weir_verdict *verdict) {
@@ -70,7 +70,7 @@ int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
     if (rc < 0)
         return rc;
     uint64_t *count = table->stats->stripe[hit->stripe].count[hit->label - 1];
-    /* There may be no cell that knows its place in the list, so it is looked for each time. */
+    /* There may be no cell that has its entry, so the list is searched each time. */
     hit->cell = weir_cell_find(table, hit->fingerprint);
     count[hit->allowed ? WEIR_COUNT_ALLOWED : WEIR_COUNT_DENIED]++;
     count[WEIR_COUNT_NEAR] +=

@@ -1,6 +1,6 @@
 /*
- * The limits that are in use, for those who look at a table. They only ever grow, like labels: first the limit,
- * then the number of limits, so that finding one takes no lock.
+ * The registry of limits in use, for programs that inspect a table. Limits are only added, like labels: first the
+ * limit, then the number of limits, so that finding one takes no lock.
  */
 #include <string.h>
 
@@ -66,7 +66,7 @@ int weir_stats_register(struct weir_table *table, const struct weir_limit *limit
     return rc;
 }
 
-/* Whether a part of the registry can be what it says. */
+/* Whether an entry of the registry is valid. */
 bool weir_registered_valid(const struct weir_registered_limit *registered) {
     size_t len = (size_t)registered->before_len + registered->after_len;
     if (registered->before_len > WEIR_REGISTERED_MAX || len > WEIR_REGISTERED_MAX ||

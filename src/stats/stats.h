@@ -8,16 +8,16 @@
 #include "stats/stats_layout.h"
 #include "table/lock.h"
 
-/* Labels with a text of their own; the last of all is "other". */
+/* The number of labels besides "other", which is the last. */
 #define WEIR_LABELS_NAMED (WEIR_STATS_LABELS - 1u)
 
-/* How many are there, and no more than there can be, should the number be damaged. */
+/* Reads a number of entries, bounded in case it is damaged. */
 static inline uint32_t weir_stats_number(const _Atomic uint32_t *count, uint32_t max) {
     uint32_t number = atomic_load_explicit(count, memory_order_acquire);
     return number < max ? number : max;
 }
 
-/* Whether an entry of the registry can be what it says. */
+/* Whether an entry of the registry is valid. */
 bool weir_registered_valid(const struct weir_registered_limit *registered);
 
 size_t weir_stats_bytes(uint32_t stripes, uint32_t registered);
@@ -25,7 +25,7 @@ void weir_stats_init(struct weir_table *table);
 /* The text of a label by its number; "" for none. */
 void weir_label_copy(const struct weir_table *table, uint32_t label, char text[WEIR_LABEL_MAX + 1]);
 
-/* What comes before the first lock of a call: locks are made anew in a forked child. */
+/* Must precede the first lock of a call: renews the locks in a forked child. */
 static inline int weir_stats_ready(struct weir_table *table) {
     return table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : weir_result(table, 0);
 }
@@ -38,7 +38,7 @@ int weir_stats_record_from(struct weir_table *table, const struct weir_check *ch
                            int64_t now_ns, const struct weir_verdict *verdicts, int shadow,
                            size_t *done);
 
-/* Whether what it holds may be what it holds. All locks are held. */
+/* Verifies the statistics. All locks are held. */
 int weir_stats_check(struct weir_table *table, struct weir_error *error);
 
 static inline struct weir_registered_limit *weir_stats_registered(const struct weir_table *table) {
@@ -49,22 +49,22 @@ static inline struct weir_registered_limit *weir_stats_registered(const struct w
 
 int weir_hitters_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error);
 
-/* A decision about one key, to be counted. Its stripe's lock is held. */
+/* A decision about one key that is to be counted. Its stripe's lock is held. */
 struct weir_stats_hit {
     const void *client;
     size_t client_len;
     uint32_t label; /* not 0 */
     const uint64_t *fingerprint;
     uint32_t stripe;
-    uint32_t cell; /* WEIR_CELL_NONE: it has none */
+    uint32_t cell; /* WEIR_CELL_NONE: none */
     bool allowed;
     int64_t now_ns;
 };
 
-/* A hit of a client that is not known to be listed: lists it, if it is its turn. */
+/* Counts a hit of a client whose entry is unknown; may add an entry. */
 void weir_hitters_find(struct weir_table *table, const struct weir_stats_hit *hit);
 
-/* Counts a decision that was made without the stripe's lock; sets hit->cell. 0, or an error of the lock. */
+/* Counts a decision of another store under the stripe's lock; sets hit->cell. 0, or an error of the lock. */
 int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
                           const struct weir_verdict *verdict);
 
@@ -82,8 +82,8 @@ static inline void weir_hitters_add(struct weir_stats_stripe *stats, uint32_t pl
 }
 
 /*
- * Counts what became of one limit, after the commit; `place` is the byte in its cell that says where the
- * client is listed. The stripe's lock is held.
+ * Counts the verdict of one limit, after the commit. `place` is the byte of its cell that has the client's entry.
+ * The stripe's lock is held.
  */
 static inline void weir_stats_count(struct weir_table *table, const struct weir_stats_hit *hit,
                                     const struct weir_verdict *verdict, uint8_t place) {

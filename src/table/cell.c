@@ -1,26 +1,26 @@
 /*
- * Where a key's cell is, and where a new one goes.
+ * Finds the cell of a key, and chooses a cell for a new key.
  *
  *     fingerprint --> stripe s, first bucket (of all), second bucket (of s's)
  *
  *     bucket:  | cell | cell | cell | cell | cell | cell | cell | cell |   8 x 64 bytes
  *
- * Within a bucket the search starts at a cell of the key's own, so most lookups read one cache line.
+ * Within a bucket the search starts at a cell that depends on the key, so most lookups read one cache line.
  * The second bucket takes a key only when the first is full (two choices, Azar et al. 1994). When that is
  * full too, one of the sixteen moves to its own other bucket, if there is room (cuckoo hashing with
  * buckets, Dietzfelbinger and Weidling 2007, one step deep): the table fills to some 97 % before anything
  * is evicted.
  *
- * When nobody can move, one of the sixteen makes room:
+ * If none can move, one of the sixteen is evicted, in this order:
  *
- *   1. an expired one
- *   2. one that has used little of its limit and was not denied lately
- *   3. one of the limit that has most of the sixteen: a flood of keys of one limit makes room by its own
- *      keys, and leaves those of other limits alone
+ *   1. an expired key
+ *   2. a key that has used little of its limit and was not denied recently
+ *   3. a key of the limit that has most of the sixteen, so that a flood of keys of one limit evicts its own keys
+ *      and not those of other limits
  *
- * Among several, the one that loses least: the smallest share of its limit used, then the one denied least
- * lately, then the soonest to expire. Among keys of one limit, one that denied stays until those that deny
- * outnumber the cells, and one that still denies stays even then.
+ * Among several: the key that has used the smallest part of its limit, then the one with fewest recent denials,
+ * then the one that expires first. Among keys of one limit, keys that were denied stay until there are more of
+ * them than cells; then keys that are still denied stay longest.
  */
 #include <string.h>
 
@@ -29,7 +29,7 @@
 #include "strategy/log/log.h"
 
 #define LITTLE_USED 231       /* `usage` of an eighth of the limit */
-#define RECLAIM_BUCKETS 4096u /* looked at by one reclaim: about a millisecond */
+#define RECLAIM_BUCKETS 4096u /* searched by one reclaim: about a millisecond */
 #define RECLAIM_LINES 64u     /* enough for one reclaim */
 
 /* A random number below `range`. */
@@ -105,7 +105,7 @@ static bool is_spared(const struct weir_state *state) {
     return state->denials > 0 || state->usage >= LITTLE_USED;
 }
 
-/* The cells that a new key may take, of both of its buckets. */
+/* The cells in both buckets of a new key that it may replace. */
 struct candidates {
     uint32_t cell[2 * WEIR_BUCKET_CELLS];
     uint32_t limit[2 * WEIR_BUCKET_CELLS]; /* weir_limit_mark() of each */
@@ -125,7 +125,7 @@ static void find_candidates(const struct weir_transaction *txn, const uint64_t b
         }
 }
 
-/* How many of the spared candidates are of the limit of number `i`, which is one of them. */
+/* The number of spared candidates that have the limit of candidate `i`, itself included. */
 static uint32_t count_alike(const struct weir_table *table, const struct candidates *among,
                             uint32_t i) {
     uint32_t alike = 0;
@@ -151,8 +151,8 @@ static uint32_t choose_victim(const struct weir_table *table, const struct candi
 }
 
 /*
- * A key that was denied lately makes room only for want of others of its limit. That lowers the protection of
- * those, so that of keys that were denied the one that is hit still stays longest.
+ * If a key that was denied recently is evicted, all candidates of its limit were. Lowers their protection, so that
+ * keys that are still denied stay longest.
  */
 static void cool(struct weir_table *table, const struct candidates *among, uint32_t victim) {
     if (table->cell[among->cell[victim]].state.denials == 0)
@@ -193,8 +193,8 @@ static bool move_out(struct weir_transaction *txn, uint32_t from, int64_t now_ns
 }
 
 /*
- * Makes room for a new key whose two buckets are full, by moving another: a transaction of its own, which
- * changes no counter. `txn` holds the stripe and nothing else yet. Returns whether cells have moved.
+ * Makes room for a new key whose two buckets are full by moving another key, in a separate transaction that
+ * changes no counter. `txn` holds the stripe and has no changes yet. Returns whether a cell was moved.
  */
 bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2],
                          int64_t now_ns) {
@@ -212,8 +212,8 @@ bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprin
 }
 
 /*
- * Chooses a cell for a new key and gives back the lines of who was there. Returns 0, or an error of
- * the pool; WEIR_ETOOMANY if this very decision has taken all cells there are to choose from.
+ * Chooses a cell for a new key and frees the lines of the key that it replaces. Returns 0, an error of the pool,
+ * or WEIR_ETOOMANY if this decision uses all the cells that the key could take.
  */
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
                     uint32_t *cell) {
@@ -244,8 +244,8 @@ int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2],
 }
 
 /*
- * Frees `cell` and the lines it owns, adding their number to *lines, in a transaction of its own under a
- * stripe that `txn` holds.
+ * Frees `cell` and its lines, and adds their number to *lines, in a separate transaction under a stripe that `txn`
+ * holds.
  */
 int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines) {
     struct weir_state was = txn->table->cell[cell].state;
@@ -262,7 +262,7 @@ int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *line
 
 /* --------------------------------------------------------------------- when the pool has no line left */
 
-/* For whom lines are needed: not at the cost of the decision's own logs. */
+/* Reclaiming lines for a decision, whose own logs are kept. */
 struct reclaim {
     struct weir_table *table;
     int64_t now_ns;
@@ -309,7 +309,7 @@ static bool may_evict(const struct reclaim *reclaim, const struct weir_cell *cel
     return true;
 }
 
-/* Drops the expired logs of a bucket; with `evict`, if there is none, the one that loses least. */
+/* Frees the expired logs of a bucket; with `evict`, if there is none, the log that loses_less() selects. */
 static int reclaim_bucket(struct reclaim *reclaim, uint64_t bucket, bool evict) {
     struct weir_table *table = reclaim->table;
     struct weir_transaction txn;
@@ -337,7 +337,7 @@ static int reclaim_bucket(struct reclaim *reclaim, uint64_t bucket, bool evict) 
     return rc;
 }
 
-/* The bucket that holds the log, among those looked at, whose eviction loses least. */
+/* The bucket of the best log to evict, among the buckets searched. */
 struct cheapest {
     bool found;
     uint64_t bucket;
@@ -358,10 +358,10 @@ static void consider(const struct reclaim *reclaim, uint64_t bucket, struct chea
 }
 
 /*
- * Frees lines of expired logs; failing that and unless the logs that need one are long, evicts the log that loses
- * least of those looked at, but none that is shorter, and none of the `kept` keys whose fingerprints are in keep[]:
- * whoever needs a line must not get it by forgetting his own hits. *evicts: whether it may; asking again is of no use
- * otherwise. Called with no lock held. Returns 0 if a line was freed, else WEIR_EFULL or another error.
+ * Frees lines of expired logs. If there is none, and unless the logs that need a line are long, evicts the best of the
+ * logs searched, but none that is shorter, and none of the `kept` keys in keep[]: a decision must not get lines by
+ * deleting its own hits. *evicts: whether it may evict; if not, calling it again is useless. Called with no lock held.
+ * Returns 0 if a line was freed, WEIR_EFULL, or another error.
  */
 int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
                        uint32_t kept, bool *evicts) {

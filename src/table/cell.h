@@ -6,7 +6,7 @@
 
 #include "table/commit.h"
 
-/* Whether a state holds lines of the pool. Line 0 is no line, so all zero means none. */
+/* Whether a state owns lines of the pool. Line 0 is never used, so all zero means none. */
 static inline bool weir_owns_lines(const struct weir_state *state) {
     return (state->line[0] | state->line[1] | state->line[2]) != 0;
 }
@@ -26,9 +26,10 @@ static inline uint32_t weir_first_cell(const uint64_t fingerprint[2]) {
     return (uint32_t)fingerprint[1] % WEIR_BUCKET_CELLS;
 }
 
+/* The key's cell by a search of both buckets, or WEIR_CELL_NONE. */
 uint32_t weir_cell_search(const struct weir_table *table, const uint64_t fingerprint[2]);
 
-/* The key's cell, or WEIR_CELL_NONE. Most are where the search starts. */
+/* The key's cell, or WEIR_CELL_NONE. Usually the first cell of the search has it. */
 static inline uint32_t weir_cell_find(const struct weir_table *table,
                                       const uint64_t fingerprint[2]) {
     uint32_t cell = (uint32_t)(weir_first_bucket(table, fingerprint) * WEIR_BUCKET_CELLS) +
@@ -38,6 +39,8 @@ static inline uint32_t weir_cell_find(const struct weir_table *table,
                ? cell
                : weir_cell_search(table, fingerprint);
 }
+
+/* The functions below are described in cell.c. */
 bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2],
                          int64_t now_ns);
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,

@@ -1,12 +1,12 @@
 /*
- * A transaction: the cells and lines that one decision changes, made visible all at once.
+ * A transaction makes the cells and lines that one decision changes visible together.
  *
- * struct weir_lock in layout.h tells the protocol. The stores below happen in program order as far as a
- * killed process is concerned, so a compiler barrier between the steps is all that SIGKILL asks for: the
- * recoverer reads through the lock, which orders the processors.
+ * struct weir_lock in layout.h describes the protocol. If the process is killed, its stores have happened in
+ * program order, so compiler barriers between the steps are sufficient. Another process reads them only after it
+ * has taken the lock, which orders the processors.
  *
- * A change of one 8-byte word of one cell is a commit by itself and needs no record; a fixed window that
- * counts up is such a change.
+ * A change of one 8-byte word of one cell is atomic and needs no undo record. Counting up in a fixed window is
+ * such a change.
  */
 #include <string.h>
 
@@ -45,7 +45,7 @@ static void prepare_undo(struct weir_transaction *txn, uint32_t index, uint32_t 
     struct weir_lock *lock = weir_lock_at(txn->table, index);
     lock->coordinator = coordinator;
     lock->seq = seq;
-    WEIR_ORDER(); /* an older seq beside a new record might still be its coordinator's */
+    WEIR_ORDER(); /* or an older seq beside the new record could equal the coordinator's txn */
     lock->undo_ready = 1;
     if (index != coordinator) {
         struct weir_lock *first = weir_lock_at(txn->table, coordinator);
@@ -104,7 +104,7 @@ static void write_cell(struct weir_table *table, const struct weir_change *chang
     cell->state = *change->state;
 }
 
-static void disarm(struct weir_transaction *txn) {
+static void drop_undo(struct weir_transaction *txn) {
     struct weir_table *table = txn->table;
     for (uint32_t i = 0; i < txn->changes; i++)
         table->stripe[stripe_of(table, txn->change[i].cell)].lock.undo_ready = 0;
@@ -128,11 +128,11 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     struct weir_lock *first = weir_lock_at(table, coordinator);
     uint64_t seq = ++first->last_seq;
     first->participants = 0;
-    WEIR_ORDER(); /* nobody arms anything with a number that may be given out again */
+    WEIR_ORDER(); /* no record is prepared with a seq that could be used again */
     prepare_undo(txn, coordinator, coordinator,
-                 seq); /* with nothing to undo, maybe: who takes the lock on sees `undo_ready` */
+                 seq); /* maybe without entries: a recoverer checks undo_ready */
     if (lines->changed &&
-        lines->given_head != WEIR_LINE_NONE) /* given lines go before the free ones; */
+        lines->given_head != WEIR_LINE_NONE) /* returned lines go before the free ones; */
         lines->link[lines->links++] =        /* take() left room for this link */
             (struct weir_link){lines->given_tail, lines->free_head};
     record_cells(txn, coordinator, seq);
@@ -148,5 +148,5 @@ void weir_transaction_commit(struct weir_transaction *txn) {
     WEIR_ORDER();
     atomic_store_explicit(&first->txn, 0, memory_order_release);
     WEIR_ORDER();
-    disarm(txn);
+    drop_undo(txn);
 }

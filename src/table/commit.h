@@ -10,8 +10,8 @@
 struct weir_change {
     uint32_t cell;                  /* index; its stripe's lock is held */
     bool same_key;                  /* the cell's fingerprint stays */
-    const uint64_t *fingerprint;    /* of the key to be; borrowed until the commit */
-    const struct weir_state *state; /* to be; NULL: the cell becomes free */
+    const uint64_t *fingerprint;    /* of the new key; borrowed until the commit */
+    const struct weir_state *state; /* the new state; NULL: the cell becomes free */
 };
 struct weir_transaction {
     struct weir_table *table;
@@ -39,21 +39,22 @@ static inline void weir_transaction_begin(struct weir_transaction *txn, struct w
     lines->owner = table;
 }
 
-void weir_transaction_rewind(struct weir_transaction *txn); /* forget what lines it took and gave */
-/* Makes the changes, all or none, and counts as done even if the process dies the moment after. */
+void weir_transaction_rewind(
+    struct weir_transaction *txn); /* drops its changes, and the lines it took or returned */
+/* Makes all changes or none. They are final when it returns, even if the process is killed then. */
 void weir_transaction_commit(struct weir_transaction *txn);
 
-/* What comes before it in the program is in the mapping before what comes after, should we be killed. */
+/* Orders stores for the case that the process is killed: those before it are in the mapping first. */
 #define WEIR_ORDER() atomic_signal_fence(memory_order_seq_cst)
 
-/* Commits a change of a state that touches at most one word of it; false, with nothing done, if more. */
+/* Commits a change of at most one word of a state. Returns false, with nothing done, if it changes more. */
 static inline bool weir_commit_word(struct weir_state *from, const struct weir_state *to) {
     bool expires = from->expires_ns != to->expires_ns, a = from->word[0] != to->word[0],
          b = from->word[1] != to->word[1], c = from->word[2] != to->word[2];
     if (expires + a + b + c > 1 || from->line[0] != to->line[0] || from->line[1] != to->line[1] ||
         from->line[2] != to->line[2])
         return false;
-    from->usage = to->usage; /* a hint: true or not, it may stand beside the old word */
+    from->usage = to->usage; /* a hint: any value is safe beside the old word */
     WEIR_ORDER();
     int64_t *word = expires ? &from->expires_ns
                     : a     ? &from->word[0]
@@ -80,7 +81,7 @@ static inline void weir_commit_cell(struct weir_table *table, uint32_t stripe, u
     lock->seq = seq;
     undo->cell = index;
     undo->was = *cell;
-    WEIR_ORDER(); /* the record is whole before it counts */
+    WEIR_ORDER(); /* the record is complete before it becomes valid */
     lock->undo_ready = 2;
     WEIR_ORDER();
     atomic_store_explicit(&lock->txn, seq, memory_order_release);
@@ -92,14 +93,14 @@ static inline void weir_commit_cell(struct weir_table *table, uint32_t stripe, u
     lock->undo_ready = 0;
 }
 
-/* The same, by one store if that is enough. */
+/* The same, by a single store if one word changes. */
 static inline void weir_commit_one(struct weir_table *table, uint32_t stripe, uint32_t index,
                                    const struct weir_state *state) {
     if (!weir_commit_word(&table->cell[index].state, state))
         weir_commit_cell(table, stripe, index, state);
 }
 
-/* Releases all locks it holds. */
+/* Releases all locks of a transaction. */
 static inline void weir_transaction_end(struct weir_transaction *txn) {
     if (__builtin_expect(txn->lines.locked, 0))
         weir_lock_release(txn->table, txn->table->stripe_mask + 1);

@@ -1,16 +1,16 @@
 /*
- * From a key and a limit to 128 bits.
+ * Computes the 128-bit fingerprint of a key and a limit.
  *
  *     fingerprint = SipHash-2-4-128(secret, key)  xor  sum of (limit's words x mix)  mod 2^128
  *                   with sixteen bits replaced by sixteen of that sum: the mark of the limit, by
- *                   which eviction tells a flood (cell.c)
+ *                   which eviction recognizes a flood of keys of one limit (cell.c)
  *
- * The first part is a keyed hash (SipHash, crypto/crypto.h): clients choose keys, and
- * cannot aim for a cell without the table's secret. The second is a multilinear hash over what makes two
- * limits different counters: strategy, amount, period and burst, none of which clients choose.
+ * The first part is a keyed hash (SipHash, crypto/crypto.h): a client that chooses keys cannot target a cell
+ * without the table's secret. The second is a multilinear hash of the members that distinguish counters: strategy,
+ * amount, period and burst. Clients do not choose these.
  *
- * SipHash costs more than the rest of a decision, so each handle remembers a few hundred recent short keys.
- * An entry is a sequence lock of relaxed atomics: a reader that meets a writer just hashes.
+ * SipHash costs more than the rest of a decision, so each handle caches the hashes of a few hundred recent short
+ * keys. An entry is a sequence lock of relaxed atomics: if an entry is being written, the reader computes the hash.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * The hash cache of a handle: recently hashed bytes and what they hash to. An entry is a sequence lock of relaxed
- * atomics: a reader that meets a writer takes it for a miss.
+ * The hash cache of a handle: recently hashed bytes and their hashes. An entry is a sequence lock of relaxed
+ * atomics: if an entry is being written, the reader treats it as a miss.
  */
 #ifndef WEIR_HASH_CACHE_H
 #define WEIR_HASH_CACHE_H
@@ -9,7 +9,7 @@
 
 #include "table/table.h"
 
-/* 1 to 8 bytes as a number that no other bytes of that length make. */
+/* 1 to 8 bytes as a number, unique among bytes of the same length. */
 static inline uint64_t load_few(const char *bytes, size_t len) {
     uint32_t low, high;
     if (len >= 4) {
@@ -27,7 +27,7 @@ static inline uint64_t load_word(const char *bytes) {
     return word;
 }
 
-/* Bytes that may be remembered, 1 to WEIR_HASH_CACHE_BYTES, as words: whole ones, and the last eight bytes. */
+/* 1 to WEIR_HASH_CACHE_BYTES bytes as words: the whole words, and the last eight bytes. */
 struct weir_words {
     uint64_t owner;
     const char *bytes;
@@ -59,7 +59,7 @@ static inline bool weir_recall(struct weir_hash_entry *entry, const struct weir_
     return !differs && atomic_load_explicit(&entry->version, memory_order_relaxed) == version;
 }
 
-/* Which entry: any cheap function of the bytes and their owner will do. */
+/* The entry for these bytes and their owner. */
 static inline struct weir_hash_entry *weir_hash_cache_entry(struct weir_table *table,
                                                             const struct weir_words *key) {
     uint64_t mixed = key->mixed + (key->owner << 32);

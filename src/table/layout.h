@@ -1,5 +1,5 @@
 /*
- * The bytes of a table, whatever its backing. All places are indices or offsets, never pointers.
+ * The bytes of a table, for every backing. References are indices or offsets, never pointers.
  *
  *     offset          what
  *     0               struct weir_header                        4096 bytes, with meters (meter.c)
@@ -12,13 +12,13 @@
  *     cells_at        struct weir_cell [keys]                   64 bytes a key, in buckets of 8
  *     lines_at        struct weir_line [lines]                  64 bytes, line 0 is never used
  *
- * Bucket b belongs to stripe b mod stripes. A key may sit in one of two buckets of the same stripe, so
- * that one lock covers every place it can be.
+ * Bucket b belongs to stripe b mod stripes. Both buckets of a key are in the same stripe, so one lock protects
+ * all its possible cells.
  *
  * Who may write what
- *  - "made": by the creator before the table gets its name, then by nobody. Covered by `checksum`.
- *  - "stripe": under that stripe's lock. A crash leaves it half-made; the stripe's undo record says how
- *    it was before.
+ *  - "made": by the creator before the table gets its name, and never again. Covered by `checksum`.
+ *  - "stripe": under that stripe's lock. A crash can leave a change incomplete; the stripe's undo record has the
+ *    previous bytes.
  *  - "pool": the same under the pool's lock.
  *  - "hint": any value is safe, in particular the one a crash leaves.
  */
@@ -44,10 +44,10 @@ struct weir_header {
     unsigned char magic[8];   /* made */
     uint32_t version;         /* made: WEIR_LAYOUT_VERSION */
     uint32_t header_bytes;    /* made: 4096 */
-    uint64_t signature;       /* made: sizes, alignment, lock type, byte order of the maker */
+    uint64_t signature;       /* made: sizes, alignment, lock type, byte order of the creator */
     uint64_t bytes;           /* made: the whole mapping */
     uint64_t keys;            /* made: cells */
-    uint64_t hits;            /* made: as asked for */
+    uint64_t hits;            /* made: as requested */
     uint32_t stripes;         /* made: a power of two, 1 to WEIR_STRIPES_MAX */
     uint32_t lines;           /* made */
     uint64_t stripes_at;      /* made */
@@ -56,14 +56,14 @@ struct weir_header {
     uint64_t lines_at;        /* made */
     uint64_t stats_at;        /* made */
     uint64_t rules_at;        /* made */
-    uint32_t rules;           /* made: rules there is room for */
-    uint32_t registry_room;   /* made: limits there is room for in the registry */
+    uint32_t rules;           /* made: capacity for rules */
+    uint32_t registry_room;   /* made: capacity of the limit registry */
     unsigned char secret[16]; /* made: key of SipHash, from the kernel's random source */
-    uint64_t mix[6];          /* made: odd random factors that tell limits of one key apart */
+    uint64_t mix[6];          /* made: odd random factors that distinguish limits of one key */
     uint64_t checksum;        /* made: SipHash of all above under a fixed key, against damage */
     uint64_t pad[2];
     _Atomic uint64_t sweep_cursor; /* hint: where the next sweep for expired logs starts */
-    _Atomic uint64_t recoveries;   /* locks taken over from the dead; a crash may lose one */
+    _Atomic uint64_t recoveries;   /* locks recovered from dead owners; a crash may lose one */
 };
 
 _Static_assert(offsetof(struct weir_header, checksum) == 176, "byte map");
@@ -95,7 +95,7 @@ _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
  */
 struct weir_lock {
     pthread_mutex_t mutex; /* process-shared and robust (memory://: a word, word_lock.h) */
-    _Atomic uint64_t txn;  /* its holder; read by recoverers of other locks. 0: none */
+    _Atomic uint64_t txn;  /* holder; read by recoverers of other locks. 0: none */
     uint32_t coordinator;  /* holder: the stripe that coordinates the record's transaction */
     uint32_t undo_ready;   /* holder: the undo record's number of entries + 1; 0: none */
     uint64_t seq;          /* holder: of the undo record; unique under its coordinator */

@@ -1,10 +1,9 @@
 /*
- * Striped locks that survive their owners.
+ * Striped locks that can be recovered after their owner died.
  *
- * shm:// and file:// use PTHREAD_MUTEX_ROBUST: the kernel tells the next caller that the owner died
- * (EOWNERDEAD), who then undoes what the dead had begun (layout.h, struct weir_lock) and goes on. memory://
- * has no other process, but fork(): a child finds locks held by threads that it does not have, so the
- * first call after a fork repairs them all.
+ * shm:// and file:// use PTHREAD_MUTEX_ROBUST: the kernel reports a dead owner to the next caller (EOWNERDEAD), who
+ * undoes the unfinished change (layout.h, struct weir_lock) and continues. memory:// is private to one process, but
+ * after fork() the child has locks of threads that do not exist there, so its first call repairs all locks.
  *
  * Cost: one uncontended pthread_mutex_trylock and unlock. Under contention a short spin (a decision holds
  * its locks for some 50 ns), then the futex, for at most one second.
@@ -92,9 +91,9 @@ static int acquired(struct weir_table *table, uint32_t index, int rc) {
         rc = recover(table, index);
         atomic_fetch_add(&table->header->recoveries, 1);
         if (rc < 0) {
-            /* Not ours to repair now (a participant is held by a stopped process). Unlocking an inconsistent
-               mutex would close it for ever, so leave the record as it is for a later recoverer: mark the
-               mutex consistent, but keep txn and undo_ready; weir_lock_take() looks at them again. */
+            /* It cannot be repaired now: a stopped process holds the lock of a participant. Unlocking an
+               inconsistent mutex would disable it forever, so mark it consistent and leave txn and undo_ready
+               for a later recoverer: weir_lock_take() checks them again. */
             pthread_mutex_consistent(mutex);
             pthread_mutex_unlock(mutex);
             return rc;
@@ -127,9 +126,9 @@ int weir_lock_try(struct weir_table *table, uint32_t index) {
 }
 
 /*
- * Waiting by the monotonic clock came with glibc 2.30. A build against an older one (our wheels) finds it
- * in the glibc that it meets; musl and macOS have none. pthread_mutex_timedlock() would not do: it waits
- * by the wall clock, which steps.
+ * pthread_mutex_clocklock() exists since glibc 2.30. A build against an older glibc (the wheels) uses it if the
+ * glibc at run time has it; musl and macOS have none. pthread_mutex_timedlock() is no alternative: it waits by the
+ * wall clock, which can step.
  */
 #if defined(WEIR_HAVE_CLOCKLOCK)
 static int (*const clocklock)(pthread_mutex_t *, clockid_t,
@@ -143,7 +142,7 @@ extern int found_clocklock(pthread_mutex_t *mutex, clockid_t clock,
 static int (*const clocklock)(pthread_mutex_t *, clockid_t, const struct timespec *) = NULL;
 #endif
 
-/* Tries until SLICES * SLICE_NS have passed, less and less often. */
+/* Tries until SLICES * SLICE_NS have passed, with growing pauses. */
 static int poll_for(pthread_mutex_t *mutex) {
     struct timespec now, pause = {0, 20000};
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -178,9 +177,8 @@ static int wait_for(pthread_mutex_t *mutex) {
     if (!clocklock)
         return poll_for(mutex);
     /*
-     * In slices, for a wake-up can be lost: a waiter that is killed between being woken and taking the
-     * lock, which another has taken meanwhile without knowing of waiters, leaves the others asleep beside a
-     * lock that nobody holds. Each slice begins with a try.
+     * It waits in slices, because a wake-up can be lost: if a waiter is killed after it was woken and before it
+     * takes the lock, the other waiters sleep although the lock is free. Each slice begins with a try.
      */
     for (int slice = 0; slice < SLICES; slice++) {
         struct timespec until;
@@ -246,15 +244,15 @@ int weir_locks_repair(struct weir_table *table) {
 }
 
 /*
- * In a child, the generation differs from the handle's. One thread repairs, others wait: the handle's
- * generation is set to 0 meanwhile (a fork in that very moment finds 0, which differs again).
+ * In a forked child, the generation differs from the handle's. One thread repairs the locks; the others wait. In the
+ * meantime the handle's generation has its highest bit set, which a further fork finds to differ again.
  */
 int weir_after_fork_slow(struct weir_table *table) {
     uint64_t now = atomic_load(&weir_fork_generation);
     uint64_t seen = atomic_load(&table->fork_generation);
     if (seen == now)
         return 0;
-    /* The low half names the generation being repaired, the high half says "being repaired". */
+    /* The highest bit means "being repaired"; the others are the generation. */
     uint64_t repairing = now | UINT64_C(1) << 63;
     while (seen != now) {
         if (seen != repairing &&

@@ -18,7 +18,7 @@ static inline struct weir_lock *weir_lock_at(struct weir_table *table, uint32_t 
     return index <= table->stripe_mask ? &table->stripe[index].lock : &table->pool->lock;
 }
 
-/* A lock of the kind that the table's backing needs. */
+/* Initializes a mutex for the backing of the table. 0, WEIR_ENOMEM, WEIR_ESYSTEM. */
 int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex);
 int weir_mutex_take(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, or another errno after one second */
 /*
@@ -32,14 +32,14 @@ int weir_lock_try(struct weir_table *table,
                   uint32_t index); /* 0, WEIR_EBUSY at once, WEIR_ECORRUPT */
 int weir_lock_all(struct weir_table *table);
 void weir_release_all(struct weir_table *table);
-/* Makes locks usable after a crash of all openers, or in a forked child: only with no other user. */
+/* Repairs all locks after all openers crashed, or in a forked child. No other user may exist. */
 int weir_locks_repair(struct weir_table *table);
 int weir_after_fork_slow(struct weir_table *table);
 void weir_fork_watch(struct weir_table *table);
 
 extern _Atomic uint64_t weir_fork_generation;
 
-/* The first call in a forked child renews the locks of a private table. */
+/* Must precede the first lock of each call: in a forked child, repairs the locks of a private table. */
 static inline int weir_after_fork(struct weir_table *table) {
     return atomic_load_explicit(&table->fork_generation, memory_order_acquire) ==
                    atomic_load_explicit(&weir_fork_generation, memory_order_relaxed)
@@ -47,7 +47,7 @@ static inline int weir_after_fork(struct weir_table *table) {
                : weir_after_fork_slow(table);
 }
 
-/* A private table's locks are words in the place of the mutex. */
+/* Whether the locks are words instead of mutexes, as in private tables. */
 static inline bool weir_has_words(const struct weir_table *table) {
     return WEIR_WORD_LOCKS && table->backing == WEIR_BACKING_MEMORY;
 }
@@ -65,7 +65,7 @@ static inline int weir_lock_take_at(struct weir_table *table, struct weir_lock *
                : weir_lock_take_slow(table, index, rc);
 }
 
-/* Takes a lock, repairing what a dead owner left. 0, WEIR_EBUSY, WEIR_ECORRUPT. */
+/* Takes a lock, and recovers it if its owner died. 0, WEIR_EBUSY, WEIR_ECORRUPT. */
 static inline int weir_lock_take(struct weir_table *table, uint32_t index) {
     return weir_lock_take_at(table, weir_lock_at(table, index), index);
 }

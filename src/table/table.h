@@ -1,5 +1,5 @@
 /*
- * A process's handle of an open table: pointers into the mapping, and what belongs to this process alone.
+ * A process's handle of an open table: pointers into the mapping, and data of this process alone.
  */
 #ifndef WEIR_TABLE_INTERNAL_H
 #define WEIR_TABLE_INTERNAL_H
@@ -13,8 +13,8 @@ struct weir_rules; /* rules/rules.h */
 #define WEIR_RULES_LEVELS 6u
 
 /*
- * Where things are in a copy of the rules (rules.h). Each process computes its own of the capacity alone: there
- * is nothing to damage.
+ * Offsets within a copy of the rules (rules.h). Each process computes them from the capacity, so they cannot be
+ * damaged.
  */
 struct weir_rules_plan {
     uint32_t capacity, slots, name_bytes; /* room for */
@@ -35,7 +35,7 @@ enum weir_backing {
 #define WEIR_HASH_CACHE_WORDS 6u
 #define WEIR_HASH_CACHE_BYTES (WEIR_HASH_CACHE_WORDS * 8u)
 
-/* Recently hashed bytes and what they hash to; a sequence lock (odd: being written). */
+/* Recently hashed bytes and their hash; a sequence lock (odd: being written). */
 struct weir_hash_entry {
     _Atomic uint64_t version;
     _Atomic uint64_t

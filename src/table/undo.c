@@ -1,9 +1,9 @@
-/* Undoing what a dead process left half-made under one lock: struct weir_lock in layout.h has the protocol. */
+/* Restores what a dead process left half-changed under one lock. struct weir_lock in layout.h has the protocol. */
 #include "table/undo.h"
 
 #include "table/lock.h"
 
-/* The record may come from a damaged file: every index is checked. */
+/* The record may come from a damaged file, so every index is checked. */
 void weir_undo_apply(struct weir_table *table, uint32_t index) {
     struct weir_lock *lock = weir_lock_at(table, index);
     uint32_t entries = lock->undo_ready ? lock->undo_ready - 1 : 0;

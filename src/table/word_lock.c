@@ -1,4 +1,4 @@
-/* What a word lock does when it is not free: spins for some decisions' time, then sleeps, a second at most. */
+/* Waiting for a word lock: spins for the time of some decisions, then sleeps, for at most one second. */
 #include "table/word_lock.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ int weir_word_wait(_Atomic uint32_t *word, bool spin_only) {
     do {
         static const struct timespec slice = {0, SLICE_NS};
         if (atomic_exchange_explicit(word, 2, memory_order_acquire) == 0)
-            return 0; /* with 2 instead of 1: at worst, a wake-up that nobody waits for */
+            return 0; /* with 2 instead of 1: at worst, one unnecessary wake-up */
         (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 2, &slice, NULL, 0);
     } while (clock_ns() < end_ns);
     return atomic_exchange_explicit(word, 2, memory_order_acquire) == 0 ? 0 : EBUSY;

@@ -1,9 +1,9 @@
 /*
- * The locks of private tables, where nobody can die alone: a word and a futex (Drepper, "Futexes are tricky",
- * 2005). They lie where shared tables have a robust mutex. A process that has one thread takes them without
- * locking the bus.
+ * The locks of private tables, whose owners cannot die separately: a word and a futex (Drepper, "Futexes are
+ * tricky", 2005), in the place of the robust mutex of shared tables. A process with one thread takes them without
+ * atomic read-modify-write instructions.
  *
- *     0  free      1  held      2  held, and somebody may wait
+ *     0  free      1  held      2  held, and another thread may wait
  */
 #ifndef WEIR_WORD_LOCK_H
 #define WEIR_WORD_LOCK_H
@@ -18,7 +18,7 @@
 #define WEIR_WORD_LOCKS 0
 #endif
 
-/* Since glibc 2.32. A build against an older one (our wheels) finds it in the glibc that it meets. */
+/* Exists since glibc 2.32. A build against an older glibc (the wheels) uses that of the run time, if any. */
 #if defined(__GLIBC_PREREQ)
 #if __GLIBC_PREREQ(2, 32)
 #include <sys/single_threaded.h>
