@@ -1,9 +1,8 @@
 /*
- * Who may open a table's file: its owner alone, or, with ?group=, the members of exactly one group.
+ * Access to a table's file: only its owner, or, with ?group=, the members of one group.
  *
- * Membership is what the kernel says of the running process, not what /etc/group says of its user: a process
- * keeps the groups that it was started with. Root is no exception: it can join the group, and whoever runs it
- * should mean to.
+ * Membership is that of the running process, as the kernel reports it, and not that of its user in /etc/group: a
+ * process keeps the groups it was started with. Root must be a member too.
  */
 #include "access.h"
 

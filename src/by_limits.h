@@ -5,16 +5,16 @@
  *   1. find which items share a counter        no lock; each counter is a slot
  *   2. take the stripes they need, ascending
  *   3. step a copy of each slot's state        the strategies
- *   4. one denied: forget the copies, charge none; what merely healed or expired is written
- *      shadows step last, each for itself
+ *   4. if one denies: drop the charges; only repaired and expired states are written
+ *      shadows step last, each by itself
  *   5. write the copies back                   commit.c
- *   6. count what was said, if anybody wants to know (stats_layout.h)
- *   7. let go
+ *   6. count the verdicts of items with a label   stats/
+ *   7. release the stripes
  *
- * When the pool of lines is empty, everything is let go, lines are reclaimed, and the decision starts over.
+ * If the pool of lines is empty, the locks are released, lines are reclaimed, and the decision is repeated.
  *
- * One item is the most common decision. It takes the same functions, compiled once more for a number of
- * items that is known to be 1 (`one`), so that their loops and the search for shared counters vanish.
+ * Most decisions have one item. For these, the same functions are compiled again with a constant number of items
+ * (`one`), so that the compiler removes their loops and the search for shared counters.
  */
 #ifndef WEIR_BY_LIMITS_H
 #define WEIR_BY_LIMITS_H
@@ -47,7 +47,7 @@ static inline bool weir_role_charges(int32_t role) {
 
 #define SECOND_NS INT64_C(1000000000)
 #define RETRIES 4
-#define DENIAL_WEIGHT 16 /* what a denial adds; each eviction nearby takes 1 off */
+#define DENIAL_WEIGHT 16 /* what a denial adds; an eviction nearby subtracts 1 */
 #define INLINE static inline __attribute__((always_inline))
 
 /* One counter of the decision. */
@@ -67,7 +67,7 @@ struct decision {
     uint32_t n;
     uint32_t enforced; /* items that enforce come before shadows */
     uint32_t slots;
-    bool refused; /* before the limits were asked: shadows are charged nothing in WEIR_HIT */
+    bool refused; /* before the limits were evaluated: shadows are not charged in WEIR_HIT */
     bool denied;  /* by an enforced item */
     bool kept;    /* what enforced items charged is kept */
     struct weir_item item[WEIR_CHECKS_MAX];
@@ -110,7 +110,7 @@ INLINE void find_slots(struct decision *d, bool one) {
     }
 }
 
-/* Puts a stripe in its place among those wanted, unless it is there. */
+/* Adds a stripe to the ascending list of those needed, unless it is there. */
 INLINE uint32_t want(uint16_t wanted[WEIR_CHECKS_MAX], uint32_t count, uint16_t stripe) {
     uint32_t at = 0;
     while (at < count && wanted[at] < stripe)
@@ -168,7 +168,7 @@ INLINE void read_states(struct decision *d, bool one) {
     }
 }
 
-/* A test charges nothing, so the second item of a counter asks for what the first would have taken, too. */
+/* A test charges nothing, so the second item of a counter adds the cost of the first. */
 static int64_t summed_cost(const struct decision *d, uint32_t i) {
     int64_t cost = d->item[i].cost;
     for (uint32_t j = 0; j < i; j++) {
@@ -180,7 +180,7 @@ static int64_t summed_cost(const struct decision *d, uint32_t i) {
     return cost;
 }
 
-/* Asks a strategy. Items that are not charged bring their counter to the present, too. */
+/* Steps an item. Items that are not charged update the time of their counter, too. */
 INLINE int step(struct decision *d, const struct weir_item *item, struct weir_state *state,
                 int64_t cost, bool charge, struct weir_verdict *verdict) {
     struct weir_step step = {.limit = item->limit,
@@ -205,7 +205,7 @@ INLINE int step(struct decision *d, const struct weir_item *item, struct weir_st
 
 /*
  * A denial takes back what the others were charged: their verdicts then describe uncharged counters. A hit
- * of cost 0 charges nothing, but brings a counter to the present, as the denied one's is.
+ * of cost 0 charges nothing, but updates a counter to the present, like the denied one's.
  */
 static int uncharge(struct decision *d) {
     weir_transaction_rewind(&d->txn);
@@ -293,7 +293,7 @@ INLINE int write_slots(struct decision *d, bool fresh, bool one) {
 }
 
 /*
- * Commits what changed. Old keys first: a new one must not be placed where this very decision writes. The change
+ * Commits the changes. Old keys first: a new one must not be placed where this decision writes. The change
  * of one known cell needs no list.
  */
 INLINE int write_back(struct decision *d, bool one) {
@@ -311,7 +311,7 @@ INLINE int write_back(struct decision *d, bool one) {
     return rc;
 }
 
-/* Sets what eviction goes by: how much of the limit is used, how often it denied lately. */
+/* Sets the hints for eviction: how much of the limit is used, and recent denials. */
 INLINE void mark(struct decision *d, bool one) {
     for (uint32_t i = 0; i < items(d, one); i++) {
         const struct weir_item *item = &d->item[i];
@@ -330,8 +330,8 @@ INLINE void mark(struct decision *d, bool one) {
 }
 
 /*
- * Of limits of which one denied, only those that denied count anything, unless each is its own decision. Nor
- * does an item that was not charged and let the request pass. Shadows count denials alone.
+ * Counts the verdicts. If one item denied, only items that denied are counted, unless each is decided by itself. An
+ * item that was not charged and allowed the request is not counted. Of shadows, only denials are counted.
  */
 INLINE void count(struct decision *d, bool one) {
     struct weir_table *table = d->table;
@@ -386,8 +386,8 @@ static __attribute__((noinline)) int attempt_many(struct decision *d) {
 }
 
 /*
- * The pool is empty: lines that a decision gives back are free only once it is committed. So what has
- * expired in its own logs is dropped first, by hits of cost 0.
+ * The pool is empty, and lines that a decision returns are free only after its commit. So expired hits of its own
+ * logs are dropped first, by hits of cost 0.
  */
 static void shed(const struct decision *d) {
     for (uint32_t i = 0; i < d->n; i++) {
@@ -408,7 +408,7 @@ static void shed(const struct decision *d) {
     }
 }
 
-/* A shadow that cannot be decided does not keep the others from it: its verdict is that nothing is used. */
+/* A shadow that cannot be decided does not affect the others: its verdict is that nothing is used. */
 static int without_shadows(struct decision *d) {
     for (uint32_t i = d->enforced; i < d->n; i++) {
         const struct weir_limit *limit = d->item[i].limit;
@@ -421,7 +421,7 @@ static int without_shadows(struct decision *d) {
     return attempt_many(d);
 }
 
-/* What the limits say if nothing is charged, which needs no line. */
+/* Evaluates the limits without a charge, which needs no line. */
 static int peek_all(struct decision *d) {
     enum weir_mode mode = d->mode;
     d->mode = WEIR_TEST;
@@ -431,8 +431,8 @@ static int peek_all(struct decision *d) {
 }
 
 /*
- * No line can be had. That is one key's misfortune and no fault of the table: its moving windows deny, until
- * the oldest hit of each leaves, and nothing is charged.
+ * No line is available. This affects only this key: its moving windows deny until their oldest hit leaves, and
+ * nothing is charged.
  */
 static int deny_for_want_of_lines(struct decision *d) {
     int rc = peek_all(d);

@@ -1,15 +1,15 @@
 /*
- * Windows of the calendar: days, months, years, or several of them; weeks, which are 7 days from Monday on; and
- * whole hours and less. In a zone.
+ * Calendar windows in a time zone: days, months, years, or several of them; weeks, which start on Monday; hours,
+ * minutes and seconds.
  *
  *     local time    | Mon 00:00            | Tue 00:00           | Wed 00:00
  *     UTC, +1 h    23:00                  23:00                 22:00  the clock went forward: 23 hours
  *
- * Windows are numbered in local time: by the day, week, month or year that they start with. Where a window
- * starts in UTC is the first moment at which local time has reached its midnight. So a midnight that the clock
- * skips is where it jumps to, one that it passes twice is the first of both, and no moment is in two windows.
+ * Windows are numbered in local time by the day, week, month or year that they start with. In UTC, a window starts
+ * at the first moment when local time has reached its midnight. If the clock skips a midnight, the window starts at
+ * the jump; if a midnight occurs twice, it starts at the first. No moment is in two windows.
  *
- * All is integer arithmetic on the zone's list of offsets. Cost: three bisections of it, and some divisions.
+ * It is integer arithmetic on the zone's list of offsets. Cost: three bisections and some divisions.
  */
 #include "calendar.h"
 
@@ -20,7 +20,7 @@
 
 #define DAY_NS INT64_C(86400000000000)
 #define MONDAY (-3)                 /* the day before 1970-01-01 that was one */
-#define LATEST_NS (104000 * DAY_NS) /* no window that WEIR_NOW_MAX may be in ends later */
+#define LATEST_NS (104000 * DAY_NS) /* no window that contains WEIR_NOW_MAX ends later */
 
 static const struct weir_zone_offset no_offset = {0, 0};
 static const struct weir_zone utc = {"UTC", &no_offset, 1};
@@ -55,7 +55,7 @@ static int64_t floor_div(int64_t a, int64_t b) {
     return a / b - (a % b < 0);
 }
 
-/* The last offset that began at now_ns or before, by its place; 0 before the first. */
+/* The index of the last offset that began at now_ns or before; 0 before the first. */
 static size_t place_at(const struct weir_zone *zone, int64_t now_ns) {
     size_t low = 0, high = zone->offsets;
     while (high - low > 1) {
@@ -82,8 +82,8 @@ static int64_t first_moment(const struct weir_zone *zone, int64_t local_ns) {
 }
 
 /*
- * Days since 1970-01-01 to months since the year 0, and back. Years are counted from March on, so that the leap
- * day is the last one: 400 years have 146097 days.
+ * Days since 1970-01-01 to months since the year 0, and back. Years begin in March, so that
+ * the leap day is the last one: 400 years have 146097 days.
  */
 static int64_t month_of_day(int64_t day) {
     day += 719468; /* since 0000-03-01 */

@@ -1,4 +1,4 @@
-/* Validation of checks, for the table and for the codecs of remote stores alike. */
+/* Validates checks, for the table and for the codecs of remote stores. */
 #include "checks.h"
 
 #include "calendar.h"

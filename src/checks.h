@@ -1,4 +1,4 @@
-/* What every store does with checks before and after it decides: validates them, chooses the deciding one. */
+/* What all stores do with checks: validate them before a decision, and choose the deciding one after it. */
 #ifndef WEIR_CHECKS_INTERNAL_H
 #define WEIR_CHECKS_INTERNAL_H
 
@@ -7,7 +7,7 @@
 
 #include "weir/weir.h"
 
-/* Whether there are 1 to WEIR_CHECKS_MAX checks, each of them sound: 0, WEIR_EINVAL or WEIR_ETOOMANY. */
+/* Whether there are 1 to WEIR_CHECKS_MAX checks, each of them valid: 0, WEIR_EINVAL or WEIR_ETOOMANY. */
 int weir_checks_validate(const struct weir_check *checks, size_t n);
 
 /* Whether verdict `a` decides rather than `b`, which comes before it: see struct weir_decision. */

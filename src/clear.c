@@ -1,4 +1,4 @@
-/* Forgetting counters: those of some checks, and all. */
+/* Deletes counters: those of some checks, or all. */
 #include "checks.h"
 #include "table/cell.h"
 #include "table/hash.h"

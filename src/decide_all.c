@@ -1,9 +1,9 @@
 /*
- * Decisions: what weir_decide() and weir_decide_prepared() have in common.
+ * Decisions: the common part of weir_decide() and weir_decide_prepared().
  *
- * Both make items (by_limits.h), which one evaluator decides. Rules about clients come first, if there may be
- * one that holds: a blocked client has the whole decision denied; items of clients that are let through are left
- * out, and the limits decide about the rest. Usually all items are about one client.
+ * Both create items, which one evaluator decides (by_limits.h). If any rule can apply, rules come first: a blocked
+ * client denies the whole decision; items of allowed clients are left out, and the limits decide the others. Usually
+ * all items have the same client.
  */
 #include <string.h>
 
@@ -38,7 +38,7 @@ static bool same_client(const struct weir_item *a, const struct weir_item *b) {
            (a->client == b->client || memcmp(a->client, b->client, a->client_len) == 0);
 }
 
-/* The rule of each item's client, and which decides all that enforces: a block, or one of them each. */
+/* Finds the rule of each item's client, and the rule that decides all enforced items, if any. */
 static void find_matches(const struct decision *q, struct matches *matches) {
     uint32_t allowed = 0;
     bool blocked = false;
@@ -61,7 +61,7 @@ static void find_matches(const struct decision *q, struct matches *matches) {
                                                             : WEIR_RULE_NONE;
 }
 
-/* All that enforces is told the same: a block, until the last of them ends; or each let through. */
+/* Writes the verdicts of all enforced items: denied until the last block expires, or allowed. */
 static void tell_all(const struct decision *q, const struct matches *matches) {
     struct weir_rule_match match = {.kind = matches->kind};
     for (uint32_t i = 0; i < q->enforced; i++)
@@ -210,7 +210,7 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
 
 /* --------------------------------------------------------------------------------- prepared checks */
 
-/* What the parts of one request have in common. */
+/* What the parts of one request share. */
 struct asking {
     const struct weir_prepared *prepared;
     const struct weir_request *request;

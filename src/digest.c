@@ -1,4 +1,4 @@
-/* See digest.h. 160 bits: nobody finds two keys with the same one. */
+/* See digest.h. With 160 bits, finding two keys with the same digest is infeasible. */
 #include "digest.h"
 
 #include "crypto/crypto.h"

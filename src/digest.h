@@ -1,4 +1,4 @@
-/* A short name for bytes of any length. */
+/* Short names for bytes of any length. */
 #ifndef WEIR_DIGEST_H
 #define WEIR_DIGEST_H
 

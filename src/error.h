@@ -1,6 +1,6 @@
 /*
- * How libweir says what went wrong: one sentence in the caller's struct weir_error. What it quotes of the
- * input is escaped, so that a message may be written to a terminal or a log as it is.
+ * Error messages: one sentence in the caller's struct weir_error. Quoted input is escaped, so that a message can be
+ * written to a terminal or a log.
  */
 #ifndef WEIR_ERROR_H
 #define WEIR_ERROR_H
@@ -11,13 +11,13 @@
 
 /*
  * Fills *error (NULL: nothing to fill) with `code`, `column` and the formatted message, in which every
- * byte that is not printable ASCII becomes \xNN and what does not fit ends in "...". Returns `code`, so
- * that failing is one statement: return weir_fail(error, WEIR_EINVAL, 0, "...").
+ * byte that is not printable ASCII becomes \xNN, and a message that is too long ends in "...". Returns `code`, for
+ * return weir_fail(error, WEIR_EINVAL, 0, "...").
  */
 int weir_fail(struct weir_error *error, int code, int column, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Room for what weir_quote() makes of `len` bytes at worst. */
+/* The most bytes that weir_quote() writes for `len` bytes. */
 #define WEIR_QUOTE_SIZE(len) ((len) * 4 + 3)
 
 /*

@@ -1,8 +1,8 @@
 /*
- * Parts of keys as weir.flask writes them, so that a C program and a Flask application can share a counter.
+ * Parts of keys in the form of weir.flask, so that a C program and a Flask application can share a counter.
  *
- * "/" joins parts, so within one it is "%2F", and "%" is "%25". Bytes that are no UTF-8 are escaped above 127,
- * which text never is. A long part is its first bytes, "%#", which is no escape, and a hash of all of it.
+ * "/" joins parts, so within a part it is "%2F", and "%" is "%25". Bytes above 127 that are not UTF-8 are escaped;
+ * valid text is not. A long part is written as its first bytes, "%#", and a hash of the whole; "%#" is not an escape.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -11,11 +11,11 @@
 #include "weir/weir.h"
 
 #define PLAIN_MAX 256 /* bytes of a part that is written out */
-#define HEAD 64       /* bytes that stay readable of one that is not */
+#define HEAD 64       /* readable bytes of a part that is cut */
 
 _Static_assert(WEIR_IDENTIFIER_MAX == 3 * PLAIN_MAX, "each byte may become three");
 
-/* Bytes that follow the first one of a character; -1: no first byte, or one that UTF-8 never has. */
+/* The number of bytes after the first byte of a character; -1: not the first byte of a UTF-8 character. */
 static int following(unsigned char first) {
     return first < 0x80   ? 0
            : first < 0xC2 ? -1
@@ -34,7 +34,7 @@ static bool is_utf8(const unsigned char *text, size_t len) {
         for (int k = 1; k <= more; k++)
             if ((text[i + (size_t)k] & 0xC0) != 0x80)
                 return false;
-        /* written longer than need be, surrogates, beyond U+10FFFF */
+        /* overlong, a surrogate, or beyond U+10FFFF */
         if ((first == 0xE0 && text[i + 1] < 0xA0) || (first == 0xED && text[i + 1] > 0x9F) ||
             (first == 0xF0 && text[i + 1] < 0x90) || (first == 0xF4 && text[i + 1] > 0x8F))
             return false;
@@ -43,7 +43,7 @@ static bool is_utf8(const unsigned char *text, size_t len) {
     return true;
 }
 
-/* How many of the first HEAD bytes make whole characters. */
+/* How many of the first HEAD bytes are whole characters. */
 static size_t head_len(const unsigned char *text) {
     size_t len = HEAD;
     while (len > HEAD - 4 && (text[len] & 0xC0) == 0x80)

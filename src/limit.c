@@ -5,12 +5,12 @@
  *     limit  = count ("per" | "/") [multiples] unit ["burst" count]
  *     unit   = ("second" | "minute" | "hour" | "day" | "month" | "year") ["s"]
  *
- * Case does not matter; blanks may stand anywhere between words and numbers. Whatever ASCII text the Python
- * library `limits` reads is read here and means the same, with two exceptions: zero units ("5 per 0 hours",
- * which `limits` takes for one hour) are refused, and so is a count above 2^63-1.
+ * Case is ignored; blanks are allowed between words and numbers. Every ASCII text that the Python library `limits`
+ * accepts is accepted with the same meaning, with two exceptions: zero units ("5 per 0 hours", which `limits` reads
+ * as one hour) and counts above 2^63-1 are refused.
  *
- * A cursor walks over the bytes once: no allocation, no copy, no byte behind the end is looked at, none
- * has to be NUL. Every refusal goes through refuse(), which quotes the text around the place.
+ * A cursor reads the bytes once: it allocates and copies nothing, and reads nothing beyond the end. All refusals use
+ * refuse(), which quotes the text around the error.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -229,7 +229,7 @@ static int refuse(const struct cursor *cursor, size_t at, const char *what) {
     return refuse_as(WEIR_ESYNTAX, cursor, at, what);
 }
 
-/* As refuse(), with the wrong word behind `what`. */
+/* As refuse(), with the wrong word after `what`. */
 static int refuse_word(const struct cursor *cursor, struct span word, const char *what) {
     char quoted[WEIR_QUOTE_SIZE(WORD_MAX)], text[160 + sizeof quoted];
     weir_quote(quoted, sizeof quoted, cursor->text + word.at,
@@ -242,7 +242,7 @@ static bool is_rest_of_word(char byte) {
     return !is_blank(byte) && !is_separator(byte);
 }
 
-/* Refuses what stands at the cursor where `expected` should. */
+/* Refuses the text at the cursor, where `expected` is expected. */
 static int refuse_here(struct cursor *cursor, const char *expected) {
     char what[128];
     struct cursor ahead = *cursor;
@@ -276,7 +276,7 @@ static int read_number(const struct cursor *cursor, struct span digits, const ch
     return 0;
 }
 
-/* A count: digits. Says what is wrong with the numbers that are none. */
+/* Reads a count, which has only digits. */
 static int read_count(struct cursor *cursor, const char *name, int64_t *count) {
     struct span digits = take(cursor, is_digit);
     if (digits.len == 0) {
@@ -377,7 +377,7 @@ static int read_limit(struct cursor *cursor, struct weir_limit *limit) {
     if (rc < 0)
         return rc;
     skip_blanks(cursor);
-    /* `limits` lets a ":" pass before a separator. Nobody means it, but it is in somebody's settings. */
+    /* `limits` accepts a ":" before a separator, so some settings have one. */
     if (cursor->len - cursor->at > 1 && cursor->text[cursor->at] == ':' &&
         is_separator(cursor->text[cursor->at + 1]))
         cursor->at++;

@@ -1,4 +1,4 @@
-/* What the library has of limits beside weir.h. */
+/* Functions about limits that weir.h does not have. */
 #ifndef WEIR_LIMIT_INTERNAL_H
 #define WEIR_LIMIT_INTERNAL_H
 

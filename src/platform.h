@@ -1,6 +1,6 @@
 /*
  * What Linux has and macOS lacks. Tables of several processes need robust mutexes, so only Linux has them:
- * weir_table_open() refuses shm:// and file:// elsewhere, and the stand-ins below are never reached there.
+ * weir_table_open() refuses shm:// and file:// elsewhere, and the replacements below are never called there.
  */
 #ifndef WEIR_PLATFORM_H
 #define WEIR_PLATFORM_H

@@ -1,9 +1,9 @@
 /*
- * Prepared checks: the object, and the keys that a request makes of it.
+ * Prepared checks: the object, and the keys of a request.
  *
  *     | count, masks | part 0 | part 1 | ... | before 0, after 0, before 1, ... |     one allocation
  *
- * Validation happens here, once. A request can only be wrong in what it brings along.
+ * Parts are validated here, once. A decision validates only the values of its request.
  */
 #include "prepared.h"
 

@@ -1,4 +1,4 @@
-/* A prepared check: what a request does not change, validated and joined once. */
+/* A prepared check: everything that is the same for all requests, validated and joined once. */
 #ifndef WEIR_PREPARED_INTERNAL_H
 #define WEIR_PREPARED_INTERNAL_H
 
@@ -11,8 +11,7 @@ struct weir_prepared_part {
     struct weir_limit limit;
     const char *before, *after; /* in the text behind the parts */
     uint32_t before_len, after_len;
-    uint64_t
-        owner; /* in the hash cache of tables: a number that no other part of the process has */
+    uint64_t owner; /* for the hash cache of tables: unique among the parts of the process */
     int64_t cost;
     int32_t label;
     int32_t role; /* enum weir_role */
@@ -38,7 +37,7 @@ static inline bool weir_bytes_sound(const struct weir_bytes *bytes) {
     return bytes->len <= WEIR_KEY_MAX && (bytes->bytes || bytes->len == 0);
 }
 
-/* Reads what a request says about part `i`; false if a member is out of its range. */
+/* Reads the values of a request for part `i`; false if one is out of its range. */
 static inline bool weir_prepared_ask(const struct weir_prepared *prepared,
                                      const struct weir_request *request, uint32_t i,
                                      struct weir_asked *asked) {

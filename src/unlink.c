@@ -1,6 +1,6 @@
 /*
- * Removing a table's name. A file that does not begin as tables do is not ours to remove, wherever it is; of
- * /dev/shm/weir.NAME an empty one may be what is left of a table.
+ * Removes a table's name. A file that is not a table is never removed; an empty file /dev/shm/weir.NAME can be the
+ * rest of a table.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /*
- * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N&group=NAME. Pure text: nothing is opened here.
+ * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N&group=NAME. Only text is parsed here: nothing is opened.
  */
 #include "uri.h"
 
@@ -60,7 +60,7 @@ static int read_name(const char *text, const char *from, const char *end, struct
         return fail(text, from, error, "shm:// needs a name, as in shm://shop");
     if (len > WEIR_NAME_MAX)
         return fail(text, from, error, "the name is longer than 200 bytes");
-    /* One "/": the automatic tables of a user are in a folder that nobody else can write to. */
+    /* One "/" is allowed: automatic tables are in a folder that only their user can write to. */
     const char *folder = !strncmp(from, "auto-", 5) ? memchr(from, '/', len) : NULL;
     for (const char *c = from; c < end; c++)
         if (c != folder && !strchr(name_letters, *c))

@@ -1,4 +1,4 @@
-/* A table's URI, taken apart. */
+/* A parsed table URI. */
 #ifndef WEIR_URI_H
 #define WEIR_URI_H
 
@@ -10,10 +10,10 @@
 struct weir_uri {
     enum weir_backing backing;
     char path[WEIR_PATH_MAX];       /* shm: /dev/shm/weir.NAME; file: as given; memory: empty */
-    uint64_t keys;                  /* 0: not said */
-    uint64_t hits;                  /* UINT64_MAX: not said */
-    uint64_t rules;                 /* UINT64_MAX: not said */
-    char group[WEIR_GROUP_MAX + 1]; /* empty: not said */
+    uint64_t keys;                  /* 0: not given */
+    uint64_t hits;                  /* UINT64_MAX: not given */
+    uint64_t rules;                 /* UINT64_MAX: not given */
+    char group[WEIR_GROUP_MAX + 1]; /* empty: not given */
 };
 
 /* Errors: WEIR_ESYNTAX (message and column), WEIR_EINVAL (a number out of its range). */

@@ -1,13 +1,11 @@
 /*
- * Changing the list of rules, and reading it.
+ * Changes and reads the list of rules.
  *
- * Each change writes the whole next list, and its index, into the copy that nobody reads, and publishes it by
- * one store: see struct weir_rules. That is linear in the number of rules, however small the change; many
- * belong into one weir_rules_load(). A writer that is killed leaves the list as it was, or, once the store is
- * made, as it will be.
+ * Each change writes the whole next list and its index into the unused copy, and publishes it by one store: see
+ * struct weir_rules. This is linear in the number of rules, even for a small change, so set many rules by one
+ * weir_rules_load(). If a writer is killed, the list is the old one before that store, and the new one after it.
  *
- * Rules that have expired stay until their room is needed: expiry is evaluated with the caller's
- * `now`.
+ * Expired rules stay until their space is needed. Expiry is evaluated with the caller's `now`.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -133,7 +131,7 @@ struct merge {
     const struct weir_rules_copy *from;
     struct weir_rules_copy *to;
     int64_t drop_ns; /* rules that have ended by then are left out; negative: none */
-    bool keep_since; /* a rule that stays as it was keeps its beginning */
+    bool keep_since; /* a rule that does not change keeps its since_ns */
     bool only;       /* rules that no change is about are left out */
     bool changed;
 };
@@ -244,7 +242,7 @@ static int no_room(const struct weir_table *table, const struct weir_rules_copy 
         table->name, capacity);
 }
 
-/* Makes what was built the list that holds. Until `version` is stored, nothing has happened. */
+/* Publishes the new list. The change takes effect when `version` is stored. */
 static void publish(struct weir_rules *rules, const struct weir_rules_copy *copy) {
     int64_t was_ns = atomic_load(&rules->ends_ns);
     atomic_store(&rules->ends_ns, was_ns > copy->ends_ns ? was_ns : copy->ends_ns);

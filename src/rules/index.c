@@ -1,5 +1,5 @@
 /*
- * Making the index that src/rules/lookup.c searches, from a sorted list of rules.
+ * Builds the index for src/rules/lookup.c from a sorted list of rules.
  *
  * Ranges are nested or apart and sorted by their first address, wider before narrower. So one sweep with a
  * stack of the ranges that are open finds the next wider one of each. Linear in the number of rules: 100,000
@@ -304,7 +304,7 @@ static bool same_index(const struct weir_rules_plan *plan, const struct weir_rul
            same_levels(a, b, plan->key_6_at, wide, a->ranges_6);
 }
 
-/* The list is looked at, then indexed once more in the other copy: the index must come out the same. */
+/* Verifies the list, then indexes it again in the other copy: both indexes must be equal. */
 int weir_rules_check(struct weir_table *table, struct weir_error *error) {
     struct weir_rules *rules = table->rules;
     int rc = weir_rules_lock(table);

@@ -1,5 +1,5 @@
 /*
- * Which rule holds for a client: what a decision asks when there are rules at all.
+ * Finds the rule that applies to a client. Decisions call it if there are rules.
  *
  * The first addresses of all ranges lie in a sorted array, and above it, level by level, every 16th of the
  * level below:
@@ -14,17 +14,17 @@
  * ranges it reads five cache lines and a mark, most of them hot.
  *
  * Names are found by their keyed hash, 64 bits of SipHash under the table's secret, in a hash table with linear
- * probing. A rule that has expired hands over to the next wider one.
+ * probing. If a rule has expired, the next wider one applies.
  *
- * Readers take no lock: see struct weir_rules. Everything that is read here may be damaged, or changed by a
- * writer meanwhile: every index is bounded before it is used, every loop has an end.
+ * Readers take no lock: see struct weir_rules. All data can be damaged, or changed by a writer at the same time, so
+ * every index is checked before use and every loop is bounded.
  */
 #include "rules/rules.h"
 #include "table/hash.h"
 
 #include <string.h>
 
-#define TRIES 64 /* a reader that is overtaken so often by two changes at once takes the lock */
+#define TRIES 64 /* after so many attempts that two changes overtook, a reader takes the lock */
 #define WIDER_MAX 130 /* nested ranges: prefixes 0 to 128 */
 #define relaxed memory_order_relaxed
 

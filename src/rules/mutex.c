@@ -1,4 +1,4 @@
-/* The lock of those who change rules. Readers take none (rules.h). */
+/* The lock for changing rules. Readers take none (rules.h). */
 #include <errno.h>
 
 #include "platform.h"
@@ -8,7 +8,7 @@ int weir_rules_repair(struct weir_table *table) {
     return weir_mutex_init(table, &table->rules->mutex);
 }
 
-/* What a dead writer leaves needs no repair: its copy is written anew by the next. */
+/* The copy of a dead writer needs no repair: the next writer overwrites it. */
 int weir_rules_lock(struct weir_table *table) {
     pthread_mutex_t *mutex = &table->rules->mutex;
     int rc = weir_mutex_take(mutex);

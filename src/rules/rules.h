@@ -6,8 +6,8 @@
  *
  * Each copy is a whole list with its index. `version` says which one holds (its lowest bit); a writer
  * builds the next list in the other one and publishes it by one store. Who may write what:
- *  - "writer": under `mutex`. A crash leaves anything; nobody reads it before the next writer.
- *  - "publish": under `mutex`, in the order told at struct weir_rules.
+ *  - "writer": under `mutex`. A crash can leave any value; it is not read before the next writer overwrites it.
+ *  - "publish": under `mutex`, in the order at struct weir_rules.
  */
 #ifndef WEIR_RULES_INTERNAL_H
 #define WEIR_RULES_INTERNAL_H
@@ -25,9 +25,9 @@
  */
 struct weir_rules {
     _Alignas(
-        64) _Atomic int64_t ends_ns;    /* publish: from then on no rule holds; 0: there is none */
-    _Atomic uint64_t version;           /* publish: changes so far */
-    _Atomic uint64_t building;          /* publish: the version that is being built, or was last */
+        64) _Atomic int64_t ends_ns; /* publish: when the last rule expires; 0: there is no rule */
+    _Atomic uint64_t version;        /* publish: changes so far */
+    _Atomic uint64_t building;       /* publish: the version that is being built, or was last */
     _Alignas(64) pthread_mutex_t mutex; /* process-shared and robust (memory://: a plain one) */
 };
 
@@ -103,7 +103,7 @@ static inline bool weir_rules_any(const struct weir_table *table, int64_t now_ns
     return now_ns < atomic_load_explicit(&table->rules->ends_ns, memory_order_relaxed);
 }
 
-/* ------------------------------------------------------------------------------------- rules.c */
+/* ------------------------------------------------------------------------------------ lookup.c */
 
 /* What holds for a client. */
 struct weir_rule_match {
@@ -121,11 +121,11 @@ struct weir_rule_match weir_rules_lookup(const struct weir_table *table, uint64_
                                          const struct weir_address *address,
                                          enum weir_family family, int64_t now_ns);
 
-/* What a limit says about a client whom a rule decides. */
+/* The verdict of a limit for a client whose rule decides. */
 void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,
                         const struct weir_rule_match *match, struct weir_verdict *verdict);
 
-/* -------------------------------------------------------------------------------- rules_build.c */
+/* -------------------------------------------------------------------------------- index.c */
 
 static inline struct weir_rules_copy *weir_rules_copy(const struct weir_table *table,
                                                       uint64_t version) {
@@ -162,17 +162,17 @@ static inline char *weir_rules_names(const struct weir_table *table,
 /* The order of rules: negative, 0 (they are about the same), positive. */
 int weir_rules_compare(const struct weir_rule_entry *a, const struct weir_rule_entry *b);
 
-/* Whether there is a rule of that number, and what it holds can be a rule. */
+/* Whether there is a rule of that number, and it is valid. */
 bool weir_rule_sound(const struct weir_table *table, const struct weir_rules_copy *copy,
                      uint32_t number);
 
-/* Whether what a copy's list holds can be a list: every rule may be what it is, in order. */
+/* Whether the list of a copy is valid: every rule is, and they are in order. */
 bool weir_rules_sound(const struct weir_table *table, const struct weir_rules_copy *copy);
 
 /* Makes the index of a copy's list. */
 void weir_rules_build(const struct weir_table *table, struct weir_rules_copy *copy);
 
-/* -------------------------------------------------------------------------------- rules_edit.c */
+/* -------------------------------------------------------------------------------- edit.c */
 
 /* The mutex. 0, WEIR_EBUSY or WEIR_ECORRUPT. */
 int weir_rules_lock(struct weir_table *table);
