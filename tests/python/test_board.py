@@ -331,3 +331,16 @@ def test_a_closed_table_tells_nothing(table: Table) -> None:
     ):
         with pytest.raises(TableError, match="closed"):
             call()
+
+
+def test_the_earlier_names_still_work() -> None:
+    assert (weir.Look, weir.Heavy, weir.Described) == (
+        weir.Peek,
+        weir.TopClient,
+        weir.RegisteredLimit,
+    )
+    table, limit = Table("memory://?keys=64"), Limit(1)
+    assert table.describe(limit, "", "/a")
+    assert table.catalogue() == table.registry()
+    table.note([limit], "10.0.0.1", table.decide([limit], "10.0.0.1"))
+    assert table.heaviest("allowed") == table.top_clients("allowed") != []

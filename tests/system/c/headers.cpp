@@ -13,7 +13,17 @@
 
 #include <cstdio>
 
+// The earlier names, until 1.0.
+static_assert(WEIR_BOARD_LABELS == WEIR_STATS_LABELS && WEIR_CHECK_LOOK == WEIR_CHECK_PEEK &&
+                  WEIR_MEMCACHED_LOOK == WEIR_MEMCACHED_PEEK &&
+                  sizeof(weir_heavy) == sizeof(weir_top_client) &&
+                  sizeof(weir_described) == sizeof(weir_registered_limit),
+              "aliases");
+
 int main() {
+    if (weir_board_label != weir_stats_label || weir_rules_judge != weir_rules_match ||
+        weir_memcached_judge != weir_memcached_evaluate)
+        return 1;
     weir_limit limit{};
     weir_verdict verdict{};
     weir_table *table = nullptr;
