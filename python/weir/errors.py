@@ -15,6 +15,7 @@ Two kinds of errors mean that a store could not decide:
 
 from __future__ import annotations
 
+import contextvars
 import warnings
 
 from ._core import ParseError, StorageError, TableError, WeirError
@@ -73,6 +74,36 @@ class WeirWarning(UserWarning):
     """Something works, but probably not as meant; the text says what to write instead."""
 
 
+_held: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
+    "weir warnings", default=None
+)
+
+
 def warn(message: str, *, stacklevel: int = 2) -> None:
     """Issue a :class:`WeirWarning` that points at the caller's caller."""
-    warnings.warn(message, WeirWarning, stacklevel=stacklevel + 1)
+    held = _held.get()
+    if held is None:
+        warnings.warn(message, WeirWarning, stacklevel=stacklevel + 1)
+    else:
+        held.append(message)
+
+
+class WarnAfterwards:
+    """A block whose calls of :func:`warn` are issued when it ends: ``with WarnAfterwards(), lock``.
+
+    A warning may run code of the application, which may call us again or wait for other threads. So
+    none is issued while a lock is held. Blocks inside others leave their warnings to the outermost.
+    """
+
+    _token: contextvars.Token[list[str] | None] | None
+
+    def __enter__(self) -> None:
+        self._token = _held.set([]) if _held.get() is None else None
+
+    def __exit__(self, *error: object) -> None:
+        if self._token is None:
+            return
+        messages = _held.get() or []
+        _held.reset(self._token)
+        for message in messages:
+            warnings.warn(message, WeirWarning, stacklevel=3)

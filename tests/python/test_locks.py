@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,20 +75,40 @@ def test_each_lock_is_renewed_in_a_forked_child() -> None:
     assert made == set(MADE), "make locks by weir._locks.new_lock(), or say here what renews them"
 
 
+def called_by(node: ast.AST) -> set[str]:
+    """The names of functions and methods that a piece of code calls."""
+    calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+    return {getattr(call.func, "attr", getattr(call.func, "id", "")) for call in calls}
+
+
+def logging_functions(tree: ast.AST) -> set[str]:
+    """The functions of a module that log, or call another of its functions that does."""
+    calls = {
+        node.name: called_by(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    found = set(LOGS)
+    while more := {name for name, called in calls.items() if called & found} - found:
+        found |= more
+    return found
+
+
 def test_nothing_is_logged_and_nothing_yielded_in_the_body_of_a_lock() -> None:
+    """Neither there nor in functions of the same module that the body calls."""
     wrong = []
     for name, tree in modules():
+        logs = logging_functions(tree)
         for block in ast.walk(tree):
             if not isinstance(block, ast.With):
                 continue
             what = " ".join(ast.unparse(item.context_expr) for item in block.items)
             if "suppress" in what or not re.search(r"lock|condition|opening|creating", what):
                 continue
+            forbidden = logs if not what.startswith("WarnAfterwards() ") else LOGS
             for node in ast.walk(block):
-                called = ""
-                if isinstance(node, ast.Call):
-                    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                if called in LOGS or isinstance(node, ast.Yield | ast.YieldFrom):
+                called = called_by(node) if isinstance(node, ast.Call) else set()
+                if called & forbidden or isinstance(node, ast.Yield | ast.YieldFrom):
                     wrong.append((name, node.lineno, ast.unparse(node)[:60]))
     wrong = [place for place in wrong if not place[0].startswith("testing/")]
     assert wrong == []
@@ -266,3 +287,28 @@ def test_a_handler_may_ask_the_limiter_that_logs(policy: str) -> None:
     assert ended.wait(60), "a request waits for a lock that its own log line holds"
     assert handler.stuck == 0
     assert len(handler.lines) == 2, handler.lines
+
+
+def test_a_warning_about_an_automatic_table_holds_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler waits for another thread that opens a table."""
+    parent = auto.Server(os.getppid(), auto._started(os.getppid()))
+    monkeypatch.setattr(auto, "server", lambda: parent._replace(alone=True))
+    monkeypatch.setattr(auto, "_forked_without_exec", lambda: False)
+    monkeypatch.setattr(auto, "_warned", False)
+    seen: list[tuple[str, bool]] = []
+
+    def show(message: object, *where: object) -> None:
+        other = threading.Thread(target=auto.open_auto, args=("auto://?keys=64",), daemon=True)
+        other.start()
+        other.join(20)
+        seen.append((str(message), other.is_alive()))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show)
+        table = auto.open_auto("auto://?keys=64")
+    name = table.uri.removeprefix("shm://").partition("?")[0]
+    (auto.SHARED_MEMORY / f"weir.{name}").unlink()
+    assert len(seen) == 1
+    assert "Limits are counted by each process" in seen[0][0]
+    assert not seen[0][1], "another thread waits for the lock"

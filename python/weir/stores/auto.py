@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._core import Table
-from ..errors import WeirError, warn
+from ..errors import WarnAfterwards, WeirError, warn
 from .registry import TableStorage, with_sizes
 from .server_process import (
     Server,
@@ -426,7 +426,7 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
     """Open the store of ``auto://``. Takes the options of ``shm://``."""
     sizes = with_sizes(uri, options).partition("?")[2]
     scope = server()
-    with _lock:
+    with WarnAfterwards(), _lock:
         mark = _identify()
         number = _made[mark]
         if scope is None:
@@ -453,5 +453,5 @@ def open_stats_table(uri: str, store: str, tenant: int = 0, *, counts: bool) -> 
     scope = server()
     if scope is None:
         return _private_table(sizes, 0) if counts else TableStorage(f"memory://{_query(sizes)}")
-    with _lock:
+    with WarnAfterwards(), _lock:
         return _shared_table(scope, sizes, 0, _identify(), stats_suffix(store, tenant))
