@@ -110,9 +110,8 @@ class Limiter(KnownNames):
     :param shadow: evaluate, log and count, but never refuse.
     :param problem_json: refuse with an ``application/problem+json`` body.
     :param on_store_error: the policy for an outage of the storage: ``"raise"`` (default),
-    ``"open"``
-        (all requests pass), ``"closed"`` (none passes), ``"local"`` (each host limits separately),
-        see :mod:`weir.stores.failover`.
+        ``"open"`` (all requests pass), ``"closed"`` (none passes), ``"local"`` (each host limits
+        separately), see :mod:`weir.stores.failover`.
     :param reveal_keys: show keys in clear in the audit log, in commands and on the live page.
         Otherwise addresses are shown, and any other key as ``#`` and a keyed hash.
     :raises UsageError: for unknown arguments and invalid values.

@@ -81,8 +81,9 @@ def trusted_proxies(
     ``X-Forwarded-For``, or ``Forwarded`` (RFC 7239), is read from right to left, starting with the
     proxy closest to the application. The first address that is not a trusted proxy is the client.
     Everything to the left of it could be forged, and is ignored. If that element is not an address
-    (``unknown``, ``_hidden``), the client is ``peer of`` the proxy that wrote it, never the proxy
-    itself. For a request that does not come from a trusted proxy, the headers are ignored.
+    (``unknown``, ``_hidden``), the client is ``peer of ADDRESS``, with the address of the proxy
+    that wrote it, never the proxy itself. For a request that does not come from a trusted proxy,
+    the headers are ignored.
 
     ``header`` names the header that your proxies write, ``"X-Forwarded-For"`` or ``"Forwarded"``.
     Most proxies write one of them and pass the other on as the client sent it. By default,
@@ -92,8 +93,7 @@ def trusted_proxies(
     ``ipv6_prefix`` is as in :func:`get_remote_address`.
 
     :raises weir.flask.ConfigurationError: ``EVALUE``, for something that is not an address, network
-    or
-        header.
+        or header.
     """
     trusted = _Proxies(proxies)
     check_ipv6_prefix(ipv6_prefix)

@@ -214,7 +214,7 @@ class RedisStorage(Remembering):
         return self.reset_of("", ())
 
     def reset_of(self, own: str, others: Collection[str]) -> int:
-        """Delete the counters of one application of :mod:`weir.flask`; how many there were.
+        """Delete the counters of one application of ``weir.flask``; return their number.
 
         own: its ``key_prefix``; others: those of other applications with the store's prefix.
         """
