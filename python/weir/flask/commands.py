@@ -456,7 +456,7 @@ def forget(
     state: AppState, limit: RuntimeLimit, endpoint: str, method: str | None, key: str
 ) -> None:
     bound, counter = counter_of(state, limit, endpoint, method, key)
-    state.storage.clear([bound], [join_key(*counter)])
+    (state.instrumented or state.storage).clear([bound], [join_key(*counter)])
 
 
 if __name__ == "__main__":

@@ -148,6 +148,7 @@ class InstrumentedStorage(Storage):
         mode: int = HIT,
         /,
     ) -> Decision:
+        self._forget_denials()
         decision = None
         if mode != REFUND:
             decision = self._ruled(limits, keys)
@@ -168,6 +169,7 @@ class InstrumentedStorage(Storage):
     def decide_prepared(
         self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
     ) -> None:
+        self._forget_denials()
         if mode == REFUND or not evaluation.rule_match(parts):
             began = 0.0 if self._timed else monotonic()
             try:
@@ -181,15 +183,18 @@ class InstrumentedStorage(Storage):
         self._tick(evaluation.now)
 
     def _tick(self, now: float) -> None:
-        """Once a second: drop cached denials if asked to, and wake the synchronization."""
+        """Once a second: wake the synchronization."""
         if now >= self._next_sync or now < self._next_sync - 2:
             self._next_sync = now + SYNC_INTERVAL
-            self._forget_denials()
             if self.sync is not None:
                 self.sync.wake()
 
     def _forget_denials(self) -> None:
-        """Drop the cached denials of the store if a client was reset since the last call."""
+        """Drop the cached denials of the store if a counter was reset since the last call.
+
+        This precedes each decision, so that no denial from before the reset is repeated once the
+        table says that there was one. It reads the table only.
+        """
         count = self.stats_table.meter(FORGET)
         if count != self._forgotten:
             self._forgotten = count
@@ -216,11 +221,24 @@ class InstrumentedStorage(Storage):
             note(self.stats_table, limits, keys, None, ruled or decision, mode)
         return ruled or decision
 
+    def _announce_reset(self) -> None:
+        """Make all processes that share the table or the server drop their cached denials."""
+        self.stats_table.meter(FORGET, 1)
+        if self.sync is not None:
+            with contextlib.suppress(StorageError):  # a user without these rights, or an outage
+                self.sync.shared.forget_denials()
+
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
         self.storage.clear(limits, keys)
+        self._announce_reset()
 
     def reset(self) -> Any:
         """Forget the counters of this application; those of others stay."""
+        count = self._reset()
+        self._announce_reset()
+        return count
+
+    def _reset(self) -> Any:
         reset_of = getattr(self.storage, "reset_of", None)
         if reset_of is None:
             return self.storage.reset()
