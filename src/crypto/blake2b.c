@@ -1,10 +1,9 @@
 /*
- * BLAKE2b without a key (RFC 7693), 20 bytes long. Used where libsodium is not, for one thing only: names
- * of Memcached items that would be too long (remote/memcached.c). Builds with and without libsodium must
- * agree on them, for they may share a server.
+ * BLAKE2b without a key (RFC 7693), 20 bytes long, for builds without libsodium. Its digests must equal those of
+ * libsodium, because builds of both kinds may share a Memcached server (remote/memcached.c).
  *
- * Blocks of 128 bytes; twelve rounds of eight quarter-mixings each. The last block is marked, so it is
- * kept back until it is known to be the last.
+ * Blocks of 128 bytes; twelve rounds of eight quarter-mixings each. The last block is marked, so a
+ * block is buffered until more data follows or the hash ends.
  */
 #include "crypto/crypto.h"
 
@@ -57,7 +56,7 @@ static void compress(struct weir_blake2b *hash, uint64_t last) {
     }
     memcpy(v, hash->h, sizeof hash->h);
     memcpy(v + 8, initial, sizeof initial);
-    v[12] ^= hash->bytes; /* the high word of the count stays 0: nobody hashes 2^64 bytes */
+    v[12] ^= hash->bytes; /* the high word of the count is 0: inputs are shorter than 2^64 bytes */
     v[14] ^= last;
     for (int round = 0; round < 12; round++) {
         const unsigned char *s = order[round % 10];

@@ -1,7 +1,7 @@
 /*
  * The keyed hash, the long hash and the random bytes that libweir needs.
  *
- * With libsodium (meson option "sodium"), sodium.c passes the calls on to it. Without, siphash.c and
+ * With libsodium (meson option "sodium"), sodium.c calls it. Without, siphash.c and
  * blake2b.c are compiled instead: about 150 lines for two published algorithms, written for Weir and under
  * Weir's licence. Both give the same bytes, so a table file or a Memcached server may be shared by builds of
  * either kind. Random bytes come from the kernel in both.
@@ -21,7 +21,7 @@ struct weir_blake2b {
 #else
 struct weir_blake2b {
     uint64_t h[8];
-    uint64_t bytes;           /* hashed so far, those in `block` not counted */
+    uint64_t bytes;           /* hashed so far, without those in `block` */
     unsigned char block[128]; /* the last block is known only at the end */
     size_t used;              /* bytes in `block` */
 };

@@ -1,4 +1,4 @@
-/* Random bytes from the kernel, which has enough of them before the first process of a user starts. */
+/* Random bytes from the kernel. Its generator is initialized before user processes start. */
 #include "crypto/crypto.h"
 
 #include <sys/types.h>
@@ -23,7 +23,7 @@ static ssize_t getrandom(void *to, size_t len, unsigned flags) {
 
 int weir_random(void *to, size_t len) {
     ssize_t got;
-    do /* up to 256 bytes come whole, or not at all */
+    do /* up to 256 bytes are returned completely or not at all */
         got = getrandom(to, len, 0);
     while (got < 0 && errno == EINTR);
     return got == (ssize_t)len ? 0 : -1;

@@ -1,6 +1,6 @@
 /*
  * SipHash-2-4 with 64 or 128 bits of output (Aumasson and Bernstein, "SipHash: a fast short-input PRF",
- * 2012; the longer output is their later variant). Used where libsodium is not.
+ * 2012; the longer output is their later variant). Used in builds without libsodium.
  *
  * Four words of state, each 8 input bytes mixed in by two rounds, four rounds at the end. It takes the
  * same time for every key, and its memory accesses do not depend on the data. The tests compare it with
@@ -48,7 +48,7 @@ static inline void absorb(uint64_t v[4], uint64_t word) {
     v[0] ^= word;
 }
 
-/* The state before the final rounds. `tweak` tells the long variant from the short one. */
+/* The state before the final rounds. `tweak` selects the long or the short variant. */
 static inline void hash_all(uint64_t v[4], const unsigned char *data, size_t len,
                             const unsigned char *key, uint64_t tweak) {
     uint64_t k0 = load(key, 8), k1 = load(key + 8, 8);

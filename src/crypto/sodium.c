@@ -21,7 +21,7 @@ void weir_siphash128(const void *data, size_t len, const unsigned char key[WEIR_
     crypto_shorthash_siphashx24(out, bytes(data, len), len, key);
 }
 
-/* AddressSanitizer's frames for use after return keep no alignment of 64 bytes. */
+/* With AddressSanitizer and use-after-return checks, the stack is not aligned to 64 bytes. */
 static crypto_generichash_state *state_in(struct weir_blake2b *hash) {
     size_t past = (uintptr_t)hash->room % _Alignof(crypto_generichash_state);
     size_t skip = past ? _Alignof(crypto_generichash_state) - past : 0;

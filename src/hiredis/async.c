@@ -1,7 +1,7 @@
 /*
- * Decisions over hiredis' asynchronous connections. What the reader needs of a request until its reply comes, and
- * what a second sending needs, lives in one block of memory that hiredis hands back with the reply. hiredis calls
- * back each command once, with no reply if the connection ends, so that every block is freed.
+ * Decisions over hiredis' asynchronous connections. One block of memory holds what is needed to read the reply and
+ * to send the request a second time. hiredis returns it with the reply. hiredis calls the callback of each command
+ * once, with no reply if the connection ends, so every block is freed.
  */
 #include <stdbool.h>
 #include <stdlib.h>
@@ -73,7 +73,7 @@ static int ask(redisAsyncContext *context, struct weir_hiredis_pending *pending,
     return rc;
 }
 
-/* Copies checks, limits, keys and prefix. The sizes are those that were asked for. */
+/* Copies checks, limits, keys and prefix. The block has the size computed for them. */
 static void copy(struct weir_hiredis_pending *pending, const struct weir_check *checks, size_t n,
                  const char *prefix) {
     char *to = pending->bytes;

@@ -1,6 +1,6 @@
 /*
- * The codec reads the bytes of the protocol, hiredis hands out parsed replies. A decision is a small flat array,
- * so it is written out again: one reader decides what a valid answer is, whoever carried it.
+ * The codec reads the bytes of the protocol, but hiredis returns parsed replies. A decision is a small flat array,
+ * so it is serialized again: the same reader validates the replies of every transport.
  */
 #include "reply.h"
 

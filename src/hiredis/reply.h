@@ -1,4 +1,4 @@
-/* Between hiredis' replies and the codec of weir/redis.h. */
+/* Converts replies of hiredis for the codec of weir/redis.h. */
 #ifndef WEIR_HIREDIS_REPLY_H
 #define WEIR_HIREDIS_REPLY_H
 
@@ -17,7 +17,7 @@ int weir_hiredis_read(const redisReply *reply, const struct weir_redis_request *
                       struct weir_verdict *verdicts, struct weir_redis_reply *out, char *text,
                       size_t text_size);
 
-/* Fills *error, whose message may quote what a server said: other bytes than printable ASCII become "?". */
+/* Fills *error. Bytes of the message that are not printable ASCII become "?", since it may quote a server. */
 int weir_hiredis_fail(struct weir_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,7 +1,7 @@
 /*
- * One connection, one call at a time, each within its deadline. hiredis connects and parses; the waiting is done
- * here, since hiredis' own timeouts are of single system calls. Writing is done here, too: a write of hiredis to
- * a server that has gone raises SIGPIPE.
+ * One connection, one call at a time, each with a deadline. hiredis connects and parses. The waiting is done here,
+ * because hiredis' timeouts apply to single system calls. Writing is done here, too, because a write of hiredis to
+ * a server that has disconnected raises SIGPIPE.
  */
 #include "weir/hiredis.h"
 
@@ -26,7 +26,7 @@ struct weir_hiredis {
     redisContext *context; /* NULL: not connected */
     int64_t deadline_ms;
     int port, database, addresses;
-    char address[ADDRESSES_MAX][INET6_ADDRSTRLEN + 16]; /* as they were found, with their zone */
+    char address[ADDRESSES_MAX][INET6_ADDRSTRLEN + 16]; /* as resolved, with their zone */
     char *path, *user, *password, *prefix;
 };
 
@@ -36,7 +36,7 @@ static int64_t clock_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Waits until the socket is ready for `events`. 0, or an errno. */
+/* Waits until the socket is ready for `events`. Returns 0 or an errno. */
 static int await(const redisContext *context, short events, int64_t end_ms) {
     for (;;) {
         int64_t left = end_ms - clock_ms();
@@ -76,7 +76,7 @@ static int send_all(const redisContext *context, const char *bytes, size_t len, 
     return 0;
 }
 
-/* Sends and reads one reply. Whatever fails ends the connection. */
+/* Sends a command and reads one reply. Any failure ends the connection. */
 static int trip(struct weir_hiredis *redis, const char *bytes, size_t len, int64_t end_ms,
                 redisReply **reply, struct weir_error *error) {
     redisContext *context = redis->context;
@@ -85,7 +85,7 @@ static int trip(struct weir_hiredis *redis, const char *bytes, size_t len, int64
     while (!err && !got) {
         if (redisGetReplyFromReader(context, &got) != REDIS_OK) {
             disconnect(redis);
-            return weir_hiredis_fail(error, WEIR_EFORMAT, "Redis: what answers is no Redis server");
+            return weir_hiredis_fail(error, WEIR_EFORMAT, "Redis: the peer is not a Redis server");
         }
         if (got)
             break;
@@ -101,7 +101,7 @@ static int trip(struct weir_hiredis *redis, const char *bytes, size_t len, int64
     return 0;
 }
 
-/* A command whose answer is OK, or not. */
+/* Sends a command whose reply must be OK. */
 static int say(struct weir_hiredis *redis, int argc, const char **argv, int64_t end_ms,
                struct weir_error *error) {
     char *bytes = NULL;
@@ -160,7 +160,7 @@ static int sign_in(struct weir_hiredis *redis, int64_t end_ms, struct weir_error
     return rc;
 }
 
-/* Whether the server has ended the idle connection: then there is something to read, its end. */
+/* Whether the server has closed the idle connection: the socket is then readable (end of file). */
 static bool has_ended(const redisContext *context) {
     struct pollfd pollfd = {.fd = context->fd, .events = POLLIN};
     return poll(&pollfd, 1, 0) != 0;
@@ -174,7 +174,7 @@ static int connect_to(struct weir_hiredis *redis, int64_t end_ms, struct weir_er
     int err = EADDRNOTAVAIL;
     int tries = redis->path ? 1 : redis->addresses;
     for (int i = 0; i < tries && !redis->context; i++) {
-        /* An address that does not answer leaves time for the others. */
+        /* The time is divided, so that an address that does not answer leaves time for the others. */
         int64_t now = clock_ms(), share = (end_ms - now) / (tries - i);
         err = try_address(redis, redis->address[i], now + share);
     }
@@ -207,7 +207,7 @@ static int ask_once(struct weir_hiredis *redis, struct weir_redis_request *reque
     freeReplyObject(reply);
     if (rc < 0) {
         disconnect(redis);
-        return weir_hiredis_fail(error, rc, "Redis: an answer that is none to a decision");
+        return weir_hiredis_fail(error, rc, "Redis: the reply is not a decision");
     }
     if (out->kind == WEIR_REDIS_ERROR)
         return weir_hiredis_fail(error, WEIR_ESYSTEM, "Redis: %s", text);
@@ -242,7 +242,7 @@ int weir_hiredis_decide(struct weir_hiredis *redis, const struct weir_check *che
         return weir_hiredis_fail(error, WEIR_EINVAL, "a handle, checks or verdicts are missing");
     int rc = ask(redis, &request, verdicts, &reply, error);
     if (rc == 0 && reply.kind != WEIR_REDIS_DECIDED)
-        rc = weir_hiredis_fail(error, WEIR_ESYSTEM, "Redis: it does not keep the script");
+        rc = weir_hiredis_fail(error, WEIR_ESYSTEM, "Redis: the server does not keep the script");
     if (rc == 0 && decision)
         *decision = reply.decision;
     return rc;

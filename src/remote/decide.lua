@@ -2,39 +2,38 @@
 --
 --   KEYS     a name for each counter; those of logs come last
 --   ARGV[1]  packed: mode (0 hit, 1 test, 2 each, 3 refund), number of checks, number of counters that are
---            no logs, whether the time is given, the clock; then for each check its strategy
---            (+ 16: wide; + 32: only looked at), its place in KEYS and five numbers, the first of which is the cost. The clock
---            is the time itself if it is given, else what to add to the server's
+--            not logs, whether the time is given, the clock; then for each check its strategy
+--            (+ 16: wide; + 32: peek), its index in KEYS and five numbers, the first of which is the cost. The
+--            clock is the time itself if it is given, else an offset that is added to the server's time
 --   reply    packed: the time; for each check: allowed, retry_after (-1: never), delay; for each check:
 --            remaining, reset_at
 --
--- What is not packed like that is refused before anything is written: unknown modes and strategies, places
--- beyond KEYS, numbers that are negative or none, too few bytes or too many.
+-- Arguments of another form are refused before anything is written: unknown modes and strategies, indices
+-- beyond KEYS, negative numbers and NaN, too few bytes or too many.
 --
 -- Numbers. Lua has doubles: integers are exact below 2^53. Times are whole microseconds, the resolution
--- of TIME, and stay below that until the year 2255. Amounts and levels may need up to 126 bits: then the
--- caller marks the check as wide, and its counts are objects with operators, so that each strategy
--- stands here once. (a - a % b) / b is the quotient rounded down, of either.
+-- of TIME, and are below that until the year 2255. Amounts and levels may need up to 126 bits: the caller
+-- then marks the check as wide, and its counts are objects with operators, so the same code serves
+-- both. (a - a % b) / b is the quotient rounded down, for both kinds.
 --
--- The strategies are those of src/strategy/, which explain themselves there; embed.py puts their pieces into the
--- loop. A piece is one check's turn. It reads now, amount, x, y, z (what weir_<symbol>_numbers() says; period is
--- the x of narrow numbers), cost, charge (1: charge what is allowed, 0: do not, -1: give back), value (the counter's
--- bytes, or false), and wide with zero and one, which its numbers are made of, and big. It sets allowed, retry (NEVER, or
--- µs from now), delay, remaining, resets; and to charge, is[slot] (the bytes to be; false: none), dies[slot] (when they
--- expire), renew[slot] (whether that has changed).
+-- src/strategy/ describes the strategies; embed.py inserts their scripts into the loop. Each script evaluates one
+-- check. It reads now, amount, x, y, z (see weir_<symbol>_numbers(); for narrow numbers, period is x), cost, charge
+-- (1: charge the cost if allowed; 0: do not charge; -1: give back), value (the counter's bytes, or false), wide, big,
+-- and zero and one in the type of its numbers. It sets allowed, retry (NEVER, or µs from now), delay, remaining and
+-- resets. If it charges, it also sets is[slot] (the new bytes; false: none), dies[slot] (the time at which they
+-- expire) and renew[slot] (whether that time has changed).
 --
--- A level is counted in units
--- of gcd(amount, period) hits x µs, so that a million per day is not wide.
+-- A level is counted in units of gcd(amount, period) hits x µs, so that a million per day is not wide.
 --
--- Every counter is read before the first one is written: what can fail has failed by then.
+-- Every counter is read before the first one is written, so an error leaves all counters unchanged.
 --
--- Redis runs the whole text at each call, and making a function costs as much as asking for a key. So
--- the common strategies stand in one loop, and what few calls need is made by them, out of functions that
--- capture nothing.
+-- Redis runs the whole text at each call, and creating a function costs as much as reading a key. So the
+-- common strategies are inline in one loop, and rarely used objects are created on demand, by functions
+-- that capture nothing.
 
 ------------------------------------------------------------------------------------- wide numbers
 
--- Six limbs of 24 bits, the least first; the last one carries the sign. Where one operand is wide the other
+-- Six limbs of 24 bits, the lowest first; the last one has the sign. If one operand is wide, the other
 -- may be a plain number, but not in comparisons.
 local function make_big(pack, take, malformed)
     local BASE, floor = 16777216, math.floor
@@ -91,7 +90,7 @@ local function make_big(pack, take, malformed)
         end
         return new(limb[1], limb[2], limb[3], limb[4], limb[5], limb[6])
     end
-    -- Quotient and rest, by estimates that are never too large: two or three of them.
+    -- Quotient and remainder, by two or three estimates that are never too large.
     local function divide(x, y)
         local quotient = from(0)
         x, y = from(x), from(y)
@@ -145,8 +144,8 @@ local function make_big(pack, take, malformed)
     }
 end
 
--- a * b / c, rounded down, and the rest, both exact: of wide numbers, of narrow ones whose product a double
--- can hold, and of others with a below 2^40, b and c below 2^42 in four steps of ten bits.
+-- a * b / c, rounded down, and the remainder, both exact. Arguments: wide numbers; narrow numbers whose product
+-- is exact in a double; or a below 2^40, b and c below 2^42, in four steps of ten bits.
 local function make_scale()
     local floor = math.floor
     return function(a, b, c)
@@ -171,7 +170,7 @@ end
 
 local call, pack, take = redis.call, struct.pack, struct.unpack
 local SKEW = 100000             -- µs that calls may arrive out of order
-local LATEST = 9007199254740991 -- later, and longer, is said as this
+local LATEST = 9007199254740991 -- the largest time and duration that is returned
 local NEVER = -1
 
 local function malformed(what)
@@ -189,8 +188,8 @@ if given == 0 then
     if now < 0 then now = 0 end
 end
 
--- Of each counter the bytes on the server, false: none; those to be; when its key shall be gone; whether that
--- changes.
+-- For each counter: its bytes on the server (false: none), its new bytes, the time at which its key expires, and
+-- whether that time changes.
 local was, is = {false, false, false, false}, {false, false, false, false}
 local dies, renew = {0, 0, 0, 0}, {false, false, false, false}
 if plain == 1 then
@@ -198,14 +197,14 @@ if plain == 1 then
 elseif plain > 1 then
     was = call('MGET', unpack(KEYS, 1, plain))
     for slot = 1, plain do
-        -- MGET is silent about a key of another type, GET is not.
+        -- MGET returns nil for a key of another type; GET raises an error.
         if not was[slot] then call('GET', KEYS[slot]) end
     end
 end
 
-local big, scale, open_log, moving_window, keep_log -- made when needed
-local asked = mode == 1 and {} -- of each counter what earlier checks would have taken: nothing is charged
-local whole = mode == 3 and -1 or mode == 1 and 0 or 1 -- 1: charge what is allowed; -1: give back
+local big, scale, open_log, moving_window, keep_log -- created on demand
+local asked = mode == 1 and {} -- for each counter, the summed cost of the earlier checks, since a test charges nothing
+local whole = mode == 3 and -1 or mode == 1 and 0 or 1 -- 1: charge if allowed; 0: do not charge; -1: give back
 local denied, first, second = false, '', ''
 
 for round = 1, 2 do
@@ -242,7 +241,7 @@ for round = 1, 2 do
 
         --@strategies
 
-        -- Of bytes that only have a counter's length.
+        -- The bytes had the length of a counter but are not one.
         if not (0 <= resets and NEVER <= retry and 0 <= delay and (wide or 0 <= remaining and remaining <= LATEST)) then
             error('weir: ' .. KEYS[slot] .. ' holds something that is not a counter', 0)
         end
@@ -259,8 +258,8 @@ for round = 1, 2 do
     for slot = plain + 1, #KEYS do
         if not is[slot] then malformed('a name that no check uses') end
     end
-    -- A denial takes back what the others were charged: their verdicts then describe uncharged counters. A
-    -- hit of cost 0 charges nothing, but brings a counter to the present.
+    -- After a denial, the charges of the other checks are discarded, and their verdicts describe uncharged
+    -- counters. A hit of cost 0 charges nothing, but updates a counter to now.
     if round == 2 or not denied or mode ~= 0 or checks == 1 then break end
     second = ''
 end
@@ -268,7 +267,7 @@ end
 if mode ~= 1 then
     for slot = 1, plain do
         local key, value = KEYS[slot], is[slot]
-        if value == was[slot] then -- nothing to do
+        if value == was[slot] then -- unchanged
         elseif not value then
             call('DEL', key)
         elseif was[slot] and not renew[slot] then
@@ -276,7 +275,7 @@ if mode ~= 1 then
         else
             local ms = (dies[slot] - now + 999) / 1000
             if ms < 1 then ms = 1 end
-            if given ~= 0 then ms = ms + 60000 end -- the server's clock goes on meanwhile
+            if given ~= 0 then ms = ms + 60000 end -- the server's clock continues
             call('SET', key, value, 'PX', ms - ms % 1)
         end
     end

@@ -1,11 +1,11 @@
-"""embed.py ROWS SCRIPT HEADER: the script for Redis as a C array, with its SHA-1, its name there.
+"""embed.py ROWS SCRIPT HEADER: writes the script for Redis as a C array, with its SHA-1.
 
-ROWS is include/weir/strategies.h. The script's line ``--@strategies`` becomes one branch for each
-row, of src/strategy/<symbol>.lua; ``--@logs`` becomes src/strategy/log/log.lua. A piece says how
-many bytes a counter has (``--@holds 16 26``: narrow, wide), and may include others (``--@include
-level_found.lua``).
+ROWS is include/weir/strategies.h. The script's line ``--@strategies`` is replaced by one branch for
+each row, from src/strategy/<symbol>.lua; ``--@logs`` by src/strategy/log/log.lua. The file of a
+strategy states how many bytes a counter has (``--@holds 16 26``: narrow, wide), and may include
+others (``--@include level_found.lua``).
 
-embed.py --symbols ROWS: the symbols of the rows, which meson makes the list of sources of.
+embed.py --symbols ROWS: prints the symbols of the rows, from which meson makes the list of sources.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ UNKNOWN = """\
 
 
 def symbols(rows: Path) -> list[str]:
-    """Of every row, in the order of enum weir_strategy."""
+    """The symbol of every row, in the order of enum weir_strategy."""
     found = [match[2] for match in ROW.finditer(rows.read_text())]
     if not found or len(found) != rows.read_text().count("\n    X("):
         sys.exit(f"{rows}: a row does not have the form that its comment says")

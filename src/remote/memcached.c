@@ -1,16 +1,16 @@
 /*
- * Decisions on Memcached: the number that the server counts, and the states that it only keeps.
+ * Decisions on Memcached: counters that the server counts itself, and states that it only stores.
  *
- *     ma <name> N<seconds> J<cost> D<cost> v t c      hit: create with the cost, or add it; -> count, time left
- *     mg <name> v t c                                 look
+ *     ma <name> N<seconds> J<cost> D<cost> v t c      hit: add the cost, or create the item -> count, time left
+ *     mg <name> v t c                                 peek
  *     ma <name> MD D<cost> v t c                      refund; never below 0
- *     ma <name> MD D<cost> C<cas> v t c               undo a hit, if nobody counted since: the window may
- *                                                     have ended, and the next is none of ours
+ *     ma <name> MD D<cost> C<cas> v t c               undo a hit, if the item has not changed since: another
+ *                                                     change may be that of a new window
  *
- * An item lives from the second it was made in for N whole seconds: at least N - 1. So a period of P seconds
- * asks for P + 1.
+ * An item expires N whole seconds after the second in which it was created, so it lives at least N - 1
+ * seconds. For a period of P seconds, N is P + 1.
  *
- * Kept states are packed and stepped by src/remote/packed.c.
+ * src/remote/packed.c packs and steps the stored states.
  */
 #include "weir/memcached.h"
 
@@ -25,8 +25,7 @@
 #include "remote/packed.h"
 
 #define NS_PER_S INT64_C(1000000000)
-#define COUNT_MAX                                                                                  \
-    (INT64_C(1) << 61) /* of a window the server counts: no sum of costs wraps its 64 bits */
+#define COUNT_MAX (INT64_C(1) << 61)         /* sums of costs do not wrap its 64 bits */
 #define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
 
 /* ------------------------------------------------------------------------------------------- names */
@@ -40,7 +39,7 @@ static bool is_safe(const char *name, size_t len) {
     return true;
 }
 
-/* The name, hashed without making it: its parts one after the other. */
+/* Hashes the parts of the name in order, without building the name. */
 static int hashed_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
                        char *name) {
     struct weir_check without_key = *check;
@@ -54,7 +53,7 @@ static int hashed_name(const struct weir_check *check, const char *prefix, size_
     weir_blake2b_update(&hash, "", 1);
     weir_blake2b_update(&hash, check->key, check->key_len);
     weir_blake2b_final(&hash, digest);
-    /* "weir:fw:", then the hash: no other name has a digit where this one has its first. */
+    /* "weir:fw:", then the hash. Other names have no digit at that position. */
     size_t head = prefix_len + 4;
     memcpy(name, rest, head);
     weir_hex(digest, sizeof digest, name + head);
@@ -117,7 +116,7 @@ struct cursor {
     const char *end;
 };
 
-/* A line without its end. 1, 0 or WEIR_EFORMAT. */
+/* Reads a line, without its end. Returns 1, 0 if more bytes are needed, or WEIR_EFORMAT. */
 static int take_line(struct cursor *input, struct cursor *line) {
     size_t there = (size_t)(input->end - input->at);
     const char *end = there ? memchr(input->at, '\n', there) : NULL;
@@ -146,7 +145,7 @@ static void skip_blanks(struct cursor *text) {
         text->at++;
 }
 
-/* "VA 2 t59 c17", then the number on a line of its own; a number that was lowered ends in blanks. */
+/* "VA 2 t59 c17", then the number on a separate line. A number that was lowered ends in blanks. */
 static int read_value(struct cursor *line, struct cursor *input,
                       struct weir_memcached_reply *reply) {
     uint64_t size, number;
@@ -158,7 +157,7 @@ static int read_value(struct cursor *line, struct cursor *input,
         char flag = *line->at++;
         bool forever = flag == 't' && line->end - line->at >= 2 && !memcmp(line->at, "-1", 2);
         if (forever)
-            return WEIR_EFORMAT; /* no counter of ours */
+            return WEIR_EFORMAT; /* not one of our counters */
         if (!take_number(line, &number))
             return WEIR_EFORMAT;
         if (flag == 't')
@@ -231,7 +230,7 @@ void weir_memcached_evaluate(const struct weir_check *check,
         verdict->allowed = cost == 0 || (cost <= limit && used <= limit - cost);
     if (!verdict->allowed)
         verdict->retry_after_ns = cost > limit ? WEIR_NEVER : left_ns;
-    if (what == WEIR_MEMCACHED_HIT && !verdict->allowed) /* as it will be once it is undone */
+    if (what == WEIR_MEMCACHED_HIT && !verdict->allowed) /* as it is after the undo */
         used -= cost < used ? cost : used;
     verdict->remaining = used < limit ? (int64_t)(limit - used) : 0;
     verdict->reset_at_ns = there && used > 0 ? now_ns + left_ns : now_ns;

@@ -1,4 +1,4 @@
-/* Names of counters on remote stores, and the rest of what their codecs share. See remote.h. */
+/* Names of counters on remote stores, and functions that their codecs share. See names.h. */
 #include "remote/names.h"
 
 #include <inttypes.h>

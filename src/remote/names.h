@@ -1,6 +1,6 @@
 /*
- * What the codecs of all remote stores share: names of counters, which checks share one, and which verdict
- * to tell the client.
+ * Shared by the codecs of all remote stores: names of counters, which checks share a counter, and which
+ * verdict is reported to the client.
  */
 #ifndef WEIR_REMOTE_H
 #define WEIR_REMOTE_H
@@ -10,7 +10,7 @@
 
 #include "weir/weir.h"
 
-/* Everything a name has beside prefix and key. */
+/* The most bytes of a name in addition to prefix and key. */
 #define WEIR_NAME_REST 192
 
 /*
@@ -19,8 +19,8 @@
  *
  * The braces enclose the key up to its second slash, all of it if there are fewer: namespace and first
  * identifier, so that a client's limits share a slot of a Redis Cluster. Amount, multiples and unit
- * (token bucket: and burst; calendar window: and zone) are always the last parts, so that different counters have different names,
- * whatever bytes are in the key.
+ * (token bucket: and burst; calendar window: and zone) are always the last parts, so different counters have
+ * different names for any bytes in the key.
  */
 size_t weir_remote_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
                         char *name);

@@ -1,7 +1,7 @@
 /*
- * States as bytes: what stores keep that only keep.
+ * States as bytes, for stores that only store values.
  *
- *     "W1", the strategy; expires_ns and the words of struct weir_state, eight bytes each, the least first
+ *     "W1", the strategy; expires_ns and the words of struct weir_state, eight bytes each, little-endian
  *     "W1", the strategy; a log (src/strategy/log/flat.c)
  */
 #include "remote/packed.h"

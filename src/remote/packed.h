@@ -1,4 +1,4 @@
-/* States packed as bytes, and stepped: src/remote/packed.c. */
+/* States packed as bytes, and steps on them: src/remote/packed.c. */
 #ifndef WEIR_PACKED_H
 #define WEIR_PACKED_H
 
@@ -6,13 +6,13 @@
 
 #include "strategy/strategy.h"
 
-/* Bytes by which one step can make a packed state longer, at most. */
+/* The most bytes that one step can add to a packed state. */
 #define WEIR_PACKED_GROWTH 96
 
 /*
- * One step of a packed state. value: NULL if there is none. Writes what is to be kept into `next`, at most `room`
- * bytes; *next_len: 0 if nothing.
- * Returns 0, WEIR_EFORMAT (value is no state of this limit) or WEIR_EFULL (it would be longer than `room`).
+ * One step of a packed state. value: NULL if there is none. Writes the new state into `next`, at most `room`
+ * bytes; *next_len is 0 if there is nothing to store. Returns 0, WEIR_EFORMAT (value is not a state of this
+ * limit) or WEIR_EFULL (longer than `room`).
  */
 int weir_packed_step(const struct weir_step *step, enum weir_mode mode, const char *value,
                      size_t len, struct weir_verdict *verdict, char *next, size_t room,

@@ -1,14 +1,14 @@
 /*
- * From checks to the bytes of one EVALSHA, and from its reply to verdicts.
+ * Encodes checks as one EVALSHA command, and decodes its reply into verdicts.
  *
- *     EVALSHA <sha1> <counters> <name>… <packed>         decide: src/remote/decide.lua says what is packed
- *     EVAL    <script> <counters> <name>… <packed>       the same to a server that has forgotten the script
+ *     EVALSHA <sha1> <counters> <name>… <packed>         decide; src/remote/decide.lua describes the packed part
+ *     EVAL    <script> <counters> <name>… <packed>       the same, for a server without the script in its cache
  *     DEL     <name>…                                    clear
  *
- * The script counts in doubles; src/strategy/numbers.h says which limits fit them. Costs beyond what a limit
- * can hold are cut to just beyond it, which changes no verdict.
+ * The script counts in doubles; src/strategy/numbers.h decides which limits fit. Costs far above what a limit can
+ * hold are lowered to just above it, which changes no verdict.
  *
- * Two checks of the same counter share a name in KEYS. Those of logs come last.
+ * Two checks of the same counter share a name in KEYS. The names of logs come last.
  */
 #include "weir/redis.h"
 
@@ -24,7 +24,7 @@
 
 #define WIDE 16
 #define PEEK 32
-#define LATEST_US INT64_C(9007199254740991) /* what the script says for all beyond */
+#define LATEST_US INT64_C(9007199254740991) /* the largest time that the script returns */
 #define PACKED_CHECK (2 + 5 * 8 + 5 * 9)    /* bytes, at most */
 
 #define FIRST 17 /* bytes of a verdict in the reply */
@@ -42,7 +42,7 @@ const char *weir_redis_sha1(void) {
 
 /* ------------------------------------------------------------------------------- one check, packed */
 
-/* A check as the script wants it: the cost and four numbers of its strategy. */
+/* A check as numbers for the script: the cost and four numbers of its strategy. */
 struct numbers {
     bool wide;
     int64_t number[5];
@@ -57,7 +57,7 @@ static struct numbers numbers_of(const struct weir_check *check, int32_t mode, i
     struct numbers numbers = {.wide = own.wide};
     weir_u128 most = (weir_u128)own.most[1] << 64 | own.most[0];
     if (mode ==
-        WEIR_REFUND) /* two windows full, or a bucket and what a clock that steps back adds */
+        WEIR_REFUND) /* two full windows, or a bucket and what a clock that stepped back adds */
         most = 2 * (most + (uint64_t)limit->amount);
     numbers.number[0] = (weir_u128)(uint64_t)check->cost > most ? (int64_t)most : check->cost;
     if (mode == WEIR_REFUND && (check->flags & WEIR_CHECK_PEEK))
@@ -94,11 +94,11 @@ static char *put_check(char *to, const struct weir_check *check, int32_t mode, i
 
 /* ------------------------------------------------------------------------------------ the command */
 
-/* The counters of a request: which check names them, and in which order. */
+/* The counters of a request, in the order of their names in the command. */
 struct slots {
     int count;
-    int plain;                      /* of them, no logs: the first ones */
-    uint8_t check[WEIR_CHECKS_MAX]; /* of each counter the first */
+    int plain;                      /* how many are not logs; these come first */
+    uint8_t check[WEIR_CHECKS_MAX]; /* the first check of each counter */
     uint8_t of[WEIR_CHECKS_MAX];    /* the counter of each check */
 };
 
@@ -167,7 +167,7 @@ static char *put_head(char *to, char type, uint64_t number) {
 
 #define HEAD_MAX 23
 
-/* Makes an argument of the `len` bytes that stand at to + HEAD_MAX. Returns the place behind it. */
+/* Turns the `len` bytes at to + HEAD_MAX into an argument. Returns its end. */
 static char *close_argument(struct weir_redis_command *command, char *to, size_t len) {
     char *data = put_head(to, '$', len);
     memmove(data, to + HEAD_MAX, len);
@@ -198,7 +198,7 @@ static char *put_names(const struct weir_redis_request *request, const struct sl
     return to;
 }
 
-/* The time as the caller has it. */
+/* The caller's time. */
 static int64_t now_of(const struct weir_redis_request *request) {
     int64_t now_ns = request->clock_ns + (request->clock_given ? 0 : request->now_ns);
     return now_ns < 0 ? 0 : now_ns > WEIR_NOW_MAX ? WEIR_NOW_MAX : now_ns;
@@ -256,7 +256,7 @@ int weir_redis_command(const struct weir_redis_request *request, char *buffer, s
 
 /* --------------------------------------------------------------------------------------- the slot */
 
-/* CRC-16/XMODEM: the Cluster's. */
+/* CRC-16/XMODEM, as Redis Cluster uses it. */
 static uint16_t crc16(const char *bytes, size_t len) {
     uint16_t crc = 0;
     for (size_t i = 0; i < len; i++) {
@@ -289,7 +289,7 @@ static uint64_t get_word(const char *bytes) {
     return word;
 }
 
-/* A time, from a double that is a whole number of microseconds; -1 if it is none. */
+/* Reads a time from a double that is a whole number of microseconds; -1 if it is not. */
 static int64_t get_time(const char *bytes) {
     uint64_t bits = get_word(bytes);
     double us;
@@ -333,7 +333,7 @@ static int read_decision(const struct weir_resp_value *value,
     for (size_t i = 0; i < n; i++)
         if (read_verdict(first + i * FIRST, second + i * SECOND, request->checks[i].limit,
                          &verdicts[i]) < 0) {
-            /* The script's, of a value that only has a counter's length: the server is well. */
+            /* From the script: a value has the length of a counter but is not one. The server works. */
             reply->kind = WEIR_REDIS_ERROR;
             reply->error = not_a_counter;
             reply->error_len = sizeof not_a_counter - 1;

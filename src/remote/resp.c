@@ -1,6 +1,6 @@
 /*
- * The protocol's lines and lengths. A value is complete or not there: the caller keeps what has come and
- * asks again from the start when there is more. Replies of ours are short, so that costs nothing.
+ * Lines and lengths of the protocol. A value is read only if it is complete: the caller keeps the received
+ * bytes and reads again from the start when there are more. Replies are short, so that costs little.
  */
 #include "remote/resp.h"
 
@@ -11,7 +11,7 @@
 
 #define LINE_MAX (1 << 16)
 
-/* A line without its end. 1, 0 or WEIR_EFORMAT. */
+/* Reads a line, without its end. Returns 1, 0 if more bytes are needed, or WEIR_EFORMAT. */
 static int read_line(struct weir_resp *resp, const char **line, size_t *len) {
     size_t there = (size_t)(resp->end - resp->at);
     const char *end = there ? memchr(resp->at, '\r', there) : NULL;
@@ -107,7 +107,7 @@ int weir_resp_next(struct weir_resp *resp, struct weir_resp_value *value) {
     return resp->at < resp->end ? read_value(resp, value) : 0;
 }
 
-/* Passes over what an aggregate holds. */
+/* Skips the items of an aggregate. */
 static int pass_over(struct weir_resp *resp, int64_t items) {
     int64_t left[WEIR_RESP_DEPTH] = {items};
     int depth = 0;

@@ -1,6 +1,6 @@
 /*
- * RESP2 and RESP3, the protocol of Redis: values out of bytes that may not have come yet. Reads nothing
- * behind `end`, allocates nothing, copies nothing.
+ * RESP2 and RESP3, the protocol of Redis. Reads values from input that may be incomplete. Reads nothing at or
+ * after `end`, allocates nothing, copies nothing.
  */
 #ifndef WEIR_RESP_H
 #define WEIR_RESP_H
@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WEIR_RESP_DEPTH 8            /* of what is passed over */
+#define WEIR_RESP_DEPTH 8            /* of a skipped value */
 #define WEIR_RESP_BULK_MAX (1 << 16) /* bytes of one text */
 #define WEIR_RESP_ITEMS_MAX 4096     /* of one aggregate */
 
@@ -17,7 +17,7 @@ struct weir_resp {
     const char *end;
 };
 
-/* One value. Of an aggregate only the head: its items follow as values of their own. */
+/* One value. For an aggregate, only its head: its items follow as separate values. */
 struct weir_resp_value {
     char type;        /* the byte that begins it: + - : $ * and RESP3's _ , # ! = ( % ~ > | */
     int64_t integer;  /* of ":"; of an aggregate the number of values that follow, -1: null */
@@ -25,10 +25,10 @@ struct weir_resp_value {
     size_t len;
 };
 
-/* The next value. 1: there; 0: more bytes are needed; WEIR_EFORMAT. */
+/* Reads the next value. Returns 1, 0 if more bytes are needed, or WEIR_EFORMAT. */
 int weir_resp_next(struct weir_resp *resp, struct weir_resp_value *value);
 
-/* The same, after passing over whatever was pushed before it, and its attributes. */
+/* The same, but skips pushed messages and attributes before it. */
 int weir_resp_reply(struct weir_resp *resp, struct weir_resp_value *value);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * Several limits, all or nothing, over packed states: what src/by_limits.h does on a table.
+ * Several limits, all or nothing, over packed states: the counterpart of src/by_limits.h.
  *
- * Each counter has two places in the caller's buffer, which take turns: a step reads the one and writes the other.
- * When a limit denies, all begin anew with what was read, and bring it to the present with hits of cost 0.
+ * Each counter has two areas in the caller's buffer, used in turn: a step reads one and writes the other.
+ * If a limit denies, all counters are reset to the values read and updated to now with hits of cost 0.
  */
 #include "weir/state.h"
 
@@ -16,7 +16,7 @@
 
 /* A counter while its checks are stepped. */
 struct place {
-    const char *value; /* NULL: there is none */
+    const char *value; /* NULL: no value */
     size_t len;
     char *turn[2]; /* of `room` bytes each */
     size_t room;
@@ -77,7 +77,7 @@ static void begin(struct decision *d) {
     }
 }
 
-/* One step of a check's counter. keep: it stays as it was. */
+/* One step of a check's counter. keep: do not change the counter. */
 static int step_once(struct decision *d, size_t i, int64_t cost, bool charge, bool keep,
                      struct weir_verdict *verdict) {
     struct place *place = &d->place[d->of[i]];
@@ -110,7 +110,7 @@ static int step_check(struct decision *d, size_t i, int64_t cost, struct weir_ve
     return rc < 0 ? rc : step_once(d, i, 0, true, false, &ignored);
 }
 
-/* A test charges nothing, so the second check of a counter asks for what the first would have taken, too. */
+/* A test charges nothing, so the second check of a counter adds the cost of the first. */
 static int64_t summed_cost(const struct decision *d, size_t i) {
     int64_t cost = d->checks[i].cost;
     for (size_t j = 0; j < i; j++)
@@ -144,7 +144,7 @@ static int evaluate(struct decision *d, size_t *bad) {
     return rc;
 }
 
-/* Finds each check's counter, and deals the buffer out. */
+/* Finds each check's counter, and assigns areas of the buffer. */
 static int lay_out(struct decision *d, char *buffer) {
     for (size_t i = 0; i < d->n; i++) {
         size_t same = 0;

@@ -1,9 +1,9 @@
 /*
  * Reading and printing addresses and ranges.
  *
- * One strict parser serves both sides: what a client is called, on the path of a decision, and what an
- * operator writes. Decimal parts have no leading zeros (inet_aton would read 010 as 8: two programs, two
- * clients), IPv6 follows RFC 4291 section 2.2, and what is printed follows RFC 5952.
+ * One strict parser reads both the clients of decisions and the rules that an operator writes. Decimal parts have
+ * no leading zeros, because inet_aton reads 010 as 8 and other programs read it as 10. IPv6 input follows RFC 4291
+ * section 2.2, output follows RFC 5952.
  *
  * Cost: one pass, no table, no copy; 10 ns for IPv4, 20 to 30 ns for IPv6.
  */
@@ -44,7 +44,7 @@ static inline uint32_t dots_of_8(const char *text) {
     return (uint32_t)((zero >> 7) * UINT64_C(0x0102040810204080) >> 56);
 }
 
-/* Bit i: byte i of a text of 7 to 15 bytes is a dot; its end counts for one, too. */
+/* Bit i: byte i of a text of 7 to 15 bytes is a dot. The bit at its end is also set. */
 static inline uint32_t dots_of(const char *text, size_t len) {
     uint32_t dots = 1u << len;
     if (len >= 8)
@@ -55,8 +55,8 @@ static inline uint32_t dots_of(const char *text, size_t len) {
 }
 
 /*
- * Four parts of 0 to 255, and nothing else. Whether a part has one digit or three is chance: a loop over
- * the digits would cost several mispredicted branches, so there is none that depends on them.
+ * Four parts of 0 to 255, and nothing else. The number of digits of a part is unpredictable, so a loop over the
+ * digits would cost several mispredicted branches. No branch here depends on it.
  */
 static bool read_4(const char *text, size_t len, uint32_t *address) {
     if (len < 7 || len > PLAIN_MAX)
@@ -82,7 +82,7 @@ static bool read_4(const char *text, size_t len, uint32_t *address) {
     return dots == 0 && !wrong;
 }
 
-/* 0 to 15, or above. Hexadecimal digits of either case. */
+/* The value of a hexadecimal digit of either case; above 15 if it is not one. */
 static inline uint32_t hex_digit(char c) {
     static const uint8_t digit[256] = {
         ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,
@@ -92,7 +92,7 @@ static inline uint32_t hex_digit(char c) {
     return (uint32_t)digit[(unsigned char)c] - 1;
 }
 
-/* Reads the 1 to 4 digits of a group; how many. Most have four: those are read without a loop. */
+/* Reads a group of 1 to 4 digits; returns their number. Four digits, the usual case, are read without a loop. */
 static inline size_t read_group(const char *text, size_t len, uint32_t *group) {
     if (len >= 4) {
         uint32_t a = hex_digit(text[0]), b = hex_digit(text[1]), c = hex_digit(text[2]),
@@ -112,7 +112,7 @@ static inline size_t read_group(const char *text, size_t len, uint32_t *group) {
     return digits;
 }
 
-/* All eight groups with all their digits, as most clients' are: FULL_6 bytes, read without any branch. */
+/* Eight groups of four digits, the usual form of clients: FULL_6 bytes, read without a branch. */
 static bool read_full_6(const char *text, struct weir_address *address) {
     uint64_t half[2] = {0, 0};
     uint32_t wrong = 0;
@@ -126,9 +126,9 @@ static bool read_full_6(const char *text, struct weir_address *address) {
     return wrong <= 15;
 }
 
-/* All groups up to the end, into one number; false if something else is there. */
+/* Reads all groups up to the end into one number. False if there is anything else. */
 static bool read_6(const char *text, size_t len, struct weir_address *address) {
-    unsigned __int128 value = 0;                /* the groups so far, the first of them highest */
+    unsigned __int128 value = 0; /* the groups so far, the first one in the highest bits */
     uint32_t count = 0, gap = GROUPS + 1, tail; /* of groups; and before "::", if there was one */
     const char *at = text, *end = text + len;
     if (len == FULL_6 && read_full_6(text, address))
@@ -155,7 +155,8 @@ static bool read_6(const char *text, size_t len, struct weir_address *address) {
         count++;
         if (next == end)
             break;
-        if (*next++ != ':' || next == end) /* a fifth digit, a stranger, or one ":" at the end */
+        if (*next++ != ':' ||
+            next == end) /* a fifth digit, another character, or one ":" at the end */
             return false;
         if (*next == ':') {
             if (gap <= GROUPS)
@@ -167,7 +168,7 @@ static bool read_6(const char *text, size_t len, struct weir_address *address) {
     }
     if (gap <= GROUPS ? count == GROUPS : count != GROUPS)
         return false;
-    if (gap > 0 && gap < GROUPS) { /* what stands before the gap goes up */
+    if (gap > 0 && gap < GROUPS) { /* shift the groups before the gap up */
         unsigned __int128 behind = ((unsigned __int128)1 << 16 * (count - gap)) - 1;
         value = (value & ~behind) << 16 * (GROUPS - count) | (value & behind);
     }
@@ -183,7 +184,7 @@ static inline bool holds_4(const struct weir_address *address) {
                               : address->high == NAT64_HIGH && middle == 0;
 }
 
-/* Without the zone: it says through which interface an address is meant, not whose it is. */
+/* The length without the zone, which names an interface and does not identify the client. */
 static size_t before_zone(const char *text, size_t len) {
     const char *zone = memchr(text, '%', len);
     if (!zone || zone + 1 == text + len)
@@ -234,7 +235,7 @@ static uint32_t width(uint32_t family) {
     return family == WEIR_FAMILY_4 ? 32 : 128;
 }
 
-/* The bits behind the prefix, all set. */
+/* A mask of the bits after the prefix. */
 static unsigned __int128 behind(const struct weir_range *range) {
     uint32_t bits = width(range->family) - range->prefix;
     return bits >= 128 ? ~(unsigned __int128)0 : ((unsigned __int128)1 << bits) - 1;
@@ -259,7 +260,7 @@ static int wrong(const char *text, size_t len, size_t at, const char *why,
     return weir_fail(error, WEIR_ESYNTAX, (int)at + 1, "%s: %s", quoted, why);
 }
 
-/* Digits with dots between, four times: an address, or a mistake; no name is likely to look so. */
+/* Four numbers joined by dots: an IPv4 address or a mistyped one, not a name. */
 static bool four_numbers(const char *text, size_t len) {
     uint32_t dots = 0, digits = 0;
     for (size_t i = 0; i < len; i++) {
@@ -277,7 +278,7 @@ static bool four_numbers(const char *text, size_t len) {
     return dots == 3 && digits > 0;
 }
 
-/* Whether what stands before a "/" is made as addresses are: a mistake in it is to be told. */
+/* Whether the text before a "/" looks like an address, so that a mistake in it is an error. */
 static bool like_address(const char *text, size_t len) {
     bool divided = false;
     for (size_t i = 0; i < len; i++) {
@@ -288,7 +289,7 @@ static bool like_address(const char *text, size_t len) {
     return divided;
 }
 
-/* Whether what stands behind a "/" is a number, or nothing or a mask instead of one: a mistake, too. */
+/* Whether the text after a "/" looks like a prefix: a number, or by mistake nothing or a mask. */
 static bool like_prefix(const char *text, size_t len) {
     for (size_t i = 0; i < len; i++)
         if ((text[i] < '0' || text[i] > '9') && text[i] != '.')
@@ -296,7 +297,7 @@ static bool like_prefix(const char *text, size_t len) {
     return true;
 }
 
-/* The number of bits behind the "/". */
+/* Reads the number of bits after the "/". */
 static int read_prefix(const char *text, size_t len, size_t at, uint32_t most, uint32_t *prefix,
                        struct weir_error *error) {
     uint32_t value = 0;
@@ -317,7 +318,7 @@ static int read_prefix(const char *text, size_t len, size_t at, uint32_t most, u
     return 0;
 }
 
-/* The bits behind the prefix must be clear: whoever set them may have meant another range. */
+/* The bits after the prefix must be 0. If not, another range may have been meant. */
 static int refuse_host_bits(const char *text, size_t len, struct weir_range *range,
                             struct weir_error *error) {
     unsigned __int128 first = wide(&range->first);
@@ -331,8 +332,8 @@ static int refuse_host_bits(const char *text, size_t len, struct weir_range *ran
 }
 
 /*
- * "::ffff:10.0.0.0/104" means 10.0.0.0/8. A wider range that merely contains the mapped addresses, such as
- * ::/0, is about IPv6 alone.
+ * "::ffff:10.0.0.0/104" means 10.0.0.0/8. A wider range that contains the mapped addresses, such as ::/0,
+ * applies to IPv6 only.
  */
 static int read_range(const char *text, size_t len, size_t slash, struct weir_range *range,
                       struct weir_error *error) {
@@ -382,7 +383,7 @@ int weir_range_parse(const char *text, size_t len, struct weir_range *range,
 
 /* ---------------------------------------------------------------------------------------- clients */
 
-/* Digits only, as in ":8080"; an empty port is one, too. */
+/* Whether the text has only digits, as in ":8080". An empty port is accepted. */
 static bool is_port(const char *text, size_t len) {
     for (size_t i = 0; i < len; i++)
         if (text[i] < '0' || text[i] > '9')
@@ -390,7 +391,7 @@ static bool is_port(const char *text, size_t len) {
     return len <= 5;
 }
 
-/* Leaves out brackets and a port: "[2001:db8::1]:443", "10.0.0.1:443". */
+/* Removes brackets and a port: "[2001:db8::1]:443", "10.0.0.1:443". */
 static void without_port(const char **text, size_t *len) {
     if (*len > 2 && (*text)[0] == '[') {
         const char *end = memchr(*text, ']', *len);
@@ -410,7 +411,7 @@ static void without_port(const char **text, size_t *len) {
         *len = before;
 }
 
-/* Where the "/" of a network begins, which a key has as "%2F", and how long it is there. */
+/* Finds the "/" of a network, which is "%2F" in keys. *wide: its length. */
 static size_t find_slash(const char *text, size_t len, size_t *wide) {
     const char *slash = memchr(text, '/', len);
     *wide = 1;

@@ -1,5 +1,5 @@
 /*
- * Addresses and ranges of them, as people and programs write them. Pure text: no names are looked up.
+ * Addresses and ranges as text. No host names are resolved.
  */
 #ifndef WEIR_CIDR_H
 #define WEIR_CIDR_H
@@ -11,7 +11,7 @@
 #include "weir/weir.h"
 
 enum weir_family {
-    WEIR_FAMILY_NONE = 0, /* a name: no address at all */
+    WEIR_FAMILY_NONE = 0, /* a name, not an address */
     WEIR_FAMILY_4 = 4,
     WEIR_FAMILY_6 = 6,
 };
@@ -32,28 +32,29 @@ struct weir_range {
 #define WEIR_RANGE_TEXT 56
 
 /*
- * Which address the `len` bytes of `text` are: its family, or WEIR_FAMILY_NONE. Nothing may stand before or
- * after it, but a zone after an IPv6 address ("fe80::1%eth0"), which is ignored. An IPv4 address within
- * IPv6 is that IPv4 address: "::ffff:10.1.2.3", SIIT's "::ffff:0:10.1.2.3", NAT64's "64:ff9b::10.1.2.3". Reads nothing beyond `len`.
+ * Parses the `len` bytes of `text` as an address. Returns its family, or WEIR_FAMILY_NONE. The text must contain
+ * nothing else, except a zone after an IPv6 address ("fe80::1%eth0"), which is ignored. An IPv4 address within IPv6
+ * becomes that IPv4 address: "::ffff:10.1.2.3", SIIT's "::ffff:0:10.1.2.3", NAT64's "64:ff9b::10.1.2.3". Reads
+ * nothing beyond `len`.
  */
 enum weir_family weir_address_parse(const char *text, size_t len, struct weir_address *address);
 
 /*
- * Reads what a person wrote: "10.1.2.3", "10.0.0.0/8", "2001:db8::/32", or, if it is neither an address nor
- * a range nor looks like one, a name (family NONE). "::ffff:10.0.0.0/104" is 10.0.0.0/8.
- * Errors: WEIR_ESYNTAX for what was meant as an address or a range and is none: "10.0.0.300", "10.0.0/8",
- * "10.0.0.0/33", and bits set behind the prefix, as in "10.1.2.3/8" (the message says which range that is).
+ * Parses the client of a rule: "10.1.2.3", "10.0.0.0/8", "2001:db8::/32", or a name (family NONE) if it does not
+ * look like an address or a range. "::ffff:10.0.0.0/104" is 10.0.0.0/8.
+ * Errors: WEIR_ESYNTAX for an invalid address or range, such as "10.0.0.300", "10.0.0/8", "10.0.0.0/33", and if
+ * bits after the prefix are set, as in "10.1.2.3/8" (the message contains the valid range).
  */
 int weir_range_parse(const char *text, size_t len, struct weir_range *range,
                      struct weir_error *error);
 
 /*
- * The address or network that a client is called: as weir_address_parse(), or a network as weir.flask counts
- * IPv6 clients, "2001:db8::/64", whose slash is "%2F" within a key. Family NONE: another name.
+ * Parses the client in a key: an address as for weir_address_parse(), or a network, "2001:db8::/64", which is how
+ * weir.flask counts IPv6 clients. In keys, the slash is "%2F". Family NONE: another name.
  */
 enum weir_family weir_client_range(const char *text, size_t len, struct weir_range *range);
 
-/* The same, of a network its first address: where to look for a rule that covers it. */
+/* The same; for a network, its first address, by which rules that cover it are found. */
 enum weir_family weir_client_address(const char *text, size_t len, struct weir_address *address);
 
 /*
@@ -70,7 +71,7 @@ size_t weir_range_print(const struct weir_range *range, char *buffer, size_t siz
 /* The last address of a range. */
 struct weir_address weir_range_last(const struct weir_range *range);
 
-/* Whether a range has no bit set behind its prefix, and a prefix that its family has. */
+/* Whether the prefix is valid for the family, and no bit after it is set. */
 bool weir_range_valid(const struct weir_range *range);
 
 #endif

@@ -1,22 +1,22 @@
 /*
- * Calendar window: a fixed window whose bounds are midnights of a zone (src/calendar.c), whoever comes.
+ * Calendar window: a fixed window whose bounds are midnights in a time zone (src/calendar.c), independent of hits.
  *
  *     hit     hit hit |          hit | hit
  *     ---- a day -----|---- a day ---|---- a day ----
  *                  midnight       midnight
  *
  * word[0]     charged hits, 1 to amount (0: nothing is charged)
- * expires_ns  the window's end
+ * expires_ns  the end of the window
  *
- * Clock: a call from up to WEIR_SKEW_NS before the state's window is counted in that window, which others have
- * opened. From further back, all that is known moves to the present window: nothing is granted twice, and nobody
- * waits longer than until its end.
+ * Clock: a call up to WEIR_SKEW_NS before the state's window is counted in that window, which an earlier call
+ * started. If a call is earlier, the clock stepped back: all counts move to the window of that call. No hit is
+ * granted twice, and no wait is longer than to the end of that window.
  */
 #include "calendar.h"
 #include "strategy/numbers.h"
 #include "strategy/strategy.h"
 
-/* Brings the state to now. Returns the end of the window that counts. */
+/* Updates the state to now. Returns the end of the effective window. */
 static int64_t settle(struct weir_state *state, const struct weir_step *step) {
     struct weir_window window = weir_calendar_window(step->limit, step->now_ns);
     int64_t end_ns = window.end_ns;
@@ -69,7 +69,7 @@ int weir_calendar_window_refund(struct weir_state *state, const struct weir_step
     return 0;
 }
 
-/* The bounds of the window by the caller's clock, and of the next one: the script finds its own among them. */
+/* The bounds of the window at the caller's time and of the next one. The script chooses by the server's time. */
 void weir_calendar_window_numbers(const struct weir_limit *limit, int64_t now_ns,
                                   struct weir_numbers *numbers) {
     struct weir_window window = weir_calendar_window(limit, now_ns);

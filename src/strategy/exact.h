@@ -1,7 +1,7 @@
 /*
- * Exact arithmetic for the strategies: 128-bit products, quotients that take the short division
- * when the number is short (nearly always: a full bucket of a million per hour is 2^62), and
- * reports that stop at INT64_MAX instead of wrapping.
+ * Exact arithmetic for the strategies: 128-bit products, quotients that use the 64-bit division if the
+ * number fits (nearly always: a full bucket of a million per hour is 2^62), and sums and quotients that
+ * are limited to INT64_MAX instead of wrapping.
  */
 #ifndef WEIR_EXACT_H
 #define WEIR_EXACT_H
@@ -11,9 +11,9 @@
 
 __extension__ typedef unsigned __int128 weir_u128;
 
-/* Calls that processes make at nearly the same time may arrive in another order than their clocks
- * say. Up to here a `now` that lies before the state's own time is such a call; beyond, the clock
- * stepped back. */
+/* Calls that processes make at nearly the same time may arrive in a different order than their times.
+ * A `now` up to this long before the state's time is treated as such a call; if it is earlier, the
+ * clock stepped back. */
 #define WEIR_SKEW_NS INT64_C(100000000)
 
 static inline weir_u128 weir_mul(int64_t a, int64_t b) {
@@ -37,7 +37,7 @@ static inline int64_t weir_div_down(weir_u128 n, int64_t d) {
     return weir_saturate(n >> 64 == 0 ? (uint64_t)n / (uint64_t)d : n / (uint64_t)d);
 }
 
-/* a + b of two values that are not negative, at most INT64_MAX. */
+/* a + b, at most INT64_MAX. Neither may be negative. */
 static inline int64_t weir_add(int64_t a, int64_t b) {
     return a > INT64_MAX - b ? INT64_MAX : a + b;
 }

@@ -1,15 +1,16 @@
 /*
- * Fixed window: count the hits of a window that opens with a key's first hit and lasts one period.
+ * Fixed window: counts the hits of a window that starts with a key's first hit and lasts one period.
  *
  *     hit     hit hit          | hit
  *     |-------- period --------|-------- period --------|
- *     opens                    ends, opens again with the next hit
+ *     start                    end; the next hit starts a new window
  *
- * word[0]     charged hits, 1 to amount (0: no window is open)
- * expires_ns  the window's end
+ * word[0]     charged hits, 1 to amount (0: there is no window)
+ * expires_ns  the end of the window
  *
- * Two windows may touch, so any one period may hold up to 2 x amount hits. A clock that steps back to
- * before the window's opening moves the window with it: its end is never further away than one period.
+ * Two windows may be adjacent, so an interval of one period may contain up to 2 x amount hits. If the clock
+ * steps back to before the start of the window, the window moves with it: its end is never further away
+ * than one period.
  */
 #include "strategy/strategy.h"
 

@@ -1,18 +1,18 @@
 /*
- * Leaky bucket: requests leave evenly spaced, `amount` per period; one whose turn comes within
- * `max_delay` is admitted with `delay` set, another is denied. The level (strategy/level.h) is what
- * has to drain before the next request may leave:
+ * Leaky bucket: requests leave at even intervals, `amount` per period. A request that can leave within
+ * `max_delay` is admitted, with `delay` set; others are denied. The level (strategy/level.h) is the
+ * amount that has to drain before the next request may leave:
  *
  *     arrivals   |||     |          |
  *     departures |  |  |  |         |      next free departure = now + level / amount
  *                0  d  2d            0     delay
  *
- * A request passes when level <= max_delay x amount, and adds cost x period: the one after a
- * request of cost 3 waits three turns. max_delay 0 is strict spacing. A request of cost 0 takes no
- * turn and waits for none.
+ * A request is allowed if level <= max_delay x amount, and adds cost x period: the request after one of
+ * cost 3 waits for three intervals. max_delay 0 means strict spacing. A request of cost 0 uses no
+ * interval and waits for none.
  *
- * A clock that steps back: the next free departure is never further than max_delay + period away,
- * which is what the largest admitted cost can reach.
+ * If the clock steps back, the next free departure is never further away than max_delay + period, which
+ * is the most that the largest admitted cost can cause.
  */
 #include "strategy/level.h"
 #include "strategy/strategy.h"
@@ -35,8 +35,8 @@ static struct queue look(const struct weir_state *state, const struct weir_step 
     return queue;
 }
 
-/* Hits of cost 1 that would be admitted now: one at the present level and one for each turn up to
- * the longest wait, but `amount` at most. */
+/* The number of hits of cost 1 that would be admitted now: one at the present level and one for each
+ * interval up to the longest wait, but at most `amount`. */
 static int64_t room(const struct queue *queue, const struct weir_limit *limit) {
     if (queue->level > queue->longest || limit->amount == 0)
         return 0;

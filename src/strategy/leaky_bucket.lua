@@ -1,4 +1,4 @@
--- Leaky bucket: the level that has to drain first. x: the longest wait; y, z: see level_found.lua.
+-- Leaky bucket: the level that has to drain before the next request. x: the longest wait; y, z: see level_found.lua.
 --@holds 24 34
 local size, slack = x * y, amount * z
 --@include level_found.lua

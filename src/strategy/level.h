@@ -1,28 +1,31 @@
 /*
- * The level that both buckets share: how much of a bucket is in use, exactly.
+ * The level that both buckets share: how much of a bucket is in use, as an exact number.
  *
  *     level  = hits x period          one hit of cost 1 adds period_ns units
- *     drains = amount units per ns    a whole period drains amount hits
+ *     drains = amount units per ns    `amount` hits drain in a period
  *
- *       units
- *         |\                   GCRA (ITU-T I.371, virtual scheduling) keeps the *time* at which the
- * level | \      |\          reaches zero, its TAT. That moment is last + level / amount, a
- * rational |  \     | \         number: with 7 hits per second a token takes 142857142 and 6/7 ns,
- * and a |   \    |  \        TAT in whole ns would gain or lose quota with every hit. Level and
- * time of |    \___|   \       the last look say the same with integers alone: no rounding ever
- * enters the
- *         +--------------\--   state, and the verdict itself takes products, no quotient.
- *                        TAT
+ *     level
+ *       |\
+ *       | \      |\         TAT = last + level / amount
+ *       |  \     | \
+ *       |   \    |  \
+ *       |    \___|   \
+ *       +-------------\---- time
+ *                     TAT
+ *
+ * GCRA (ITU-T I.371, virtual scheduling) stores the *time* at which the level reaches zero, its TAT. TAT is
+ * a rational number: with 7 hits per second, a token takes 142857142 and 6/7 ns. Rounded to whole ns, it
+ * would gain or lose quota with every hit. Level and time of the last request contain the same information
+ * in integers, without rounding, and the verdict needs only products, no quotient.
  *
  * word[0]     level at last_ns, lower 63 bits
- * word[1]     level, the bits above: burst x period has up to 125
+ * word[1]     the upper bits of the level: burst x period has up to 125 bits
  * word[2]     last_ns
  * expires_ns  TAT, rounded up, at most INT64_MAX
  *
- * Invariants: the level is what the caller's `most` allows or less; a level of 0 is kept as all
- * zero; a request that charges nothing leaves the words alone unless they were wrong or have
- * drained. Cost: a hit takes three or four products and two quotients, of 64 bits unless the level
- * has more.
+ * Invariants: the level is at most the caller's `most`; a level of 0 is stored as all zero; a request that
+ * charges nothing leaves the words unchanged, unless they were wrong or all has drained. Cost: a hit takes
+ * three or four products and two quotients, of 64 bits unless the level is longer.
  */
 #ifndef WEIR_LEVEL_H
 #define WEIR_LEVEL_H
@@ -31,16 +34,16 @@
 #include "strategy/numbers.h"
 #include "strategy/strategy.h"
 
-/* A level as a request finds it. */
+/* The level at the time of a request. */
 struct weir_level {
     weir_u128 level; /* at now */
-    bool stale; /* the state says more than it should: the clock stepped back, or all has drained */
+    bool stale;      /* the clock stepped back, or all has drained */
 };
 
 /*
- * The level of *state at step->now_ns, from 0 to `most` (below 2^126). A look from before last_ns
- * finds what will have drained by then still there, so the TAT stays; `most` is what heals a clock
- * that stepped back, and a damaged state.
+ * The level of *state at step->now_ns, from 0 to `most` (below 2^126). At a time before last_ns, the level
+ * is higher by what drains until last_ns, so the TAT is the same. `most` limits the effect of a clock that
+ * stepped back, and of a damaged state.
  */
 static inline struct weir_level weir_level_at(const struct weir_state *state,
                                               const struct weir_step *step, weir_u128 most) {
@@ -61,12 +64,12 @@ static inline struct weir_level weir_level_at(const struct weir_state *state,
     return (struct weir_level){level, stale || (some && level == 0)};
 }
 
-/* The moment the level reaches zero, rounded up; now_ns when it is zero. */
+/* The time at which the level reaches zero, rounded up; now_ns if it is zero. */
 static inline int64_t weir_level_empty_ns(weir_u128 level, const struct weir_step *step) {
     return level ? weir_add(step->now_ns, weir_div_up(level, step->limit->amount)) : step->now_ns;
 }
 
-/* Writes `level` as that of step->now_ns. */
+/* Stores `level` as the level at step->now_ns. */
 static inline void weir_level_keep(struct weir_state *state, const struct weir_step *step,
                                    weir_u128 level, int64_t empty_ns) {
     state->word[0] = (int64_t)((uint64_t)level & INT64_MAX);
@@ -76,9 +79,9 @@ static inline void weir_level_keep(struct weir_state *state, const struct weir_s
 }
 
 /*
- * Numbers for the script, where a level is counted in units of gcd(amount, period), so that a million per day
- * is not wide. second: tokens, or the longest wait. most_hits: the largest level there is, and the largest
- * charge on top of it, in hits.
+ * Numbers for the script, which counts a level in units of gcd(amount, period), so that a million per day
+ * is not wide. second: tokens, or the longest wait. most_hits: the largest level plus the largest charge, in
+ * hits.
  */
 static inline void weir_level_numbers(const struct weir_limit *limit, int64_t second,
                                       weir_u128 most_hits, struct weir_numbers *numbers) {

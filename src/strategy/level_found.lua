@@ -1,8 +1,8 @@
--- Buckets: the time until which the key is kept, the time of the last look, the level then. The key lives up to
--- a period longer than it must: most hits leave that time alone. Found: the level at `now`.
+-- Buckets: the expiry of the key, the time of the last request, the level at that time. Computes the level at `now`.
+-- The key is kept up to a period longer than needed, so most hits need not change its expiry.
 --
--- y: units drained in a µs; z: units of a hit; size: the level of a full bucket; slack: what a clock that stepped
--- back may have found beyond it.
+-- y: units drained per µs; z: units of a hit; size: the level of a full bucket; slack: how much the level may
+-- exceed `size` if the clock stepped back.
 if z == zero then malformed('units of a hit') end
 local level, gone, changed = zero, 0, false
 if value and zero < y then

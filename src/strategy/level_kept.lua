@@ -1,4 +1,4 @@
--- Buckets: when the level is zero, and what is to be kept.
+-- Buckets: the time at which the level is zero, and the bytes to store.
 if zero < level then
     local drains = level + (y - one)
     drains = (drains - drains % y) / y

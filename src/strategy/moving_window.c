@@ -1,22 +1,22 @@
 /*
- * Moving window: never more than `amount` hits in any half-open interval of one period. Every
- * admitted hit is kept until it is one period old.
+ * Moving window: at most `amount` hits in any half-open interval of one period. Every admitted hit is
+ * kept until it is one period old.
  *
  *     hits  |  ||    |       | ||         |
  *              ^-------- period ----------now
- *              (first of them to leave: at its time + period)
+ *              (the next hit to expire: at its time + period)
  *
- * The log itself is src/strategy/log/log.c; the state's words and lines are its. expires_ns is the newest hit's
- * time + period, which is also how the newest hit's time is known.
+ * src/strategy/log/log.c implements the log and defines the state's words and lines. expires_ns is the time of the
+ * newest hit + period; the time of the newest hit is computed from it.
  *
- * Clock: a call from up to WEIR_SKEW_NS before the newest hit is counted at that hit's time, since
- * times never decrease in the log. From further back, every hit that lies in the future is brought
- * to now: none is forgotten, and none stays longer than a period.
+ * Clock: a call up to WEIR_SKEW_NS before the newest hit is counted at the time of that hit, because times
+ * never decrease in the log. If a call is earlier, the clock stepped back: hits in the future are moved
+ * to now. No hit is lost, and none is kept longer than a period.
  *
- * A step that may not charge looks through the log without changing it or *state; what has expired
- * is then dropped by the next one that may. Refunds take the newest hits first.
+ * A step that does not charge reads the log without changing it or *state; the next step that charges
+ * removes the expired hits. Refunds take the newest hits first.
  *
- * Cost: O(1) amortised; O(log n) to find where a denied cost above 1 would fit, or after a long
+ * Cost: O(1) amortised; O(log n) to find the time at which a denied cost above 1 fits, or after a long
  * pause.
  */
 #include "strategy/log/log.h"
@@ -24,7 +24,7 @@
 #include "strategy/numbers.h"
 #include "strategy/strategy.h"
 
-/* Reads the log and brings it to now. *at_ns: the moment that counts, now or a little later. */
+/* Reads the log and updates it to now. *at_ns: the effective time, now or a little later. */
 static int settle(struct weir_log *log, const struct weir_state *state,
                   const struct weir_step *step, bool dry, int64_t *at_ns) {
     int64_t period_ns = step->limit->period_ns;
@@ -49,11 +49,11 @@ static void report(const struct weir_log *log, const struct weir_step *step,
     verdict->delay_ns = 0;
 }
 
-/* From now to when enough of the oldest hits have left for `cost`. */
+/* The time from now until enough of the oldest hits have expired for `cost`. */
 static int wait_ns(const struct weir_log *log, const struct weir_step *step,
                    int64_t *retry_after_ns) {
     int64_t time_ns,
-        beside = step->limit->amount - step->cost; /* hits that may be there beside it */
+        beside = step->limit->amount - step->cost; /* hits that fit in addition to it */
     *retry_after_ns = WEIR_NEVER;
     if (beside < 0)
         return 0;

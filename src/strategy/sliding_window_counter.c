@@ -1,6 +1,6 @@
 /*
- * Sliding window counter: windows stand still, aligned to the epoch; the count of the previous one
- * weighs as much as it still overlaps the period that ends now.
+ * Sliding window counter: windows have fixed bounds, aligned to the epoch. The count of the previous window is
+ * weighted by the part of it that overlaps the period that ends now.
  *
  *        previous            current
  *     |------------------|------------------|
@@ -9,18 +9,16 @@
  *
  * word[0]     index of the current window: time / period
  * word[1]     hits charged in it
- * word[2]     hits charged in the window before
- * expires_ns  the end of the last window in which one of them still weighs; INT64_MAX if that is
- * later
+ * word[2]     hits charged in the previous window
+ * expires_ns  the end of the last window in which one of them has weight, at most INT64_MAX
  *
- * The use is an exact rational number and is rounded up, never down, so a window's first moments
- * are no way around the limit. cur and prev are each at most amount. Refunds take from cur first,
- * then from prev.
+ * The use is an exact rational number that is rounded up, never down, so the limit holds at the start of
+ * a window, too. cur and prev are each at most amount. Refunds are taken from cur first, then from prev.
  *
- * Clock: a call from up to WEIR_SKEW_NS before the state's window is counted at that window's first
- * moment. From further back, all that is known moves to the present window: nothing is granted
- * twice, and nobody waits longer than from a full window. Cost: a product and a quotient, of 64
- * bits when prev x period fits.
+ * Clock: a call up to WEIR_SKEW_NS before the state's window is counted at the first moment of that
+ * window. If a call is earlier, the clock stepped back: all counts move to the window of that call. No
+ * hit is granted twice, and no wait is longer than from a full window. Cost: a product and a quotient,
+ * of 64 bits if prev x period fits.
  */
 #include "strategy/exact.h"
 #include "strategy/numbers.h"
@@ -55,8 +53,7 @@ static struct window look(const struct weir_state *state, const struct weir_step
     return window;
 }
 
-/* Hits in use at at_ns, rounded up; may pass INT64_MAX, and amount when at_ns was brought forward.
- */
+/* Hits in use at at_ns, rounded up. May exceed INT64_MAX, and amount if at_ns was moved forward. */
 static uint64_t used(const struct window *window, int64_t period_ns) {
     int64_t left = period_ns - (int64_t)(window->at_ns - window->start_ns);
     int64_t share = window->prev ? weir_div_up(weir_mul(window->prev, left), period_ns) : 0;
@@ -64,8 +61,8 @@ static uint64_t used(const struct window *window, int64_t period_ns) {
 }
 
 /*
- * From when on do `hits`, of a window that lasts until end_ns and then slides out, weigh no more
- * than `room`? UINT64_MAX: not before all has slid out.
+ * The first moment at which `hits`, of a window that ends at end_ns, weigh at most `room`. UINT64_MAX: not
+ * before their weight is zero.
  */
 static uint64_t lighter_at(int64_t hits, int64_t room, uint64_t end_ns, int64_t period_ns) {
     if (hits <= room)
@@ -137,7 +134,7 @@ int weir_sliding_window_counter_refund(struct weir_state *state, const struct we
     return 0;
 }
 
-#define SCALE_COUNT_MAX (INT64_C(1) << 40) /* what the script's make_scale() can do */
+#define SCALE_COUNT_MAX (INT64_C(1) << 40) /* the most that the script's make_scale() can scale */
 #define SCALE_PERIOD_MAX_US (INT64_C(1) << 42)
 
 void weir_sliding_window_counter_numbers(const struct weir_limit *limit, int64_t now_ns,

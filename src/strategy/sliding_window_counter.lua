@@ -1,4 +1,4 @@
--- Sliding window counter: the window's index, its hits, those of the one before. x: the period.
+-- Sliding window counter: the window's index, its hits, the hits of the previous window. x: the period.
 --@holds 24 44
 if x == zero then malformed('period') end
 scale = scale or make_scale()
@@ -39,7 +39,7 @@ elseif charge > 0 then
 end
 remaining = used < amount and amount - used or zero
 local any = zero < cur or zero < prev
--- When is there room for `wanted`? Asked for what was denied, and for one more than remains.
+-- The time at which `wanted` fits. Computed for the cost if it was denied, and for one hit more than remains.
 for question = allowed and 2 or 1, any and 2 or 1 do
     local wanted = question == 1 and cost or remaining + one
     if wanted <= amount then
@@ -47,14 +47,14 @@ for question = allowed and 2 or 1, any and 2 or 1 do
         if cur <= room then
             if prev <= room - cur then
                 when = moment
-            else -- prev slides out until stop
+            else -- the weight of prev decreases until stop
                 local shorter = scale(room - cur, x, prev)
                 if wide then shorter = big.time(shorter) end
                 if shorter > 0 then when = stop - shorter end
                 if when and when < moment then when = moment end
             end
         end
-        if not when then -- cur slides out after it
+        if not when then -- then the weight of cur decreases
             when = stop
             if room < cur then
                 local shorter = scale(room, x, cur)

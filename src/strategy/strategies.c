@@ -1,4 +1,4 @@
-/* The rows of include/weir/strategies.h as a table, with the functions that each must have. */
+/* The rows of include/weir/strategies.h as a table, with the functions of each strategy. */
 #include "strategy/strategy.h"
 
 #include <string.h>

@@ -1,9 +1,9 @@
 /*
- * What a strategy is to the rest of libweir: pure functions over the state of one key, and one row in
- * include/weir/strategies.h. A strategy knows no table, no lock, no clock.
+ * The interface of a strategy: pure functions over the state of one key, and one row in
+ * include/weir/strategies.h. A strategy knows no table, lock or clock.
  *
- * A store gives it a *copy* of the state, decides over several limits, and writes the copies back, or
- * throws them away.
+ * A store passes a *copy* of the state, decides with several limits, and then writes the copies back or
+ * discards them.
  */
 #ifndef WEIR_STRATEGY_H
 #define WEIR_STRATEGY_H
@@ -17,53 +17,52 @@ struct weir_lines;
 
 /*
  * The state of one key under one limit: 48 bytes, the second part of a table's cell. All zero is the
- * state of a key never seen. `word` and `line` mean what the strategy says they mean; the rest belongs
- * to every strategy alike.
+ * state of a new key. Each strategy defines the meaning of `word` and `line`; the other members are the
+ * same for all strategies.
  */
 struct weir_state {
-    int64_t expires_ns; /* from this moment on the state says the same as all zero */
+    int64_t expires_ns; /* from this moment on, the state means the same as all zero */
     int64_t word[3];
     uint32_t line[3]; /* moving window: places in the pool of lines */
-    uint8_t usage;    /* used part of the limit, 0 to 255: the store's, for eviction */
-    uint8_t strategy; /* enum weir_strategy: the store's, for the integrity check */
-    uint8_t denials;  /* recent denials: the store's, for eviction */
-    uint8_t hitter;   /* its place + 1 among the heavy hitters, or any other number: the store's */
+    uint8_t usage;    /* used part of the limit, 0 to 255; set by the store, for eviction */
+    uint8_t strategy; /* enum weir_strategy; set by the store, for the integrity check */
+    uint8_t denials;  /* recent denials; set by the store, for eviction */
+    uint8_t hitter;   /* index + 1 among the heavy hitters, if still there; set by the store */
 };
 
 _Static_assert(sizeof(struct weir_state) == 48, "a state fills a cell beside its fingerprint");
 
-/* What is asked of a strategy. */
+/* The arguments of one step. */
 struct weir_step {
-    const struct weir_limit *limit; /* valid as by weir_limit_validate() */
+    const struct weir_limit *limit; /* accepted by weir_limit_validate() */
     int64_t now_ns;                 /* 0 to WEIR_NOW_MAX */
     int64_t cost;                   /* 0 to 2^63-1 */
-    bool charge;                    /* charge an allowed cost; else leave the counter as it is */
+    bool charge; /* charge the cost if it is allowed; else leave the counter unchanged */
     struct weir_lines *lines; /* the pool as this decision sees it (src/strategy/log/lines.h) */
 };
 
-/* How a state is packed where it is kept as bytes: by remote stores, or by a store of one's own. */
+/* How a state is stored as bytes, by remote stores and by stores that use weir/state.h. */
 enum weir_packing {
     WEIR_PACK_WORDS, /* expires_ns and word[] */
-    WEIR_PACK_LOG,   /* what src/strategy/log/flat.c makes of lines of hits */
+    WEIR_PACK_LOG,   /* the log as src/strategy/log/flat.c writes it */
 };
 
-/* A limit as the script for Redis wants it: src/remote/decide.lua. Times are whole microseconds. */
+/* A limit as numbers for the script for Redis, src/remote/decide.lua. Times are whole microseconds. */
 struct weir_numbers {
-    bool wide;         /* too large for doubles */
-    int64_t number[4]; /* the variables amount, x, y and z; amount and the period unless changed */
-    uint64_t
-        most[2]; /* costs above it are taken for it; least part first: amount + 1 unless changed */
+    bool wide;         /* the numbers are too large for doubles */
+    int64_t number[4]; /* the variables amount, x, y and z; by default amount and period */
+    uint64_t most[2]; /* larger costs are replaced by it; lower part first; by default amount + 1 */
 };
 
 /*
  * A row of include/weir/strategies.h, filled with the functions of src/strategy/<symbol>.c:
  *
- * step     Brings *state to now_ns (drops what has expired, heals a clock that stepped back), then decides
- *          `cost`. When it is allowed and `charge` is set, charges it. Fills every member of *verdict but
- *          `reserved`; `remaining` and `reset_at_ns` describe *state as it is left.
- *          Returns 0, or WEIR_EFULL when the pool has no line (then *state is of no further use).
- * refund   Brings *state to now_ns and takes `cost` off again, never above full. Verdict: allowed.
- * numbers  Changes what the script's piece, src/strategy/<symbol>.lua, wants otherwise.
+ * step     Updates *state to now_ns (drops expired hits, corrects it if the clock stepped back), then decides
+ *          `cost`. If it is allowed and `charge` is set, charges it. Fills every member of *verdict except
+ *          `reserved`; `remaining` and `reset_at_ns` describe the resulting *state.
+ *          Returns 0, or WEIR_EFULL if the pool has no line (then *state must not be used).
+ * refund   Updates *state to now_ns and returns up to `cost` charged hits. Verdict: allowed.
+ * numbers  Changes the default numbers for the script of the strategy, src/strategy/<symbol>.lua.
  */
 struct weir_strategy_ops {
     const char *name; /* "fixed-window" */
@@ -94,7 +93,7 @@ enum {
 #undef WEIR_STRATEGY_ONE
 };
 
-/* A call of the limit's strategy, by name, so that it needs no pointer. WEIR_EINVAL: there is none such. */
+/* Calls the function of the limit's strategy directly, without a function pointer. WEIR_EINVAL: no such strategy. */
 static inline int weir_strategy_step(struct weir_state *state, const struct weir_step *step,
                                      struct weir_verdict *verdict) {
     switch (step->limit->strategy) {

@@ -1,7 +1,6 @@
 /*
- * Token bucket: a bucket of `burst` tokens (default `amount`) that refills evenly at `amount` per
- * period; a hit takes `cost` of them. Kept upside down, as the level of what was taken
- * (strategy/level.h):
+ * Token bucket: a bucket of `burst` tokens (default `amount`) that refills evenly at `amount` per period; a
+ * hit takes `cost` tokens. The state stores the level of the used tokens (strategy/level.h):
  *
  *     burst x period  ---------------------------   no token left
  *                        |\  level
@@ -9,12 +8,12 @@
  *     0               ___|  \______| \__________   full
  *                       hit       hit
  *
- * A hit passes when level + cost x period <= burst x period. Over any time t no more than
- * burst + amount x t / period tokens pass: GCRA (ITU-T I.371), without its rounding.
+ * A hit is allowed if level + cost x period <= burst x period. In any time t, at most burst + amount x t /
+ * period tokens are granted: GCRA (ITU-T I.371), without its rounding.
  *
- * A clock that steps back finds a level further away than the bucket is deep. It is cut so that one
- * token is there after one period at the latest:  TAT <= now + full drain + (period - time of one
- * token). That leaves room for calls that arrive out of order, which stay exact.
+ * If the clock steps back, the level may be above burst x period. It is lowered so that one token is
+ * available after one period at the latest: TAT <= now + full drain + (period - time of one token). This
+ * bound leaves calls that arrive out of order exact.
  */
 #include "strategy/level.h"
 #include "strategy/strategy.h"
@@ -23,7 +22,7 @@ struct bucket {
     weir_u128 level; /* at now */
     weir_u128 size;
     bool changed;
-    int64_t tokens; /* size in tokens; 0 for a limit of amount 0, which never refills */
+    int64_t tokens; /* size in tokens; 0 if the amount is 0, since such a bucket never refills */
 };
 
 static struct bucket look(const struct weir_state *state, const struct weir_step *step) {

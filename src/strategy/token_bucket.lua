@@ -1,4 +1,4 @@
--- Token bucket: the level of what was taken. x: tokens; y, z: see level_found.lua.
+-- Token bucket: the level of the used tokens. x: size in tokens; y, z: see level_found.lua.
 --@holds 24 34
 local size, slack = x * z, (amount - one) * z
 --@include level_found.lua

@@ -1,23 +1,23 @@
 /*
- * The log of a moving window in one piece: what src/strategy/log/log.c keeps in lines, for stores that fetch and store it
- * whole.
+ * The log of a moving window as one value, for stores that read and write whole values. It means the same
+ * as the log in lines of src/strategy/log/log.c.
  *
  *     mark, oldest, newest, total, open   three bytes, then four numbers of eight bytes
  *     record record record ...            [0x00 varint(hits)] varint(time of the next entry - its own)
  *
- * An entry is a time and a number of hits; times strictly increase. The newest is open: `newest` and
- * `open` are its time and hits, so that hits of one moment merge, and there is a record for each of the
- * others. hits are not written when they are 1; a step is at least 1, so it never begins with 0x00.
+ * An entry is a time and a number of hits; times strictly increase. The newest entry is open: its time and
+ * hits are in `newest` and `open`, so that hits at the same moment merge. Each other entry has a record.
+ * hits are only written if they are not 1; a step is at least 1, so it never begins with 0x00.
  *
- * A step changes both ends only: the records between are copied as they are. Two more may have to be
- * written behind them: the last one that a step back of the clock leaves, and the one that a hit closes.
+ * A step of the strategy changes only the two ends; the records between them are copied unchanged. It may
+ * add two records after them: the last entry that remains after the clock stepped back, and the entry that a hit closes.
  *
- * A long log is bounded: beyond LONG_BYTES of records, a hit joins the open entry, which moves to the hit's time, if the
- * record before it is less than period / MOMENTS old. Of any two records in a row, the second then ends at least that
- * much later than the first begins, so there are at most 2 * MOMENTS more. Hits that are moved leave later than they would,
- * never earlier.
+ * The length of a log is bounded. If it has more than LONG_BYTES of records, and the last record is less than
+ * period / MOMENTS old, a hit joins the open entry, which moves to the hit's time. Of two consecutive records,
+ * the second then ends at least that much later than the first begins, so at most 2 * MOMENTS more are added.
+ * Moved hits expire later than they would otherwise, never earlier.
  *
- * Cost: reads every record once, to see that they add up, and another time to find a place.
+ * Cost: reads every record once to verify the sums, and once more to find a place.
  */
 #include "strategy/log/flat.h"
 
@@ -37,8 +37,8 @@ struct record {
 
 struct flat {
     int64_t oldest_ns, newest_ns, total, open;
-    const unsigned char *from, *to; /* records that are kept as they are */
-    struct record tail[2];          /* and those behind them */
+    const unsigned char *from, *to; /* records that are copied unchanged */
+    struct record tail[2];          /* the records after them */
     int tail_from, tail_to;
     const unsigned char
         *last; /* the last record that was read; `to` is its end while it is the last one */
@@ -103,7 +103,7 @@ static struct place start_of(const struct flat *log) {
     return (struct place){log->from, log->tail_from};
 }
 
-/* The record at *place, which moves on; false: there is none, the open entry is next. */
+/* Reads the record at *place and advances *place. False at the end: only the open entry is left. */
 static bool next(const struct flat *log, struct place *place, struct record *record) {
     if (place->at < log->to)
         return get_record(&place->at, log->to, record);
@@ -113,7 +113,7 @@ static bool next(const struct flat *log, struct place *place, struct record *rec
     return true;
 }
 
-/* The records end at `place` from now on. */
+/* Makes `place` the end of the records. */
 static void end_at(struct flat *log, struct place place) {
     if (place.at < log->to) {
         log->to = place.at;
@@ -177,11 +177,11 @@ static int write_log(const struct flat *log, char *to, size_t room, size_t *len)
 
 /* ------------------------------------------------------------------------------------------ changes */
 
-/* Brings every entry later than now_ns to now_ns. */
+/* Moves every entry later than now_ns to now_ns. */
 static void bring_back(struct flat *log, int64_t now_ns) {
     struct place place = start_of(log), before = place;
     struct record record, last = {0};
-    int64_t time_ns = log->oldest_ns, hits = 0; /* of the entries in front of the first later one */
+    int64_t time_ns = log->oldest_ns, hits = 0; /* of the entries before the first later one */
     bool any = false;
     if (time_ns > now_ns) {
         log->oldest_ns = now_ns;
@@ -198,7 +198,7 @@ static void bring_back(struct flat *log, int64_t now_ns) {
             time_ns += record.step_ns;
             any = true;
         }
-        if (any) { /* the last entry that stays: its step leads to now, or it is now */
+        if (any) { /* the last remaining entry: its step ends at now, or it is at now itself */
             end_at(log, before);
             if (at_ns == now_ns)
                 hits -= last.hits;
@@ -225,7 +225,7 @@ static void expire(struct flat *log, int64_t upto_ns) {
     }
 }
 
-/* Whether the open entry of a long log moves to at_ns; its record before is rewritten then. */
+/* Whether the open entry of a long log moves to at_ns. If so, the record before it must be rewritten. */
 static bool moves(struct flat *log, int64_t at_ns, int64_t period_ns) {
     const unsigned char *at = log->last;
     struct record record;
@@ -274,7 +274,7 @@ static void take_back(struct flat *log, int64_t hits) {
     log->total = left;
 }
 
-/* The time of the entry with which the oldest `hits` hits are complete. */
+/* The time of the entry that contains hit number `hits`, counted from the oldest. */
 static int64_t time_of(const struct flat *log, int64_t hits) {
     struct place place = start_of(log);
     struct record record;
@@ -290,7 +290,7 @@ static int64_t time_of(const struct flat *log, int64_t hits) {
 
 /* --------------------------------------------------------------------------------------------- step */
 
-/* Brings the log to now. Returns the moment that counts: now or a little later. */
+/* Updates the log to now. Returns the effective time: now, or a little later. */
 static int64_t settle(struct flat *log, const struct weir_step *step) {
     int64_t at_ns = step->now_ns;
     if (log->total == 0)

@@ -1,6 +1,6 @@
 /*
- * Lines taken, given and relinked by one decision. Changes stay in `struct weir_lines` until the store
- * commits them (src/table/commit.c), so that throwing a decision away is forgetting this struct.
+ * Lines taken, given back and relinked by one decision. Changes remain in `struct weir_lines` until the store
+ * commits them (src/table/commit.c). To discard a decision, the store discards this struct.
  */
 #include "strategy/log/lines.h"
 

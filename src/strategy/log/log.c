@@ -7,46 +7,44 @@
  *   lines   [record record ..] -> [records] -> (index) -> [records ....      ]    + the open entry
  *             ^ 60 bytes each, linked by `next`    \________ prev, jump: older index lines
  *
- * An entry is a time and a number of hits; times strictly increase. The newest entry is *open*: it
- * stands in the state alone, so that hits of the same moment merge, and a key with one entry needs
- * no line. When a later hit comes, the open entry is closed by a record behind the last one:
+ * An entry is a time and a number of hits; times strictly increase. The newest entry is *open*: only the
+ * state contains it, so that hits at the same moment merge, and a key with one entry needs no line. A
+ * later hit closes it: a record for it is appended after the last record.
  *
  *     record = [0x00 varint(hits)]  varint(time of the next entry - its own)
  *              only if hits != 1    at least 1, so never the byte 0x00
  *
- * Varints are LEB128: 4 bytes for a step below 268 ms, 5 below 34 s, 9 at most. A record stands in
- * one line.
+ * Varints are LEB128: 4 bytes for a step below 268 ms, 5 below 34 s, 9 at most. A record never spans
+ * two lines.
  *
- * `next` holds the next line in its lower 26 bits. The 6 bits above say, of a data line, how many
- * bytes of it are records (the tail's end is in the state), and of an index line WEIR_LOG_INDEX.
- * Bytes that records occupy are never written again while a committed state reaches them: a
- * decision writes behind the tail and in lines it has just taken, and all else it changes are
- * links, which the store can undo.
+ * The lower 26 bits of `next` are the next line. In a data line, the upper 6 bits are the number of bytes
+ * that are records (for the tail, the state has it); in an index line they are WEIR_LOG_INDEX. Bytes of
+ * records are never overwritten while a committed state refers to them: a decision writes after the
+ * tail's end and in lines it has just taken. Everything else it changes is links, which the store can undo.
  *
- * Every STRETCH data lines an *index line* precedes the next data line. It says what is known
- * there: time of the entry that begins it, hits and lines since the chain of index lines began; and
- * it points to the one before (prev) and to one further back (jump), by the rule of Myers, "An
- * applicative random-access stack" (1983): so the newest finds any other in O(log n), adding one is
- * O(1), and none is ever changed. Where the paper's stacks live for ever, ours loses its oldest
- * lines: an index line stands in the chain of `next` right in front of what it describes and is
- * given back with it. A pointer carries the time of its target, and a target no later than the
- * oldest entry is gone and is not followed.
+ * After every STRETCH data lines, an *index line* precedes the next data line. It has the time of the entry
+ * that begins there, the hits and lines since the chain of index lines began, and pointers to the previous
+ * index line (prev) and to an older one (jump), by the rule of Myers, "An applicative random-access stack"
+ * (1983). So any index line can be found from the newest one in O(log n), adding one is O(1), and none is
+ * ever changed. Unlike the stacks of that paper, a log loses its oldest lines: an index line is in the chain
+ * of `next` directly before the line that it describes and is given back together with it. A pointer
+ * includes the time of its target; a target that is not later than the oldest entry no longer exists and is
+ * not followed.
  *
- * Finding by time or by count: walk from the head to the first index line (STRETCH lines at most);
- * from the newest index line jump back to the last one in front of the goal; walk from there.
- * Dropping either end of a log is then one splice, since the index lines also count the lines
- * between them.
+ * Searches by time or by count: walk from the head to the first index line (at most STRETCH lines); jump
+ * from the newest index line back to the last one before the goal; walk from there. Dropping either end
+ * of a log is then one change of a link, because the index lines also count the lines between them.
  *
  * Invariants
- *  - total = hits of all records from the head on + open; the steps sum up to newest - oldest
- *  - head = tail (place, not only line) if and only if the open entry is the only one
- *  - the head's place is the first byte of a record, or the tail's end
- *  - index is the last index line in the chain, or 0 if there is none; since: data lines behind it
- *  - only the tail may be without a record, so that the times of index lines increase
+ *  - total = hits of all records from the head on + open; the sum of the steps is newest - oldest
+ *  - head = tail (the position, not only the line) if and only if the open entry is the only one
+ *  - the head is at the first byte of a record, or at the tail's end
+ *  - index is the last index line in the chain, or 0 if there is none; since: data lines after it
+ *  - only the tail may be without a record, so the times of index lines increase
  *
- * Cost: a hit O(1) amortised, one line touched at each end. A search: up to 2 x STRETCH lines and
- * O(log n) index lines. Indices are checked before use and walks are bounded: a damaged file gives
- * WEIR_ECORRUPT or wrong counts, never a wild access or an endless walk.
+ * Cost: a hit is O(1) amortised and touches one line at each end. A search reads up to 2 x STRETCH lines and
+ * O(log n) index lines. Indices are checked before use and walks are bounded: a damaged file causes
+ * WEIR_ECORRUPT or wrong counts, but no invalid access and no endless walk.
  */
 #include "strategy/log/log.h"
 
@@ -79,8 +77,8 @@ static uint32_t put_record(uint8_t *bytes, int64_t hits, int64_t step_ns) {
 /* ---------------------------------------------------------------------------- giving lines back */
 
 /*
- * The number of lines from `line` to the tail, both included. They may begin in the middle of a
- * stretch; from the first index line on the index lines know.
+ * The number of lines from `line` to the tail, both included. `line` may be in the middle of a
+ * stretch: lines are counted up to the first index line, whose counts give the rest.
  */
 static int count_from(const struct weir_log *log, uint32_t line, uint32_t *count) {
     for (*count = 1; *count <= WEIR_LOG_WALK_MAX && weir_log_in_pool(log->lines, line); ++*count) {
@@ -106,7 +104,7 @@ static int give_from(const struct weir_log *log, uint32_t line) {
     return rc < 0 ? rc : weir_lines_give(log->lines, line, log->tail, count);
 }
 
-/* Gives all lines back; the open entry is left. */
+/* Gives all lines back. The open entry remains. */
 static int give_all(struct weir_log *log) {
     int rc = log->head && !log->dry ? give_from(log, log->head) : 0;
     log->head = log->head_at = log->tail = log->tail_at = log->index = log->since = 0;
@@ -118,7 +116,7 @@ static int clear(struct weir_log *log) {
     return give_all(log);
 }
 
-/* Makes the entry at `place`, not the oldest, the open one, with `hits`; drops what is behind. */
+/* Makes the entry at `place` (not the oldest) the open one, with `hits`; drops all later entries. */
 static int cut(struct weir_log *log, const struct weir_log_place *place, int64_t hits) {
     int rc = place->line != log->tail && !log->dry ? give_from(log, place->next) : 0;
     log->tail = place->line;
@@ -151,7 +149,7 @@ static void choose_jump(const struct weir_log *log, const struct weir_log_index 
     }
 }
 
-/* What there is to say in front of a new data line that begins with the open entry. */
+/* Fills the index line for a new data line that begins with the open entry. */
 static int describe(const struct weir_log *log, struct weir_log_index *index) {
     memset(index, 0, sizeof *index);
     index->time_ns = log->newest_ns;
@@ -175,7 +173,7 @@ static int describe(const struct weir_log *log, struct weir_log_index *index) {
     return rc;
 }
 
-/* Puts a new index line behind the tail and `line` behind that. */
+/* Appends a new index line to the tail, and `line` to the index line. */
 static int link_indexed(struct weir_log *log, uint32_t line) {
     struct weir_log_index index;
     uint32_t at;
@@ -192,9 +190,9 @@ static int link_indexed(struct weir_log *log, uint32_t line) {
 }
 
 /*
- * A long log grows only while it has no more than FREE_TIMES as many lines as are free (dynamic thresholds, Choudhury
- * and Hahne 1998): one alone gets ten elevenths of the pool, two get ten parts of twenty-one each, and some are
- * always left for short logs. Called with a line just taken.
+ * A long log only grows while it has at most FREE_TIMES as many lines as are free (dynamic thresholds, Choudhury
+ * and Hahne 1998). A single long log gets 10/11 of the pool, two get 10/21 each, and some lines always remain
+ * for short logs. Called with a line just taken.
  */
 static int check_share(const struct weir_log *log) {
     uint32_t count;
@@ -214,7 +212,7 @@ static int add_line(struct weir_log *log) {
         rc = check_share(log);
     if (rc < 0)
         return rc;
-    if (log->head == log->tail && log->head_at == log->tail_at) { /* no record: begin anew */
+    if (log->head == log->tail && log->head_at == log->tail_at) { /* no record: start again */
         rc = give_all(log);
         log->head = line;
     } else if (log->since >= STRETCH) {
@@ -229,8 +227,8 @@ static int add_line(struct weir_log *log) {
 }
 
 /*
- * Closes the open entry and opens one of `hits` at now_ns, which is later. `fresh`: the bytes
- * behind the tail were cut off by this very decision, so that the record needs another line.
+ * Closes the open entry and opens one of `hits` at now_ns, which is later. `fresh`: this decision
+ * itself removed the records after the tail's end, so the record must be written to another line.
  */
 static int append(struct weir_log *log, int64_t now_ns, int64_t hits, bool fresh) {
     uint8_t record[RECORD_MAX];
@@ -341,7 +339,7 @@ int weir_log_take_back(struct weir_log *log, int64_t hits) {
     return give_all(log);
 }
 
-/* As cut(), but puts a line just taken in the place of the one that begins with the entry. */
+/* Like cut(), but replaces the line that begins with the entry by a line just taken. */
 static int cut_line(struct weir_log *log, const struct weir_log_place *place) {
     uint32_t line, bits = weir_log_bits_of(weir_lines_next(log->lines, place->left));
     int rc = weir_lines_take(log->lines, &line);
@@ -355,9 +353,8 @@ static int cut_line(struct weir_log *log, const struct weir_log_place *place) {
 }
 
 /*
- * Brings all that is behind the entry at `place` to now_ns. The entry's record says another step
- * then and is written anew, elsewhere: it may be needed where it is, if this decision comes to
- * nothing.
+ * Moves all entries after the one at `place` to now_ns. This changes the step in the entry's record,
+ * which is written again elsewhere: the old record is needed if this decision is not committed.
  */
 static int bring_behind(struct weir_log *log, const struct weir_log_place *place, int64_t now_ns) {
     int64_t late = log->total - place->before - place->hits;

@@ -2,22 +2,22 @@
 --
 --     dies oldest newest base last head closed room | record record record ...
 --
--- An entry is a time and the number of hits up to and with it, counted from some beginning, modulo a power
--- of two; `base` is that number before the oldest entry. The newest entry is open: it stands in the header
--- alone (newest, last), so that hits of one moment merge. The `closed` ones before it are records, from
--- place `head` of a ring with `room` for so many: the lower bytes of the time and of the number, as many as
--- period and amount need. A hit writes one record and the header; what has expired is found by
--- bisection, and dropped by moving `head`. The ring grows by a quarter, and shrinks, by being rewritten.
+-- An entry is a time and a number: the hits up to and including this entry, from an arbitrary start, modulo a
+-- power of two. `base` is that number before the oldest entry. The newest entry is open: it is only in the header
+-- (newest, last), so that hits at the same moment merge. The `closed` entries before it are records in a ring
+-- of `room` records that starts at `head`. A record has the lower bytes of the time and of the number, as many as
+-- period and amount need. A hit writes one record and the header. Expired entries are found by bisection
+-- and dropped by moving `head`. To grow by a quarter, or to shrink, the ring is rewritten.
 --
--- No client can make a log so long that rewriting it holds the server up: from MANY records on, a hit joins the
--- open entry, which moves to the hit's time, if the record before it is less than a MANYth of the period old.
--- So a window has at most three times MANY records. Hits that are moved leave later than they would, never earlier.
+-- The length is bounded, so rewriting a log never blocks the server for long: with MANY records or more, a hit joins
+-- the open entry, which moves to the hit's time, if the last record is less than period / MANY old. So a window
+-- has at most three times MANY records. Moved hits expire later than they would otherwise, never earlier.
 local function make_logs(call, pack, take, now, given)
     local ENTRIES_MAX, MANY, LOOK, SKEW, NEVER = 16777216, 131072, 8, 100000, -1
     local floor, least, char = math.floor, math.min, string.char
-    local key, big, zero, record, header, width, start, ages, hits -- of the log at hand
+    local key, big, zero, record, header, width, start, ages, hits -- of the current log
 
-    -- Made once for each log: to write a number as text costs as much as half a command.
+    -- Computed once for each log: formatting a number costs as much as half a command.
     local function lay_out(log, time_bytes, hit_bytes)
         if log.big then
             log.width, log.start, log.ages = 16, 54, 2 ^ 56
@@ -69,7 +69,7 @@ local function make_logs(call, pack, take, now, given)
         }
         lay_out(log, time_bytes, hit_bytes)
         take_up(log)
-        local was = call('GETRANGE', key, '0', '53') -- the longest header, maybe more than that
+        local was = call('GETRANGE', key, '0', '53') -- the longest header; may include records
         log.was = was
         if was == '' then
             log.base, log.last = zero, zero
@@ -88,7 +88,7 @@ local function make_logs(call, pack, take, now, given)
         return log
     end
 
-    -- `count` records from entry i on, or fewer, up to the ring's end.
+    -- Reads `count` records from entry i on, or fewer: those up to the ring's end.
     local function records(log, i, count)
         local at = (log.head + i) % log.room
         local from = start + at * width
@@ -103,7 +103,7 @@ local function make_logs(call, pack, take, now, given)
         local time, last = read_record(records(log, i, 1), 1)
         return log.newest - (log.newest - time) % ages, last
     end
-    -- The first entry, from `low` on, of which `is` holds, as it does of all behind it and of the open one.
+    -- The first entry from `low` on for which `is` returns true. It is true for all later entries, too.
     local function first(log, low, is)
         local high, probe, step = log.closed, low, 1
         while probe < high do
@@ -133,7 +133,7 @@ local function make_logs(call, pack, take, now, given)
     local function expire(log, upto)
         if log.newest <= upto then return forget(log) end
         if upto < log.oldest then return end
-        -- Mostly a few at a time: one look at those that come first.
+        -- Usually only a few have expired: read the first ones in one call.
         local bytes, base = records(log, 0, least(LOOK, log.closed)), zero
         local seen = #bytes / width
         for i = 0, seen - 1 do
@@ -150,7 +150,7 @@ local function make_logs(call, pack, take, now, given)
         begin_with(log, i, (entry(log, i)), base)
     end
 
-    -- Brings the log to now. Returns the moment that counts: now, or a little later.
+    -- Updates the log to now. Returns the effective time: now, or a little later.
     local function settle(log)
         if log.total == zero then return now end
         local moment = now
@@ -226,13 +226,13 @@ local function make_logs(call, pack, take, now, given)
             if log.was ~= '' then call('DEL', key) end
             return
         end
-        -- The key lives up to a quarter of a period longer than it must: most hits leave that time alone.
+        -- The key is kept up to a quarter of a period longer than needed, so most hits need not change its expiry.
         local ends, same = log.newest + log.period, true
         if log.dies < ends or ends + log.period < log.dies then
             log.dies, same = ends + floor(log.period / 4), false
         end
         local ms = floor((log.dies - now + 999) / 1000)
-        if given ~= 0 then ms = ms + 60000 end -- the server's clock goes on meanwhile
+        if given ~= 0 then ms = ms + 60000 end -- the server's clock continues
         if log.was == '' or log.room < log.closed or 4 * log.closed + 16 < log.room then
             call('SET', key, rewrite(log), 'PX', ms)
             return

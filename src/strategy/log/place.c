@@ -1,5 +1,5 @@
 /*
- * Finding a place in the log of a moving window, by time or by count.
+ * Finds a position in the log of a moving window, by time or by count.
  *
  *     head                                                           tail
  *      [....]->[....]->(i)->[....]-> .. ->(i)->[....]-> .. ->(i)->[....]
@@ -7,12 +7,13 @@
  *                                         |  3. walk to goal  |
  *                                         +--- prev, jump ----+
  *
- * What an index line says of hits and lines counts from where the first of its chain stood; the
- * first one behind the head, met by walking there, ties that to the head. log.c tells the rest.
+ * The counts of hits and lines in an index line start at the first index line of its chain, which may no
+ * longer exist. Step 1 finds the first index line after the head, whose counts relate the others to the
+ * head. log.c describes the layout.
  *
- * Cost: at most two stretches of lines and O(log n) index lines; the head's first records in the
- * common case. Every index is checked before it is followed and times must decrease on the way
- * back, so a damaged pool leads to WEIR_ECORRUPT.
+ * Cost: at most two stretches of lines and O(log n) index lines; usually only the first records. Every
+ * index is checked before it is used, and times must decrease on the way back, so a damaged pool
+ * causes WEIR_ECORRUPT.
  */
 #include "strategy/log/place.h"
 
@@ -20,7 +21,7 @@
 
 #include "strategy/strategy.h"
 
-#define HOPS_MAX 1024 /* steps over index lines; O(log n) of 2^26 lines are far fewer */
+#define HOPS_MAX 1024 /* the most index lines read; a search in 2^26 lines needs far fewer */
 
 /* Reads a varint of up to 63 bits at bytes[*at..end). */
 static bool get_varint(const uint8_t *bytes, uint32_t *at, uint32_t end, int64_t *value) {
@@ -77,10 +78,10 @@ int weir_log_unpack(struct weir_log *log, const struct weir_state *state,
 
 /* --------------------------------------------------------------------------------------- places */
 
-/* Reads the entry at a place. */
+/* Reads the entry at a position. */
 static int load(const struct weir_log *log, struct weir_log_place *place) {
     if (weir_log_at_open(log, place)) {
-        place->time_ns = log->newest_ns; /* a dry log's last record may not know it */
+        place->time_ns = log->newest_ns; /* the last record of a dry log may have an old step */
         place->hits = log->open;
         place->step_ns = INT64_MAX - place->time_ns;
         return 0;
@@ -110,7 +111,7 @@ int weir_log_enter(const struct weir_log *log, struct weir_log_place *place, uin
     return place->fill <= WEIR_LINE_BYTES ? 0 : WEIR_ECORRUPT;
 }
 
-/* Goes to the next data line, past an index line if there is one in between. */
+/* Goes to the next data line. Skips an index line between them. */
 static int next_line(const struct weir_log *log, struct weir_log_place *place) {
     uint32_t line = place->next;
     place->left = place->line;
@@ -154,26 +155,26 @@ static bool reached(const struct weir_log_place *place, const struct weir_log_go
            place->time_ns + place->step_ns > goal->until_ns;
 }
 
-/* Index lines of one search, seen from the first one behind the head. */
+/* The index lines of one search, relative to the first one after the head. */
 struct leap {
     const struct weir_log *log;
     const struct weir_log_goal *goal;
     struct weir_log_index first;
-    int64_t before; /* hits in front of the first */
+    int64_t before; /* hits before the first */
 };
 
-/* Hits from the head up to what an index line describes. */
+/* Hits from the head to the entry that an index line describes. */
 static int64_t hits_before(const struct leap *leap, const struct weir_log_index *index) {
     return (int64_t)((uint64_t)leap->before + (index->hits - leap->first.hits));
 }
 
-/* Whether the goal lies at or behind the entry of an index line. */
+/* Whether the goal is at or after the entry of an index line. */
 static bool in_front(const struct leap *leap, const struct weir_log_index *index) {
     return index->time_ns <= leap->goal->after_ns && index->time_ns <= leap->goal->until_ns &&
            hits_before(leap, index) < leap->goal->hits;
 }
 
-/* Reads an older index line; 0: it is gone. */
+/* Reads an older index line. Returns 0 if it no longer exists. */
 static int follow(const struct leap *leap, uint32_t line, int64_t time_ns, int64_t younger_ns,
                   struct weir_log_index *index) {
     if (time_ns < leap->first.time_ns)
@@ -184,7 +185,7 @@ static int follow(const struct leap *leap, uint32_t line, int64_t time_ns, int64
     return index->time_ns == time_ns ? 1 : WEIR_ECORRUPT;
 }
 
-/* The last index line in front of the goal into *line and *index; 1: found, 0: none is. */
+/* Finds the last index line before the goal. Returns 1 if found, 0 if there is none. */
 static int last_in_front(const struct leap *leap, uint32_t *line, struct weir_log_index *index) {
     struct weir_log_index node, older;
     *line = leap->log->index;
@@ -208,7 +209,7 @@ static int last_in_front(const struct leap *leap, uint32_t *line, struct weir_lo
     return in_front(leap, &node) ? 1 : WEIR_ECORRUPT;
 }
 
-/* From right behind the first index line, goes to the last one in front of the goal. */
+/* Goes from the line after the first index line to the line after the last one before the goal. */
 static int leap_to(const struct weir_log *log, struct weir_log_place *place,
                    const struct weir_log_goal *goal) {
     struct leap leap = {.log = log, .goal = goal, .before = place->before};

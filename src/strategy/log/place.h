@@ -1,56 +1,56 @@
 /*
- * Places in the log of a moving window, and how one is found. Shared by log.c, which tells the
- * layout, log_place.c and log_check.c; nobody else needs it.
+ * Positions in the log of a moving window, and searches for them. Used only by log.c (which describes the
+ * layout), place.c and verify.c.
  */
 #ifndef WEIR_LOG_PLACE_H
 #define WEIR_LOG_PLACE_H
 
 #include "strategy/log/log.h"
 
-/* The upper bits of an index line's next; of a data line's: how many bytes are records. */
+/* The upper bits of `next` in an index line. In a data line, they are the number of bytes that are records. */
 #define WEIR_LOG_INDEX 63
 
-/* Lines any walk may take: two stretches and the index lines between. */
+/* The most lines that a walk may read: two stretches and the index lines between them. */
 #define WEIR_LOG_WALK_MAX 64
 
-/* What an index line says about the data line behind it. */
+/* An index line: describes the data line after it. */
 struct weir_log_index {
-    int64_t time_ns; /* of the entry that begins behind it */
-    uint64_t hits;   /* in front of that entry, since the first index line; differences count */
+    int64_t time_ns; /* of the entry that begins after it */
+    uint64_t hits;   /* before that entry; only differences have a meaning */
     int64_t prev_time_ns;
     int64_t jump_time_ns;
-    uint32_t prev; /* index lines; a time of -1: none */
+    uint32_t prev; /* older index lines; a time of -1: none */
     uint32_t jump;
     uint32_t depth; /* index lines before it */
     uint32_t jump_depth;
-    uint32_t lines; /* lines of either kind in front of it, since the first index line; differences
-                       count */
+    uint32_t lines; /* lines of both kinds before it, since the first index line; only differences
+                       have a meaning */
 };
 
 _Static_assert(sizeof(struct weir_log_index) <= WEIR_LINE_BYTES, "an index fits a line");
 
-/* A place in a log: at an entry. */
+/* A position in a log: an entry. */
 struct weir_log_place {
     int64_t time_ns; /* the entry's */
     int64_t hits;    /* the entry's */
-    int64_t before;  /* hits in front of it, from the head on */
+    int64_t before;  /* hits before it, from the head on */
     int64_t step_ns; /* to the next entry */
-    uint32_t line;   /* where its record is; of the open entry: the tail and its end */
+    uint32_t line;   /* where its record is; for the open entry, the tail's end */
     uint32_t at;
-    uint32_t end;    /* first byte behind the record */
+    uint32_t end;    /* first byte after the record */
     uint32_t fill;   /* bytes of the line that are records */
     uint32_t next;   /* the next line */
     uint32_t left;   /* the line before, 0 at the head */
-    uint32_t passed; /* lines in front of it, from the head on */
+    uint32_t passed; /* lines before it, from the head on */
     uint32_t index;  /* last index line passed, or 0 */
-    uint32_t since;  /* data lines from there (from the head) on, this one included */
-    uint32_t walked; /* lines entered, against endless chains */
+    uint32_t since;  /* data lines since then (or since the head), this one included */
+    uint32_t walked; /* lines read, as a bound for circular chains */
 };
 
-/* What a search is for: the first entry that fulfils one of these. */
+/* The goal of a search: the first entry that fulfils one of these conditions. */
 struct weir_log_goal {
     int64_t after_ns; /* its time is later */
-    int64_t hits;     /* with it, so many hits are complete */
+    int64_t hits;     /* it contains hit number `hits`, or a later one */
     int64_t until_ns; /* the next entry's time is later */
 };
 
@@ -80,29 +80,26 @@ static inline bool weir_log_at_open(const struct weir_log *log,
     return place->line == log->tail && place->at == log->tail_at;
 }
 
-/* Reads the record at bytes[*at..end) and moves *at behind it; false: there is none that is sound.
- */
+/* Reads the record at bytes[*at..end) and moves *at after it. False: there is no valid record. */
 bool weir_log_get_record(const uint8_t *bytes, uint32_t *at, uint32_t end, int64_t *hits,
                          int64_t *step_ns);
 
 void weir_log_get_index(const struct weir_lines *lines, uint32_t line,
                         struct weir_log_index *index);
 
-/* Reads a state's words; checks what can be checked without reading a line. newest_ns is not in
- * them. */
+/* Reads the words of a state, without newest_ns, and checks what can be checked without reading a line. */
 int weir_log_unpack(struct weir_log *log, const struct weir_state *state, struct weir_lines *lines);
 
 /* Goes to the first byte of data line `line`. */
 int weir_log_enter(const struct weir_log *log, struct weir_log_place *place, uint32_t line);
 
-/* Reads the entry that begins here, or at the next line that has a record. */
+/* Reads the entry at this position, or the first one of the next line that has a record. */
 int weir_log_arrive(const struct weir_log *log, struct weir_log_place *place);
 
-/* Goes to the next entry; not from the open one. */
+/* Goes to the next entry. The current one must not be the open entry. */
 int weir_log_advance(const struct weir_log *log, struct weir_log_place *place);
 
-/* Finds the first entry that fulfils the goal; WEIR_ECORRUPT if there is none, which callers
- * exclude. */
+/* Finds the first entry that fulfils the goal. The caller knows that there is one; else WEIR_ECORRUPT. */
 int weir_log_find(const struct weir_log *log, struct weir_log_goal goal,
                   struct weir_log_place *place);
 

@@ -1,15 +1,14 @@
 /*
- * A whole log verified, record by record, against what the state and the index lines say. Walks the
- * chain of lines by itself and shares no search with log_place.c: what that one trusts is what is
- * checked here.
+ * Verifies a whole log, record by record, against the state and the index lines. It walks the chain of
+ * lines itself and shares no search with place.c, because it checks what place.c relies on.
  *
- * Without the period, which is not in the state, the newest time is known only as the sum of all
- * steps; expires_ns must lie a possible period behind it. Cost: one pass over the log.
+ * The state does not contain the period, so the newest time is only known as the sum of all steps;
+ * expires_ns must be a possible period after it. Cost: one pass over the log.
  */
 #include "strategy/log/place.h"
 #include "strategy/strategy.h"
 
-/* Where weir_log_verify is, and what the lines so far said. */
+/* The position of weir_log_verify, and the sums over the lines so far. */
 struct verification {
     struct weir_log log;
     uint8_t *seen;
@@ -17,9 +16,9 @@ struct verification {
     int64_t before;
     uint32_t passed;
     uint32_t since;
-    uint32_t last; /* last index line met, or 0 */
+    uint32_t last; /* the last index line found, or 0 */
     struct weir_log_index last_index;
-    uint64_t base_hits; /* what the first index line calls the head */
+    uint64_t base_hits; /* hits before the head, in the counts of the first index line */
     uint32_t base_lines;
 };
 
@@ -95,7 +94,7 @@ static bool verify_lines(struct verification *v) {
 
 int weir_log_verify(const struct weir_state *state, const struct weir_lines *lines, uint8_t *seen) {
     struct verification v = {.seen = seen};
-    /* Nothing below changes the pool; the log's own functions want it changeable. */
+    /* Nothing below changes the pool, but the log's functions take a pointer that is not const. */
     int rc = weir_log_unpack(&v.log, state, (struct weir_lines *)(uintptr_t)lines);
     if (rc < 0)
         return rc;
