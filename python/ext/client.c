@@ -1,4 +1,4 @@
-/* Clients as callers name them, and as rules and statistics know them. */
+/* Clients as callers name them, and the form in which rules and statistics store them. */
 #include "client.h"
 #include "table_methods.h"
 
@@ -24,7 +24,7 @@ static int append_client_text(struct core_state *state, struct core_key *key, Py
     if (PyUnicode_Check(client)) {
         text = PyUnicode_AsUTF8AndSize(client, &len);
         if (!text)
-            PyErr_Clear(); /* lone surrogates: an identifier like another */
+            PyErr_Clear(); /* lone surrogates: treated as any other identifier */
     } else {
         text = PyBytes_AS_STRING(client);
         len = PyBytes_GET_SIZE(client);
@@ -53,9 +53,9 @@ static int append_client_text(struct core_state *state, struct core_key *key, Py
     return -1;
 }
 
-/* Appends whom a rule is about, or `client` as a decision knows it. 0, or -1 with an exception set. */
+/* Appends the client of a rule, in the form in which decisions look it up. 0, or -1 with an exception set. */
 int core_client_append(struct core_state *state, struct core_key *key, PyObject *client) {
-    if (client == Py_None) { /* a name that was not found, rather than a client called None */
+    if (client == Py_None) { /* probably a failed lookup, not a client named None */
         PyErr_SetString(PyExc_TypeError, "a rule's client must not be None");
         return -1;
     }
@@ -66,8 +66,8 @@ int core_client_append(struct core_state *state, struct core_key *key, PyObject 
 }
 
 /*
- * How many bits of an IPv6 address tell clients apart here, as weir.flask has noted in the table; -1: it has not.
- * The meter holds the second of the note above the number, so that the latest note counts.
+ * The number of bits of an IPv6 address that identify a client, as weir.flask stored it in the table; -1: not
+ * stored. The upper bits of the meter are the second at which it was stored, so that the latest value wins.
  */
 int core_ipv6_prefix(struct weir_table *table) {
     uint64_t value = 0;
@@ -81,13 +81,13 @@ int core_set_ipv6_prefix(struct weir_table *table, int prefix, int64_t now_ns) {
     return weir_meter_raise(table, PREFIX_METER, sizeof PREFIX_METER - 1, note);
 }
 
-/* core_client_append(), and an IPv6 address becomes the network that is counted. */
+/* Like core_client_append(), but an IPv6 address becomes the network that limits count. */
 int core_client_append_counted(struct core_table *self, struct core_key *key, PyObject *client) {
     char form[WEIR_RANGE_TEXT];
     size_t from = key->len;
     if (core_client_append(self->state, key, client) < 0)
         return -1;
-    /* The client's own code may have run: the table is looked at only now. */
+    /* The client's __str__() may have closed the table, so it is read after that. */
     int prefix = self->table ? core_ipv6_prefix(self->table) : -1;
     struct weir_range range;
     if (prefix < 0 || weir_client_range(key->data + from, key->len - from, &range) != WEIR_FAMILY_6)
@@ -133,7 +133,7 @@ static int digit_of(char c) {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* A rule's client as it was given. What UTF-8 cannot say becomes backslashes. */
+/* A rule's client as it was given. Bytes that are not UTF-8 become backslash escapes. */
 PyObject *core_client_text(const struct weir_rule *rule) {
     char plain[WEIR_RULE_CLIENT_MAX];
     Py_ssize_t len = 0;

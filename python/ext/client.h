@@ -5,7 +5,7 @@
 #include "core.h"
 #include "weir/rules.h"
 
-/* Appends the client of a rule in the form that rules have. 0, or -1 with an exception set. */
+/* Appends the client of a rule in the form that rules store. 0, or -1 with an exception set. */
 int core_client_append(struct core_state *state, struct core_key *key, PyObject *client);
 
 /* The same; an IPv6 address becomes the network that limits count. */

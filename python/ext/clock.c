@@ -1,10 +1,9 @@
 /*
  * The clock: time.time(), looked up in the `time` module at each decision.
  *
- * freezegun and hiro put another function into the module; time-machine changes the C function that
- * the builtin stands for. Whatever is found is called. Only when both are what the interpreter
- * itself made them is its one line of work, clock_gettime(), done here instead, without a call and
- * a float: half the cost of a decision otherwise.
+ * freezegun and hiro replace the function in the module; time-machine replaces the C function of the
+ * builtin. Whatever function is found is called. If neither was replaced, clock_gettime() is called
+ * directly, without a Python call and a float. Otherwise that takes half the time of a decision.
  */
 #include "core.h"
 
@@ -31,7 +30,7 @@ static void seen(struct core_clock *Py_UNUSED(clock)) {
 }
 #endif
 
-/* Whether a function is the interpreter's own, not one that something put in its place. */
+/* Whether a function belongs to the interpreter and was not replaced. */
 static bool from_interpreter(PyCFunction function) {
     Dl_info of_function, of_interpreter;
     return dladdr((void *)function, &of_function) &&

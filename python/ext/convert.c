@@ -1,4 +1,4 @@
-/* From the arguments of decide() and clear() to checks. */
+/* Converts the arguments of decide() and clear() to checks. */
 #include "convert.h"
 
 void core_request_free(struct core_request *request) {
@@ -9,8 +9,8 @@ void core_request_free(struct core_request *request) {
 }
 
 /*
- * A tuple of our own, or the one that was given: nobody can change it while we look into it, and nobody takes
- * away the limits that checks point to.
+ * A sequence as a tuple. No other code can change a tuple while it is read, and it keeps the limits alive that
+ * checks point to.
  */
 PyObject *core_tuple_of(PyObject *sequence, const char *why) {
     if (PyTuple_CheckExact(sequence))
@@ -21,7 +21,7 @@ PyObject *core_tuple_of(PyObject *sequence, const char *why) {
     return tuple;
 }
 
-/* Opens the arguments as sequences of one length. */
+/* Reads the arguments as sequences of the same length. */
 static int request_sequences(struct core_request *request, PyObject *limits, PyObject *keys,
                              PyObject *costs) {
     request->limits = core_tuple_of(limits, "limits must be a sequence of Limit");
@@ -41,7 +41,7 @@ static int request_sequences(struct core_request *request, PyObject *limits, PyO
     if (costs && costs != Py_None &&
         !(request->costs = core_tuple_of(costs, "costs must be a sequence of int or None")))
         return -1;
-    /* Reading one of them may have run Python code that changed another. */
+    /* Reading one sequence may have run Python code that changed another. */
     if (PySequence_Fast_GET_SIZE(request->limits) != request->count ||
         (request->keys && PySequence_Fast_GET_SIZE(request->keys) != request->count) ||
         (request->costs && PySequence_Fast_GET_SIZE(request->costs) != request->count)) {
@@ -65,14 +65,14 @@ static int request_key(struct core_request *request, const struct core_table *ta
                                             : PySequence_Fast_GET_ITEM(request->keys, i)) < 0)
         return -1;
     if (bytes->len == bare)
-        bytes->len--; /* no identifiers: no slash either */
+        bytes->len--; /* no identifiers: remove the slash */
     request->check[i].key_len = bytes->len - request->start[i];
     return core_key_within_bounds(request->check[i].key_len);
 }
 
 /*
- * Replaces items of an application's own classes by what they say is to be decided: limits and keys
- * become lists of our own.
+ * Replaces items of an application's classes by the limits and keys that they decide with: limits and keys
+ * become new lists.
  */
 static int ask_items(struct core_request *request, struct core_state *state) {
     bool own = false;
@@ -94,7 +94,7 @@ static int ask_items(struct core_request *request, struct core_state *state) {
             PyList_Append(keys, PyTuple_GET_ITEM(plain, 1)) < 0)
             rc = -1;
         Py_XDECREF(plain);
-        /* A method of theirs may have changed a list that we were given. */
+        /* A method of such a class may have changed a list of the caller. */
         if (rc == 0 &&
             (PySequence_Fast_GET_SIZE(request->limits) != request->count ||
              (request->keys && PySequence_Fast_GET_SIZE(request->keys) != request->count))) {

@@ -4,7 +4,7 @@
 
 #include "core.h"
 
-/* The checks of one call, their keys one after the other in one buffer. */
+/* The checks of one call, with all their keys in one buffer. */
 struct core_request {
     Py_ssize_t count;
     PyObject *limits; /* owned: tuples or lists */
@@ -12,15 +12,16 @@ struct core_request {
     PyObject *key;    /* borrowed */
     PyObject *costs;  /* owned, or NULL: 1 each */
     struct core_key bytes;
-    size_t start[WEIR_CHECKS_MAX];  /* of each key in `bytes`; they may move until all are there */
-    size_t client[WEIR_CHECKS_MAX]; /* where in its key the identifiers begin */
+    size_t start
+        [WEIR_CHECKS_MAX]; /* offset of each key in `bytes`, which may move until all keys are appended */
+    size_t client[WEIR_CHECKS_MAX]; /* offset of the identifiers in each key */
     struct weir_check check[WEIR_CHECKS_MAX];
 };
 
 /*
- * Reads the arguments into checks. On a table, keys carry its mark, and checks say who the client is and what
- * to count them under; table NULL: for a remote store. 0, or -1 with an exception set; core_request_free() is
- * due in any case. May run Python code, which may close the table.
+ * Reads the arguments into checks. For a table, keys include its mark, and checks include client and label;
+ * table NULL: for a remote store. 0, or -1 with an exception set. Call core_request_free() in both cases. May run
+ * Python code, which may close the table.
  */
 int core_request_read(struct core_request *request, struct core_state *state,
                       struct core_table *table, PyObject *limits, PyObject *keys, PyObject *costs);

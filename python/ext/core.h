@@ -1,5 +1,5 @@
 /*
- * weir._core: Python objects over libweir's structs, nothing else.
+ * weir._core: Python objects for the structs of libweir.
  *
  *     module.c           the module, its state and types; functions.c, errors.c
  *     clock.c            time.time()
@@ -13,17 +13,17 @@
  *     rules.c, client.c  its rules about clients
  *     prepared_check.c   PreparedCheck
  *     evaluation.c       Evaluation; evaluation_store.c, evaluation_type.c
- *     flask_*.c          what knows Flask and Werkzeug: request hooks, request state, address
+ *     flask_*.c          for Flask and Werkzeug: request hooks, request state, address
  *     limiter.c          RateLimiter
  *     redis*.c, memcached.c, state.c   codecs of the remote stores
  *
- * Everything lives in the module's state, so that each interpreter has its own. Objects whose
- * methods need the state keep a pointer to it; their type keeps the module alive.
+ * All data is in the module's state, so each interpreter has its own. Objects whose methods need
+ * the state have a pointer to it; their type keeps the module alive.
  *
- * Times cross this edge as floats, in seconds, and are whole microseconds inside: the reading of
- * time.time() is rounded to the nearest one, and every moment or duration that is answered is
- * rounded up to the next. Until 2106 a float of seconds comes back as the microsecond it was made
- * of, so that "at reset_at it passes" holds for the very float a caller was given.
+ * In Python, times are floats in seconds; inside, they are whole microseconds. The result of
+ * time.time() is rounded to the nearest microsecond, and every returned time or duration is rounded
+ * up to the next one. Until 2106, a float made from a microsecond converts back to the same
+ * microsecond, so a request at the returned reset_at is allowed.
  */
 #ifndef WEIR_CORE_H
 #define WEIR_CORE_H
@@ -36,16 +36,16 @@
 #include "weir/lost.h"
 #include "weir/weir.h"
 
-/* Python's type slots are functions kept as void *, which POSIX allows and ISO C does not. */
+/* Type slots of Python store functions as void *, which POSIX allows and ISO C does not. */
 #pragma GCC diagnostic ignored "-Wpedantic"
 
 /* The clock of clock.c. */
 struct core_clock {
     PyObject *names;      /* the dict of module time */
     PyObject *name;       /* "time" */
-    PyObject *builtin;    /* the interpreter's time.time; NULL: hidden when we were imported */
-    PyCFunction function; /* what it calls, unless someone changed it */
-    int64_t latest;       /* what core_now() said last */
+    PyObject *builtin;    /* the interpreter's time.time; NULL: it was replaced before the import */
+    PyCFunction function; /* the C function of `builtin`, unless replaced */
+    int64_t latest;       /* the last result of core_now() */
     uint64_t version;     /* of `names` when `builtin` was last found there */
 };
 
@@ -69,10 +69,10 @@ struct core_state {
     PyTypeObject *top_client_type;
     PyTypeObject *registered_type;
     PyTypeObject *rule_type;
-    PyObject *unit_classes;  /* tuple of RateLimitItemPerSecond to ...PerYear; NULL: not told yet */
-    PyObject *granularities; /* dict: name of a unit -> the class that parse() makes of it */
+    PyObject *unit_classes;  /* tuple of RateLimitItemPerSecond to ...PerYear; NULL: not set yet */
+    PyObject *granularities; /* dict: name of a unit -> the class of its limits in parse() */
     PyObject *item_hooks;    /* tuple of the functions of weir.limits that item.c calls */
-    PyObject *error;         /* WeirError and what derives from it */
+    PyObject *error;         /* WeirError and its subclasses */
     PyObject *parse_error;
     PyObject *storage_error;
     PyObject *table_error;
@@ -81,7 +81,7 @@ struct core_state {
     PyObject *default_namespace; /* "LIMITER" */
 };
 
-/* What a subclass of Limit has replaced. */
+/* The methods that a subclass of Limit overrides. */
 enum core_own {
     CORE_OWN_EXPIRY = 1, /* get_expiry() */
     CORE_OWN_KEY = 2,    /* key_for() */
@@ -90,29 +90,28 @@ enum core_own {
 /* One limit. Immutable after creation. */
 struct core_limit {
     PyObject ob_base;
-    struct weir_limit
-        limit; /* for weir_decide(); fixed window when no strategy was given. period_ns
-                                is 0 until a subclass's own __init__() has called ours */
+    struct weir_limit limit; /* for weir_decide(); fixed window if no strategy was given. period_ns
+                                is 0 until the __init__() of a subclass has called Limit's */
     bool has_strategy;
     bool has_max_delay;
-    bool has_tz;           /* UTC may have been asked for, too */
-    uint8_t own;           /* of enum core_own: not to be decided as it stands, see item.c */
-    PyObject *granularity; /* (seconds, name) of a unit that is not weir's; NULL: limit.unit */
+    bool has_tz;           /* also true for an explicit UTC */
+    uint8_t own;           /* of enum core_own; if not 0, item.c makes the limit to decide */
+    PyObject *granularity; /* (seconds, name) of an application's unit; NULL: limit.unit */
     PyObject *namespace;   /* str */
-    PyObject *prefix;      /* bytes: the namespace as keys have it */
+    PyObject *prefix;      /* bytes: the namespace, escaped for keys */
     PyObject *weakrefs;
     Py_hash_t hash; /* -1: not computed yet */
 };
 
 /*
- * Whether this is a limit of Weir's own bookkeeping, by a namespace that begins with "!": not counted on the
- * statistics, and no rule about a client applies to its keys.
+ * Whether this is an internal limit of Weir: its namespace begins with "!". It is not counted in the statistics,
+ * and rules do not apply to its keys.
  */
 static inline bool core_limit_is_own(const struct core_limit *limit) {
     return PyBytes_AS_STRING(limit->prefix)[0] == '!';
 }
 
-/* What weir_decide() said; the verdicts follow. */
+/* The result of weir_decide(), followed by the verdicts. */
 struct core_decision {
     PyVarObject ob_base;
     struct core_state *state;
@@ -121,7 +120,7 @@ struct core_decision {
     struct weir_verdict verdict[];
 };
 
-/* A label that a table has given out for a limit; all zero: none. */
+/* The label of a limit in a table; all zero: none. */
 struct core_known_label {
     struct weir_limit limit;
     int32_t number;
@@ -133,38 +132,39 @@ struct core_known_label {
 struct core_table {
     PyObject ob_base;
     struct core_state *state;
-    struct weir_table *table;  /* what to decide on; NULL: closed */
-    struct weir_table *mapped; /* what to close: outlives `table` while there are users */
+    struct weir_table *table; /* the open table; NULL: closed */
+    struct weir_table
+        *mapped; /* the mapping to close; remains after `table` while there are users */
     PyObject *uri;
     PyObject *weakrefs;
     unsigned long long namespace;
-    struct core_known_label label[CORE_KNOWN_LABELS]; /* looked up lately, by core_label_slot() */
+    struct core_known_label label[CORE_KNOWN_LABELS]; /* recent lookups, by core_label_slot() */
     bool reveal;
-    bool watched;            /* it has a file, which is looked at once a second */
-    int64_t lost_checked_ns; /* when the file was looked at last */
-    int lost; /* WEIR_ENOENT: its file is removed; WEIR_EFORMAT: cut short, and `table` is NULL */
-    bool observes;  /* who only looks at a table of others makes none anew */
-    bool told;      /* that it could not be made again */
-    unsigned users; /* calls that run without the GIL; the last of them closes a closed table */
+    bool watched;            /* it has a file, which is checked once a second */
+    int64_t lost_checked_ns; /* time of the last check of the file */
+    int lost; /* WEIR_ENOENT: its file was removed; WEIR_EFORMAT: truncated, and `table` is NULL */
+    bool observes;  /* opened only to observe: never creates the table again */
+    bool told;      /* the failure to create it again was logged */
+    unsigned users; /* calls that run without the GIL; the last one closes a closed table */
 };
 
 /* --------------------------------------------------------------------------------------- module.c */
 
 extern struct PyModuleDef core_module;
 
-/* The state behind a type of this module or a subclass of one; NULL with an exception set. */
+/* The module state of a type of this module or of its subclass; NULL with an exception set. */
 struct core_state *core_state_of(PyTypeObject *type);
 
 /* In functions.c: the functions of the module. */
 extern PyMethodDef core_functions[];
 
-/* In errors.c. Raises the exception that a libweir result stands for; `error` may be NULL. Returns NULL. */
+/* In errors.c. Raises the exception for a result of libweir; `error` may be NULL. Returns NULL. */
 PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error);
 
 /* Raises TableError: the table is closed. */
 void core_raise_closed(struct core_state *state);
 
-/* A float, or an int that is no bool. -1.0 with an exception naming `what`. */
+/* A float, or an int that is not a bool. -1.0 with an exception naming `what`. */
 double core_number(PyObject *object, const char *what);
 
 /* Seconds to nanoseconds, rounded to the microsecond. 0, or -1 with an exception naming `what`. */
@@ -173,10 +173,10 @@ int core_seconds_to_ns(double seconds, const char *what, int64_t *ns);
 /* Nanoseconds to seconds, rounded up to the microsecond; WEIR_NEVER becomes infinity. */
 double core_ns_to_seconds(int64_t ns);
 
-/* An int that is no bool, 0 to 2^63-1. 0, or -1 with an exception naming `what`. */
+/* An int that is not a bool, 0 to 2^63-1. 0, or -1 with an exception naming `what`. */
 int core_count(PyObject *object, const char *what, int64_t *count);
 
-/* The UTF-8 of a str without NUL, as long as the str lives; NULL with an exception naming `what`. */
+/* The UTF-8 of a str without NUL, valid while the str exists; NULL with an exception naming `what`. */
 const char *core_c_string(PyObject *text, const char *what);
 
 /* Appends a new reference, which may be NULL with an exception set. 0, or -1 with an exception set. */
@@ -190,20 +190,20 @@ void core_clock_clear(struct core_clock *clock);
 
 /* time.time(), in nanoseconds; negative with an exception set. May run Python code. */
 int64_t core_now(struct core_state *state);
-/* A moment given as seconds since the epoch, in ns; -1 with an exception set. what: for its text. */
+/* Seconds since the epoch as ns; -1 with an exception naming `what`. */
 int64_t core_moment(PyObject *object, const char *what);
 
 /* ------------------------------------------------------------------------------------------ key.c */
 
 /*
- * A key being built: in `small` while it fits. core_key_init() first, core_key_free() last.
+ * A key under construction, in `small` while it fits. core_key_init() first, core_key_free() last.
  * Functions return 0, or -1 with an exception set.
  */
 struct core_key {
     char *data;
     size_t len;
     size_t room;
-    size_t first; /* where the first identifier ends, once it is there */
+    size_t first; /* end of the first identifier, once appended */
     char small[480];
 };
 
@@ -225,7 +225,7 @@ static inline int core_key_reserve(struct core_key *key, size_t more) {
     return key->room - key->len >= more ? 0 : core_key_grow(key, more);
 }
 
-/* Appends bytes as they are. */
+/* Appends bytes unchanged. */
 static inline int core_key_append(struct core_key *key, const void *bytes, size_t len) {
     if (core_key_reserve(key, len) < 0)
         return -1;
@@ -235,25 +235,25 @@ static inline int core_key_append(struct core_key *key, const void *bytes, size_
 }
 
 /*
- * The text of an identifier: str and bytes as they are, anything else as str() has it. New reference;
- * NULL with an exception set, among them whatever the object's own __str__() raises. Runs Python code.
+ * The text of an identifier: str and bytes unchanged, the str() of other objects. New reference; NULL with an
+ * exception set, which may come from the object's __str__(). Runs Python code.
  */
 PyObject *core_identifier(PyObject *object);
 
-/* Appends the text of an identifier, escaped so that no "/" of its own is left. Runs Python code. */
+/* Appends the text of an identifier with its "/" escaped. Runs Python code. */
 int core_key_identifier(struct core_key *key, PyObject *identifier);
 
-/* Appends the limit's namespace, then "/" and the identifier for each of them. */
+/* Appends the limit's namespace, then "/" and the identifier for each identifier. */
 int core_key_join(struct core_key *key, const struct core_limit *limit,
                   PyObject *const *identifiers, Py_ssize_t count);
 
 /* Appends "/" and the identifiers joined by "/", without a namespace. */
 int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_ssize_t count);
 
-/* Appends a key that is already joined: str or bytes as they are. */
+/* Appends a key that is already joined: str or bytes, unchanged. */
 int core_key_joined(struct core_key *key, PyObject *joined);
 
-/* Appends what sets the keys of one Table(namespace=…) apart from another's; nothing for 0. */
+/* Appends the mark of Table(namespace=…), which separates the keys of namespaces; nothing for 0. */
 int core_key_mark(struct core_key *key, const struct core_table *table);
 
 static inline int core_key_table(struct core_key *key, const struct core_table *table) {
@@ -271,7 +271,7 @@ static inline bool core_is_limit(const struct core_state *state, PyObject *objec
     return Py_TYPE(object) == state->limit_type || PyObject_TypeCheck(object, state->limit_type);
 }
 
-/* A new Limit from what the parser read; NULL with an exception set. */
+/* A new Limit from a parsed limit; NULL with an exception set. */
 PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limit);
 
 /* A new Limit that has its strategy, in a namespace (str); NULL with an exception set. */
@@ -284,10 +284,10 @@ PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, in
 /* The strategy of a name; -1 with an exception set. */
 int core_limit_strategy_of(PyObject *name);
 
-/* Gives a limit that only the caller knows yet a strategy and a zone; None: none. 0, or -1 with an exception. */
+/* Sets strategy and zone of a new limit that no other code has yet; None: none. 0, or -1 with an exception. */
 int core_limit_choose(PyObject *limit, PyObject *strategy, PyObject *tz);
 
-/* Limit from the arguments of its constructor, all positional: what pickle calls. */
+/* For pickle: a Limit from the arguments of its constructor, all positional. */
 PyObject *core_restore_limit(PyObject *module, PyObject *args);
 
 /* -------------------------------------------------------------------------------- strategies.c, zone.c */
@@ -311,17 +311,17 @@ int core_limit_rename(struct core_limit *self, PyObject *namespace);
 
 /* ----------------------------------------------------------------------------------------- item.c */
 
-/* The class of Weir's own limits of this unit; Limit itself until weir.limits has told. Borrowed. */
+/* Weir's class of limits of this unit; Limit until weir.limits is imported. Borrowed. */
 PyTypeObject *core_item_class(struct core_state *state, int unit);
 
-/* A limit that the parser read, of the class that is registered for its unit. */
+/* A parsed limit, as an instance of the class that is registered for its unit. */
 PyObject *core_item_parsed(struct core_state *state, const struct weir_limit *limit);
 
-/* The limits in a text that the parser refused, if units of an application's own make it one: a list;
- * None if not; NULL with an exception set. */
+/* The limits in a text with units of an application, which the C parser refuses: a list; None if it is
+ * not such a text; NULL with an exception set. */
 PyObject *core_item_parse_own(struct core_state *state, PyObject *text);
 
-/* Finds out what a type has replaced: bits of enum core_own, or -1 with an exception set. */
+/* The methods that a type overrides: bits of enum core_own, or -1 with an exception set. */
 int core_item_own(struct core_state *state, PyTypeObject *type);
 
 /* Whether `type` takes (amount, multiples, namespace): its (seconds, name) as a new reference. NULL
@@ -332,18 +332,18 @@ PyObject *core_item_granularity(struct core_state *state, PyTypeObject *type);
 int core_item_fill(struct core_state *state, struct core_limit *self, PyObject *granularity,
                    PyObject *args, PyObject *kwargs);
 
-/* Gives a copy of an item what its own class keeps beside. 0, or -1 with an exception set. */
+/* Copies the additional attributes of an item's class. 0, or -1 with an exception set. */
 int core_item_copy(struct core_state *state, PyObject *from, PyObject *to);
 
-/* The limit to decide instead of `item`, whose `own` is not 0, and the identifiers to decide it by:
- * a tuple of both; NULL with an exception set. Runs the class's own methods. */
+/* For an item whose `own` is not 0: a tuple of the limit to decide and its identifiers; NULL with an
+ * exception set. Calls methods of the item's class. */
 PyObject *core_item_plain(struct core_state *state, PyObject *item, PyObject *const *identifiers,
                           Py_ssize_t count);
 
 /* The same for a key that is joined already: (limit, key). */
 PyObject *core_item_plain_joined(struct core_state *state, PyObject *item, PyObject *joined);
 
-/* _core._set_items(unit_classes, granularities, hooks): what weir.limits tells when it is imported. */
+/* _core._set_items(unit_classes, granularities, hooks): called by weir.limits when it is imported. */
 PyObject *core_set_items(PyObject *module, PyObject *args);
 
 /* ------------------------------------------------------------------------------------- decision.c */
@@ -353,7 +353,7 @@ extern PyType_Spec core_decision_spec;
 /* An instance of a named tuple whose `count` items are still to be set; NULL with an exception. */
 PyObject *core_tuple_new(PyTypeObject *type, Py_ssize_t count);
 
-/* A sequence as a tuple that nobody can change; NULL with an exception: TypeError with `why` if it is none. */
+/* A sequence as a tuple; NULL with an exception: TypeError with `why` if it is not a sequence. */
 PyObject *core_tuple_of(PyObject *sequence, const char *why);
 
 /* Makes the named tuples. 0, or -1 with an exception set. */
@@ -375,14 +375,14 @@ extern PyType_Spec core_table_spec;
 #define CORE_CHECK_LOST_NS UINT64_C(1000000000)
 
 /*
- * Looks, once a second or now, whether the table's file is still there and whole. The open table, or NULL with an
- * exception set.
+ * Checks, once a second or now, that the table's file exists and is not truncated. Returns the open table, or NULL
+ * with an exception set.
  */
 struct weir_table *core_table_check_lost(struct core_table *table, bool now);
 
 /*
- * The open table, or NULL with an exception set. Borrowed for as long as the GIL is held. Once a second, by the
- * latest reading of the clock, its file is looked at; that runs no Python code.
+ * The open table, or NULL with an exception set. Borrowed while the GIL is held. Once a second, by the latest
+ * result of the clock, its file is checked; that runs no Python code.
  */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
     if (!table->table ||
@@ -395,7 +395,7 @@ static inline struct weir_table *core_table_borrow(struct core_table *table) {
 /* Whether a storage is a Table whose decide() and clear() no subclass replaces: 1 or 0; -1 with an exception set. */
 int core_table_decides(struct core_state *state, PyObject *storage);
 
-/* Once, when the module is made. */
+/* Called once, when the module is created. */
 void core_table_init(void);
 
 /* Begins and ends a call without the GIL; NULL with an exception set. */
@@ -403,8 +403,8 @@ struct weir_table *core_table_enter(struct core_table *table);
 void core_table_leave(struct core_table *table);
 
 /*
- * A call of libweir that locks may have to wait for a process that was stopped. Only a thread that has let go of the
- * GIL may sleep in it: between these two. Others get WEIR_EBUSY after some spinning.
+ * A call of libweir that locks may have to wait for a stopped process. Only a thread that has released the GIL,
+ * between these two macros, may sleep in it. Others get WEIR_EBUSY after some spinning.
  */
 extern _Thread_local bool core_may_sleep;
 #define CORE_BEGIN_SLEEP                                                                           \
@@ -415,8 +415,8 @@ extern _Thread_local bool core_may_sleep;
     Py_END_ALLOW_THREADS
 
 /*
- * rc = expression, a call on `table` that takes less time than letting go of the GIL, unless it has to wait: then it
- * is evaluated again without the GIL. So it must have done nothing if it is WEIR_EBUSY, and not look at what other
+ * rc = expression, a call on `table` that is faster than releasing the GIL. If it returns WEIR_EBUSY, it is evaluated
+ * again without the GIL. So it must have no effect if it returns WEIR_EBUSY, and must not read data that other
  * threads may change.
  */
 #define CORE_PATIENTLY(table, rc, expression)                                                      \
@@ -439,7 +439,7 @@ int core_set_ipv6_prefix(struct weir_table *table, int prefix, int64_t now_ns);
 
 int32_t core_label_find(struct core_table *table, const struct core_limit *limit);
 
-/* Where a table remembers the label of a limit. */
+/* The slot in which a table caches the label of a limit. */
 static inline struct core_known_label *core_label_slot(struct core_table *table,
                                                        const struct weir_limit *limit) {
     uint64_t mixed = (uint64_t)limit->amount * UINT64_C(0x9E3779B97F4A7C15) ^
@@ -448,7 +448,7 @@ static inline struct core_known_label *core_label_slot(struct core_table *table,
 }
 _Static_assert(CORE_KNOWN_LABELS == 32, "five bits choose a slot");
 
-/* What to count a check of this limit under, on an open table. 0: not counted. */
+/* The label under which an open table counts checks of this limit. 0: not counted. */
 static inline int32_t core_label(struct core_table *table, const struct core_limit *limit) {
     const struct weir_limit *a = &limit->limit;
     const struct core_known_label *known = core_label_slot(table, a);
@@ -461,7 +461,7 @@ static inline int32_t core_label(struct core_table *table, const struct core_lim
                : core_label_find(table, limit);
 }
 
-/* Finds the client in a check's key: what begins at `at`, up to the next slash. */
+/* Sets the client of a check: the part of its key from `at` to the next slash. */
 static inline void core_client(struct weir_check *check, const struct core_limit *limit,
                                size_t at) {
     if (at >= check->key_len || core_limit_is_own(limit))

@@ -1,9 +1,9 @@
 /*
- * Decision: what all limits of one check said; and the named tuples Verdict, WindowStats,
- * Granularity.
+ * Decision: the verdicts of all limits of one check; and the named tuples Verdict, WindowStats,
+ * Granularity and others.
  *
- * A Decision keeps libweir's structs and makes Python objects of those that are asked for: most
- * callers look at `allowed` alone.
+ * A Decision stores libweir's structs and creates Python objects on demand: most callers only read
+ * `allowed`.
  */
 #include "core.h"
 
@@ -46,22 +46,23 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
     if (maker) {
         state->verdict_type = named_tuple(
             module, maker, "Verdict", "allowed limit remaining reset_at retry_after delay",
-            "What one limit said. Times in seconds: reset_at since the epoch, retry_after "
-            "and delay from now; retry_after is math.inf when it can never pass.");
+            "The verdict of one limit. Times in seconds: reset_at since the epoch, retry_after "
+            "and delay from now; retry_after is math.inf if the request can never be allowed.");
         state->stats_type = named_tuple(
             module, maker, "WindowStats", "reset_time remaining",
-            "When the window is reset, in seconds since the epoch, and what is left of it.");
+            "When the window is reset, in seconds since the epoch, and how many hits remain.");
         state->granularity_type =
             named_tuple(module, maker, "Granularity", "seconds name", "A unit of time.");
-        state->counts_type = named_tuple(
-            module, maker, "LimitCounts", "limit allowed denied near shadow",
-            "What became of the requests that the limits of one text were asked about.");
-        state->top_client_type = named_tuple(
-            module, maker, "TopClient", "client limit allowed denied error last",
-            "One client under the limits of one text. `last` in seconds since the epoch.");
-        state->rule_type = named_tuple(
-            module, maker, "Rule", "client kind since until",
-            "Who is blocked or let through. Seconds since the epoch; until None: for good.");
+        state->counts_type =
+            named_tuple(module, maker, "LimitCounts", "limit allowed denied near shadow",
+                        "The counts of decisions of all limits with the same text.");
+        state->top_client_type =
+            named_tuple(module, maker, "TopClient", "client limit allowed denied error last",
+                        "The counts of one client under the limits of one text. `last`: seconds "
+                        "since the epoch.");
+        state->rule_type = named_tuple(module, maker, "Rule", "client kind since until",
+                                       "A client that is blocked or allowed. Times in seconds "
+                                       "since the epoch; until None: no expiry.");
         state->registered_type = named_tuple(
             module, maker, "RegisteredLimit", "limit before after",
             "A limit in use: before + client + after is the key of a client's counter.");
@@ -114,7 +115,7 @@ struct core_decision *core_decision_new(struct core_state *state, Py_ssize_t cou
     return self;
 }
 
-/* A float of seconds as nanoseconds; infinity is WEIR_NEVER, or a moment beyond time's end. */
+/* A float of seconds as nanoseconds; infinity becomes WEIR_NEVER. */
 static int read_seconds(PyObject *object, const char *what, int64_t *ns) {
     double seconds = core_number(object, what);
     if (seconds == -1.0 && PyErr_Occurred())
@@ -152,7 +153,7 @@ out:
     return rc;
 }
 
-/* Which rule a text names; -1 with an exception set. */
+/* The kind of rule that a text names; -1 with an exception set. */
 static int read_rule(const char *text) {
     static const char *const names[] = {"", "block", "allow"};
     for (int rule = WEIR_RULE_NONE; rule <= WEIR_RULE_ALLOW; rule++)
@@ -324,17 +325,17 @@ static PyObject *decision_repr(PyObject *object) {
     return text;
 }
 
-PyDoc_STRVAR(
-    decision_doc,
-    "Decision(verdicts, deciding, now, rule='')\n--\n\n"
-    "What all limits of one check said: a sequence of Verdict. Stores of one's own make them.\n\n"
-    "deciding: index of the limit to tell the client of. now: seconds since the epoch.");
+PyDoc_STRVAR(decision_doc,
+             "Decision(verdicts, deciding, now, rule='')\n--\n\n"
+             "The result of one check: a sequence with the Verdict of each limit. Custom stores "
+             "create it.\n\n"
+             "deciding: index of the limit to report to the client. now: seconds since the epoch.");
 
 PyDoc_STRVAR(
     texts_doc,
     "texts($self, index, /)\n--\n\n"
-    "What headers tell of one limit, as text: what remains, the first whole second after its\n"
-    "reset, and the whole seconds from now until then. In one call for the sake of web servers.");
+    "The values of one limit for headers, as text: the remaining hits, the first whole second\n"
+    "after its reset, and the whole seconds from now until then. One call, for speed.");
 
 static PyMethodDef decision_methods[] = {
     {"texts", decision_texts, METH_O, texts_doc},
@@ -342,12 +343,13 @@ static PyMethodDef decision_methods[] = {
 };
 
 static PyGetSetDef decision_getset[] = {
-    {"allowed", get_allowed, NULL, PyDoc_STR("Whether no limit denied."), NULL},
-    {"deciding", get_deciding, NULL, PyDoc_STR("Index of the limit to tell the client of."), NULL},
+    {"allowed", get_allowed, NULL, PyDoc_STR("True if no limit denied."), NULL},
+    {"deciding", get_deciding, NULL, PyDoc_STR("Index of the limit to report to the client."),
+     NULL},
     {"verdict", get_verdict, NULL, PyDoc_STR("The Verdict of that limit."), NULL},
     {"rule", get_rule, NULL,
      PyDoc_STR("'block' or 'allow' if a rule about the client decided, else ''."), NULL},
-    {"now", get_now, NULL, PyDoc_STR("The moment of the decision, seconds since the epoch."), NULL},
+    {"now", get_now, NULL, PyDoc_STR("The time of the decision, seconds since the epoch."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -377,7 +379,7 @@ PyType_Spec core_decision_spec = {
 
 /* ---------------------------------------------------------------------------------------- later() */
 
-/* Ages a verdict by `wait_ns`: nothing else has changed. */
+/* Updates a verdict to `wait_ns` later, if nothing else has changed. */
 static void age(struct weir_verdict *verdict, int64_t now_ns, int64_t wait_ns) {
     if (!verdict->allowed && verdict->retry_after_ns != WEIR_NEVER)
         verdict->retry_after_ns =

@@ -1,4 +1,4 @@
-/* Exceptions: what a libweir result becomes. */
+/* Exceptions for the results of libweir. */
 #include "core.h"
 
 #include <errno.h>
@@ -34,7 +34,7 @@ static int errno_of(int result) {
     }
 }
 
-/* Sets an attribute to a value it takes over. */
+/* Sets an attribute. Takes over the reference to the value. */
 static int set_attribute(PyObject *object, const char *name, PyObject *value) {
     int rc = value ? PyObject_SetAttrString(object, name, value) : -1;
     Py_XDECREF(value);
@@ -58,12 +58,12 @@ static void raise_error(PyObject *type, int result, const char *message, int col
     Py_DECREF(error);
 }
 
-/* Whether a table's error is about what was asked, and says nothing of the table itself. */
+/* Whether the error is about the request, not about the table. */
 static bool is_of_the_request(int result) {
     return result == WEIR_EINVAL || result == WEIR_ETOOMANY || result == WEIR_EFULL;
 }
 
-/* Of a decision (which has no message of its own), too many are those that a small table has no room for. */
+/* A decision has no message. Its WEIR_ETOOMANY means that the table is too small for these limits. */
 static const char *message_of(int result, const struct weir_error *error) {
     if (error && error->message[0])
         return error->message;
@@ -74,9 +74,8 @@ static const char *message_of(int result, const struct weir_error *error) {
 
 PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error) {
     static const struct weir_error cut = {
-        .message =
-            "the table was truncated while it was open; remove it, and within a second a new "
-            "one is made"};
+        .message = "the table was truncated while it was open; remove it, and a new one is created "
+                   "within a second"};
     const char *message = message_of(result, error || result != WEIR_EFORMAT ? error : &cut);
     if (error && (result == WEIR_ESYNTAX || result == WEIR_EINVAL || result == WEIR_ETOOMANY))
         raise_error(state->parse_error, result, message, error->column, false);

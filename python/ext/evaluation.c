@@ -1,15 +1,15 @@
 /*
- * Evaluation: what one request makes of a prepared check.
+ * Evaluation: the evaluation of a prepared check for one request.
  *
- * gather() calls the functions that say who is asking, whether a limit applies and what it costs;
- * decide() asks the table or the store; settle() charges or gives back what depends on the response.
- * The verdict of part i is item i in all of it.
+ * gather() calls the functions that return the client, whether a limit applies and its cost; decide()
+ * uses the table or the store; settle() charges or gives back the parts that depend on the response.
+ * Index i always means part i.
  */
 #include "evaluation.h"
 
 /* ---------------------------------------------------------------------------------- gathering */
 
-/* Whether calling `function` gives something true; -1 with an exception. */
+/* Whether `function` returns a true value; -1 with an exception. */
 static int call_truth(PyObject *function) {
     PyObject *result = PyObject_CallNoArgs(function);
     int rc = result ? PyObject_IsTrue(result) : -1;
@@ -17,7 +17,7 @@ static int call_truth(PyObject *function) {
     return rc;
 }
 
-/* What a function returned as who is asking: a str or bytes; "" for nothing. New reference. */
+/* The result of a key function as str or bytes; "" for none. New reference. */
 static PyObject *as_who(PyObject *who) {
     if (PyUnicode_CheckExact(who) || PyBytes_CheckExact(who))
         return Py_NewRef(who);
@@ -42,7 +42,7 @@ static bool is_nothing(PyObject *who) {
     return PyUnicode_Check(who) ? PyUnicode_GET_LENGTH(who) == 0 : PyBytes_GET_SIZE(who) == 0;
 }
 
-/* Tells that a part has nobody to count. 0, or -1 with an exception. */
+/* Calls on_empty for a part without a client. 0, or -1 with an exception. */
 static int report_empty(struct core_evaluation *self, Py_ssize_t i, const char *what) {
     PyObject *on_empty = self->check->on_empty;
     PyObject *result =
@@ -52,15 +52,15 @@ static int report_empty(struct core_evaluation *self, Py_ssize_t i, const char *
 }
 
 /*
- * The cost of a part. One that no limit can have (negative, or 2^63 and more) is refused like one that is above
- * the limit, since a client may have a say in it.
+ * The cost of a part. An invalid cost (negative, or 2^63 and more) is denied like a cost above the limit, since it
+ * may depend on input of the client.
  */
 static int gather_cost(struct core_item *item, const struct core_part *part) {
     PyObject *cost = PyObject_CallNoArgs(part->cost_of);
     if (!cost)
         return -1;
     int rc = 0;
-    if (PyLong_Check(cost)) { /* a bool, too: request.method == "POST" */
+    if (PyLong_Check(cost)) { /* also a bool, as in request.method == "POST" */
         int overflow;
         item->cost = PyLong_AsLongLongAndOverflow(cost, &overflow);
         if (overflow || item->cost < 0)
@@ -124,7 +124,7 @@ static struct core_evaluation *evaluation_new(struct core_prepared *check) {
     return self;
 }
 
-/* Those that watch refusals are asked first who it is: they come last in the array. */
+/* Observed parts come last in the array, but their clients are gathered first. */
 static int gather_mask(struct core_evaluation *self, uint32_t parts) {
     return gather_parts(self, parts, self->check->main, self->check->count) < 0
                ? -1
@@ -163,7 +163,7 @@ bool core_is_evaluation(PyObject *object) {
 
 /* ---------------------------------------------------------------------------------- deciding */
 
-/* What libweir is asked, with the bytes that it borrows. */
+/* The request for libweir, with the bytes that it borrows. */
 struct asking {
     struct core_key bytes;
     struct weir_bytes client[WEIR_CHECKS_MAX];
@@ -173,7 +173,7 @@ struct asking {
     struct weir_request request;
 };
 
-/* Appends the bytes of all clients and scopes, and remembers where each begins. */
+/* Appends the bytes of all clients and scopes, and stores their offsets. */
 static int append_all(const struct core_evaluation *self, struct asking *asking) {
     struct core_key *bytes = &asking->bytes;
     const struct core_prepared *check = self->check;
@@ -194,7 +194,7 @@ static int append_all(const struct core_evaluation *self, struct asking *asking)
     return core_key_within_bounds(bytes->len);
 }
 
-/* Fills asking->request but for its time and mode; asking_free() is due in any case. */
+/* Fills asking->request except time and mode. Call asking_free() in all cases. */
 static int ask_for(const struct core_evaluation *self, struct asking *asking, uint32_t parts) {
     const struct core_prepared *check = self->check;
     core_key_init(&asking->bytes);
@@ -234,7 +234,7 @@ uint32_t evaluation_main_mask(const struct core_prepared *check) {
     return check->main > 0 ? UINT32_MAX >> (WEIR_CHECKS_MAX - check->main) : 0;
 }
 
-/* Takes note of what was decided: who denies, and which part to tell the client of. */
+/* Sets which parts deny and which one is reported to the client. */
 void evaluation_conclude(struct core_evaluation *self) {
     const struct core_prepared *check = self->check;
     self->denied = 0;
@@ -264,7 +264,7 @@ static void keep_verdicts(struct core_evaluation *self, const struct weir_verdic
 }
 
 /*
- * Decides `parts` on a table, which is the check's own, or another that stands in and knows no labels of it.
+ * Decides `parts` on a table: the one of the check, or a fallback table that does not have its labels.
  * 0, or -1 with an exception.
  */
 static int decide_on_table(struct core_evaluation *self, struct core_table *table,
@@ -390,7 +390,7 @@ PyObject *evaluation_settle(PyObject *object, PyObject *const *args, Py_ssize_t 
     Py_RETURN_NONE;
 }
 
-/* Those of `parts` whose deduct_when says that the request counts. 0, or -1 with an exception. */
+/* Finds those of `parts` whose deduct_when returns true. 0, or -1 with an exception. */
 static int wanted_by(const struct core_evaluation *self, PyObject *response, uint32_t parts,
                      uint32_t *wanted) {
     *wanted = 0;
@@ -411,7 +411,7 @@ static int wanted_by(const struct core_evaluation *self, PyObject *response, uin
 int core_evaluation_respond(struct core_evaluation *self, PyObject *response, uint32_t parts) {
     const struct core_prepared *check = self->check;
     uint32_t wanted, refused = self->denied & evaluation_main_mask(check);
-    /* What was charged before the view ran: not deferred, if nothing kept it from that. */
+    /* The parts charged before the view ran: those that are not deferred and not refused. */
     uint32_t taken = parts & ~check->deferred & ~refused;
     if (self->denied & ~check->shadows & ~check->observed && check->mode != WEIR_EACH)
         taken = 0;

@@ -1,6 +1,6 @@
 /*
- * Evaluation, for stores other than a local table: which checks it stands for, the verdicts of a store's Decision,
- * and rules and statistics, which are those of the check's table.
+ * Evaluation for stores other than a local table: its checks, and the verdicts of a store's Decision. Rules and
+ * statistics are those of the check's table.
  */
 #include "evaluation.h"
 
@@ -8,7 +8,7 @@
 #include "stats/stats.h"
 #include "weir/stats.h"
 
-/* Appends the key of part i; where in it the client is goes into the check, as an offset. */
+/* Appends the key of part i. Stores the offset of the client in the check. */
 static int append_key(const struct core_evaluation *self, struct core_key *key, Py_ssize_t i,
                       size_t *client, size_t *client_len) {
     const struct core_part *part = &self->check->part[i];
@@ -112,7 +112,7 @@ static int record_parts(struct core_evaluation *self, struct core_expanded *expa
                                               now_ns, verdict, 0, &done));
         return rc;
     }
-    /* Those that let it pass were charged, whatever the others say. The table may be closed in between. */
+    /* Parts that allowed it were charged, even if others denied. The table may be closed in between. */
     for (int n = 0; n < expanded->count && rc == 0 && of->table == table; n++)
         CORE_PATIENTLY(
             of, rc, weir_stats_record(table, &expanded->check[n], 1, now_ns, &verdict[n], shadow));
@@ -142,7 +142,7 @@ PyObject *evaluation_record(PyObject *object, PyObject *const *args, Py_ssize_t 
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-/* The key of a part as stores know it: prefix, client, scope. New reference to a str. */
+/* The key of a part for stores: prefix, client, scope. New reference to a str. */
 PyObject *evaluation_key_of(const struct core_evaluation *self, Py_ssize_t i) {
     struct core_key key;
     size_t client, client_len;

@@ -1,4 +1,4 @@
-/* Evaluation as Python sees it: members, headers of the reported part, and the type. */
+/* The Python type of Evaluation: members, headers of the reported part, and the type. */
 #include "evaluation.h"
 
 #include <stddef.h>
@@ -103,7 +103,7 @@ static bool is_retry_after(PyObject *pair) {
            strncasecmp((const char *)PyUnicode_1BYTE_DATA(text), name, sizeof name - 1) == 0;
 }
 
-/* Whole seconds until the same request passes, or else until the reset; rounded so that it holds then. */
+/* Whole seconds until the same request is allowed, or else until the reset; rounded up. */
 static int64_t seconds_to_wait(const struct weir_verdict *verdict, int64_t now_us, int64_t reset) {
     if (verdict->allowed || verdict->retry_after_ns == WEIR_NEVER)
         return (reset * 1000000 - now_us) / 1000000;
@@ -169,11 +169,11 @@ static PyObject *get_delay(PyObject *object, void *Py_UNUSED(closure)) {
 }
 
 PyDoc_STRVAR(evaluation_doc,
-             "What one request makes of a PreparedCheck. Masks have bit i for part i.");
+             "The evaluation of a PreparedCheck for one request. In masks, bit i means part i.");
 
 static PyMethodDef evaluation_methods[] = {
     {"decide", evaluation_decide, METH_NOARGS,
-     PyDoc_STR("decide($self, /)\n--\n\nAsks the check's store; whether no part denies.")},
+     PyDoc_STR("decide($self, /)\n--\n\nDecides on the check's store. True if no part denies.")},
     {"add", evaluation_add, METH_O,
      PyDoc_STR("add($self, parts, /)\n--\n\nGathers more parts, for settle(); the mask of those "
                "that apply.")},
@@ -201,17 +201,18 @@ static PyMethodDef evaluation_methods[] = {
     {"who", evaluation_who, METH_O,
      PyDoc_STR("who($self, index, /)\n--\n\nThe client that a part counts, as text.")},
     {"scope", evaluation_scope, METH_O,
-     PyDoc_STR("scope($self, index, /)\n--\n\nWhat scope_of returned; None if there is none.")},
+     PyDoc_STR("scope($self, index, /)\n--\n\nThe result of scope_of; None if there is none.")},
     {"key", evaluation_key, METH_O,
      PyDoc_STR("key($self, index, /)\n--\n\nWhat stores know a part's counter by, beside the "
                "limit.")},
     {"cost", evaluation_cost, METH_O,
-     PyDoc_STR("cost($self, index, /)\n--\n\nWhat the request costs a part.")},
+     PyDoc_STR("cost($self, index, /)\n--\n\nThe cost of the request for a part.")},
     {"refuse", evaluation_refuse, METH_NOARGS,
      PyDoc_STR("refuse($self, /)\n--\n\nEvery main part denies, for good: the request cannot be "
                "asked about.")},
     {"report", evaluation_reports, METH_O,
-     PyDoc_STR("report($self, index, /)\n--\n\nThe client is to be told of this part.")},
+     PyDoc_STR(
+         "report($self, index, /)\n--\n\nMakes this the part that is reported to the client.")},
     {"write_headers", (PyCFunction)(void (*)(void))evaluation_write_headers, METH_FASTCALL,
      PyDoc_STR("write_headers($self, pairs, names, /)\n--\n\n"
                "Appends the headers of the reported part to a list of (name, value): names[0] "
@@ -226,20 +227,20 @@ static PyMemberDef evaluation_members[] = {
     {"check", T_OBJECT, offsetof(struct core_evaluation, check), READONLY,
      PyDoc_STR("The PreparedCheck.")},
     {"parts", T_UINT, offsetof(struct core_evaluation, parts), READONLY,
-     PyDoc_STR("Mask of the parts that take part.")},
+     PyDoc_STR("Mask of the parts that apply to this request.")},
     {"denied", T_UINT, offsetof(struct core_evaluation, denied), READONLY,
      PyDoc_STR("Mask of the parts that deny.")},
     {"reported", T_INT, offsetof(struct core_evaluation, reported), READONLY,
-     PyDoc_STR("Index of the part to tell the client of; -1 for none.")},
+     PyDoc_STR("Index of the part to report to the client; -1: none.")},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef evaluation_getset[] = {
-    {"now", get_now, NULL, PyDoc_STR("The moment of the decision, seconds since the epoch."), NULL},
+    {"now", get_now, NULL, PyDoc_STR("The time of the decision, seconds since the epoch."), NULL},
     {"rule", get_rule, NULL,
      PyDoc_STR("'block' or 'allow' if a rule about the client decided, else ''."), NULL},
-    {"delay", get_delay, NULL,
-     PyDoc_STR("Seconds for which a leaky bucket holds the request back."), NULL},
+    {"delay", get_delay, NULL, PyDoc_STR("Seconds for which a leaky bucket delays the request."),
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -50,7 +50,7 @@ static void address_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-/* The address if it is plain IPv4, or nothing: NULL, without an exception, if that takes more. */
+/* The address if it is plain IPv4; NULL without an exception for all other cases. */
 static PyObject *plain_address(struct core_address *self) {
     PyObject *context = self->current ? PyObject_CallNoArgs(self->current) : NULL;
     PyObject *request = context ? PyObject_GetAttr(context, self->request) : NULL;
@@ -87,10 +87,11 @@ static PyObject *address_call(PyObject *object, PyObject *args, PyObject *kwargs
 }
 
 static PyType_Slot address_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR(
-                    "RemoteAddress(current, otherwise, /)\n--\n\n"
-                    "A key function: the client's address where that is plain IPv4, else what the "
-                    "function\n`otherwise` returns. current: returns the request context.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR(
+         "RemoteAddress(current, otherwise, /)\n--\n\n"
+         "A key function: the client's address if that is plain IPv4, else the result of "
+         "the\nfunction `otherwise`. current: returns the request context.")},
     {Py_tp_new, address_new},
     {Py_tp_dealloc, address_dealloc},
     {Py_tp_traverse, address_traverse},

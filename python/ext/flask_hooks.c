@@ -1,14 +1,13 @@
 /*
- * The request hooks of weir.flask, and all that knows what Flask and Werkzeug look like inside.
+ * The request hooks of weir.flask, and all code that depends on internals of Flask and Werkzeug.
  *
- * Before dispatch, when a limited function is called, and when the response is there: each finds what
- * was planned for the endpoint and evaluates a prepared check. One evaluation serves first and later
- * requests, passed and denied ones: what is not plain is handed to the methods of the request's state
- * (weir/flask/request.py) with what is known by then.
+ * There are three hooks: before dispatch, at the call of a limited function, and after the response. Each
+ * finds the plan for the endpoint and evaluates a prepared check. The hooks handle common cases; all
+ * others are passed, with the evaluation, to methods of the request's state (weir/flask/request.py).
  *
- * Attributes of Flask's that are not documented: the request context's `request`, a rule's `endpoint`,
- * and `_list` of Werkzeug's Headers. Where one of them is missing, the hooks answer "not done" and
- * Python does the same through public names.
+ * Undocumented attributes that are used: the request context's `request`, a rule's `endpoint`, and `_list`
+ * of Werkzeug's Headers. If one of them is missing, the hooks return "not done", and Python code does
+ * the same through public names.
  */
 #include "flask_request.h"
 
@@ -24,8 +23,8 @@ struct core_hooks {
     PyObject ob_base;
     struct core_state *state;
     PyObject *current;          /* returns the request context; fails outside of a request */
-    PyObject *slot;             /* str: the attribute of the context that is ours */
-    PyTypeObject *request_type; /* of what is kept there */
+    PyObject *slot;             /* str: the attribute of the context that is used */
+    PyTypeObject *request_type; /* type of the object stored there */
     PyObject *zero;             /* 0.0 */
     PyObject *name[NAMES];
 };
@@ -98,7 +97,7 @@ static void hooks_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-/* The context of the request; NULL without an exception where there is none. */
+/* The request context; NULL without an exception if there is none. */
 static PyObject *context_of(struct core_hooks *self) {
     PyObject *context = self->current ? PyObject_CallNoArgs(self->current) : NULL;
     if (!context)
@@ -106,7 +105,7 @@ static PyObject *context_of(struct core_hooks *self) {
     return context;
 }
 
-/* What is held of the context's request; NULL without an exception if nothing is. New reference. */
+/* The request state stored in the context; NULL without an exception if there is none. New reference. */
 static struct core_flask_request *held_of(struct core_hooks *self, PyObject *context) {
     PyObject *held = PyObject_GetAttr(context, self->slot);
     if (!held)
@@ -119,8 +118,8 @@ static struct core_flask_request *held_of(struct core_hooks *self, PyObject *con
 /* ----------------------------------------------------------------------------- evaluating a check */
 
 /*
- * What comes of a check: None, the request may go on; an exception object, it is refused, and who knows how tells
- * Flask so; NULL, with an exception set, it failed.
+ * The result of a check. None: the request may continue. An exception object: it is refused, and the caller raises
+ * the exception. NULL with an exception set: the check failed.
  */
 
 /* Calls a method of the request with an evaluation (NULL: None) and, if there is one, an exception. */
@@ -130,7 +129,7 @@ static PyObject *call_request(struct core_flask_request *request, PyObject *name
     return PyObject_VectorcallMethod(name, args, error ? 3 : 2, NULL);
 }
 
-/* Hands the exception that is set to the request: it raises it again, or goes on. */
+/* Passes the current exception to the request, which raises it again or continues. */
 static PyObject *hand_over(struct core_flask_request *request, PyObject *method,
                            struct core_evaluation *evaluation) {
     if (!PyErr_ExceptionMatches(PyExc_Exception))
@@ -183,7 +182,7 @@ static PyObject *evaluate(struct core_hooks *self, struct core_flask_request *re
     return result;
 }
 
-/* Whether a filter says that only little is checked; -1 with an exception. */
+/* Whether a filter selects the `bare` checks; -1 with an exception. */
 static int filtered(const struct core_plan *plan) {
     PyObject *filters = plan->filters;
     if (!filters || !PyList_CheckExact(filters))
@@ -201,8 +200,8 @@ static int filtered(const struct core_plan *plan) {
 }
 
 /*
- * Makes the check at `node`: None (nothing to check), a prepared check, or an object whose next(request) leads
- * to one of them, or returns the request when it has made the check itself.
+ * Runs the check at `node`: None (nothing to check), a prepared check, or an object whose next(request) returns
+ * another node, or the request itself if it has made the check.
  */
 static PyObject *run(struct core_hooks *self, struct core_flask_request *request, PyObject *node) {
     struct core_plan *plan = PLAN(request->plan);
@@ -216,7 +215,7 @@ static PyObject *run(struct core_hooks *self, struct core_flask_request *request
         Py_SETREF(node, next);
         if (!next)
             return hand_over(request, self->name[S_FAILED], NULL);
-        if (node == (PyObject *)request) { /* it has done all */
+        if (node == (PyObject *)request) { /* it has made the check itself */
             Py_DECREF(node);
             return Py_NewRef(Py_None);
         }
@@ -266,7 +265,7 @@ static PyObject *find_plan(struct core_hooks *self, PyObject *request, PyObject 
     return found;
 }
 
-/* Begins a request by its plan: what is held of it goes into the context. */
+/* Begins a request with its plan: stores its state in the context. */
 static PyObject *begin(struct core_hooks *self, PyObject *context, PyObject *plan) {
     PyObject *result = NULL;
     PyObject *held = self->request_type->tp_alloc(self->request_type, 0);
@@ -325,7 +324,7 @@ static PyObject *hooks_call(PyObject *object, PyObject *view) {
     if (!node) {
         result = Py_NewRef(Py_None);
     } else {
-        Py_INCREF(node); /* plans may be forgotten meanwhile */
+        Py_INCREF(node); /* the call may delete the plan */
         result = run(self, held, node);
         if (result == Py_None) {
             Py_SETREF(result,
@@ -340,7 +339,7 @@ static PyObject *hooks_call(PyObject *object, PyObject *view) {
 
 /* --------------------------------------------------------------------------------- the response */
 
-/* The list behind a response's headers; NULL without an exception if it is not to be had. */
+/* The list inside a response's headers; NULL without an exception if it is not found. */
 static PyObject *header_list(struct core_hooks *self, PyObject *response) {
     PyObject *headers = PyObject_GetAttr(response, self->name[S_HEADERS]);
     PyObject *pairs = headers ? PyObject_GetAttr(headers, self->name[S_LIST]) : NULL;
@@ -352,7 +351,7 @@ static PyObject *header_list(struct core_hooks *self, PyObject *response) {
     return pairs;
 }
 
-/* Writes plain headers: 1; 0 if that takes more; -1 with an exception. */
+/* Writes the headers in common cases: 1; 0 if Python code must do it; -1 with an exception. */
 static int write_headers(struct core_hooks *self, PyObject *response,
                          struct core_evaluation *evaluation) {
     PyObject *templates = evaluation->check->headers;
@@ -368,7 +367,7 @@ static int write_headers(struct core_hooks *self, PyObject *response,
     return rc;
 }
 
-/* Lets the response decide about one pending evaluation, or (evaluation, parts). 0; -1 with an exception. */
+/* Settles one pending evaluation, or (evaluation, parts), by the response. 0, or -1 with an exception. */
 static int respond(struct core_hooks *self, struct core_flask_request *held, PyObject *item,
                    PyObject *response) {
     PyObject *object = item;
@@ -378,7 +377,7 @@ static int respond(struct core_hooks *self, struct core_flask_request *held, PyO
         parts = (uint32_t)PyLong_AsUnsignedLongMask(PyTuple_GET_ITEM(item, 1));
     }
     if (!core_is_evaluation(object)) {
-        PyErr_SetString(PyExc_TypeError, "pending holds what is no Evaluation");
+        PyErr_SetString(PyExc_TypeError, "pending contains an item that is not an Evaluation");
         return -1;
     }
     struct core_evaluation *evaluation = (struct core_evaluation *)object;
@@ -428,20 +427,22 @@ static PyObject *hooks_after(PyObject *object, PyObject *response) {
 /* --------------------------------------------------------------------------------------- type */
 
 PyDoc_STRVAR(hooks_doc, "FlaskHooks(current, slot, request_type, /)\n--\n\n"
-                        "What Flask calls before and after requests.\n\n"
+                        "The hooks that Flask calls before and after requests.\n\n"
                         "current: returns the request context. slot: its attribute that is used.\n"
                         "request_type: a class that derives from RequestBase.");
 
 static PyMethodDef hooks_methods[] = {
     {"before", (PyCFunction)(void (*)(void))hooks_before, METH_FASTCALL,
-     PyDoc_STR("before($self, plans, views, /)\n--\n\n"
-               "Begins the request and makes the check before dispatch: None, or the exception "
-               "that refuses the\nrequest; False, with nothing done, if there is no plan for it.")},
+     PyDoc_STR(
+         "before($self, plans, views, /)\n--\n\n"
+         "Begins the request and runs the check before dispatch. Returns None, or the exception "
+         "that refuses the\nrequest, or False, with nothing done, if there is no plan for it.")},
     {"begin", (PyCFunction)(void (*)(void))hooks_begin, METH_FASTCALL,
-     PyDoc_STR("begin($self, context, plan, /)\n--\n\nThe same for a plan that was found.")},
+     PyDoc_STR("begin($self, context, plan, /)\n--\n\nThe same with a given plan.")},
     {"run", (PyCFunction)(void (*)(void))hooks_run, METH_FASTCALL,
-     PyDoc_STR("run($self, request, node, /)\n--\n\nMakes one check of a request: None, or the "
-               "exception that refuses it.")},
+     PyDoc_STR(
+         "run($self, request, node, /)\n--\n\nRuns one check of a request. Returns None, or the "
+         "exception that refuses it.")},
     {"call", hooks_call, METH_O,
      PyDoc_STR("call($self, view, /)\n--\n\n"
                "Makes the check of a limited function: when it may run (0.0: at once), or the "
@@ -449,7 +450,7 @@ static PyMethodDef hooks_methods[] = {
                "planned.")},
     {"after", hooks_after, METH_O,
      PyDoc_STR("after($self, response, /)\n--\n\n"
-               "Writes headers: None; or the request, if there is more to do for it.")},
+               "Writes headers. Returns None, or the request if Python code has more to do.")},
     {NULL, NULL, 0, NULL},
 };
 

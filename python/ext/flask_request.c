@@ -26,7 +26,7 @@ static int request_traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
-/* The rest cannot be part of a cycle but by way of these. */
+/* The other members can only be part of a cycle through these. */
 static int request_clear(PyObject *object) {
     struct core_flask_request *self = REQUEST(object);
     Py_CLEAR(self->pending);
@@ -50,9 +50,9 @@ static PyMemberDef request_members[] = {
     {"plan", T_OBJECT, offsetof(struct core_flask_request, plan), READONLY,
      PyDoc_STR("The plan of its endpoint.")},
     {"pending", T_OBJECT, offsetof(struct core_flask_request, pending), 0,
-     PyDoc_STR("Evaluations that the response decides about, or None.")},
+     PyDoc_STR("Evaluations that are settled by the response, or None.")},
     {"cache", T_OBJECT, offsetof(struct core_flask_request, cache), 0,
-     PyDoc_STR("What was made of the evaluation for people to read.")},
+     PyDoc_STR("The evaluation in the form of the public interface.")},
     {"defaults_counted", T_BOOL, offsetof(struct core_flask_request, defaults_counted), 0,
      PyDoc_STR("Whether the default limits have counted this request.")},
     {"wake", T_DOUBLE, offsetof(struct core_flask_request, wake), 0,
@@ -82,7 +82,7 @@ static PyGetSetDef request_getset[] = {
 };
 
 static PyType_Slot request_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("What a limiter holds of one request: the base of a class.")},
+    {Py_tp_doc, (void *)PyDoc_STR("The state of one request: base class of weir.flask.")},
     {Py_tp_new, request_new},
     {Py_tp_dealloc, request_dealloc},
     {Py_tp_traverse, request_traverse},
@@ -145,7 +145,7 @@ static PyMemberDef plan_members[] = {
 
 static PyType_Slot plan_slots[] = {
     {Py_tp_doc,
-     (void *)PyDoc_STR("What is known of one endpoint and method: the base of a class.")},
+     (void *)PyDoc_STR("The plan of one endpoint and method: base class of weir.flask.")},
     {Py_tp_new, plan_new},
     {Py_tp_dealloc, plan_dealloc},
     {Py_tp_traverse, plan_traverse},

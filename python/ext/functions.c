@@ -13,7 +13,7 @@ const char *core_c_string(PyObject *text, const char *what) {
     return utf8;
 }
 
-/* The bytes of a limit string; what UTF-8 cannot say becomes "?", which no limit string has. */
+/* The bytes of a limit string. Lone surrogates become "?", which no limit string contains. */
 static PyObject *limit_text(struct core_state *state, PyObject *text) {
     if (PyUnicode_Check(text))
         return PyUnicode_AsEncodedString(text, "utf-8", "replace");
@@ -23,7 +23,7 @@ static PyObject *limit_text(struct core_state *state, PyObject *text) {
     return core_raise(state, WEIR_EINVAL, &error);
 }
 
-/* How a text of limits is to be read. */
+/* The arguments of parse() and parse_many(). */
 struct reading {
     PyObject *text; /* bytes, owned; NULL with an exception set */
     PyObject *strategy;
@@ -50,8 +50,7 @@ static struct reading read_arguments(struct core_state *state, PyObject *args, P
 }
 
 /*
- * A limit that was read, a reference that is taken over, with the strategy and zone that were asked for if it
- * has none of its own.
+ * A parsed limit with the requested strategy and zone, unless it has its own. Takes over the reference.
  */
 static PyObject *limit_as_read(PyObject *item, const struct reading *reading) {
     if (!item || (reading->strategy == Py_None && reading->tz == Py_None) ||
@@ -63,7 +62,7 @@ static PyObject *limit_as_read(PyObject *item, const struct reading *reading) {
     return item;
 }
 
-/* The limits in a text that the parser refused, if units of an application's own make it one; or None. */
+/* The limits in a text with units of an application, which the C parser refuses; or None. */
 static PyObject *read_own(struct core_state *state, PyObject *args, const struct reading *reading) {
     PyObject *items = core_item_parse_own(state, PyTuple_GET_ITEM(args, 0));
     for (Py_ssize_t i = 0; items && items != Py_None && i < PyList_GET_SIZE(items); i++) {
@@ -145,7 +144,7 @@ static PyObject *module_identifier(PyObject *Py_UNUSED(module), PyObject *object
     return core_identifier(object);
 }
 
-/* The form of a client's address that limits count; what is no address stays as it is. */
+/* The form in which limits count a client's address. Other text is unchanged. */
 static PyObject *module_client_form(PyObject *Py_UNUSED(module), PyObject *const *args,
                                     Py_ssize_t nargs) {
     int64_t prefix = 64;
@@ -162,7 +161,7 @@ static PyObject *module_client_form(PyObject *Py_UNUSED(module), PyObject *const
     Py_ssize_t len = 0;
     const char *text = PyUnicode_AsUTF8AndSize(args[0], &len);
     if (!text)
-        PyErr_Clear(); /* lone surrogates: no address */
+        PyErr_Clear(); /* lone surrogates: not an address */
     char form[WEIR_RANGE_TEXT];
     size_t form_len =
         text ? weir_client_form(text, (size_t)len, (uint32_t)prefix, form, sizeof form) : 0;
@@ -188,7 +187,7 @@ PyMethodDef core_functions[] = {
     {"parse", (PyCFunction)(void (*)(void))module_parse, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("parse($module, text, /, *, strategy=None, tz=None)\n--\n\n"
                "Reads exactly one limit, else raises ParseError.\n\n"
-               "strategy, tz: of a limit that has no strategy of its own, as by burst. With\n"
+               "strategy, tz: for a limit without its own strategy (such as a burst). With\n"
                "'calendar-window', 'week' is a unit, too.\n\n"
                ">>> parse('10/minute')\n10 per 1 minute")},
     {"parse_many", (PyCFunction)(void (*)(void))module_parse_many, METH_VARARGS | METH_KEYWORDS,
@@ -197,28 +196,27 @@ PyMethodDef core_functions[] = {
                ">>> parse_many('5/second; 60 per minute')\n[5 per 1 second, 60 per 1 minute]")},
     {"join_key", (PyCFunction)(void (*)(void))module_join_key, METH_FASTCALL,
      PyDoc_STR("join_key($module, /, *identifiers)\n--\n\n"
-               "The identifiers as the key that stores are given: joined by '/', escaped so that\n"
+               "The key of the identifiers for stores: joined by '/', escaped so that\n"
                "different identifiers make different keys.\n\n"
                ">>> join_key('alice', 'view/1', 7)\n'alice/view%2F1/7'")},
     {"identifier", module_identifier, METH_O,
-     PyDoc_STR(
-         "identifier($module, value, /)\n--\n\n"
-         "The text that an identifier stands for: str and bytes as they are, else its str().\n\n"
-         ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
-         "'00000000-0000-0000-0000-000000000007'")},
+     PyDoc_STR("identifier($module, value, /)\n--\n\n"
+               "The text of an identifier in keys: str and bytes unchanged, else its str().\n\n"
+               ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
+               "'00000000-0000-0000-0000-000000000007'")},
     {"client_form", (PyCFunction)(void (*)(void))module_client_form, METH_FASTCALL,
      PyDoc_STR("client_form($module, text, ipv6_prefix=64, /)\n--\n\n"
-               "The form of a client's address that limits count; another text stays as it is.\n\n"
+               "The form in which limits count a client's address. Other text is unchanged.\n\n"
                ">>> client_form('[2001:DB8::1]:443'), client_form('64:ff9b::10.0.0.1')\n"
                "('2001:db8::/64', '10.0.0.1')")},
     {"unlink", module_unlink, METH_O,
      PyDoc_STR("unlink($module, uri, /)\n--\n\n"
-               "Removes the name of a shm:// or file:// table; who has it open keeps it.")},
+               "Removes the file of a shm:// or file:// table. An open Table notices that.")},
     {"later", (PyCFunction)(void (*)(void))core_later, METH_FASTCALL,
-     PyDoc_STR(
-         "later($module, decision, seconds, /)\n--\n\n"
-         "A denial as it is so many seconds later: the waits are shorter. What remains of limits\n"
-         "that did not deny is as it was.")},
+     PyDoc_STR("later($module, decision, seconds, /)\n--\n\n"
+               "A denial, updated to `seconds` later: the waits are shorter. The remaining hits of "
+               "limits\n"
+               "that did not deny are unchanged.")},
     {"_set_items", core_set_items, METH_VARARGS, NULL},
     {"_restore_limit", core_restore_limit, METH_VARARGS, NULL},
     {"_make_zone", core_make_zone, METH_VARARGS, NULL},

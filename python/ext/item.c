@@ -1,18 +1,18 @@
 /*
- * Limits of other classes: RateLimitItemPerSecond to RateLimitItemPerYear, and an application's own.
+ * Limits of other classes: RateLimitItemPerSecond to RateLimitItemPerYear, and classes of applications.
  *
- * A class names its unit by GRANULARITY, (seconds, name). A unit that is none of Weir's is kept as so
- * many of the largest unit that divides it, so that the core needs no word for it: a week is 7 days.
+ * A class defines its unit by GRANULARITY, (seconds, name). A unit that Weir does not have is stored as a
+ * multiple of the largest unit that divides it, so the core does not need to know it: a week is 7 days.
  *
- * A class that replaces get_expiry() or key_for() is asked at each use, by functions of weir.limits:
- * what is decided is a plain limit of that period and that key. Nothing of this is on the path of other
- * limits but the test of one byte.
+ * If a class overrides get_expiry() or key_for(), functions of weir.limits call these methods at each
+ * use, and a plain limit with that period and key is decided. For other limits, this costs only the
+ * test of one byte.
  */
 #include "core.h"
 
 #include <string.h>
 
-/* Places in state->item_hooks. */
+/* Indices in state->item_hooks. */
 enum hook { PARSE_OWN, COPY_ATTRIBUTES, PLAIN, PLAIN_JOINED, HOOKS };
 
 PyObject *core_set_items(PyObject *module, PyObject *args) {
@@ -47,7 +47,7 @@ PyTypeObject *core_item_class(struct core_state *state, int unit) {
                                : state->limit_type;
 }
 
-/* Whether a type is Limit or one that weir.limits defines. */
+/* Whether a type is Limit or a class of weir.limits. */
 static bool is_ours(const struct core_state *state, PyTypeObject *type) {
     if (type == state->limit_type || !state->unit_classes)
         return true;
@@ -71,7 +71,7 @@ PyObject *core_item_parsed(struct core_state *state, const struct weir_limit *li
     }
     if (!type || type == (PyObject *)usual)
         return core_limit_new(state, limit);
-    /* An application has registered a class of its own for "hour". */
+    /* An application has registered another class for a built-in unit. */
     PyObject *item =
         PyObject_CallFunction(type, "LL", (long long)limit->amount, (long long)limit->multiples);
     if (item && limit->burst) {
@@ -127,7 +127,7 @@ int core_item_own(struct core_state *state, PyTypeObject *type) {
     return own;
 }
 
-/* int(value), as limits has it: "10" is a number, too. */
+/* int(value), as in limits: "10" is accepted. */
 static int whole_number(PyObject *value, const char *what, int64_t *number) {
     PyObject *whole = PyNumber_Long(value);
     int rc = whole ? core_count(whole, what, number) : -1;
@@ -142,7 +142,7 @@ static int set_period(struct core_limit *self, int64_t amount, int64_t count,
     if (core_count(PyTuple_GET_ITEM(granularity, 0), "GRANULARITY's seconds", &seconds) < 0)
         return -1;
     if (__builtin_mul_overflow(seconds, count, &period) || period < 1)
-        period = INT64_MAX; /* refused below, with the bound */
+        period = INT64_MAX; /* refused below, with the bound in the message */
     PyObject *name = PyTuple_GET_ITEM(granularity, 1);
     int unit = WEIR_YEAR;
     while (unit > WEIR_SECOND && PyUnicode_CompareWithASCIIString(name, core_units[unit]) != 0)
@@ -186,7 +186,7 @@ int core_item_copy(struct core_state *state, PyObject *from, PyObject *to) {
 
 /* ------------------------------------------------------------------------------------ deciding */
 
-/* The tuple that a hook answered: a Limit that has nothing of its own, and something. */
+/* Checks the tuple returned by a hook: a Limit that overrides nothing, and a second item. */
 static PyObject *pair(struct core_state *state, PyObject *answer) {
     if (!answer)
         return NULL;

@@ -3,29 +3,29 @@
  *
  *     ("alice", "view/1", 7)  ->  LIMITER/alice/view%2F1/7
  *
- * limits joins identifiers by "/" as they are, so that ("a/b", "c") and ("a", "b/c") share a
- * counter. Here "/" and "%" within an identifier become %2F and %25: different identifiers,
- * different keys. Two special cases keep that true: an identifier that is not UTF-8 (bytes, or a
- * str with lone surrogates) has all of its bytes above 127 written as %80 to %FF, which text never
- * has; and a sole empty identifier is written "%", since nothing at all stands for no identifier.
+ * limits joins unescaped identifiers by "/", so ("a/b", "c") and ("a", "b/c") share a counter. Here,
+ * "/" and "%" within an identifier become %2F and %25, so different identifiers have different keys.
+ * There are two special cases: in an identifier that is not UTF-8 (bytes, or a str with lone
+ * surrogates), all bytes above 127 are written as %80 to %FF, which never occur in text; and a single
+ * empty identifier is written "%", because an empty key means no identifiers.
  *
- * A str, the bytes of its UTF-8, and an int and its digits are the same key, as in limits. Any other
- * object stands for its str(), except one whose text is its address in memory: no other request
- * would have that key again, so that its limit would never deny.
+ * A str and the bytes of its UTF-8 have the same key, and so do an int and its digits, as in limits.
+ * The key of any other object is its str(). An object whose str() is its address in memory is
+ * refused: no other request would have the same key, so its limit would never deny.
  *
- * Clients choose identifiers, and stores keep keys: no key is long, here or on a remote store. Of an
- * identifier of more than 256 bytes, or a key of more than 4096, the key has the first bytes, "%#",
- * which is no escape, and a strong hash of all of it.
+ * Clients choose identifiers, and stores keep keys, so their length is bounded. An identifier of more
+ * than 256 bytes, or a key of more than 4096, is written as its first bytes, "%#" (which is not an
+ * escape), and a strong hash of all of it.
  */
 #include "core.h"
 #include "digest.h"
 
 #include <string.h>
 
-#define IDENTIFIER_MAX 256            /* bytes, before they are escaped */
-#define PART_MAX (3 * IDENTIFIER_MAX) /* and after */
+#define IDENTIFIER_MAX 256            /* bytes, before escaping */
+#define PART_MAX (3 * IDENTIFIER_MAX) /* after escaping */
 #define JOINED_MAX 4096
-#define HEAD 64 /* bytes of a hashed one that stay readable */
+#define HEAD 64 /* readable bytes of a hashed identifier */
 
 int core_key_within_bounds(size_t len) {
     if (len <= WEIR_KEY_MAX)
@@ -51,7 +51,7 @@ int core_key_grow(struct core_key *key, size_t more) {
     return 0;
 }
 
-/* How many of the first HEAD bytes make whole characters. */
+/* How many of the first HEAD bytes are whole characters. */
 static size_t head_len(const char *text) {
     size_t len = HEAD;
     while (len > HEAD - 4 && ((unsigned char)text[len] & 0xC0) == 0x80)
@@ -66,7 +66,7 @@ static int append_digest(struct core_key *key, const char *text, size_t len) {
     return core_key_append(key, "%#", 2) < 0 ? -1 : core_key_append(key, hex, sizeof hex);
 }
 
-/* Bounds what stands in `key` from `start` on. */
+/* Bounds the length of `key` from `start` on. */
 static int bound(struct core_key *key, size_t start, size_t most) {
     size_t len = key->len - start;
     if (len <= most)
@@ -81,7 +81,7 @@ static inline bool must_escape(char c) {
     return c == '/' || c == '%';
 }
 
-/* Appends text with "/" and "%" escaped, and bytes above 127, too, if `all`. */
+/* Appends text with "/" and "%" escaped; with `all`, bytes above 127 also. */
 static int append_escaping(struct core_key *key, const char *text, size_t len, bool all) {
     static const char digits[] = "0123456789ABCDEF";
     if (len > IDENTIFIER_MAX)
@@ -104,13 +104,13 @@ static int append_escaping(struct core_key *key, const char *text, size_t len, b
     return 0;
 }
 
-/* A byte of `word` that equals the byte repeated in `bytes` sets a bit here; no other word does. */
+/* Not 0 if a byte of `word` equals the byte that is repeated in `bytes`. */
 static inline uint64_t has_byte(uint64_t word, uint64_t bytes) {
     uint64_t zero = word ^ bytes;
     return (zero - UINT64_C(0x0101010101010101)) & ~zero & UINT64_C(0x8080808080808080);
 }
 
-/* Appends text of which most has nothing to escape: copies eight bytes at a time until one has. */
+/* Appends text that rarely needs escapes: copies eight bytes at a time until one needs an escape. */
 static inline int append_text(struct core_key *key, const char *text, size_t len) {
     if (len > IDENTIFIER_MAX)
         return append_escaping(key, text, len, false);
@@ -135,7 +135,7 @@ static inline int append_text(struct core_key *key, const char *text, size_t len
     return 0;
 }
 
-/* A str with lone surrogates, which UTF-8 cannot say. */
+/* A str with lone surrogates, which is not valid UTF-8. */
 static int append_surrogates(struct core_key *key, PyObject *text) {
     if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
         return -1;
@@ -201,12 +201,12 @@ PyObject *core_identifier(PyObject *object) {
                      PyCallable_Check(object) ? "; was it to be called?" : "");
         return NULL;
     }
-    /* A proxy says by its __class__ what it stands for. */
+    /* The __class__ of a proxy is the class of its object. */
     int bytes = PyObject_IsInstance(object, (PyObject *)&PyBytes_Type);
     return bytes < 0 ? NULL : bytes ? PyObject_Bytes(object) : PyObject_Str(object);
 }
 
-/* What is neither str nor bytes. */
+/* An object that is neither str nor bytes. */
 static int append_object(struct core_key *key, PyObject *object) {
     int rc = PyLong_CheckExact(object) ? append_int(key, object) : 1;
     if (rc <= 0)
@@ -263,12 +263,12 @@ int core_key_join(struct core_key *key, const struct core_limit *limit,
     return core_key_identifiers(key, identifiers, count);
 }
 
-/* Appends a joined key of which no part, and which itself is not too long. */
+/* Appends a joined key, after bounding each part and the whole. */
 static int append_joined(struct core_key *key, const char *text, size_t len) {
     size_t start = key->len;
     if (len <= PART_MAX)
         return core_key_append(key, text, len);
-    if (len > 64 * JOINED_MAX) /* not to be copied first */
+    if (len > 64 * JOINED_MAX) /* refused before it is copied */
         return core_key_append(key, text, head_len(text)) < 0 ? -1 : append_digest(key, text, len);
     for (const char *end = text + len, *at = text; at <= end; at++) {
         const char *slash = at < end ? memchr(at, '/', (size_t)(end - at)) : NULL;

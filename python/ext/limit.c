@@ -1,4 +1,4 @@
-/* Limit: an immutable value over struct weir_limit. */
+/* Limit: an immutable Python object for struct weir_limit. */
 #include "limit.h"
 
 #include <string.h>
@@ -37,7 +37,7 @@ int core_limit_strategy_of(PyObject *text) {
     return core_strategy_of(name, (size_t)len);
 }
 
-/* The namespace as keys have it: escaped like an identifier, and a NUL, too. */
+/* The namespace in keys: escaped like an identifier, and also its NULs. */
 static PyObject *prefix_of(PyObject *namespace) {
     struct core_key key;
     core_key_init(&key);
@@ -69,7 +69,7 @@ int core_limit_rename(struct core_limit *self, PyObject *namespace) {
     return 0;
 }
 
-/* A Limit of this type and namespace with everything else still to be set. */
+/* A Limit of this type and namespace. The caller sets the other members. */
 static struct core_limit *allocate(struct core_state *state, PyTypeObject *type,
                                    PyObject *namespace) {
     int own = core_item_own(state, type);
@@ -88,7 +88,7 @@ PyObject *core_limit_new(struct core_state *state, const struct weir_limit *limi
     if (!self)
         return NULL;
     self->limit = *limit;
-    self->has_strategy = limit->burst != 0; /* the string said "burst": a token bucket */
+    self->has_strategy = limit->burst != 0; /* the string contained "burst": a token bucket */
     return (PyObject *)self;
 }
 
@@ -105,7 +105,7 @@ PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit
     return (PyObject *)self;
 }
 
-/* A copy of a limit, of a type and in a namespace, that is not yet what the application's class keeps. */
+/* A copy of a limit with a type and namespace, without the additional attributes of its class. */
 static struct core_limit *copy_of(struct core_state *state, const struct core_limit *from,
                                   PyTypeObject *type, PyObject *namespace) {
     struct core_limit *self = allocate(state, type, namespace);
@@ -132,7 +132,7 @@ PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, in
     return (PyObject *)self;
 }
 
-/* Arguments that replace() and the constructor share. NULL: not given; None: the default. */
+/* Arguments of both replace() and the constructor. NULL: not given; None: the default. */
 struct choices {
     PyObject *burst;
     PyObject *strategy;
@@ -163,7 +163,7 @@ static int choose_max_delay(struct core_limit *self, PyObject *max_delay) {
     return core_seconds_to_ns(seconds, "max_delay", &self->limit.max_delay_ns);
 }
 
-/* The strategy of a limit for which none was given follows from its other arguments. */
+/* If no strategy was given, the other arguments may imply one. */
 static void imply_strategy(struct core_limit *self) {
     if (self->has_strategy || !(self->limit.burst || self->has_max_delay || self->has_tz))
         return;
@@ -252,7 +252,7 @@ static int fill_any(struct core_state *state, struct core_limit *self, PyObject 
     return rc;
 }
 
-/* What Limit() itself makes is of the class of its unit. */
+/* Limit() returns an instance of the class of its unit. */
 static PyObject *of_unit(struct core_state *state, struct core_limit *limit) {
     struct core_limit *self =
         limit ? copy_of(state, limit, core_item_class(state, limit->limit.unit), limit->namespace)
@@ -263,7 +263,7 @@ static PyObject *of_unit(struct core_state *state, struct core_limit *limit) {
 
 int limit_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     if (SELF(object)->limit.period_ns != 0)
-        return 0; /* by limit_new() */
+        return 0; /* limit_new() has initialized it */
     struct core_state *state = core_state_of(Py_TYPE(object));
     return state ? fill_any(state, SELF(object), args, kwargs) : -1;
 }
@@ -271,7 +271,7 @@ int limit_init(PyObject *object, PyObject *args, PyObject *kwargs) {
 PyObject *limit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     struct core_state *state = core_state_of(type);
     struct core_limit *self = state ? allocate(state, type, state->default_namespace) : NULL;
-    /* An __init__() of its own may take other arguments, and hands ours on to limit_init(). */
+    /* An overriding __init__() may take other arguments. It calls limit_init(). */
     if (!self || type->tp_init != limit_init)
         return (PyObject *)self;
     if (fill_any(state, self, args, kwargs) < 0)

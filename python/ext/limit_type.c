@@ -1,4 +1,4 @@
-/* Limit as Python sees it: members, keys, order and equality, and the type. */
+/* The Python type of Limit: members, keys, order and equality, and the type. */
 #include "limit.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@ static int64_t period_seconds(const struct core_limit *limit) {
     return limit->limit.multiples * core_unit_seconds[limit->limit.unit];
 }
 
-/* Units per period, of the unit that the limit's class has. */
+/* Units per period, in the unit of the limit's class. */
 static int64_t multiples_of(const struct core_limit *limit) {
     if (!limit->granularity)
         return limit->limit.multiples;
@@ -68,7 +68,7 @@ static PyObject *limit_window(PyObject *object, PyObject *moment) {
         return NULL;
     if (weir_limit_window(&SELF(object)->limit, now_ns, &start_ns, &end_ns, &next_ns) < 0) {
         PyErr_SetString(PyExc_ValueError,
-                        "only limits of calendar-window have windows by the clock");
+                        "only limits of calendar-window have windows with calendar bounds");
         return NULL;
     }
     return Py_BuildValue("(dd)", core_ns_to_seconds(start_ns), core_ns_to_seconds(end_ns));
@@ -141,7 +141,7 @@ static PyObject *full_key_of(struct core_limit *limit, PyObject *joined) {
         start = key.len;
         if (core_key_joined(&key, joined) == 0) {
             if (key.len == start)
-                key.len--; /* no identifiers: no slash either */
+                key.len--; /* no identifiers: remove the slash */
             if (append_tail(&key, limit) == 0)
                 text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "backslashreplace");
         }
@@ -206,8 +206,7 @@ static int64_t seconds_of_unit(const struct core_limit *limit) {
                               : core_unit_seconds[limit->limit.unit];
 }
 
-/* By unit as in limits, then by what limits leaves open; 0 only for what is equal but the
- * namespace. */
+/* Compares units, as limits does, then all other members except the namespace. */
 static int compare(const struct core_limit *a, const struct core_limit *b) {
     int rc = order(seconds_of_unit(a), seconds_of_unit(b));
     rc = rc ? rc : order(multiples_of(a), multiples_of(b));
@@ -275,8 +274,8 @@ PyDoc_STRVAR(
     "request\n"
     "wait. tz: where a calendar window's midnight is, 'Europe/Berlin' or '+05:30'; UTC unless "
     "given.\n"
-    "strategy: None leaves it to the limiter; burst, max_delay and tz imply theirs.\n"
-    "Raises TypeError or ValueError for what is out of range.");
+    "strategy: None: the limiter's; burst, max_delay and tz imply a strategy.\n"
+    "Raises TypeError or ValueError if an argument is invalid.");
 
 PyDoc_STRVAR(
     replace_doc,
@@ -287,7 +286,7 @@ static PyGetSetDef limit_getset[] = {
     {"amount", get_amount, NULL, PyDoc_STR("Hits per period."), NULL},
     {"multiples", get_multiples, NULL, PyDoc_STR("Units per period."), NULL},
     {"unit", get_unit, NULL, PyDoc_STR("'second' to 'year'."), NULL},
-    {"burst", get_burst, NULL, PyDoc_STR("A token bucket's size, or None: as amount."), NULL},
+    {"burst", get_burst, NULL, PyDoc_STR("A token bucket's size, or None: the amount."), NULL},
     {"strategy", get_strategy, NULL, PyDoc_STR("Its name, or None: the limiter's."), NULL},
     {"max_delay", get_max_delay, NULL, PyDoc_STR("Seconds, or None: 0.5."), NULL},
     {"tz", get_tz, NULL, PyDoc_STR("A calendar window's zone, or None: UTC."), NULL},
@@ -302,14 +301,14 @@ static PyMethodDef limit_methods[] = {
     {"window_at", limit_window, METH_O,
      PyDoc_STR(
          "window_at($self, now, /)\n--\n\n"
-         "Start and end of the calendar window that a moment is in, in seconds since the epoch.")},
+         "Start and end of the calendar window that contains `now`, in seconds since the epoch.")},
     {"key_for", (PyCFunction)(void (*)(void))limit_key_for, METH_FASTCALL,
      PyDoc_STR("key_for($self, /, *identifiers)\n--\n\n"
                "'LIMITER/alice/10/1/minute': namespace, identifiers and the limit, joined by '/'.\n"
                "'/' and '%' within an identifier are written %2F and %25.")},
     {"full_key", limit_full_key, METH_O,
      PyDoc_STR("full_key($self, key, /)\n--\n\n"
-               "key_for() of a key whose identifiers are joined already: what stores are given.")},
+               "key_for() of identifiers that are already joined, as stores get them.")},
     {"replace", (PyCFunction)(void (*)(void))limit_replace, METH_VARARGS | METH_KEYWORDS,
      replace_doc},
     {"__copy__", limit_itself, METH_NOARGS, NULL},

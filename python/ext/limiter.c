@@ -1,9 +1,9 @@
 /*
  * RateLimiter: one strategy over one store.
  *
- * On a Table each call is one weir_decide() of one check, its key built on the stack: no Python
- * object is made but the reading of the clock and the answer. On any other store it calls the
- * store's decide() and clear() as weir.storage.Storage documents them.
+ * On a Table, each call is one weir_decide() of one check, with its key on the stack. The only Python
+ * objects created are the time and the result. On any other store, the limiter calls its decide() and
+ * clear(), as documented in weir.storage.Storage.
  */
 #include "core.h"
 
@@ -94,17 +94,17 @@ static void limiter_dealloc(PyObject *object) {
 
 /* ---------------------------------------------------------------------------------- arguments */
 
-/* What a call is about. */
+/* The arguments of a call. */
 struct call {
     struct core_limiter *self;
     struct core_limit *item;
     PyObject *const *identifiers;
     Py_ssize_t count;
     int64_t cost;
-    PyObject *held; /* what item and identifiers are borrowed from, if not from the arguments */
+    PyObject *held; /* owner of item and identifiers, if these are not from the arguments */
 };
 
-/* Reads `cost` and, where it is allowed, `mode`. */
+/* Reads `cost` and, if allowed, `mode`. */
 static int read_keywords(struct call *call, PyObject *const *values, PyObject *names,
                          int64_t *mode) {
     struct core_state *state = call->self->state;
@@ -128,7 +128,7 @@ static int read_keywords(struct call *call, PyObject *const *values, PyObject *n
     return 0;
 }
 
-/* Asks an item of an application's own class what is to be decided. */
+/* Gets the limit and identifiers from an item of an application's class. */
 static int ask_item(struct call *call) {
     call->held =
         core_item_plain(call->self->state, (PyObject *)call->item, call->identifiers, call->count);
@@ -141,7 +141,7 @@ static int ask_item(struct call *call) {
     return 0;
 }
 
-/* Reads the arguments of a call. -1 with an exception set: there is nothing to release. */
+/* Reads the arguments of a call. -1 with an exception set, and nothing to release. */
 static inline int read_call(struct call *call, PyObject *object, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *kwnames, int64_t *mode) {
     call->self = SELF(object);
@@ -169,7 +169,7 @@ static inline int read_call(struct call *call, PyObject *object, PyObject *const
 
 /* ----------------------------------------------------------------------------------- on a Table */
 
-/* Builds the check of a call; `copy` gets the limit if it has to take the limiter's strategy. */
+/* Builds the check of a call. `copy`: for the limit with the limiter's strategy, if it has none. */
 static int make_check(const struct call *call, struct core_key *key, struct weir_limit *copy,
                       struct weir_check *check) {
     const struct core_limiter *self = call->self;
@@ -276,7 +276,7 @@ static PyObject *ask_store(const struct call *call, int mode) {
     return answer;
 }
 
-/* The verdict in a store's answer, which may be anything. */
+/* The verdict in the result of a store, which is checked. */
 static PyObject *verdict_of(struct core_state *state, PyObject *decision) {
     PyObject *verdict = PySequence_GetItem(decision, 0);
     if (verdict && !PyObject_TypeCheck(verdict, state->verdict_type)) {
@@ -431,8 +431,8 @@ PyDoc_STRVAR(
     limiter_doc,
     "RateLimiter(storage, strategy='fixed-window')\n--\n\n"
     "One strategy over one store.\n\n"
-    "storage: a Table or any object with decide() and clear() as weir.storage.Storage has them.\n"
-    "strategy: for limits that do not say theirs.\n\n"
+    "storage: a Table or any object with decide() and clear() like weir.storage.Storage.\n"
+    "strategy: for limits without a strategy.\n\n"
     ">>> limiter = RateLimiter(Table())\n>>> limiter.hit(parse('1/minute'), 'alice')\nTrue\n"
     ">>> limiter.hit(parse('1/minute'), 'alice')\nFalse");
 
@@ -442,21 +442,21 @@ PyDoc_STRVAR(
 static PyMethodDef limiter_methods[] = {
     {"hit", WITH_KEYWORDS(limiter_hit),
      PyDoc_STR("hit($self, item, /, *identifiers, cost=1)\n--\n\n"
-               "Takes `cost` off the limit and tells whether there was room for it.")},
+               "Charges `cost` if the limit has room for it. True if it was charged.")},
     {"test", WITH_KEYWORDS(limiter_test),
      PyDoc_STR("test($self, item, /, *identifiers, cost=1)\n--\n\n"
-               "Tells whether there is room for `cost`, and takes nothing.")},
+               "True if the limit has room for `cost`. Charges nothing.")},
     {"refund", WITH_KEYWORDS(limiter_refund),
      PyDoc_STR("refund($self, item, /, *identifiers, cost=1)\n--\n\n"
-               "Gives `cost` back, never above full.")},
+               "Gives `cost` back, at most what was charged.")},
     {"decide", WITH_KEYWORDS(limiter_decide),
      PyDoc_STR("decide($self, item, /, *identifiers, cost=1, mode=HIT)\n--\n\n"
-               "hit() that answers with the whole Verdict.")},
+               "Like hit(), but returns the whole Verdict.")},
     {"get_window_stats", (PyCFunction)(void (*)(void))limiter_get_window_stats, METH_FASTCALL,
      PyDoc_STR("get_window_stats($self, item, /, *identifiers)\n--\n\n"
-               "(reset_time, remaining): when the window is reset and what is left of it.")},
+               "(reset_time, remaining): the time of the reset and the remaining hits.")},
     {"clear", (PyCFunction)(void (*)(void))limiter_clear, METH_FASTCALL,
-     PyDoc_STR("clear($self, item, /, *identifiers)\n--\n\nForgets this counter.")},
+     PyDoc_STR("clear($self, item, /, *identifiers)\n--\n\nDeletes this counter.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-/* A Table whose file is removed or cut short while it is open: weir_table_lost(). */
+/* A Table whose file is removed or truncated while it is open: weir_table_lost(). */
 #include "core.h"
 
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #define LINE_BYTES 1024
 
-/* Logs a line of ours, later: where the table is borrowed, no Python code may run. */
+/* Logs a line later, because no Python code may run while the table is borrowed. */
 static int log_line(void *line) {
     PyObject *logging = PyImport_ImportModule("logging");
     PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "s", "weir") : NULL;
@@ -33,7 +33,7 @@ static void log_soon(const char *what, const struct weir_error *error) {
         free(line);
 }
 
-/* Opens it anew by its URI. What a URI says behind the "?" is not logged. */
+/* Opens the table again by its URI. The part of the URI after "?" is not logged. */
 static void renew(struct core_table *self) {
     struct weir_error error;
     char what[512];
@@ -77,7 +77,7 @@ struct weir_table *core_table_check_lost(struct core_table *self, bool now) {
     now = now || (uint64_t)(now_ns - self->lost_checked_ns) >= CORE_CHECK_LOST_NS;
     if (self->watched && now) {
         self->lost_checked_ns = now_ns;
-        /* Once cut short it stays lost, even if it is made longer again. */
+        /* A truncated file stays lost, even if it becomes longer again. */
         if (self->lost != WEIR_EFORMAT)
             self->lost = weir_table_lost(self->mapped);
         if (self->lost == WEIR_EFORMAT)

@@ -1,6 +1,6 @@
 /*
- * MemcachedCheck: one limit of a decision on Memcached, what to send for it, and what came back. Holds no
- * connection: weir.stores.memcached moves the bytes.
+ * MemcachedCheck: the commands and replies of one limit of a decision on Memcached. It has no connection:
+ * weir.stores.memcached sends and receives the bytes.
  */
 #include "stores.h"
 #include "convert.h"
@@ -22,7 +22,7 @@ struct memcached_check {
 
 #define SELF(object) ((struct memcached_check *)(object))
 
-/* As libweir takes it. The key is not needed once there is a name. */
+/* The check for libweir. The key is not needed after the name is made. */
 static struct weir_check check_of(const struct memcached_check *self) {
     return (struct weir_check){.limit = &self->limit, .cost = self->cost};
 }
@@ -126,12 +126,12 @@ static PyMethodDef check_methods[] = {
                "The meta command for a limit that the server counts. now: the true time.")},
     {"evaluate", check_evaluate, METH_VARARGS,
      PyDoc_STR("evaluate($self, there, count, left, what, now, /)\n--\n\n"
-               "The Verdict of a reply to it.")},
+               "The Verdict for the reply to command().")},
     {"step", check_step, METH_VARARGS,
      PyDoc_STR(
          "step($self, value, mode, now, /)\n--\n\n"
-         "A stored state stepped: (verdict, next value, seconds to keep it, whether it changed).\n"
-         "Raises TableError if value is no state of this limit or would become too long.")},
+         "Steps a stored state: (verdict, next value, seconds to keep it, whether it changed).\n"
+         "Raises TableError if value is not a state of this limit or would become too long.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -145,17 +145,17 @@ static PyObject *get_seconds(PyObject *object, void *Py_UNUSED(closure)) {
 
 static PyGetSetDef check_getset[] = {
     {"seconds", get_seconds, NULL, PyDoc_STR("The limit's period."), NULL},
-    {"amount", get_limit, NULL, PyDoc_STR("Of the limit."), NULL},
+    {"amount", get_limit, NULL, PyDoc_STR("The limit's amount."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef check_members[] = {
     {"name", T_OBJECT_EX, offsetof(struct memcached_check, name), READONLY,
-     PyDoc_STR("Of the counter.")},
+     PyDoc_STR("The name of the counter.")},
     {"counts", T_BOOL, offsetof(struct memcached_check, counts), READONLY,
      PyDoc_STR("Whether the server itself can count this limit.")},
     {"peek", T_BOOL, offsetof(struct memcached_check, peek), READONLY,
-     PyDoc_STR("Whether it is only looked at.")},
+     PyDoc_STR("Whether it is a peek: nothing is charged.")},
     {"cost", T_LONGLONG, offsetof(struct memcached_check, cost), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -235,7 +235,7 @@ static PyObject *module_read(PyObject *Py_UNUSED(module), PyObject *args) {
     }
     int rc = weir_memcached_read(bytes + from, (size_t)(len - from), &reply);
     if (rc < 0) {
-        PyErr_SetString(PyExc_ValueError, "not a reply of Memcached's");
+        PyErr_SetString(PyExc_ValueError, "not a reply of Memcached");
         return NULL;
     }
     if (rc == 0)
@@ -249,7 +249,7 @@ static PyObject *module_read(PyObject *Py_UNUSED(module), PyObject *args) {
 static PyMethodDef functions[] = {
     {"memcached_checks", module_checks, METH_VARARGS,
      PyDoc_STR("memcached_checks($module, prefix, limits, keys, costs, /)\n--\n\n"
-               "What Storage.decide() is asked, limit by limit.")},
+               "The arguments of Storage.decide() as one MemcachedCheck for each limit.")},
     {"memcached_read", module_read, METH_VARARGS,
      PyDoc_STR(
          "memcached_read($module, data, start, /)\n--\n\n"

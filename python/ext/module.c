@@ -1,4 +1,4 @@
-/* The module: its state, its types, and numbers that cross the edge. */
+/* The module: its state, its types, and conversions of numbers. */
 #include "core.h"
 #include "stores.h"
 
@@ -80,7 +80,7 @@ static PyObject *add_error(PyObject *module, const char *name, PyObject *base, P
     return type;
 }
 
-/* Errors of stores are outages unless they say otherwise; no other error is one. */
+/* By default, is_outage is true for errors of stores and false for all others. */
 static int add_is_outage(const struct core_state *state) {
     return PyObject_SetAttrString(state->error, "is_outage", Py_False) < 0 ||
                    PyObject_SetAttrString(state->storage_error, "is_outage", Py_True) < 0
@@ -112,8 +112,8 @@ static PyType_Slot peek_slots[] = {
     {Py_tp_doc,
      (void *)PyDoc_STR(
          "Peek(cost)\n--\n\n"
-         "A cost of Storage.decide() that is not charged: its limit is only looked at, as\n"
-         "in a TEST. But if it denies, nothing is charged.")},
+         "A cost for Storage.decide() that is not charged: its limit is tested as with mode\n"
+         "TEST. If it denies, nothing is charged to the other limits.")},
     {0, NULL},
 };
 

@@ -1,12 +1,12 @@
 /*
  * PreparedCheck: the limits of one check with everything that does not change between requests.
  *
- * Made once: limits are validated, each has its role, the fixed pieces of its key and its label. What
- * varies is gathered from functions: who is asking, whether a limit applies, its scope, its cost. Then
- * one decision takes all of it (weir_decide_prepared(), or a store of another kind).
+ * It is created once: limits are validated, and each part has its role, the fixed pieces of its key and its
+ * label. For each request, functions return the client, whether a limit applies, its scope and its
+ * cost. One decision then evaluates all parts (weir_decide_prepared(), or another store).
  *
- * Index i always means part i: of masks, verdicts, costs. Functions of the user's run while nothing of
- * libweir is borrowed, and before it is.
+ * Index i always means part i: in masks, verdicts, costs. User functions only run while nothing of libweir
+ * is borrowed.
  */
 #include "prepared_check.h"
 
@@ -79,7 +79,7 @@ int core_prepared_before(struct core_prepared *self, struct core_key *key,
                                  (size_t)PyBytes_GET_SIZE(self->prefix));
 }
 
-/* Prepares the parts in libweir, as the table knows them (marked), or as any other store does. */
+/* Prepares the parts in libweir, for the table (marked) or for any other store. */
 static int prepare(struct core_prepared *self, bool marked, struct weir_prepared **prepared) {
     struct weir_part parts[WEIR_CHECKS_MAX];
     size_t start[WEIR_CHECKS_MAX + 1];
@@ -188,7 +188,7 @@ static int prepared_traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
-/* Only what a cycle must pass is cleared: everything else may still be in use by an Evaluation. */
+/* Clears only members that are part of every cycle. An Evaluation may still use the others. */
 static int prepared_clear(PyObject *object) {
     Py_CLEAR(SELF(object)->on_empty);
     return 0;
@@ -239,7 +239,7 @@ PyDoc_STRVAR(
     prepared_doc,
     "PreparedCheck(table, store, parts, prefix, on_empty, main, mode, labels, asked, lenient, "
     "unshared, observed, /)\n--\n\n"
-    "The limits of one check; everything but what a request says is known.\n\n"
+    "The limits of one check; only the data of the request is missing.\n\n"
     "table: has the statistics and the rules, and decides unless there is a store.\n"
     "store: decides by its method decide_prepared(evaluation, mode, parts, settling); None: the "
     "table.\n"
@@ -269,9 +269,9 @@ static PyMemberDef prepared_members[] = {
     {"asked", T_UINT, offsetof(struct core_prepared, asked), READONLY,
      PyDoc_STR("Mask of the parts that evaluate() decides.")},
     {"responsive", T_UINT, offsetof(struct core_prepared, responsive), READONLY,
-     PyDoc_STR("Mask of the parts that the response decides about.")},
+     PyDoc_STR("Mask of the parts that are settled by the response.")},
     {"observed", T_UINT, offsetof(struct core_prepared, observed), READONLY,
-     PyDoc_STR("Mask of the parts that are looked at by themselves.")},
+     PyDoc_STR("Mask of the parts that are evaluated separately and charge nothing.")},
     {"peeked", T_UINT, offsetof(struct core_prepared, peeked), READONLY,
      PyDoc_STR("Mask of the parts whose role is ROLE_PEEKED.")},
     {"deferred", T_UINT, offsetof(struct core_prepared, deferred), READONLY,
@@ -282,9 +282,9 @@ static PyMemberDef prepared_members[] = {
     {"defaults", T_BOOL, offsetof(struct core_prepared, defaults), 0,
      PyDoc_STR("Whether the default limits are among the parts.")},
     {"headers", T_OBJECT, offsetof(struct core_prepared, headers), 0,
-     PyDoc_STR("For each main part what write_headers() takes; None where headers take more.")},
+     PyDoc_STR("The names for write_headers() for each main part, or None.")},
     {"store", T_OBJECT, offsetof(struct core_prepared, store), READONLY,
-     PyDoc_STR("What decides, or None for the table.")},
+     PyDoc_STR("The store that decides, or None for the table.")},
     {"table", T_OBJECT, offsetof(struct core_prepared, table), READONLY,
      PyDoc_STR("The table with the statistics and the rules.")},
     {NULL, 0, 0, 0, NULL},

@@ -1,5 +1,5 @@
 /*
- * PreparedCheck and Evaluation: a check whose fixed parts are known, and what one request made of it.
+ * PreparedCheck and Evaluation: a check with its fixed data, and its evaluation for one request.
  */
 #ifndef WEIR_EXT_PREPARED_CHECK_H
 #define WEIR_EXT_PREPARED_CHECK_H
@@ -9,7 +9,7 @@
 /* One limit of a prepared check. Members that are NULL do not apply. All references are owned. */
 struct core_part {
     struct core_limit *limit;
-    PyObject *after;       /* bytes: what follows the client in the key; NULL: scope_of says */
+    PyObject *after;       /* bytes: the key after the client; NULL: from scope_of */
     PyObject *exempt_when; /* called: whether the limit does not apply to this request */
     PyObject *scope_of;    /* called: the scope, as text */
     PyObject *cost_of;     /* called: the cost */
@@ -21,18 +21,18 @@ struct core_part {
 };
 
 /*
- * A base type: weir.flask adds what it needs. Masks have bit i for part i. `main` parts are those of the
- * route; the others, which come after them, watch how often a client is refused.
+ * A base type: weir.flask adds members. In masks, bit i means part i. `main` parts are those of the route; the
+ * others, after them, count how often a client is refused.
  */
 struct core_prepared {
     PyObject ob_base;
     struct core_state *state;
-    struct core_table *table; /* statistics and rules; decides, too, unless there is a store */
-    PyObject *store;          /* decides by decide_prepared(); NULL: the table */
-    PyObject *prefix;         /* bytes: what precedes the client in every key */
-    PyObject *on_empty;       /* called with (index, "key" or "scope") */
+    struct core_table *table;       /* has statistics and rules, and decides if there is no store */
+    PyObject *store;                /* decides by decide_prepared(); NULL: the table */
+    PyObject *prefix;               /* bytes: the start of every key, before the client */
+    PyObject *on_empty;             /* called with (index, "key" or "scope") */
     struct weir_prepared *labelled; /* with the table's mark and labels */
-    struct weir_prepared *plain;    /* as remote stores know the keys */
+    struct weir_prepared *plain;    /* with the keys of remote stores */
     struct core_part *part;
     Py_ssize_t count;
     PyObject **key_func;
@@ -40,10 +40,10 @@ struct core_prepared {
     Py_ssize_t main;                    /* that many parts are main parts */
     uint32_t asked;                     /* parts that take part in evaluate() */
     uint32_t lenient;                   /* parts whose denial refuses nobody */
-    uint32_t unshared;                  /* parts that are told of first */
+    uint32_t unshared;                  /* parts that are reported first */
     uint32_t peeked, deferred, shadows; /* parts by their roles; the others are charged */
     uint32_t labels;     /* parts that are counted in the statistics when they decide */
-    uint32_t observed;   /* parts that are only looked at and hold nobody back */
+    uint32_t observed;   /* parts that are evaluated separately, charge nothing and refuse nobody */
     uint32_t responsive; /* parts with deduct_when: whose charge depends on the response */
     int32_t mode;        /* WEIR_HIT or WEIR_EACH */
     bool scopes;         /* whether any part has scope_of */
@@ -52,7 +52,7 @@ struct core_prepared {
         headers; /* for each main part the names of its headers, see core_evaluation_write_headers(); or NULL */
 };
 
-/* What became of one part in one request. */
+/* The evaluation of one part for one request. */
 struct core_item {
     struct weir_verdict verdict; /* if its bit is in `parts` */
     PyObject *who;   /* of key function i, not of part i: str or bytes; NULL: not called */
@@ -60,22 +60,22 @@ struct core_item {
     int64_t cost;
 };
 
-/* A prepared check as one request has it. */
+/* The evaluation of a prepared check for one request. */
 struct core_evaluation {
     PyVarObject ob_base;
     struct core_prepared *check;
     uint32_t parts;   /* that take part */
     uint32_t denied;  /* of them, those that deny */
-    int32_t reported; /* index of the main part to tell the client of; -1: none */
+    int32_t reported; /* index of the main part to report to the client; -1: none */
     int32_t rule;     /* enum weir_rule_kind */
     int64_t now_ns;   /* of the decision; -1: not decided yet */
     struct core_item item[];
 };
 
-/* Finds out who is asking, which parts apply and what they cost; nothing is decided. NULL: exception. */
+/* Gathers clients, the parts that apply and their costs. Decides nothing. NULL: exception. */
 struct core_evaluation *core_evaluation_gather(struct core_prepared *check);
 
-/* Appends what precedes the client in a part's key: the table's mark, the namespace, the prefix. */
+/* Appends the start of a part's key, before the client: the table's mark, the namespace, the prefix. */
 int core_prepared_before(struct core_prepared *check, struct core_key *key,
                          const struct core_part *part, bool marked);
 
@@ -85,7 +85,7 @@ bool core_is_evaluation(PyObject *object);
 /* Decides it on the check's store. 0, or -1 with an exception. */
 int core_evaluation_decide(struct core_evaluation *evaluation);
 
-/* Whether the request may go on, and nothing is to be reported of it. */
+/* Whether the request may continue and nothing is to be reported. */
 static inline bool core_evaluation_passes(const struct core_evaluation *evaluation) {
     return evaluation->denied == 0;
 }
@@ -100,9 +100,8 @@ struct core_expanded {
 };
 
 /*
- * Expands parts with the mark of the check's table, or as remote stores have their keys. Those that are only
- * looked at, or refuse nobody, have WEIR_CHECK_PEEK. core_expanded_free() is due in any case. 0, or -1 with an
- * exception.
+ * Expands parts with the mark of the check's table, or with the keys of remote stores. Parts that charge nothing or
+ * refuse nobody have WEIR_CHECK_PEEK. Call core_expanded_free() in all cases. 0, or -1 with an exception.
  */
 int core_evaluation_expand(const struct core_evaluation *evaluation, struct core_expanded *expanded,
                            uint32_t parts, bool marked);

@@ -1,6 +1,6 @@
 /*
- * RedisCodec and RedisCommand: the bytes of a decision on Redis, and what came back. They hold no
- * connection: weir.stores.redis moves the bytes.
+ * RedisCodec and RedisCommand: commands and replies of decisions on Redis. They have no connection:
+ * weir.stores.redis sends and receives the bytes.
  *
  *     command = codec.decide(limits, keys, costs, mode)
  *     socket.send(command)                    the buffer protocol
@@ -108,14 +108,14 @@ static PyObject *command_read(PyObject *object, PyObject *argument) {
     return answer;
 }
 
-/* What tells this request from others, without the client's own bytes. */
+/* Identifies this request without containing the client in clear. */
 static PyObject *command_digest(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     char hex[WEIR_DIGEST_HEX];
     weir_digest(COMMAND(object)->bytes, COMMAND(object)->len, hex);
     return PyBytes_FromStringAndSize(hex, sizeof hex);
 }
 
-/* Passes over "$<length>\r\n" at *at; the length. Only for bytes that weir_redis_command() wrote. */
+/* Skips "$<length>\r\n" at *at; returns the length. Only for bytes that weir_redis_command() wrote. */
 static size_t take_length(const char **at) {
     size_t len = 0;
     for (++*at; **at != '\r'; ++*at)
@@ -124,7 +124,7 @@ static size_t take_length(const char **at) {
     return len;
 }
 
-/* Where the argument behind the name of the script begins, and how many arguments there are in all. */
+/* The start of the argument after the name of the script; *count: all arguments. */
 static const char *behind_script(const struct redis_command *self, size_t *count) {
     const char *at = self->bytes;
     *count = take_length(&at);
@@ -203,21 +203,23 @@ static PyMethodDef command_methods[] = {
     {"read", command_read, METH_O,
      PyDoc_STR(
          "read($self, data, /)\n--\n\n"
-         "What came back: a Decision, or True for a command that clears; None if more bytes are\n"
-         "needed; False if the server does not know the script: send whole() then; a str, the\n"
-         "server's error. Raises ValueError if it is no reply to this.")},
+         "The result of a reply: a Decision, or True for a command that clears; None if more "
+         "bytes\n"
+         "are needed; False if the server does not know the script: send whole() then; a str, the\n"
+         "server's error. Raises ValueError if it is not a reply to this command.")},
     {"exchange", (PyCFunction)(void (*)(void))redis_command_exchange, METH_FASTCALL,
      PyDoc_STR(
          "exchange($self, fd, seconds, message=None, /)\n--\n\n"
-         "Sends the command over a socket and returns what read() makes of the answer, within\n"
-         "so many seconds (None: however long). message: to be sent instead, e.g. whole().\n"
-         "ConnectionAbortedError: nothing was sent. Signal handlers run meanwhile.")},
+         "Sends the command over a socket and returns the result of read() for the reply, within\n"
+         "`seconds` (None: no deadline). message: bytes to send instead, such as whole().\n"
+         "ConnectionAbortedError: the server cannot have executed the command. Signal handlers\n"
+         "run during the call.")},
     {"digest", command_digest, METH_NOARGS,
      PyDoc_STR("digest($self, /)\n--\n\nA strong hash of the command, 40 bytes.")},
     {"slot", command_slot, METH_NOARGS,
      PyDoc_STR("slot($self, /)\n--\n\nThe Cluster slot of the first counter.")},
     {"whole", command_whole, METH_NOARGS,
-     PyDoc_STR("whole($self, /)\n--\n\nThe same with the script itself.")},
+     PyDoc_STR("whole($self, /)\n--\n\nThe command with the script itself.")},
     {"arguments", command_arguments, METH_NOARGS,
      PyDoc_STR("arguments($self, /)\n--\n\nThe command as a list of its arguments, bytes each.")},
     {NULL, NULL, 0, NULL},
@@ -286,7 +288,7 @@ static void codec_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-/* As the machine has it, whatever tests do to time.time(): the server's clock is true, too. */
+/* The time of the machine, even if tests replace time.time(): the server does not use that. */
 static int64_t true_time_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -379,7 +381,7 @@ static PyObject *codec_set_clock(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* The slot of each check's counter. */
+/* The Cluster slot of each check's counter. */
 static PyObject *codec_find_slots(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct redis_codec *self = CODEC(object);
     if (nargs != 2) {
@@ -417,17 +419,17 @@ static PyMethodDef codec_methods[] = {
                "The Cluster slot of each counter.")},
     {"decide", (PyCFunction)(void (*)(void))codec_decide, METH_FASTCALL,
      PyDoc_STR("decide($self, limits, keys, costs=None, mode=HIT, /)\n--\n\n"
-               "The command for what Storage.decide() is asked.")},
+               "The command for the arguments of Storage.decide().")},
     {"prepared", codec_prepared, METH_VARARGS,
      PyDoc_STR("prepared($self, evaluation, mode, parts, settling, /)\n--\n\n"
                "The command that decides parts of a prepared check.")},
     {"clear", (PyCFunction)(void (*)(void))codec_clear, METH_FASTCALL,
-     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nThe command that forgets these counters.")},
+     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nThe command that deletes these counters.")},
     {"set_clock", codec_set_clock, METH_VARARGS,
      PyDoc_STR(
          "set_clock($self, seconds, given=False, /)\n--\n\n"
-         "For tests: moves the server's clock by that much for what is asked from now on; or, if\n"
-         "`given`, this is the time.")},
+         "For tests: adds `seconds` to the server's time in later commands; or, if `given`, uses\n"
+         "it as the time.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -438,8 +440,9 @@ static PyMemberDef codec_members[] = {
 };
 
 static PyType_Slot codec_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("RedisCodec(prefix=b'weir')\n--\n\n"
-                                  "What to send to Redis. prefix: the first part of all names.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("RedisCodec(prefix=b'weir')\n--\n\n"
+                       "Encodes commands for Redis. prefix: the first part of all names.")},
     {Py_tp_new, codec_new},
     {Py_tp_dealloc, codec_dealloc},
     {Py_tp_traverse, codec_traverse},
@@ -464,7 +467,7 @@ static int add_type(PyObject *module, PyType_Spec *spec) {
     return rc;
 }
 
-/* The script, for who sends commands by other means, as a constant of the module. */
+/* Adds the script as a constant, for callers that send commands in other ways. */
 static int add_script(PyObject *module) {
     size_t len;
     const char *script = weir_redis_script(&len);

@@ -1,9 +1,9 @@
 /*
  * RedisCommand.exchange(): send a command and read its answer over a plain socket, within one deadline.
  *
- * One call without the GIL: a look whether anything came while nobody asked, send, wait, receive. All waits
- * share one deadline on the monotonic clock, whatever comes in pieces and however many signals interrupt
- * them; handlers of signals run in between, and may raise. The socket is used as it is, blocking or not.
+ * One call without the GIL: check that no input is pending, send, wait, receive. All waits share one deadline on
+ * the monotonic clock, even if data arrives in pieces or signals interrupt a wait. Signal handlers run between
+ * waits and may raise. The socket may be blocking or not; that is not changed.
  *
  * ConnectionAbortedError: the connection ended before the whole command was sent, so that the server cannot have
  * executed it. ConnectionResetError: it ended after that, so that the server may have executed it.
@@ -28,7 +28,7 @@ struct exchange {
     const char *out;
     size_t out_len;
     size_t sent;
-    bool looked; /* whether anything was there before we asked */
+    bool looked; /* the check for pending input is done */
     bool endless;
     int64_t end_ns;
     char *in;
@@ -73,7 +73,7 @@ static bool would_block(void) {
     return errno == EAGAIN || errno == EWOULDBLOCK;
 }
 
-/* Goes on where it stopped, until more of the answer is there. Called without the GIL. */
+/* Continues until more of the reply has arrived. Called without the GIL. */
 static enum outcome go_on(struct exchange *exchange) {
     enum outcome outcome;
     char byte;
@@ -127,7 +127,7 @@ static PyObject *raise_outcome(const struct exchange *exchange, enum outcome out
     return NULL;
 }
 
-/* More room for an answer that is longer than the first buffer; weir_redis_read() bounds it. */
+/* Enlarges the buffer for a long reply. weir_redis_read() bounds its length. */
 static int grow(struct exchange *exchange, char *first) {
     if (exchange->in_len < exchange->room)
         return 0;
@@ -187,7 +187,7 @@ PyObject *redis_command_exchange(PyObject *command, PyObject *const *args, Py_ss
         double seconds = core_number(args[1], "seconds");
         if (seconds == -1.0 && PyErr_Occurred())
             return NULL;
-        if (!(seconds >= 0.0)) /* none is left */
+        if (!(seconds >= 0.0)) /* negative or NaN: no time is left */
             seconds = 0.0;
         exchange.end_ns =
             monotonic_ns() + (int64_t)((seconds < 1e9 ? seconds : 1e9) * (double)NS_PER_S);

@@ -1,8 +1,8 @@
 /*
- * The rules of a Table: who is blocked and who is let through; weir/rules.h.
+ * The rules of a Table, which block or allow clients: weir/rules.h.
  *
  * A client is an identifier, as a limiter's hit() takes it; an address, a range or "#…" as its text. Rules
- * are kept for identifiers as keys have them ("/" as %2F) and told as they were given.
+ * store identifiers as in keys ("/" as %2F) and return them as they were given.
  *
  * Changes take milliseconds when there are many rules, and may wait for another process: without the GIL.
  */
@@ -18,7 +18,7 @@
 
 /* -------------------------------------------------------------------------------- times and kinds */
 
-/* Seconds since the epoch; None or infinity: for good. */
+/* Seconds since the epoch; None or infinity: no expiry. */
 static int read_until(PyObject *object, int64_t *until_ns) {
     *until_ns = WEIR_NEVER;
     if (!object || object == Py_None)
@@ -161,7 +161,7 @@ PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs)
 
 /* ------------------------------------------------------------------------------------- many rules */
 
-/* All rules, into memory that is the caller's to free; NULL with an exception set. */
+/* Copies all rules into memory that the caller frees; NULL with an exception set. */
 static struct weir_rule *copy_rules(struct core_table *self, size_t *count) {
     struct weir_table *table = core_table_enter(self);
     struct weir_rule *rules = NULL;
@@ -171,7 +171,7 @@ static struct weir_rule *copy_rules(struct core_table *self, size_t *count) {
         return NULL;
     CORE_BEGIN_SLEEP
     *count = 0;
-    do { /* until none was added meanwhile */
+    do { /* until no rule was added between the two calls */
         room = *count + 16;
         PyMem_RawFree(rules);
         rules = PyMem_RawMalloc(room * sizeof *rules);
@@ -211,7 +211,7 @@ PyObject *core_table_rules(PyObject *object, PyObject *args, PyObject *kwargs) {
     return list;
 }
 
-/* The rules that load_rules() was given, as they come. */
+/* The rules read from the argument of load_rules(). */
 struct loaded {
     struct weir_rule *rule;
     size_t count, room;
@@ -344,9 +344,9 @@ PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t n
 const char core_block_doc[] =
     "block($self, /, client, until=None, now=None)\n--\n\n"
     "Deny everything to a client or a range of IP addresses, in all processes, at once.\n\n"
-    "client: an identifier as hit() takes it first, '10.0.0.0/8', '2001:db8::/32', or the '#…' "
+    "client: an identifier as for hit(), '10.0.0.0/8', '2001:db8::/32', or the '#…' "
     "that\n"
-    "top_clients() shows. until: seconds since the epoch, or None: for good. Replaces the rule of "
+    "top_clients() shows. until: seconds since the epoch, or None: no expiry. Replaces the rule of "
     "the\n"
     "same client or range. Where weir.flask counts in this table, an IPv6 address means the "
     "network "
@@ -361,28 +361,28 @@ const char core_block_doc[] =
 
 const char core_allow_doc[] =
     "allow($self, /, client, until=None, now=None)\n--\n\n"
-    "Let a client or a range through, whatever the limits say; nothing is charged. See block().";
+    "Allow all requests of a client or a range without limits; nothing is charged. See block().";
 
 const char core_unlist_doc[] =
     "unlist($self, client, /)\n--\n\n"
-    "Remove the rule of exactly this client or range; whether there was one.";
+    "Remove the rule of exactly this client or range. True if there was one.";
 
 const char core_rules_doc[] =
     "rules($self, /, now=None)\n--\n\n"
-    "The rules that have not ended: a list of Rule(client, kind, since, until).\n\n"
+    "The rules that have not expired: a list of Rule(client, kind, since, until).\n\n"
     "IPv4 by address, IPv6 by address, then names.";
 
 const char core_rule_of_doc[] = "rule_of($self, /, client, now=None)\n--\n\n"
-                                "The Rule that holds for a client, or None.";
+                                "The Rule that applies to a client, or None.";
 
 const char core_load_rules_doc[] =
     "load_rules($self, /, rules, *, replace=False, now=None)\n--\n\n"
     "Set many rules in one change: all of them or, if one is wrong, none.\n\n"
     "rules: an iterable of (client, kind, until). replace: remove all others. Returns how many "
     "hold;\n"
-    "those that have ended already are passed over.";
+    "expired rules are skipped.";
 
 const char core_ruled_doc[] =
     "ruled($self, limits, keys, now=None, /)\n--\n\n"
-    "For a store that decides elsewhere: the Decision, if a rule decides instead, or None.\n\n"
+    "For other stores: the Decision if a rule of this table decides, or None.\n\n"
     "limits and keys as in decide(). Counts nothing.";

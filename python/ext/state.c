@@ -1,6 +1,6 @@
 /*
- * StateRequest: one decision over packed states. weir.stores.state reads and writes them; what is asked, and the
- * counters' names, stand here.
+ * StateRequest: one decision over packed states, with the names of its counters. weir.stores.state reads and writes
+ * the states.
  */
 #include "convert.h"
 #include "stores.h"
@@ -19,7 +19,7 @@ struct state_request {
     char place[WEIR_CHECKS_MAX]; /* the counter of each check */
     int mode;
     PyObject *names; /* tuple of str, sorted */
-    PyObject *said;  /* bytes: the same for the same question */
+    PyObject *said;  /* bytes: equal for equal requests */
 };
 
 #define SELF(object) ((struct state_request *)(object))
@@ -33,7 +33,7 @@ static void request_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-/* Borrows the bytes of `values`, a list or tuple that nobody changes meanwhile. */
+/* Borrows the bytes of `values`, a list or tuple that must not change during the call. */
 static int read_values(struct state_request *self, PyObject *values) {
     if (PySequence_Fast_GET_SIZE(values) != (Py_ssize_t)self->count) {
         PyErr_Format(PyExc_ValueError, "%zu values are needed, one for each name", self->count);
@@ -125,8 +125,8 @@ static PyMethodDef request_methods[] = {
     {"decide", request_decide, METH_VARARGS,
      PyDoc_STR("decide($self, values, now, /)\n--\n\n"
                "values: what the store has under each of `names`, bytes or None.\n"
-               "Returns the Decision, and what is to be written: [(place in names, value or None,\n"
-               "until when), ...]. Raises StorageError for a value that is none of that limit.")},
+               "Returns the Decision and the changes to write: [(index in names, value or None,\n"
+               "expiry), ...]. Raises StorageError for a value that is not a state of the limit.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -134,7 +134,7 @@ static PyMemberDef request_members[] = {
     {"names", T_OBJECT_EX, offsetof(struct state_request, names), READONLY,
      PyDoc_STR("The counters' names, sorted, each once: printable ASCII, at most 250 characters.")},
     {"said", T_OBJECT_EX, offsetof(struct state_request, said), READONLY,
-     PyDoc_STR("Bytes that are the same for the same question.")},
+     PyDoc_STR("Bytes that are equal for equal requests.")},
     {"mode", T_INT, offsetof(struct state_request, mode), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -175,7 +175,7 @@ static int name_check(const struct state_request *self, size_t check, const char
     return named->len < 0 ? -1 : 0;
 }
 
-/* Which counter a check has. */
+/* Finds the counter of a check. */
 static int find_counter(struct state_request *self, size_t check, const char *prefix,
                         size_t prefix_len, const struct named *named) {
     for (size_t j = 0; j < self->count; j++)
@@ -188,7 +188,7 @@ static int find_counter(struct state_request *self, size_t check, const char *pr
     return found ? (int)(found - named) : 0;
 }
 
-/* Sorts the counters by name, so that all who lock them do it in one order. */
+/* Sorts the counters by name, so that all processes lock them in the same order. */
 static int name_counters(struct state_request *self, const char *prefix, size_t prefix_len) {
     struct named named[WEIR_CHECKS_MAX];
     int rc = weir_state_counters(self->request.check, (size_t)self->request.count, self->counter,
@@ -265,7 +265,7 @@ static PyObject *module_request(PyObject *module, PyObject *args) {
         return NULL;
     self->state = PyModule_GetState(module);
     self->mode = mode;
-    limits = PySequence_Tuple(limits); /* ours: the checks point into its limits from now on */
+    limits = PySequence_Tuple(limits); /* a tuple of our own: checks point into its limits */
     int rc =
         limits ? core_request_read(&self->request, self->state, NULL, limits, keys, costs) : -1;
     Py_XDECREF(limits);
@@ -278,7 +278,7 @@ static PyObject *module_request(PyObject *module, PyObject *args) {
 static PyMethodDef functions[] = {
     {"state_request", module_request, METH_VARARGS,
      PyDoc_STR("state_request($module, prefix, limits, keys, costs, mode, /)\n--\n\n"
-               "What Storage.decide() is asked, as a StateRequest.")},
+               "The arguments of Storage.decide() as a StateRequest.")},
     {NULL, NULL, 0, NULL},
 };
 

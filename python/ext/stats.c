@@ -1,5 +1,5 @@
 /*
- * What a Table tells beside its counters: methods of Table over weir/stats.h.
+ * Statistics of a Table: its methods for weir/stats.h.
  *
  * counts() and top_clients() lock stripe after stripe and may wait for one, so they run without the GIL.
  */
@@ -17,8 +17,8 @@
 /* ------------------------------------------------------------------------------------- counting */
 
 /*
- * The number of a limit's label in a table, which remembers some. A label that cannot be had now (a stopped
- * process) is asked for again with the next check.
+ * The number of a limit's label in a table; some are cached. If it cannot be found now (a stopped process holds
+ * the lock), the next check tries again.
  */
 int32_t core_label_find(struct core_table *table, const struct core_limit *limit) {
     char text[128];
@@ -94,7 +94,7 @@ static PyObject *top_client_item(struct core_state *state, const struct weir_top
     return item;
 }
 
-/* The number of a label that a table has given out; 0 if it has not; -1 with an exception set. */
+/* The number of an existing label of a table; 0 if there is none; -1 with an exception set. */
 static int known_label(struct core_table *self, struct weir_table *table, PyObject *limit) {
     PyObject *text = PyUnicode_Check(limit)              ? Py_NewRef(limit)
                      : core_is_limit(self->state, limit) ? PyObject_Repr(limit)
@@ -218,7 +218,7 @@ int core_table_set_reveal(PyObject *object, PyObject *value, void *Py_UNUSED(clo
     int reveal = !table ? -1 : value ? PyObject_IsTrue(value) : -1;
     if (table && !value)
         PyErr_SetString(PyExc_AttributeError, "reveal cannot be deleted");
-    /* What value says of its truth may have closed the table. */
+    /* The __bool__() of value may have closed the table. */
     if (reveal < 0 || !(table = core_table_borrow(SELF(object))))
         return -1;
     SELF(object)->reveal = reveal;
@@ -296,7 +296,7 @@ PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_
     return PyBool_FromLong(rc == 0);
 }
 
-/* An identifier as it was before it was escaped; bytes that are no UTF-8 become backslashes. */
+/* The unescaped identifier. Bytes that are not UTF-8 become backslash escapes. */
 static PyObject *unescaped(const char *text, size_t len) {
     PyObject *escaped = PyUnicode_DecodeUTF8(text, (Py_ssize_t)len, "backslashreplace");
     PyObject *parse = escaped ? PyImport_ImportModule("urllib.parse") : NULL;
@@ -306,7 +306,7 @@ static PyObject *unescaped(const char *text, size_t len) {
     return plain;
 }
 
-/* The limit as this process can compute with it. 1: it has a zone that this machine does not know. */
+/* Sets *limit, with its zone. Returns 1 if this machine does not know the zone. */
 static int with_zone(const struct weir_registered_limit *registered, struct weir_limit *limit) {
     *limit = registered->limit;
     if (registered->zone_len == 0)
@@ -389,7 +389,7 @@ PyObject *core_table_registry(PyObject *object, PyObject *Py_UNUSED(ignored)) {
 
 const char core_counts_doc[] =
     "counts($self, /)\n--\n\n"
-    "How often each limit allowed and denied, in all processes, since the table was made.\n\n"
+    "How often each limit allowed and denied, in all processes, since the table was created.\n\n"
     "A list of LimitCounts(limit, allowed, denied, near, shadow).";
 
 const char core_top_clients_doc[] =
@@ -402,11 +402,11 @@ const char core_top_clients_doc[] =
 const char core_record_doc[] =
     "record($self, /, limits, keys, decision, shadow=False)\n--\n\n"
     "Count a decision that another store made; limits and keys as in decide().\n\n"
-    "shadow: it was not enforced; its denials count as such, and nothing else counts.";
+    "shadow: it was not enforced; only its denials are counted, as shadow denials.";
 
 const char core_register_doc[] =
     "register($self, limit, before, after, /)\n--\n\n"
-    "Make a limit known to registry(); False if there is no room for it.\n\n"
+    "Add a limit to registry(). False if there is no room for it.\n\n"
     "The key of a client's counter, as decide() is given it, is before + client + after.";
 
 const char core_registry_doc[] =

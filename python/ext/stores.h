@@ -1,10 +1,10 @@
-/* The codecs of remote stores, and what else of them the module has. */
+/* The codecs of remote stores. */
 #ifndef WEIR_STORES_EXT_H
 #define WEIR_STORES_EXT_H
 
 #include "core.h"
 
-/* Add RedisCodec, MemcachedCheck, StateRequest, and what belongs to them to the module. 0, or -1 with an exception set. */
+/* Add RedisCodec, MemcachedCheck, StateRequest and related names to the module. 0, or -1 with an exception set. */
 int remote_init(PyObject *module);
 int memcached_init(PyObject *module);
 int state_init(PyObject *module);

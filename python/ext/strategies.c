@@ -1,4 +1,4 @@
-/* What Python has from the rows of weir/strategies.h: their table, and the text that lists their names. */
+/* The rows of weir/strategies.h for Python: the table STRATEGIES, and lookup by name. */
 #include "core.h"
 #include "strategy/strategy.h"
 

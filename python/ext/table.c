@@ -1,9 +1,9 @@
 /*
  * Table: a handle of a local store.
  *
- * Deciding and clearing keep the GIL, since they take less time than letting go of it, until they have to wait for a
- * lock. What may take milliseconds runs without it (open, info, reset, verify). `users` counts calls without the
- * GIL, so that close() does not pull the table away from under one.
+ * Deciding and clearing keep the GIL, because they are faster than releasing it, unless they wait for a lock. Calls
+ * that may take milliseconds run without it (open, info, reset, verify). `users` counts calls without the GIL, so
+ * that close() does not unmap the table during such a call.
  */
 #include "table_methods.h"
 #include "convert.h"
@@ -45,7 +45,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->namespace = (unsigned long long)number;
     self->uri = uri ? Py_NewRef(uri) : PyUnicode_FromString("memory://");
     PyObject *opened = self->uri ? Py_NewRef(self->uri) : NULL;
-    if (opened && forks_share) { /* memory:// that processes forked from this one share */
+    if (opened && forks_share) { /* memory:// that forked processes share */
         bool more = PyUnicode_FindChar(opened, '?', 0, PyUnicode_GET_LENGTH(opened), 1) >= 0;
         Py_SETREF(opened, PyUnicode_FromFormat("%U%sforks=share", opened, more ? "&" : "?"));
     }
@@ -57,7 +57,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     struct weir_error error;
     int rc;
-    /* A table that is cut short makes a request fail, and does not end the server. */
+    /* If a table is truncated, requests fail, but the process does not crash. */
     if (strncmp(text, "memory:", 7) != 0)
         (void)weir_table_guard();
     CORE_BEGIN_SLEEP
@@ -85,7 +85,7 @@ static void close_if_unused(struct core_table *self) {
 
 struct weir_table *core_table_enter(struct core_table *self) {
     struct weir_table *table =
-        core_table_check_lost(self, true); /* a slow call need not wait for the second */
+        core_table_check_lost(self, true); /* slow calls check the file each time */
     self->users += table != NULL;
     return table;
 }
@@ -131,7 +131,7 @@ static void table_dealloc(PyObject *object) {
 
 /* ------------------------------------------------------------------------------------ deciding */
 
-/* Decides what was read. Reading an odd sequence may have closed the table. NULL: exception. */
+/* Decides a request. Reading its arguments may have closed the table. NULL: exception. */
 static PyObject *decide_request(struct core_table *self, const struct core_request *request,
                                 int64_t now_ns, enum weir_mode mode) {
     struct core_decision *decision = core_decision_new(self->state, request->count);
@@ -164,7 +164,7 @@ static PyObject *table_peek(PyObject *object, PyObject *const *args, Py_ssize_t 
     if (core_request_read(&request, self->state, self, args[0], args[1], NULL) == 0) {
         for (Py_ssize_t i = 0; i < request.count; i++) {
             request.check[i].cost = 0;
-            request.check[i].client_len = 0; /* nobody, so that no rule is about it */
+            request.check[i].client_len = 0; /* no client, so no rule applies */
         }
         decision = decide_request(self, &request, now_ns, WEIR_TEST);
     }
@@ -205,7 +205,7 @@ static PyObject *table_decide(PyObject *object, PyObject *const *args, Py_ssize_
 static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
     if (nargs == 1 && PyUnicode_Check(args[0]) && Py_TYPE(object) != self->state->table_type)
-        return PyObject_CallMethod(object, "clear_key", "O", args[0]); /* as limits has it */
+        return PyObject_CallMethod(object, "clear_key", "O", args[0]); /* the signature of limits */
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError, "clear() takes 2 arguments (%zd given)", nargs);
         return NULL;
@@ -259,7 +259,7 @@ static PyObject *table_verify(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-/* A decision that charges nothing: whether the store can be asked. */
+/* A decision that charges nothing, as a health check. */
 static PyObject *table_check(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);
     struct weir_table *table = core_table_check_lost(self, true);
@@ -342,7 +342,7 @@ int core_table_decides(struct core_state *state, PyObject *storage) {
 PyDoc_STRVAR(
     table_doc,
     "Table(uri='memory://', /, *, namespace=0, _forks_share=False, _observes=False)\n--\n\n"
-    "A local store, created if need be.\n\n"
+    "A local store, created if it does not exist.\n\n"
     "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N, &rules=N, &group=NAME.\n"
     "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
     "Raises ParseError for a URI that cannot be read, TableError for a table that cannot be "
@@ -357,29 +357,30 @@ PyDoc_STRVAR(decide_doc, "decide($self, limits, keys, costs=None, mode=HIT, now=
                          "str or bytes for all. costs: as many int of 0 or more, or None: 1 each. "
                          "mode: HIT, TEST, EACH or\n"
                          "REFUND. now: seconds since the epoch, or None: time.time(). Returns a "
-                         "Decision. Raises TableError when nothing could be "
-                         "decided (and nothing was charged).");
+                         "Decision. Raises TableError if nothing could be "
+                         "decided (then nothing was charged).");
 
 static PyMethodDef table_methods[] = {
     {"decide", (PyCFunction)(void (*)(void))table_decide, METH_FASTCALL, decide_doc},
     {"peek", (PyCFunction)(void (*)(void))table_peek, METH_FASTCALL,
-     PyDoc_STR("peek($self, limits, keys, /)\n--\n\nWhat counters have left, whatever rules say "
+     PyDoc_STR("peek($self, limits, keys, /)\n--\n\nWhat remains in counters, ignoring rules "
                "about clients; charges nothing.")},
     {"clear", (PyCFunction)(void (*)(void))table_clear, METH_FASTCALL,
-     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nForgets these counters.")},
+     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nDeletes these counters.")},
     {"reset", table_reset, METH_NOARGS,
-     PyDoc_STR("reset($self, /)\n--\n\nForgets every counter of the table, of every namespace. "
+     PyDoc_STR("reset($self, /)\n--\n\nDeletes every counter of the table, in every namespace. "
                "Rules stay.")},
     {"check", table_check, METH_NOARGS,
-     PyDoc_STR("check($self, /)\n--\n\nWhether the table can be asked.")},
+     PyDoc_STR("check($self, /)\n--\n\nTrue if the table can decide.")},
     {"info", table_info, METH_NOARGS,
-     PyDoc_STR("info($self, /)\n--\n\nWhat the table holds, as a dict of int: keys, evictions, …")},
+     PyDoc_STR(
+         "info($self, /)\n--\n\nThe contents of the table, as a dict of int: keys, evictions, …")},
     {"meter", (PyCFunction)(void (*)(void))core_table_meter, METH_FASTCALL,
      PyDoc_STR("meter($self, name, add=0, /)\n--\n\n"
-               "Adds to a number that all who share the table add to; what it is then.")},
+               "Adds to a number that all processes of the table share; returns the new value.")},
     {"raise_meter", (PyCFunction)(void (*)(void))core_table_raise_meter, METH_FASTCALL,
      PyDoc_STR("raise_meter($self, name, value, /)\n--\n\n"
-               "The meter becomes value, unless it is more than that already.")},
+               "Sets the meter to value, if that is greater.")},
     {"verify", table_verify, METH_NOARGS,
      PyDoc_STR("verify($self, /)\n--\n\nThe full integrity check; raises TableError.")},
     {"counts", core_table_counts, METH_NOARGS, core_counts_doc},
@@ -423,14 +424,13 @@ static PyGetSetDef table_getset[] = {
     {"namespace", get_namespace, NULL, PyDoc_STR("As it was opened."), NULL},
     {"closed", get_closed, NULL, PyDoc_STR("Whether close() was called."), NULL},
     {"rules_version", core_table_get_rules_version, NULL,
-     PyDoc_STR("Changes with each change of the rules; 0: there never was one."), NULL},
+     PyDoc_STR("Changes with each change of the rules; 0: no rule was ever set."), NULL},
     {"ipv6_prefix", core_table_get_ipv6_prefix, core_table_set_ipv6_prefix,
-     PyDoc_STR(
-         "How many bits of an IPv6 address tell clients apart, as the latest application that "
-         "counts here has noted; None: none has."),
+     PyDoc_STR("The number of bits of an IPv6 address that identify a client, as last set by an "
+               "application that counts here; None: not set."),
      NULL},
     {"reveal", core_table_get_reveal, core_table_set_reveal,
-     PyDoc_STR("Whether this process lists clients in clear. IP addresses always are."), NULL},
+     PyDoc_STR("Whether this process shows client names in clear. IP addresses always are."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

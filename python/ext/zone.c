@@ -1,8 +1,8 @@
 /*
- * Zones of calendar windows: what weir._zones makes of tz=…, as libweir wants it.
+ * Time zones of calendar windows: converts the result of weir._zones for libweir.
  *
- * A limit is copied freely, and borrows its zone. So a zone, once made, stays until the process ends: there are some
- * hundred of them, and two or three kilobytes each.
+ * Limits borrow their zone and are copied, so a zone is never freed. There are some hundred zones of two or three
+ * kilobytes.
  */
 #include "core.h"
 
