@@ -207,8 +207,11 @@ def _uwsgi() -> Server | None:
         return Server(pid, _started(pid))
     if int(getattr(module, "numproc", 1)) < 2:
         return None
-    # Without a master the first worker has forked the others.
-    return _parent() if int(module.worker_id()) > 1 else _itself()
+    # Without a master the first worker has forked the others. It may have died since.
+    if int(module.worker_id()) <= 1:
+        return _itself()
+    workers = module.workers() if hasattr(module, "workers") else ()
+    return _parent(workers[0].get("pid") if workers else None)
 
 
 def _multiprocessing_parent() -> int:
