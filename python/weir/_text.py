@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LINE_MAX", "NAME_MAX", "hide_password", "printable"]
+__all__ = ["LINE_MAX", "NAME_MAX", "hide_password", "printable", "printable_lines"]
 
 #: Characters of a name in a log line, a table or a label.
 NAME_MAX = 256
@@ -38,6 +38,11 @@ def printable(text: object, most: int = NAME_MAX) -> str:
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1]
     )
     return safe if len(safe) <= most else safe[: max(0, most - 1)] + "…"
+
+
+def printable_lines(text: str, most: int = LINE_MAX) -> str:
+    """The same for each line of a text of our own that has several."""
+    return "\n".join(printable(line, most) for line in text.split("\n"))
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{0,2}", re.ASCII)

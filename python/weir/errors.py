@@ -19,6 +19,7 @@ import contextvars
 import warnings
 
 from ._core import ParseError, StorageError, TableError, WeirError
+from ._text import LINE_MAX, printable
 
 __all__ = [
     "ConcurrentUpdateError",
@@ -81,6 +82,7 @@ _held: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
 
 def warn(message: str, *, stacklevel: int = 2) -> None:
     """Issue a :class:`WeirWarning` that points at the caller's caller."""
+    message = printable(message, LINE_MAX)
     held = _held.get()
     if held is None:
         warnings.warn(message, WeirWarning, stacklevel=stacklevel + 1)

@@ -6,6 +6,8 @@ from typing import IO, Any
 
 import click
 
+from .._text import printable_lines
+
 #: Done.
 FINE = 0
 #: Done, with a warning.
@@ -36,7 +38,8 @@ class Stop(click.ClickException):
     """Ends the command: a sentence on standard error and an exit code."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"weir: {self.format_message()}", file=file, err=file is None)
+        text = printable_lines(f"weir: {self.format_message()}")
+        click.echo(text, file=file, err=file is None)
 
 
 class Unreadable(Stop):

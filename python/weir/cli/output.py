@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from .._text import printable
+from .._text import printable, printable_lines
 
 try:
     from rich import box
@@ -69,8 +69,8 @@ def say_styled(text: str) -> None:
 
 
 def hint(text: str) -> None:
-    """A line on standard error."""
-    click.echo(text, err=True)
+    """A text on standard error; what cannot be printed is escaped."""
+    click.echo(printable_lines(text, LINE_MAX), err=True)
 
 
 def _parts(cell: Cell) -> tuple[str, str]:

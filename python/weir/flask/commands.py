@@ -29,6 +29,7 @@ from werkzeug.routing import Rule
 
 from weir._core import Table as LocalTable
 from weir._core import join_key
+from weir._text import LINE_MAX, hide_password, printable
 from weir.errors import StorageError
 from weir.stores import auto
 from weir.stores.base import replaces_flask_limiter
@@ -41,7 +42,7 @@ from .resolve import UnaskedError
 try:
     from rich.console import Console, Group
     from rich.live import Live
-    from rich.markup import escape
+    from rich.markup import escape as _escape
     from rich.pretty import Pretty
     from rich.prompt import Confirm
     from rich.table import Table
@@ -120,6 +121,11 @@ def ours_or_theirs(command: Callable[..., None]) -> Callable[..., None]:
     return choose
 
 
+def escape(text: str) -> str:
+    """The text on one line, with nothing that a terminal or rich would obey."""
+    return _escape(printable(text, LINE_MAX))
+
+
 def console() -> Console:
     return Console(theme=Theme(STYLES))
 
@@ -191,7 +197,7 @@ def configuration(state: AppState) -> Table:
     table.add_row("Key function", ConfigVars.KEY_FUNC, key_func)
     table.add_row("Key prefix", ConfigVars.KEY_PREFIX, Pretty(state.key_prefix))
     table.add_row("Strategy", ConfigVars.STRATEGY, state.strategy)
-    table.add_row("Storage", ConfigVars.STORAGE_URI, escape(without_password(state.storage_uri)))
+    table.add_row("Storage", ConfigVars.STORAGE_URI, escape(hide_password(state.storage_uri)))
     table.add_row(None, ConfigVars.STORAGE_OPTIONS, Pretty(sorted(state.storage_options)))
     healthy = state.storage.check()
     table.add_row(None, "Status", "[ok]OK[/ok]" if healthy else "[bad]Error: it is away[/bad]")
@@ -212,10 +218,14 @@ def configuration(state: AppState) -> Table:
     kinds = ", ".join(sorted(headers.kinds))
     table.add_row("Headers", ConfigVars.HEADERS_ENABLED, kinds or Pretty(False))
     if kinds:
-        table.add_row(None, ConfigVars.HEADER_LIMIT, headers.mapping[HeaderNames.LIMIT])
-        table.add_row(None, ConfigVars.HEADER_REMAINING, headers.mapping[HeaderNames.REMAINING])
-        table.add_row(None, ConfigVars.HEADER_RESET, headers.mapping[HeaderNames.RESET])
-        table.add_row(None, ConfigVars.HEADER_RETRY_AFTER, headers.mapping[HeaderNames.RETRY_AFTER])
+        table.add_row(None, ConfigVars.HEADER_LIMIT, escape(headers.mapping[HeaderNames.LIMIT]))
+        table.add_row(
+            None, ConfigVars.HEADER_REMAINING, escape(headers.mapping[HeaderNames.REMAINING])
+        )
+        table.add_row(None, ConfigVars.HEADER_RESET, escape(headers.mapping[HeaderNames.RESET]))
+        table.add_row(
+            None, ConfigVars.HEADER_RETRY_AFTER, escape(headers.mapping[HeaderNames.RETRY_AFTER])
+        )
         value = "http-date" if headers.http_date else "delta-seconds"
         table.add_row(None, ConfigVars.HEADER_RETRY_AFTER_VALUE, value)
     first = Pretty(state.fail_on_first_breach)
@@ -223,13 +233,6 @@ def configuration(state: AppState) -> Table:
     table.add_row(None, ConfigVars.ON_BREACH, name_of(state.on_breach))
     table.add_row(None, ConfigVars.ON_META_BREACH, name_of(state.on_meta_breach))
     return table
-
-
-def without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return uri.replace(f":{parts.password}@", ":***@", 1)
 
 
 # ------------------------------------------------------------------------------------- limits
@@ -274,7 +277,7 @@ def find_endpoint(
     """The requested endpoint; ``None`` for all."""
     if endpoint is not None:
         if endpoint not in app.view_functions:
-            raise click.ClickException(f"endpoint {endpoint} not found")
+            raise click.ClickException(f"endpoint {printable(endpoint)} not found")
         return endpoint
     if path is None:
         return None
@@ -284,10 +287,13 @@ def find_endpoint(
             parts.path, method=method, query_args=parts.query
         )[0]
     except NotFound:
-        raise click.ClickException(f"{path} could not be matched to an endpoint") from None
-    except MethodNotAllowed:
         raise click.ClickException(
-            f"{(method or 'GET').upper()}: {path} could not be matched to an endpoint"
+            f"{printable(path)} could not be matched to an endpoint"
+        ) from None
+    except MethodNotAllowed:
+        asked = f"{(method or 'GET').upper()}: {path}"
+        raise click.ClickException(
+            f"{printable(asked)} could not be matched to an endpoint"
         ) from None
     return found
 
