@@ -164,12 +164,40 @@ ngx_int_t ngx_http_weir_client(ngx_http_request_t *r, ngx_http_weir_zone_t *zone
     return NGX_OK;
 }
 
+/* what a client chose, for the log: printable ASCII, cut */
+
+#define NGX_HTTP_WEIR_SHOWN_MAX 64
+
+static void ngx_http_weir_show(ngx_str_t *text, u_char *shown, ngx_str_t *value) {
+    size_t i;
+    u_char *p;
+
+    p = shown;
+
+    for (i = 0; i < value->len && i < NGX_HTTP_WEIR_SHOWN_MAX; i++) {
+        if (value->data[i] >= 0x20 && value->data[i] < 0x7f) {
+            *p++ = value->data[i];
+
+        } else {
+            p = ngx_sprintf(p, "\\x%02Xi", (ngx_int_t)value->data[i]);
+        }
+    }
+
+    if (i < value->len) {
+        p = ngx_cpymem(p, "...", 3);
+    }
+
+    text->data = shown;
+    text->len = p - shown;
+}
+
 /* the cost of a request: 1 if the value is empty or not a number */
 
 int64_t ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone) {
     size_t i;
     ngx_int_t n;
-    ngx_str_t value;
+    ngx_str_t value, shown;
+    u_char buffer[4 * NGX_HTTP_WEIR_SHOWN_MAX + 3];
 
     if (zone->cost == NULL) {
         return 1;
@@ -199,8 +227,10 @@ int64_t ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone) {
             return INT64_MAX;
         }
 
+        ngx_http_weir_show(&shown, buffer, &value);
+
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                      "the cost \"%V\" of zone \"%V\" is no number, 1 is taken", &value,
+                      "the cost \"%V\" of zone \"%V\" is no number, 1 is taken", &shown,
                       &zone->name);
         return 1;
     }

@@ -80,6 +80,27 @@ def test_the_cost_is_a_value_of_the_request(serving) -> None:
 
 
 @pytest.mark.parametrize(
+    "cost",
+    ["a%0a2026/01/01 FORGED", "a%1b[2J%07", "%e2%80%ae%e2%80%a8", "%ff%80", "%7f", "a" * 3000],
+)
+def test_a_cost_is_logged_on_one_short_clean_line(serving, cost: str) -> None:
+    """A variable may hold a part of the path, in which %0a has become a line break."""
+    nginx = serving(
+        'weir_limit_zone $remote_addr zone=one "10/hour" cost=$paid;',
+        f'location ~ "(?s)^/c/(?<paid>.*)$" {{ weir_limit zone=one; {PAGE} }}',
+    )
+    nginx.get("/c/" + cost.replace(" ", "%20"))
+    wait_for(lambda: "is no number" in nginx.log.read_text(errors="replace"))
+    lines = nginx.log.read_bytes().decode("latin-1").split("\n")
+    said = [line.partition(" is no number")[0] for line in lines if " is no number" in line]
+    assert len(said) == 1
+    assert said[0].isascii()
+    assert said[0].isprintable()
+    assert len(said[0]) < 500
+    assert not [line for line in lines if line.startswith("2026/01/01")]
+
+
+@pytest.mark.parametrize(
     "strategy",
     ["fixed-window", "moving-window", "sliding-window-counter", "token-bucket", "leaky-bucket"],
 )
