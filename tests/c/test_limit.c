@@ -126,87 +126,85 @@ static void test_a_colon_before_a_separator_passes_as_in_limits(void **state) {
     assert_int_equal(count, 2);
 }
 
+static const struct {
+    const char *text;
+    size_t len;
+    int column;
+    const char *message;
+} refusals[] = {
+    {TEXT("10 per fortnight"), 8, "\"10 per fortnight\": unknown unit \"fortnight\" at column 8"},
+    {TEXT("10 per minutess"), 8, "\"10 per minutess\": unknown unit \"minutess\" at column 8"},
+    {TEXT("10 per minuteburst 5"), 8,
+     "\"10 per minuteburst 5\": unknown unit \"minuteburst\" at column 8"},
+    {TEXT("10/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), 4,
+     "\"10/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\": unknown unit "
+     "\"aaaaaaaaaaaaaaaaaaaaaaaa\"... at column 4"},
+    {TEXT(""), 1, "\"\": empty limit at column 1"},
+    {TEXT("  "), 3, "\"  \": empty limit at column 3"},
+    {TEXT("5/second;;"), 10, "\"5/second;;\": empty limit at column 10"},
+    {TEXT("5/second;"), 10, "\"5/second;\": empty limit at column 10"},
+    {TEXT(";5/second"), 1, "\";5/second\": empty limit at column 1"},
+    {TEXT("per minute"), 1, "\"per minute\": a count expected, not \"per\" at column 1"},
+    {TEXT("/minute"), 1, "\"/minute\": a count expected, not \"/minute\" at column 1"},
+    {TEXT("10"), 3, "\"10\": \"per\" or \"/\" is missing at column 3"},
+    {TEXT("10 minute"), 4, "\"10 minute\": \"per\" or \"/\" expected, not \"minute\" at column 4"},
+    {TEXT("5;6/day"), 2, "\"5;6/day\": \"per\" or \"/\" is missing at column 2"},
+    {TEXT("10 per"), 7, "\"10 per\": a unit is missing at column 7"},
+    {TEXT("10/2"), 5, "\"10/2\": a unit is missing at column 5"},
+    {TEXT("10/ ;"), 5, "\"10/ ;\": a unit is missing at column 5"},
+    {TEXT("10//day"), 4, "\"10//day\": a unit expected, not \"/day\" at column 4"},
+    {TEXT("9223372036854775808/day"), 1,
+     "\"9223372036854775808/day\": count larger than 9223372036854775807 at column 1"},
+    {TEXT("99999999999999999999999/day"), 1,
+     "\"99999999999999999999999/day\": count larger than 9223372036854775807 at column 1"},
+    {TEXT("5 per 0 hours"), 7, "\"5 per 0 hours\": a period of zero units at column 7"},
+    {TEXT("5 per 101 years"), 7,
+     "\"5 per 101 years\": period longer than 100 years of 360 days at column 7"},
+    {TEXT("5 per 3110400001 seconds"), 7,
+     "\"5 per 3110400001 seconds\": period longer than 100 years of 360 days at column 7"},
+    {TEXT("5 per 99999999999999999999 days"), 7,
+     "\"5 per 99999999999999999999 days\": period longer than 100 years of 360 days at column "
+     "7"},
+    {TEXT("-5/minute"), 1, "\"-5/minute\": a count cannot be negative at column 1"},
+    {TEXT("5/-1minute"), 3, "\"5/-1minute\": a period cannot be negative at column 3"},
+    {TEXT("1.5/minute"), 2, "\"1.5/minute\": a count is a whole number, without \".\" at column 2"},
+    {TEXT("5/1.5 minutes"), 4,
+     "\"5/1.5 minutes\": a period is whole units, without \".\" at column 4"},
+    {TEXT("5/minute burst 0"), 16, "\"5/minute burst 0\": a burst of zero at column 16"},
+    {TEXT("5/minute burst"), 15,
+     "\"5/minute burst\": a count after \"burst\" is missing at column 15"},
+    {TEXT("5/minute burst x"), 16,
+     "\"5/minute burst x\": a count after \"burst\" expected, not \"x\" at column 16"},
+    {TEXT("5/minute burst -1"), 16,
+     "\"5/minute burst -1\": a count cannot be negative at column 16"},
+    {TEXT("5/minute please"), 10,
+     "\"5/minute please\": the end or another limit after \";\" expected, not \"please\" at "
+     "column 10"},
+    {TEXT("5/minute 6/hour"), 10,
+     "\"5/minute 6/hour\": the end or another limit after \";\" expected, not \"6/hour\" at "
+     "column 10"},
+    {TEXT("5/minute:"), 9,
+     "\"5/minute:\": the end or another limit after \";\" expected, not \":\" at column 9"},
+    {TEXT("5/min\0ute"), 3, "\"5/min\\x00ute\": unknown unit \"min\" at column 3"},
+    {TEXT("\0"), 1, "\"\\x00\": a NUL byte at column 1"},
+    {TEXT("5/minute\0"), 9, "\"5/minute\\x00\": a NUL byte at column 9"},
+    {TEXT("5/\xc3\xa9t\xc3\xa9"), 3,
+     "\"5/\\xc3\\xa9t\\xc3\\xa9\": a byte that is not ASCII at column 3"},
+    {TEXT("5\xc2\xa0per minute"), 2,
+     "\"5\\xc2\\xa0per minute\": a byte that is not ASCII at column 2"},
+    {TEXT("5/\x1b[31m"), 3, "\"5/\\x1b[31m\": a unit expected, not \"\\x1b[31m\" at column 3"},
+    {TEXT("5/\"\\"), 3, "\"5/\\\"\\\\\": a unit expected, not \"\\\"\\\\\" at column 3"},
+};
+
 static void test_refusals_say_what_and_where(void **state) {
-    static const struct {
-        const char *text;
-        size_t len;
-        int column;
-        const char *message;
-    } cases[] = {
-        {TEXT("10 per fortnight"), 8,
-         "\"10 per fortnight\": unknown unit \"fortnight\" at column 8"},
-        {TEXT("10 per minutess"), 8, "\"10 per minutess\": unknown unit \"minutess\" at column 8"},
-        {TEXT("10 per minuteburst 5"), 8,
-         "\"10 per minuteburst 5\": unknown unit \"minuteburst\" at column 8"},
-        {TEXT("10/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), 4,
-         "\"10/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\": unknown unit "
-         "\"aaaaaaaaaaaaaaaaaaaaaaaa\"... at column 4"},
-        {TEXT(""), 1, "\"\": empty limit at column 1"},
-        {TEXT("  "), 3, "\"  \": empty limit at column 3"},
-        {TEXT("5/second;;"), 10, "\"5/second;;\": empty limit at column 10"},
-        {TEXT("5/second;"), 10, "\"5/second;\": empty limit at column 10"},
-        {TEXT(";5/second"), 1, "\";5/second\": empty limit at column 1"},
-        {TEXT("per minute"), 1, "\"per minute\": a count expected, not \"per\" at column 1"},
-        {TEXT("/minute"), 1, "\"/minute\": a count expected, not \"/minute\" at column 1"},
-        {TEXT("10"), 3, "\"10\": \"per\" or \"/\" is missing at column 3"},
-        {TEXT("10 minute"), 4,
-         "\"10 minute\": \"per\" or \"/\" expected, not \"minute\" at column 4"},
-        {TEXT("5;6/day"), 2, "\"5;6/day\": \"per\" or \"/\" is missing at column 2"},
-        {TEXT("10 per"), 7, "\"10 per\": a unit is missing at column 7"},
-        {TEXT("10/2"), 5, "\"10/2\": a unit is missing at column 5"},
-        {TEXT("10/ ;"), 5, "\"10/ ;\": a unit is missing at column 5"},
-        {TEXT("10//day"), 4, "\"10//day\": a unit expected, not \"/day\" at column 4"},
-        {TEXT("9223372036854775808/day"), 1,
-         "\"9223372036854775808/day\": count larger than 9223372036854775807 at column 1"},
-        {TEXT("99999999999999999999999/day"), 1,
-         "\"99999999999999999999999/day\": count larger than 9223372036854775807 at column 1"},
-        {TEXT("5 per 0 hours"), 7, "\"5 per 0 hours\": a period of zero units at column 7"},
-        {TEXT("5 per 101 years"), 7,
-         "\"5 per 101 years\": period longer than 100 years of 360 days at column 7"},
-        {TEXT("5 per 3110400001 seconds"), 7,
-         "\"5 per 3110400001 seconds\": period longer than 100 years of 360 days at column 7"},
-        {TEXT("5 per 99999999999999999999 days"), 7,
-         "\"5 per 99999999999999999999 days\": period longer than 100 years of 360 days at column "
-         "7"},
-        {TEXT("-5/minute"), 1, "\"-5/minute\": a count cannot be negative at column 1"},
-        {TEXT("5/-1minute"), 3, "\"5/-1minute\": a period cannot be negative at column 3"},
-        {TEXT("1.5/minute"), 2,
-         "\"1.5/minute\": a count is a whole number, without \".\" at column 2"},
-        {TEXT("5/1.5 minutes"), 4,
-         "\"5/1.5 minutes\": a period is whole units, without \".\" at column 4"},
-        {TEXT("5/minute burst 0"), 16, "\"5/minute burst 0\": a burst of zero at column 16"},
-        {TEXT("5/minute burst"), 15,
-         "\"5/minute burst\": a count after \"burst\" is missing at column 15"},
-        {TEXT("5/minute burst x"), 16,
-         "\"5/minute burst x\": a count after \"burst\" expected, not \"x\" at column 16"},
-        {TEXT("5/minute burst -1"), 16,
-         "\"5/minute burst -1\": a count cannot be negative at column 16"},
-        {TEXT("5/minute please"), 10,
-         "\"5/minute please\": the end or another limit after \";\" expected, not \"please\" at "
-         "column 10"},
-        {TEXT("5/minute 6/hour"), 10,
-         "\"5/minute 6/hour\": the end or another limit after \";\" expected, not \"6/hour\" at "
-         "column 10"},
-        {TEXT("5/minute:"), 9,
-         "\"5/minute:\": the end or another limit after \";\" expected, not \":\" at column 9"},
-        {TEXT("5/min\0ute"), 3, "\"5/min\\x00ute\": unknown unit \"min\" at column 3"},
-        {TEXT("\0"), 1, "\"\\x00\": a NUL byte at column 1"},
-        {TEXT("5/minute\0"), 9, "\"5/minute\\x00\": a NUL byte at column 9"},
-        {TEXT("5/\xc3\xa9t\xc3\xa9"), 3,
-         "\"5/\\xc3\\xa9t\\xc3\\xa9\": a byte that is not ASCII at column 3"},
-        {TEXT("5\xc2\xa0per minute"), 2,
-         "\"5\\xc2\\xa0per minute\": a byte that is not ASCII at column 2"},
-        {TEXT("5/\x1b[31m"), 3, "\"5/\\x1b[31m\": a unit expected, not \"\\x1b[31m\" at column 3"},
-        {TEXT("5/\"\\"), 3, "\"5/\\\"\\\\\": a unit expected, not \"\\\"\\\\\" at column 3"},
-    };
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         struct weir_limit limits[8];
         struct weir_error error = {.message = ""};
         size_t count = 8;
-        int rc = parse_many(cases[i].text, cases[i].len, limits, &count, &error);
-        assert_string_equal(error.message, cases[i].message);
-        assert_int_equal(error.column, cases[i].column);
+        int rc = parse_many(refusals[i].text, refusals[i].len, limits, &count, &error);
+        assert_string_equal(error.message, refusals[i].message);
+        assert_int_equal(error.column, refusals[i].column);
         assert_int_equal(error.code, WEIR_ESYNTAX);
         assert_int_equal(rc, WEIR_ESYNTAX);
     }

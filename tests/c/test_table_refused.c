@@ -2,7 +2,7 @@
  * What weir_table_open() refuses and what it says: URIs, strangers' files, damaged and foreign tables, full
  * file systems. Nothing refused is changed, and nothing is left behind.
  */
-#include "support.h"
+#include "refused.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,126 +11,69 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
-#include "open.h"
 #include "table/cell.h"
 #include "table/hash.h"
 
-static char folder[32]; /* of this run */
-
-static int make_folder(void **state) {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/weir-refused-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    return rmdir(folder); /* fails if something was left behind */
-}
-
-/* folder/name, or file://folder/name with options. */
-static const char *path_of(const char *name) {
-    static char path[64];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static const char *uri_of(const char *name, const char *options) {
-    static char uri[160];
-    snprintf(uri, sizeof uri, "file://%s/%s%s", folder, name, options);
-    return uri;
-}
-
-static int descriptors(void) {
-    DIR *directory = opendir("/proc/self/fd");
-    assert_non_null(directory);
-    int count = 0;
-    while (readdir(directory))
-        count++;
-    closedir(directory);
-    return count;
-}
-
-/* After each test, so that one failure does not make the others fail. */
-static int remove_it(void **state) {
-    (void)state;
-    unlink(path_of("it"));
-    return 0;
-}
-
-/* Opening `uri` fails with `code`, and the message holds `text`; no descriptor stays open. */
-static void refuses(const char *uri, int code, const char *text) {
-    struct weir_table *table = (struct weir_table *)&folder;
-    struct weir_error error = {.message = "?"};
-    int before = descriptors();
-    int rc = weir_table_open(uri, &table, &error);
-    if (rc != code || error.code != code || table || !strstr(error.message, text))
-        fail_msg("%s: %d \"%s\", expected %d \"%s\"", uri, rc, error.message, code, text);
-    assert_int_equal(descriptors(), before);
-    assert_int_equal(weir_table_open(uri, &table, NULL), code);
-}
-
 /* ------------------------------------------------------------------------------------------- URIs */
 
+static const struct {
+    const char *uri;
+    int code, column;
+    const char *message;
+} unreadable[] = {
+    {"", WEIR_ESYNTAX, 1, "\"\": unknown scheme; there are memory://, shm://name and file:///path"},
+    {"redis://host", WEIR_ESYNTAX, 1,
+     "\"redis://host\": unknown scheme; there are memory://, shm://name and file:///path"},
+    {"memory", WEIR_ESYNTAX, 1,
+     "\"memory\": unknown scheme; there are memory://, shm://name and file:///path"},
+    {"memory://shop", WEIR_ESYNTAX, 10,
+     "\"memory://shop\": memory:// takes no name; to share a table, use shm://name"},
+    {"shm://", WEIR_ESYNTAX, 7, "\"shm://\": shm:// needs a name, as in shm://shop"},
+    {"shm://a/b", WEIR_ESYNTAX, 8,
+     "\"shm://a/b\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
+    {"shm://a%2fb", WEIR_ESYNTAX, 8,
+     "\"shm://a%2fb\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
+    {"shm://a\nb", WEIR_ESYNTAX, 8,
+     "\"shm://a\\x0ab\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
+    {"file://", WEIR_ESYNTAX, 8,
+     "\"file://\": file:// needs an absolute path, as in file:///var/lib/app/limits"},
+    {"file://tmp/x", WEIR_ESYNTAX, 8,
+     "\"file://tmp/x\": file:// needs an absolute path, as in file:///var/lib/app/limits"},
+    {"file:///", WEIR_ESYNTAX, 8, "\"file:///\": the path names no file"},
+    {"file:///a%zz", WEIR_ESYNTAX, 10,
+     "\"file:///a%zz\": % must be followed by two hexadecimal digits, not 00"},
+    {"file:///a%4", WEIR_ESYNTAX, 10,
+     "\"file:///a%4\": % must be followed by two hexadecimal digits, not 00"},
+    {"file:///a%00b", WEIR_ESYNTAX, 10,
+     "\"file:///a%00b\": % must be followed by two hexadecimal digits, not 00"},
+    {"memory://?size=8", WEIR_ESYNTAX, 11,
+     "\"memory://?size=8\": unknown option; there are keys=N, hits=N, rules=N and group=NAME"},
+    {"memory://?keys=", WEIR_ESYNTAX, 16, "\"memory://?keys=\": expected a whole number"},
+    {"memory://?keys=8k", WEIR_ESYNTAX, 17, "\"memory://?keys=8k\": expected a whole number"},
+    {"memory://?keys=-8", WEIR_ESYNTAX, 16, "\"memory://?keys=-8\": expected a whole number"},
+    {"memory://?keys=8&&hits=9", WEIR_ESYNTAX, 18,
+     "\"memory://?keys=8&&hits=9\": unknown option; there are keys=N, hits=N, rules=N and "
+     "group=NAME"},
+    {"memory://?keys=99999999999999999999", WEIR_ESYNTAX, 16,
+     "\"memory://?keys=99999999999999999999\": the number is too large"},
+    {"memory://?keys=7", WEIR_EINVAL, 11, "keys must be from 8 to 268435456"},
+    {"memory://?hits=9&keys=268435457", WEIR_EINVAL, 18, "keys must be from 8 to 268435456"},
+    {"memory://?hits=536870913", WEIR_EINVAL, 11, "hits must be from 0 to 536870912"},
+    {"memory://?rules=1000001", WEIR_EINVAL, 11, "rules must be from 0 to 1000000"},
+    {"memory://?rules=", WEIR_ESYNTAX, 17, "\"memory://?rules=\": expected a whole number"},
+};
+
 static void test_uris_that_cannot_be_read_say_where(void **state) {
-    static const struct {
-        const char *uri;
-        int code, column;
-        const char *message;
-    } cases[] = {
-        {"", WEIR_ESYNTAX, 1,
-         "\"\": unknown scheme; there are memory://, shm://name and file:///path"},
-        {"redis://host", WEIR_ESYNTAX, 1,
-         "\"redis://host\": unknown scheme; there are memory://, shm://name and file:///path"},
-        {"memory", WEIR_ESYNTAX, 1,
-         "\"memory\": unknown scheme; there are memory://, shm://name and file:///path"},
-        {"memory://shop", WEIR_ESYNTAX, 10,
-         "\"memory://shop\": memory:// takes no name; to share a table, use shm://name"},
-        {"shm://", WEIR_ESYNTAX, 7, "\"shm://\": shm:// needs a name, as in shm://shop"},
-        {"shm://a/b", WEIR_ESYNTAX, 8,
-         "\"shm://a/b\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
-        {"shm://a%2fb", WEIR_ESYNTAX, 8,
-         "\"shm://a%2fb\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
-        {"shm://a\nb", WEIR_ESYNTAX, 8,
-         "\"shm://a\\x0ab\": a name may hold letters, digits, \".\", \"_\" and \"-\" only"},
-        {"file://", WEIR_ESYNTAX, 8,
-         "\"file://\": file:// needs an absolute path, as in file:///var/lib/app/limits"},
-        {"file://tmp/x", WEIR_ESYNTAX, 8,
-         "\"file://tmp/x\": file:// needs an absolute path, as in file:///var/lib/app/limits"},
-        {"file:///", WEIR_ESYNTAX, 8, "\"file:///\": the path names no file"},
-        {"file:///a%zz", WEIR_ESYNTAX, 10,
-         "\"file:///a%zz\": % must be followed by two hexadecimal digits, not 00"},
-        {"file:///a%4", WEIR_ESYNTAX, 10,
-         "\"file:///a%4\": % must be followed by two hexadecimal digits, not 00"},
-        {"file:///a%00b", WEIR_ESYNTAX, 10,
-         "\"file:///a%00b\": % must be followed by two hexadecimal digits, not 00"},
-        {"memory://?size=8", WEIR_ESYNTAX, 11,
-         "\"memory://?size=8\": unknown option; there are keys=N, hits=N, rules=N and group=NAME"},
-        {"memory://?keys=", WEIR_ESYNTAX, 16, "\"memory://?keys=\": expected a whole number"},
-        {"memory://?keys=8k", WEIR_ESYNTAX, 17, "\"memory://?keys=8k\": expected a whole number"},
-        {"memory://?keys=-8", WEIR_ESYNTAX, 16, "\"memory://?keys=-8\": expected a whole number"},
-        {"memory://?keys=8&&hits=9", WEIR_ESYNTAX, 18,
-         "\"memory://?keys=8&&hits=9\": unknown option; there are keys=N, hits=N, rules=N and "
-         "group=NAME"},
-        {"memory://?keys=99999999999999999999", WEIR_ESYNTAX, 16,
-         "\"memory://?keys=99999999999999999999\": the number is too large"},
-        {"memory://?keys=7", WEIR_EINVAL, 11, "keys must be from 8 to 268435456"},
-        {"memory://?hits=9&keys=268435457", WEIR_EINVAL, 18, "keys must be from 8 to 268435456"},
-        {"memory://?hits=536870913", WEIR_EINVAL, 11, "hits must be from 0 to 536870912"},
-        {"memory://?rules=1000001", WEIR_EINVAL, 11, "rules must be from 0 to 1000000"},
-        {"memory://?rules=", WEIR_ESYNTAX, 17, "\"memory://?rules=\": expected a whole number"},
-    };
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof unreadable / sizeof unreadable[0]; i++) {
         struct weir_table *table;
         struct weir_error error = {.message = "?"};
-        assert_int_equal(weir_table_open(cases[i].uri, &table, &error), cases[i].code);
+        assert_int_equal(weir_table_open(unreadable[i].uri, &table, &error), unreadable[i].code);
         assert_null(table);
-        assert_string_equal(error.message, cases[i].message);
-        assert_int_equal(error.column, cases[i].column);
+        assert_string_equal(error.message, unreadable[i].message);
+        assert_int_equal(error.column, unreadable[i].column);
     }
 }
 
@@ -457,133 +400,6 @@ static void test_a_file_size_limit_is_an_error_at_once(void **state) {
     assert_int_not_equal(access(path_of("it"), F_OK), 0);
 }
 
-/* ------------------------------------------------------------------------------------- racing makers */
-
-#define RACERS 8
-
-struct race {
-    const char *uri;
-    _Atomic int ready;
-    _Atomic int go;
-};
-
-static int race(void *argument) {
-    struct race *race = argument;
-    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 100, DAY);
-    struct weir_check check = check_of(&limit, "k", 1);
-    struct weir_verdict verdict;
-    struct weir_table *table;
-    race->ready++;
-    while (!race->go)
-        ;
-    MUST(weir_table_open(race->uri, &table, NULL) == 0);
-    for (int i = 0; i < 5; i++)
-        MUST(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL) == 0 && verdict.allowed);
-    return 0;
-}
-
-static void test_those_who_race_to_make_a_table_share_one(void **state) {
-    struct race *shared = shared_memory(sizeof *shared);
-    struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 100, DAY);
-    (void)state;
-    for (int round = 0; round < 40; round++) {
-        pid_t pid[RACERS];
-        char uri[300];
-        snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=64&hits=200"));
-        *shared = (struct race){.uri = uri};
-        for (int i = 0; i < RACERS; i++)
-            pid[i] = spawn(race, shared);
-        while (shared->ready < RACERS)
-            sched_yield();
-        shared->go = 1;
-        for (int i = 0; i < RACERS; i++)
-            expect_success(pid[i]);
-        struct weir_table *table = open_table(uri);
-        assert_int_equal(remaining(table, &limit, "k", NOW), 100 - 5 * RACERS);
-        check_sound(table);
-        weir_table_close(table);
-        assert_int_equal(weir_table_unlink(uri, NULL), 0);
-    }
-    munmap(shared, sizeof *shared);
-}
-
-static int make_and_remove(void *argument) {
-    struct race *race = argument;
-    while (!race->go) {
-        struct weir_table *table;
-        struct weir_error error;
-        int rc = weir_table_open(race->uri, &table, &error);
-        MUST(rc == 0);
-        weir_table_close(table);
-        rc = weir_table_unlink(race->uri, &error);
-        MUST(rc == 0 || rc == WEIR_ENOENT);
-    }
-    return 0;
-}
-
-/* Whoever opens while others remove gets a table that has its name at that moment, or a new one. */
-static void test_making_and_removing_at_once_never_fails(void **state) {
-    struct race *shared = shared_memory(sizeof *shared);
-    char uri[300];
-    pid_t pid[4];
-    (void)state;
-    snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=64&hits=200"));
-    shared->uri = uri;
-    for (int i = 0; i < 4; i++)
-        pid[i] = spawn(make_and_remove, shared);
-    usleep(300000); /* a marked sleep: the time that they have */
-    shared->go = 1;
-    for (int i = 0; i < 4; i++)
-        expect_success(pid[i]);
-    weir_table_unlink(uri, NULL);
-    munmap(shared, sizeof *shared);
-}
-
-static int held_fd; /* of the test itself, which its child inherits */
-
-static int open_and_hit(void *argument) {
-    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
-    struct weir_check check = check_of(&limit, "k", 1);
-    struct weir_verdict verdict;
-    struct weir_table *table;
-    MUST(weir_table_open(argument, &table, NULL) == 0);
-    MUST(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL) == 0 && verdict.allowed);
-    weir_table_close(table);
-    return 0;
-}
-
-/* Whether `pid` has the file open, and so waits for the lock. */
-static bool has_open(pid_t pid, const char *path) {
-    char name[64], target[4096], real[4096];
-    assert_non_null(realpath(path, real));
-    for (int fd = 0; fd < 64; fd++) {
-        snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)pid, fd);
-        ssize_t len = readlink(name, target, sizeof target - 1);
-        if (len < 0)
-            continue;
-        target[len] = '\0';
-        if (fd != held_fd && strcmp(target, real) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void test_a_lock_that_another_keeps_is_an_error(void **state) {
-    struct weir_table *table;
-    struct weir_error error;
-    (void)state;
-    weir_table_close(open_table(uri_of("it", "?keys=64&hits=200")));
-    int fd = open(path_of("it"), O_RDWR | O_CLOEXEC);
-    assert_int_equal(flock(fd, LOCK_EX), 0);
-    weir_open_wait_ns = 20000000;
-    assert_int_equal(weir_table_open(uri_of("it", ""), &table, &error), WEIR_EBUSY);
-    assert_non_null(strstr(error.message, "another process keeps it locked"));
-    weir_open_wait_ns = INT64_C(5000000000);
-    flock(fd, LOCK_UN);
-    close(fd);
-    weir_table_close(open_table(uri_of("it", "")));
-}
-
 static void test_what_is_no_table_is_not_removed(void **state) {
     struct weir_error error;
     (void)state;
@@ -602,29 +418,6 @@ static void test_what_is_no_table_is_not_removed(void **state) {
     unlink(path_of("it"));
 }
 
-static void test_a_file_removed_while_being_opened_is_not_joined(void **state) {
-    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
-    char uri[160];
-    (void)state;
-    snprintf(uri, sizeof uri, "%s", uri_of("it", "?keys=64&hits=200"));
-    weir_table_close(open_table(uri));
-    int fd = open(path_of("it"), O_RDWR | O_CLOEXEC);
-    assert_int_equal(flock(fd, LOCK_EX), 0); /* as another who opens it alone */
-    held_fd = fd;
-    pid_t pid = spawn(open_and_hit, uri);
-    while (!has_open(pid, path_of("it")))
-        sched_yield();
-    assert_int_equal(weir_table_unlink(uri, NULL), 0);
-    struct weir_table *table = open_table(uri);
-    flock(fd, LOCK_UN);
-    close(fd);
-    expect_success(pid);
-    assert_int_equal(remaining(table, &limit, "k", NOW), 99);
-    weir_table_close(table);
-}
-
-#define AFTER_WHICH_IT_GOES(test) cmocka_unit_test_teardown(test, remove_it)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         AFTER_WHICH_IT_GOES(test_uris_that_cannot_be_read_say_where),
@@ -641,11 +434,7 @@ int main(void) {
         AFTER_WHICH_IT_GOES(test_another_size_is_refused_and_the_message_tells_which_it_has),
         AFTER_WHICH_IT_GOES(test_a_full_file_system_is_an_error_at_once),
         AFTER_WHICH_IT_GOES(test_a_file_size_limit_is_an_error_at_once),
-        AFTER_WHICH_IT_GOES(test_those_who_race_to_make_a_table_share_one),
-        AFTER_WHICH_IT_GOES(test_a_file_removed_while_being_opened_is_not_joined),
-        AFTER_WHICH_IT_GOES(test_a_lock_that_another_keeps_is_an_error),
         AFTER_WHICH_IT_GOES(test_what_is_no_table_is_not_removed),
-        AFTER_WHICH_IT_GOES(test_making_and_removing_at_once_never_fails),
     };
     seed_random();
     return cmocka_run_group_tests_name("refused tables", tests, make_folder, remove_folder);
