@@ -154,8 +154,12 @@ int core_request_read(struct core_request *request, struct core_state *state,
     return 0;
 }
 
-int core_list_add(PyObject *list, PyObject *item) {
-    int rc = item ? PyList_Append(list, item) : -1;
-    Py_XDECREF(item);
-    return rc;
+PyObject *core_decimal(int64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    uint64_t rest = number > 0 ? (uint64_t)number : 0;
+    do
+        digits[--at] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    return PyUnicode_DecodeASCII(digits + at, (Py_ssize_t)(sizeof digits - at), NULL);
 }

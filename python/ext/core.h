@@ -179,8 +179,8 @@ int core_count(PyObject *object, const char *what, int64_t *count);
 /* The UTF-8 of a str without NUL, valid while the str exists; NULL with an exception naming `what`. */
 const char *core_c_string(PyObject *text, const char *what);
 
-/* Appends a new reference, which may be NULL with an exception set. 0, or -1 with an exception set. */
-int core_list_add(PyObject *list, PyObject *item);
+/* A new str of the number's decimal digits; "0" for a negative number. NULL with an exception set. */
+PyObject *core_decimal(int64_t number);
 
 /* ---------------------------------------------------------------------------------------- clock.c */
 

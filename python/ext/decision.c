@@ -276,17 +276,6 @@ static PyObject *decision_subscript(PyObject *object, PyObject *index) {
     return decision_item(object, i < 0 ? i + Py_SIZE(object) : i);
 }
 
-/* A number as text; negative ones do not occur. */
-static PyObject *text_of(int64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    uint64_t rest = number > 0 ? (uint64_t)number : 0;
-    do
-        digits[--at] = (char)('0' + rest % 10);
-    while (rest /= 10);
-    return PyUnicode_DecodeASCII(digits + at, (Py_ssize_t)(sizeof digits - at), NULL);
-}
-
 static PyObject *decision_texts(PyObject *object, PyObject *argument) {
     struct core_decision *self = SELF(object);
     Py_ssize_t index = PyNumber_AsSsize_t(argument, PyExc_IndexError);
@@ -303,9 +292,9 @@ static PyObject *decision_texts(PyObject *object, PyObject *argument) {
     /* Rounded up to microseconds first, as everywhere. */
     int64_t reset_us = verdict->reset_at_ns / 1000 + (verdict->reset_at_ns % 1000 > 0);
     int64_t reset = reset_us / 1000000 + 1;
-    PyObject *remaining = text_of(verdict->remaining);
-    PyObject *moment = text_of(reset);
-    PyObject *wait = text_of((reset * 1000000 - now_ns / 1000) / 1000000);
+    PyObject *remaining = core_decimal(verdict->remaining);
+    PyObject *moment = core_decimal(reset);
+    PyObject *wait = core_decimal((reset * 1000000 - now_ns / 1000) / 1000000);
     PyObject *texts = remaining && moment && wait ? PyTuple_Pack(3, remaining, moment, wait) : NULL;
     Py_XDECREF(remaining);
     Py_XDECREF(moment);

@@ -442,3 +442,9 @@ PyObject *evaluation_decide_on(PyObject *object, PyObject *args) {
         return NULL;
     Py_RETURN_NONE;
 }
+
+int core_list_add(PyObject *list, PyObject *item) {
+    int rc = item ? PyList_Append(list, item) : -1;
+    Py_XDECREF(item);
+    return rc;
+}

@@ -31,4 +31,7 @@ PyObject *evaluation_record(PyObject *object, PyObject *const *args, Py_ssize_t 
 PyObject *evaluation_checks(PyObject *object, PyObject *argument);
 PyObject *evaluation_keep(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 
+/* Appends a new reference, which may be NULL with an exception set. 0, or -1 with an exception set. */
+int core_list_add(PyObject *list, PyObject *item);
+
 #endif

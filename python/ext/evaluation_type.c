@@ -83,17 +83,6 @@ static PyObject *evaluation_reports(PyObject *object, PyObject *argument) {
     Py_RETURN_NONE;
 }
 
-/* A number that is not negative as text. */
-static PyObject *text_of(int64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    uint64_t rest = number > 0 ? (uint64_t)number : 0;
-    do
-        digits[--at] = (char)('0' + rest % 10);
-    while (rest /= 10);
-    return PyUnicode_DecodeASCII(digits + at, (Py_ssize_t)(sizeof digits - at), NULL);
-}
-
 static bool is_retry_after(PyObject *pair) {
     static const char name[] = "retry-after";
     PyObject *text =
@@ -124,7 +113,7 @@ int core_evaluation_write_headers(struct core_evaluation *self, PyObject *pairs,
     int64_t numbers[] = {verdict->remaining, reset, seconds_to_wait(verdict, now_ns / 1000, reset)};
     int rc = PyList_Append(pairs, PyTuple_GET_ITEM(names, 0));
     for (int i = 0; i < 3 && rc == 0; i++) {
-        PyObject *value = text_of(numbers[i]);
+        PyObject *value = core_decimal(numbers[i]);
         PyObject *pair = value ? PyTuple_Pack(2, PyTuple_GET_ITEM(names, i + 1), value) : NULL;
         Py_XDECREF(value);
         rc = core_list_add(pairs, pair);
