@@ -73,8 +73,7 @@ int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
     /* There may be no cell that has its entry, so the list is searched each time. */
     hit->cell = weir_cell_find(table, hit->fingerprint);
     count[hit->allowed ? WEIR_COUNT_ALLOWED : WEIR_COUNT_DENIED]++;
-    count[WEIR_COUNT_NEAR] +=
-        hit->allowed && (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
+    count[WEIR_COUNT_NEAR] += hit->allowed && weir_stats_is_near(verdict);
     if (hit->client_len > 0)
         weir_hitters_find(table, hit);
     weir_lock_release(table, hit->stripe);

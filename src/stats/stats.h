@@ -81,6 +81,11 @@ static inline void weir_hitters_add(struct weir_stats_stripe *stats, uint32_t pl
     }
 }
 
+/* Whether, after an allowed request, at least 80 % of the limit is used. */
+static inline bool weir_stats_is_near(const struct weir_verdict *verdict) {
+    return (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
+}
+
 /*
  * Counts the verdict of one limit, after the commit. `place` is the byte of its cell that has the client's entry.
  * The stripe's lock is held.
@@ -91,7 +96,7 @@ static inline void weir_stats_count(struct weir_table *table, const struct weir_
     uint64_t *count = stats->count[hit->label - 1];
     if (hit->allowed) {
         count[WEIR_COUNT_ALLOWED]++;
-        count[WEIR_COUNT_NEAR] += (uint64_t)verdict->remaining <= (uint64_t)verdict->limit / 5;
+        count[WEIR_COUNT_NEAR] += weir_stats_is_near(verdict);
     } else {
         count[WEIR_COUNT_DENIED]++;
     }
