@@ -32,10 +32,10 @@ MAKES = re.compile(r"(threading\.)?(Lock|RLock|Condition|Semaphore|BoundedSemaph
 #: Where a lock is made, and what renews it in a forked child.
 MADE = {
     ("_locks.py", "new_lock"): "the module itself",
-    ("flask/dashboard/__init__.py", "renew"): "register_at_fork",
-    ("observe/audit.py", "_reset"): "register_at_fork",
-    ("stores/auto.py", None): "register_at_fork",
-    ("stores/auto.py", "_renew_lock"): "register_at_fork",
+    ("flask/dashboard/__init__.py", "renew"): "_locks.after_fork()",
+    ("observe/audit.py", "_reset"): "_locks.after_fork()",
+    ("stores/auto.py", None): "_locks.after_fork()",
+    ("stores/auto.py", "_renew_lock"): "_locks.after_fork()",
     ("stores/hosts.py", "_forget_threads"): "the next look-up sees another process",
     ("stores/mongodb.py", "__init__"): "after_fork()",
     ("stores/mongodb.py", "after_fork"): "the next call sees another process",
@@ -47,7 +47,7 @@ MADE = {
     ("stores/redis_cluster.py", "forget"): "the next call sees another process",
     ("stores/redis_server.py", "__init__"): "of one attempt to connect, which is left behind",
     ("stores/redis_server.py", "forget_connections"): "the next call sees another process",
-    ("stores/sync.py", "_reset"): "register_at_fork",
+    ("stores/sync.py", "_reset"): "_locks.after_fork()",
 }
 
 

@@ -35,7 +35,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import threading
 import time
 import weakref
@@ -44,6 +43,7 @@ from typing import Any
 
 from .._clock import monotonic
 from .._core import HIT, REFUND, TEST, Limit, Table
+from .._locks import after_fork
 from .._text import printable
 from ..errors import StorageError, WeirError
 
@@ -434,5 +434,5 @@ def _at_exit() -> None:
         audit.close()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 atexit.register(_at_exit)

@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._core import Table
+from .._locks import after_fork
 from ..errors import WarnAfterwards, WeirError, warn
 from .registry import TableStorage, with_sizes
 from .server_process import (
@@ -180,7 +181,7 @@ def _renew_lock() -> None:
     _lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+after_fork(_renew_lock)
 
 
 def _digest(text: str) -> str:

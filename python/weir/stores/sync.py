@@ -18,6 +18,7 @@ from typing import Any
 
 from .._clock import monotonic
 from .._core import HIT, Limit, Table
+from .._locks import after_fork
 from .shared_stats import SharedStats, apply_rules, snapshot
 
 __all__ = ["FORGET", "SYNC_INTERVAL", "HostSync"]
@@ -159,4 +160,4 @@ def _after_fork() -> None:
         sync._reset()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -26,7 +26,6 @@ import hmac
 import ipaddress
 import json
 import math
-import os
 import re
 import secrets
 import sys
@@ -42,6 +41,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from weir.errors import StorageError, WeirError
 from weir.stores.instrumented import counted_form
 
+from ..._locks import after_fork
 from ..context import answer_of
 from ..errors import ConfigurationError
 from ..limiter import Limiter
@@ -230,7 +230,13 @@ class _Streams:
 
 
 _streams = _Streams()
-os.register_at_fork(after_in_child=_streams.renew)
+
+
+def _after_fork() -> None:
+    _streams.renew()
+
+
+after_fork(_after_fork)
 
 
 def _events(state: AppState, threaded: bool) -> Iterator[str]:
