@@ -48,6 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     MUST(rc != 1 || (reply.used > 0 && reply.used <= bytes.len));
     MUST(rc != 1 || !reply.error ||
          (reply.error >= bytes.bytes && reply.error + reply.error_len <= bytes.bytes + bytes.len));
+    weir_memcached_window(&limit, &reply, INT64_C(1000000000) * data[0]);
+    MUST(reply.left_ns >= 0);
     guarded_free(&bytes);
     return 0;
 }

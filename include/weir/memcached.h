@@ -7,9 +7,10 @@
  *
  * Caveats first
  * -------------
- *  - Memcached counts time in whole seconds. A window that it counts lasts its period or up to a second longer,
- *    never less. The time left is in whole seconds, rounded up.
- *  - States are stepped with the caller's clock: the clocks of all callers should agree.
+ *  - A window that the server counts begins and ends by the callers' clocks. Its item outlives it by a few
+ *    seconds, so the first hit after its end may need a second command (weir_memcached_opened()). A caller whose clock differs from the others' is corrected by the server's own clock,
+ *    which has whole seconds: such a window ends at most about four seconds early or late.
+ *  - Other states are stepped with the caller's clock alone: the clocks of all callers should agree.
  *  - The server counts first; if the count exceeds the limit, the caller takes the charge back. Between the two
  *    commands, other requests may be denied although they would fit. No request is admitted beyond the limit.
  *  - The log of a moving window is one value. Beyond some 30,000 hits, hits within a 16384th of the period are
@@ -30,6 +31,8 @@ extern "C" {
 #define WEIR_MEMCACHED_COMMAND_MAX 400
 #define WEIR_MEMCACHED_VALUE_MAX 1000000
 #define WEIR_MEMCACHED_MONTH_S 2592000
+#define WEIR_MEMCACHED_COUNT_BITS                                                                  \
+    30 /* of a number: the hits; the others are the start of the window */
 
 /*
  * Writes the name of a check's counter into `name`, which has room for WEIR_MEMCACHED_NAME_MAX bytes; not
@@ -46,14 +49,14 @@ WEIR_API int weir_memcached_counts(const struct weir_limit *limit);
 enum weir_memcached_what {
     WEIR_MEMCACHED_HIT,    /* charge the cost */
     WEIR_MEMCACHED_PEEK,   /* charge nothing */
-    WEIR_MEMCACHED_REFUND, /* refund the cost */
-    WEIR_MEMCACHED_UNDO,   /* the same, unless the counter has changed since (`cas`) */
+    WEIR_MEMCACHED_REFUND, /* for weir_memcached_evaluate() only: peek, then UNDO at most the count */
+    WEIR_MEMCACHED_UNDO,   /* take the cost back, unless the counter has changed since (`cas`) */
 };
 
 /*
  * Writes the meta command for a check that the server counts: at most WEIR_MEMCACHED_COMMAND_MAX bytes.
- * cas: UNDO: that of the reply to undo; otherwise 0. now_ns: the true time, because Memcached expects the end of
- * periods of a month and more as an absolute time.
+ * cas: UNDO: that of the last reply, whose count must not be less than the cost; otherwise 0.
+ * now_ns: the true time, at which a new window begins.
  * Returns its length or WEIR_EINVAL.
  */
 WEIR_API int weir_memcached_command(const struct weir_check *check, const char *name,
@@ -71,11 +74,14 @@ struct weir_memcached_reply {
     int32_t kind;
     int32_t reserved;
     size_t used; /* bytes of the input */
-    uint64_t count;
-    int64_t left_s; /* seconds until the window ends, rounded up */
+    uint64_t
+        count; /* as the server keeps it; after weir_memcached_window(), the hits of the window */
+    int64_t left_s; /* seconds until the item expires, rounded up; -1: not known */
     uint64_t cas;
     const char *error; /* points into the input */
     size_t error_len;
+    uint64_t start;  /* by weir_memcached_window(): identifies the window */
+    int64_t left_ns; /* by weir_memcached_window(): until the window ends; 0: it has ended */
 };
 
 /*
@@ -85,7 +91,23 @@ struct weir_memcached_reply {
 WEIR_API int weir_memcached_read(const char *bytes, size_t len, struct weir_memcached_reply *reply);
 
 /*
- * Computes the verdict of a check that the server counts, from the reply to `what` (HIT, PEEK or REFUND). A HIT
+ * The number of a window that begins now with the cost of a check, to be stored by compare-and-swap in place of one
+ * that has ended. *expires_s: as of weir_memcached_step(). Returns 0 or WEIR_EINVAL.
+ */
+WEIR_API int weir_memcached_opened(const struct weir_check *check, int64_t now_ns, uint64_t *number,
+                                   int64_t *expires_s);
+
+/*
+ * Splits the number of a reply of kind WEIR_MEMCACHED_COUNT, once: sets start, count and left_ns. If left_ns is 0,
+ * the window has ended, and a HIT was charged to no window: store weir_memcached_opened() by compare-and-swap. now_ns: the true
+ * time, at which the command was written.
+ */
+WEIR_API void weir_memcached_window(const struct weir_limit *limit,
+                                    struct weir_memcached_reply *reply, int64_t now_ns);
+
+/*
+ * Computes the verdict of a check that the server counts, from the reply to `what` (HIT, PEEK or REFUND), which
+ * weir_memcached_window() has split. A HIT
  * that is denied was counted and must be undone.
  */
 WEIR_API void weir_memcached_evaluate(const struct weir_check *check,

@@ -56,20 +56,50 @@ static PyObject *check_evaluate(PyObject *object, PyObject *args) {
     struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT};
     int there, what;
     unsigned long long count;
-    long long left_s;
+    long long left_ns;
     double now;
     int64_t now_ns;
-    if (!PyArg_ParseTuple(args, "pKLid:evaluate", &there, &count, &left_s, &what, &now) ||
+    if (!PyArg_ParseTuple(args, "pKLid:evaluate", &there, &count, &left_ns, &what, &now) ||
         core_seconds_to_ns(now, "now", &now_ns) < 0)
         return NULL;
     if (!there)
         reply.kind = WEIR_MEMCACHED_NONE;
     reply.count = count;
-    reply.left_s = left_s;
+    reply.left_ns = left_ns;
     struct weir_verdict verdict;
     struct weir_check check = check_of(self);
     weir_memcached_evaluate(&check, &reply, what, now_ns, &verdict);
     return core_verdict_new(self->state, &verdict);
+}
+
+static PyObject *check_window(PyObject *object, PyObject *args) {
+    struct memcached_check *self = SELF(object);
+    struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT};
+    unsigned long long number;
+    long long left_s;
+    double now;
+    int64_t now_ns;
+    if (!PyArg_ParseTuple(args, "KLd:window", &number, &left_s, &now) ||
+        core_seconds_to_ns(now, "now", &now_ns) < 0)
+        return NULL;
+    reply.count = number;
+    reply.left_s = left_s;
+    weir_memcached_window(&self->limit, &reply, now_ns);
+    return Py_BuildValue("KLK", (unsigned long long)reply.count, (long long)reply.left_ns,
+                         (unsigned long long)reply.start);
+}
+
+static PyObject *check_opened(PyObject *object, PyObject *now) {
+    struct memcached_check *self = SELF(object);
+    double seconds = PyFloat_AsDouble(now);
+    uint64_t number;
+    int64_t now_ns, expires_s;
+    if ((seconds == -1.0 && PyErr_Occurred()) || core_seconds_to_ns(seconds, "now", &now_ns) < 0)
+        return NULL;
+    struct weir_check check = check_of(self);
+    int rc = weir_memcached_opened(&check, now_ns, &number, &expires_s);
+    return rc < 0 ? core_raise(self->state, rc, NULL)
+                  : Py_BuildValue("KL", (unsigned long long)number, (long long)expires_s);
 }
 
 static PyObject *check_step(PyObject *object, PyObject *args) {
@@ -125,8 +155,15 @@ static PyMethodDef check_methods[] = {
      PyDoc_STR("command($self, what, cas, now, /)\n--\n\n"
                "The meta command for a limit that the server counts. now: the true time.")},
     {"evaluate", check_evaluate, METH_VARARGS,
-     PyDoc_STR("evaluate($self, there, count, left, what, now, /)\n--\n\n"
+     PyDoc_STR("evaluate($self, there, count, left_ns, what, now, /)\n--\n\n"
                "The Verdict for the reply to command().")},
+    {"window", check_window, METH_VARARGS,
+     PyDoc_STR("window($self, number, left, now, /)\n--\n\n"
+               "A number that the server keeps: (hits, ns until the window ends, its start).\n"
+               "left: seconds until the item expires, or -1. now: the true time.")},
+    {"opened", check_opened, METH_O,
+     PyDoc_STR("opened($self, now, /)\n--\n\n"
+               "The number of a window that begins now, and for how many seconds to keep it.")},
     {"step", check_step, METH_VARARGS,
      PyDoc_STR(
          "step($self, value, mode, now, /)\n--\n\n"
@@ -139,12 +176,13 @@ static PyObject *get_limit(PyObject *object, void *Py_UNUSED(closure)) {
     return PyLong_FromLongLong(SELF(object)->limit.amount);
 }
 
-static PyObject *get_seconds(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyLong_FromLongLong((SELF(object)->limit.period_ns + 999999999) / 1000000000);
+static PyObject *get_count_bits(PyObject *Py_UNUSED(object), void *Py_UNUSED(closure)) {
+    return PyLong_FromLong(WEIR_MEMCACHED_COUNT_BITS);
 }
 
 static PyGetSetDef check_getset[] = {
-    {"seconds", get_seconds, NULL, PyDoc_STR("The limit's period."), NULL},
+    {"count_bits", get_count_bits, NULL, PyDoc_STR("How many bits of a number are the hits."),
+     NULL},
     {"amount", get_limit, NULL, PyDoc_STR("The limit's amount."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -729,14 +729,21 @@ class MemcachedCheck:
     @property
     def amount(self) -> int: ...
     @property
-    def seconds(self) -> int:
-        """The limit's period."""
+    def count_bits(self) -> int:
+        """How many bits of a number are the hits."""
     def asking(self, cost: int, /) -> MemcachedCheck:
         """The same with another cost."""
     def command(self, what: int, cas: int, now: float, /) -> bytes:
         """The meta command for a limit that the server counts. now: the true time."""
-    def evaluate(self, there: bool, count: int, left: int, what: int, now: float, /) -> Verdict:
+    def evaluate(self, there: bool, count: int, left_ns: int, what: int, now: float, /) -> Verdict:
         """The Verdict for the reply to it."""
+    def window(self, number: int, left: int, now: float, /) -> tuple[int, int, int]:
+        """A number that the server keeps: hits, nanoseconds until the window ends, its start.
+
+        left: seconds until the item expires, or -1. now: the true time.
+        """
+    def opened(self, now: float, /) -> tuple[int, int]:
+        """The number of a window that begins now, and for how many seconds to keep it."""
     def step(
         self, value: bytes | None, mode: int, now: float, /
     ) -> tuple[Verdict, bytes, int, bool]:

@@ -1,14 +1,17 @@
 /*
  * Decisions on Memcached: counters that the server counts itself, and states that it only stores.
  *
- *     ma <name> N<seconds> J<cost> D<cost> v t c      hit: add the cost, or create the item -> count, time left
- *     mg <name> v t c                                 peek
- *     ma <name> MD D<cost> v t c                      refund; never below 0
- *     ma <name> MD D<cost> C<cas> v t c               undo a hit, if the item has not changed since: another
- *                                                     change may be that of a new window
+ *     ma <name> N<seconds> J<start, cost> D<cost> v t c    hit: open a window with the cost, or add the cost
+ *     mg <name> v t c                                      peek
+ *     ma <name> MD D<cost> C<cas> v t c                    take a charge back, if nothing has changed since
  *
- * An item expires N whole seconds after the second in which it was created, so it lives at least N - 1
- * seconds. For a period of P seconds, N is P + 1.
+ * The number has two parts: the upper 34 bits are the time at which the window began, in ticks and modulo 2^34;
+ * the lower 30 bits are the count. So one command returns both, and the window ends exactly one period after its
+ * start. The item lives longer: its expiry, which has whole seconds, only removes what nobody uses. The first hit
+ * after the end replaces it by compare-and-swap.
+ *
+ * A tick is a power of two of nanoseconds, some 2^-31 of the period. The start is rounded up, so no window is
+ * shorter than its period.
  *
  * src/remote/packed.c packs and steps the stored states.
  */
@@ -25,7 +28,14 @@
 #include "remote/packed.h"
 
 #define NS_PER_S INT64_C(1000000000)
-#define COUNT_MAX (INT64_C(1) << 61)         /* sums of costs do not wrap its 64 bits */
+#define COUNT_BITS WEIR_MEMCACHED_COUNT_BITS
+/* The count has room for this amount and 63 denied costs that are not yet taken back. */
+#define COUNT_MAX (INT64_C(1) << 24)
+#define START_MASK ((UINT64_C(1) << (64 - COUNT_BITS)) - 1)
+/* An item lives this much longer than its window: the server has whole seconds, and hosts' clocks differ. */
+#define SPARE_S 5
+/* The time that has passed by the server's whole seconds may differ this much from the true time. */
+#define SERVER_TOLERANCE_NS (3 * NS_PER_S)
 #define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
 
 /* ------------------------------------------------------------------------------------------- names */
@@ -83,31 +93,94 @@ int weir_memcached_counts(const struct weir_limit *limit) {
            limit->period_ns <= PERIOD_MAX_NS;
 }
 
+/* Nanoseconds of a tick: an item's age is at most a quarter of what the bits of the start can tell apart. */
+static int64_t tick_of(const struct weir_limit *limit) {
+    int64_t tick = 1, longest_ns = limit->period_ns + 30 * NS_PER_S;
+    while ((uint64_t)(longest_ns / tick) > START_MASK / 4)
+        tick *= 2;
+    return tick;
+}
+
+/* For how many seconds an item is kept. */
+static int64_t kept_s(const struct weir_limit *limit) {
+    return (limit->period_ns + NS_PER_S - 1) / NS_PER_S + SPARE_S;
+}
+
+int weir_memcached_opened(const struct weir_check *check, int64_t now_ns, uint64_t *number,
+                          int64_t *expires_s) {
+    if (!check || !number || !expires_s || weir_checks_validate(check, 1) < 0 || now_ns < 0 ||
+        now_ns > WEIR_NOW_MAX || !weir_memcached_counts(check->limit) || check->cost > COUNT_MAX)
+        return WEIR_EINVAL;
+    int64_t tick = tick_of(check->limit);
+    uint64_t start = ((uint64_t)(now_ns / tick) + (now_ns % tick > 0)) & START_MASK;
+    /* A start of 0 marks a number that is no window. */
+    *number = (start ? start : 1) << COUNT_BITS | (uint64_t)check->cost;
+    *expires_s = kept_s(check->limit);
+    return 0;
+}
+
+/* Memcached takes more seconds than a month for a time since the epoch. */
+static int64_t expiry_of(int64_t seconds, int64_t now_ns) {
+    return seconds > WEIR_MEMCACHED_MONTH_S ? seconds + (now_ns + NS_PER_S - 1) / NS_PER_S
+                                            : seconds;
+}
+
 int weir_memcached_command(const struct weir_check *check, const char *name, size_t name_len,
                            int what, uint64_t cas, int64_t now_ns, char *buffer) {
-    if (!check || !name || !buffer || weir_checks_validate(check, 1) < 0 ||
-        !weir_memcached_counts(check->limit) || !is_safe(name, name_len) ||
-        (what != WEIR_MEMCACHED_PEEK && check->cost > COUNT_MAX && what != WEIR_MEMCACHED_REFUND))
+    if (!check || !name || !buffer || weir_checks_validate(check, 1) < 0 || now_ns < 0 ||
+        now_ns > WEIR_NOW_MAX || !weir_memcached_counts(check->limit) || !is_safe(name, name_len) ||
+        (what != WEIR_MEMCACHED_PEEK && check->cost > COUNT_MAX))
         return WEIR_EINVAL;
     size_t room = WEIR_MEMCACHED_COMMAND_MAX;
     int len = (int)name_len;
-    int64_t seconds = (check->limit->period_ns + NS_PER_S - 1) / NS_PER_S + 1;
-    if (seconds > WEIR_MEMCACHED_MONTH_S)
-        seconds += (now_ns + NS_PER_S - 1) / NS_PER_S;
+    int64_t seconds;
     long long cost = (long long)check->cost;
+    uint64_t first;
     switch (what) {
     case WEIR_MEMCACHED_HIT:
-        return snprintf(buffer, room, "ma %.*s N%lld J%lld D%lld v t c\r\n", len, name,
-                        (long long)seconds, cost, cost);
+        if (weir_memcached_opened(check, now_ns, &first, &seconds) < 0)
+            return WEIR_EINVAL;
+        return snprintf(buffer, room, "ma %.*s N%lld J%llu D%lld v t c\r\n", len, name,
+                        (long long)expiry_of(seconds, now_ns), (unsigned long long)first, cost);
     case WEIR_MEMCACHED_PEEK:
         return snprintf(buffer, room, "mg %.*s v t c\r\n", len, name);
-    case WEIR_MEMCACHED_REFUND:
-        return snprintf(buffer, room, "ma %.*s MD D%lld v t c\r\n", len, name, cost);
     case WEIR_MEMCACHED_UNDO:
         return snprintf(buffer, room, "ma %.*s MD D%lld C%llu v t c\r\n", len, name, cost,
                         (unsigned long long)cas);
     default:
         return WEIR_EINVAL;
+    }
+}
+
+/*
+ * What is left of a window by the server's clock, which has whole seconds and does not depend on the hosts' clocks:
+ * it corrects a host whose clock is wrong. Beyond a month the server knows an end by such a clock only.
+ */
+static int64_t corrected(const struct weir_limit *limit, int64_t left_ns, int64_t left_s) {
+    if (left_s < 0 || kept_s(limit) > WEIR_MEMCACHED_MONTH_S)
+        return left_ns;
+    int64_t by_server = limit->period_ns - (kept_s(limit) - left_s) * NS_PER_S;
+    int64_t least = by_server - SERVER_TOLERANCE_NS, most = by_server + SERVER_TOLERANCE_NS;
+    if (left_ns < least) /* the wait ends when the server's seconds have passed */
+        return least > 0 ? most : 0;
+    return left_ns <= most ? left_ns : most > 0 ? most : 0;
+}
+
+void weir_memcached_window(const struct weir_limit *limit, struct weir_memcached_reply *reply,
+                           int64_t now_ns) {
+    if (!limit || !reply || reply->kind != WEIR_MEMCACHED_COUNT || now_ns < 0 ||
+        now_ns > WEIR_NOW_MAX || !weir_memcached_counts(limit))
+        return;
+    int64_t tick = tick_of(limit), now = now_ns / tick;
+    uint64_t start = reply->count >> COUNT_BITS, ahead = ((uint64_t)now - start) & START_MASK;
+    int64_t age = (int64_t)ahead - (ahead > START_MASK / 2 ? (int64_t)START_MASK + 1 : 0);
+    int64_t left_ns = (now - age) * tick + limit->period_ns - now_ns;
+    reply->start = start;
+    reply->count &= (UINT64_C(1) << COUNT_BITS) - 1;
+    reply->left_ns = start ? corrected(limit, left_ns, reply->left_s) : 0;
+    if (reply->left_ns <= 0) {
+        reply->count = 0;
+        reply->left_ns = 0;
     }
 }
 
@@ -220,9 +293,7 @@ void weir_memcached_evaluate(const struct weir_check *check,
     bool there = reply->kind == WEIR_MEMCACHED_COUNT && reply->count > 0;
     uint64_t used = there ? reply->count : 0, limit = (uint64_t)amount;
     uint64_t cost = (uint64_t)check->cost;
-    int64_t left_ns = there ? reply->left_s * NS_PER_S : 0;
-    if (left_ns > check->limit->period_ns) /* an item lives up to a second longer */
-        left_ns = check->limit->period_ns;
+    int64_t left_ns = there ? reply->left_ns : 0;
     *verdict = (struct weir_verdict){.allowed = 1, .limit = amount};
     if (what == WEIR_MEMCACHED_HIT)
         verdict->allowed = used <= limit;
@@ -251,7 +322,7 @@ int weir_memcached_step(const struct weir_check *check, const char *value, size_
                               next_len, &expires_ns);
     if (rc < 0)
         return rc;
-    *expires_s = expires_ns > now_ns ? (expires_ns - now_ns - 1) / NS_PER_S + 2 : 1;
+    *expires_s = expires_ns > now_ns ? (expires_ns - now_ns - 1) / NS_PER_S + 1 + SPARE_S : 1;
     *changed = mode != WEIR_TEST && (*next_len != (value ? len : 0) ||
                                      (*next_len > 0 && memcmp(next, value, *next_len) != 0));
     return 0;

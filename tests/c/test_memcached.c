@@ -56,18 +56,29 @@ static void test_commands(void **state) {
     struct weir_limit huge = limit_of(WEIR_FIXED_WINDOW, INT64_MAX, MINUTE);
     struct weir_check check = check_of(&limit, "a", 3), monthly = check_of(&month, "a", 1);
     struct weir_check largest = check_of(&huge, "a", 1);
-    command_is(&check, WEIR_MEMCACHED_HIT, "ma n N61 J3 D3 v t c\r\n");
+    char want[WEIR_MEMCACHED_COMMAND_MAX];
+    uint64_t first;
+    int64_t kept;
+    assert_int_equal(weir_memcached_opened(&check, NOW, &first, &kept), 0);
+    assert_true(kept == 65 && (first & ((1 << WEIR_MEMCACHED_COUNT_BITS) - 1)) == 3);
+    snprintf(want, sizeof want, "ma n N65 J%" PRIu64 " D3 v t c\r\n", first);
+    command_is(&check, WEIR_MEMCACHED_HIT, want);
     command_is(&check, WEIR_MEMCACHED_PEEK, "mg n v t c\r\n");
-    command_is(&check, WEIR_MEMCACHED_REFUND, "ma n MD D3 v t c\r\n");
     command_is(&check, WEIR_MEMCACHED_UNDO, "ma n MD D3 C17 v t c\r\n");
     /* Beyond a month a time to live is a moment. */
-    command_is(&monthly, WEIR_MEMCACHED_HIT, "ma n N1702592001 J1 D1 v t c\r\n");
+    assert_int_equal(weir_memcached_opened(&monthly, NOW, &first, &kept), 0);
+    snprintf(want, sizeof want, "ma n N%" PRId64 " J%" PRIu64 " D1 v t c\r\n",
+             NOW / SECOND + 30 * DAY / SECOND + 5, first);
+    command_is(&monthly, WEIR_MEMCACHED_HIT, want);
     char command[WEIR_MEMCACHED_COMMAND_MAX];
     assert_true(weir_memcached_counts(&limit) && weir_memcached_counts(&month));
     assert_false(weir_memcached_counts(&huge));
     assert_int_equal(weir_memcached_command(&largest, "n", 1, WEIR_MEMCACHED_HIT, 0, NOW, command),
                      WEIR_EINVAL);
     assert_int_equal(weir_memcached_command(&check, "n", 1, 4, 0, NOW, command), WEIR_EINVAL);
+    assert_int_equal(weir_memcached_command(&check, "n", 1, WEIR_MEMCACHED_REFUND, 0, NOW, command),
+                     WEIR_EINVAL);
+    assert_int_equal(weir_memcached_command(&check, "n", 1, 0, 0, -1, command), WEIR_EINVAL);
     assert_int_equal(weir_memcached_command(&check, "a b", 3, 0, 0, NOW, command), WEIR_EINVAL);
 }
 
@@ -115,7 +126,8 @@ static void test_what_a_count_means(void **state) {
     (void)state;
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
     struct weir_check check = check_of(&limit, "a", 4);
-    struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT, .count = 10, .left_s = 30};
+    struct weir_memcached_reply reply = {
+        .kind = WEIR_MEMCACHED_COUNT, .count = 10, .left_ns = 30 * SECOND};
     struct weir_verdict verdict;
     weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
     assert_true(verdict.allowed && verdict.remaining == 0 && verdict.limit == 10);
@@ -135,6 +147,64 @@ static void test_what_a_count_means(void **state) {
     check.cost = 11;
     weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_PEEK, NOW, &verdict);
     assert_true(!verdict.allowed && verdict.retry_after_ns == WEIR_NEVER);
+}
+
+/* What is left at `at_ns` of a window that began at `start_ns`; the server says that `left_s` are. */
+static int64_t left_of(const struct weir_limit *limit, int64_t start_ns, int64_t at_ns,
+                       int64_t left_s, uint64_t *hits) {
+    struct weir_check check = check_of(limit, "a", 1);
+    struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT, .left_s = left_s};
+    int64_t kept;
+    assert_int_equal(weir_memcached_opened(&check, start_ns, &reply.count, &kept), 0);
+    reply.count += 4;
+    weir_memcached_window(limit, &reply, at_ns);
+    *hits = reply.count;
+    return reply.left_ns;
+}
+
+static void test_a_window_ends_a_period_after_its_start(void **state) {
+    (void)state;
+    seed_random();
+    static const int64_t periods[] = {SECOND / 10, SECOND,   MINUTE,       60 * MINUTE,
+                                      DAY,         30 * DAY, 5 * 360 * DAY};
+    for (int i = 0; i < 20000; i++) {
+        int64_t period = periods[random_below(7)], error = period / 1000000000 + 100;
+        struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, period);
+        int64_t start = NOW + (int64_t)random_below((uint64_t)DAY * 10000);
+        int64_t age = (int64_t)random_below((uint64_t)period);
+        uint64_t hits;
+        int64_t left = left_of(&limit, start, start + age, -1, &hits);
+        if (left < period - age || left > period - age + error || hits != 5)
+            fail_msg("WEIR_SEED=%" PRIu64 ": period %" PRId64 ", age %" PRId64 ", left %" PRId64,
+                     seed, period, age, left);
+        /* It has ended, however long the item is kept. */
+        age = period + error + (int64_t)random_below((uint64_t)(10 * SECOND));
+        assert_true(left_of(&limit, start, start + age, -1, &hits) == 0 && hits == 0);
+        /* Another host's clock may be behind. */
+        left = left_of(&limit, start, start - SECOND, -1, &hits);
+        assert_in_range(left, period + SECOND, period + SECOND + error);
+    }
+}
+
+static void test_the_server_corrects_a_wrong_clock(void **state) {
+    (void)state;
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    uint64_t hits;
+    /* The item of a minute lives 65 s; 25 of them are left, so 20 of the window, give or take 3. */
+    assert_true(left_of(&limit, NOW, NOW + 40 * SECOND, 25, &hits) / 1000 == 20 * SECOND / 1000);
+    int64_t ahead = left_of(&limit, NOW, NOW + 55 * SECOND, 25, &hits);
+    int64_t behind = left_of(&limit, NOW, NOW - MINUTE, 25, &hits);
+    assert_true(ahead == 23 * SECOND && behind == 23 * SECOND && hits == 5);
+    assert_true(left_of(&limit, NOW, NOW - MINUTE, 2, &hits) == 0);
+    assert_true(left_of(&limit, NOW, NOW + 59 * SECOND, 5, &hits) / 1000 == SECOND / 1000);
+}
+
+static void test_a_plain_number_is_no_window(void **state) {
+    (void)state;
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
+    struct weir_memcached_reply reply = {.kind = WEIR_MEMCACHED_COUNT, .count = 10, .left_s = 30};
+    weir_memcached_window(&limit, &reply, NOW);
+    assert_true(reply.count == 0 && reply.left_ns == 0);
 }
 
 /* ------------------------------------------------------------------------------------------- states */
@@ -184,7 +254,7 @@ static void run(int strategy) {
             fail_msg("WEIR_SEED=%" PRIu64 ": %s, mode %d, cost %lld", seed,
                      weir_strategy_name(strategy), mode, (long long)check.cost);
         assert_true(mode != WEIR_TEST || !changed);
-        assert_in_range(expires_s, 1, 3 * limit.period_ns / SECOND * 100 + 2);
+        assert_in_range(expires_s, 1, 3 * limit.period_ns / SECOND * 100 + 6);
         if (changed) {
             assert_in_range(next_len, 0, sizeof value);
             memcpy(value, next, next_len);
@@ -265,6 +335,9 @@ int main(void) {
         cmocka_unit_test(test_commands),
         cmocka_unit_test(test_replies),
         cmocka_unit_test(test_what_a_count_means),
+        cmocka_unit_test(test_a_window_ends_a_period_after_its_start),
+        cmocka_unit_test(test_the_server_corrects_a_wrong_clock),
+        cmocka_unit_test(test_a_plain_number_is_no_window),
         cmocka_unit_test(test_kept_states_decide_as_the_table_does),
         cmocka_unit_test(test_a_strange_value_is_refused),
         cmocka_unit_test(test_a_damaged_value_is_refused_or_used_within_bounds),

@@ -88,6 +88,15 @@ static void call_memcached_command(size_t n) {
                                  (uint64_t)n, (int64_t)n, pointer(2, scratch));
 }
 
+static void call_memcached_opened(size_t n) {
+    (void)weir_memcached_opened(pointer(0, scratch), (int64_t)n, pointer(1, scratch),
+                                pointer(2, scratch));
+}
+
+static void call_memcached_window(size_t n) {
+    weir_memcached_window(pointer(0, scratch), pointer(1, scratch), (int64_t)n);
+}
+
 static void call_memcached_read(size_t n) {
     (void)weir_memcached_read(pointer(0, scratch), (size_t)n, pointer(1, scratch));
 }
@@ -350,6 +359,8 @@ static const struct call calls[] = {
     {"weir_memcached_name", 3, call_memcached_name},
     {"weir_memcached_counts", 1, call_memcached_counts},
     {"weir_memcached_command", 3, call_memcached_command},
+    {"weir_memcached_opened", 3, call_memcached_opened},
+    {"weir_memcached_window", 2, call_memcached_window},
     {"weir_memcached_read", 2, call_memcached_read},
     {"weir_memcached_evaluate", 3, call_memcached_evaluate},
     {"weir_memcached_step", 7, call_memcached_step},

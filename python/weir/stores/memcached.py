@@ -1,8 +1,9 @@
 """Memcached: ``memcached://host:11211,host:11211`` or ``memcached:///run/memcached.sock``.
 
 Memcached cannot run scripts. A fixed window is a number that the server increments, in one round
-trip. The other strategies fetch a state, step it, and store it by compare-and-swap. So a decision
-over several limits is not atomic: charges are given back when a later limit denies.
+trip (:mod:`weir.stores.memcached_windows`). The other strategies fetch a state, step it, and store
+it by compare-and-swap. So a decision over several limits is not atomic: charges are given back when
+a later limit denies.
 
 Options are pymemcache's; ``socket_timeout`` is its ``timeout`` and ``connect_timeout``.
 """
@@ -14,7 +15,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,12 +41,8 @@ from .memcached_node import (
     GIVE_BACK,
     PEEK,
     TRIES,
-    UNDO,
-    Count,
     Node,
     connected,
-    count_by_incr,
-    decrease,
     delete,
     fetch,
     is_late,
@@ -54,11 +51,18 @@ from .memcached_node import (
     within,
 )
 from .memcached_servers import Servers
+from .memcached_windows import Count, count_windows, refund, take_back
 from .registry import KeyedStorage, deciding
 
 __all__ = ["MemcachedStorage"]
 
 logger = logging.getLogger("weir")
+
+#: Seconds for which an item is kept after its end by a clock that a test has set.
+_SPARE = 86_400
+
+#: A smaller difference of the clocks is the time between reading them.
+_CLOCK_MOVED = 0.05
 
 
 class MemcachedStorage(KeyedStorage):
@@ -101,6 +105,7 @@ class MemcachedStorage(KeyedStorage):
         self._node = self._servers.of_key
         self._meta = meta
         self._clock: tuple[float, bool] = (0.0, False)
+        self._spare = 0
         self._pid = os.getpid()
         self._remember = seconds(remember_denials or None, "remember_denials") or 0.0
         self._denials = Denials(self._remember)
@@ -122,6 +127,8 @@ class MemcachedStorage(KeyedStorage):
         other strategies, instead of counted by the server.
         """
         self._clock = (seconds, given)
+        # The server's clock goes on meanwhile, and this one may be set back.
+        self._spare = 0 if (seconds, given) == (0.0, False) else _SPARE
         self._denials.clear()
         self._denials.seconds = 0.0 if given else self._remember
 
@@ -193,8 +200,8 @@ class MemcachedStorage(KeyedStorage):
     def peek(self, check: MemcachedCheck, now: float) -> Verdict:
         """The verdict that a hit would get."""
         if self.counts(check):
-            count = self.count([(check, PEEK)])[0]
-            return check.evaluate(count.left > 0, count.number, count.left, PEEK, now)
+            count = self._count(check, PEEK, now)
+            return check.evaluate(count.left_ns > 0, count.number, count.left_ns, PEEK, now)
         node = self._node(check.name)
         value, _ = node.use(partial(fetch, name=check.name), True)
         return self._step(check, value, TEST, now)[0]
@@ -206,30 +213,42 @@ class MemcachedStorage(KeyedStorage):
         if not self.counts(check):
             return self.update(check, mode, now)
         if mode == REFUND:
-            count = self.count([(check, GIVE_BACK)])[0]
-            if count.left > 0 and count.number == 0:
-                self.remove(check, count.cas)
-            return check.evaluate(count.left > 0, count.number, count.left, GIVE_BACK, now)
+            node = self._node(check.name)
+            count = refund(node, check, self._uses_meta(node), self._true(now))
+            there = count.left_ns > 0
+            return check.evaluate(there, count.number, count.left_ns, GIVE_BACK, now)
         if check.cost == 0 or check.cost > check.amount:
             return self.peek(check, now)
-        count = self.count([(check, CHARGE)])[0]
-        verdict = check.evaluate(True, count.number, count.left, CHARGE, now)
+        count = self._count(check, CHARGE, now)
+        verdict = check.evaluate(True, count.number, count.left_ns, CHARGE, now)
         if not verdict.allowed:
             self.undo(check, count)
         return verdict
 
     # -- counters that the server increments
 
-    def count(self, asked: Iterable[tuple[MemcachedCheck, int]]) -> list[Count]:
-        """Change counters, all of one server in one round trip."""
-        asked = list(asked)
-        counts: list[Count] = [Count(0, 0, 0)] * len(asked)
-        for i, count in self.count_each(asked):
-            counts[i] = count
-        return counts
+    @staticmethod
+    def _true(now: float) -> float:
+        """``now`` by the true clock, which a test that moves ``time.time()`` does not move."""
+        moved = true_time() - time.time()
+        return now + moved if abs(moved) > _CLOCK_MOVED else now
 
-    def count_each(self, asked: list[tuple[MemcachedCheck, int]]) -> Iterator[tuple[int, Count]]:
-        """The same, one server after the other, so that charges are known if a later server fails.
+    def _uses_meta(self, node: Node) -> bool:
+        if self._meta is False:
+            return False
+        if node.meta is None:
+            node.use(connected, True)
+        return bool(node.meta)
+
+    def _count(self, check: MemcachedCheck, what: int, now: float) -> Count:
+        return next(self.count_each([(check, what)], now))[1]
+
+    def count_each(
+        self, asked: list[tuple[MemcachedCheck, int]], now: float
+    ) -> Iterator[tuple[int, Count]]:
+        """Charge counters or peek, all of one server in one round trip.
+
+        One server comes after the other, so that charges are known if a later server fails.
 
         Servers that failed recently come first: if they still fail, no other has been charged.
         """
@@ -238,19 +257,9 @@ class MemcachedStorage(KeyedStorage):
             by_node.setdefault(self._node(check.name), []).append(i)
         for node in sorted(by_node, key=lambda node: -node.failed_at):
             places = by_node[node]
-            found = self._count_at(node, [asked[i] for i in places])
+            meta, at = self._uses_meta(node), self._true(now)
+            found = count_windows(node, [asked[i] for i in places], meta, at)
             yield from zip(places, found, strict=True)
-
-    def _count_at(self, node: Node, asked: list[tuple[MemcachedCheck, int]]) -> list[Count]:
-        if node.meta is None:
-            node.use(connected, True)
-        if self._meta is False or not node.meta:
-            return [
-                node.use(partial(count_by_incr, check=check, what=what), what == PEEK)
-                for check, what in asked
-            ]
-        harmless = all(what == PEEK for _, what in asked)
-        return node.talk([check.command(what, 0, true_time()) for check, what in asked], harmless)
 
     def undo(self, check: MemcachedCheck, count: Count) -> None:
         """Take a charge back, unless its window has ended and another one has begun.
@@ -259,31 +268,9 @@ class MemcachedStorage(KeyedStorage):
         """
         node = self._node(check.name)
         try:
-            self._undo(node, check, count)
+            take_back(node, check, count, self._uses_meta(node), true_time())
         except StorageError as error:
             logger.warning("%s; a charged limit could not be given back", error)
-
-    def _undo(self, node: Node, check: MemcachedCheck, count: Count) -> None:
-        if self._meta is False or not node.meta:
-            if count.left > 1:
-                node.use(partial(decrease, name=check.name, by=check.cost))
-            return
-        left = count.left
-        for _ in range(TRIES):
-            done = node.talk([check.command(UNDO, count.cas, true_time())])[0]
-            if done.left > 0:
-                if done.number == 0:
-                    self.remove(check, done.cas)
-                return
-            count = node.talk([check.command(PEEK, 0, true_time())], True)[0]
-            # A window that was opened later would end later.
-            if not 0 < count.left <= left or count.number < check.cost:
-                return
-            left = count.left
-
-    def remove(self, check: MemcachedCheck, cas: int) -> None:
-        """Delete a window whose charges were all taken back."""
-        self._node(check.name).talk([b"md %b C%d\r\n" % (check.name, cas)])
 
     # -- states that the server only stores
 
@@ -311,7 +298,7 @@ class MemcachedStorage(KeyedStorage):
             if not changed:
                 return verdict
             try:
-                stored = store(client, check.name, following, cas, seconds)
+                stored = store(client, check.name, following, cas, seconds + self._spare)
             except (OSError, node.errors.closed) as error:
                 raise node.failure(error) from error  # it may have been stored: not done again
             return verdict if stored else None
@@ -405,12 +392,12 @@ class _Hit:
             (check, CHARGE if 0 < check.cost <= check.amount and not check.peek else PEEK)
             for check in (self._checks[i] for i in places)
         ]
-        for at, count in storage.count_each(asked):
+        for at, count in storage.count_each(asked, self._now):
             i, (check, what) = places[at], asked[at]
             if what == CHARGE:
                 self._counts[i] = count
-            there = count.left > 0
-            self._verdicts[i] = check.evaluate(there, count.number, count.left, what, self._now)
+            there, left_ns = count.left_ns > 0, count.left_ns
+            self._verdicts[i] = check.evaluate(there, count.number, left_ns, what, self._now)
 
     def _update(self) -> None:
         """The other limits, in the order of their names, until one denies."""
@@ -450,8 +437,9 @@ class _Hit:
             if verdict is None or not verdict.allowed:
                 continue
             if i in self._counts:
-                count, left, _ = self._counts[i]
-                was = check.evaluate(True, count - check.cost, left, GIVE_BACK, self._now)
+                count = self._counts[i]
+                before, left_ns = max(0, count.number - check.cost), count.left_ns
+                was = check.evaluate(True, before, left_ns, GIVE_BACK, self._now)
             else:
                 was = self._storage.peek(check.asking(0), self._now)
             self._verdicts[i] = verdict._replace(remaining=was.remaining, reset_at=was.reset_at)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 from .._clock import monotonic, true_time
-from .._core import MemcachedCheck, memcached_read
+from .._core import memcached_read
 from ..errors import StorageError, is_outage
 from .base import end_of, failure, is_readable, left_until
 from .hosts import Resolver
@@ -162,12 +162,13 @@ def hurried_tls(options: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------- what is counted
 
 
-class Count(NamedTuple):
-    """A counter that the server increments; it does not exist if ``left`` is 0."""
+class Reply(NamedTuple):
+    """An item that the server increments."""
 
     number: int
-    left: int  # seconds, rounded up
+    left: int  # seconds until it expires, rounded up; -1: not known
     cas: int
+    there: bool
 
 
 class Node:
@@ -264,7 +265,7 @@ class Node:
             self.failed_at = monotonic()
         return raised
 
-    def talk(self, commands: Sequence[bytes], harmless: bool = False) -> list[Count]:
+    def talk(self, commands: Sequence[bytes], harmless: bool = False) -> list[Reply]:
         """Send several meta commands at once."""
         return self.use(partial(_talk, commands=commands), harmless)
 
@@ -274,12 +275,12 @@ def _version(text: bytes) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers if number.isdigit())
 
 
-def _talk(client: Any, commands: Sequence[bytes]) -> list[Count]:
+def _talk(client: Any, commands: Sequence[bytes]) -> list[Reply]:
     if client.sock is None:
         client.version()  # connects
     client.sock.sendall(b"".join(commands) + b"mn\r\n")
     data, at = b"", 0
-    counts: list[Count] = []
+    replies: list[Reply] = []
     error = ""
     while True:
         try:
@@ -299,12 +300,12 @@ def _talk(client: Any, commands: Sequence[bytes]) -> list[Count]:
             break
         if kind == ERROR:
             error = error or text
-        counts.append(Count(count, left, cas) if kind == COUNT else Count(0, 0, 0))
+        replies.append(Reply(count, left, cas, kind == COUNT))
     if error:
         raise RefusedError(error) if error.startswith("CLIENT_ERROR") else ValueError(error)
-    if len(counts) != len(commands):
+    if len(replies) != len(commands):
         raise ValueError("the server answered something else")
-    return counts
+    return replies
 
 
 def connected(_: Any) -> None:
@@ -333,37 +334,19 @@ def store(client: Any, name: bytes, value: bytes, cas: bytes | None, seconds: in
     return bool(client.cas(name, b"-", cas, expire=-1, noreply=False))  # gone at once
 
 
-def decrease(client: Any, name: bytes, by: int) -> None:
-    client.decr(name, by, noreply=False)
-
-
 def delete(client: Any, name: bytes) -> None:
     client.delete(name, noreply=False)
 
 
-def count_by_incr(client: Any, check: MemcachedCheck, what: int) -> Count:
-    """For servers before 1.6: the end of the window is kept in a second item."""
-    name, now = check.name, true_time()
-    ends_name = b"-" + name[1:]
-    if what == PEEK:
-        number = client.get(name)
-        if number is not None and not _is_number(number.strip()):
-            raise RefusedError(f"{name.decode()} holds something that is not a counter")
-        count = int(number) if number is not None else None
-    elif what == CHARGE:
-        seconds = check.seconds + 1
-        expire = seconds if seconds <= MONTH else seconds + int(now) + 1
-        if client.add(name, b"0", expire=expire, noreply=False):
-            client.set(ends_name, b"%d" % (int(now) + 1 + seconds), expire=expire, noreply=False)
-        count = client.incr(name, check.cost, noreply=False)
-    else:
-        count = client.decr(name, check.cost, noreply=False)
-    if count is None:
-        return Count(0, 0, 0)
-    ends = client.get(ends_name)
-    left = int(ends) - int(now) if ends is not None and _is_number(ends) else check.seconds + 1
-    return Count(count, max(1, min(left, check.seconds + 1)), 0)
+def add(client: Any, name: bytes, number: int, seconds: int) -> bool:
+    """Store a number, unless there is an item."""
+    return store(client, name, b"%d" % number, None, seconds)
 
 
-def _is_number(text: bytes) -> bool:
+def increase(client: Any, name: bytes, by: int) -> int | None:
+    """Add to a number; return the sum, or ``None`` if there is no item."""
+    return cast("int | None", client.incr(name, by, noreply=False))
+
+
+def is_number(text: bytes) -> bool:
     return len(text) <= 20 and text.isdigit()

@@ -121,26 +121,90 @@ def test_several_limits_are_all_or_nothing(store: Any, key: str) -> None:
     assert [verdict.remaining for verdict in each] == [8, 0, 3]
 
 
-def test_a_window_ends(store: Any, key: str) -> None:
-    """It lasts at least its period, and at most a second more."""
-    item = weir.parse("2 per 2 seconds")
-    lasted = []
-    for n in range(5):  # again, should this machine be too busy for Memcached's clock to tick
-        name = f"{key}-{n}"
-        start = time.monotonic()
-        store.decide([item], [name])
-        begun = time.monotonic()
-        assert store.decide([item], [name]).allowed
-        denied = begun
-        while not store.decide([item], [name], None, TEST).allowed:
-            denied = time.monotonic()
-            time.sleep(0.02)
-        assert time.monotonic() - start >= 1.99
-        assert store.decide([item], [name])[0].remaining == 1
-        lasted.append(denied - begun)
-        if lasted[-1] < 3.2:
-            break
-    assert min(lasted) < 3.2
+def until(moment: float) -> None:
+    while time.time() < moment:
+        time.sleep(max(0.0, min(0.01, moment - time.time())))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_denied_request_passes_when_the_store_said(store: Any, key: str, strategy: str) -> None:
+    """Not later, although Memcached has whole seconds; and not earlier."""
+    item = weir.parse("2 per second").replace(strategy=strategy)
+    for n in range(5):
+        time.sleep(n * 0.13)  # other moments of Memcached's second
+        decision = store.decide([item], key)
+        for _ in range(100):
+            if not decision.allowed:
+                break
+            decision = store.decide([item], key)
+        assert not decision.allowed
+        moment = decision.now + decision[0].retry_after
+        early = store.decide([item], key, None, TEST)
+        assert not early.allowed or early.now >= moment
+        until(moment)
+        late = store.decide([item], key)
+        assert late.allowed, (n, decision, late)
+
+
+def test_a_window_lasts_its_period(store: Any, key: str) -> None:
+    """The next begins with the first request after ``reset_at``; each admits the limit."""
+    item = weir.parse("3 per 2 seconds")
+    reset_at = 0.0
+    for _ in range(4):
+        until(reset_at)
+        began = time.time()
+        verdicts = [store.decide([item], key)[0] for _ in range(3)]
+        ended = time.time()
+        assert [verdict.remaining for verdict in verdicts] == [2, 1, 0]
+        reset_at = verdicts[0].reset_at
+        assert began + 1.999999 <= reset_at <= ended + 2.00001
+        denied = store.decide([item], key)[0]
+        assert not denied.allowed
+        assert abs(denied.reset_at - reset_at) < 1e-5
+
+
+def test_requests_that_arrive_together_open_one_window(store: Any, key: str) -> None:
+    item = weir.parse("10 per second")
+    store.deadline = 10.0
+    reset_at = store.decide([item], key)[0].reset_at
+    for _ in range(3):
+        until(reset_at)
+        verdicts: list[Any] = []
+
+        def ask(verdicts: list[Any] = verdicts) -> None:
+            verdicts.extend(store.decide([item], key)[0] for _ in range(4))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        windows: dict[float, int] = {}
+        for verdict in verdicts:
+            if verdict.allowed:
+                end = round(verdict.reset_at, 3)
+                windows[end] = windows.get(end, 0) + 1
+        assert len(verdicts) == 32
+        assert max(windows.values()) <= 10
+        reset_at = max(windows)
+
+
+def test_a_set_clock_does_not_depend_on_the_servers(servers: Any, key: str) -> None:
+    """The server's seconds go by while the clock of a test stands still."""
+    store = MemcachedStorage(servers.memcached.uri)
+    store.set_clock(1_700_000_000.0, True)
+    for item in (weir.parse("1 per second"), TIGHT):
+        for strategy in STRATEGIES:
+            store.decide([item.replace(strategy=strategy)], key)
+    dump = servers.memcached.ask(b"lru_crawler metadump all").decode()
+    ends = [
+        int(line.split("exp=")[1].split()[0]) - time.time()
+        for line in dump.splitlines()
+        if key in line
+    ]
+    assert len(ends) == 2 * len(STRATEGIES)
+    assert min(ends) > 3600
+    store.close()
 
 
 def test_an_undone_charge_is_not_taken_from_the_next_window(
@@ -221,8 +285,8 @@ def test_counters_are_spread_over_several_servers(servers: Any, make_memcached: 
         for i in range(40):
             assert store.decide(items, f"client-{i}").allowed
         for server in (servers.memcached, other):
-            stats = server.ask(b"stats").split(b"\r\n")
-            count = next(int(line.split()[2]) for line in stats if b" curr_items " in line)
+            dump = server.ask(b"lru_crawler metadump all")
+            count = sum(dump.count(b"%%2Fclient-%d%%7D" % i) for i in range(40))
             assert 10 < count < 70
         for i in range(40):
             assert store.decide(items, f"client-{i}")[0].remaining == 0
