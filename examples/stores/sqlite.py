@@ -21,6 +21,7 @@ DROP = "DELETE FROM weir WHERE name IN (SELECT name FROM weir WHERE expires < ? 
 
 class SQLiteStorage(StateStorage):
     STORAGE_SCHEME = ("sqlite",)
+    # "database is locked" is an outage, too: the file has one lock for all counters.
     outage = (sqlite3.Error,)
 
     def __init__(self, uri: str, socket_timeout: float = 0.25, **options: Any) -> None:

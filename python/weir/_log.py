@@ -7,14 +7,20 @@ error text of a server or the name of a view can neither forge a line nor fill t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from ._clock import monotonic
+from ._locks import new_lock
 from ._text import LINE_MAX, printable
 
-__all__ = ["LOGGERS", "clean_loggers", "keys_as_in_flask_limiter", "shows_keys"]
+__all__ = ["LOGGERS", "SeldomLine", "clean_loggers", "keys_as_in_flask_limiter", "shows_keys"]
 
 #: The loggers that Weir writes to. (``weir.audit`` writes JSON, whose values it cleans itself.)
 LOGGERS = ("weir", "flask-limiter")
+
+#: Seconds between two lines of one kind that a client can cause with each of its requests.
+PAUSE = 10.0
 
 #: Errors of a chain (``__cause__``, ``__context__``) that are logged.
 _CHAIN_MAX = 8
@@ -59,6 +65,34 @@ def _traceback(error: BaseException) -> Iterator[str]:
         yield f"{name}: {text}" if text else name
         if before_next:
             yield f"\n{before_next}\n"
+
+
+class SeldomLine:
+    """A kind of line that is written once in :data:`PAUSE` seconds, however often it is caused.
+
+    The next line that is written says how many were left out. Threads may share it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self.clock = clock
+        self._lock = new_lock()
+        self._next_at = float("-inf")
+        self._left_out = 0
+
+    def error(self, logger: logging.Logger, text: str, error: BaseException, **how: Any) -> None:
+        """Log ``text``, which contains ``%s`` for the error; or count that it was left out."""
+        with self._lock:
+            now = self.clock()
+            if now < self._next_at:
+                self._left_out += 1
+                return
+            self._next_at = now + PAUSE
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            text += " (%d more such requests since the last such line)"
+            logger.error(text, error, left_out, **how)
+        else:
+            logger.error(text, error, **how)
 
 
 _CLEAN = _Clean()

@@ -44,6 +44,8 @@ MADE = {
         "__init__",
     ): "after_fork(), or of one connection, which is left behind",
     ("stores/postgresql.py", "after_fork"): "the next call sees another process",
+    ("stores/postgresql_guesses.py", "__init__"): "after_fork()",
+    ("stores/postgresql_waits.py", "__init__"): "after_fork()",
     ("stores/redis_cluster.py", "forget"): "the next call sees another process",
     ("stores/redis_server.py", "__init__"): "of one attempt to connect, which is left behind",
     ("stores/redis_server.py", "forget_connections"): "the next call sees another process",

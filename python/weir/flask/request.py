@@ -97,7 +97,8 @@ class RequestState(RequestBase):
         if refuses_one_key(error):
             # Only this request cannot be decided, because of its key.
             state.count("refused_keys")
-            state.logger.error("a request is refused, since its limits cannot be asked: %s", error)
+            text = "a request is refused, since its limits cannot be asked: %s"
+            state.refused_line.error(state.logger, text, error)
             evaluation.refuse()
             return evaluate.conclude(self, evaluation)
         self.evaluation = None

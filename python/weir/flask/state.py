@@ -13,6 +13,7 @@ from flask.wrappers import Response
 
 from weir._core import TEST, Table, WeirError
 from weir._locks import new_lock
+from weir._log import SeldomLine
 from weir.audit import Audit
 from weir.observe.stats import StoreMeters
 from weir.storage import StorageTypes
@@ -36,6 +37,9 @@ from .util import get_remote_address, note_ipv6_prefix, note_proxy
 
 #: Endpoints whose plans are cached; then the cache is cleared.
 PLANS_MAX = 8192
+
+#: The words of Flask-Limiter.
+_DEDUCT = "Failed to deduct rate limit. Swallowing error"
 
 T = TypeVar("T")
 L = TypeVar("L", bound=Limit)
@@ -76,6 +80,8 @@ class AppState:
         #: Our function to be called after requests, until it is.
         self._after: Callable[[Response], Response] | None = None
         self._after_at = 0
+        #: The lines about requests that are refused because of their own keys.
+        self.refused_line = SeldomLine()
         #: Counts of events: ``empty_key``, ``shadow_denied``, ``store_error``, …
         self.counters: Counter[str] = Counter()
         self.configure()
@@ -418,9 +424,12 @@ class AppState:
         """Handle ``error`` of the storage after the response was made."""
         self.count("store_error")
         self.store.failed(error)
-        if not (self.swallow_errors or refuses_one_key(error)):
+        if refuses_one_key(error):
+            self.refused_line.error(self.logger, _DEDUCT + ": %s", error, exc_info=error)
+            return
+        if not self.swallow_errors:
             raise error
-        self.logger.error("Failed to deduct rate limit. Swallowing error", exc_info=error)
+        self.logger.error(_DEDUCT, exc_info=error)
 
     def use_storage(self, storage: Table) -> None:
         """Use another table from now on."""

@@ -61,16 +61,21 @@ class Statement:
         self._name, self._text = name.encode(), text.encode()
         self._formats = [_BINARY] * parameters
 
+    def prepare(self, connection: Any) -> None:
+        """Prepare it, unless that was done on this connection. Raises as :meth:`run`."""
+        if self._name not in connection.prepared:
+            connection.pgconn.send_prepare(self._name, self._text)
+            _result(connection)
+            connection.prepared.add(self._name)
+
     def run(self, connection: Any, parameters: Sequence[bytes | None]) -> Any:
         """Its result, of one row in binary format. Raises ``TimeoutError`` after connection.until.
 
-        The caller closes a connection that has raised.
+        The caller closes a connection that has raised it. After an error of the server, the
+        connection is idle.
         """
+        self.prepare(connection)
         pgconn = connection.pgconn
-        if self._name not in connection.prepared:
-            pgconn.send_prepare(self._name, self._text)
-            _result(connection)
-            connection.prepared.add(self._name)
         pgconn.send_query_prepared(self._name, parameters, self._formats, result_format=_BINARY)
         return _result(connection)
 
@@ -80,17 +85,20 @@ def _result(connection: Any) -> Any:
     while pgconn.flush():
         _wait(connection, select.POLLIN | select.POLLOUT)
         pgconn.consume_input()
-    result = None
+    result = failed = None
     while True:
         while pgconn.is_busy():
             _wait(connection, select.POLLIN)
             pgconn.consume_input()
         following = pgconn.get_result()
         if following is None:
-            return result
+            break
         result = following
         if result.error_message:
-            connection.fail(result)
+            failed = failed or result
+    if failed is not None:
+        connection.fail(failed)
+    return result
 
 
 def _wait(connection: Any, events: int) -> None:
@@ -101,3 +109,33 @@ def _wait(connection: Any, events: int) -> None:
     left = None if until is None else max(0.0, until - monotonic()) * 1000 + 1
     if not poll.poll(left):
         raise TimeoutError
+
+
+_classes: dict[type, type] = {}
+
+
+def connection_class(psycopg: Any) -> Any:
+    """Connections whose waits end at the deadline of the whole call."""
+    base: Any = psycopg.Connection
+    if base not in _classes:
+
+        class Connection(base):  # type: ignore[misc, unused-ignore]
+            until: float | None = None
+            theirs = 0.0
+
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                self.prepared: set[bytes] = set()
+                self.poll = select.poll()
+                self.poll.register(self.pgconn.socket, select.POLLIN)
+
+            def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+                if self.until is not None:
+                    options["timeout"] = max(0.001, self.until - monotonic())
+                return super().wait(gen, *arguments, **options)
+
+            def fail(self, result: Any) -> None:
+                raise psycopg.errors.error_from_result(result)
+
+        _classes[base] = Connection
+    return _classes[base]

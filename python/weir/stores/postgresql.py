@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import select
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, frexp
@@ -27,92 +25,46 @@ from typing import Any
 from .._clock import monotonic
 from .._core import Decision, StateRequest, join_key
 from ..errors import ConfigurationError, StorageError
-from ._pq import BYTES, FLOAT, TEXT, Statement, array, read_array, read_float, write_float
+from ._pq import (
+    BYTES,
+    FLOAT,
+    TEXT,
+    Statement,
+    array,
+    connection_class,
+    read_array,
+    read_float,
+    write_float,
+)
 from .base import DEADLINE, end_of, failure, need, seconds
 from .hosts import check_uri
-from .postgresql_schema import ALONE, LOCK, RESET, SWAP, TOLERANCE, WRITE, schema
-from .state import Change, StateStorage
+from .postgresql_guesses import Guesses
+from .postgresql_schema import ALONE, FREE, LOCK, RESET, SWAP, TOLERANCE, WRITE, schema
+from .postgresql_waits import (
+    CANCELED,
+    LOCKED,
+    Call,
+    Turns,
+    TurnTimeoutError,
+    is_early,
+    is_of_a_key,
+    server_options,
+)
+from .state import TRIES, Change, StateStorage
 
 __all__ = ["TOLERANCE", "PostgreSQLStorage"]
 
 #: How often a decision is repeated after conflicts before it locks.
 _GUESSES = 2
 
-#: Bounds of the cached states: counters, bytes in total, and bytes of one state.
-_GUESSED, _GUESSED_BYTES, _LONGEST = 20_000, 2**24, 2**16
-
-#: After a conflict, the name is locked at once for this many decisions.
-_CONTENDED = 50
+#: Seconds for what concerns many rows, such as a reset.
+_LONG = 30.0
 
 #: For a counter that is not changed.
 _AT_ONCE = write_float(0.0)
 
 #: Connections that a forked child inherited. They belong to the parent and are not closed.
 _inherited: list[Any] = []
-
-
-class _Guesses:
-    """The last known value of a name on the server."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
-        self._contended: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, names: Sequence[str]) -> list[bytes | None]:
-        return [self._values.get(name) for name in names]
-
-    def learn(self, name: str, value: bytes | None) -> None:
-        values = self._values
-        with self._lock:
-            self._bytes -= len(values.pop(name, b""))
-            if value is None or len(value) > _LONGEST:
-                return
-            values[name] = value
-            self._bytes += len(value)
-            while len(values) > _GUESSED or self._bytes > _GUESSED_BYTES:
-                self._bytes -= len(values.popitem(last=False)[1])
-
-    def overtaken(self, names: Sequence[str]) -> None:
-        with self._lock:
-            for name in names:
-                self._contended[name] = _CONTENDED
-                if len(self._contended) > _GUESSED:
-                    self._contended.popitem(last=False)
-
-    def contended(self, names: Sequence[str]) -> bool:
-        if not self._contended:
-            return False
-        with self._lock:
-            found = [name for name in names if name in self._contended]
-            for name in found:
-                self._contended[name] -= 1
-                if self._contended[name] <= 0:
-                    del self._contended[name]
-        return bool(found)
-
-
-class _Turns:
-    """Makes threads that use the same counter take turns. At the server they would conflict, and
-    repeat their decisions."""
-
-    def __init__(self) -> None:
-        self._locks = [threading.Lock() for _ in range(1024)]
-
-    @contextmanager
-    def of(self, names: Sequence[str], until: float | None) -> Iterator[None]:
-        held: list[threading.Lock] = []
-        try:
-            for number in sorted({hash(name) % len(self._locks) for name in names}):
-                lock = self._locks[number]
-                if not lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
-                    raise TimeoutError
-                held.append(lock)
-            yield
-        finally:
-            for lock in held:
-                lock.release()
 
 
 class PostgreSQLStorage(StateStorage):
@@ -155,9 +107,12 @@ class PostgreSQLStorage(StateStorage):
         self._read, self._write, self._reset = (
             text.format(table=self._table) for text in (LOCK, WRITE, RESET)
         )
-        self._guesses, self._turns = _Guesses(), _Turns()
-        #: The deadline of the call of this thread.
-        self._calls = threading.local()
+        self._guesses, self._turns = Guesses(), Turns()
+        self._call = Call()
+        #: When the server was last found silent, in monotonic seconds.
+        self._silent_at = 0.0
+        #: The deadline that open connections have from the server.
+        self._given: float | None = None
         self._ahead: float | None = None
         self._pool: Any = None
         self._opening, self._creating = threading.Lock(), threading.Lock()
@@ -167,30 +122,29 @@ class PostgreSQLStorage(StateStorage):
     def after_fork(self) -> None:
         if self._pool is not None:
             _inherited.append(self._pool)
-        self._pool, self._guesses, self._turns = None, _Guesses(), _Turns()
+        self._pool, self._guesses, self._turns = None, Guesses(), Turns()
         self._opening, self._creating = threading.Lock(), threading.Lock()
 
     def _opened(self) -> Any:
         self.notice_fork()
         with self._opening:
             if self._pool is None:
+                self._given = self.deadline
+                limits = {} if self.deadline is None else server_options(self.deadline)
+                if self.deadline:  # of a client that has gone away
+                    limits["idle_in_transaction_session_timeout"] = int(self.deadline * 2000) + 1000
                 options = " ".join(
                     [
                         "-c synchronous_commit=off",
                         "-c default_transaction_isolation=read\\ committed",
                         "-c plan_cache_mode=force_generic_plan",
                         "-c enable_seqscan=off",  # plans are reused although the table grows
-                        # Ends statements whose client has given up.
-                        *(
-                            f"-c {name}={int(self.deadline * 2000) + 1000}"
-                            for name in ("statement_timeout", "idle_in_transaction_session_timeout")
-                            if self.deadline
-                        ),
+                        *(f"-c {name}={limit}" for name, limit in limits.items()),
                     ]
                 )
                 self._pool = self._pools.ConnectionPool(
                     "postgresql://" + (self.uri or "").partition("://")[2],
-                    connection_class=_connection_class(self._psycopg),
+                    connection_class=connection_class(self._psycopg),
                     kwargs={
                         "autocommit": True,
                         "options": options,
@@ -220,21 +174,52 @@ class PostgreSQLStorage(StateStorage):
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         """A connection for the exclusive use of this thread, within the deadline of the call."""
-        until = getattr(self._calls, "until", None) or end_of(self.deadline)
+        if self._call.until is None:
+            self._call.begin(None)
+        until = self._call.until or end_of(self.deadline)
         pool = self._opened()
         connection = self._take(pool, until)
         try:
             connection.until = until
             yield connection
-        except BaseException as error:
-            if not isinstance(error, self._psycopg.Error) or connection.broken:
-                connection.close()  # replies may still arrive on it
-            elif not connection.closed and connection.pgconn.transaction_status != 0:
-                connection.close()
+        except self._psycopg.Error as error:
+            self._recover(connection, error)
+            raise
+        except BaseException:
+            connection.close()  # replies may still arrive on it
             raise
         finally:
             connection.until = None
             pool.putconn(connection)
+
+    def _recover(self, connection: Any, error: Any) -> None:
+        """Make a connection usable again after an error of the server, or close it.
+
+        After a wait in vain, find out whether a row is locked or the whole table.
+        """
+        if connection.closed:
+            return
+        status = connection.pgconn.transaction_status
+        idle, in_error = 0, 3  # libpq's PQTRANS_IDLE and PQTRANS_INERROR
+        if connection.broken or status not in (idle, in_error):
+            connection.close()
+            return
+        statements = ["ROLLBACK"] if status == in_error else []
+        waited = error.sqlstate in (LOCKED, CANCELED)
+        if waited and not self._call.of_all:
+            statements += ["BEGIN", FREE.format(table=self._table), "ROLLBACK"]
+        if not statements:
+            return
+        try:
+            self._psycopg.ClientCursor(connection).execute("; ".join(statements))  # one round trip
+        except Exception as second:
+            # The server is not asked in vain twice: one that was slow before is slow now, too.
+            state = getattr(second, "sqlstate", None)
+            self._call.table_locked = state == LOCKED
+            self._call.answered = state is not None or error.sqlstate == LOCKED
+            connection.close()
+        else:
+            self._call.answered = True
 
     def _take(self, pool: Any, until: float | None) -> Any:
         """A connection whose server did not close it while it was idle."""
@@ -249,7 +234,14 @@ class PostgreSQLStorage(StateStorage):
     def failed(self, error: BaseException) -> BaseException:
         errors = self._psycopg.errors
         if isinstance(error, errors._WaitTimeout | self._pools.PoolTimeout | TimeoutError):
-            return failure(self.name, error, f"no answer within {self.deadline:g} s")
+            refused = self._is_own_delay(error)
+            text = f"no answer within {self.deadline:g} s"
+            if isinstance(error, TurnTimeoutError) and refused:
+                text = "other requests have used the same counter until the deadline"
+            return failure(self.name, error, text, refused=refused)
+        state = getattr(error, "sqlstate", None)
+        if state in (LOCKED, CANCELED) and not self._call.of_all:
+            return self._waited_in_vain(error)
         missing = isinstance(error, errors.UndefinedFunction | errors.UndefinedTable)
         if missing and self._table in str(error).split("\n")[0]:
             command = f"weir store init --store {self.name}"
@@ -258,28 +250,73 @@ class PostgreSQLStorage(StateStorage):
             )
         if isinstance(error, self._psycopg.Error | self._pools.TooManyRequests | OSError):
             text = " ".join(str(error).split())
-            return failure(self.name, error, text or type(error).__name__)
+            refused = is_of_a_key(state) and not self._call.of_all
+            return failure(self.name, error, text or type(error).__name__, refused=refused)
         return super().failed(error)
+
+    def _is_own_delay(self, error: BaseException) -> bool:
+        """Whether a call has reached its deadline because of its own counters.
+
+        It has if the server answered meanwhile, or if others used these counters first, unless
+        the server was silent to them, too.
+        """
+        call = self._call
+        if call.of_all or isinstance(error, self._pools.PoolTimeout):
+            return False
+        if isinstance(error, TurnTimeoutError) or call.waited or call.answered:
+            return call.began > self._silent_at
+        self._silent_at = monotonic()
+        return False
+
+    def _waited_in_vain(self, error: BaseException) -> BaseException:
+        """The error for a statement that the server has ended because it had to wait."""
+        if self._call.table_locked:
+            text = f"the table {self._table} is locked by another session"
+            return failure(self.name, error, text)
+        if not self._call.answered:
+            self._silent_at = monotonic()
+            return failure(self.name, error, f"no answer within {self.deadline:g} s")
+        text = f"no answer within {self.deadline:g} s: another session has locked a counter's row"
+        if self.deadline is None or getattr(error, "sqlstate", None) == CANCELED:
+            text = " ".join(str(error).split())
+        return failure(self.name, error, text, refused=True)
 
     # -- decisions
 
     def attempt(self, request: StateRequest) -> Decision:
-        until = self._calls.until = end_of(self.deadline)
+        call = self._call
+        call.begin(end_of(self.deadline))
         try:
             if self._create:
                 self._create_once()
-            with self._turns.of(request.names, until):
-                if not self._guesses.contended(request.names):
-                    for _ in range(_GUESSES):
-                        decision = self._guess(request)
-                        if decision is not None:
-                            return decision
-                    self._guesses.overtaken(request.names)
-                return self._step(request)
+            with self._turns.of(request.names, call.until) as call.waited:
+                return self._decide(request)
         except Exception as error:
             raise self.failed(error) from error
         finally:
-            self._calls.until = None
+            call.until = None
+
+    def _decide(self, request: StateRequest) -> Decision:
+        """Decide, again if the server has chosen this transaction to end a conflict."""
+        errors = self._psycopg.errors
+        for left in reversed(range(TRIES)):
+            try:
+                return self._decide_once(request)
+            except (errors.SerializationFailure, errors.DeadlockDetected):
+                until = self._call.until
+                if not left or (until is not None and monotonic() >= until):
+                    raise
+        raise AssertionError
+
+    def _decide_once(self, request: StateRequest) -> Decision:
+        if not self._guesses.contended(request.names):
+            for _ in range(_GUESSES):
+                decision = self._guess(request)
+                if decision is not None:
+                    return decision
+            if is_early(self._call.until, self._given):
+                self._guesses.overtaken(request.names)
+        return self._step(request)
 
     def _create_once(self) -> None:
         with self._creating:
@@ -288,7 +325,10 @@ class PostgreSQLStorage(StateStorage):
             self._create = False
 
     def _guess(self, request: StateRequest) -> Decision | None:
-        """Decide with the cached states, in one round trip. ``None`` if they were out of date."""
+        """Decide with the cached states, in one round trip.
+
+        ``None`` if they were out of date, or if the connection's limits end after the deadline.
+        """
         names = request.names
         moved, given = self._clock
         was = self._guesses.of(names)
@@ -311,8 +351,12 @@ class PostgreSQLStorage(StateStorage):
             None if given else write_float(expected),
         )
         with self._connection() as connection:
+            self._swap.prepare(connection)
+            if not is_early(connection.until, self._given):
+                return None
             sent = monotonic()
             theirs, *there = read_array(self._swap.run(connection, parameters).get_value(0, 0))
+            self._call.answered = True
             self._ahead = read_float(theirs or b"") - (sent + monotonic()) / 2
         for name, value in zip(names, there or following, strict=True):
             if there or value is not None:
@@ -328,9 +372,14 @@ class PostgreSQLStorage(StateStorage):
 
     def read(self, transaction: Any, names: Sequence[str]) -> dict[str, bytes]:
         cursor = self._psycopg.ClientCursor(transaction)
-        cursor.execute(f"BEGIN; {self._read}", (list(names),))  # one round trip
-        cursor.nextset()
+        bounds = ""
+        if not is_early(transaction.until, self._given):
+            bounds = _local(server_options(max(0.0, transaction.until - monotonic())))
+        cursor.execute(f"BEGIN; {bounds}{self._read}", (list(names),))  # one round trip
+        while cursor.description is None:
+            cursor.nextset()
         transaction.theirs, values = cursor.fetchone()
+        self._call.answered = True
         there = {name: bytes(value) for name, value in zip(names, values, strict=True)}
         for name, value in there.items():
             self._guesses.learn(name, value)
@@ -353,11 +402,25 @@ class PostgreSQLStorage(StateStorage):
 
     def init(self) -> None:
         """Create the table and its functions, or update the functions."""
-        with self.translating_errors(), self._connection() as connection:
-            connection.until = None if self.deadline is None else monotonic() + 30.0
-            with connection.transaction():
-                connection.execute(ALONE)
-                connection.execute(schema(self._table))
+        with self._at_length() as connection:
+            connection.execute(ALONE)
+            connection.execute(schema(self._table))
+
+    @contextmanager
+    def _at_length(self) -> Iterator[Any]:
+        """A connection in a transaction about many rows, which may take longer than a decision."""
+        self._call.of_all = True
+        try:
+            with self.translating_errors(), self._connection() as connection:
+                connection.until = None if self.deadline is None else monotonic() + _LONG
+                with connection.transaction():
+                    if self.deadline is not None:
+                        self._psycopg.ClientCursor(connection).execute(
+                            _local(server_options(_LONG))
+                        )
+                    yield connection
+        finally:
+            self._call.of_all = False
 
     def init_text(self) -> str:
         """The SQL that :meth:`init` would run."""
@@ -369,23 +432,22 @@ class PostgreSQLStorage(StateStorage):
             self.reset()
             return
         prefix, own = self._prefix.decode(), re.sub(r"([\\%_])", r"\\\1", join_key(own))
-        with self.translating_errors(), self._connection() as connection:
-            connection.until = None if self.deadline is None else monotonic() + 30.0
+        with self._at_length() as connection:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE name >= %s AND name < %s AND name LIKE %s",
                 (f"{prefix}:", f"{prefix};", f"%:{{%/{own}}}/%"),
             )
-        self._guesses = _Guesses()
+        self._guesses = Guesses()
         self._denials.clear()
 
     def reset(self) -> None:
         """Delete all counters with this prefix."""
-        with self.translating_errors(), self._connection() as connection:
-            connection.until = None if self.deadline is None else monotonic() + 30.0
-            first, end = f"{self._prefix.decode()}:", f"{self._prefix.decode()};"
-            while connection.execute(self._reset, (first, end)).rowcount:
-                connection.until = None if self.deadline is None else monotonic() + 30.0
-        self._guesses = _Guesses()
+        first, end = f"{self._prefix.decode()}:", f"{self._prefix.decode()};"
+        removed = 1
+        while removed:
+            with self._at_length() as connection:
+                removed = connection.execute(self._reset, (first, end)).rowcount
+        self._guesses = Guesses()
         self._denials.clear()
 
     def check(self) -> bool:
@@ -404,37 +466,12 @@ class PostgreSQLStorage(StateStorage):
             pool.close(timeout=1.0)
 
 
+def _local(limits: dict[str, int]) -> str:
+    """Statements that set the server's limits until the transaction ends."""
+    return "".join(f"SET LOCAL {name} = {limit}; " for name, limit in limits.items())
+
+
 def _rounded(expires_at: float, now: float) -> float:
     """Round up, by less than a quarter of the time left, so that most hits keep the column."""
     step = 2.0 ** (frexp(max(expires_at - now, 1.0))[1] - 3)
     return ceil(expires_at / step) * step
-
-
-_classes: dict[type, type] = {}
-
-
-def _connection_class(psycopg: Any) -> Any:
-    """Connections whose waits end at the deadline of the whole call."""
-    base: Any = psycopg.Connection
-    if base not in _classes:
-
-        class Connection(base):  # type: ignore[misc, unused-ignore]
-            until: float | None = None
-            theirs = 0.0
-
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, **options)
-                self.prepared: set[bytes] = set()
-                self.poll = select.poll()
-                self.poll.register(self.pgconn.socket, select.POLLIN)
-
-            def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-                if self.until is not None:
-                    options["timeout"] = max(0.001, self.until - monotonic())
-                return super().wait(gen, *arguments, **options)
-
-            def fail(self, result: Any) -> None:
-                raise psycopg.errors.error_from_result(result)
-
-        _classes[base] = Connection
-    return _classes[base]

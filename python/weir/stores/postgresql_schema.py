@@ -145,6 +145,9 @@ DELETE FROM {table} WHERE name = ANY (ARRAY(
 
 ALONE = f"SELECT pg_advisory_xact_lock({_CREATING}::bigint << 20)"
 
+#: Fails at once if another session has a lock on the table that ours have to wait for.
+FREE = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT"
+
 #: What the client runs.
 SWAP = "SELECT {table}_swap($1::text[], $2::bytea[], $3::bytea[], $4::float8[], $5::float8)"
 LOCK = "SELECT theirs, there FROM {table}_lock(%s::text[])"

@@ -1,0 +1,122 @@
+"""How long a call of the store for PostgreSQL waits, and what an error of it says.
+
+A row's lock concerns the requests of one client. The server ends the wait for it before the
+deadline of the call, so its error arrives in time and is not mistaken for a silent server.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from .._clock import monotonic
+
+__all__ = ["Call", "TurnTimeoutError", "Turns", "is_early", "is_of_a_key", "server_options"]
+
+#: Of the time that is left of a call: how long the server waits for one lock, and how long it works
+#: on one statement. The rest is for the way of its answer.
+_LOCK, _STATEMENT = 0.6, 0.7
+
+#: The share of the deadline that has to be left for the limits that hold for a whole connection.
+_EARLY = 0.8
+
+#: Classes of SQLSTATE that are about the row, its value or what was made of it: data, constraints,
+#: triggers, conflicts, limits of the size. All others are about the server, the connection, the
+#: rights of the user, or the functions.
+_OF_A_KEY = ("22", "23", "27", "38", "39", "40", "44", "54", "P0")
+
+#: lock_not_available; query_canceled, by a timeout or an administrator.
+LOCKED, CANCELED = "55P03", "57014"
+
+
+def is_of_a_key(state: str | None) -> bool:
+    """Whether an error with this SQLSTATE is about the request's rows and not about the server.
+
+    >>> is_of_a_key("55P03"), is_of_a_key("40001"), is_of_a_key("P0001")
+    (True, True, True)
+    >>> is_of_a_key("53300"), is_of_a_key("25006"), is_of_a_key("57P01"), is_of_a_key(None)
+    (False, False, False, False)
+    """
+    return state is not None and (state in (LOCKED, CANCELED) or state[:2] in _OF_A_KEY)
+
+
+def server_options(seconds: float) -> dict[str, int]:
+    """The server's limits, in milliseconds, for a statement whose client waits so many seconds."""
+    return {
+        "lock_timeout": max(1, int(seconds * _LOCK * 1000)),
+        "statement_timeout": max(1, int(seconds * _STATEMENT * 1000)),
+    }
+
+
+def is_early(until: float | None, deadline: float | None) -> bool:
+    """Whether the limits of a connection that was opened with ``deadline`` end before ``until``."""
+    if until is None or deadline is None:
+        return until is None
+    return until - monotonic() >= deadline * _EARLY
+
+
+class Call(threading.local):
+    """The call of this thread."""
+
+    #: Its deadline; ``None``: there is no call, or no deadline.
+    until: float | None = None
+    began = 0.0
+    #: Whether it has waited for another thread with the same counter.
+    waited = False
+    #: Whether the server has answered.
+    answered = False
+    #: Whether the lock that it waited for is that of the whole table.
+    table_locked = False
+    #: Whether it is about more than the counters of one request.
+    of_all = False
+
+    def begin(self, until: float | None) -> None:
+        self.until, self.began = until, monotonic()
+        self.waited = self.answered = self.table_locked = False
+
+
+class TurnTimeoutError(TimeoutError):
+    """Other threads have used the same counter until the deadline."""
+
+
+class _Turn:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+
+
+class Turns:
+    """Makes threads that use the same counter take turns. At the server they would conflict, and
+    repeat their decisions."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, _Turn] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, names: Sequence[str], until: float | None) -> Iterator[bool]:
+        """Raises TurnTimeoutError at ``until``. Yields whether it has waited for another thread."""
+        with self._lock:
+            turns = {name: self._turns.setdefault(name, _Turn()) for name in sorted(set(names))}
+            for turn in turns.values():
+                turn.users += 1
+        held: list[_Turn] = []
+        waited = False
+        try:
+            for turn in turns.values():
+                if not turn.lock.acquire(blocking=False):
+                    waited = True
+                    left = -1 if until is None else max(0.0, until - monotonic())
+                    if not turn.lock.acquire(timeout=left):
+                        raise TurnTimeoutError
+                held.append(turn)
+            yield waited
+        finally:
+            for turn in held:
+                turn.lock.release()
+            with self._lock:
+                for name, turn in turns.items():
+                    turn.users -= 1
+                    if not turn.users:
+                        del self._turns[name]
