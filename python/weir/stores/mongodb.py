@@ -26,7 +26,7 @@ from .._clock import monotonic
 from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest, join_key
 from ..errors import StorageError
 from ..stores.registry import Keys, checks, deciding
-from .base import DEADLINE, need, seconds
+from .base import DEADLINE, failure, need, seconds
 from .hosts import check_uri
 from .state import Change, Conflict, StateStorage
 
@@ -39,6 +39,10 @@ _ASK_TIME = 30.0
 
 #: Seconds after their expiry for which documents are kept.
 _GRACE = 60
+
+#: Error codes that are about one document: WriteConflict, which is tried again; and values that are
+#: too large, or refused by a rule of the collection.
+_CONFLICT, _OF_A_KEY = 112, (10334, 17280, 17419, 121)
 
 #: Error codes of servers without TTL indexes, such as FerretDB. There, writers remove a few expired
 #: documents.
@@ -131,7 +135,11 @@ class MongoDBStorage(StateStorage):
     def read(self, transaction: Any, names: Sequence[str]) -> Mapping[str, bytes]:
         states, there = transaction
         for document in states.find({"_id": {"$in": list(names)}}, {"value": 1}):
-            there[document["_id"]] = bytes(document["value"])
+            value = document.get("value")
+            if not isinstance(value, bytes):
+                text = f"{document['_id']} holds something that is not a counter"
+                raise failure(self.name, text, refused=True)
+            there[document["_id"]] = bytes(value)
         found: dict[str, bytes] = there
         return found
 
@@ -178,22 +186,26 @@ class MongoDBStorage(StateStorage):
 
     def _swap(self, states: Any, name: str, was: bytes | None, change: Change) -> None:
         """Apply ``change`` if the document is still as it was read."""
-        if change.value is None:
-            done = was is None or states.delete_one({"_id": name, "value": was}).deleted_count
-        else:
-            moment = min(change.expires_at, _LATEST.timestamp())
-            state = {
-                "value": change.value,
-                "expires_at": datetime.fromtimestamp(moment, timezone.utc),
-            }
-            try:
+        try:
+            if change.value is None:
+                done = was is None or states.delete_one({"_id": name, "value": was}).deleted_count
+            else:
+                moment = min(change.expires_at, _LATEST.timestamp())
+                state = {
+                    "value": change.value,
+                    "expires_at": datetime.fromtimestamp(moment, timezone.utc),
+                }
                 if was is None:
                     states.insert_one({"_id": name, **state})
                     return
                 found = states.update_one({"_id": name, "value": was}, {"$set": state})
                 done = found.matched_count
-            except self._errors.DuplicateKeyError:
-                done = 0
+        except self._errors.DuplicateKeyError:
+            done = 0
+        except self._errors.OperationFailure as error:
+            if error.code != _CONFLICT:
+                raise
+            done = 0
         if not done:
             raise Conflict
 
@@ -252,6 +264,11 @@ class MongoDBStorage(StateStorage):
             return self._step(request)
 
         return self._again(step)
+
+    def failed(self, error: BaseException) -> BaseException:
+        if isinstance(error, self._errors.OperationFailure) and error.code in _OF_A_KEY:
+            return failure(self.name, error, refused=True)
+        return super().failed(error)
 
     # -- the rest
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import weir
-from weir.errors import StorageError
+from weir.errors import KeyRefusedError, StorageError, is_outage
 from weir.stores.mongodb import MongoDBStorage
 from weir.testing import StoreConformance
 
@@ -97,3 +97,39 @@ def test_a_silent_server_takes_no_longer_than_the_deadline(
         assert time.monotonic() - start < 10
     store.close()
     server.stop()
+
+
+@pytest.mark.parametrize("value", ["text", 7, None, ["x"], 2**40])
+def test_a_document_that_is_no_counter_refuses_its_key(
+    store: MongoDBStorage, key: str, value: Any
+) -> None:
+    store.decide([MANY], f"other {key}")
+    (name,) = store.ask([MANY], key, None, weir.HIT).names
+    store._states.insert_one({"_id": name, "value": value})
+    with pytest.raises(KeyRefusedError, match="holds something that is not a counter"):
+        store.decide([MANY], key)
+    assert store.decide([MANY], f"other {key}").allowed
+    store._states.delete_one({"_id": name})
+
+
+@pytest.mark.parametrize(("code", "outage"), [(112, False), (10334, False), (13435, True)])
+def test_an_error_of_one_document_is_no_outage(
+    store: MongoDBStorage, key: str, monkeypatch: pytest.MonkeyPatch, code: int, outage: bool
+) -> None:
+    """WriteConflict, BSONObjectTooLarge, NotPrimaryNoSecondaryOk."""
+    store.decide([MANY], key)
+
+    class States:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(states, name)
+
+        def update_one(self, *_: Any) -> Any:
+            raise pymongo.errors.OperationFailure("made by a test", code)
+
+    states = store._states
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_states", States())
+        with pytest.raises(StorageError) as raised:
+            store.decide([MANY], key)
+        assert is_outage(raised.value) is outage
+    assert store.decide([MANY], key).allowed
