@@ -28,6 +28,11 @@ ANSWERS = {
     "ac_cv_working_tzset": "yes",
 }
 
+#: Goes before the call of the compiler. Asked by these words where it looks for headers, zig names
+#: folders of this machine, which it does not use. setup.py of Python 3.11 would add them, and its
+#: modules would then need glibc.
+NO_SEARCH_LIST = '[ "$*" != "-E -v -" ] || exit 1'
+
 #: Where a Python is in its root. Not /usr: setup.py of Python 3.11 would take headers from there.
 PREFIX = "/python"
 
@@ -80,7 +85,7 @@ def tools(folder: Path, target: str) -> dict[str, str]:
     found = {}
     for name, arguments in commands.items():
         path = folder / f"zig-{name.lower()}"
-        path.write_text(f'#!/bin/sh\nexec "{zig}" {arguments} "$@"\n')
+        path.write_text(f'#!/bin/sh\n{NO_SEARCH_LIST}\nexec "{zig}" {arguments} "$@"\n')
         path.chmod(0o755)
         found[name] = str(path)
     # Without it, setup.py of Python 3.11 would add the include folders of this machine.
