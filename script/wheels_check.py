@@ -24,6 +24,7 @@ from typing import NamedTuple
 import wheels_debian
 import wheels_pythons
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import Symbol
 from wheels_debian import call
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,7 +169,28 @@ def unpack(archive: tarfile.TarFile, root: Path) -> None:
 # -------------------------------------------------------------------------------------- inspecting
 
 
-def inspect(wheel: Path, libc: str) -> None:
+def musl_libc(arch: str) -> Path:
+    """Musl's C library, which is its dynamic linker too, from Debian's package."""
+    unpacked = OUT / "musl" / arch
+    if not (unpacked / "stamp").exists():
+        shutil.rmtree(unpacked, ignore_errors=True)
+        wheels_debian.package(f"musl:{'arm64' if arch == 'aarch64' else 'amd64'}", unpacked)
+        (unpacked / "stamp").touch()
+    (found,) = (path for path in unpacked.rglob("libc.so") if "musl" in path.parent.name)
+    return found
+
+
+def lacking_in_musl(symbols: Sequence[Symbol], arch: str) -> list[str]:
+    """What an extension needs and neither CPython nor musl's C library defines."""
+    with musl_libc(arch).open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".dynsym")
+        known = {s.name for s in table.iter_symbols() if s["st_shndx"] != "SHN_UNDEF"}
+    needed = (s for s in symbols if s["st_shndx"] == "SHN_UNDEF")
+    names = {s.name for s in needed if s["st_info"]["bind"] != "STB_WEAK"}
+    return sorted(n for n in names - known if not n.startswith(("Py", "_Py")))
+
+
+def inspect(wheel: Path, arch: str, libc: str) -> None:
     """Raises AssertionError if a wheel needs or shows more than it should."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -186,6 +208,9 @@ def inspect(wheel: Path, libc: str) -> None:
     assert shown == {"PyInit__core"}, shown
     assert not any("sodium" in s.name or "crypto_" in s.name for s in symbols)
     assert (libc == "musl") == (not re.search(rb"GLIBC_2\.", data)), "of the other C library"
+    if libc == "musl" and shutil.which("dpkg-deb"):
+        lacking = lacking_in_musl(symbols, arch)
+        assert not lacking, f"musl has no {', '.join(lacking)}"
 
 
 # ----------------------------------------------------------------------------------------- running
@@ -302,11 +327,8 @@ def musl_root(version: str, arch: str) -> Path | str:
     if not (root / "stamp").exists():
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(python, root, symlinks=True)
-        wheels_debian.package(f"musl:{'arm64' if arch == 'aarch64' else 'amd64'}", root)
         (root / "lib").mkdir(exist_ok=True)
-        loader = f"ld-musl-{arch}.so.1"
-        (found,) = (p for p in root.rglob("libc.so") if "musl" in p.parent.name)
-        shutil.copy(found, root / "lib" / loader)
+        shutil.copy(musl_libc(arch), root / f"lib/ld-musl-{arch}.so.1")
         for folder in ("dev", "proc", "tmp", "usr/bin"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         modules = root / f"{wheels_pythons.PREFIX[1:]}/lib/python{version}"
@@ -363,7 +385,7 @@ def check_wheel(wheel: Path) -> Row:
     arch = "aarch64" if platform.endswith("aarch64") else "x86_64"
     libc = "musl" if "musllinux" in platform else "gnu"
     try:
-        inspect(wheel, libc)
+        inspect(wheel, arch, libc)
         found = place(version, arch, libc)
         if isinstance(found, str):
             return Row(wheel, found)

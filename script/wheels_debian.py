@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +73,9 @@ def package(name: str, to: Path) -> None:
     """Download a package of testing and unpack it below ``to``. name: ``musl:arm64``."""
     environment = apt()
     folder = APT / "downloads"
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
+    folder.mkdir()
+    to.mkdir(parents=True, exist_ok=True)
     call("apt-get", "download", name, cwd=folder, environment=environment)
     (deb,) = folder.glob(f"{name.partition(':')[0]}_*.deb")
     call("dpkg-deb", "-x", deb, to)
