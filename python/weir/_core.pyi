@@ -77,7 +77,7 @@ class Limit:
     A ``namespace`` that begins with ``!`` is for bookkeeping: what it decides is not counted by
     :meth:`Table.counts` and listed by :meth:`Table.top_clients`, and no rule is about its keys.
 
-    ``strategy`` is ``None`` if none was given; a limiter then uses its own.
+    ``strategy`` is ``None`` for a limit that does not set one; the limiter's strategy applies then.
     ``burst`` implies ``"token-bucket"``, ``max_delay`` ``"leaky-bucket"`` and ``tz``
     ``"calendar-window"``.
 
@@ -152,7 +152,7 @@ class Limit:
 def parse(text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None) -> Limit:
     """Exactly one limit, else :class:`ParseError`.
 
-    strategy, tz: of a limit that has no strategy of its own, as by ``burst``. With
+    strategy, tz: for limits that do not set a strategy, for example by ``burst``. With
     ``"calendar-window"``, ``week`` is a unit, too.
     """
 
@@ -169,7 +169,7 @@ def _set_items(
     /,
 ) -> None: ...
 def join_key(*identifiers: object) -> str:
-    """The key of the identifiers for stores.
+    """The identifiers as the key that stores are given.
 
     Joined by ``/``, escaped so that different identifiers make different keys:
     ``alice/view%2F1/7``. A str, the bytes of its UTF-8, and a number and its text are the same
@@ -177,14 +177,14 @@ def join_key(*identifiers: object) -> str:
     """
 
 def identifier(value: object, /) -> str | bytes:
-    """The text of an identifier in keys: str and bytes unchanged, else ``str(value)``.
+    """The text that an identifier stands for: str and bytes as they are, else ``str(value)``.
 
     Raises what that raises, and TypeError for an object whose text is its address in memory, for no
     other request would have it again.
     """
 
 class Verdict(NamedTuple):
-    """The verdict of one limit."""
+    """What one limit said."""
 
     allowed: bool
     limit: int
@@ -194,16 +194,16 @@ class Verdict(NamedTuple):
     delay: float
 
 class WindowStats(NamedTuple):
-    """When the window is reset, in seconds since the epoch, and how many hits remain."""
+    """When the window is reset, in seconds since the epoch, and what is left of it."""
 
     reset_time: float
     remaining: int
 
 @final
 class Decision:
-    """The result of one check: a sequence with the :class:`Verdict` of each limit.
+    """What all limits of one check said: a sequence of :class:`Verdict`.
 
-    Custom stores create it.
+    Custom stores create them.
     """
 
     def __new__(
@@ -217,21 +217,21 @@ class Decision:
     def allowed(self) -> bool: ...
     @property
     def deciding(self) -> int:
-        """Index of the limit to report to the client."""
+        """Index of the limit that the response describes."""
     @property
     def verdict(self) -> Verdict:
-        """The verdict of that limit."""
+        """What that limit said."""
     @property
     def now(self) -> float:
-        """The time of the decision."""
+        """The moment of the decision."""
     @property
     def rule(self) -> Literal["", "block", "allow"]:
-        """The kind of rule that decided instead of the limits, if any."""
+        """Which rule about the client decided instead of the limits, if any."""
     def texts(self, index: int, /) -> tuple[str, str, str]:
-        """The values of one limit for headers, as text.
+        """The values of the headers for one limit, as text.
 
-        The remaining hits, the first whole second after its reset, and the whole seconds from
-        now until then. One call, for speed.
+        What remains, the first whole second after its reset, and the whole seconds from now until
+        then. In one call for the sake of web servers.
         """
     def __len__(self) -> int: ...
     @overload
@@ -241,7 +241,7 @@ class Decision:
     def __iter__(self) -> Iterator[Verdict]: ...
 
 class LimitCounts(NamedTuple):
-    """The counts of decisions of all limits with the same text.
+    """What became of the requests that the limits of one text were asked about.
 
     ``limit``: the text, ``"10 per 1 minute"``, or ``"other"`` for those beyond 63 texts.
     ``denied``: by this limit; of several limits only those that denied count anything then.
@@ -256,7 +256,7 @@ class LimitCounts(NamedTuple):
     shadow: int
 
 class TopClient(NamedTuple):
-    """The counts of one client under the limits of one text.
+    """One client under the limits of one text.
 
     ``client``: an IP address, what :attr:`Table.reveal` reveals, or ``#`` and 16 hexadecimal
     digits. ``allowed`` and ``denied`` have happened; at most ``error`` more of what was asked for
@@ -271,7 +271,7 @@ class TopClient(NamedTuple):
     last: float
 
 class Rule(NamedTuple):
-    """A client that is blocked or allowed. Seconds since the epoch; ``until`` None: no expiry."""
+    """Who is blocked or let through. Seconds since the epoch; ``until`` None: for good."""
 
     client: str
     kind: Literal["block", "allow"]
@@ -288,7 +288,7 @@ class RegisteredLimit(NamedTuple):
 #: A limit of a gate: what follows the client in its key, its cost, and the place of its verdict.
 
 class PreparedCheck:
-    """The limits of one check; only the data of the request is missing."""
+    """The limits of one check; everything but what a request says is known."""
 
     asked: int
     observed: int
@@ -326,11 +326,11 @@ class PreparedCheck:
     def evaluate(self) -> Evaluation:
         """Gather and decide."""
     def gather(self) -> Evaluation:
-        """Call the functions that return client and cost; decide nothing."""
+        """Call the functions that say who is asking and what it costs; decide nothing."""
 
 @final
 class Evaluation:
-    """The evaluation of a prepared check for one request. In masks, bit i means part i."""
+    """What one request makes of a prepared check. Masks have bit i for part i."""
 
     @property
     def check(self) -> Any: ...
@@ -371,14 +371,14 @@ class Evaluation:
     def key(self, index: int, /) -> str: ...
     def cost(self, index: int, /) -> int: ...
     def refuse(self) -> None:
-        """Makes every main part deny, without a time at which it allows again."""
+        """Every main part denies, for good."""
     def report(self, index: int, /) -> None:
-        """Makes this the part that is reported to the client."""
+        """Select this part for the response."""
     def write_headers(self, pairs: list[tuple[str, str]], names: tuple[Any, ...], /) -> bool:
         """Append the headers of the reported part."""
 
 class RequestBase:
-    """The state of one request for one limiter."""
+    """What a limiter holds of one request."""
 
     @property
     def plan(self) -> Any: ...
@@ -392,7 +392,7 @@ class RequestBase:
     def __new__(cls, plan: object, /) -> Self: ...
 
 class PlanBase:
-    """The plan of one endpoint and method."""
+    """What is known of one endpoint and method."""
 
     function: Any
     filters: list[Callable[[], bool]]
@@ -404,7 +404,7 @@ class PlanBase:
 
 @final
 class FlaskHooks:
-    """The hooks that Flask calls before and after requests."""
+    """What Flask calls before and after requests."""
 
     def __new__(
         cls, current: Callable[[], object], slot: str, request_type: type[RequestBase], /
@@ -478,7 +478,7 @@ class Table:
     def peek(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> Decision:
-        """What remains in counters, ignoring rules about clients; charges nothing."""
+        """What counters have left, whatever rules say about clients; charges nothing."""
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> None: ...
@@ -496,7 +496,7 @@ class Table:
         """The full integrity check; raises :class:`TableError`."""
     # -- statistics
     def counts(self) -> list[LimitCounts]:
-        """How often each limit allowed and denied, in all processes, since the table exists."""
+        """How often each limit allowed and denied, in all processes, since the table was made."""
     def top_clients(
         self,
         by: Literal["denied", "allowed"] = "denied",
@@ -539,7 +539,7 @@ class Table:
 
         ``client``: an identifier as :meth:`RateLimiter.hit` takes it first, ``"10.0.0.0/8"``,
         ``"2001:db8::/32"``, or the ``#…`` of :meth:`top_clients`. ``until``: seconds since the
-        epoch; ``None``: no expiry. Replaces the rule of the same client or range, in all namespaces
+        epoch; ``None``: for good. Replaces the rule of the same client or range, in all namespaces
         of the table. The most specific rule wins; when it ends, the next wider one holds.
 
         Raises :class:`ParseError` for a range with bits behind its prefix and for what merely looks
@@ -579,14 +579,14 @@ class Table:
     ) -> Decision | None:
         """For a store that decides elsewhere: the decision, if a rule decides instead.
 
-        Counts nothing. If several clients are checked and only some are allowed, the limits
+        Counts nothing. If several clients are asked about and only some are let through, the limits
         decide about all of them.
         """
     def name_of(self, client: str | bytes, /) -> str:
         """How :meth:`top_clients` shows a client: an IP address as it is, others as their hash."""
     @property
     def ipv6_prefix(self) -> int | None:
-        """The number of bits of an IPv6 address that identify a client here.
+        """The number of bits of an IPv6 address that identify a client in this table.
 
         As the latest application that counts in this table has noted; ``None``: none has. Rules
         about an IPv6 address are then about its network of that many bits.
@@ -630,9 +630,9 @@ class RateLimiter:
     @property
     def strategy(self) -> str: ...
     def hit(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
-        """Charges ``cost`` if the limit has room for it. True if it was charged."""
+        """Charges ``cost`` to the limit if there is room for it; returns whether there was."""
     def test(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
-        """Tells whether there is room for ``cost``, and takes nothing."""
+        """Returns whether there is room for ``cost``; charges nothing."""
     def refund(self, item: Limit, /, *identifiers: object, cost: int = 1) -> None:
         """Gives ``cost`` back, never above full."""
     def decide(
@@ -653,7 +653,7 @@ class RateLimiter:
 REDIS_SCRIPT: Final[bytes]
 
 class RedisCodec:
-    """Encodes commands for Redis. prefix: the first part of all names, without braces."""
+    """What to send to Redis. prefix: the first part of all names, without braces."""
 
     def __new__(cls, prefix: bytes = b"weir") -> RedisCodec: ...
     @property
@@ -688,7 +688,7 @@ class RedisCommand:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def read(self, data: bytes, /) -> Decision | bool | str | None:
-        """The result of a reply.
+        """What came back.
 
         A :class:`Decision`, or ``True`` for a command that clears; ``None`` if more bytes are
         needed; ``False`` if the server does not know the script: send :meth:`whole`; a str: its
@@ -729,21 +729,14 @@ class MemcachedCheck:
     @property
     def amount(self) -> int: ...
     @property
-    def count_bits(self) -> int:
-        """How many bits of a number are the hits."""
+    def seconds(self) -> int:
+        """The limit's period."""
     def asking(self, cost: int, /) -> MemcachedCheck:
         """The same with another cost."""
     def command(self, what: int, cas: int, now: float, /) -> bytes:
         """The meta command for a limit that the server counts. now: the true time."""
-    def evaluate(self, there: bool, count: int, left_ns: int, what: int, now: float, /) -> Verdict:
-        """The Verdict for the reply to it."""
-    def window(self, number: int, left: int, now: float, /) -> tuple[int, int, int]:
-        """A number that the server keeps: hits, nanoseconds until the window ends, its start.
-
-        left: seconds until the item expires, or -1. now: the true time.
-        """
-    def opened(self, now: float, /) -> tuple[int, int]:
-        """The number of a window that begins now, and for how many seconds to keep it."""
+    def evaluate(self, there: bool, count: int, left: int, what: int, now: float, /) -> Verdict:
+        """What a reply to it means."""
     def step(
         self, value: bytes | None, mode: int, now: float, /
     ) -> tuple[Verdict, bytes, int, bool]:
@@ -760,7 +753,7 @@ def memcached_checks(
     costs: Sequence[int] | None,
     /,
 ) -> list[MemcachedCheck]:
-    """The arguments of :meth:`Table.decide`, as one object for each limit."""
+    """What :meth:`Table.decide` takes, limit by limit."""
 
 def memcached_read(data: bytes, start: int, /) -> tuple[int, int, int, int, int, str] | None:
     """One reply: kind, its end, count, seconds left, cas, error; ``None``: more is needed."""
@@ -788,4 +781,4 @@ def state_request(
     mode: int,
     /,
 ) -> StateRequest:
-    """The arguments of :meth:`Storage.decide`."""
+    """What :meth:`Storage.decide` is asked."""

@@ -1,4 +1,4 @@
-"""Limit items by the names that ``limits.limits`` gives them, and items of one's own.
+"""Limit items with the names of ``limits.limits``, and custom item classes.
 
 >>> RateLimitItemPerMinute(10)
 10 per 1 minute
@@ -7,7 +7,7 @@
 >>> isinstance(RateLimitItemPerMinute(10), RateLimitItem)
 True
 
-A class with a unit of its own can be parsed from then on:
+When a class with a new unit is defined, the unit can be parsed:
 
 >>> class PerWeek(RateLimitItem):
 ...     GRANULARITY = Granularity(604800, "week")
@@ -81,7 +81,7 @@ def _checked(name: str, granularity: Any) -> Granularity:
 
 
 class RateLimitItemMeta(type):
-    """Registers a class that has a ``GRANULARITY`` of its own, so that it can be parsed."""
+    """Registers a class that defines ``GRANULARITY``, so that it can be parsed."""
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], members: dict[str, Any], **kwargs: Any
@@ -200,7 +200,7 @@ def safe_string(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-# ------------------------------------------------------------------------------ units of one's own
+# ------------------------------------------------------------------------------------ custom units
 
 _ONE = re.compile(
     r"\s*(\d+)\s*(?:/|per)\s*(\d+)?\s*([a-z]+?)\s*(?:\bburst\s+(\d+)\s*)?", re.IGNORECASE | re.ASCII
@@ -227,7 +227,7 @@ def _parse_one(text: str) -> Limit | None:
 
 
 def _parse_own(text: object) -> list[Limit] | None:
-    """The limits in a text that the core's parser refused; ``None``: it is none of ours either."""
+    """The limits in a text that the core cannot parse; ``None``: it has no custom unit either."""
     if not isinstance(text, str) or len(text) > 4096 or GRANULARITIES.keys() == TIME_TYPES.keys():
         return None
     parts = re.split("[;,|]", text)
@@ -247,9 +247,9 @@ def _parse_own(text: object) -> list[Limit] | None:
     return items
 
 
-# ---------------------------------------------------------------------------- methods of one's own
+# ---------------------------------------------------------------------------------- custom methods
 
-#: The namespace of counters whose whole key is what key_for() made.
+#: The namespace of counters whose whole key is the result of key_for().
 _WHOLE_KEYS = "="
 
 _UNITS = (
@@ -261,15 +261,15 @@ _UNITS = (
     ("second", 1),
 )
 
-#: What get_expiry() answered for items of a name, the latest last.
+#: The result of get_expiry() for items of each name, the latest last.
 _EXPIRIES: dict[tuple[Any, ...], int] = {}
 
-#: Names to remember; an item whose name was forgotten is believed anew.
+#: The number of names to remember; after that, the oldest is forgotten and may have a new result.
 _EXPIRIES_MOST = 10_000
 
 
 def _expiry(item: Limit) -> int:
-    """What the item's own get_expiry() answers, which must not change."""
+    """The result of the item's custom get_expiry(), which must not change."""
     kind = type(item).__qualname__
     seconds: Any = item.get_expiry()
     if isinstance(seconds, float) and seconds.is_integer():
@@ -282,9 +282,9 @@ def _expiry(item: Limit) -> int:
     known = _EXPIRIES.setdefault(name, seconds)
     if known != seconds:
         raise ValueError(
-            f"{kind}.get_expiry() was {known} seconds and is {seconds} now: such a limit would "
-            "begin anew each time it changes. Give items of other periods another amount, "
-            "namespace or class; calendar-window has windows that end with a day or month"
+            f"{kind}.get_expiry() was {known} seconds and is {seconds} now: the counter would "
+            "start at 0 after each change. Give items of other periods another amount, "
+            "namespace or class; for windows that end with a day or month, use calendar-window"
         )
     if len(_EXPIRIES) > _EXPIRIES_MOST:
         del _EXPIRIES[next(iter(_EXPIRIES))]
@@ -292,7 +292,7 @@ def _expiry(item: Limit) -> int:
 
 
 def _plain_limit(item: Limit, namespace: str) -> Limit:
-    """The limit that an item of a class of its own stands for."""
+    """The plain limit that is equivalent to an item of a custom class."""
     seconds = item.get_expiry() if type(item).get_expiry is Limit.get_expiry else _expiry(item)
     unit, length = next(pair for pair in _UNITS if seconds % pair[1] == 0)
     return Limit(
@@ -308,23 +308,23 @@ def _plain_limit(item: Limit, namespace: str) -> Limit:
 
 
 def plain_item(item: Limit) -> Limit:
-    """The limit that an item of an application's own class stands for, whoever is asking.
+    """The plain limit that is equivalent to an item of a custom class, for every client.
 
-    For those who prepare checks before they know who is asking.
+    For checks that are prepared before the client is known.
 
-    :raises TypeError: if the class replaces ``key_for()``, which could not be asked then
+    :raises TypeError: if the class replaces ``key_for()``, which needs the client
     """
     kind = type(item)
     if kind.key_for is not Limit.key_for:
         raise TypeError(
-            f"{kind.__qualname__} replaces key_for(), which a Flask limiter does not ask: give the"
+            f"{kind.__qualname__} replaces key_for(), which a Flask limiter does not call: give the"
             " limit a key_func and a scope instead, or use the item with weir.strategies"
         )
     return item if kind.get_expiry is Limit.get_expiry else _plain_limit(item, item.namespace)
 
 
 def _own_key(item: Limit, identifiers: Sequence[object]) -> str:
-    """What the item's own key_for() answers."""
+    """The result of the item's custom key_for()."""
     key: Any = item.key_for(*identifiers)
     if isinstance(key, bytes):
         key = key.decode(errors="backslashreplace")
@@ -335,9 +335,10 @@ def _own_key(item: Limit, identifiers: Sequence[object]) -> str:
 
 
 def _plain_key(item: Limit, identifiers: Sequence[object]) -> tuple[str, tuple[object, ...]]:
-    """Namespace and identifiers of the counter that the item's own key_for() names.
+    """Namespace and identifiers of the counter that the item's custom key_for() returns.
 
-    A key that begins as others do keeps its client, for rules and lists of clients.
+    If the key begins with the item's namespace, its first part is the client, as in other keys:
+    rules and lists of clients include it.
     """
     key = _own_key(item, identifiers)
     namespace, slash, rest = key.partition("/")
@@ -347,7 +348,7 @@ def _plain_key(item: Limit, identifiers: Sequence[object]) -> tuple[str, tuple[o
 
 
 def _plain(item: Limit, identifiers: tuple[object, ...]) -> tuple[Limit, tuple[object, ...]]:
-    """Limit and identifiers to decide by instead of these."""
+    """The plain limit and identifiers that are equivalent to these."""
     namespace = item.namespace
     if type(item).key_for is not Limit.key_for:
         namespace, identifiers = _plain_key(item, identifiers)
@@ -391,7 +392,7 @@ def split_key(key: str | bytes) -> tuple[str | bytes, ...]:
 
 
 def _attributes(item: Limit) -> dict[str, Any]:
-    """What a class of one's own keeps beside the limit."""
+    """The attributes that a custom class adds to the limit."""
     kept = dict(getattr(item, "__dict__", ()))
     for name in copyreg._slotnames(type(item)):  # type: ignore[attr-defined]
         if hasattr(item, name):
@@ -414,7 +415,7 @@ def _restore_own(
 ) -> _T:
     made: Any = cls
     item = made.__new__(cls, amount, multiples, namespace)
-    Limit.__init__(item, amount, multiples, namespace)  # where __new__ left it to __init__
+    Limit.__init__(item, amount, multiples, namespace)  # in case __new__ did not set them
     for name, value in attributes.items():
         setattr(item, name, value)
     given = {name: value for name, value in options.items() if value is not None}

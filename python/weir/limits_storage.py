@@ -40,10 +40,10 @@ Keys: TypeAlias = str | bytes | Sequence[str | bytes]
 
 
 class StorageRegistry(StoreType, ABCMeta):
-    """The metaclass of storages: every store of Weir's is an instance of :class:`Storage`."""
+    """The metaclass of storages: every store of Weir is an instance of :class:`Storage`."""
 
     def _refuse(cls, name: str) -> None:
-        """Its methods are called, whoever has put them there."""
+        """Methods that are set on the class later are called, too."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         if cls.__dict__.get("_stands_for_all", False):
@@ -85,7 +85,7 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
-        """What its methods raise when it is away."""
+        """The exceptions that its methods raise while the storage is unavailable."""
         return OSError
 
     def decide(
@@ -96,7 +96,7 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
         mode: int = HIT,
         /,
     ) -> Decision:
-        """As every store; asks the class's own methods."""
+        """Decides like every store, by calling the methods of the class."""
         try:
             return decide_by_methods(self, limits, keys, costs, mode)
         except WeirError:
@@ -105,7 +105,7 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
             raise self.away(error) from error
 
     def away(self, error: Exception) -> StorageError:
-        """The error that says that this storage cannot be asked."""
+        """The error for a storage that is unavailable."""
         text = str(error) or type(error).__name__
         kind: Any = type(error)
         failed = joined(StoreAwayError, kind)(f"{type(self).__name__}: {text}")
@@ -116,7 +116,7 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
 
     @abstractmethod
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Add to the counter of a key; what it is then."""
+        """Add to the counter of a key; returns the new value."""
 
     @abstractmethod
     def get(self, key: str) -> int:
@@ -128,11 +128,11 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
 
     @abstractmethod
     def check(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the storage is available."""
 
     @abstractmethod
     def reset(self) -> int | None:  # type: ignore[override]
-        """Forget every counter; how many there were."""
+        """Delete all counters; returns their number."""
 
     @abstractmethod
     def clear(self, key: Any, keys: Any = None, /) -> None:
@@ -144,11 +144,11 @@ class MovingWindowSupport(ABC):
 
     @abstractmethod
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Whether there was room for so many entries, which then are there."""
+        """Add entries if there is room for all of them; returns whether they were added."""
 
     @abstractmethod
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """When the oldest entry came, and how many there are."""
+        """The time of the oldest entry, and the number of entries."""
 
     @classmethod
     def __subclasshook__(cls, other: type) -> Any:
@@ -164,11 +164,11 @@ class SlidingWindowCounterSupport(ABC):
     def acquire_sliding_window_entry(
         self, key: str, limit: int, expiry: int, amount: int = 1
     ) -> bool:
-        """Whether there was room, which then is taken."""
+        """Add entries if there is room for all of them; returns whether they were added."""
 
     @abstractmethod
     def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        """Count and seconds left of the window before, and of the current one."""
+        """Count and seconds left of the previous window, and of the current one."""
 
     @abstractmethod
     def clear_sliding_window(self, key: str, expiry: int) -> None:
@@ -184,11 +184,11 @@ class SlidingWindowCounterSupport(ABC):
 
 
 class TimestampedSlidingWindow:
-    """Names for a storage of one's own that keeps each window of a key under a name of its own."""
+    """Names for a custom storage that stores each window of a key under a separate name."""
 
     @classmethod
     def sliding_window_keys(cls, key: str, expiry: int, at: float) -> tuple[str, str]:
-        """The names of the window before the one at the time ``at``, and of that one."""
+        """The names of the previous window and of the current one, at the time ``at``."""
         return f"{key}/{int((at - expiry) / expiry)}", f"{key}/{int(at / expiry)}"
 
 

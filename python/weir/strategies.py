@@ -14,17 +14,18 @@ False
 >>> limiter.get_window_stats(parse("1/minute"), "login", "alice").remaining
 0
 
-An item that has a strategy of its own (``"10/minute burst 20"`` is a token bucket) keeps it.
+An item that sets its strategy (``"10/minute burst 20"`` is a token bucket) keeps it.
 
-Where ``limits`` answers otherwise:
+Differences from ``limits``:
 
-- A denied hit charges nothing under any strategy (there, it fills a fixed window by its cost).
-- A moving window is half open: a hit leaves exactly one period after it came (there, just after).
-- A sliding window's weighted count is rounded up, so that no more than the limit is let through.
-- ``reset_time`` of an unused moving window is now (there, a period from now).
-- Limits of one length are one counter, however they are written: 60 seconds are a minute.
-- Costs and amounts are ints and not below 0. An identifier whose text is its address in memory is
-  refused.
+- A denied hit charges nothing under any strategy (in ``limits``, its cost fills a fixed window).
+- A moving window is half open: a hit leaves it exactly one period after it came (in ``limits``,
+  just after that).
+- A sliding window's weighted count is rounded up, so that no more than the limit is admitted.
+- ``reset_time`` of an unused moving window is now (in ``limits``, a period from now).
+- Limits of the same duration share one counter: 60 seconds and one minute, for example.
+- Costs and amounts are ints and not below 0. An identifier whose text contains its address in
+  memory is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ __all__ = ["STRATEGIES", "KnownStrategy", "RateLimiter"]
 
 KnownStrategy = type[RateLimiter]
 
-#: How the words of a row read without a limit.
+#: The words that replace the placeholders in a strategy's text when there is no limit.
 _ANY_LIMIT = {
     "requests": "`amount` requests",
     "period": "one period",
@@ -55,7 +56,7 @@ _ANY_LIMIT = {
 
 
 def described(name: str) -> str:
-    """What a strategy does, whatever the limit."""
+    """What a strategy does, for any limit."""
     return _ROWS[name][2].format(**_ANY_LIMIT)
 
 
@@ -70,25 +71,25 @@ def _check_support(storage: object, name: str) -> None:
 
 
 class Watcher(Protocol):
-    """Somebody who decides without calling a limiter's methods."""
+    """An object that makes decisions without calling a limiter's methods."""
 
     def forget_plans(self) -> None:
-        """A method of a limiter was replaced: ask anew whether to call them."""
+        """A method of a limiter was replaced: check again whether to call the methods."""
 
 
-#: What tests replace to see how a program takes a refusal or an outage.
+#: The methods that tests replace to simulate a denial or an outage.
 _REPLACED = ("hit", "test", "get_window_stats")
 
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
 
 
 def watch(watcher: Watcher) -> None:
-    """Tell ``watcher`` when a method of a limiter, or of its class, is replaced or put back."""
+    """Call ``watcher`` when a method of a limiter, or of its class, is replaced or restored."""
     _watchers.add(watcher)
 
 
 def is_replaced(limiter: RateLimiter) -> bool:
-    """Whether some of its methods are others than Weir's own.
+    """Whether some of its methods were replaced.
 
     >>> from unittest import mock
     >>> from weir.storage import MemoryStorage
@@ -113,7 +114,7 @@ def _changed(name: str) -> None:
 
 
 class _Strategy(type):
-    """The metaclass of limiters: notices what is replaced in them."""
+    """The metaclass of limiters: notices when a method is replaced."""
 
     def __setattr__(cls, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -1,7 +1,7 @@
-"""``weir`` on the command line: explain limits, replay logs, watch and steer running tables.
+"""``weir`` on the command line: explain limits, replay logs, watch and control running limiters.
 
-``weir --help`` lists the commands; ``docs/cli.md`` shows them. The commands need click (which comes
-with Flask); what they print looks better with rich. ``pip install click rich`` brings both.
+``weir --help`` lists the commands; ``docs/cli.md`` describes them. The commands need click (which
+Flask installs); with rich, the output is coloured. ``pip install click rich`` installs both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code.
 
-    arguments: what stands behind ``weir``; ``None``: the process's own.
+    arguments: the arguments after ``weir``; ``None``: those of the process.
     """
     try:
         import click  # noqa: F401

@@ -32,7 +32,7 @@ def _clean_errors() -> Iterator[None]:
 
 
 class Commands(click.Group):
-    """Ends quietly when the reader of a pipe does: ``weir … | head``."""
+    """Ends without an error when the reader of a pipe ends: ``weir … | head``."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _clean_errors():
@@ -55,12 +55,12 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings=CONTEXT, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="weir")
-@click.option("-s", "--store", metavar="URI", help="The store, for every command; see below.")
+@click.option("-s", "--store", metavar="URI", help="The store, for every command; see above.")
 @click.pass_context
 def cli(context: click.Context, store: str | None) -> None:
     """Explain rate limits, replay logs, watch and control running limiters.
 
-    Commands on a store take its URI by --store (-s) or from the environment variable WEIR_STORE:
+    Commands on a store read its URI from --store (-s) or the environment variable WEIR_STORE:
     shm://name, file:///path, redis://…, valkey://…, postgresql://… or memcached://…. Without a URI,
     they use the table of the server that runs on this host, if there is exactly one. WEIR_STORES
     names the modules of custom stores.

@@ -1,25 +1,25 @@
 """How much a limit can let through, and whether another limit beside it can ever deny.
 
 All limits of one check are charged together or not at all, so each of them sees the same admitted
-hits. What one of them, ``guard``, admits is bounded from above over any interval; if that never
-fills ``limit``, then ``limit`` never denies a request that ``guard`` would have let through, and
-could as well not be there.
+hits. There is an upper bound for the hits that one of them, ``guard``, admits in any interval. If
+this bound never fills ``limit``, then ``limit`` never denies a request that ``guard`` admits, and
+has no effect.
 
 ==============  ===================================================================================
-fixed window    N a window. An interval may begin in the middle of a window that has N - 1 hits
-                left (its first hit opened it), then a new one opens every period:
+fixed window    N per window. An interval may begin within a window that has room for N - 1 more
+                hits (its first hit opened it); then a new window opens every period:
                 ``N - 1 + N ceil(T / P)`` in any half-open interval of length T
 moving window   ``N ceil(T / P)``
-sliding         windows of the clock of N each, of which an interval touches one more:
-                ``N (ceil(T / P) + 1)``; more than really can pass
-calendar        windows of the calendar of N each, of which an interval touches one more:
-                ``N (ceil(T / P) + 1)``, P the shortest that one can be
-token bucket    at most ``b + N T / P``, less at the excluded end: ``ceil(b + N T / P) - 1``
+sliding         N per window of the clock; an interval touches one window more than it is long:
+                ``N (ceil(T / P) + 1)``; fewer can pass in fact
+calendar        N per window of the calendar; an interval touches one window more than it is long:
+                ``N (ceil(T / P) + 1)``, where P is the shortest possible window
+token bucket    at most ``b + N T / P``, without the excluded end: ``ceil(b + N T / P) - 1``
 leaky bucket    the same with ``b = max_delay N / P + 1``
 ==============  ===================================================================================
 
-These are exact but for the sliding window's. The last one is for requests of cost 1; where it
-matters, costs up to N are reckoned with, as one that costs 3 is let through like one that costs 1.
+These bounds are exact, except for the sliding window. The last one is for requests of cost 1; with
+``costs``, requests may cost up to N, because a request of cost 3 may pass when one of cost 1 may.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from math import ceil, floor
 
 from .._core import STRATEGIES, Limit
 
-#: Shapes of strategies (``enum weir_shape``), which is what all below goes by.
+#: Shapes of strategies (``enum weir_shape``); the functions below depend on the shape only.
 FIXED, MOVING, SLIDING, TOKEN, LEAKY, ALIGNED = (
     "opened",
     "moving",
@@ -54,7 +54,7 @@ def shape_of(limit: Limit) -> str:
 
 
 def shortest_period(limit: Limit) -> int:
-    """Seconds that a window lasts at least: February has 28 days, and a day may have 23 hours."""
+    """The shortest window in seconds: February has 28 days, and a day may have 23 hours."""
     if shape_of(limit) != ALIGNED:
         return limit.get_expiry()
     days = {"day": 1, "month": 28, "year": 365}.get(limit.unit)
@@ -73,9 +73,9 @@ def _longest_wait(limit: Limit) -> Fraction:
 
 
 def depth(limit: Limit, costs: bool = False) -> Fraction:
-    """What a bucket lets through at one moment.
+    """The most that a bucket admits at one moment.
 
-    costs: reckon with requests of any cost, not of 1.
+    costs: for requests of any cost, instead of cost 1.
     """
     if shape_of(limit) == TOKEN:
         return Fraction(limit.burst or limit.amount if limit.amount else 0)
@@ -124,11 +124,11 @@ def head(limit: Limit) -> Fraction:
 
 
 def weight_within(guard: Limit, seconds: int) -> int:
-    """Most that a sliding window of this length can count of what ``guard`` admits.
+    """The most that a sliding window of this length counts of the hits that ``guard`` admits.
 
     The count is ``current + previous (P - e) / P``, rounded up, e into the current window. The
-    current part is at most ``head + rate e``; so the sum is at most a straight line in e and
-    largest at one of its ends. It is no more than what two windows hold, either.
+    current part is at most ``head + rate e``; so the sum is at most a straight line in e, which is
+    largest at one of its ends. The sum is also at most the content of two windows.
     """
     previous = most_within(guard, seconds, costs=True)
     line = head(guard) + max(Fraction(previous), rate(guard) * seconds)
@@ -147,9 +147,9 @@ def same_windows(limit: Limit, guard: Limit) -> bool:
 
 
 def never_binds(limit: Limit, guard: Limit) -> int | None:
-    """If ``limit`` can never deny what ``guard`` admits: the most that it ever counts.
+    """If ``limit`` can never deny what ``guard`` admits: the most hits that it ever counts.
 
-    For buckets: the most that come at once. ``None`` if it can deny, or that is not known.
+    For buckets: the most hits at one moment. ``None`` if it can deny, or if that is not known.
     """
     if limit.amount == 0 or guard.amount == 0:
         return None
@@ -160,7 +160,7 @@ def never_binds(limit: Limit, guard: Limit) -> int | None:
         most = most_within(guard, seconds, costs=True)
         return most if most <= limit.amount else None
     if strategy == ALIGNED:
-        # None of its windows is longer than two of the nominal ones.
+        # A window is at most twice as long as its nominal length.
         most = most_within(guard, 2 * seconds, costs=True)
         return most if most <= limit.amount else None
     if strategy == SLIDING:
@@ -175,9 +175,9 @@ def never_binds(limit: Limit, guard: Limit) -> int | None:
 
 
 def binds_at_edges_only(limit: Limit, guard: Limit) -> bool:
-    """Whether ``limit`` fills only by what ``guard`` lets through about the end of a window.
+    """Whether ``limit`` can deny only because ``guard`` admits more where two windows meet.
 
-    For limits that :func:`never_binds` has not ruled out.
+    For limits for which :func:`never_binds` returns ``None``.
     """
     windows = (FIXED, MOVING)
     if shape_of(guard) != FIXED or shape_of(limit) not in windows or guard.amount == 0:

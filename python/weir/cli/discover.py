@@ -18,11 +18,11 @@ _LOCKS = Path("/proc/locks")
 
 
 class Found(NamedTuple):
-    """A shm:// table that is there.
+    """An existing shm:// table.
 
     server: the process whose workers share it (``auto://``), if it runs; else ``None``.
-    command: what that process is. users: processes that hold the table open, as far as can be
-    seen. made: when, in seconds since the epoch.
+    command: the command line of that process. users: number of visible processes that have the
+    table open. made: time of creation, in seconds since the epoch.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     users: int
     made: float
     automatic: bool
-    here: bool  # of this PID namespace, so that its processes can be seen
+    here: bool  # in this PID namespace, so its processes are visible
 
     @property
     def uri(self) -> str:

@@ -25,8 +25,9 @@ EXIT_CODES = """\
 \b
 Exit codes:
   0    done
-  1    done, with a warning: from `check`, about lines that `simulate` could
-       not read, or nothing to `reset` or `unlist`
+  1    done, with a warning: `check` found a limit without effect, `simulate`
+       could not read some lines, `reset` or `unlist` found nothing to do, or
+       `doctor` found something to change
   2    an argument or an input cannot be read
   3    the store does not exist or does not answer
   4    this kind of store does not support the command

@@ -32,14 +32,14 @@ def chosen(context: click.Context, uri: str | None) -> str:
 
 
 def only_one() -> Found:
-    """The table of the running server; ends the command if there is none, or are several."""
+    """The table of the running server; ends the command if there is none or more than one."""
     running = [found for found in tables() if found.runs]
     if len(running) == 1:
         return running[0]
     if not running:
         elsewhere = other_users()
         raise Away(
-            "no running server has a table on this host. Name the store by --store URI or "
+            "no running server has a table on this host. Name the store with --store URI or "
             "WEIR_STORE: shm://name, file:///path, redis://…, postgresql://… or memcached://…; "
             "`weir tables` lists the tables of this host"
             + (
@@ -53,13 +53,13 @@ def only_one() -> Found:
 
 
 def _name_applications(tenants: Sequence[Tenant]) -> None:
-    """Name the applications that a command is about, if any of them has a prefix."""
+    """Print the applications that a command covers, if any of them has a prefix."""
     labels = [shown(tenant.label) for tenant in tenants if tenant.label]
     if not labels:
         return
     text = ", ".join(labels) + (", and those without a prefix" if DEFAULT in tenants else "")
-    choose = "; choose one by --prefix" if len(tenants) > 1 else ""
-    hint(f"weir: this is about the applications with these prefixes: {text}{choose}")
+    choose = "; choose one with --prefix" if len(tenants) > 1 else ""
+    hint(f"weir: this covers the applications with these prefixes: {text}{choose}")
 
 
 def opened(context: click.Context, uri: str | None) -> Store:
@@ -85,8 +85,8 @@ def opened(context: click.Context, uri: str | None) -> Store:
     if base in ("shm", "file"):
         if _BESIDE_REMOTE.search(rest.partition("?")[0]) and context.command.name != "top":
             raise Unable(
-                f"{shown(name)} holds the statistics of a remote store, which counts and keeps "
-                "rules: give that store's URI by --store"
+                f"{shown(name)} contains only statistics of a remote store; counters and rules are "
+                "in that store: give its URI with --store"
             )
         return LocalStore(name, open_existing(name))
     if is_known(scheme):

@@ -27,12 +27,12 @@ PREFIX = "weir.prefix"
 strategy_choice = click.Choice(list(STRATEGIES))
 
 tz_option = click.option(
-    "--tz", metavar="ZONE", help="Where calendar-window's midnight is: Europe/Berlin, +05:30."
+    "--tz", metavar="ZONE", help="Time zone of calendar-window: Europe/Berlin, +05:30."
 )
 
 
 def _complete(context: Any, option: Any, begun: str) -> list[CompletionItem]:
-    """The stores of this host, for the shell."""
+    """The stores of this host, for completion in the shell."""
     return [
         CompletionItem(found.uri, help=found.command or None)
         for found in tables()
@@ -49,7 +49,7 @@ def store_options(command: Command) -> Command:
     """--store, --prefix and --json."""
     command = click.option(
         "--prefix", metavar="NAME", expose_value=False, callback=_keep,
-        help="The application with this key_prefix, of those that share a store; default all.",
+        help="Only the application with this key_prefix, if several share a store.",
     )(command)  # fmt: skip
     option = click.option(
         "-s", "--store", "store_uri", metavar="URI", help="The store.", shell_complete=_complete
@@ -60,10 +60,10 @@ def store_options(command: Command) -> Command:
 def limit_options(command: Command) -> Command:
     """The options that choose limits: --limit, --strategy, --tz and --scope."""
     for option in (
-        click.option("--scope", metavar="TEXT", help="With --limit: the rest of the key."),
+        click.option("--scope", metavar="TEXT", help="With --limit: the key after the client."),
         tz_option,
         click.option(
-            "--strategy", type=strategy_choice, help="With --limit: the strategy of those limits."
+            "--strategy", type=strategy_choice, help="With --limit: the strategy of these limits."
         ),
         click.option(
             "--limit", "limits", metavar="LIMITS",

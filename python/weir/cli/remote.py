@@ -32,16 +32,16 @@ class RemoteStore(Store):
     """A remote store, the hosts' shared statistics, and this host's tables."""
 
     def __init__(self, uri: str, prefix: str | None = None) -> None:
-        """prefix: of the application that is meant, "" for those without one; None: all."""
+        """prefix: of the application to use, "" for those without one; None: all."""
         self.uri = uri
         self.storage = self._open(DEFAULT.store)
         self.name = name_of(self.storage)
         if hasattr(self.storage, "evicts_by"):
-            with contextlib.suppress(StorageError):  # connects: the log says how it evicts
+            with contextlib.suppress(StorageError):  # connects, and logs how the server evicts
                 self.storage.decide([Limit(1)], "check", [0], TEST)
         self._storages: dict[str, Any] = {DEFAULT.store: self.storage}
         known = self._known()
-        #: The applications that are meant.
+        #: The applications that the command covers.
         self.tenants = chosen(known or [], prefix)
         #: What the hosts of each of them share; empty for stores that share nothing.
         self.shared: list[SharedStats] = []
@@ -86,8 +86,8 @@ class RemoteStore(Store):
         if not self.local:
             scheme = self.uri.partition("://")[0]
             raise Unable(
-                f"{scheme}:// keeps nothing but counters; the rest is in a table of each host that "
-                "uses it, and no running server of this host does"
+                f"{scheme}:// stores only counters. Statistics and rules are in a table of each "
+                "host that uses it, and no running server of this host uses it"
             )
         return self.local
 

@@ -36,7 +36,7 @@ _HASH = re.compile(r"#[0-9a-f]{16}", re.ASCII)
 
 
 def counted_text(client: str, counted: str) -> str:
-    """A client as it was given and, if that is another form, as it is counted."""
+    """A client as it was given and, if they differ, the form that limits count."""
     if client == counted:
         return shown(client)
     what = "the network" if "/" in counted else "the address"
@@ -44,7 +44,7 @@ def counted_text(client: str, counted: str) -> str:
 
 
 def is_hash(client: str) -> bool:
-    """Whether this is how a client that is no IP address is shown."""
+    """Whether this has the form in which clients other than IP addresses are shown."""
     return _HASH.fullmatch(client) is not None
 
 
@@ -72,7 +72,7 @@ class Counter(NamedTuple):
 
 
 class Store(ABC):
-    """A store that commands can read and steer.
+    """A store that commands can read and change.
 
     Errors: :class:`weir.errors.StorageError`, and ValueError for an invalid rule.
     """
@@ -105,7 +105,7 @@ class Store(ABC):
         """Make workers ask the store again instead of using denials they remember."""
 
     def ipv6_prefix(self) -> int | None:
-        """How many bits of an IPv6 address are counted here; ``None``: that is not known."""
+        """The number of bits of an IPv6 address that limits count here; ``None``: unknown."""
         return None
 
     def counted(self, client: str) -> str:

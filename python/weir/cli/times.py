@@ -1,4 +1,4 @@
-"""Moments as logs and rules write them."""
+"""Parses the times in logs and rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 from .words import shown
 
-#: Latest moment that can be decided, in seconds since the epoch.
+#: The latest time that a decision supports, in seconds since the epoch.
 LATEST = 2**62 / 1e9
 
 
@@ -44,9 +44,9 @@ def _iso_time(match: re.Match[str]) -> float:
     try:
         when = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_zone(match[8]))
     except ValueError as error:
-        raise LineError(f"no such moment: {error}") from None
+        raise LineError(f"no such time: {error}") from None
     micros = int((match[7] or "").ljust(6, "0")[:6])
-    # In whole microseconds, of which a float holds those of our centuries.
+    # In whole microseconds, which a float represents exactly enough until 2116.
     return ((when - _EPOCH) // timedelta(microseconds=1) + micros) / 1e6
 
 
@@ -60,7 +60,7 @@ def _from_clf(text: str) -> str:
 
 
 def _whole(number: int) -> float:
-    """Seconds, or ms, µs or ns by their size: seconds beyond the year 5138 are none."""
+    """Seconds; a number beyond the year 5138 is read as ms, µs or ns."""
     for size in (10**9, 10**6, 10**3):
         if number >= size * 10**8:
             return number / size

@@ -1,4 +1,4 @@
-"""Numbers, moments and durations as people write and read them."""
+"""Formats numbers, times and durations for people, and parses durations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
 
-#: Longest duration that is taken, in seconds: about a hundred years.
+#: The longest accepted duration, in seconds: about a hundred years.
 LONGEST = 36500 * 86400
 
 NAMES = [(86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")]
@@ -23,7 +23,7 @@ NAMES = [(86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")]
 def parse_duration(text: str) -> float | None:
     """Seconds; ``None`` for "forever" (or "for good").
 
-    Raises ValueError, whose text says what can be written.
+    Raises ValueError with a text that lists the accepted forms.
 
     >>> [parse_duration(text) for text in ("90s", "15m", "1h30m", "forever")]
     [90.0, 900.0, 5400.0, None]
@@ -64,7 +64,7 @@ def some(number: int, what: str) -> str:
 
 
 def about(number: Fraction | float) -> str:
-    """A number with as many digits as tell something.
+    """A number, rounded to its significant digits.
 
     >>> [about(n) for n in (14400, Fraction(5, 3), 0.1389)]
     ['14,400', '1.67', '0.139']
@@ -78,7 +78,7 @@ def about(number: Fraction | float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration, in the two units that tell most.
+    """A duration, in its two largest units.
 
     >>> [span(n) for n in (0.25, 59, 90, 7200, 86400 * 3 + 3600 * 5 + 7, math.inf)]
     ['0.25 s', '59 s', '1 min 30 s', '2 h', '3 d 5 h', 'never']

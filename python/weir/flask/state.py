@@ -77,7 +77,7 @@ class AppState:
         #: Limited functions that were called in requests without a route.
         self._routeless: set[str] = set()
         self.lock = new_lock()
-        #: Our function to be called after requests, until it is.
+        #: Our after_request function, until it is registered.
         self._after: Callable[[Response], Response] | None = None
         self._after_at = 0
         #: The lines about requests that are refused because of their own keys.

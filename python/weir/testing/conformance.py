@@ -78,7 +78,7 @@ class StoreConformance:
             def open_store(self):
                 return MyStorage("my://localhost")
 
-    Each test has keys of its own, so the store need not be empty. Its time is set by
+    Each test uses its own keys, so the store need not be empty. Its time is set by
     ``store.set_clock(seconds, True)`` if it has that, and by ``time.time`` in any case. A store
     whose ``decide`` is a coroutine is tested, too.
     """
@@ -122,7 +122,7 @@ class StoreConformance:
     @pytest.fixture(params=list(STRATEGIES))
     def strategy(self, request: pytest.FixtureRequest) -> str:
         if request.param not in self.strategies:
-            pytest.skip(f"the store does not know {request.param}")
+            pytest.skip(f"the store does not support {request.param}")
         name: str = request.param
         return name
 
@@ -210,7 +210,7 @@ class StoreConformance:
         self, store: Any, clock: _Moved, key: str, strategy: str
     ) -> None:
         if strategy == "leaky-bucket":
-            pytest.skip("its second request waits for the first")
+            pytest.skip("leaky-bucket delays the second request")
         limit = _limit("5 per minute", strategy)
         assert store.decide([limit, limit], key, [2, 2]).allowed
         tested = store.decide([limit, limit], key, [1, 1], TEST)
@@ -222,7 +222,7 @@ class StoreConformance:
         self, store: Any, clock: _Moved, key: str
     ) -> None:
         if not getattr(store, "PEEKS", True):
-            pytest.skip("the store says that it does not accept Peek")
+            pytest.skip("the store does not support Peek")
         limit, other = _limit("2 per minute"), _limit("5 per minute")
         assert store.decide([limit, other], key, [Peek(1), 1]).allowed
         assert store.decide([limit], key, [2]).allowed
@@ -324,7 +324,7 @@ class StoreConformance:
     ) -> None:
         """Days, weeks and months in a time zone: what is left, and when the next begins."""
         if "calendar-window" not in self.strategies:
-            pytest.skip("the store does not know calendar-window")
+            pytest.skip("the store does not support calendar-window")
         dice, table = random.Random(seed), Table("memory://?keys=1024")
         try:
             limits = [
@@ -332,7 +332,7 @@ class StoreConformance:
                 for amount, multiples, unit in ((3, 1, "day"), (6, 7, "day"), (30, 1, "month"))
             ]
         except ValueError:
-            pytest.skip(f"this machine does not know {tz}")
+            pytest.skip(f"this machine has no time zone {tz}")
         clock.set(datetime.fromisoformat(f"{moment}:00+00:00").timestamp())
         denied = 0
         for n in range(40):
@@ -348,11 +348,11 @@ class StoreConformance:
         assert denied
 
     def test_threads_admit_exactly_the_limit(self, store: Any, key: str, strategy: str) -> None:
-        """With the limits in another order in each: nobody waits for each other in a circle."""
+        """The threads use the limits in different orders, and there is no deadlock."""
         if not self.threads or isinstance(store, _Blocking):
-            pytest.skip("not for several threads")
+            pytest.skip("the store does not support several threads")
         if strategy == "leaky-bucket":
-            pytest.skip("it admits by and by")
+            pytest.skip("leaky-bucket delays requests and admits them gradually")
         limits = [_limit(f"{amount} per day", strategy) for amount in (30, 31, 32)]
         admitted, failed = list[int](), list[BaseException]()
 

@@ -357,7 +357,7 @@ def test_limits_that_count_other_requests_are_not_compared(module_of: Any, decor
     routes = f"\n@app.route('/', methods=['GET', 'POST'])\n{decorators}\ndef view(): return ''\n"
     (text,) = limits_of(module_of, "", routes)
     assert "each can deny" in text
-    assert ("known in requests only" in text) == ("1 / 0" in decorators)
+    assert ("were not examined" in text) == ("1 / 0" in decorators)
 
 
 def test_no_more_than_a_screenful_of_limits_is_shown(module_of: Any) -> None:

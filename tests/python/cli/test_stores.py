@@ -304,7 +304,7 @@ def test_limits_of_a_program_without_flask(weir: Weir, weir_json: Any, store: st
     assert weir_json("show", "ann", *options[:4], "-s", store)["limits"][0]["used"] == 0
     assert weir("reset", "ann", *options, "-s", store).exit_code == 0
     assert limiter.get_window_stats(item, "ann", "login").remaining == 10
-    assert "by --limit" in weir("show", "ann", "-s", store).stderr
+    assert "with --limit" in weir("show", "ann", "-s", store).stderr
     assert weir("show", "ann", "--scope", "login", "-s", store).exit_code == 2
     assert weir("show", "ann", "--limit", "ten", "-s", store).exit_code == 2
 

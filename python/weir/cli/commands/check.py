@@ -80,8 +80,8 @@ def _never(limit: Limit, guard: Limit, most: int) -> str:
     strategy, length = bounds.shape_of(limit), period(limit.get_expiry())
     if strategy in (bounds.TOKEN, bounds.LEAKY):
         return (
-            f"{start}its bucket never runs out, as that one lets no more than "
-            f"{some(most, 'request')} through at once and no more in the long run"
+            f"{start}its bucket never runs out: the other limit admits at most "
+            f"{some(most, 'request')} at once, and no more in the long run"
         )
     if strategy == bounds.SLIDING and not bounds.same_windows(limit, guard):
         return f"{start}it never counts more than {some(most, 'request')} in {length}"
@@ -89,7 +89,7 @@ def _never(limit: Limit, guard: Limit, most: int) -> str:
 
 
 def notes_of(limits: Sequence[Limit], warnings: Sequence[Warned]) -> list[str]:
-    """Limits that deny only where two windows of another meet, which few traffic finds."""
+    """Limits that deny only where two windows of another limit meet, which is rare."""
     dull = {warned.place for warned in warnings}
     notes = []
     for index, limit in enumerate(limits):
@@ -105,7 +105,7 @@ def notes_of(limits: Sequence[Limit], warnings: Sequence[Warned]) -> list[str]:
 
 
 def meaning(limit: Limit) -> list[str]:
-    """What a limit does, in sentences: the words of its strategy's row."""
+    """What a limit does, in sentences, from the text of its strategy."""
     if limit.amount == 0:
         return ["Denies every request."]
     most = bounds.most_within(limit, limit.get_expiry())
@@ -138,7 +138,7 @@ def calendar(limit: Limit) -> str:
 
 
 def per_day(limit: Limit) -> str:
-    """What passes in the long run."""
+    """The number of requests that pass in the long run."""
     if limit.amount == 0:
         return "At once: 0. In the long run: 0 a day."
     daily = about(bounds.rate(limit) * DAY)
@@ -172,7 +172,7 @@ def described(limit: Limit) -> dict[str, object]:
 
 @click.command()
 @click.argument("limits")
-@click.option("--strategy", type=strategy_choice, help="Strategy of limits that name none.")
+@click.option("--strategy", type=strategy_choice, help="Strategy of limits that do not set one.")
 @click.option("--max-delay", type=float, metavar="SECONDS", help="Longest delay of leaky buckets.")
 @tz_option
 @json_option

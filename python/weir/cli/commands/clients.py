@@ -19,7 +19,7 @@ from ..words import count, iso, moment, shown, some, span
 
 _NONE_KNOWN = (
     "no limit is registered yet: weir.flask registers limits when it answers requests; "
-    "otherwise name them by --limit"
+    "otherwise name them with --limit"
 )
 
 _HASH_ONLY = "the counters of a client cannot be found by its hash; give the client itself"
@@ -55,12 +55,12 @@ class Used:
 
 
 def _scope(counter: Counter) -> str:
-    """What else the limit is counted for: the endpoint, as a rule."""
+    """The rest of the counter's key, usually the endpoint."""
     return counter.after.lstrip("/")
 
 
 def use_of(counter: Counter, key: str, counted: str) -> Used:
-    """What a client has used: in the form that is counted, or as a program of its own counts it."""
+    """What a client has used, by the counted form of its address or by the given form."""
     used = Used(counter, counted)
     if counted != key and not used.used:
         plain = Used(counter, key)
@@ -79,7 +79,7 @@ def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[TopCli
 
 
 class Asked(NamedTuple):
-    """Which limits a command is about; without ``limits``: all that are known."""
+    """The limits that a command covers; without ``limits``: all registered limits."""
 
     limits: str | None
     strategy: str | None
@@ -132,7 +132,7 @@ def show(
             rule = store.rule_of(key)
             denied, entries = place_of(store, counted, "denied")
             allowed, _ = place_of(store, counted, "allowed")
-        except Unable:  # a store that keeps nothing but counters: they were asked for
+        except Unable:  # the store has only counters, and the command asks for these
             if limits is None:
                 raise
     if as_json:

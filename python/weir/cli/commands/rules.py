@@ -27,7 +27,7 @@ KINDS = ("block", "allow")
 
 
 def until(seconds: float, now: float) -> float | None:
-    """The moment at which a rule of that duration ends; ``None``: never."""
+    """The time at which a rule of this duration ends; ``None``: never."""
     return None if seconds == float("inf") else now + seconds
 
 
@@ -71,9 +71,9 @@ def block(
 ) -> None:
     """Deny all requests of KEY, whatever the limits are, in all workers from now on.
 
-    KEY is a client, or a range of IP addresses such as 203.0.113.0/24. An IPv6 address means the
-    network that is counted, 2001:db8::/64. The most specific rule wins: a client before a range, a
-    smaller range before a larger one.
+    KEY is a client, or a range of IP addresses such as 203.0.113.0/24. An IPv6 address means its
+    network, as limits count it: 2001:db8::/64. The most specific rule wins: a client before a
+    range, a smaller range before a larger one.
     """
     _set(context, "block", key, seconds, store_uri, as_json)
 
@@ -98,7 +98,7 @@ def allow(
 @store_options
 @click.pass_context
 def unlist(context: click.Context, key: str, store_uri: str | None, as_json: bool) -> None:
-    """Remove the rule of KEY. The exit code is 1 if exactly this client or range has none."""
+    """Remove the rule of KEY. The exit code is 1 if there is no rule for exactly this KEY."""
     with answering():
         store = opened(context, store_uri)
         counted = store.counted(key)
@@ -169,7 +169,7 @@ def _of_line(text: str, kind: str | None, end: float | None, now: float) -> list
     if words[0] in KINDS and len(words) > 1:
         kind = words.pop(0)
     if kind is None:
-        raise LineError("a line is block CLIENT or allow CLIENT; or name the kind by --as")
+        raise LineError("a line is block CLIENT or allow CLIENT; or set the kind with --as")
     client, *rest = words
     return [(client, kind, _end(" ".join(rest), now) if rest else end)]
 
@@ -181,7 +181,7 @@ def _is_remark(text: str) -> bool:
 def read_rules(
     lines: Iterable[str], kind: str | None, end: float | None, now: float
 ) -> list[Entry]:
-    """The rules of a file; ends the command at a line that cannot be read, before any is set.
+    """The rules of a file; ends the command if a line cannot be read, before any rule is set.
 
     kind, end: for lines without them.
     """
@@ -222,7 +222,7 @@ def _rule_row(rule: Rule) -> list[Cell]:
 
 @click.command("rules")
 @click.option("--load", "file", type=click.Path(allow_dash=True), metavar="FILE",
-              help="Set all rules of a file, or none (-: standard input).")  # fmt: skip
+              help="Set all rules of FILE, or none if one is invalid (-: stdin).")  # fmt: skip
 @click.option(
     "--as", "kind", type=click.Choice(KINDS), help="With --load: the kind of lines without one."
 )

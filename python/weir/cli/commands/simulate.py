@@ -1,4 +1,4 @@
-"""``weir simulate``: a log of times and keys through limits, by the code that decides."""
+"""``weir simulate``: applies limits to a log of times and keys, with the C core."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRESS = (0.5, 10.0)
 
 
 def opened(name: str) -> BinaryIO:
-    """The log; ``-`` is standard input, and what ends in .gz is unpacked."""
+    """The log; ``-`` is standard input, and a file that ends in .gz is decompressed."""
     if name == "-":
         return sys.stdin.buffer
     try:
@@ -55,7 +55,7 @@ class Progress:
             self.size = Path(name).stat().st_size
 
     def show(self, reader: Reader) -> None:
-        """Called now and then."""
+        """Prints the progress, if the last line is old enough."""
         if self.quiet or time.monotonic() < self.next:
             return
         self.next = time.monotonic() + self.pause
@@ -74,7 +74,7 @@ class Progress:
 @click.argument("file", default="-")
 @click.option(
     "--strategy", "strategies", multiple=True, type=strategy_choice,
-    help="Strategy of limits that name none; repeat it to compare.",
+    help="Strategy of limits that do not set one; repeat it to compare.",
 )  # fmt: skip
 @click.option("--max-delay", type=float, metavar="SECONDS", help="Longest delay of leaky buckets.")
 @tz_option
@@ -91,8 +91,8 @@ class Progress:
 @click.option("--clients", default=100_000, show_default=True, metavar="N",
               type=click.IntRange(1, 10_000_000), help="Clients to distinguish.")  # fmt: skip
 @click.option("--hits", type=click.IntRange(1, 2**29), metavar="N",
-              help="Room for hits of moving windows.")  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+              help="Number of hits of moving windows to store.")  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Do not show progress on standard error.")
 @json_option
 @click.pass_context
 def simulate(
@@ -128,7 +128,7 @@ def simulate(
         try:
             reader = Reader(log, form, columns, time_column)
             late = _run(reader, replays, Progress(file, quiet))
-        except (EOFError, OSError, zlib.error) as error:  # a .gz that is none, or cut off
+        except (EOFError, OSError, zlib.error) as error:  # not a .gz file, or truncated
             raise Unreadable(f"cannot read the log: {error}") from None
     if reader.lines and reader.bad == reader.lines:
         raise Unreadable(f"no line of {shown(file)} can be read as {reader.format}{_bad(reader)}")
@@ -142,7 +142,7 @@ def simulate(
 
 
 def _name(limits: Sequence[Limit]) -> str:
-    """Of a replay without --strategy."""
+    """The name of a replay without --strategy."""
     return " and ".join(dict.fromkeys(limit.strategy or "fixed-window" for limit in limits))
 
 
@@ -157,7 +157,7 @@ def _once(limits: Sequence[Limit], strategy: str | None, max_delay: float | None
 
 
 def _run(reader: Reader, replays: Sequence[Replay], progress: Progress) -> int:
-    """How many requests came too late to be put in order."""
+    """The number of requests that came too late to be sorted."""
     late = 0
     try:
         for number, (record, was_late) in enumerate(in_order(reader)):
@@ -197,7 +197,7 @@ def _print(
         hint(f"weir: {some(reader.bad, 'line')} could not be read{_bad(reader)}")
     if late:
         hint(
-            f"weir: {some(late, 'request')} came too late to be put in order and counted as of the "
+            f"weir: {some(late, 'request')} came too late to be sorted and counted as of the "
             "moment before; sort the log by time to have them right"
         )
     say(f"{normalized(limits)}: {some(first.requests, 'request')} ({reader.format})", "head")
@@ -238,12 +238,12 @@ def _sums(replays: Sequence[Replay]) -> None:
 
 
 def _number_of_clients(replay: Replay) -> str:
-    """How many there were, if that is known."""
+    """The number of clients, or a lower bound if some were forgotten."""
     return f"over {count(replay.most_clients)}" if replay.forgotten else count(len(replay.clients))
 
 
 def _clients(replays: Sequence[Replay], top: int) -> None:
-    """One strategy: all about each client. Several: what each of them denied."""
+    """One strategy: all columns of each client. Several: the denied requests of each strategy."""
     first = replays[0]
     if len(replays) == 1:
         rows: list[list[Cell]] = [_client_row(*item) for item in first.top_clients(top)]
@@ -286,8 +286,8 @@ def _remarks(replay: Replay) -> None:
         )
     if replay.evictions:
         hint(
-            f"weir: {replay.name}: {some(replay.evictions, 'counter')} had to make room and began "
-            f"anew, so that too many may have passed. Give more by {_more(replay)}"
+            f"weir: {replay.name}: {some(replay.evictions, 'counter')} evicted for lack of room: "
+            f"too many requests may have passed. Give more room with {_more(replay)}"
         )
 
 

@@ -18,13 +18,13 @@ def store() -> None:
 
 @store.command()
 @click.option("-s", "--store", "store_uri", metavar="URI", help="The store.")
-@click.option("--print", "only_print", is_flag=True, help="Print what would be run there.")
+@click.option("--print", "only_print", is_flag=True, help="Print the SQL and do not run it.")
 @click.pass_context
 def init(context: click.Context, store_uri: str | None, only_print: bool) -> None:
-    """Create what the store needs: on PostgreSQL a table and its functions.
+    """Create what the store needs: on PostgreSQL, tables and functions.
 
-    Run this again after an upgrade of Weir: functions are replaced, counters stay. --print shows
-    the SQL instead, for an administrator to run.
+    Run this again after an upgrade of Weir: functions are replaced, counters are kept. With
+    --print, it prints the SQL for an administrator to run.
     """
     uri = chosen(context, store_uri)
     try:

@@ -107,7 +107,7 @@ def between(store: str, before: Sample, after: Sample, most: int) -> Snapshot:
     seconds = max(after.at - before.at, 1e-9)
 
     def rate(new: int, old: int) -> float:
-        # A table made anew in between counts from 0.
+        # A table that was created between the samples counts from 0.
         return round(max(0, new - old) / seconds, 2) if after.at > before.at else 0.0
 
     was = {counts.limit: (counts.allowed, counts.denied) for counts in before.counts}
@@ -119,7 +119,7 @@ def between(store: str, before: Sample, after: Sample, most: int) -> Snapshot:
     clients = []
     for key, client in after.clients.items():
         then = before.clients.get(key)
-        # One that was not listed before has not done all of it since.
+        # A client that was not listed before may have sent some requests before the first sample.
         rates = (
             (0.0, 0.0)
             if then is None and client.error
@@ -259,7 +259,7 @@ _FRAME = 18
 
 
 def _fitting(snapshot: Snapshot, height: int) -> Snapshot:
-    """As much of it as a terminal of so many lines shows: the busiest."""
+    """The busiest rows, as many as fit on a terminal of this height."""
     room = max(4, height - _FRAME - len(_health(snapshot.health, snapshot.now)))
     clients = snapshot.clients[: max(2, room - min(len(snapshot.limits), room // 3))]
     limits = snapshot.limits[: max(2, room - len(clients))]
@@ -300,9 +300,9 @@ def _snapshots(store: Store, most: int, interval: float) -> Callable[[], Snapsho
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Print once and end.")
+@click.option("--once", is_flag=True, help="Print once and exit.")
 @click.option("--interval", type=click.FloatRange(0.1, 3600), metavar="SECONDS",
-              help="Seconds between updates; default 1. With --json: continue.")  # fmt: skip
+              help="Seconds between updates; default 1. With --json: repeat.")  # fmt: skip
 @click.option("-n", "--top", "most", default=15, show_default=True, metavar="N",
               type=click.IntRange(1, SHOWN_MAX), help="Number of clients to show.")  # fmt: skip
 @store_options

@@ -22,7 +22,7 @@ from .machine import (
     check_store,
 )
 
-#: Version of what --json prints. It grows if a name or a status changes its meaning.
+#: Version of the output of --json. It increases if a name or a status changes its meaning.
 SCHEMA = 1
 
 _CHECKS: tuple[Callable[[Asked], Iterator[Finding]], ...] = (
@@ -37,7 +37,7 @@ _CHECKS: tuple[Callable[[Asked], Iterator[Finding]], ...] = (
 
 
 def findings(asked: Asked) -> Iterator[Finding]:
-    """All findings. A function that fails is a finding itself, and the others go on."""
+    """All findings. If a check raises an exception, this is a finding, and the others still run."""
     for check in _CHECKS:
         try:
             yield from check(asked)
@@ -55,9 +55,9 @@ def findings(asked: Asked) -> Iterator[Finding]:
 def doctor(context: click.Context, app: str | None, store: str | None, as_json: bool) -> int:
     """Show what this machine and an application provide, and what to change.
 
-    Checks Python, the C library, /dev/shm, the store that auto:// would be, Redis, other
-    packages, and with --app an application's store, proxies and limits. Exit code 1 if
-    there is anything to change.
+    Checks Python, the C library, /dev/shm, the store that auto:// selects, Redis, other
+    packages, and with --app an application's store, proxies and limits. The exit code is 1 if
+    there is something to change.
     """
     chosen = store or context.obj or os.environ.get("WEIR_STORE") or ""
     found = list(findings(Asked(app or os.environ.get("FLASK_APP") or "", chosen)))

@@ -71,7 +71,7 @@ def _check_limiter(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
         text = "auto://: depends on the server, see the lines auto:// above"
         yield Finding("its store", FINE, text)
     elif uri.startswith("memory:"):
-        fix = "leave storage_uri out (auto://), or name a shared store"
+        fix = "omit storage_uri (auto://), or name a shared store"
         yield Finding("its store", WARN, "memory://: every worker counts on its own", fix)
     else:
         yield examine_store(uri, "its store")
@@ -110,7 +110,7 @@ def _check_proxies(app: Any, state: Any) -> Iterator[Finding]:
     elif name.startswith("trusted_proxies"):
         yield Finding("proxies", FINE, "trusted_proxies() of weir.flask.util")
     elif name == "get_remote_address":
-        fix = "behind a proxy, use trusted_proxies(...) or ProxyFix: else all clients count as one"
+        fix = "behind a proxy, use trusted_proxies(...) or ProxyFix, or all clients count as one"
         yield Finding("proxies", FINE, "none is trusted; the client is its address", fix)
     else:
         yield Finding("proxies", FINE, f"the client is what {shown(name)} returns")
@@ -147,7 +147,7 @@ def _check_limits(app: Any, state: Any) -> Iterator[Finding]:
         yield Finding("limits", WARN, text, "correct those above, then run this again")
     if not found:
         text = f"{some(number, 'limit')} examined, each can deny"
-        text += "; limits that functions return are known in requests only" if unread else ""
+        text += "; limits that functions return were not examined" if unread else ""
         yield Finding("limits", FINE, text)
 
 
@@ -171,7 +171,7 @@ def _places(app: Any, state: Any) -> Iterator[_Place]:
 
 
 def _expanded(state: Any, source: str, groups: Sequence[Any]) -> tuple[list[tuple[str, Any]], bool]:
-    """The limits of these definitions that have a fixed text, and whether there are others."""
+    """The limits of these definitions with a fixed text, and whether there are others."""
     fixed = [group for group in groups if not callable(group.limit_provider)]
     limits = [
         (source, limit)
@@ -220,7 +220,7 @@ def _remarks(place: _Place) -> Iterator[str]:
     for group in groups.values():
         first = group[0][1]
         if callable(first.cost):
-            continue  # what a request costs is known in requests only
+            continue  # the cost is known only during a request
         guards = [
             (source, limit)
             for source, limit in place.limits

@@ -45,7 +45,7 @@ def one_line(text: object, most: int = TEXT_MAX) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Within it, client libraries log nothing: the finding reports what went wrong."""
+    """Disables logging by client libraries, because the finding contains the error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -111,7 +111,7 @@ def _why_not(storage: Any) -> str:
 
 
 def _without_prefix(uri: str, error: Exception, *, alone: bool = False) -> str:
-    """The error's text, behind the URI once; alone: without it."""
+    """The error's text after the URI; alone: without the URI."""
     text = str(error) or type(error).__name__
     text = text.removeprefix(f"{uri}: ")
     return one_line(text if alone else f"{uri}: {text}", 2 * TEXT_MAX)

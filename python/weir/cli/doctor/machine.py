@@ -29,7 +29,7 @@ _PATIENCE = 0.5
 
 _SHARED = "memory that all its workers share, named after "
 
-#: Servers of applications, and what ``auto://`` is under each.
+#: Application servers, and the store that ``auto://`` selects under each.
 _SERVERS = {
     "gunicorn": f"{_SHARED}the arbiter",
     "uwsgi": f"{_SHARED}the master (start it with --master)",
@@ -99,7 +99,7 @@ def check_parts(_: Asked) -> Iterator[Finding]:
 
 
 class _Room(NamedTuple):
-    """What /dev/shm is good for. why_not: why no table can be there; "" if one can."""
+    """The state of /dev/shm. why_not: why it cannot contain a table; "" if it can."""
 
     why_not: str
     text: str = ""
@@ -144,7 +144,7 @@ def check_shared_memory(_: Asked) -> Iterator[Finding]:
 
 
 def _automatic(server: str, room: _Room) -> tuple[str, str]:
-    """Status and text: what ``auto://`` is under a server on this machine."""
+    """Status and text: the store that ``auto://`` selects under a server on this machine."""
     text = _SERVERS[server]
     if _SHARED not in text:
         return FINE, text
@@ -158,7 +158,7 @@ def _automatic(server: str, room: _Room) -> tuple[str, str]:
 
 
 def check_servers(_: Asked) -> Iterator[Finding]:
-    """What ``auto://`` is, under the servers that run and those that are installed."""
+    """The store that ``auto://`` selects, under running and installed servers."""
     for found in tables():
         if found.server is not None:
             text = f"{shown(found.uri)}, of {shown(found.command, 40)} (process {found.server})"
@@ -174,7 +174,7 @@ def check_servers(_: Asked) -> Iterator[Finding]:
 
 
 def check_store(asked: Asked) -> Iterator[Finding]:
-    """Whether the store that was named answers; without one, whether a Redis is on this host."""
+    """Whether the given store answers; without one, whether a Redis runs on this host."""
     if asked.store:
         yield examine_store(asked.store)
         return

@@ -86,13 +86,13 @@ _KEY_NAMES = ("key", "client", "client_ip", "clientip", "ip", "remote_addr", "re
 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """The first of the known names that is there, however it is written."""
+    """The first of the known names that exists, in any spelling."""
     there = {name.strip().lower(): name for name in reversed(names)}
     return next((there[name] for name in known if name in there), None)
 
 
 class _Csv:
-    """Finds its columns in the first line, by their names or by what is in them."""
+    """Finds its columns in the first line, by their names or by their values."""
 
     def __init__(self, columns: Sequence[str], time_column: str | None) -> None:
         self.asked = list(columns)
@@ -123,7 +123,7 @@ class _Csv:
         return Record(parse_time(cells[self.time or 0]), _joined([cells[i] for i in self.keys]))
 
     def _begin(self, cells: list[str]) -> bool:
-        """Find the columns; whether this line holds their names."""
+        """Find the columns; returns whether this line contains their names."""
         times = [i for i, cell in enumerate(cells) if _is_time(cell)]
         if times:
             time = self._place(self.time_asked, None, len(cells)) if self.time_asked else times[0]
@@ -161,7 +161,7 @@ def _is_time(text: str) -> bool:
         parse_time(text)
     except LineError:
         return False
-    # A small number is a count or an id rather than a moment of 1970.
+    # A small number is a count or an id rather than a time in 1970.
     return not text.isdigit() or len(text) >= 9
 
 
@@ -182,7 +182,7 @@ def _scalar(value: Any, what: str) -> str:
 
 
 def json_lines(columns: Sequence[str], time_column: str | None) -> Parser:
-    """An object a line."""
+    """One JSON object per line."""
 
     def parse(line: str) -> Record | None:
         try:
@@ -232,7 +232,7 @@ def access(columns: Sequence[str], time_column: str | None) -> Parser:
             raise Unreadable(
                 f"an access log has no column {shown(name)!r}: one of {', '.join(_ACCESS_NAMES)}"
             )
-    known: dict[str, float] = {}  # the last second's time: most lines have that of the one before
+    known: dict[str, float] = {}  # the last time: most lines have the time of the line before
 
     def parse(line: str) -> Record | None:
         match = _ACCESS.match(line)

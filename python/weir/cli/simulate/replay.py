@@ -29,7 +29,7 @@ INTERVALS = [
 
 
 def in_order(records: Iterable[Record]) -> Iterator[tuple[Record, bool]]:
-    """The requests by their time, and whether one comes too late to be where it belongs.
+    """The requests in the order of their time, each with whether it came too late to be sorted.
 
     A server writes a request when it ends, several servers' logs are put into one file: small
     disorder is usual. One that is still too late counts as of the latest moment before it.
@@ -53,7 +53,7 @@ def in_order(records: Iterable[Record]) -> Iterator[tuple[Record, bool]]:
 
 
 class Client:
-    """What became of one client's requests."""
+    """The counts of one client's requests."""
 
     __slots__ = ("denied", "first_denied", "longest_wait", "requests")
 
@@ -90,11 +90,11 @@ class Timeline:
         found[denied] += 1
 
     def columns(self) -> int:
-        """How many there are from the first to the last."""
+        """The number of columns from the first to the last."""
         return max(self.bins) - min(self.bins) + 1 if self.bins else 0
 
     def widen(self, most: int) -> None:
-        """Make the intervals so long that there are no more columns than that."""
+        """Make the intervals so long that there are at most this many columns."""
         while self.columns() > most and self.level + 1 < len(INTERVALS):
             factor = INTERVALS[self.level + 1] // INTERVALS[self.level]
             self.level += 1
@@ -106,7 +106,7 @@ class Timeline:
             self.bins = bins
 
     def narrowed(self, most: int) -> Timeline:
-        """A copy of so many columns at most."""
+        """A copy with at most this many columns."""
         copy = Timeline()
         copy.level, copy.bins = self.level, {column: [*sums] for column, sums in self.bins.items()}
         copy.widen(most)
@@ -124,7 +124,7 @@ class Timeline:
 
 
 class Replay:
-    """One strategy's answers.
+    """The decisions under one strategy.
 
     limits: each with its strategy. clients: how many are told apart. hits: room for hits of moving
     windows.
@@ -141,10 +141,10 @@ class Replay:
         self.longest_wait = 0.0
         self.longest_delay = 0.0
         self.clients: dict[str, Client] = {}
-        #: Clients that had to make room, whose requests are in the sums only.
+        #: The number of clients that were removed for lack of room; only the sums include them.
         self.forgotten = 0
         self.timeline = Timeline()
-        # Twice as many cells as counters: a neighbourhood fills up before the table does.
+        # Twice as many cells as counters: a bucket of the table is full before the table is.
         keys = max(4096, 2 * clients * len(self.limits))
         room = f"&hits={hits}" if hits is not None else ""
         try:
@@ -158,7 +158,7 @@ class Replay:
 
     @property
     def evictions(self) -> int:
-        """Counters that had to make room, and whose clients so began anew."""
+        """Evicted counters; their clients start with a full limit again."""
         return self.table.info()["evictions"]
 
     def ask(self, record: Record) -> None:
@@ -167,7 +167,7 @@ class Replay:
         except TableError as error:
             if error.code != "EFULL":
                 raise
-            raise Unreadable(f"{error}; give more by --hits, at present 4 a counter") from None
+            raise Unreadable(f"{error}; set a larger --hits, at present 4 per counter") from None
         client = self.clients.get(record.key)
         if client is None:
             if len(self.clients) >= self.most_clients:
@@ -190,7 +190,7 @@ class Replay:
         self.timeline.add(record.time, denied)
 
     def _make_room(self) -> None:
-        """Forget the half of the clients that had least denied and asked least."""
+        """Forget half of the clients: those with the fewest denied, then the fewest requests."""
         ranked = sorted(self.clients.items(), key=_weight, reverse=True)
         keep = ranked[: len(ranked) // 2]
         self.forgotten += len(ranked) - len(keep)

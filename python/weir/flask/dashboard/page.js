@@ -1,5 +1,5 @@
 "use strict";
-// Draws what /events sends. Numbers there only grow: a rate is the difference of two of them.
+// Shows the states that /events sends. Counts in them only grow: a rate is the difference of two counts.
 
 const SECONDS = 120;
 const SHOWN = 20; // clients
@@ -28,14 +28,14 @@ function ago(seconds) {
 }
 
 function until(moment, now) {
-  if (moment === null) return "for good";
+  if (moment === null) return "forever";
   const left = moment - now;
   if (left < 100) return `${Math.max(0, Math.round(left))} s`;
   if (left < 6000) return `${Math.round(left / 60)} min`;
   return left < 172800 ? `${Math.round(left / 3600)} h` : `${Math.round(left / 86400)} days`;
 }
 
-/** Per second since the last state; 0 for what was not there then, unless the whole state is new. */
+/** Per second since the last state; 0 for a row that was not in it, unless there was no last state. */
 function perSecond(rows, identify, field, seconds) {
   const before = new Map((rows.before ?? []).map((row) => [identify(row), row[field]]));
   return (row) => {
@@ -83,7 +83,7 @@ function showHeaviest(id, field, state, seconds) {
   const name = (row) => `${row.client}\n${row.limit}`;
   const speed = perSecond({ before: last?.[id] }, name, field, seconds);
   const blocked = new Set(state.rules.filter((rule) => rule.kind === "block").map((rule) => rule.client));
-  // Who hammers now comes before who has in the past; a rate a little higher does not move rows.
+  // Clients with the highest current rate come first; a small change of the rate does not move rows.
   const known = new Set((last?.[id] ?? []).map(name));
   const heat = (row) => Math.round(Math.log2(1 + (known.has(name(row)) || !seconds ? speed(row) : Math.min(row[field], 10) / seconds)));
   const rows = state[id].map((row) => ({ row, heat: heat(row) }));
@@ -104,12 +104,12 @@ function showRules(state) {
 
 function showStore(store) {
   const list = [["store", store.uri], ["answers", store.reachable ? `in ${(store.seconds * 1000).toFixed(2)} ms` : `no: ${store.trouble}`, !store.reachable]];
-  if (store.policy) list.push(["while it is away", store.policy], ["now", store.away ? "away" : "in use", store.away]);
+  if (store.policy) list.push(["policy during an outage", store.policy], ["now", store.away ? "unavailable" : "in use", store.away]);
   if (store.table && store.table !== store.uri) list.push(["statistics in", store.table]);
   if (store.keys_max) {
     list.push(["keys", `${whole(store.keys)} of ${whole(store.keys_max)}`, store.keys > store.keys_max * 0.95],
       ["live keys evicted", whole(store.evictions), store.evictions > 0],
-      ["locks taken over", whole(store.recoveries)],
+      ["recoveries after crashes", whole(store.recoveries)],
       ["memory", `${(store.bytes / 1048576).toFixed(1)} MiB`]);
   }
   for (const host of store.hosts ?? []) list.push([`host ${host.host}`, ago(host.age)]);
@@ -150,10 +150,10 @@ function show(state) {
   }
   last = state;
   const trouble = !state.store.reachable || state.store.away;
-  tell(trouble ? "the store is away" : `live · ${new Date(state.time * 1000).toLocaleTimeString()}`, trouble);
+  setStatus(trouble ? "the store is unavailable" : `live · ${new Date(state.time * 1000).toLocaleTimeString()}`, trouble);
 }
 
-function tell(text, bad) {
+function setStatus(text, bad) {
   element("status").textContent = text;
   element("status").className = bad ? "bad" : "";
 }
@@ -194,8 +194,8 @@ source.addEventListener("message", (event) => {
   show(JSON.parse(event.data));
 });
 source.addEventListener("error", () => {
-  if (source.readyState === EventSource.CLOSED) tell("no longer allowed to see this: load the page again", true);
+  if (source.readyState === EventSource.CLOSED) setStatus("access has ended: reload the page", true);
 });
 setInterval(() => {
-  if (Date.now() - heard > 5000 && source.readyState !== EventSource.CLOSED) tell("the server does not answer", true);
+  if (Date.now() - heard > 5000 && source.readyState !== EventSource.CLOSED) setStatus("the server does not answer", true);
 }, 1000);
