@@ -3,20 +3,20 @@
 Caveats before numbers:
 
 - A request here is one call of the WSGI application with a GET to a view that returns a constant.
-  There is no server, no socket and no client; a real request costs several times more, on all
-  sides.
+  There is no server, no socket and no client; a real request costs several times more with each of
+  the applications.
 - Both limiters count in the memory of the process, or with --redis on one server, with fixed
-  windows. No request is refused but in the rows "denied", where all are but the first; the bare
-  application passes them all the same, and "hooks" aborts with 429 before dispatch.
-- Measured is the CPU time of the thread that makes the requests: on a shared machine the clock on
-  the wall measures the neighbours. What Flask-Limiter's storage does in a thread of its own is not
-  in its numbers.
-- The three applications, each in a process of its own, take turns in short rounds, in random order
-  and each warmed up by requests that are not measured, so that a machine that slows down slows all
-  three. The processes are started several times: where things lie in memory makes a difference of
-  a microsecond by itself. What counts is the ratio: what Flask-Limiter adds over what Weir adds.
-- "hooks" is the least that anybody can add who has Flask call him: a function before and one after
-  each request that do nothing, and four constant headers where the limiters write theirs.
+  windows. Requests are denied only in the rows "denied", there all except the first; the bare
+  application answers all of them, and "hooks" aborts with 429 before dispatch.
+- The numbers are CPU time of the thread that makes the requests, because wall-clock time on a
+  shared machine includes other programs. They do not include a background thread of
+  Flask-Limiter's storage.
+- The three applications, each in its own process, take turns in short rounds, in random order.
+  Requests before each round warm them up and are not measured. A machine that slows down slows all
+  three. The processes are started several times, because the layout of memory alone makes a
+  difference of a microsecond. The result is the ratio of what Flask-Limiter adds to what Weir adds.
+- "hooks" is the minimum for any extension: a function before and one after each request that do
+  nothing, and four constant headers where the limiters write headers.
 - Medians over the rounds, with the quartiles in brackets.
 
 Usage: python bench/flask_inprocess.py [--starts N] [--rounds N] [--calls N] [--json]
@@ -48,7 +48,7 @@ MANY = "1000000 per day"
 SOME = "900000 per hour"
 FEW = "800000 per minute"
 
-#: What is measured, and the module that limits in it.
+#: The measured applications, and the module with the limiter of each.
 PEERS = {"bare": None, "hooks": None, "flask-limiter": "flask_limiter", "weir": "weir.flask"}
 
 
@@ -115,7 +115,7 @@ def many_routes(package: Any) -> tuple[flask.Flask, str]:
 
 
 def denied(handler: bool, on_breach: bool) -> Callable[[Any], tuple[flask.Flask, str]]:
-    """A client that is over one of three limits, again and again."""
+    """A client that is always over one of three limits."""
 
     def make(package: Any) -> tuple[flask.Flask, str]:
         app = flask.Flask("denied")
@@ -145,7 +145,7 @@ def denied(handler: bool, on_breach: bool) -> Callable[[Any], tuple[flask.Flask,
 
 
 def one_callable(**functions: Any) -> Callable[[Any], tuple[flask.Flask, str]]:
-    """As "one route limit, headers", with a function that says one thing about it."""
+    """As "one route limit, headers", with a function for one of its options."""
 
     def make(package: Any) -> tuple[flask.Flask, str]:
         app = flask.Flask("callable")
@@ -177,7 +177,7 @@ WORKLOADS: dict[str, Callable[[Any], tuple[flask.Flask, str]]] = {
 
 
 def add_hooks(app: flask.Flask, headers: bool, denies: bool) -> None:
-    """A pair of hooks that limit nothing, or deny everything without asking."""
+    """A pair of hooks that limit nothing, or deny everything without a check."""
     said = [("X-RateLimit-Limit", "1"), ("X-RateLimit-Remaining", "1")]
     said += [("X-RateLimit-Reset", "1"), ("Retry-After", "1")]
 
@@ -194,8 +194,8 @@ def add_hooks(app: flask.Flask, headers: bool, denies: bool) -> None:
 
 
 def caller(app: flask.Flask, path: str, expected: str) -> Callable[[int], float]:
-    """A function that makes so many requests and returns the microseconds of one."""
-    # As a server has it.
+    """A function that makes a number of requests and returns the microseconds of one."""
+    # The environment of a request, as a server creates it.
     client = {"REMOTE_ADDR": "127.0.0.1"}
     with app.test_request_context(path, environ_base=client) as context:
         template = context.request.environ
@@ -226,7 +226,7 @@ def caller(app: flask.Flask, path: str, expected: str) -> Callable[[int], float]
 
 
 def serve(workload: str, peer: str, commands: Any) -> None:
-    """In a process of its own: make requests when told how many, and answer how long one took."""
+    """In a separate process: receive a number, make so many requests, send the time of one."""
     name = PEERS[peer]
     package = None
     if name is not None:
@@ -282,7 +282,7 @@ def measure(workload: str, starts: int, rounds: int, calls: int) -> dict[str, An
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[str]:
-    """The URI of a Redis server on a loopback port of its own."""
+    """The URI of a Redis server on a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

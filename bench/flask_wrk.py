@@ -1,9 +1,9 @@
 """Requests per second of a Flask app under ``gunicorn -w 2``: bare, with Weir, with Flask-Limiter.
 
 Workload: hello world behind three limits with headers on, scaled up so that nothing is denied; wrk
-on the same machine, one thread, eight connections, in short turns on each server, all of which run
-from beginning to end. Caveat: load generator, server and Redis share the cores, so only the ratios
-say something. Medians over the rounds; of the ratios within each round, the quartiles as well.
+on the same machine, one thread, eight connections, in short turns on each server; all servers run
+all the time. Caveat: load generator, server and Redis share the cores, so only the ratios are
+meaningful. Medians over the rounds; for the ratios within each round, the quartiles as well.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def own_redis() -> Iterator[str]:
-    """The URI of a redis-server on a port of its own, or "" if there is none."""
+    """The URI of a redis-server on a free port, or "" if it is not installed."""
     if not shutil.which("redis-server"):
         yield ""
         return

@@ -2,10 +2,10 @@
 --
 --     wrk -t1 -c4 -d10s -s load.lua URL -- KIND
 --
--- polite     a thousand clients taking turns, at leisure
--- bursting   twenty clients, each of which sends 30 requests in a row, then it is the next one's turn
+-- polite     a thousand clients that take turns, with pauses
+-- bursting   twenty clients that take turns; each sends 30 requests in a row
 -- hammering  one client that sends as fast as it can
--- anybody    as many clients as requests, as fast as they can: nobody reaches a limit
+-- anybody    as many clients as requests, as fast as possible: no client reaches a limit
 --
 -- Each client is an address in X-Forwarded-For. The last line printed is the result, as JSON.
 

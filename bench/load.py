@@ -1,6 +1,6 @@
 """Drives the example app with kinds of clients, to size limits; see docs/sizing.md.
 
-    load.py capacity               what the service bears: wrk, more and more connections, no limit
+    load.py capacity               the capacity: wrk, an increasing number of connections, no limit
     load.py clients --limit TEXT   polite, bursting and hammering clients at once, by wrk
     load.py locust --limit TEXT    the same kinds by Locust (bench/locustfile.py)
 
@@ -81,7 +81,7 @@ def result(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def capacity(url: str, seconds: int) -> None:
-    """More and more connections, until it only gets slower."""
+    """An increasing number of connections, until requests only get slower."""
     print(f"{'connections':>11}  {'requests/s':>10}  {'p50 ms':>8}  {'p99 ms':>8}")
     for connections in (1, 2, 4, 8, 16, 32):
         found = result(start_wrk(f"{url}/unlimited", "anybody", connections, seconds))
@@ -93,7 +93,7 @@ def capacity(url: str, seconds: int) -> None:
 
 
 def clients(url: str, path: str, seconds: int, kinds: dict[str, int]) -> None:
-    """The kinds at once, each by a wrk of its own."""
+    """All kinds of clients at once, each by a separate wrk."""
     running = {kind: start_wrk(url + path, kind, n, seconds) for kind, n in kinds.items()}
     print(HEAD)
     for kind, process in running.items():

@@ -2,12 +2,12 @@
 
     locust -f bench/locustfile.py --host http://127.0.0.1:8000
 
-Each user is a client of its own: an address in ``X-Forwarded-For``. A 429 is an answer, not a
+Each user is a separate client: an address in ``X-Forwarded-For``. A 429 is an answer, not a
 failure. At the end a table says what each kind saw.
 
-- Polite: a request now and then, and waits for as long as Retry-After says.
-- Bursting: thirty requests in a row, then a pause of some seconds, whatever was answered.
-- Hammering: as fast as it can, deaf to Retry-After.
+- Polite: few requests, and waits for as long as Retry-After says.
+- Bursting: thirty requests in a row, then a pause of some seconds, whatever the responses are.
+- Hammering: as fast as it can; ignores Retry-After.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ PATH = os.environ.get("LOAD_PATH", "/work")
 _numbers = itertools.count(1)
 _started = 0.0
 
-#: By kind and by what became of the request: seconds until the answer.
+#: Seconds until the response, by kind of client and by the result of the request.
 seen: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
 
 class Client(FastHttpUser):
-    """What all kinds do: ask, and note what was answered."""
+    """The common part of all kinds: makes requests and records the responses."""
 
     abstract = True
 

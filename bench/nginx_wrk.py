@@ -23,7 +23,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from servers.nginx_server import PAGE, Nginx
 
-#: Paths, and what stands in their locations.
+#: Paths, and the directives in their locations.
 VARIANTS = {
     "none": "",
     "limit_req": "limit_req zone=req1 burst=100000 nodelay;",
@@ -46,7 +46,7 @@ weir_limit_zone $binary_remote_addr zone=leaky "100000/second" burst=100000 stra
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used of a CPU."""
+    """The CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -2,15 +2,15 @@
 
 Caveats before numbers:
 
-- One server of its own on a loopback port, with its defaults but for fsync, which is off: commits
+- A separate server on a loopback port, with its defaults except fsync, which is off: commits
   of Weir do not wait for the disk (synchronous_commit=off), and a shared machine's disk is no
   measure. The machine is shared with the server.
 - SELECT 1 is psycopg's Connection.execute() on a connection of its pool that commits by itself, as
-  an application has it; the ratios are to that. The same on an open connection stands below it.
+  an application uses it; the ratios refer to that. Below it is the same on an open connection.
 - Each short series of checks is followed by one of SELECT 1. The ratio is the median over all
   such pairs, with the quartiles in brackets. The goal: a check takes at most 2.5 times as long.
-- Per second: 16 threads of one process, each with a connection, for 10,000 clients at random; for
-  one client whom all of them ask about. Python decides on one core.
+- Per second: 16 threads of one process, each with a connection, for 10,000 clients at random, and
+  for one client that all threads share. Python runs on one core.
 
 Usage: python bench/postgresql_check.py [--rounds N] [--calls N]
 """
@@ -45,7 +45,7 @@ TEXTS = ["1000000000 per minute", "1000000000 per hour", "1000000000 per day"]
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """One of its own, as an unprivileged user."""
+    """A separate server, as an unprivileged user."""
     directory = Path(tempfile.mkdtemp(prefix="weir-bench-"))
     data, user = directory / "data", "postgres" if os.getuid() == 0 else None
     if user:
@@ -85,7 +85,7 @@ def microseconds(call: Callable[[], object], calls: int) -> float:
 
 
 def per_second(store: PostgreSQLStorage, key: Callable[[], str], seconds: float = 3.0) -> float:
-    """Decisions of 16 threads, each with a connection of its own."""
+    """Decisions of 16 threads, each with its own connection."""
     limits, done = [weir.parse(TEXTS[0])], [0] * 16
     until = time.perf_counter() + seconds
 

@@ -1,20 +1,20 @@
-"""A rate limiter asked from Python: weir.RateLimiter beside limits, each strategy, in one process.
+"""A check from Python: weir.RateLimiter beside limits, each strategy, in one process.
 
 Caveats before numbers:
 
 - Both count in the memory of the process; nothing is refused; every key has been seen before.
-- Measured is the CPU time of the process, all threads: on a shared machine the clock on the wall
-  measures the neighbours. A hit of limits starts a thread that looks for expired keys; what it does
-  while hits are measured is part of what they cost, and grows with the keys. It is waited for
-  before anything else is measured.
-- The loop around the calls is in all numbers, weir's and limits' alike; what it costs is printed.
+- The numbers are CPU time of the process, all threads, because wall-clock time on a shared machine
+  includes other programs. A hit of limits starts a thread that looks for expired keys. Its work
+  during the measurement is part of the cost of hits, and grows with the number of keys. The
+  program waits for this thread before it measures anything else.
+- All numbers include the loop around the calls, for weir and for limits; its cost is printed.
 - The two take turns in short rounds, those of one key with a fresh counter each: a moving window of
-  limits is a list that gets slower as it fills, and would be measured at the length of the run.
+  limits is a list that gets slower as it fills, so its cost depends on the length of the run.
 - Medians over the rounds, with the quartiles in brackets.
-- Bytes per key: for limits, what the process grew by; for weir, the mapping, made with room for a
+- Bytes per key: for limits, the growth of the process; for weir, the mapping, with room for a
   fifth more keys (half as many more in a small table) so that hardly any is evicted, without the
-  unused part of the room for moving-window hits. Each in a process of its own. The hits of the
-  moving windows come at random; what weir needs for one depends on the time between them.
+  unused part of the room for moving-window hits. Each in a separate process. The hits of the
+  moving windows come at random; the bytes that weir needs for one depend on the time between hits.
 
 Usage: python bench/python_hit.py [--rounds N] [--calls N] [--keys N] [--no-memory] [--json]
 """
@@ -55,7 +55,7 @@ def cpu_ns(call: Callable[..., Any], item: Any, keys: list[str]) -> float:
 
 
 def nothing(item: Any, key: str) -> None:
-    """What the loop costs, and a call that does nothing."""
+    """The cost of the loop, and of a call that does nothing."""
 
 
 class Peer:
@@ -73,7 +73,7 @@ class Peer:
         self.rest()
 
     def rest(self) -> None:
-        """Wait for limits' thread, which would be measured with whatever comes next."""
+        """Wait for limits' thread, so that it is not part of the next measurement."""
         if isinstance(self.storage, limits.storage.MemoryStorage):
             self.storage.timer.join()
 
@@ -157,7 +157,7 @@ def resident() -> int:
 
 
 def bytes_per_key(package: str, strategy: str, count: int, hits: int, seconds: int) -> float:
-    """Fills a storage; run in a process of its own."""
+    """Fills a storage; runs in a separate process."""
     now = 1_700_000_000.0
     time.time = lambda: now
     chance = random.Random(1)

@@ -2,11 +2,11 @@
 
 Caveats before numbers:
 
-- One redis-server of its own on a loopback port, one caller at a time, no other load. The machine
+- A separate redis-server on a loopback port, one caller at a time, no other load. The machine
   is shared with the server: the caller waits while it works, so a round trip has the CPU time of
   both.
-- The peers take turns in short rounds. Given are the quickest round (what the machine can do when
-  nobody disturbs it), and the median over all rounds with the quartiles in brackets.
+- The peers take turns in short rounds. The table shows the quickest round (with the least
+  disturbance), and the median over all rounds with the quartiles in brackets.
 - Flask-Limiter asks its library, limits, once to hit each limit and once for each limit's headers;
   so do its numbers here, without the extension's own Python. Its retries and timeouts are the
   defaults of redis-py, and so is its connection pool.
@@ -79,7 +79,7 @@ def start_server(directory: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 class PingProgram:
-    """bench/ping.c, in turn with the others."""
+    """Runs bench/ping.c."""
 
     def __init__(self, port: int) -> None:
         program = Path(os.environ.get("WEIR_BENCH_BUILD", "build/bench/bench")) / "ping"
@@ -126,7 +126,7 @@ def weir_check(store: Any, texts: list[str], strategy: str = "fixed-window") -> 
 
 
 def limits_check(uri: str, texts: list[str], strategy: str = "fixed-window") -> Callable[[], Any]:
-    """What Flask-Limiter asks of limits in a request: a hit of each, then the headers' numbers."""
+    """The calls of limits that Flask-Limiter makes in a request: hits, then numbers for headers."""
     storage = limits.storage.storage_from_string(uri)
     limiter = limits.strategies.STRATEGIES[strategy](storage)
     items = [limits.parse(text) for text in texts]

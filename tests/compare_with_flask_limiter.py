@@ -62,7 +62,7 @@ class Side:
 
 
 def named(name: str) -> Callable[[], str]:
-    """A view of a name of its own: Flask-Limiter files limits under names."""
+    """A view with a unique name, because Flask-Limiter stores limits by name."""
 
     def view() -> str:
         return name

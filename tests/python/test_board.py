@@ -1,4 +1,4 @@
-"""What a table tells beside its counters: counts, heaviest clients, catalogue."""
+"""The statistics of a table: counts, top clients, and the registry of limits."""
 
 from __future__ import annotations
 

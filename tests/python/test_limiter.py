@@ -302,7 +302,7 @@ def test_weak_references_and_cycles() -> None:
 
 
 class ListStorage(Storage):
-    """A store as its documentation tells people to write one: moving windows by lists."""
+    """A store that follows the documentation for custom stores: moving windows as lists."""
 
     STORAGE_SCHEME = ("list",)
 

@@ -1,4 +1,4 @@
-"""The collector: what tables and stores tell, added up, without a word that a client chose."""
+"""The collector adds up the statistics of tables and stores, without text from clients."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def test_rules_hold_whatever_the_store_does(policy: str) -> None:
 
 
 def test_what_a_store_of_ones_own_needs_is_still_its_decide() -> None:
-    """A store that knows nothing of boards: its verdicts are what is told."""
+    """A store without statistics: the metrics are counted from its verdicts."""
 
     class Never(Storage):
         def decide(self, limits: Any, *rest: Any) -> Decision:

@@ -29,7 +29,7 @@ class Per90Seconds(RateLimitItem):
 
 
 class Burst(RateLimitItemPerHour):
-    """Nothing of its own but its name."""
+    """Adds nothing but its name."""
 
 
 class OneKey(RateLimitItemPerHour):

@@ -51,7 +51,7 @@ print(sum(os.waitpid(child, 0)[1] == 0 for child in children), os.listdir(sys.ar
 
 
 def test_workers_that_start_at_once_need_room_for_one_table(tmp_path: Path) -> None:
-    """As in a container, whose /dev/shm has 64 MiB; each worker made a table of its own first."""
+    """As in a container with 64 MiB of /dev/shm, where each worker created its own table before."""
     mount = 'mount -t tmpfs -o size=36m none "$3" || exit 77; exec "$0" -c "$1" "$2" "$3"'
     uri = f"file://{tmp_path}/table"
     for _ in range(3):

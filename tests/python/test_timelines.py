@@ -31,7 +31,7 @@ def stories() -> Iterator[tuple[str, list[str]]]:
 
 
 def whole_microseconds(head: str, lines: list[str]) -> bool:
-    """Python tells microseconds apart, and only until 2106."""
+    """Python distinguishes microseconds, and only until 2106."""
     strategy, _, delay, _ = head.split(" | ")
     if strategy == "leaky-bucket" and int(delay) % 1000:
         return False

@@ -1,4 +1,4 @@
-"""What type checkers are told is true, and what they infer is what was meant."""
+"""The type annotations are correct, and type checkers infer the intended types."""
 
 from __future__ import annotations
 

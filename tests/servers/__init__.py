@@ -1,1 +1,1 @@
-"""Real servers for tests, each on a loopback port of its own, each stopped by its process id."""
+"""Real servers for tests, each on its own loopback port, each stopped by its process id."""

@@ -42,7 +42,7 @@ def quickest(measure: Callable[[], float], enough: float, times: int = 8) -> flo
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, nor 10000 above it, where a Cluster's nodes talk.
+    """A free loopback port; the port 10000 above it, for the bus of a Cluster, is free, too.
 
     Below those that the kernel gives to connections: it stays free until somebody binds it.
     """

@@ -16,7 +16,7 @@ from servers.process import Server
 
 
 class PostgreSQL(Server):
-    """Debian's, as an unprivileged user, on a port of its own."""
+    """Debian's PostgreSQL, as an unprivileged user, on its own port."""
 
     program = "/usr/lib/postgresql/15/bin/postgres"
 

@@ -27,7 +27,7 @@ def _die_with_parent() -> None:
 def launch(
     command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own; ``log`` gets what it writes.
+    """Start a command in a new process group; its output goes to ``log``.
 
     ``env`` is added to this process's environment. The kernel kills the command if the tests die.
     """

@@ -31,7 +31,7 @@ def fetch(
     source: str = "127.0.0.1",
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """The reply to one request, by a connection of its own, so that any worker may answer."""
+    """The reply to one request, over a new connection, so that any worker may answer."""
     connection = http.client.HTTPConnection(
         "127.0.0.1", port, timeout=process.PATIENCE, source_address=(source, 0)
     )

@@ -74,7 +74,7 @@ def memcached(tmp_path: Path) -> Iterator[Memcached]:
 
 @pytest.fixture
 def hosts(serve: Callable[..., Any]) -> Iterator[Callable[..., list[Any]]]:
-    """Servers of one application with one store, each with workers and a board of its own."""
+    """Servers of one application with one store, each with its own workers and statistics."""
     started: list[Any] = []
 
     def start(store: str, count: int) -> list[Any]:
@@ -215,7 +215,7 @@ def test_commands_know_a_limit_in_a_named_zone(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    """Also in a store of one's own, whose module WEIR_STORES names for server and commands."""
+    """Also in a custom store, whose module WEIR_STORES names for server and commands."""
     monkeypatch.setenv("WEIR_STORES", "sqlite")
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
     store = {

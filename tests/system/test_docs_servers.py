@@ -105,7 +105,7 @@ DEPLOYING = ROOT / "docs/deploying.md"
 
 
 def remaining(port: int, source: str, forwarded: str | None = None, **headers: str) -> int:
-    """What a client at the address ``source`` is told it has left."""
+    """The remaining requests that the response reports to a client at the address ``source``."""
     connection = http.client.HTTPConnection(
         "127.0.0.1", port, timeout=300, source_address=(source, 0)
     )

@@ -1,4 +1,4 @@
-"""Metrics, audit and alerts of real servers: whichever worker is asked tells of all."""
+"""Metrics, audit and alerts of real servers: each worker reports the counts of all workers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Serve = Callable[..., Any]
 
 
 class Client:
-    """A client with an address of its own; keeps its connection while the server does."""
+    """A client with its own address; keeps its connection while the server does."""
 
     def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         self.connection = http.client.HTTPConnection(

@@ -1,4 +1,4 @@
-"""The nginx module: what it decides, and what it tells the client and the log."""
+"""The nginx module: its decisions, responses and log lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nginx in front of gunicorn, one table for both: exact counts, whoever dies or is replaced."""
+"""nginx and gunicorn share a table: counts are exact, also after a crash or a restart of either."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def path_of(nginx: Nginx) -> Path:
 
 
 def test_a_table_that_is_removed_is_opened_anew_by_all_workers(serving) -> None:
-    """nginx and whoever opens the table afterwards meet in one."""
+    """nginx and a program that opens the table later use the same table."""
     nginx = serving(
         'weir_limit_zone $arg_key zone=shared "50/day" scope=shared;',
         f"location /shared {{ weir_limit zone=shared; {PAGE} }}",

@@ -1,4 +1,4 @@
-"""auto://: whose workers share a table, and what is said when that cannot be told.
+"""auto://: which workers share a table, and the message if that cannot be determined.
 
 Real servers are in tests/system; here are the rules.
 """

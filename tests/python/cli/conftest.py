@@ -1,4 +1,4 @@
-"""Running commands, within the process and in one of their own."""
+"""Runs commands, in the process of the test and in a separate one."""
 
 from __future__ import annotations
 

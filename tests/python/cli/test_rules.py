@@ -67,7 +67,7 @@ def test_an_ipv6_address_is_the_network_that_is_counted(
 def test_show_and_reset_find_an_ipv6_client(
     weir_json: Any, store: str, table: package.Table, noted: int | None
 ) -> None:
-    """As its network where weir.flask counts, as its address where a program of its own does."""
+    """By its network where weir.flask counts, by its address where another program counts."""
     if noted:
         table.ipv6_prefix = noted
     client = "2001:db8::/64" if noted else "2001:db8::1"

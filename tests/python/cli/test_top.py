@@ -123,7 +123,7 @@ def test_in_a_pipe_top_prints_once(store: str, table: package.Table) -> None:
 
 
 class Screen:
-    """A program on a terminal of its own."""
+    """A program on a separate terminal."""
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
         if not Path("/dev/ptmx").exists():

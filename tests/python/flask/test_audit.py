@@ -1,4 +1,4 @@
-"""What the Flask extension tells of breaches: the audit log, and the signal."""
+"""How the Flask extension reports breaches: the audit log, and the signal."""
 
 from __future__ import annotations
 

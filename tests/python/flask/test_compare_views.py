@@ -1,4 +1,4 @@
-"""Views of every kind, and what they and their clients are told, beside Flask-Limiter."""
+"""Views of every kind: what they and their clients receive, compared with Flask-Limiter."""
 
 from __future__ import annotations
 

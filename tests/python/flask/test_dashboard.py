@@ -1,4 +1,4 @@
-"""The live page: who may see it, what it tells, and what it does."""
+"""The live page: who may see it, what it shows, and what it does."""
 
 from __future__ import annotations
 

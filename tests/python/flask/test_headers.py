@@ -1,4 +1,4 @@
-"""What the client is told."""
+"""The headers of a response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys may be secrets: log lines show their hash, unless told otherwise; addresses as they are."""
+"""Keys may be secrets: by default, log lines show their hash; addresses are shown in clear."""
 
 from __future__ import annotations
 

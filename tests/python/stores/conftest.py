@@ -189,7 +189,7 @@ def free_port_fixture() -> Callable[[], int]:
 
 @pytest.fixture
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program in a Python of its own."""
+    """Run a program in a separate Python process."""
 
     def run(program: str, *arguments: str, timeout: float = 300) -> Any:
         done = subprocess.run(

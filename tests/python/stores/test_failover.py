@@ -31,7 +31,7 @@ TIGHT = weir.parse("2 per minute")
 
 
 class Flaky(Storage):
-    """A table that can be told to be away."""
+    """A table that a test can make unavailable."""
 
     def __init__(self) -> None:
         super().__init__("flaky://")

@@ -112,7 +112,7 @@ def test_exactly_the_tightest_of_several(servers: Any, where: str) -> None:
 def test_never_more_than_the_tightest_where_they_are_charged_in_turn(
     servers: Any, where: str
 ) -> None:
-    """What is charged and given back in between may deny others, but admits nobody too many."""
+    """A temporary charge that is refunded may deny other requests, but admits none too many."""
     if where == "mongodb" and not servers.mongodb.atomic:
         pytest.skip("its updates are not atomic")
     limits = [("fixed-window", f"{FEW} per hour"), ("fixed-window", f"{FEW + 9} per day")]

@@ -1,4 +1,4 @@
-"""Stores of one's own: the example for SQLite, one of coroutines, and an optimistic one."""
+"""Custom stores: the example for SQLite, one with coroutines, and an optimistic one."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_cached_denials_are_forgotten_by_prefix(pair: tuple[App, App]) -> None:
 def test_counters_of_the_fallback_are_apart(
     servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    """Two limiters of one application, told apart by the store's prefix, and under one server."""
+    """Two limiters of one application, distinguished by the store's prefix, under one server."""
     import os
 
     from weir.stores import auto

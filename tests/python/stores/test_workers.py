@@ -1,4 +1,4 @@
-"""A stopped server under gunicorn: how long a request takes, and what it is told."""
+"""A stopped server under gunicorn: how long a request takes, and what it receives."""
 
 from __future__ import annotations
 
