@@ -1,13 +1,13 @@
 /*
- * What a decision costs in C, beside what it cannot do without: a lock and a cache miss.
+ * The time of a decision in C, compared with its necessary parts: a lock and a cache miss.
  *
  * Workload: one limit with room for every hit, a 25-byte key; hot (always the same key) and over many
  * keys at random. Peers, in turn with it in every round of the same run: lock and unlock of an
- * uncontended robust process-shared pthread mutex; one dependent read at random of 4 KiB pages. What the
- * statistics cost is measured beside the same decision without them: counted under a label, and for a client too.
+ * uncontended robust process-shared pthread mutex; one dependent read at random of 4 KiB pages. The cost of
+ * the statistics is measured against the same decision without them: with a label, and with a label and a client.
  *
  * Caveats: one machine, often shared; compare columns of one run, never two runs. Numbers are medians
- * over the rounds, with the lowest and highest behind them.
+ * over the rounds, followed by the lowest and highest.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -81,7 +81,7 @@ static double read_ns(struct chain *chain) {
 
 /* ------------------------------------------------------------------------------------------- weir */
 
-/* What a check carries for the statistics. */
+/* The data of a check for the statistics. */
 enum watched { UNSEEN, LABELLED, LISTED };
 
 static struct weir_check watch(struct weir_table *table, enum watched watched,
@@ -89,7 +89,7 @@ static struct weir_check watch(struct weir_table *table, enum watched watched,
     if (watched >= LABELLED)
         check.label = weir_stats_label(table, "1000000000 per 1 minute", 23);
     if (watched >= LISTED) {
-        check.client = (const char *)check.key + 8; /* behind "LIMITER/" */
+        check.client = (const char *)check.key + 8; /* after "LIMITER/" */
         check.client_len = check.key_len - 8;
     }
     return check;

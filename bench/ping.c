@@ -1,8 +1,8 @@
 /*
- * Round trips of a blocking C client, hiredis: a PING, and a check of three limits made by libweir's codec.
- * What a client in any language is measured by, in turn with it: reads "ping N K" or "check N K" and answers
- * the microseconds of one, on average over N; or "load N K", where 50 connections ask at once, with K limits
- * each for one of 10,000 clients (K = 0: a PING), and answers how many a second.
+ * Round trips of a blocking C client with hiredis: a PING, and a check of three limits with libweir's codec. Other
+ * clients are compared with it, in turn. It reads "ping N K" or "check N K" and prints the average microseconds of
+ * N round trips; or "load N K", where 50 connections send at the same time, with K limits for one of 10,000 clients
+ * each (K = 0: a PING), and prints the number per second.
  *
  * Usage: ping PORT; then such lines
  */
@@ -103,7 +103,7 @@ static void receive_one(int fd, size_t n) {
         exit(1);
 }
 
-/* `count` requests over all connections, one at a time on each; how many a second. */
+/* Sends `count` requests over all connections, one at a time on each. Returns the number per second. */
 static double load(int port, int count, size_t n) {
     redisContext *context[CONNECTIONS];
     struct pollfd polls[CONNECTIONS];
@@ -149,7 +149,7 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < 3; i++)
         weir_limit_init(&limits[i], 1000000000, 1, units[i], NULL);
-    check(); /* from here on the server knows the script */
+    check(); /* loads the script into the server */
     while (scanf("%7s %d %u", what, &count, &n) == 3) {
         double start = now_us();
         if (what[0] == 'l') {

@@ -1,13 +1,13 @@
 /*
  * A prepared check on a hot key, beside Rust's governor (keyed, dashmap, String key).
  *
- * Workload: every hit is admitted, one thread, one core for both, a hit each 100 us of the time that we are
- * given. Each round runs governor once, with its own clock (as its users run it) and with its fake clock, and
+ * Workload: every hit is admitted, one thread, one core for both, a hit each 100 us of the time passed
+ * as an argument. Each round runs governor once, with its own clock (as its users run it) and with its fake clock, and
  * each of our decisions once; ratios are those of one round. governor is the program that WEIR_GOVERNOR names,
- * made of bench/governor by cargo: script/bench does that, where cargo is installed.
+ * built from bench/governor with cargo; script/bench does that if cargo is installed.
  *
  * Caveats: one machine, often shared; compare columns of one run, never two runs. Numbers are medians over the
- * rounds, with the lowest and highest behind them.
+ * rounds, followed by the lowest and highest.
  */
 #include <sched.h>
 #include <stdbool.h>

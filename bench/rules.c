@@ -1,13 +1,13 @@
 /*
- * What rules about clients cost.
+ * The cost of rules about clients.
  *
- * First, what they cost when there are none: the same decision (fixed window, hot key) of a check that names
- * its client and of one that does not, in turn. Then the look-up alone, from the client's text to the rule that
- * holds: 10, 1,000 and 100,000 rules, ranges of IPv4 and IPv6 with random prefixes (12 to 32 and 32 to 128) all over
- * 2000::/3, or names; clients that a rule is about ("hit") and random ones ("miss"; of IPv4 some hit by chance).
- * Each client is another one: 16,384 different texts, in turn, so that caches are as cold as a busy server's.
+ * First without rules: the same decision (fixed window, hot key) of a check with a client and of one without, in
+ * turn. Then only the look-up, from the client's text to its rule: 10, 1,000 and 100,000 rules; ranges of IPv4 and
+ * IPv6 with random prefixes (12 to 32 and 32 to 128) in 2000::/3, or names; clients with a rule ("hit") and random
+ * ones ("miss"; some IPv4 addresses hit by chance). 16,384 different texts are used in turn, so that caches are as
+ * cold as on a busy server.
  *
- * Numbers are medians over chunks of 1,024, with the lowest decile behind them; the machine may be shared.
+ * Numbers are medians over chunks of 1,024, followed by the lowest decile; the machine may be shared.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,7 +86,7 @@ static void random_rule(enum about about, struct weir_rule *rule) {
                            : (uint32_t)weir_range_print(&range, rule->client, sizeof rule->client);
 }
 
-/* A client that the rule is about, or (NULL) any. */
+/* A client to which the rule applies, or (NULL) any client. */
 static void random_text(enum about about, const struct weir_rule *rule, struct text *text) {
     struct weir_range range = random_range(about, about == IPV4 ? 32 : 128);
     if (about == NAMES) {
@@ -118,7 +118,7 @@ static void measure(struct weir_table *table, enum about about, size_t count, bo
         for (int from = 0; from < TEXTS; from += CHUNK) {
             double began = now();
             for (int i = from; i < from + CHUNK; i++) {
-                /* The text itself has just been written when a server asks. */
+                /* In a server, the text has just been written, so it is in the cache. */
                 __builtin_prefetch(&text[(i + 16) % TEXTS]);
                 found +=
                     weir_rules_match_client(table, text[i].bytes, text[i].len, NOW_NS).kind != 0;

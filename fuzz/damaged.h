@@ -1,7 +1,7 @@
 /*
- * A small table file, its bytes damaged by whoever includes this, then opened and used: it must be refused with a
- * message, or be used safely. The file is the same in every run, up to the library's layout: the secret is not
- * random here.
+ * A small table file whose bytes the including program damages. The file is then opened and used: it must be
+ * refused with a message, or be safe to use. For a given layout of the library, the file is the same in every
+ * run: its secret is not random.
  */
 #ifndef WEIR_DAMAGED_H
 #define WEIR_DAMAGED_H
@@ -49,7 +49,7 @@ static inline struct weir_check damaged_check(const struct damaged *damaged, int
                                .label = i / 2 + 1};
 }
 
-/* Records for stripe 0, its neighbour and the pool, as a process leaves them that is killed in a commit. */
+/* Undo records for stripe 0, its neighbour and the pool, as after a process is killed in a commit. */
 static inline void damaged_leave_records(struct weir_table *table) {
     uint32_t pool = table->stripe_mask + 1;
     struct weir_lock *coordinator = weir_lock_at(table, 0);
@@ -159,11 +159,11 @@ static inline void damaged_read(const struct damaged *damaged, struct weir_table
     DAMAGED_MUST(rc == 0 || rc == WEIR_ETOOMANY);
 }
 
-/* Asks everything of everyone. */
+/* Calls all functions for all limits and clients. */
 static inline void damaged_use(const struct damaged *damaged, struct weir_table *table) {
     static const int64_t times[] = {DAMAGED_NOW + 400 * DAMAGED_SECOND,
                                     DAMAGED_NOW + 401 * DAMAGED_SECOND,
-                                    DAMAGED_NOW + 200 * DAMAGED_SECOND, /* back */
+                                    DAMAGED_NOW + 200 * DAMAGED_SECOND, /* the clock steps back */
                                     0,
                                     DAMAGED_NOW + DAMAGED_DAY + 300 * DAMAGED_SECOND,
                                     WEIR_NOW_MAX};
@@ -187,7 +187,7 @@ static inline void damaged_use(const struct damaged *damaged, struct weir_table 
         DAMAGED_MUST(weir_table_info(table, times[t], &info) == 0);
     }
     damaged_read(damaged, table);
-    for (int i = 0; i < 100; i++) { /* strangers, who evict, and are listed */
+    for (int i = 0; i < 100; i++) { /* new clients, which evict others and are listed */
         char key[8];
         int len = snprintf(key, sizeof key, "%d", i);
         struct weir_check check = {.limit = &damaged->limit[i % DAMAGED_LIMITS],
@@ -203,9 +203,8 @@ static inline void damaged_use(const struct damaged *damaged, struct weir_table 
 }
 
 /*
- * Whether the logs end when they did. A log's newest time is its expires_ns less the period, which is the
- * limit's: nobody who verifies a table can know it, and a log that is continued behind another end is
- * broken afterwards.
+ * Whether the logs end at the same times as before. A log's newest time is its expires_ns less the period. The table
+ * does not contain the period, so verification cannot check it, and a hit after a wrong end breaks the log.
  */
 static inline int damaged_keeps_ends(const struct damaged *damaged, struct weir_table *table) {
     const struct weir_header *header = table->header;
@@ -222,7 +221,7 @@ static inline int damaged_keeps_ends(const struct damaged *damaged, struct weir_
 
 /*
  * Writes `bytes` into the file, opens it and uses it. With `live`, these are written over the table while it is
- * open: then nobody has verified them. Returns whether the table was opened.
+ * open, so they are not verified. Returns whether the table was opened.
  */
 static inline int damaged_try(const struct damaged *damaged, const unsigned char *bytes, int live) {
     struct weir_table *table;
@@ -252,7 +251,7 @@ static inline int damaged_try(const struct damaged *damaged, const unsigned char
     rc = weir_table_check(table, &error);
     if (rc < 0 && verified == 0)
         fprintf(stderr, "%s\n", error.message);
-    DAMAGED_MUST(rc == 0 || verified < 0); /* what was sound stays so, whatever it said */
+    DAMAGED_MUST(rc == 0 || verified < 0); /* a table that passed verification still does */
     struct weir_check checks[DAMAGED_LIMITS];
     for (int i = 0; i < DAMAGED_LIMITS; i++)
         checks[i] = damaged_check(damaged, i, 1);

@@ -1,6 +1,6 @@
 /*
- * Any bytes as a client and as what an operator wrote: reading never goes past the end; an address is what
- * the C library says it is; a range prints as a text that reads back as the same range; a refusal says where.
+ * Any bytes as a client and as the client of a rule: nothing is read after the end; an address has the value that
+ * the C library finds; a range prints as a text that reads back as the same range; an error has a column.
  */
 #include <arpa/inet.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@ static unsigned __int128 number(const unsigned char *bytes, int count) {
     return value;
 }
 
-/* What the C library, which knows no length and no zone this way, says of the same text. */
+/* Compares with the C library, whose function takes no length and no zone. */
 static void check_address(const struct guarded *text, enum weir_family family,
                           const struct weir_address *address) {
     char whole[128];
@@ -59,7 +59,7 @@ static void check_range(const struct weir_range *range) {
          again.first.high == range->first.high && again.first.low == range->first.low);
 }
 
-/* The form that is counted is an address or a network, and its own form. */
+/* The form that limits count is an address or a network, and does not change if converted again. */
 static void check_form(const struct guarded *text, enum weir_family family) {
     char form[WEIR_RANGE_TEXT], again[WEIR_RANGE_TEXT];
     for (uint32_t prefix = 0; prefix <= 128; prefix += 32) {

@@ -3,7 +3,7 @@
  *
  * Input: a byte of flags, then patches to the undamaged file (damaged.h) until the input ends:
  *
- *     flags   1: the header's checksum is made right again   2: the table is damaged while it is open
+ *     flags   1: the header's checksum is corrected   2: the table is damaged while it is open
  *     patch   offset (2 bytes, little-endian, x 1), length - 1 (1 byte, 0 to 15), the bytes
  */
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /*
- * Any bytes as the reply of a Redis server: nothing is read behind their end, however they are cut; and what
- * is accepted is a verdict within its bounds. The first byte says how many verdicts were asked for.
+ * Any bytes as the reply of a Redis server: nothing is read after their end, for any cut. An accepted reply is a
+ * verdict within its bounds. The first byte is the number of requested verdicts.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         MUST(in_input ? reply.error + reply.error_len <= bytes.bytes + bytes.len
                       : reply.error_len == strlen(reply.error));
     }
-    /* Cut anywhere, a complete reply is not complete, or the same. */
+    /* If a complete reply is cut, it is incomplete or the same. */
     if (rc == 1)
         for (size_t len = reply.used; len-- > 0;)
             MUST(weir_redis_read(bytes.bytes, len, &request, verdicts, &reply) == 0);

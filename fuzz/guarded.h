@@ -1,6 +1,6 @@
 /*
- * Bytes that end where reading must end: a copy of some input right before a PROT_NONE page, so that one
- * byte too far is a crash, sanitizer or not.
+ * A copy of the input that ends directly before a PROT_NONE page, so reading one byte too far crashes, even without
+ * a sanitizer.
  */
 #ifndef WEIR_GUARDED_H
 #define WEIR_GUARDED_H

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What must hold, whatever the input: else the run ends here. */
+/* Aborts the run if the condition is false. It must be true for every input. */
 #define MUST(condition)                                                                            \
     do {                                                                                           \
         if (!(condition)) {                                                                        \

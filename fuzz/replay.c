@@ -1,6 +1,6 @@
 /*
  * A main() for a fuzz target without libFuzzer: runs it over each file given, and over each file of each
- * directory given. Says how many there were; no input at all is a failure.
+ * directory given. Prints their number; it is an error if there are none.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -24,7 +24,7 @@ static void replay_file(const char *path) {
     }
     size_t size = fread(data, 1, sizeof data, file);
     fclose(file);
-    fprintf(stderr, "%s\n", path); /* the last line before a crash names the seed */
+    fprintf(stderr, "%s\n", path); /* after a crash, the last line is the path of the seed */
     LLVMFuzzerTestOneInput(data, size);
     replayed++;
 }

@@ -1,9 +1,9 @@
 /*
- * A limit on the command line: how a request of a client fares, as often as it is asked.
+ * A limit on the command line: decides requests of a client and prints the results.
  *
  *     cc demo.c $(pkg-config --cflags --libs weir) -o demo
  *     ./demo "3 per minute; 100 per day" alice 5
- *     ./demo --table shm://demo "3 per minute" alice      # the next run goes on counting
+ *     ./demo --table shm://demo "3 per minute" alice      # the next run continues the count
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static int usage(void) {
     return 2;
 }
 
-/* One request of `client` against all limits: all of them are charged, or none. */
+/* Decides one request of `client` with all limits: either all of them are charged, or none. */
 static int ask(struct weir_table *table, const struct weir_prepared *prepared,
                const struct weir_limit *limits, const char *client) {
     struct weir_request request = {.now_ns = now_ns(), .client = {client, strlen(client)}};

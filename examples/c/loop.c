@@ -1,11 +1,11 @@
 /*
- * An event loop that asks a Redis server by hiredis' asynchronous API: a line of input is a request of the client
- * that it names. While answers are on their way, further lines are read.
+ * An event loop that decides on a Redis server with hiredis' asynchronous API. Each line of input is the name of a
+ * client and means one request. Further lines are read while replies are pending.
  *
  *     cc loop.c $(pkg-config --cflags --libs weir-hiredis hiredis) -o loop
  *     printf 'alice\nalice\nbob\n' | ./loop 127.0.0.1 6379 "1 per minute"
  *
- * The loop is poll(); hiredis has adapters for libevent, libuv and others, which take the place of `hooks`.
+ * The loop is poll(); hiredis has adapters for libevent, libuv and others, which replace `hooks`.
  */
 #include <errno.h>
 #include <poll.h>
@@ -74,7 +74,7 @@ static void decided(void *data, int result, const struct weir_verdict *verdicts,
     }
 }
 
-/* Those that nothing was heard of in time: the program goes on without an answer. */
+/* Ends requests whose reply did not arrive in time. */
 static void expire(int64_t now_ms) {
     for (size_t i = 0; i < sizeof questions / sizeof questions[0]; i++) {
         struct question *question = &questions[i];
@@ -90,7 +90,7 @@ static void ask(redisAsyncContext *redis, const struct weir_limit *limit, const 
     struct weir_error error;
     while (question->pending)
         if (++question == questions + sizeof questions / sizeof questions[0])
-            return; /* too many on their way; a server would refuse here */
+            return; /* too many are pending; a server would refuse the request here */
     snprintf(question->client, sizeof question->client, "%s", client);
     struct weir_check check = {.limit = limit, .cost = 1};
     check.key = question->client;
@@ -106,7 +106,7 @@ static void ask(redisAsyncContext *redis, const struct weir_limit *limit, const 
     }
 }
 
-/* Reads clients from standard input until its end and all answers are there. */
+/* Reads clients until the end of standard input, and waits for all replies. */
 static void loop(redisAsyncContext *redis, const struct weir_limit *limit) {
     char line[64];
     int more = 1;
@@ -122,7 +122,7 @@ static void loop(redisAsyncContext *redis, const struct weir_limit *limit) {
             redisAsyncHandleRead(redis);
         expire(clock_ms());
         if (!wanted && has_redis)
-            more = 0; /* the connection has ended; a server would connect anew */
+            more = 0; /* the connection has ended; a server would connect again */
         if (more && polled[0].revents) {
             if (!fgets(line, sizeof line, stdin)) {
                 more = 0;
@@ -145,7 +145,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s\n", error.message);
         return 2;
     }
-    setvbuf(stdin, NULL, _IONBF, 0); /* so that poll() and fgets() agree on what is left */
+    setvbuf(stdin, NULL, _IONBF, 0); /* unbuffered, so that poll() sees all unread input */
     redisAsyncContext *redis = redisAsyncConnect(argv[1], atoi(argv[2]));
     if (!redis || redis->err) {
         fprintf(stderr, "cannot connect: %s\n", redis ? redis->errstr : "out of memory");

@@ -294,7 +294,7 @@ static int measure(struct reclaim *reclaim) {
     return 0;
 }
 
-/* Nobody takes the lines of a shorter log than his own. */
+/* Only logs at least as long as the longest log that needs a line are evicted. */
 static bool may_evict(const struct reclaim *reclaim, const struct weir_cell *cell) {
     struct weir_transaction txn;
     uint32_t count;

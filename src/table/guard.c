@@ -4,8 +4,7 @@
  * is lost. The call ends with whatever that gives (a table may hold any bytes: test_damage.c), and its result is
  * replaced by WEIR_EFORMAT.
  *
- * The handler takes no lock and reads an array. What is no table's goes to the handler
- * that was there before.
+ * The handler takes no lock and reads an array. Faults outside of tables are passed to the previous handler.
  */
 #include "table/guard.h"
 
@@ -65,7 +64,8 @@ static bool replace(uintptr_t at) {
     uintptr_t page = at & ~(page_bytes - 1);
     if (!mapping)
         return false;
-    atomic_store(&mapping->lost, 1); /* first: other threads read the new pages at once */
+    atomic_store(&mapping->lost,
+                 1); /* set first, because other threads may read the new page immediately */
     return mmap((void *)page, atomic_load(&mapping->end) - page, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }

@@ -11,11 +11,11 @@
 
 /* One mapped table, in an array: a signal handler may be reading it. */
 struct weir_mapping {
-    _Atomic uintptr_t begin, end; /* 0: nobody's */
+    _Atomic uintptr_t begin, end; /* 0: unused */
     _Atomic int lost; /* the file was cut short, and empty pages took the place of some */
 };
 
-/* NULL: there are very many already; such a table is not guarded. */
+/* Returns NULL if the array is full; the table is then not guarded. */
 struct weir_mapping *weir_mapping_add(void *base, size_t bytes);
 /* Unmaps it, too, unless it is lost. mapping may be NULL. */
 void weir_mapping_remove(struct weir_mapping *mapping, void *base, size_t bytes);
