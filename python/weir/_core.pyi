@@ -77,7 +77,7 @@ class Limit:
     A ``namespace`` that begins with ``!`` is for bookkeeping: what it decides is not counted by
     :meth:`Table.counts` and listed by :meth:`Table.top_clients`, and no rule is about its keys.
 
-    ``strategy`` is ``None`` for a limit that does not set one; the limiter's strategy applies then.
+    ``strategy`` is ``None`` if none was given; a limiter then uses its own.
     ``burst`` implies ``"token-bucket"``, ``max_delay`` ``"leaky-bucket"`` and ``tz``
     ``"calendar-window"``.
 
@@ -169,7 +169,7 @@ def _set_items(
     /,
 ) -> None: ...
 def join_key(*identifiers: object) -> str:
-    """The identifiers as the key that stores are given.
+    """The key of the identifiers for stores.
 
     Joined by ``/``, escaped so that different identifiers make different keys:
     ``alice/view%2F1/7``. A str, the bytes of its UTF-8, and a number and its text are the same
@@ -177,14 +177,14 @@ def join_key(*identifiers: object) -> str:
     """
 
 def identifier(value: object, /) -> str | bytes:
-    """The text that an identifier stands for: str and bytes as they are, else ``str(value)``.
+    """The text of an identifier in keys: str and bytes unchanged, else ``str(value)``.
 
     Raises what that raises, and TypeError for an object whose text is its address in memory, for no
     other request would have it again.
     """
 
 class Verdict(NamedTuple):
-    """What one limit said."""
+    """The verdict of one limit."""
 
     allowed: bool
     limit: int
@@ -194,16 +194,16 @@ class Verdict(NamedTuple):
     delay: float
 
 class WindowStats(NamedTuple):
-    """When the window is reset, in seconds since the epoch, and what is left of it."""
+    """When the window is reset, in seconds since the epoch, and how many hits remain."""
 
     reset_time: float
     remaining: int
 
 @final
 class Decision:
-    """What all limits of one check said: a sequence of :class:`Verdict`.
+    """The result of one check: a sequence with the :class:`Verdict` of each limit.
 
-    Custom stores create them.
+    Custom stores create it.
     """
 
     def __new__(
@@ -217,21 +217,21 @@ class Decision:
     def allowed(self) -> bool: ...
     @property
     def deciding(self) -> int:
-        """Index of the limit that the response describes."""
+        """Index of the limit to report to the client."""
     @property
     def verdict(self) -> Verdict:
-        """What that limit said."""
+        """The verdict of that limit."""
     @property
     def now(self) -> float:
-        """The moment of the decision."""
+        """The time of the decision."""
     @property
     def rule(self) -> Literal["", "block", "allow"]:
-        """Which rule about the client decided instead of the limits, if any."""
+        """The kind of rule that decided instead of the limits, if any."""
     def texts(self, index: int, /) -> tuple[str, str, str]:
-        """The values of the headers for one limit, as text.
+        """The values of one limit for headers, as text.
 
-        What remains, the first whole second after its reset, and the whole seconds from now until
-        then. In one call for the sake of web servers.
+        The remaining hits, the first whole second after its reset, and the whole seconds from
+        now until then. One call, for speed.
         """
     def __len__(self) -> int: ...
     @overload
@@ -241,7 +241,7 @@ class Decision:
     def __iter__(self) -> Iterator[Verdict]: ...
 
 class LimitCounts(NamedTuple):
-    """What became of the requests that the limits of one text were asked about.
+    """The counts of decisions of all limits with the same text.
 
     ``limit``: the text, ``"10 per 1 minute"``, or ``"other"`` for those beyond 63 texts.
     ``denied``: by this limit; of several limits only those that denied count anything then.
@@ -256,7 +256,7 @@ class LimitCounts(NamedTuple):
     shadow: int
 
 class TopClient(NamedTuple):
-    """One client under the limits of one text.
+    """The counts of one client under the limits of one text.
 
     ``client``: an IP address, what :attr:`Table.reveal` reveals, or ``#`` and 16 hexadecimal
     digits. ``allowed`` and ``denied`` have happened; at most ``error`` more of what was asked for
@@ -271,7 +271,7 @@ class TopClient(NamedTuple):
     last: float
 
 class Rule(NamedTuple):
-    """Who is blocked or let through. Seconds since the epoch; ``until`` None: for good."""
+    """A client that is blocked or allowed. Seconds since the epoch; ``until`` None: no expiry."""
 
     client: str
     kind: Literal["block", "allow"]
@@ -288,7 +288,7 @@ class RegisteredLimit(NamedTuple):
 #: A limit of a gate: what follows the client in its key, its cost, and the place of its verdict.
 
 class PreparedCheck:
-    """The limits of one check; everything but what a request says is known."""
+    """The limits of one check; only the data of the request is missing."""
 
     asked: int
     observed: int
@@ -326,11 +326,11 @@ class PreparedCheck:
     def evaluate(self) -> Evaluation:
         """Gather and decide."""
     def gather(self) -> Evaluation:
-        """Call the functions that say who is asking and what it costs; decide nothing."""
+        """Call the functions that return client and cost; decide nothing."""
 
 @final
 class Evaluation:
-    """What one request makes of a prepared check. Masks have bit i for part i."""
+    """The evaluation of a prepared check for one request. In masks, bit i means part i."""
 
     @property
     def check(self) -> Any: ...
@@ -371,14 +371,14 @@ class Evaluation:
     def key(self, index: int, /) -> str: ...
     def cost(self, index: int, /) -> int: ...
     def refuse(self) -> None:
-        """Every main part denies, for good."""
+        """Makes every main part deny, without a time at which it allows again."""
     def report(self, index: int, /) -> None:
-        """Select this part for the response."""
+        """Makes this the part that is reported to the client."""
     def write_headers(self, pairs: list[tuple[str, str]], names: tuple[Any, ...], /) -> bool:
         """Append the headers of the reported part."""
 
 class RequestBase:
-    """What a limiter holds of one request."""
+    """The state of one request for one limiter."""
 
     @property
     def plan(self) -> Any: ...
@@ -392,7 +392,7 @@ class RequestBase:
     def __new__(cls, plan: object, /) -> Self: ...
 
 class PlanBase:
-    """What is known of one endpoint and method."""
+    """The plan of one endpoint and method."""
 
     function: Any
     filters: list[Callable[[], bool]]
@@ -404,7 +404,7 @@ class PlanBase:
 
 @final
 class FlaskHooks:
-    """What Flask calls before and after requests."""
+    """The hooks that Flask calls before and after requests."""
 
     def __new__(
         cls, current: Callable[[], object], slot: str, request_type: type[RequestBase], /
@@ -478,7 +478,7 @@ class Table:
     def peek(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> Decision:
-        """What counters have left, whatever rules say about clients; charges nothing."""
+        """What remains in counters, ignoring rules about clients; charges nothing."""
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> None: ...
@@ -496,7 +496,7 @@ class Table:
         """The full integrity check; raises :class:`TableError`."""
     # -- statistics
     def counts(self) -> list[LimitCounts]:
-        """How often each limit allowed and denied, in all processes, since the table was made."""
+        """How often each limit allowed and denied, in all processes, since the table exists."""
     def top_clients(
         self,
         by: Literal["denied", "allowed"] = "denied",
@@ -539,7 +539,7 @@ class Table:
 
         ``client``: an identifier as :meth:`RateLimiter.hit` takes it first, ``"10.0.0.0/8"``,
         ``"2001:db8::/32"``, or the ``#…`` of :meth:`top_clients`. ``until``: seconds since the
-        epoch; ``None``: for good. Replaces the rule of the same client or range, in all namespaces
+        epoch; ``None``: no expiry. Replaces the rule of the same client or range, in all namespaces
         of the table. The most specific rule wins; when it ends, the next wider one holds.
 
         Raises :class:`ParseError` for a range with bits behind its prefix and for what merely looks
@@ -579,14 +579,14 @@ class Table:
     ) -> Decision | None:
         """For a store that decides elsewhere: the decision, if a rule decides instead.
 
-        Counts nothing. If several clients are asked about and only some are let through, the limits
+        Counts nothing. If several clients are checked and only some are allowed, the limits
         decide about all of them.
         """
     def name_of(self, client: str | bytes, /) -> str:
         """How :meth:`top_clients` shows a client: an IP address as it is, others as their hash."""
     @property
     def ipv6_prefix(self) -> int | None:
-        """The number of bits of an IPv6 address that identify a client in this table.
+        """The number of bits of an IPv6 address that identify a client here.
 
         As the latest application that counts in this table has noted; ``None``: none has. Rules
         about an IPv6 address are then about its network of that many bits.
@@ -630,7 +630,7 @@ class RateLimiter:
     @property
     def strategy(self) -> str: ...
     def hit(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
-        """Charges ``cost`` to the limit if there is room for it; returns whether there was."""
+        """Charges ``cost`` if the limit has room for it. True if it was charged."""
     def test(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
         """Returns whether there is room for ``cost``; charges nothing."""
     def refund(self, item: Limit, /, *identifiers: object, cost: int = 1) -> None:
@@ -653,7 +653,7 @@ class RateLimiter:
 REDIS_SCRIPT: Final[bytes]
 
 class RedisCodec:
-    """What to send to Redis. prefix: the first part of all names, without braces."""
+    """Encodes commands for Redis. prefix: the first part of all names, without braces."""
 
     def __new__(cls, prefix: bytes = b"weir") -> RedisCodec: ...
     @property
@@ -688,7 +688,7 @@ class RedisCommand:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def read(self, data: bytes, /) -> Decision | bool | str | None:
-        """What came back.
+        """The result of a reply.
 
         A :class:`Decision`, or ``True`` for a command that clears; ``None`` if more bytes are
         needed; ``False`` if the server does not know the script: send :meth:`whole`; a str: its
@@ -729,14 +729,21 @@ class MemcachedCheck:
     @property
     def amount(self) -> int: ...
     @property
-    def seconds(self) -> int:
-        """The limit's period."""
+    def count_bits(self) -> int:
+        """How many bits of a number are the hits."""
     def asking(self, cost: int, /) -> MemcachedCheck:
         """The same with another cost."""
     def command(self, what: int, cas: int, now: float, /) -> bytes:
         """The meta command for a limit that the server counts. now: the true time."""
-    def evaluate(self, there: bool, count: int, left: int, what: int, now: float, /) -> Verdict:
-        """What a reply to it means."""
+    def evaluate(self, there: bool, count: int, left_ns: int, what: int, now: float, /) -> Verdict:
+        """The Verdict for the reply to it."""
+    def window(self, number: int, left: int, now: float, /) -> tuple[int, int, int]:
+        """A number that the server keeps: hits, nanoseconds until the window ends, its start.
+
+        left: seconds until the item expires, or -1. now: the true time.
+        """
+    def opened(self, now: float, /) -> tuple[int, int]:
+        """The number of a window that begins now, and for how many seconds to keep it."""
     def step(
         self, value: bytes | None, mode: int, now: float, /
     ) -> tuple[Verdict, bytes, int, bool]:
@@ -753,7 +760,7 @@ def memcached_checks(
     costs: Sequence[int] | None,
     /,
 ) -> list[MemcachedCheck]:
-    """What :meth:`Table.decide` takes, limit by limit."""
+    """The arguments of :meth:`Table.decide`, as one object for each limit."""
 
 def memcached_read(data: bytes, start: int, /) -> tuple[int, int, int, int, int, str] | None:
     """One reply: kind, its end, count, seconds left, cas, error; ``None``: more is needed."""
@@ -781,4 +788,4 @@ def state_request(
     mode: int,
     /,
 ) -> StateRequest:
-    """What :meth:`Storage.decide` is asked."""
+    """The arguments of :meth:`Storage.decide`."""
