@@ -80,6 +80,10 @@ fail:
 }
 
 int core_zone_of(PyObject *tz, const struct weir_zone **zone) {
+    if (tz == Py_None) {
+        *zone = NULL;
+        return 0;
+    }
     PyObject *zones = PyImport_ImportModule("weir._zones");
     PyObject *found = zones ? PyObject_CallMethod(zones, "zone_of", "O", tz) : NULL;
     int rc = -1;
