@@ -86,7 +86,7 @@ def opened(context: click.Context, uri: str | None) -> Store:
         if _BESIDE_REMOTE.search(rest.partition("?")[0]) and context.command.name != "top":
             raise Unable(
                 f"{shown(name)} contains only statistics of a remote store; counters and rules are "
-                "in that store: give its URI with --store"
+                "in that store: give that store's URI with --store"
             )
         return LocalStore(name, open_existing(name))
     if is_known(scheme):

@@ -283,7 +283,7 @@ def test_counters_that_had_to_make_room_are_told_of(weir: Weir, weir_json: Any) 
     options = ["simulate", "200/minute", "--strategy", "moving-window"]
     (told,) = weir_json(*options, "--hits", "1000", input=log)["strategies"]
     assert told["evictions"] > 0
-    assert "Give more by --hits" in weir(*options, "--hits", "1000", input=log).stderr
+    assert "Give more room with --hits" in weir(*options, "--hits", "1000", input=log).stderr
     assert weir(*options, input=log).stderr == ""
 
 
