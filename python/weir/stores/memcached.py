@@ -1,7 +1,7 @@
 """Memcached: ``memcached://host:11211,host:11211`` or ``memcached:///run/memcached.sock``.
 
 Memcached cannot run scripts. A fixed window is a number that the server increments, in one round
-trip (:mod:`weir.stores.memcached_windows`). The other strategies fetch a state, step it, and store
+trip (``weir.stores.memcached_windows``). The other strategies fetch a state, step it, and store
 it by compare-and-swap. So a decision over several limits is not atomic: charges are given back when
 a later limit denies.
 
