@@ -324,4 +324,4 @@ def test_what_is_no_redis_is_an_error(probe) -> None:
             connection.recv(100)
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             assert asked.process.stdout
-            assert "no Redis server" in asked.process.stdout.readline()
+            assert "not a Redis server" in asked.process.stdout.readline()

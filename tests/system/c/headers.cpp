@@ -1,6 +1,7 @@
 // Every header, in one C++ program.
 #include <weir/board.h>
 #include <weir/hiredis.h>
+#include <weir/lost.h>
 #include <weir/memcached.h>
 #include <weir/meter.h>
 #include <weir/redis.h>
