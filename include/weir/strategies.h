@@ -23,20 +23,20 @@
 /* clang-format off */
 #define WEIR_STRATEGY_ROWS(X)                                                                                   \
     X(FIXED_WINDOW, fixed_window, "fixed-window", "fw", WORDS, OPENED,                                          \
-      "{requests} in a window of {period}, which opens with a client's first request and then starts anew. "    \
-      "Where two windows meet, {most} may fall within {period}.")                                               \
+      "{requests} in a window of {period}. A window opens with the first request after the end of the previous "\
+      "one. Where two windows meet, {most} may fall within {period}.")                                          \
     X(MOVING_WINDOW, moving_window, "moving-window", "mw", LOG, MOVING,                                         \
-      "Never more than {requests} within {period}, wherever it begins.")                                        \
+      "Never more than {requests} in any interval of {period}.")                                                \
     X(SLIDING_WINDOW_COUNTER, sliding_window_counter, "sliding-window-counter", "sw", WORDS, WEIGHED,           \
-      "{requests} within {period}, reckoned from two counters: the hits of the clock's {period} before weigh "  \
-      "as much as they still overlap.")                                                                         \
+      "{requests} within {period}, estimated from the counts of two windows of the clock. During the current "  \
+      "window, the weight of the previous one falls from 1 to 0.")                                              \
     X(TOKEN_BUCKET, token_bucket, "token-bucket", "tb", WORDS, BUCKET,                                          \
-      "A bucket of {tokens}; each request takes one, and one comes back every {every}.")                        \
+      "A bucket of {tokens}. Each request takes one token, and one token is added every {every}.")              \
     X(LEAKY_BUCKET, leaky_bucket, "leaky-bucket", "lb", WORDS, QUEUE,                                           \
-      "Requests leave one every {every}. One whose turn comes within {wait} is let through with that delay, "   \
-      "another is denied.")                                                                                     \
+      "Requests are spaced {every} apart. A request that has to wait for at most {wait} is admitted with that " \
+      "delay; any other is denied.")                                                                            \
     X(CALENDAR_WINDOW, calendar_window, "calendar-window", "cw", WORDS, ALIGNED,                                \
-      "{requests} in each {calendar}, which starts anew at midnight in {zone}. "                                \
+      "{requests} in each {calendar} of the calendar in {zone}. "                                               \
       "Where two of them meet, {most} may fall within {period}.")
 /* clang-format on */
 

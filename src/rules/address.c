@@ -327,7 +327,7 @@ static int refuse_host_bits(const char *text, size_t len, struct weir_range *ran
     char meant[WEIR_RANGE_TEXT], why[120];
     range->first = narrow(first & ~behind(range));
     weir_range_print(range, meant, sizeof meant);
-    snprintf(why, sizeof why, "the address has bits behind its prefix; the range is %s", meant);
+    snprintf(why, sizeof why, "the address has bits set after the prefix; did you mean %s?", meant);
     return wrong(text, len, 0, why, error);
 }
 

@@ -79,14 +79,14 @@ def opened(context: click.Context, uri: str | None) -> Store:
         )
     if base == "memory":
         raise Unable(
-            "memory:// is private to one process: give the application shm://name or auto:// to "
-            "look at it from here"
+            "memory:// is private to one process: configure shm://name or auto:// in the "
+            "application, so that commands can open its table"
         )
     if base in ("shm", "file"):
         if _BESIDE_REMOTE.search(rest.partition("?")[0]) and context.command.name != "top":
             raise Unable(
                 f"{shown(name)} contains only statistics of a remote store; counters and rules are "
-                "in that store: give that store's URI with --store"
+                "in that store: pass its URI with --store"
             )
         return LocalStore(name, open_existing(name))
     if is_known(scheme):
@@ -97,5 +97,5 @@ def opened(context: click.Context, uri: str | None) -> Store:
         return store
     raise Unreadable(
         f"unknown scheme {shown(scheme, 20)!r}: use one of shm://, file://, redis://, valkey://, "
-        "memcached://, postgresql://, or name the module of your own store in WEIR_STORES"
+        "memcached://, postgresql://, or list the module of a custom store in WEIR_STORES"
     )

@@ -44,7 +44,7 @@ def _iso_time(match: re.Match[str]) -> float:
     try:
         when = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=_zone(match[8]))
     except ValueError as error:
-        raise LineError(f"no such time: {error}") from None
+        raise LineError(f"not a valid time: {error}") from None
     micros = int((match[7] or "").ljust(6, "0")[:6])
     # In whole microseconds, which a float represents exactly enough until 2116.
     return ((when - _EPOCH) // timedelta(microseconds=1) + micros) / 1e6
@@ -80,14 +80,14 @@ def parse_time(text: str) -> float:
     else:
         match = _ISO.fullmatch(_from_clf(text))
         if match is None:
-            raise LineError(f"{shown(text, 40)!r} is no time")
+            raise LineError(f"{shown(text, 40)!r} is not a time")
         seconds = _iso_time(match)
     return _checked(seconds)
 
 
 def _checked(seconds: float) -> float:
     if not 0 <= seconds < LATEST:
-        raise LineError("only times from 1970 to 2116 can be decided")
+        raise LineError("a time must be between 1970 and 2116")
     return seconds
 
 

@@ -36,7 +36,7 @@ def parse_duration(text: str) -> float | None:
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(word))
     if not 0 < seconds <= LONGEST:
         raise ValueError(
-            f"a duration is more than 0 and at most 36500d, not {shown(text)}; or forever"
+            f"a duration must be more than 0 and at most 36500d, or forever; not {shown(text)}"
         )
     return seconds
 

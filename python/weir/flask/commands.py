@@ -200,7 +200,9 @@ def configuration(state: AppState) -> Table:
     table.add_row("Storage", ConfigVars.STORAGE_URI, escape(hide_password(state.storage_uri)))
     table.add_row(None, ConfigVars.STORAGE_OPTIONS, Pretty(sorted(state.storage_options)))
     healthy = state.storage.check()
-    table.add_row(None, "Status", "[ok]OK[/ok]" if healthy else "[bad]Error: it is away[/bad]")
+    table.add_row(
+        None, "Status", "[ok]OK[/ok]" if healthy else "[bad]Error: the store does not answer[/bad]"
+    )
     table.add_row(None, ConfigVars.ON_STORE_ERROR, state.on_store_error)
     for title, setting, groups, options in (
         ("Application limits", "APPLICATION", state.application_limits, state.application_options),
@@ -242,8 +244,8 @@ def configuration(state: AppState) -> Table:
 @click.option("--endpoint", help="only this endpoint")
 @click.option("--path", help="only the endpoint at this path")
 @click.option("--method", help="the HTTP method, for --path and for limits per method")
-@click.option("--key", help="show how much of the limits this key has left")
-@click.option("--watch/--no-watch", default=False, help="keep showing it")
+@click.option("--key", help="show what remains of each limit for this key")
+@click.option("--watch/--no-watch", default=False, help="update the output until Ctrl-C")
 @with_appcontext
 @ours_or_theirs
 def limits(
@@ -416,12 +418,12 @@ def counter_of(
 # -------------------------------------------------------------------------------------- clear
 
 
-@cli.command(help="Forget what was counted for a key")
+@cli.command(help="Clear the counters of a key")
 @click.option("--endpoint", help="only this endpoint")
 @click.option("--path", help="only the endpoint at this path")
 @click.option("--method", help="the HTTP method, for --path and for limits per method")
-@click.option("--key", required=True, help="whom to forget, e.g. an address")
-@click.option("-y", "yes", is_flag=True, help="do not ask")
+@click.option("--key", required=True, help="the key to clear, such as an address")
+@click.option("-y", "yes", is_flag=True, help="do not ask for confirmation")
 @with_appcontext
 @ours_or_theirs
 def clear(endpoint: str | None, path: str | None, method: str | None, key: str, yes: bool) -> None:
@@ -433,7 +435,7 @@ def clear(endpoint: str | None, path: str | None, method: str | None, key: str, 
         if not yes:
             for state in found:
                 console().print(*trees(app, state, only, method, key), sep="\n")
-            if not Confirm.ask(f"Forget these limits of {escape(key)}?", console=console()):
+            if not Confirm.ask(f"Clear these counters of {escape(key)}?", console=console()):
                 return
         for state in found:
             cleared: dict[str, list[str]] = {}

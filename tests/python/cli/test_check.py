@@ -72,8 +72,9 @@ def test_of_two_that_rule_each_other_out_one_is_kept(weir_json: Any) -> None:
 def test_what_binds_at_the_edge_of_windows_only_is_a_note(weir: Weir) -> None:
     result = weir("check", "600/hour; 10/minute")
     assert result.exit_code == 0
-    assert 'Note: "600 per 1 hour" can bind only where two windows of "10 per 1 minute"' in (
-        result.stdout
+    assert (
+        'Note: "600 per 1 hour" can deny a request only where two windows of "10 per 1 minute"'
+        in (result.stdout)
     )
 
 
@@ -107,8 +108,8 @@ def test_a_burst_keeps_its_strategy(weir_json: Any) -> None:
 
 def test_max_delay_is_said(weir: Weir) -> None:
     arguments = ("check", "10/minute", "--strategy", "leaky-bucket")
-    assert "comes within 0.5 s" in weir(*arguments).stdout
-    assert "comes within 30 s" in weir(*arguments, "--max-delay", "30").stdout
+    assert "wait for at most 0.5 s" in weir(*arguments).stdout
+    assert "wait for at most 30 s" in weir(*arguments, "--max-delay", "30").stdout
     refused = weir(*arguments, "--max-delay", "61")
     assert (refused.exit_code, "--max-delay" in refused.stderr) == (2, True)
 

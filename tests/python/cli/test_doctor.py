@@ -126,7 +126,7 @@ def test_without_shared_memory_each_worker_counts_on_its_own(
     assert found.status == "error"
     assert "does not exist" in found.text
     assert automatic().status == "warning"
-    assert automatic().text.startswith("private memory, each worker counts on its own")
+    assert automatic().text.startswith("private memory, each worker counts separately")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_default_limit_that_never_binds_is_one_warning(module_of: Any, options
     routes = "".join(f"\n@app.get('/{n}')\ndef view_{n}(): return ''\n" for n in range(3))
     (text,) = limits_of(module_of, options, routes)
     assert text.startswith("default limits: ")
-    assert "can never bind" in text
+    assert "can never deny a request" in text
 
 
 def test_limits_of_several_decorators_are_examined_together(module_of: Any) -> None:
@@ -329,7 +329,7 @@ def test_limits_of_several_decorators_are_examined_together(module_of: Any) -> N
         "\n@app.get('/')\n@limiter.limit('1000/second')\n@limiter.limit('10/hour')\n"
         "def view(): return ''\n",
     )
-    assert text.startswith('route view: "1000 per 1 second" can never bind')
+    assert text.startswith('route view: "1000 per 1 second" can never deny a request')
 
 
 def test_a_limit_of_the_application_is_why_a_limit_of_a_route_never_binds(module_of: Any) -> None:
@@ -338,7 +338,7 @@ def test_a_limit_of_the_application_is_why_a_limit_of_a_route_never_binds(module
         'application_limits=["5/hour"]',
         "\n@app.get('/')\n@limiter.limit('10/minute')\ndef view(): return ''\n",
     )
-    assert text.startswith('route view: "10 per 1 minute" can never bind')
+    assert text.startswith('route view: "10 per 1 minute" can never deny a request')
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_a_limit_of_the_application_is_why_a_limit_of_a_route_never_binds(module
 def test_limits_that_count_other_requests_are_not_compared(module_of: Any, decorators: str) -> None:
     routes = f"\n@app.route('/', methods=['GET', 'POST'])\n{decorators}\ndef view(): return ''\n"
     (text,) = limits_of(module_of, "", routes)
-    assert "each can deny" in text
+    assert "each can deny requests" in text
     assert ("were not examined" in text) == ("1 / 0" in decorators)
 
 
@@ -367,4 +367,4 @@ def test_no_more_than_a_screenful_of_limits_is_shown(module_of: Any) -> None:
     )
     found = limits_of(module_of, "", routes)
     assert len(found) == 21
-    assert found[-1] == "10 limits more that can never bind"
+    assert found[-1] == "another 10 limits can never deny a request"

@@ -106,7 +106,7 @@ def test_the_most_specific_rule_wins(
     rule = weir_json("show", "203.0.113.65", "-s", store)["rule"]
     assert (rule["client"], rule["kind"]) == ("203.0.113.64/26", "allow")
     removed = weir("unlist", "203.0.113.70", "-s", store)
-    assert "the rule of 203.0.113.64/26 still applies" in removed.stderr
+    assert "rule for 203.0.113.64/26 still applies" in removed.stderr
 
 
 def test_a_hash_names_the_client(weir: Weir, store: str, table: package.Table) -> None:
@@ -231,7 +231,7 @@ def test_rules_move_from_one_store_to_another(
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ("block 10.0.0.1\nten\n", "line 2: a line is block CLIENT"),
+        ("block 10.0.0.1\nten\n", "line 2: a line must be block CLIENT"),
         ("block 10.0.0.1\nblock 10.0.0.2 soon\n", "line 2: 'soon' is not a duration"),
         ("block 10.0.0.1\nblock 10.0.0.2 2001-01-01T00:00:00Z\n", "is in the past"),
         ('block 10.0.0.1\n{"client": 7}\n', 'line 2: a rule is {"client"'),

@@ -169,8 +169,8 @@ def test_key_columns(weir_json: Any) -> None:
         (BARE_CSV, ["--key-column", "ip"], "the first line has no names"),
         (COMBINED, ["--key-column", "ipp"], "one of ip, user"),
         (PLAIN, ["--key-column", "ip"], "no columns"),
-        ("neither\nnor\n", [], "cannot tell the format"),
-        ("a,b\nc,d\n", ["--format", "csv"], "no column is known for the time"),
+        ("neither\nnor\n", [], "cannot detect the format"),
+        ("a,b\nc,d\n", ["--format", "csv"], "which column has the time? Set --time-column"),
         ("x y\n" * 12, ["--format", "plain"], "no line of - can be read as plain"),
     ],
 )
@@ -188,7 +188,7 @@ def test_bad_lines_are_counted_and_shown(weir: Weir, weir_json: Any) -> None:
     assert (answer["lines"], answer["bad_lines"]) == (38, 31)
     assert len(answer["bad_examples"]) == 10
     assert answer["bad_examples"][0] == {
-        "line": 7, "reason": "'17:05' is no time", "text": "17:05 carol",
+        "line": 7, "reason": "'17:05' is not a time", "text": "17:05 carol",
     }  # fmt: skip
     assert answer["strategies"][0]["requests"] == 7
     plain = weir("simulate", "3/minute", input=log)
@@ -275,7 +275,7 @@ def test_more_clients_than_told_apart_leave_the_sums_right(weir: Weir, weir_json
     assert told["admitted"] + told["denied"] == 6000
     assert told["top"][0]["client"] == "hog"
     assert told["top"][0]["requests"] == 3000
-    assert "Give more by --clients" in weir(*options, input=log).stderr
+    assert "Raise --clients" in weir(*options, input=log).stderr
 
 
 def test_counters_that_had_to_make_room_are_told_of(weir: Weir, weir_json: Any) -> None:
@@ -283,7 +283,7 @@ def test_counters_that_had_to_make_room_are_told_of(weir: Weir, weir_json: Any) 
     options = ["simulate", "200/minute", "--strategy", "moving-window"]
     (told,) = weir_json(*options, "--hits", "1000", input=log)["strategies"]
     assert told["evictions"] > 0
-    assert "Give more room with --hits" in weir(*options, "--hits", "1000", input=log).stderr
+    assert "Raise --hits" in weir(*options, "--hits", "1000", input=log).stderr
     assert weir(*options, input=log).stderr == ""
 
 

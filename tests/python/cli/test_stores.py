@@ -58,6 +58,30 @@ def test_a_store_that_is_not_there(
     assert not (SHM / "weir.test-cli-nobody-made-it").exists(), "looking made it"
 
 
+@pytest.mark.parametrize(
+    ("uri", "code", "text"),
+    [
+        ("shm://test-cli-nobody-made-it", 4, "nothing to create: shm://"),
+        ("file:///nowhere/at/all", 4, "nothing to create: file://"),
+        ("memory://", 4, "nothing to create: memory://"),
+        ("redis://127.0.0.1:1/0", 4, "nothing to create: redis://"),
+        ("postgresql://127.0.0.1:1/shop", 3, "no answer within"),
+        ("orders", 2, "begins with its scheme"),
+        ("ftp://orders", 2, "ftp"),
+    ],
+)
+def test_store_init_creates_no_table(weir: Weir, uri: str, code: int, text: str) -> None:
+    result = weir("store", "init", "-s", uri)
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    assert text in result.stderr
+    assert not (SHM / "weir.test-cli-nobody-made-it").exists()
+
+
+def test_store_init_of_an_existing_table_changes_nothing(weir: Weir, store: str) -> None:
+    result = weir("store", "init", "-s", store)
+    assert (result.exit_code, result.stdout) == (4, ""), result.output
+
+
 def test_the_store_may_be_told_in_three_places(
     weir: Weir, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,7 +267,7 @@ def test_a_client_that_is_no_address_is_found_by_its_hash(
     answer = weir_json("show", name, "-s", store)
     assert answer["place"]["denied"] == 1
     assert answer["limits"] == []
-    assert "give the client itself" in weir("show", name, "-s", store).stderr
+    assert "pass the client itself" in weir("show", name, "-s", store).stderr
     assert "api-key-of-ann" not in weir("top", "--once", "-s", store).output
     assert weir("reset", name, "-s", store).exit_code == 1
 
@@ -315,7 +339,7 @@ def test_the_table_beside_a_remote_store_is_not_mistaken_for_it(weir: Weir) -> N
         package.Table(f"shm://{name}?keys=800")
         for command in (["show", "me"], ["reset", "me"], ["block", "me", "--for", "1h"]):
             result = weir(*command, "-s", f"shm://{name}")
-            assert (result.exit_code, "that store's URI" in result.stderr) == (4, True)
+            assert (result.exit_code, "pass its URI" in result.stderr) == (4, True)
         assert weir("top", "--once", "-s", f"shm://{name}").exit_code == 0
     finally:
         (SHM / f"weir.{name}").unlink(missing_ok=True)

@@ -76,7 +76,7 @@ def _guard_of(index: int, limits: Sequence[Limit], needless: set[int]) -> tuple[
 
 
 def _never(limit: Limit, guard: Limit, most: int) -> str:
-    start = f'"{limit}" can never bind: beside "{guard}" '
+    start = f'"{limit}" can never deny a request: with "{guard}", '
     strategy, length = bounds.shape_of(limit), period(limit.get_expiry())
     if strategy in (bounds.TOKEN, bounds.LEAKY):
         return (
@@ -97,7 +97,9 @@ def notes_of(limits: Sequence[Limit], warnings: Sequence[Warned]) -> list[str]:
             if index == other or index in dull or other in dull:
                 continue
             if bounds.binds_at_edges_only(limit, guard):
-                notes.append(f'"{limit}" can bind only where two windows of "{guard}" meet')
+                notes.append(
+                    f'"{limit}" can deny a request only where two windows of "{guard}" meet'
+                )
     return notes
 
 

@@ -22,7 +22,7 @@ _NONE_KNOWN = (
     "otherwise name them with --limit"
 )
 
-_HASH_ONLY = "the counters of a client cannot be found by its hash; give the client itself"
+_HASH_ONLY = "the counters of a client cannot be found by its hash; pass the client itself"
 
 #: The number of top clients among which the rank of a client is determined.
 RANKED = 1000

@@ -113,9 +113,9 @@ def unlist(context: click.Context, key: str, store_uri: str | None, as_json: boo
         say_json({"client": counted, "removed": removed, "rule": rule_json(rule)})
     else:
         name = counted_text(key, counted)
-        say(f"removed the rule of {name}" if removed else f"{name} has no rule of its own")
+        say(f"removed the rule for {name}" if removed else f"there is no rule for {name}")
         if rule is not None:
-            hint(f"weir: the rule of {shown(rule.client)} still applies to it: {rule.kind}")
+            hint(f"weir: the {rule.kind} rule for {shown(rule.client)} still applies to it")
     if not removed:
         context.exit(WARNED)
 
@@ -169,7 +169,7 @@ def _of_line(text: str, kind: str | None, end: float | None, now: float) -> list
     if words[0] in KINDS and len(words) > 1:
         kind = words.pop(0)
     if kind is None:
-        raise LineError("a line is block CLIENT or allow CLIENT; or set the kind with --as")
+        raise LineError("a line must be block CLIENT or allow CLIENT, unless --as sets the kind")
     client, *rest = words
     return [(client, kind, _end(" ".join(rest), now) if rest else end)]
 

@@ -197,8 +197,8 @@ def _print(
         hint(f"weir: {some(reader.bad, 'line')} could not be read{_bad(reader)}")
     if late:
         hint(
-            f"weir: {some(late, 'request')} came too late to be sorted and counted as of the "
-            "moment before; sort the log by time to have them right"
+            f"weir: {some(late, 'request')} too far out of order to be sorted; each was counted at "
+            "the time of the request before it. Sort the log by time for exact results"
         )
     say(f"{normalized(limits)}: {some(first.requests, 'request')} ({reader.format})", "head")
     if not first.requests:
@@ -281,13 +281,13 @@ def _remarks(replay: Replay) -> None:
         hint(f"weir: {replay.name}: an admitted request waits up to {span(replay.longest_delay)}")
     if replay.forgotten:
         hint(
-            f"weir: {replay.name}: there are more clients than could be distinguished; the counts "
-            "of a client begin when it was last dropped. Give more by --clients"
+            f"weir: {replay.name}: there are more clients than could be distinguished; a client's "
+            "counts start when it was last dropped. Raise --clients"
         )
     if replay.evictions:
         hint(
-            f"weir: {replay.name}: {some(replay.evictions, 'counter')} evicted for lack of room: "
-            f"too many requests may have passed. Give more room with {_more(replay)}"
+            f"weir: {replay.name}: {some(replay.evictions, 'counter')} evicted for lack of room, "
+            f"so too many requests may have been admitted. Raise {_more(replay)}"
         )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from ...errors import ConfigurationError, ParseError, StorageError
+from ...errors import ConfigurationError, ParseError, StorageError, is_outage
 from ...stores.registry import Storage, storage_from_string
-from ..errors import Unable, Unreadable
+from ..errors import Away, Unable, Unreadable
 from ..open_store import chosen
 from ..output import say
+from ..words import shown
 
 
 @click.group()
@@ -27,19 +28,23 @@ def init(context: click.Context, store_uri: str | None, only_print: bool) -> Non
     --print, it prints the SQL for an administrator to run.
     """
     uri = chosen(context, store_uri)
+    scheme = uri.partition("://")[0]
+    nothing = f"nothing to create: {shown(scheme)}:// needs no tables or functions"
+    if scheme in ("memory", "shm", "file"):  # opening it would create the table
+        raise Unable(nothing)
     try:
         opened = storage_from_string(uri)
     except (ParseError, ConfigurationError) as error:
         raise Unreadable(str(error)) from None
     if not isinstance(opened, Storage) or not opened.init_text():
-        raise Unable(f"{uri.partition('://')[0]}:// needs nothing to be created")
+        raise Unable(nothing)
     if only_print:
         click.echo(opened.init_text().rstrip())
         return
     try:
         opened.init()
     except StorageError as error:
-        raise Unable(str(error)) from None
+        raise (Away if is_outage(error) else Unable)(str(error)) from None
     finally:
         close = getattr(opened, "close", None)
         if close:

@@ -31,7 +31,7 @@ def check_application(asked: Asked) -> Iterator[Finding]:
     """The limiters of an application: store, client, proxies, limits."""
     if not asked.app:
         fix = "weir doctor --app module:app, or set FLASK_APP"
-        yield Finding("application", FINE, "none was named", fix)
+        yield Finding("application", FINE, "not checked: none was given", fix)
         return
     if importlib.util.find_spec("flask") is None:
         yield Finding("application", BAD, "Flask is not installed", "pip install Flask")
@@ -72,7 +72,7 @@ def _check_limiter(app: Any, limiter: Any, state: Any) -> Iterator[Finding]:
         yield Finding("its store", FINE, text)
     elif uri.startswith("memory:"):
         fix = "omit storage_uri (auto://), or name a shared store"
-        yield Finding("its store", WARN, "memory://: every worker counts on its own", fix)
+        yield Finding("its store", WARN, "memory://: each worker counts separately", fix)
     else:
         yield examine_store(uri, "its store")
     yield from _check_proxies(app, state)
@@ -111,7 +111,9 @@ def _check_proxies(app: Any, state: Any) -> Iterator[Finding]:
         yield Finding("proxies", FINE, "trusted_proxies() of weir.flask.util")
     elif name == "get_remote_address":
         fix = "behind a proxy, use trusted_proxies(...) or ProxyFix, or all clients count as one"
-        yield Finding("proxies", FINE, "none is trusted; the client is its address", fix)
+        yield Finding(
+            "proxies", FINE, "no proxy is trusted; the client is the address of the connection", fix
+        )
     else:
         yield Finding("proxies", FINE, f"the client is what {shown(name)} returns")
 
@@ -143,10 +145,10 @@ def _check_limits(app: Any, state: Any) -> Iterator[Finding]:
     for text in found[:_LIMITS_MAX]:
         yield Finding("limits", WARN, text, "remove it, or correct it")
     if len(found) > _LIMITS_MAX:
-        text = f"{some(len(found) - _LIMITS_MAX, 'limit')} more that can never bind"
+        text = f"another {some(len(found) - _LIMITS_MAX, 'limit')} can never deny a request"
         yield Finding("limits", WARN, text, "correct those above, then run this again")
     if not found:
-        text = f"{some(number, 'limit')} examined, each can deny"
+        text = f"{some(number, 'limit')} examined; each can deny requests"
         text += "; limits that functions return were not examined" if unread else ""
         yield Finding("limits", FINE, text)
 
@@ -206,7 +208,7 @@ def _counts_alike(limit: Any) -> tuple[object, ...]:
 
 
 def _counts_all(limit: Any) -> bool:
-    """Whether a limit counts every request, so that others may never bind because of it."""
+    """Whether a limit counts every request, so that others may never deny because of it."""
     conditions = (limit.exempt_when, limit.deduct_when, limit.methods, limit.shadow)
     return not any(conditions) and not limit.per_method
 

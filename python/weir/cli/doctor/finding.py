@@ -75,7 +75,9 @@ def examine_store(uri: str, name: str = "store") -> Finding:
     except (WeirError, ValueError, OSError, ImportError) as error:
         return Finding(name, BAD, _without_prefix(safe, error), "correct the URI, or what it names")
     if new:
-        return Finding(name, FINE, f"{safe} does not exist yet: its first user creates it")
+        return Finding(
+            name, FINE, f"{safe} does not exist yet; the first process that uses it creates it"
+        )
     if not reason:
         return Finding(name, FINE, f"{safe} answers")
     fix = "start the server, or correct the URI"

@@ -149,7 +149,7 @@ def _automatic(server: str, room: _Room) -> tuple[str, str]:
     if _SHARED not in text:
         return FINE, text
     if room.why_not:
-        return WARN, f"private memory, each worker counts on its own: {room.why_not}"
+        return WARN, f"private memory, each worker counts separately: {room.why_not}"
     if room.free < _SMALLEST:
         return BAD, f"the server does not start: {SHARED_MEMORY} is full"
     if room.free < _TABLE:
@@ -178,22 +178,29 @@ def check_store(asked: Asked) -> Iterator[Finding]:
     if asked.store:
         yield examine_store(asked.store)
         return
-    fix = "weir doctor --store redis://host checks another"
+    fix = "to check another server: weir doctor --store redis://host"
     try:
         with socket.create_connection(("127.0.0.1", 6379), _PATIENCE) as connection:
             connection.settimeout(_PATIENCE)
             connection.sendall(b"PING\r\n")
             answer = connection.recv(64)
     except OSError:
-        yield Finding("redis", FINE, "none at 127.0.0.1:6379", fix)
+        yield Finding("redis", FINE, "no server at 127.0.0.1:6379", fix)
         return
     if answer.startswith(b"-NOAUTH"):
-        yield Finding("redis", FINE, "one answers at 127.0.0.1:6379, and asks for a password", fix)
+        yield Finding(
+            "redis", FINE, "a server at 127.0.0.1:6379 answers and requires a password", fix
+        )
     elif answer.startswith((b"+PONG", b"-DENIED")):
-        yield Finding("redis", FINE, "one answers at 127.0.0.1:6379", fix)
+        yield Finding("redis", FINE, "a server at 127.0.0.1:6379 answers", fix)
     else:
         text = "another program answers at 127.0.0.1:6379, or Redis with TLS"
-        yield Finding("redis", WARN, text, "if your application uses it, see which program it is")
+        yield Finding(
+            "redis",
+            WARN,
+            text,
+            "if your application uses this address, find out which program it is",
+        )
 
 
 # ---------------------------------------------------------------------------------------- conflicts
@@ -208,7 +215,7 @@ def check_conflicts(_: Asked) -> Iterator[Finding]:
     version = _version("Flask-Limiter")
     if version:
         text = f"Flask-Limiter {version} is also installed: `flask limiter` serves both"
-        fix = "import Limiter from weir.flask; `flask weir` is Weir's alone"
+        fix = "import Limiter from weir.flask; `flask weir` is always Weir's command"
         yield Finding("conflicts", FINE, text, fix)
     if foreign is None and not version:
         yield Finding("conflicts", FINE, "none")

@@ -41,9 +41,9 @@ Parser = Callable[[str], Record | None]  # None: not a request, such as a line o
 def checked_key(text: str) -> str:
     """The key, if it can be one."""
     if not text:
-        raise LineError("there is no key")
+        raise LineError("the line has no key")
     if len(text) > KEY_MAX:
-        raise LineError(f"a key has at most {KEY_MAX:,} characters, this one {len(text):,}")
+        raise LineError(f"a key has at most {KEY_MAX:,} characters; this one has {len(text):,}")
     return text
 
 
@@ -68,7 +68,7 @@ def plain(columns: Sequence[str], time_column: str | None) -> Parser:
     def parse(line: str) -> Record | None:
         words = line.split(None, 1)
         if len(words) < 2:
-            raise LineError("a line is TIME KEY, this one has one word")
+            raise LineError("a line must be TIME KEY; this one has only one word")
         first, rest = words
         if len(first) == 10 and first[4] == "-":  # 2026-11-21 10:00:00 +0100 KEY
             leading = leading_time(f"{first} {rest}")
@@ -113,7 +113,7 @@ class _Csv:
             self.delimiter = max(",;\t", key=line.count)
             cells = self.split(line)
             if len(cells) < 2:
-                raise LineError("there is no comma, semicolon or tab in it")
+                raise LineError("the line has no comma, semicolon or tab")
             if self._begin(cells):
                 return None
         cells = self.split(line)
@@ -134,7 +134,7 @@ class _Csv:
             key = _named([cell for cell in cells if cell != name], _KEY_NAMES)
             if name is None or not (self.asked or key):
                 what = "time" if name is None else "key"
-                raise LineError(f"no column is known for the {what}: give --{what}-column")
+                raise LineError(f"which column has the {what}? Set --{what}-column")
             time = self._place(name, cells, len(cells))
             keys = [self._place(one, cells, len(cells)) for one in self.asked or [str(key)]]
         self.time, self.keys = time, keys
@@ -152,7 +152,7 @@ class _Csv:
             else "there are " + ", ".join(shown(one, 20) for one in names[:12])
         )
         raise Unreadable(
-            f"there is no column {shown(name)!r}: {have}; a number from 1 to {width} names one, too"
+            f"there is no column {shown(name)!r}: {have}; or use a number from 1 to {width}"
         )
 
 
@@ -170,7 +170,7 @@ def _json_at(value: Any, path: str) -> Any:
         return value[path]
     for part in path.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise LineError(f"there is no {shown(path, 40)!r} in it")
+            raise LineError(f"the object has no {shown(path, 40)!r}")
         value = value[part]
     return value
 
@@ -188,14 +188,14 @@ def json_lines(columns: Sequence[str], time_column: str | None) -> Parser:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise LineError(f"no JSON: {error}") from None
+            raise LineError(f"not JSON: {error}") from None
         if not isinstance(value, dict):
-            raise LineError("no JSON object")
+            raise LineError("not a JSON object")
         time = time_column or _named(list(value), _TIME_NAMES)
         names = columns or [name for name in [_named(list(value), _KEY_NAMES)] if name]
         if time is None or not names:
             what = "time" if time is None else "key"
-            raise LineError(f"no member is known for the {what}: give --{what}-column")
+            raise LineError(f"which member has the {what}? Set --{what}-column")
         parts = [_scalar(_json_at(value, name), shown(name, 40)) for name in names]
         return Record(parse_time(_scalar(_json_at(value, time), "the time")), _joined(parts))
 
@@ -216,11 +216,11 @@ def _access_cell(match: re.Match[str], name: str) -> str:
     if name in ("method", "path"):
         words = (match["request"] or "").split(" ")
         if len(words) < 2:
-            raise LineError("there is no request in it")
+            raise LineError("the line has no request")
         return words[0] if name == "method" else words[1].partition("?")[0]
     cell = match[name]
     if not cell:
-        raise LineError(f"there is no {name} in it")
+        raise LineError(f"the line has no {name}")
     return cell
 
 

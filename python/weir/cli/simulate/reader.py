@@ -67,7 +67,7 @@ def detect(sample: Sequence[str], columns: Sequence[str], time_column: str | Non
             best, most = name, good
     if not best:
         raise Unreadable(
-            "cannot tell the format of the log; give --format. Its first line is\n"
+            "cannot detect the format of the log: set --format. The first line is\n"
             f"    {shown(sample[0], 90) if sample else '(there is none)'}\n" + "\n".join(refusals)
         )
     return best

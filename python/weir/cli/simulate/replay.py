@@ -150,7 +150,7 @@ class Replay:
         try:
             self.table = Table(f"memory://?keys={keys}{room}")
         except TableError as error:
-            raise Unreadable(f"{error}; give a smaller --clients or --hits") from None
+            raise Unreadable(f"{error}; set a smaller --clients or --hits") from None
 
     @property
     def admitted(self) -> int:
@@ -167,7 +167,9 @@ class Replay:
         except TableError as error:
             if error.code != "EFULL":
                 raise
-            raise Unreadable(f"{error}; set a larger --hits, at present 4 per counter") from None
+            raise Unreadable(
+                f"{error}; set a larger --hits; the default is 4 per counter"
+            ) from None
         client = self.clients.get(record.key)
         if client is None:
             if len(self.clients) >= self.most_clients:
