@@ -30,30 +30,6 @@ def array(kind: int, items: Sequence[bytes | None]) -> bytes:
     return b"".join(parts)
 
 
-def read_array(data: bytes) -> list[bytes | None]:
-    """The elements of such an array."""
-    dimensions, _, _, length, _ = _HEAD.unpack_from(data)
-    if dimensions != 1:
-        return []
-    found: list[bytes | None] = []
-    at = _HEAD.size
-    for _ in range(length):
-        (size,) = _LENGTH.unpack_from(data, at)
-        at += 4
-        found.append(None if size < 0 else data[at : at + size])
-        at += max(0, size)
-    return found
-
-
-_float = struct.Struct("!d")
-write_float = _float.pack
-
-
-def read_float(data: bytes) -> float:
-    value: float = _float.unpack(data)[0]
-    return value
-
-
 class Statement:
     """A statement that each connection prepares when it is first run there."""
 
@@ -121,7 +97,8 @@ def connection_class(psycopg: Any) -> Any:
 
         class Connection(base):  # type: ignore[misc, unused-ignore]
             until: float | None = None
-            theirs = 0.0
+            given: float | None = None
+            return_at = theirs = 0.0
 
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(*arguments, **options)

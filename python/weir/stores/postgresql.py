@@ -25,21 +25,12 @@ from typing import Any
 from .._clock import monotonic
 from .._core import Decision, StateRequest, join_key
 from ..errors import ConfigurationError, StorageError
-from ._pq import (
-    BYTES,
-    FLOAT,
-    TEXT,
-    Statement,
-    array,
-    connection_class,
-    read_array,
-    read_float,
-    write_float,
-)
 from .base import DEADLINE, end_of, failure, need, seconds
 from .hosts import check_uri
+from .postgresql_connections import Connections, Taken
 from .postgresql_guesses import Guesses
-from .postgresql_schema import ALONE, FREE, LOCK, RESET, SWAP, TOLERANCE, WRITE, schema
+from .postgresql_schema import ALONE, FREE, LOCK, RESET, TOLERANCE, WRITE, schema
+from .postgresql_swap import Swap
 from .postgresql_waits import (
     CANCELED,
     LOCKED,
@@ -59,9 +50,6 @@ _GUESSES = 2
 
 #: Seconds for what concerns many rows, such as a reset.
 _LONG = 30.0
-
-#: For a counter that is not changed.
-_AT_ONCE = write_float(0.0)
 
 #: Connections that a forked child inherited. They belong to the parent and are not closed.
 _inherited: list[Any] = []
@@ -103,7 +91,7 @@ class PostgreSQLStorage(StateStorage):
         self._table = table.lower()
         self._max = max(1, int(max_connections))
         self._create = create
-        self._swap = Statement("weir_swap", SWAP.format(table=self._table), 5)
+        self._swap = Swap(self._table)
         self._read, self._write, self._reset = (
             text.format(table=self._table) for text in (LOCK, WRITE, RESET)
         )
@@ -111,92 +99,43 @@ class PostgreSQLStorage(StateStorage):
         self._call = Call()
         #: When the server was last found silent, in monotonic seconds.
         self._silent_at = 0.0
-        #: The deadline that open connections have from the server.
-        self._given: float | None = None
         self._ahead: float | None = None
-        self._pool: Any = None
+        self._connections: Connections | None = None
         self._opening, self._creating = threading.Lock(), threading.Lock()
 
     # -- connections
 
     def after_fork(self) -> None:
-        if self._pool is not None:
-            _inherited.append(self._pool)
-        self._pool, self._guesses, self._turns = None, Guesses(), Turns()
+        if self._connections is not None:
+            _inherited.append(self._connections)
+        self._connections, self._guesses, self._turns = None, Guesses(), Turns()
         self._opening, self._creating = threading.Lock(), threading.Lock()
 
-    def _opened(self) -> Any:
-        self.notice_fork()
+    def _opened(self) -> Connections:
         with self._opening:
-            if self._pool is None:
-                self._given = self.deadline
-                limits = {} if self.deadline is None else server_options(self.deadline)
-                if self.deadline:  # of a client that has gone away
-                    limits["idle_in_transaction_session_timeout"] = int(self.deadline * 2000) + 1000
-                options = " ".join(
-                    [
-                        "-c synchronous_commit=off",
-                        "-c default_transaction_isolation=read\\ committed",
-                        "-c plan_cache_mode=force_generic_plan",
-                        "-c enable_seqscan=off",  # plans are reused although the table grows
-                        *(f"-c {name}={limit}" for name, limit in limits.items()),
-                    ]
+            if self._connections is None:
+                self._connections = Connections(
+                    self._psycopg, self._pools, self.uri or "", self.deadline, self._max
                 )
-                self._pool = self._pools.ConnectionPool(
-                    "postgresql://" + (self.uri or "").partition("://")[2],
-                    connection_class=connection_class(self._psycopg),
-                    kwargs={
-                        "autocommit": True,
-                        "options": options,
-                        "application_name": "weir",
-                        **self._connect_timeout(),
-                    },
-                    min_size=1,
-                    max_size=self._max,
-                    timeout=self.deadline or 3600.0,
-                    reconnect_timeout=0.5,
-                    max_waiting=0,
-                    open=False,
-                    name="weir",
-                )
-                self._pool.open()
-        return self._pool
+        return self._connections
 
-    def _connect_timeout(self) -> dict[str, int]:
-        """An end for attempts that the pool makes in the background, in whole seconds from 2.
-
-        Without it one that gets no answer would keep the pool from making another.
-        """
-        if self.deadline is None or "connect_timeout=" in (self.uri or ""):
-            return {}
-        return {"connect_timeout": max(2, ceil(self.deadline))}
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
+    def _connection(self) -> Taken:
         """A connection for the exclusive use of this thread, within the deadline of the call."""
-        if self._call.until is None:
-            self._call.begin(None)
-        until = self._call.until or end_of(self.deadline)
-        pool = self._opened()
-        connection = self._take(pool, until)
-        try:
-            connection.until = until
-            yield connection
-        except self._psycopg.Error as error:
-            self._recover(connection, error)
-            raise
-        except BaseException:
-            connection.close()  # replies may still arrive on it
-            raise
-        finally:
-            connection.until = None
-            pool.putconn(connection)
+        self.notice_fork()
+        call = self._call
+        until = call.until
+        if until is None:
+            call.begin(None)
+            until = end_of(self.deadline)
+        return Taken(self._connections or self._opened(), until, self._recover)
 
     def _recover(self, connection: Any, error: Any) -> None:
         """Make a connection usable again after an error of the server, or close it.
 
         After a wait in vain, find out whether a row is locked or the whole table.
         """
+        if not isinstance(error, self._psycopg.Error):
+            connection.close()  # replies may still arrive on it
         if connection.closed:
             return
         status = connection.pgconn.transaction_status
@@ -220,16 +159,6 @@ class PostgreSQLStorage(StateStorage):
             connection.close()
         else:
             self._call.answered = True
-
-    def _take(self, pool: Any, until: float | None) -> Any:
-        """A connection whose server did not close it while it was idle."""
-        while True:
-            left = None if until is None else max(0.001, until - monotonic())
-            connection = pool.getconn(left)
-            if not connection.poll.poll(0):
-                return connection
-            connection.close()
-            pool.putconn(connection)
 
     def failed(self, error: BaseException) -> BaseException:
         errors = self._psycopg.errors
@@ -284,13 +213,16 @@ class PostgreSQLStorage(StateStorage):
     # -- decisions
 
     def attempt(self, request: StateRequest) -> Decision:
-        call = self._call
+        call, names = self._call, request.names
         call.begin(end_of(self.deadline))
         try:
             if self._create:
                 self._create_once()
-            with self._turns.of(request.names, call.until) as call.waited:
+            call.waited = self._turns.take(names, call.until)
+            try:
                 return self._decide(request)
+            finally:
+                self._turns.leave(names)
         except Exception as error:
             raise self.failed(error) from error
         finally:
@@ -314,7 +246,7 @@ class PostgreSQLStorage(StateStorage):
                 decision = self._guess(request)
                 if decision is not None:
                     return decision
-            if is_early(self._call.until, self._given):
+            if is_early(self._call.until, self._opened().deadline, monotonic()):
                 self._guesses.overtaken(request.names)
         return self._step(request)
 
@@ -333,7 +265,7 @@ class PostgreSQLStorage(StateStorage):
         moved, given = self._clock
         was = self._guesses.of(names)
         following: list[bytes | None] = [None] * len(names)
-        expires = [_AT_ONCE] * len(names)
+        expires = [0.0] * len(names)
         decision, expected = None, 0.0  # no valid time: the function returns the stored states
         if given or self._ahead is not None:
             now = self.moment(monotonic() + (self._ahead or 0.0))
@@ -342,26 +274,23 @@ class PostgreSQLStorage(StateStorage):
             ahead = self.ahead_of(now)
             for place, value, expires_at in changes:
                 following[place] = value or b""
-                expires[place] = write_float(_rounded(expires_at, now) + ahead)
-        parameters = (
-            array(TEXT, [name.encode() for name in names]),
-            array(BYTES, was),
-            array(BYTES, following),
-            array(FLOAT, expires),
-            None if given else write_float(expected),
-        )
+                expires[place] = _rounded(expires_at, now) + ahead
+        encoded = [name.encode() for name in names]
         with self._connection() as connection:
-            self._swap.prepare(connection)
-            if not is_early(connection.until, self._given):
-                return None
+            self._swap.prepare(connection, was, following)
             sent = monotonic()
-            theirs, *there = read_array(self._swap.run(connection, parameters).get_value(0, 0))
-            self._call.answered = True
-            self._ahead = read_float(theirs or b"") - (sent + monotonic()) / 2
-        for name, value in zip(names, there or following, strict=True):
-            if there or value is not None:
-                self._guesses.learn(name, value)
-        return None if there else decision
+            if not is_early(connection.until, connection.given, sent):
+                return None
+            theirs, there = self._swap.run(
+                connection, encoded, was, following, expires, None if given else expected
+            )
+            self._ahead = theirs - (sent + monotonic()) / 2
+        self._call.answered = True
+        if there is None:
+            self._guesses.learn(names, following)
+            return decision
+        self._guesses.learn(names, there, forget=True)
+        return None
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -373,7 +302,7 @@ class PostgreSQLStorage(StateStorage):
     def read(self, transaction: Any, names: Sequence[str]) -> dict[str, bytes]:
         cursor = self._psycopg.ClientCursor(transaction)
         bounds = ""
-        if not is_early(transaction.until, self._given):
+        if not is_early(transaction.until, transaction.given, monotonic()):
             bounds = _local(server_options(max(0.0, transaction.until - monotonic())))
         cursor.execute(f"BEGIN; {bounds}{self._read}", (list(names),))  # one round trip
         while cursor.description is None:
@@ -381,8 +310,7 @@ class PostgreSQLStorage(StateStorage):
         transaction.theirs, values = cursor.fetchone()
         self._call.answered = True
         there = {name: bytes(value) for name, value in zip(names, values, strict=True)}
-        for name, value in there.items():
-            self._guesses.learn(name, value)
+        self._guesses.learn(names, list(there.values()))
         return there
 
     def now(self, transaction: Any) -> float:
@@ -395,8 +323,7 @@ class PostgreSQLStorage(StateStorage):
         values = [change.value or b"" for change in changes]
         expires = [_rounded(change.expires_at, now) for change in changes]
         cursor.execute(f"{self._write}; COMMIT", (names, values, expires))
-        for name, value in zip(names, values, strict=True):
-            self._guesses.learn(name, value)
+        self._guesses.learn(names, values)
 
     # -- the rest
 
@@ -461,9 +388,9 @@ class PostgreSQLStorage(StateStorage):
     def close(self) -> None:
         """Close all connections."""
         with self._opening:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close(timeout=1.0)
+            connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.close()
 
 
 def _local(limits: dict[str, int]) -> str:

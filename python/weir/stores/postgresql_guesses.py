@@ -27,14 +27,20 @@ class Guesses:
     def of(self, names: Sequence[str]) -> list[bytes | None]:
         return [self._values.get(name) for name in names]
 
-    def learn(self, name: str, value: bytes | None) -> None:
+    def learn(
+        self, names: Sequence[str], states: Sequence[bytes | None], forget: bool = False
+    ) -> None:
+        """Remember these states. ``None``: leave what is known; with ``forget``, drop it."""
         values = self._values
         with self._lock:
-            self._bytes -= len(values.pop(name, b""))
-            if value is None or len(value) > _LONGEST:
-                return
-            values[name] = value
-            self._bytes += len(value)
+            for name, value in zip(names, states, strict=True):
+                if value is None and not forget:
+                    continue
+                self._bytes -= len(values.pop(name, b""))
+                if value is None or len(value) > _LONGEST:
+                    continue
+                values[name] = value
+                self._bytes += len(value)
             while len(values) > _GUESSED or self._bytes > _GUESSED_BYTES:
                 self._bytes -= len(values.popitem(last=False)[1])
 

@@ -14,6 +14,9 @@ writes one row version into the same page and no index entry.
 
 from __future__ import annotations
 
+from textwrap import indent
+from typing import Any
+
 #: Rows that one decision removes at most, and for how long what has expired is left alone.
 _BATCH, _GRACE = 4, "1 minute"
 
@@ -67,75 +70,154 @@ END
 $weir$;
 """
 
+#: Changes one counter if it is as expected. Sets FOUND, and ``fresh`` for a new row.
+_STEP = """
+IF {following} IS NULL THEN
+    IF {was} IS NULL THEN
+        PERFORM 1 WHERE NOT EXISTS (SELECT FROM {table} WHERE name = {name});
+    ELSIF only_read THEN
+        PERFORM 1 FROM {table} WHERE name = {name} AND value = {was};
+    ELSE
+        PERFORM 1 FROM {table} WHERE name = {name} AND value = {was} FOR SHARE;
+    END IF;
+ELSIF {was} IS NULL THEN
+    INSERT INTO {table} VALUES ({name}, {following}, to_timestamp({expires}))
+    ON CONFLICT DO NOTHING;
+    fresh := true;
+ELSE
+    UPDATE {table}
+    SET value = {following}, expires_at = greatest(expires_at, to_timestamp({expires}))
+    WHERE name = {name} AND value = {was};
+END IF;
+"""
+
+_UNDO = """
+IF {following} IS NULL THEN
+    NULL;
+ELSIF {was} IS NULL THEN
+    DELETE FROM {table} WHERE name = {name};
+ELSE
+    UPDATE {table} SET value = {was} WHERE name = {name};
+END IF;
+"""
+
+_CLEAN = """
+IF fresh THEN
+    DELETE FROM {table} WHERE name = ANY (ARRAY(
+        SELECT name FROM {table} WHERE expires_at < now() - interval '{grace}'
+        ORDER BY expires_at LIMIT {batch} FOR UPDATE SKIP LOCKED));
+END IF;
+"""
+
+#: Others may have made us wait for so long that the time is no longer right.
+_IN_TIME = """
+AND (now_expected IS NULL OR date_part('epoch', clock_timestamp()) - theirs <= {tolerance})
+"""
+
 #: Writes all counters if all are as expected and the caller's time is right; else none.
 #:
-#: was: NULL: there is no row. next_values: NULL: the counter is not to be changed.
-#: Returns the time, as eight bytes; if nothing was written, the values follow.
+#: was: NULL: there is no row. following: NULL: the counter is not to be changed.
+#: Returns the time, as eight bytes; if nothing was written, the length and the value of each
+#: counter follow. A length of -1: there is no row.
 _SWAP = """
-CREATE OR REPLACE FUNCTION {table}_swap(
-    names text[], was bytea[], next_values bytea[], expires float8[], now_expected float8)
-RETURNS bytea[] LANGUAGE plpgsql AS $weir$
+CREATE OR REPLACE FUNCTION {table}_swap_array(
+    names text[], was bytea[], following bytea[], expires float8[], now_expected float8)
+RETURNS bytea LANGUAGE plpgsql AS $weir$
 DECLARE
-    began timestamptz := clock_timestamp();
-    theirs float8 := date_part('epoch', began);
+    theirs float8 := date_part('epoch', clock_timestamp());
     counters int := cardinality(names);
     good int := 0;
+    only_read boolean := cardinality(array_remove(following, NULL)) = 0;
     fresh boolean := false;
-    there bytea[];
+    states bytea := '';
     found_value bytea;
 BEGIN
     IF now_expected IS NULL OR abs(theirs - now_expected) <= {tolerance} THEN
         FOR i IN 1 .. counters LOOP
-            IF next_values[i] IS NULL THEN
-                IF was[i] IS NULL THEN
-                    PERFORM 1 WHERE NOT EXISTS (SELECT FROM {table} WHERE name = names[i]);
-                ELSIF cardinality(array_remove(next_values, NULL)) = 0 THEN
-                    PERFORM 1 FROM {table} WHERE name = names[i] AND value = was[i];
-                ELSE
-                    PERFORM 1 FROM {table} WHERE name = names[i] AND value = was[i] FOR SHARE;
-                END IF;
-            ELSIF was[i] IS NULL THEN
-                INSERT INTO {table} VALUES (names[i], next_values[i], to_timestamp(expires[i]))
-                ON CONFLICT DO NOTHING;
-                fresh := true;
-            ELSE
-                UPDATE {table}
-                SET value = next_values[i],
-                    expires_at = greatest(expires_at, to_timestamp(expires[i]))
-                WHERE name = names[i] AND value = was[i];
-            END IF;
+            {step}
             EXIT WHEN NOT FOUND;
             good := i;
         END LOOP;
-        -- Others may have made us wait for so long that the time is no longer right.
-        IF good = counters AND (now_expected IS NULL
-                OR date_part('epoch', clock_timestamp()) - theirs <= {tolerance}) THEN
-            IF fresh THEN
-                DELETE FROM {table} WHERE name = ANY (ARRAY(
-                    SELECT name FROM {table} WHERE expires_at < now() - interval '{grace}'
-                    ORDER BY expires_at LIMIT {batch} FOR UPDATE SKIP LOCKED));
-            END IF;
-            RETURN ARRAY[float8send(theirs)];
+        IF good = counters
+                {in_time} THEN
+            {clean}
+            RETURN float8send(theirs);
         END IF;
         -- Undo what was written. Nobody has seen it: the rows are locked.
         FOR i IN 1 .. good LOOP
-            IF next_values[i] IS NULL THEN
-                CONTINUE;
-            ELSIF was[i] IS NULL THEN
-                DELETE FROM {table} WHERE name = names[i];
-            ELSE
-                UPDATE {table} SET value = was[i] WHERE name = names[i];
-            END IF;
+            {undo}
         END LOOP;
     END IF;
     FOR i IN 1 .. counters LOOP
         SELECT value INTO found_value FROM {table} WHERE name = names[i];
-        there[i] := found_value;
+        states := states || int4send(coalesce(length(found_value), -1))
+            || coalesce(found_value, '');
     END LOOP;
-    RETURN array_prepend(float8send(date_part('epoch', clock_timestamp())), there);
+    RETURN float8send(date_part('epoch', clock_timestamp())) || states;
 END
 $weir$;
 """
+
+#: The same for one counter. The server reads no arrays, which takes as long as to write a counter.
+_SWAP_ONE = """
+CREATE OR REPLACE FUNCTION {table}_swap_one(
+    now_expected float8, name1 text, was1 bytea, following1 bytea, expires1 float8)
+RETURNS bytea LANGUAGE plpgsql AS $weir$
+DECLARE
+    theirs float8 := date_part('epoch', clock_timestamp());
+    only_read boolean := true;
+    fresh boolean := false;
+BEGIN
+    IF now_expected IS NULL OR abs(theirs - now_expected) <= {tolerance} THEN
+        {step}
+        IF FOUND
+                {in_time} THEN
+            {clean}
+            RETURN float8send(theirs);
+        ELSIF FOUND THEN
+            {undo}
+        END IF;
+    END IF;
+    RETURN {table}_swap_array(ARRAY[name1], NULL, NULL, NULL, 'NaN'); -- invalid time: only read
+END
+$weir$;
+"""
+
+#: The same for two to ``FEW`` counters that have rows and are all to be changed, in one statement.
+#:
+#: An index scan for ``= ANY`` visits the rows in the order of their names, and so locks them in
+#: this order, too. Other kinds of scans are off. After a conflict, xmin says which were written.
+_SWAP_FEW = """
+CREATE OR REPLACE FUNCTION {table}_swap_few(
+    now_expected float8, counters int,
+    {parameters})
+RETURNS bytea LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $weir$
+DECLARE
+    theirs float8 := date_part('epoch', clock_timestamp());
+    good int;
+BEGIN
+    IF abs(theirs - now_expected) <= {tolerance} OR now_expected IS NULL THEN
+        UPDATE {table} SET
+            value = {following},
+            expires_at = greatest(expires_at, to_timestamp({expires}))
+        WHERE name = ANY (ARRAY[{names}])
+            AND value = {was};
+        GET DIAGNOSTICS good = ROW_COUNT;
+        IF good = counters
+                {in_time} THEN
+            RETURN float8send(theirs);
+        ELSIF good > 0 THEN
+            UPDATE {table} SET value = {was}
+            WHERE name = ANY (ARRAY[{names}]) AND xmin = pg_current_xact_id()::xid;
+        END IF;
+    END IF;
+    RETURN {table}_swap_array(
+        array_remove(ARRAY[{names}], NULL), NULL, NULL, NULL, 'NaN'); -- invalid time: only read
+END
+$weir$;
+"""
+
+FEW = 4
 
 #: Removes the counters from one name to another, so many at once, in the order of their names.
 RESET = """
@@ -149,13 +231,68 @@ ALONE = f"SELECT pg_advisory_xact_lock({_CREATING}::bigint << 20)"
 FREE = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT"
 
 #: What the client runs.
-SWAP = "SELECT {table}_swap($1::text[], $2::bytea[], $3::bytea[], $4::float8[], $5::float8)"
+SWAP_ARRAY = (
+    "SELECT {table}_swap_array($1::text[], $2::bytea[], $3::bytea[], $4::float8[], $5::float8)"
+)
+SWAP_ONE = "SELECT {table}_swap_one($1, $2, $3, $4, $5)"
+SWAP_FEW = "SELECT {table}_swap_few($1, {counters}, {parameters})"
 LOCK = "SELECT theirs, there FROM {table}_lock(%s::text[])"
 WRITE = "SELECT {table}_write(%s::text[], %s::bytea[], %s::float8[])"
 
 
+def swap_few(table: str, counters: int) -> str:
+    """The statement for so many counters.
+
+    >>> swap_few("weir_states", 2)
+    'SELECT weir_states_swap_few($1, 2, $2, $3, $4, $5, $6, $7, $8, $9)'
+    """
+    parameters = ", ".join(f"${n}" for n in range(2, 2 + 4 * counters))
+    return SWAP_FEW.format(table=table, counters=counters, parameters=parameters)
+
+
 def schema(table: str) -> str:
     """Everything that the store needs, as SQL that may be run again."""
-    parts = (_TABLE, _LOCK, _WRITE, _SWAP)
     words = {"table": table, "batch": _BATCH, "grace": _GRACE, "tolerance": TOLERANCE}
-    return "".join(part.format(**words) for part in parts).lstrip()
+    parts = [part.format(**words) for part in (_TABLE, _LOCK, _WRITE)]
+    item = {word: f"{word}[i]" for word in ("was", "following", "expires")} | {"name": "names[i]"}
+    parts.append(_with_pieces(_SWAP, words, item, "            "))
+    item = {word: f"{word}1" for word in ("name", "was", "following", "expires")}
+    parts.append(_with_pieces(_SWAP_ONE, words, item, "        "))
+    parts.append(_swap_few(words))
+    return "".join(parts).lstrip()
+
+
+def _with_pieces(text: str, words: dict[str, Any], item: dict[str, str], margin: str) -> str:
+    def piece(part: str, margin: str) -> str:
+        return indent(part.strip().format(**words, **item), margin).lstrip()
+
+    deeper = margin if "LOOP" in text else f"{margin}    "
+    return text.format(
+        **words,
+        step=piece(_STEP, margin),
+        undo=piece(_UNDO, deeper),
+        clean=piece(_CLEAN, "            "),
+        in_time=piece(_IN_TIME, ""),
+    )
+
+
+def _swap_few(words: dict[str, Any]) -> str:
+    types = {"name": "text", "was": "bytea", "following": "bytea", "expires": "float8"}
+    numbers = range(1, FEW + 1)
+    return _SWAP_FEW.format(
+        **words,
+        parameters=",\n    ".join(
+            ", ".join(
+                f"{word}{n} {kind}{' DEFAULT NULL' if n > 2 else ''}"
+                for word, kind in types.items()
+            )
+            for n in numbers
+        ),
+        names=", ".join(f"name{n}" for n in numbers),
+        in_time=_IN_TIME.strip().format(**words),
+        **{
+            word: " ".join(["CASE name", *(f"WHEN name{n} THEN {word}{n}" for n in numbers), "END"])
+            for word in types
+            if word != "name"
+        },
+    )

@@ -7,8 +7,7 @@ deadline of the call, so its error arrives in time and is not mistaken for a sil
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from .._clock import monotonic
 
@@ -49,11 +48,11 @@ def server_options(seconds: float) -> dict[str, int]:
     }
 
 
-def is_early(until: float | None, deadline: float | None) -> bool:
+def is_early(until: float | None, deadline: float | None, now: float) -> bool:
     """Whether the limits of a connection that was opened with ``deadline`` end before ``until``."""
     if until is None or deadline is None:
         return until is None
-    return until - monotonic() >= deadline * _EARLY
+    return until - now >= deadline * _EARLY
 
 
 class Call(threading.local):
@@ -80,43 +79,70 @@ class TurnTimeoutError(TimeoutError):
     """Other threads have used the same counter until the deadline."""
 
 
-class _Turn:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
+class _Waiting:
+    """A thread that waits for counters."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.granted = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
 
 
 class Turns:
-    """Makes threads that use the same counter take turns. At the server they would conflict, and
-    repeat their decisions."""
+    """Makes threads that use the same counter take turns, first come, first served. At the server
+    they would conflict, and repeat their decisions."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, _Turn] = {}
+        self._taken: set[str] = set()
+        self._waiting: list[_Waiting] = []
         self._lock = threading.Lock()
 
-    @contextmanager
-    def of(self, names: Sequence[str], until: float | None) -> Iterator[bool]:
-        """Raises TurnTimeoutError at ``until``. Yields whether it has waited for another thread."""
+    def take(self, names: Sequence[str], until: float | None) -> bool:
+        """Take counters until :meth:`leave`. Returns whether it has waited for another thread.
+
+        Raises TurnTimeoutError at ``until``.
+        """
         with self._lock:
-            turns = {name: self._turns.setdefault(name, _Turn()) for name in sorted(set(names))}
-            for turn in turns.values():
-                turn.users += 1
-        held: list[_Turn] = []
-        waited = False
+            if not self._waiting and self._taken.isdisjoint(names):
+                self._taken.update(names)
+                return False
+        waiting = _Waiting(names)
         try:
-            for turn in turns.values():
-                if not turn.lock.acquire(blocking=False):
-                    waited = True
-                    left = -1 if until is None else max(0.0, until - monotonic())
-                    if not turn.lock.acquire(timeout=left):
-                        raise TurnTimeoutError
-                held.append(turn)
-            yield waited
-        finally:
-            for turn in held:
-                turn.lock.release()
             with self._lock:
-                for name, turn in turns.items():
-                    turn.users -= 1
-                    if not turn.users:
-                        del self._turns[name]
+                self._waiting.append(waiting)
+                self._grant()
+                if waiting.granted:
+                    return False
+            if waiting.gate.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
+                return True
+            raise TurnTimeoutError
+        except BaseException:
+            with self._lock:
+                if waiting.granted:
+                    self._taken.difference_update(names)
+                elif waiting in self._waiting:
+                    self._waiting.remove(waiting)
+                self._grant()
+            raise
+
+    def leave(self, names: Sequence[str]) -> None:
+        with self._lock:
+            self._taken.difference_update(names)
+            if self._waiting:
+                self._grant()
+
+    def _grant(self) -> None:
+        """Let those go on whose counters neither others use nor earlier ones wait for."""
+        earlier: set[str] = set()
+        still: list[_Waiting] = []
+        for waiting in self._waiting:
+            free = self._taken.isdisjoint(waiting.names)
+            if free and earlier.isdisjoint(waiting.names):
+                self._taken.update(waiting.names)
+                waiting.granted = True
+                waiting.gate.release()
+            else:
+                earlier.update(waiting.names)
+                still.append(waiting)
+        self._waiting = still

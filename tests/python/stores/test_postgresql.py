@@ -81,56 +81,6 @@ def test_an_idea_of_the_time_that_is_off_is_corrected(store: PostgreSQLStorage, 
     assert abs(store.decide([MANY], key).now - time.time()) < 60
 
 
-def states(sql: Any, key: str) -> list[Any]:
-    return sql("SELECT name, value FROM weir_states WHERE name LIKE %s ORDER BY name", [f"%{key}%"])
-
-
-def test_what_another_has_changed_leaves_all_counters_as_they_were(
-    servers: Any, store: PostgreSQLStorage, sql: Any, key: str
-) -> None:
-    """The function finds that the last counter has changed when it has written the others."""
-    limits = [weir.parse(text) for text in ("10/day", "20/day", "30/day")]
-    other = PostgreSQLStorage(servers.postgresql.uri, remember_denials=0)
-    for one in (store, other):
-        one.decide(limits, key)
-    for changed in (0, 1, 2):
-        request = store.ask(limits, key, None, weir.HIT)
-        other.decide([limits[changed]], key)
-        before = states(sql, key)
-        assert store._guess(request) is None
-        assert states(sql, key) == before
-        assert store._guess(request) is not None
-    looked = store.decide(limits, key, [0] * 3, weir.TEST)
-    assert [verdict.remaining for verdict in looked] == [4, 14, 24]
-    other.close()
-
-
-def test_a_counter_that_another_has_made_meanwhile_leaves_no_other_behind(
-    servers: Any, store: PostgreSQLStorage, sql: Any, key: str
-) -> None:
-    limits = [weir.parse(text) for text in ("10/day", "20/day")]
-    store.decide([MANY], key)
-    other = PostgreSQLStorage(servers.postgresql.uri)
-    other.decide([limits[1]], key)
-    before = states(sql, key)
-    assert len(before) == 2
-    assert store._guess(store.ask(limits, key, None, weir.HIT)) is None
-    assert states(sql, key) == before
-    other.close()
-
-
-@pytest.mark.parametrize("forgotten", ["first", "last"])
-def test_what_was_removed_at_the_server_begins_anew(
-    store: PostgreSQLStorage, sql: Any, key: str, forgotten: str
-) -> None:
-    limits = [weir.parse(text) for text in ("10/day", "20/day")]
-    store.decide(limits, key)
-    name = (min if forgotten == "first" else max)(states(sql, key))[0]
-    sql("DELETE FROM weir_states WHERE name = %s RETURNING 1", [name])
-    left = [verdict.remaining for verdict in store.decide(limits, key)]
-    assert left == ([9, 18] if forgotten == "first" else [8, 19])
-
-
 def test_a_limit_that_is_only_looked_at_is_locked_while_others_are_charged(
     store: PostgreSQLStorage, sql: Any, key: str
 ) -> None:
@@ -357,6 +307,8 @@ def check_that_no_statement_reads_the_whole_table(
         "SELECT 1 FROM weir_states WHERE name = 'many-7' AND value = 'x' FOR SHARE",
         "SELECT 1 WHERE NOT EXISTS (SELECT FROM weir_states WHERE name = 'many-7')",
         "UPDATE weir_states SET value = 'y' WHERE name = 'many-7' AND value = 'x'",
+        "UPDATE weir_states SET value = CASE name WHEN 'many-7' THEN 'y'::bytea ELSE 'z' END"
+        " WHERE name = ANY (ARRAY['many-7', 'many-9', NULL, NULL]) AND value = 'x'",
         "DELETE FROM weir_states WHERE name = 'many-7'",
         "DELETE FROM weir_states WHERE name = ANY (ARRAY(SELECT name FROM weir_states WHERE"
         " expires_at < now() - interval '1 minute' ORDER BY expires_at LIMIT 4"
