@@ -80,18 +80,20 @@ struct weir_cell {
 _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
 
 /*
- * A lock and the state of the transaction that its holder commits. A transaction that changes more than
- * one word is coordinated by the lowest stripe it holds:
+ * A lock, and the state of the transaction of the process that holds it. In a transaction that changes more than one
+ * word, the lowest stripe that it has locked is the coordinator:
  *
- *   1. each lock it changes anything under gets an undo record: `coordinator`, `seq`, `undo_ready`, then the old bytes
- *   2. coordinator.txn = seq           from here on a crash is undone
- *   3. cells, links, free list  are written
- *   4. coordinator.txn = 0             from here on a crash keeps the change: the commit, one store
- *   5. undo_ready = 0 everywhere
+ *   1. for each lock under which something changes, an undo record is written: `coordinator`, `seq`, `undo_ready`, and
+ *      the old bytes
+ *   2. coordinator.txn = seq is written. If the process crashes after this, the change is undone
+ *   3. cells, links and the free list are written
+ *   4. coordinator.txn = 0 is written. This single write is the commit: a crash after it keeps the change
+ *   5. undo_ready = 0 is written to all undo records
  *
- * The next holder of a dead process's lock undoes its record if coordinator.txn is still its seq. The recoverer of the
- * coordinator first undoes every participant (they are higher, so the lock order holds), then
- * clears txn. The next recoverer may repeat all of it.
+ * If a process dies while it holds a lock, the next process that takes the lock (the recoverer) restores the old bytes
+ * if coordinator.txn is still equal to the record's seq. The recoverer of the coordinator first undoes the records of
+ * all participants (their stripes are higher, so the lock order holds), then clears txn. If it dies, too, the next
+ * recoverer repeats all of this.
  */
 struct weir_lock {
     pthread_mutex_t mutex; /* process-shared and robust (memory://: a word, word_lock.h) */
