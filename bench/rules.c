@@ -127,7 +127,7 @@ static void measure(struct weir_table *table, enum about about, size_t count, bo
         }
     qsort(cost, chunks, sizeof cost[0], by_value);
     printf("  %7zu %-5s %-12s %-5s %8.1f ns      (%.1f; %2.0f %% found)\n", count, abouts[about],
-           ends ? "for an hour" : "for good", hit ? "hit" : "miss", cost[chunks / 2],
+           ends ? "for an hour" : "forever", hit ? "hit" : "miss", cost[chunks / 2],
            cost[chunks / 10], 100.0 * (double)found / (TEXTS * ROUNDS));
 }
 
