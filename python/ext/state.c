@@ -56,6 +56,12 @@ static int read_values(struct state_request *self, PyObject *values) {
     return 0;
 }
 
+/* Always finite, since stores compute with it: never is in the year 2262, where int64_t nanoseconds end. */
+static double expiry_of(const struct weir_counter *counter) {
+    int64_t ns = counter->expires_ns;
+    return core_ns_to_seconds(ns == WEIR_NEVER ? WEIR_NEVER - 1 : ns);
+}
+
 /* [(place, value or None, when it expires), ...] */
 static PyObject *changes_of(const struct state_request *self) {
     PyObject *list = PyList_New(0);
@@ -65,8 +71,7 @@ static PyObject *changes_of(const struct state_request *self) {
             continue;
         PyObject *change = counter->next_len
                                ? Py_BuildValue("(ny#d)", (Py_ssize_t)i, (const char *)counter->next,
-                                               (Py_ssize_t)counter->next_len,
-                                               core_ns_to_seconds(counter->expires_ns))
+                                               (Py_ssize_t)counter->next_len, expiry_of(counter))
                                : Py_BuildValue("(nOd)", (Py_ssize_t)i, Py_None, 0.0);
         if (!change || PyList_Append(list, change) < 0)
             Py_CLEAR(list);

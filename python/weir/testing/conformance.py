@@ -263,6 +263,14 @@ class StoreConformance:
             assert not store.decide([limit], key, [6]).allowed
             assert store.decide([limit], key, [5])[0].remaining == 0
 
+    def test_a_state_of_ten_thousand_years(self, store: Any, clock: _Moved, key: str) -> None:
+        """It outlasts 64-bit nanoseconds; the store keeps it as long as it can."""
+        if "token-bucket" not in self.strategies:
+            pytest.skip("only a burst makes a state last longer than the period")
+        limit = Limit(1, 100, "year", strategy="token-bucket", burst=100)
+        assert store.decide([limit], key, [100]).allowed
+        assert not store.decide([limit], key).allowed
+
     def test_an_amount_of_zero_denies(
         self, store: Any, clock: _Moved, key: str, strategy: str
     ) -> None:

@@ -168,8 +168,9 @@ def test_threads_whose_connections_are_cut(proxy: Any, key: str) -> None:
 # ----------------------------------------------------------------- closed after a command was sent
 
 
-#: Commands of decisions, but that which only fetches what Memcached keeps.
-_DECIDES = re.compile(rb"EVAL|DEL|^(m[adg]|cas|add|delete|incr|decr) ")
+#: Commands of decisions; those that only read what Memcached keeps are the second kind.
+_DECIDES = re.compile(rb"EVAL|DEL|^(m[ad]|cas|add|delete|incr|decr) ")
+_READS = re.compile(rb"^mg ")
 
 
 class Closing(Proxy):
@@ -180,12 +181,14 @@ class Closing(Proxy):
         #: Commands that are forwarded, and their answers lost, from now on.
         self.losses = 0
         self.lost = 0
+        self.loses_reads = False
         self.decides: dict[socket.socket, bool] = {}
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                self.decides[server] = _DECIDES.search(data) is not None
+                reads = self.loses_reads and _READS.search(data)
+                self.decides[server] = bool(reads or _DECIDES.search(data))
                 server.sendall(data)
         self._close(client, server)
 
@@ -230,8 +233,9 @@ class Lossy:
             self.uri = f"{scheme}://127.0.0.1:{next(iter(self.proxies.values())).port}"
         self.store = storage_from_string(self.uri, **options)
 
-    def lose(self, losses: int) -> None:
+    def lose(self, losses: int, *, reads: bool = False) -> None:
         for proxy in self.proxies.values():
+            proxy.loses_reads = reads
             proxy.losses = losses
 
     @property
@@ -292,7 +296,7 @@ def test_a_lost_clear_is_not_repeated(lossy: Lossy, key: str) -> None:
 def test_a_question_that_charges_nothing_is_asked_again(lossy: Lossy, key: str) -> None:
     item = Limit(1000, 1, "day")
     lossy.store.decide([item], key)
-    lossy.lose(1)
+    lossy.lose(1, reads=True)
     assert left_of(lossy.store, item, key) == 999
     assert lossy.lost == 1
 
