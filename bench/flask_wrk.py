@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import random
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
+
+import gunicorn_server
+import redis
 
 Rates: TypeAlias = dict[str, list[float]]
 
@@ -57,31 +59,42 @@ if kind != "bare":
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def start_redis(folder: str) -> tuple[subprocess.Popen[bytes], str]:
+    """A redis-server and its URI. It takes another port if its own is in use."""
+    for _ in range(20):
+        port = random.randrange(11_000, 32_000)
+        server = subprocess.Popen(
+            [
+                "redis-server",
+                "--port",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+                folder,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        while server.poll() is None:
+            with contextlib.suppress(OSError), redis.Redis(port=port) as client:
+                if client.info("server")["process_id"] == server.pid:
+                    return server, f"redis://127.0.0.1:{port}"
+            time.sleep(0.02)
+    raise SystemExit("redis-server did not start")
 
 
 @contextlib.contextmanager
 def own_redis() -> Iterator[str]:
-    """The URI of a redis-server on a free port, or "" if it is not installed."""
+    """The URI of a redis-server, or "" if it is not installed."""
     if not shutil.which("redis-server"):
         yield ""
         return
-    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        address = ["--port", str(port), "--bind", "127.0.0.1"]
-        server = subprocess.Popen(
-            ["redis-server", *address, "--save", "", "--dir", folder], stdout=subprocess.DEVNULL
-        )
+        server, uri = start_redis(folder)
         try:
-            for _ in range(200):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.02)
-            yield f"redis://127.0.0.1:{port}"
+            yield uri
         finally:
             server.terminate()
             server.wait(20)
@@ -89,31 +102,14 @@ def own_redis() -> Iterator[str]:
 
 @contextlib.contextmanager
 def serve(folder: Path, name: str, kind: str, storage: str) -> Iterator[str]:
-    """An app under gunicorn, answering; stopped by its process id."""
+    """An app under gunicorn, answering."""
     (folder / f"{name}.py").write_text(APP.format(kind=kind, storage=storage))
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}"]
-    command += ["--log-level", "error", "--no-control-socket", f"{name}:app"]
-    server = subprocess.Popen(command, cwd=folder)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(200):
-            try:
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    headers = dict(answer.headers)
-                break
-            except OSError:
-                if server.poll() is not None:
-                    raise SystemExit(f"gunicorn did not start for {name}") from None
-                time.sleep(0.05)
-        else:
-            raise SystemExit(f"{name} does not answer")
+    with gunicorn_server.serve(f"{name}:app", folder, 2) as url:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            headers = dict(answer.headers)
         if kind != "bare" and "X-RateLimit-Remaining" not in headers:
             raise SystemExit(f"{name} sends no rate limit headers")
         yield url
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(20)
 
 
 def wrk(url: str, seconds: int) -> float:
@@ -147,12 +143,12 @@ def main() -> None:
         ("flask_limiter", "flask_limiter", "memory://"),
     ]
     with contextlib.ExitStack() as stack:
-        redis = arguments.redis
-        if redis == "own":
-            redis = stack.enter_context(own_redis())
-        if redis not in ("", "none"):
-            cases += [("weir_redis", "weir", redis)]
-            cases += [("flask_limiter_redis", "flask_limiter", redis)]
+        uri = arguments.redis
+        if uri == "own":
+            uri = stack.enter_context(own_redis())
+        if uri not in ("", "none"):
+            cases += [("weir_redis", "weir", uri)]
+            cases += [("flask_limiter_redis", "flask_limiter", uri)]
         rates = measure(cases, arguments)
     report(rates)
 

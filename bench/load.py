@@ -16,14 +16,13 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import gunicorn_server
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,32 +33,12 @@ KINDS = {"polite": 4, "bursting": 4, "hammering": 16}
 HEAD = f"{'':10}  {'admitted':>8}  {'denied':>8}  {'admitted/s':>10}  {'p50 ms':>8}  {'p99 ms':>8}"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def serve(workers: int, limit: str) -> Iterator[str]:
-    """The app under gunicorn, answering; stopped by its process id."""
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-w", str(workers), "-b", f"127.0.0.1:{port}"]
-    command += ["--log-level", "error", "--no-control-socket", "load_app:app"]
-    server = subprocess.Popen(command, cwd=HERE, env={**os.environ, "LOAD_LIMIT": limit})
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("gunicorn did not start")
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(120)
+    """The app under gunicorn, answering."""
+    environ = {**os.environ, "LOAD_LIMIT": limit}
+    with gunicorn_server.serve("load_app:app", HERE, workers, environ) as url:
+        yield url
 
 
 def start_wrk(url: str, kind: str, connections: int, seconds: int) -> subprocess.Popen[str]:

@@ -250,8 +250,8 @@ def test_rules_and_dashboard_speak_of_metrics_that_exist() -> None:
     assert len(places) == len(set(places))
 
 
-#: The example's rules in a hurry: seconds instead of minutes. WeirLimitTight keeps its hour: within seconds,
-#: two clients that reach their limits together are half of all that is admitted.
+#: The example's rules in a hurry: seconds instead of minutes. WeirLimitTight keeps its hour: within
+#: seconds, two clients that reach their limits together are half of all that is admitted.
 HURRY = {
     "[2m]": "[5s]",
     "[5m]": "[5s]",

@@ -295,7 +295,8 @@ def in_seconds(ns: int) -> float:
 def same(a: Verdict, b: Verdict) -> bool:
     """Equal, but for the last bit of floats that are too large to tell microseconds apart.
 
-    Redis computes microseconds as doubles: a wait of more than 2^53 of them, 285 years, is infinite there.
+    Redis computes microseconds as doubles: a wait of more than 2^53 of them, 285 years, is infinite
+    there.
     """
     times = zip((a.reset_at, a.retry_after), (b.reset_at, b.retry_after), strict=True)
     alike = all(
