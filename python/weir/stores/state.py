@@ -71,8 +71,8 @@ class Change(NamedTuple):
     name: str
     #: ``None``: delete this name.
     value: bytes | None
-    #: Seconds since the epoch, by the store's clock, from which on the value may be deleted: a finite
-    #: number, at most in the year 2262.
+    #: Seconds since the epoch, by the store's clock, from which on the value may be deleted.
+    #: Finite: at most in the year 2262.
     expires_at: float
 
 
