@@ -289,7 +289,7 @@ def wait(limit: weir.Limit) -> Level:
     return lambda now, verdict: max(0.0, verdict.reset_at - now)
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """How a shape of strategies is drawn."""
 
     caption: str
@@ -302,31 +302,31 @@ class Look(NamedTuple):
 
 
 #: By the shape of a strategy's row (include/weir/strategies.h).
-LOOKS = {
-    "opened": Look("hits counted in the open window", extra=windows_of_hits),
-    "moving": Look("hits of the last 60 s", extra=life_of_hits),
-    "weighed": Look(
+STYLES = {
+    "opened": Style("hits counted in the open window", extra=windows_of_hits),
+    "moving": Style("hits of the last 60 s", extra=life_of_hits),
+    "weighed": Style(
         "this minute's hits + the last one's share, rounded up", extra=aligned_windows
     ),
-    "bucket": Look("tokens in the bucket", tokens_left, line=(3, "- - full: 3")),
-    "queue": Look(
+    "bucket": Style("tokens in the bucket", tokens_left, line=(3, "- - full: 3")),
+    "queue": Style(
         "how long the next request would wait", wait, 40, (20, "- - max_delay: 20 s"),
         departures, 145, {"max_delay": 20.0},
     ),
-    "aligned": Look("hits counted since the full minute", extra=aligned_windows),
+    "aligned": Style("hits counted since the full minute", extra=aligned_windows),
 }  # fmt: skip
 
 
 def strategies() -> list[Drawing]:
     drawn = []
     for name, (_, shape, _) in STRATEGIES.items():
-        look = LOOKS[shape]
-        limit = weir.parse("3 per minute").replace(strategy=name, **look.options)  # type: ignore[arg-type]
-        level = look.level(limit)
+        style = STYLES[shape]
+        limit = weir.parse("3 per minute").replace(strategy=name, **style.options)  # type: ignore[arg-type]
+        level = style.level(limit)
         drawn.append(
             timeline(
-                name, limit, look.caption, level, look.top, look.line, end=look.end,
-                extra=look.extra,
+                name, limit, style.caption, level, style.top, style.line, end=style.end,
+                extra=style.extra,
             )
         )  # fmt: skip
     return drawn
