@@ -251,8 +251,8 @@ void ngx_weir_check_lost(ngx_log_t *log, ngx_weir_conf_t *wcf, int64_t now) {
 
     if (rc == 0) {
         ngx_log_error(NGX_LOG_WARN, log, 0,
-                      "the table was removed or truncated while in use: all counts begin anew in a "
-                      "new table");
+                      "the table was removed or truncated while in use: all counts start at "
+                      "zero in a new table");
 
     } else if (!wcf->lost) {
         ngx_log_error(

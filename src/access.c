@@ -80,8 +80,8 @@ int weir_access_group(const char *name, const struct weir_uri *uri, gid_t *gid,
         return weir_fail(error, rc, 0, "%s: cannot look up the group \"%s\"", name, uri->group);
     if (!belongs_to(*gid))
         return weir_fail(error, WEIR_EACCES, 0,
-                         "%s: this process (uid %u) is no member of the group \"%s\"; add its user "
-                         "to it and start anew",
+                         "%s: this process (uid %u) is not a member of the group \"%s\"; add its "
+                         "user to the group and restart the process",
                          name, (unsigned)geteuid(), uri->group);
     return 0;
 }

@@ -38,7 +38,8 @@ int weir_zone_validate(const struct weir_zone *zone, struct weir_error *error) {
         if (!is_name_byte(zone->name[i]))
             len = 0;
     if (len == 0 || len > WEIR_ZONE_NAME_MAX)
-        return weir_fail(error, WEIR_EINVAL, 0, "a zone has a name of 1 to %d letters and the like",
+        return weir_fail(error, WEIR_EINVAL, 0,
+                         "a zone's name has 1 to %d letters, digits or + - _ : /",
                          WEIR_ZONE_NAME_MAX);
     if (!zone->offset || zone->offsets < 1 || zone->offsets > WEIR_ZONE_OFFSETS_MAX)
         return weir_fail(error, WEIR_EINVAL, 0, "zone %s has no offsets, or too many", zone->name);

@@ -87,10 +87,10 @@ static int see_to_folder(const char *text, struct weir_error *error) {
         return rc;
     *slash = '\0';
     if (mkdir(uri.path, 0700) < 0 && errno != EEXIST)
-        return weir_fail(error, WEIR_ENOENT, 0, "cannot make its folder: %s", strerror(errno));
+        return weir_fail(error, WEIR_ENOENT, 0, "cannot create its directory: %s", strerror(errno));
     if (lstat(uri.path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
         (st.st_mode & 077) != 0)
-        return weir_fail(error, WEIR_EACCES, 0, "its folder is another user's");
+        return weir_fail(error, WEIR_EACCES, 0, "its directory belongs to another user");
     return 0;
 }
 
@@ -108,7 +108,7 @@ int weir_table_reopen(struct weir_table *table, const char *uri, int64_t now_ns,
     struct weir_table *fresh = NULL;
     struct stat st;
     if (!table || !uri || now_ns < 0 || now_ns > WEIR_NOW_MAX)
-        return weir_fail(error, WEIR_EINVAL, 0, "a table, its URI and a moment are needed");
+        return weir_fail(error, WEIR_EINVAL, 0, "a table, its URI and the time are required");
     int lost = weir_table_lost(table);
     if (lost == 0)
         return 0;

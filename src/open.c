@@ -155,11 +155,11 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
     attach(table, base);
     for (uint32_t i = 0; i < weir_locks(table); i++)
         if (weir_lock_init(table, i) < 0)
-            return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
+            return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot create its locks", table->name);
     weir_stats_init(table);
     weir_rules_init(table->rules, header->rules);
     if (weir_rules_repair(table) < 0)
-        return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot make its locks", table->name);
+        return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot create its locks", table->name);
     for (uint32_t line = 1; line + 1 < table->lines; line++)
         table->line[line].next = line + 1;
     table->pool->free_head = 1;
@@ -207,7 +207,7 @@ static int open_memory(struct weir_table *table, const struct weir_header *plan,
     bool forks = table->backing == WEIR_BACKING_FORKS;
     void *base = forks ? map_for_forks(plan->bytes) : map_private(plan->bytes);
     if (!base)
-        return weir_fail(error, WEIR_ENOMEM, 0, "%s: cannot map %llu MiB; ask for fewer keys",
+        return weir_fail(error, WEIR_ENOMEM, 0, "%s: cannot map %llu MiB; set fewer keys",
                          table->name, (unsigned long long)(plan->bytes >> 20));
     ask_huge_pages(table, base, !forks);
     table->repair = repair_all;
@@ -243,8 +243,8 @@ static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
     if (err) {
         rc = weir_fail(
             error, err == ENOSPC || err == EDQUOT || err == EFBIG ? WEIR_ENOSPC : WEIR_ESYSTEM, 0,
-            "%s: cannot reserve %llu KiB: %s; make room or ask for fewer with ?keys=N", table->name,
-            (unsigned long long)(plan->bytes >> 10), strerror(err));
+            "%s: cannot reserve %llu KiB: %s; free some space, or set fewer with ?keys=N",
+            table->name, (unsigned long long)(plan->bytes >> 10), strerror(err));
         goto out;
     }
     base = mmap(NULL, plan->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -260,7 +260,7 @@ static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
     if (flock(fd, LOCK_SH) < 0)
         rc = fail_errno(table, errno, "cannot lock it", error);
     else if (uri->group[0] && (fchown(fd, (uid_t)-1, group) < 0 || fchmod(fd, 0660) < 0))
-        rc = fail_errno(table, errno, "cannot give it to its group", error);
+        rc = fail_errno(table, errno, "cannot change its group", error);
     else if (weir_new_file_name(fd, temporary, uri->path) < 0)
         rc = errno == EEXIST ? 1 : fail_errno(table, errno, "cannot name it", error);
 out:
@@ -340,7 +340,7 @@ static int check_size(const struct weir_table *table, const struct weir_header *
 static int check_owner(const struct weir_table *table, int fd, const struct weir_uri *uri,
                        gid_t group, struct stat *st, struct weir_error *error) {
     if (fstat(fd, st) < 0)
-        return fail_errno(table, errno, "cannot look at it", error);
+        return fail_errno(table, errno, "cannot read its status", error);
     if (!S_ISREG(st->st_mode))
         return refuse(table, WEIR_EFORMAT, "not a regular file", error);
     int rc = weir_access_check(table->name, st, uri, group, error);

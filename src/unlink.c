@@ -45,6 +45,6 @@ int weir_table_unlink(const char *text, struct weir_error *error) {
     snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "?"), text);
     rc = is_table(&uri);
     if (rc == 0)
-        return weir_fail(error, WEIR_EFORMAT, 0, "%s: not a weir table; it stays", name);
+        return weir_fail(error, WEIR_EFORMAT, 0, "%s: not a weir table; not removed", name);
     return rc < 0 || unlink(uri.path) < 0 ? fail(name, error) : 0;
 }

@@ -61,7 +61,7 @@ static void renew(struct core_table *self) {
         if (prefix >= 0)
             core_set_ipv6_prefix(self->mapped, prefix, now_ns);
         snprintf(what, sizeof what,
-                 "%.*s was %s while in use: all counts begin anew in a new table",
+                 "%.*s was %s while in use: all counts start at zero in a new table",
                  shown < 300 ? shown : 300, uri, happened);
         log_soon(what, NULL);
     } else if (!self->told) {

@@ -40,7 +40,7 @@ def warn_of_foreign(folder: Path | None = None) -> None:
     found = foreign_distribution(folder)
     if found is not None:
         warnings.warn(
-            f"another project named weir is installed beside weir-limiter ({found}): "
+            f"another project named weir is installed in addition to weir-limiter ({found}): "
             f"they overwrite each other's files; {REPAIR}",
             WeirWarning,
             stacklevel=3,

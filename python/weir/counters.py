@@ -280,7 +280,9 @@ class Counts:
         return self._counters.count()
 
     def __iter__(self) -> Any:
-        raise TypeError("a table keeps no keys, so its counters cannot be listed; ask by key")
+        raise TypeError(
+            "a table does not store keys, so its counters cannot be listed; look them up by key"
+        )
 
 
 class StorageInterface:

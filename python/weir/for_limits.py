@@ -27,8 +27,8 @@ from .errors import ConfigurationError, StorageError
 
 if any(type(finder).__module__ == "weir.compat" for finder in sys.meta_path):
     raise ConfigurationError(
-        "weir.for_limits is for programs that keep the limits package, but weir.compat stands in"
-        " its place here: use the storages auto://, shm://name and file:///path as they are"
+        "weir.for_limits is for programs that keep the limits package, but weir.compat replaces it"
+        " in this process: use the storages auto://, shm://name and file:///path instead"
     )
 
 try:

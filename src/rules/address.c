@@ -327,7 +327,7 @@ static int refuse_host_bits(const char *text, size_t len, struct weir_range *ran
     char meant[WEIR_RANGE_TEXT], why[120];
     range->first = narrow(first & ~behind(range));
     weir_range_print(range, meant, sizeof meant);
-    snprintf(why, sizeof why, "the address has bits set after the prefix; did you mean %s?", meant);
+    snprintf(why, sizeof why, "the address has bits set after the prefix; the range is %s", meant);
     return wrong(text, len, 0, why, error);
 }
 
@@ -340,7 +340,7 @@ static int read_range(const char *text, size_t len, size_t slash, struct weir_ra
     uint32_t prefix = 0;
     enum weir_family family = weir_address_parse(text, slash, &range->first);
     if (family == WEIR_FAMILY_NONE)
-        return wrong(text, len, 0, "what stands before the / is no IPv4 or IPv6 address", error);
+        return wrong(text, len, 0, "the text before the / is not an IPv4 or IPv6 address", error);
     bool colons = memchr(text, ':', slash) != NULL;
     int rc = read_prefix(text, len, slash + 1, colons ? 128 : 32, &prefix, error);
     if (rc < 0)

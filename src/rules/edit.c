@@ -264,7 +264,7 @@ static int edit(struct weir_table *table, const struct change *changes, size_t c
                           .keep_since = how != SET,
                           .only = how == REPLACE};
     if (!weir_rules_sound(table, merge.from))
-        return weir_fail(error, WEIR_ECORRUPT, 0, "%s: the list of rules is broken", table->name);
+        return weir_fail(error, WEIR_ECORRUPT, 0, "%s: the list of rules is damaged", table->name);
     atomic_store(&rules->building, version + 1);
     atomic_thread_fence(memory_order_release);
     bool fits = merge_lists(&merge, changes, count);

@@ -271,9 +271,9 @@ static void test_what_looks_like_an_address_and_is_none_is_told(void **state) {
     refuse("10.0.0.0/", "a number of bits");
     refuse("10.0.0.0/255.0.0.0", "a number of bits");
     refuse("2001:db8::/", "a number of bits");
-    refuse("10.0.0/8", "no IPv4 or IPv6 address");
-    refuse("10.0.0.256/8", "no IPv4 or IPv6 address");
-    refuse("2001:db8:::/32", "no IPv4 or IPv6 address");
+    refuse("10.0.0/8", "not an IPv4 or IPv6 address");
+    refuse("10.0.0.256/8", "not an IPv4 or IPv6 address");
+    refuse("2001:db8:::/32", "not an IPv4 or IPv6 address");
     refuse("10.1.2.3/8", "the range is 10.0.0.0/8");
     refuse("10.1.2.3/0", "the range is 0.0.0.0/0");
     refuse("2001:db8::1/64", "the range is 2001:db8::/64");

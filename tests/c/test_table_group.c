@@ -75,7 +75,7 @@ static void expect_refusal(const char *of, int code, const char *text) {
 static int stranger_is_refused(void *argument) {
     (void)argument;
     become(STRANGER, STRANGER, false);
-    expect_refusal(grouped, WEIR_EACCES, "(uid 64003) is no member of the group \"64010\"");
+    expect_refusal(grouped, WEIR_EACCES, "(uid 64003) is not a member of the group \"64010\"");
     expect_refusal(uri, WEIR_EACCES, "Permission denied");
     return 0;
 }
@@ -108,7 +108,7 @@ static void test_members_count_together_and_strangers_are_refused(void **state) 
     struct weir_table *table;
     struct weir_error error;
     assert_int_equal(weir_table_open(grouped, &table, &error), WEIR_EACCES); /* root is no member */
-    assert_non_null(strstr(error.message, "no member of the group"));
+    assert_non_null(strstr(error.message, "not a member of the group"));
 }
 
 static void test_a_private_table_is_not_opened_for_a_group(void **state) {

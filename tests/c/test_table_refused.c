@@ -354,7 +354,7 @@ static int fill_small_file_systems(void *argument) {
         MUST(weir_table_open(uris[i], &table, &error) == WEIR_ENOSPC);
         MUST(strstr(error.message, uris[i]) && strstr(error.message, "cannot reserve 2"));
         MUST(strstr(error.message,
-                    "KiB: No space left on device; make room or ask for fewer with ?keys=N"));
+                    "KiB: No space left on device; free some space, or set fewer with ?keys=N"));
         MUST(descriptors() == before);
         snprintf(path, sizeof path, "%s", i ? folder : "/dev/shm");
         DIR *directory = opendir(path);
@@ -407,7 +407,7 @@ static void test_what_is_no_table_is_not_removed(void **state) {
     assert_int_equal(write(fd, "precious data", 13), 13);
     close(fd);
     assert_int_equal(weir_table_unlink(uri_of("it", ""), &error), WEIR_EFORMAT);
-    assert_non_null(strstr(error.message, "it stays"));
+    assert_non_null(strstr(error.message, "not removed"));
     assert_int_equal(access(path_of("it"), F_OK), 0);
     unlink(path_of("it"));
     assert_int_equal(mkdir(path_of("it"), 0700), 0);

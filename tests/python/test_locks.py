@@ -312,5 +312,5 @@ def test_a_warning_about_an_automatic_table_holds_no_lock(monkeypatch: pytest.Mo
     name = table.uri.removeprefix("shm://").partition("?")[0]
     (auto.SHARED_MEMORY / f"weir.{name}").unlink()
     assert len(seen) == 1
-    assert "Limits are counted by each process" in seen[0][0]
+    assert "Each process counts limits separately" in seen[0][0]
     assert not seen[0][1], "another thread waits for the lock"

@@ -120,7 +120,7 @@ def test_a_client_by_the_name_that_lists_show(table: Table) -> None:
         ("2001:db8::1/32", "the range is 2001:db8::/32"),
         ("10.0.0.0/33", "from 0 to 32"),
         ("::/129", "from 0 to 128"),
-        ("10.0.0/8", "no IPv4 or IPv6 address"),
+        ("10.0.0/8", "not an IPv4 or IPv6 address"),
         ("10.0.0.0/255.0.0.0", "number of bits"),
         ("10.0.0.256", "0 to 255"),
         ("", "1 to 256 bytes"),

@@ -68,7 +68,7 @@ def test_all_who_have_a_removed_table_meet_in_the_next_one(
             assert not three.decide([LIMIT], "a").allowed
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == 2, "one line of each handle"
-        assert all("was removed while in use: all counts begin anew" in line for line in said)
+        assert all("was removed while in use: all counts start at zero" in line for line in said)
         assert "keys=" not in said[0]
         clock.return_value += 5
         one.decide([LIMIT], "a")

@@ -224,7 +224,7 @@ def test_a_group_shares_the_table_between_users(module: Path, tmp_path: Path) ->
             ).stdout
 
         assert "True" in other(f"{nginx.table}?group=www-data", "member")
-        assert "no member of the group" in other(f"{nginx.table}?group=www-data", "stranger")
+        assert "not a member of the group" in other(f"{nginx.table}?group=www-data", "stranger")
         assert "refused" in other(nginx.table, "member")
         nginx.reload()
         assert nginx.get("/?key=a").status == 429

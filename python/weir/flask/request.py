@@ -97,7 +97,7 @@ class RequestState(RequestBase):
         if refuses_one_key(error):
             # Only this request cannot be decided, because of its key.
             state.count("refused_keys")
-            text = "a request is refused, since its limits cannot be asked: %s"
+            text = "a request is refused, because its limits cannot be decided: %s"
             state.refused_line.error(state.logger, text, error)
             evaluation.refuse()
             return evaluate.conclude(self, evaluation)

@@ -41,8 +41,8 @@ GONE = {
 
 #: Arguments of older versions of Flask-Limiter, and their replacements.
 GONE_ARGUMENTS = {
-    "auto_check": "it is gone since Flask-Limiter 4. Limits are checked before each request; leave"
-    " it out, and exempt() what must not be limited",
+    "auto_check": "it was removed in Flask-Limiter 4. Limits are checked before each request: omit"
+    " it, and exempt() what must not be limited",
     "global_limits": "it is default_limits now",
     "storage_url": "it is storage_uri now",
 }

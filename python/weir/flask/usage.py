@@ -96,7 +96,7 @@ class KnownNames:
 
 def no_key_function() -> str:
     """The key function for ``key_func=True``, with which each limit must have its own."""
-    raise UsageError("EKEYFUNC", "key_func=True: this limit needs a key_func of its own")
+    raise UsageError("EKEYFUNC", "key_func=True: this limit must have its own key_func")
 
 
 def unknown_argument(what: str, name: str, function: Callable[..., Any]) -> UsageError:

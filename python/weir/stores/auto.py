@@ -83,8 +83,8 @@ _NAMES_MAX = 16
 _FEWER_KEYS = (65536, 16384)
 
 _ADVICE = (
-    "Limits are counted by each process on its own: %s. "
-    'To share them, say where: storage_uri="shm://name"'
+    "Each process counts limits separately: %s. "
+    'To share the counters, name a table: storage_uri="shm://name"'
 )
 
 
@@ -409,7 +409,7 @@ def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str
         _remove_unless_mapped(path)
     note_server(scope)
     if scope.alone and not (os.getppid() == scope.pid and _forked_without_exec()):
-        _warn("processes of multiprocessing share with each other, but not with who started them")
+        _warn("spawned processes share counters, but not with the process that started them")
     try:
         return _open_named(f"{folder.name.removeprefix('weir.')}/{path.name}", sizes, number)
     except WeirError as error:

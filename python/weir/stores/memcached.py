@@ -332,7 +332,7 @@ class MemcachedStorage(KeyedStorage):
         """Not supported: Memcached cannot list names, and can only flush everything."""
         raise NotImplementedError(
             f"{self.name}: Memcached cannot forget the counters alone; "
-            "flush_all would empty it for all who use it"
+            "flush_all would delete the items of all its users"
         )
 
     def check(self) -> bool:

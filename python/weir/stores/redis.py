@@ -165,7 +165,7 @@ class RedisStorage(Remembering):
         url = f"unix://{rest}" if scheme.endswith("+unix") else uri
         database = rest.partition("?")[0].partition("/")[2].strip("/")
         if url is uri and database and not database.isdecimal():
-            raise ConfigurationError(f"{self.name}: {database!r} is no number of a database")
+            raise ConfigurationError(f"{self.name}: {database!r} is not a database number")
         try:
             return self._library.from_url(
                 url, **with_deadline(options, self._library, max_connections=UNBOUNDED)

@@ -281,7 +281,7 @@ class RedisClusterStorage(Remembering):
         if slot not in topology.slots:
             topology.load(end, self.deadline)
         address = topology.slots.get(slot)
-        answer: Answer = "CLUSTERDOWN the slot is served by nobody"
+        answer: Answer = "CLUSTERDOWN no node serves the slot"
         for hop in count():
             if address is None:
                 break

@@ -116,7 +116,7 @@ if __name__ == "__main__":
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == "10\n"
-    assert "not with who started them" in done.stderr
+    assert "not with the process that started them" in done.stderr
 
 
 def test_processes_of_an_application_find_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,4 +381,4 @@ def test_warnings_are_shown_by_default() -> None:
         warnings.simplefilter("always")
         note_environ(open_auto(), {"wsgi.multiprocess": True})
     assert issubclass(caught[0].category, UserWarning)
-    assert "Limits are counted by each process" in str(caught[0].message)
+    assert "Each process counts limits separately" in str(caught[0].message)

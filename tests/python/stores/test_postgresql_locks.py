@@ -258,7 +258,7 @@ def test_a_client_that_is_refused_writes_few_lines(
             for number in range(30):
                 headers = {"X-Client": f"bad-{key}-{number}"}
                 assert client.get("/", headers=headers).status_code == 429
-    lines = [r.getMessage() for r in caplog.records if "cannot be asked" in r.getMessage()]
+    lines = [r.getMessage() for r in caplog.records if "cannot be decided" in r.getMessage()]
     assert len(lines) == 2
     assert "29 more" not in lines[0]
     assert "29 more" in lines[1]

@@ -134,7 +134,7 @@ def check_shared_memory(_: Asked) -> Iterator[Finding]:
         fix = "let this user write there, or use file:///path or a remote store"
         yield Finding(name, BAD, f"{room.why_not}: workers cannot share memory", fix)
     elif room.free < _TABLE:
-        fix = "run the container with --shm-size=128m, or ask for fewer keys: shm://name?keys=50000"
+        fix = "run the container with --shm-size=128m, or set fewer keys: shm://name?keys=50000"
         yield Finding(name, WARN, f"{room.text}; a table takes {size} MiB", fix)
     else:
         yield Finding(name, FINE, f"{room.text}, writable")
