@@ -99,7 +99,16 @@ access_log off;
             [*wrap, NGINX, "-p", str(self.folder), "-e", str(self.log), "-c", str(self.conf)],
             output,
         )
-        wait_until(lambda: listens(("127.0.0.1", self.port)), self.process, output, patience)
+        # nginx listens before it writes its process id.
+        wait_until(
+            lambda: listens(("127.0.0.1", self.port)) and self.has_pid(),
+            self.process,
+            output,
+            patience,
+        )
+
+    def has_pid(self) -> bool:
+        return self.pid_file.exists() and self.pid_file.read_text().strip() != ""
 
     def what_it_said(self) -> str:
         log = self.log.read_text(errors="replace") if self.log.exists() else ""
