@@ -273,6 +273,18 @@ def test_a_server_that_is_silent_takes_no_longer_than_the_deadline(
     store.close()
 
 
+def test_a_bucket_that_takes_ages_to_refill_is_kept(
+    store: PostgreSQLStorage, sql: Any, key: str
+) -> None:
+    limit = weir.Limit(1, 100, "year", burst=2000)
+    assert [store.decide([limit], key, [999]).allowed for _ in range(3)] == [True, True, False]
+    store._guesses.overtaken(store.ask([limit], key, None, weir.HIT).names)
+    assert store.decide([limit], key, [2]).allowed
+    assert not store.decide([limit], key).allowed
+    found = sql("SELECT expires_at = 'infinity' FROM weir_states WHERE name LIKE %s", [f"%{key}%"])
+    assert found == [(True,)]
+
+
 def test_what_has_expired_is_removed_by_those_who_write(
     store: PostgreSQLStorage, sql: Any, key: str
 ) -> None:
