@@ -319,7 +319,7 @@ STYLES = {
 
 def strategies() -> list[Drawing]:
     drawn = []
-    for name, (_, shape, _) in STRATEGIES.items():
+    for name, (_, shape, *_) in STRATEGIES.items():
         style = STYLES[shape]
         limit = weir.parse("3 per minute").replace(strategy=name, **style.options)  # type: ignore[arg-type]
         level = style.level(limit)

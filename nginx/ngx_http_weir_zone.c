@@ -240,6 +240,9 @@ invalid:
 
 static ngx_int_t ngx_http_weir_widen(struct weir_limit *limit, int64_t max_delay) {
     int64_t times, amount, multiples;
+    int32_t strategy;
+
+    strategy = limit->strategy;
 
     if (max_delay > limit->period_ns) {
         times = (max_delay - 1) / limit->period_ns + 1;
@@ -250,7 +253,7 @@ static ngx_int_t ngx_http_weir_widen(struct weir_limit *limit, int64_t max_delay
             return NGX_ERROR;
         }
 
-        limit->strategy = WEIR_LEAKY_BUCKET;
+        limit->strategy = strategy;
     }
 
     limit->max_delay_ns = max_delay;
@@ -265,13 +268,13 @@ static ngx_int_t ngx_http_weir_set_rate(struct weir_limit *limit, ngx_http_weir_
         limit->strategy = (int32_t)args->strategy;
 
     } else if (args->max_delay != -1) {
-        limit->strategy = WEIR_LEAKY_BUCKET;
+        limit->strategy = weir_strategy_taking(WEIR_TAKES_MAX_DELAY);
 
     } else if (args->burst > 0) {
-        limit->strategy = WEIR_TOKEN_BUCKET;
+        limit->strategy = weir_strategy_taking(WEIR_TAKES_BURST);
     }
 
-    if (limit->strategy != WEIR_LEAKY_BUCKET) {
+    if (!weir_strategy_takes(limit->strategy, WEIR_TAKES_MAX_DELAY)) {
         if (args->burst > 0) {
             limit->burst = args->burst;
         }
@@ -320,7 +323,7 @@ static char *ngx_http_weir_set_rates(ngx_conf_t *cf, ngx_http_weir_zone_t *zone,
         if (ngx_http_weir_set_rate(&limits[i], args) != NGX_OK) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"%V\": burst= must be in the range of its "
-                               "limit, and max_delay= is for a leaky bucket",
+                               "limit, and max_delay= is for a strategy that delays",
                                &args->limits);
             return NGX_CONF_ERROR;
         }

@@ -23,6 +23,7 @@
 
 #include "checks.h"
 #include "stats/stats.h"
+#include "strategy/strategy.h"
 #include "table/cell.h"
 #include "table/hash.h"
 
@@ -412,8 +413,7 @@ static void shed(const struct decision *d) {
 static int without_shadows(struct decision *d) {
     for (uint32_t i = d->enforced; i < d->n; i++) {
         const struct weir_limit *limit = d->item[i].limit;
-        int64_t size =
-            limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
+        int64_t size = weir_limit_size(limit);
         *d->item[i].verdict = (struct weir_verdict){
             .allowed = 1, .limit = size, .remaining = size, .reset_at_ns = d->now_ns};
     }
@@ -438,7 +438,8 @@ static int deny_for_want_of_lines(struct decision *d) {
     int rc = peek_all(d);
     for (uint32_t i = 0; rc == 0 && i < d->n; i++) {
         struct weir_verdict *verdict = d->item[i].verdict;
-        if (d->item[i].limit->strategy != WEIR_MOVING_WINDOW || !verdict->allowed)
+        bool logs = weir_strategies[d->item[i].limit->strategy]->packing == WEIR_PACK_LOG;
+        if (!logs || !verdict->allowed)
             continue;
         int64_t wait_ns = verdict->reset_at_ns - d->now_ns;
         if (wait_ns <= 0)

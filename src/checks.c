@@ -11,8 +11,8 @@ static bool is_sound_limit(const struct weir_limit *limit) {
         limit->period_ns > WEIR_PERIOD_MAX_NS || limit->max_delay_ns > limit->period_ns ||
         (uint32_t)limit->strategy >= WEIR_STRATEGIES || !weir_limit_unit_name(limit->unit))
         return false;
-    return !limit->zone ||
-           (limit->strategy == WEIR_CALENDAR_WINDOW && weir_zone_validate(limit->zone, NULL) == 0);
+    return !limit->zone || (weir_takes((uint32_t)limit->strategy, WEIR_TAKES_ZONE) &&
+                            weir_zone_validate(limit->zone, NULL) == 0);
 }
 
 static bool is_sound(const struct weir_check *check) {

@@ -20,6 +20,7 @@
 #include "calendar.h"
 #include "error.h"
 #include "limit.h"
+#include "strategy/strategy.h"
 #include "weir/weir.h"
 
 #define NS_PER_SECOND INT64_C(1000000000)
@@ -91,23 +92,22 @@ int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error
                          limit->strategy);
     if (limit->burst < 0)
         return weir_fail(error, WEIR_EINVAL, 0, "burst %" PRId64 " is negative", limit->burst);
-    if (limit->burst > 0 && limit->strategy != WEIR_TOKEN_BUCKET)
-        return weir_fail(error, WEIR_EINVAL, 0, "burst is for token-bucket, not for %s",
-                         weir_strategy_name(limit->strategy));
+    if (limit->burst > 0 && !weir_takes((uint32_t)limit->strategy, WEIR_TAKES_BURST))
+        return weir_strategy_refuse(limit->strategy, WEIR_TAKES_BURST, "burst", error);
     if (limit->max_delay_ns < 0 || limit->max_delay_ns > limit->period_ns)
         return weir_fail(error, WEIR_EINVAL, 0,
                          "max_delay_ns %" PRId64 " is out of its range: 0 to the period, %" PRId64,
                          limit->max_delay_ns, limit->period_ns);
-    if (limit->zone && limit->strategy != WEIR_CALENDAR_WINDOW)
-        return weir_fail(error, WEIR_EINVAL, 0, "a zone is for calendar-window, not for %s",
-                         weir_strategy_name(limit->strategy));
+    if (limit->zone && !weir_takes((uint32_t)limit->strategy, WEIR_TAKES_ZONE))
+        return weir_strategy_refuse(limit->strategy, WEIR_TAKES_ZONE, "a zone", error);
     return weir_zone_validate(limit->zone, error);
 }
 
 int weir_limit_window(const struct weir_limit *limit, int64_t now_ns, int64_t *start_ns,
                       int64_t *end_ns, int64_t *next_ns) {
     if (!start_ns || !end_ns || !next_ns || now_ns < 0 || now_ns > WEIR_NOW_MAX ||
-        weir_limit_validate(limit, NULL) < 0 || limit->strategy != WEIR_CALENDAR_WINDOW)
+        weir_limit_validate(limit, NULL) < 0 ||
+        !weir_takes((uint32_t)limit->strategy, WEIR_TAKES_ZONE))
         return WEIR_EINVAL;
     struct weir_window window = weir_calendar_window(limit, now_ns);
     *start_ns = window.start_ns;
@@ -301,7 +301,8 @@ static int read_unit(struct cursor *cursor, int *unit, int64_t *units_each) {
     *units_each = 1;
     if (word.len == 0)
         return refuse_here(cursor, "a unit");
-    if (cursor->strategy == WEIR_CALENDAR_WINDOW && is_named(cursor, word, "week")) {
+    bool calendar = weir_takes((uint32_t)cursor->strategy, WEIR_TAKES_ZONE);
+    if (calendar && is_named(cursor, word, "week")) {
         *unit = WEIR_DAY;
         *units_each = 7;
         return 0;
@@ -385,12 +386,12 @@ static int read_limit(struct cursor *cursor, struct weir_limit *limit) {
         return refuse_here(cursor, "the end or another limit after \";\"");
 
     rc = weir_limit_init(limit, amount, multiples, unit, cursor->error);
-    if (rc == 0 && burst > 0) {
-        limit->burst = burst;
-        limit->strategy = WEIR_TOKEN_BUCKET;
-    } else if (rc == 0) {
+    if (rc == 0) {
         limit->strategy = cursor->strategy;
+        limit->burst = burst;
     }
+    if (rc == 0 && burst > 0 && !weir_takes((uint32_t)cursor->strategy, WEIR_TAKES_BURST))
+        limit->strategy = weir_strategy_taking(WEIR_TAKES_BURST);
     return rc;
 }
 

@@ -231,8 +231,8 @@ WEIR_API int weir_limit_print(const struct weir_limit *limit, char *buffer, size
 
 /*
  * Checks every member of a limit, e.g. after setting `strategy` by hand.
- * Errors: WEIR_EINVAL (the message says which member and its range; also a burst on anything but a
- * token bucket).
+ * Errors: WEIR_EINVAL (the message says which member and its range; also a burst or zone that the strategy does
+ * not take).
  */
 WEIR_API int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error);
 
@@ -241,6 +241,12 @@ WEIR_API const char *weir_strategy_name(int strategy);
 
 /* The strategy of that name, or WEIR_EINVAL. */
 WEIR_API int weir_strategy_parse(const char *name, size_t len);
+
+/* Whether a strategy takes an option (enum weir_takes): 1 or 0. */
+WEIR_API int weir_strategy_takes(int strategy, int option);
+
+/* The first strategy that takes an option, or WEIR_EINVAL. */
+WEIR_API int weir_strategy_taking(int option);
 
 /* ------------------------------------------------------------------------------------- decisions */
 

@@ -42,7 +42,7 @@ static struct reading read_arguments(struct core_state *state, PyObject *args, P
     if (reading.strategy != Py_None) {
         reading.number = core_limit_strategy_of(reading.strategy);
     } else if (reading.tz != Py_None) {
-        reading.number = WEIR_CALENDAR_WINDOW;
+        reading.number = weir_strategy_taking(WEIR_TAKES_ZONE);
     }
     if (reading.number >= 0)
         reading.text = limit_text(state, text);
@@ -80,7 +80,7 @@ static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs
         return NULL;
     struct weir_limit limit;
     struct weir_error error;
-    int rc = reading.number == WEIR_CALENDAR_WINDOW
+    int rc = weir_strategy_takes(reading.number, WEIR_TAKES_ZONE)
                  ? weir_limit_parse_as(PyBytes_AS_STRING(reading.text),
                                        (size_t)PyBytes_GET_SIZE(reading.text), reading.number,
                                        &limit, &(size_t){1}, &error)

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "strategy/strategy.h"
+
 const char *const core_units[] = {"second", "minute", "hour", "day", "month", "year"};
 const int64_t core_unit_seconds[] = {1, 60, 3600, 86400, 2592000, 31104000};
 
@@ -100,8 +102,8 @@ PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit
     self->limit = *limit;
     self->has_strategy = true;
     self->has_tz = limit->zone != NULL;
-    self->has_max_delay =
-        limit->strategy == WEIR_LEAKY_BUCKET && limit->max_delay_ns != WEIR_MAX_DELAY_DEFAULT_NS;
+    self->has_max_delay = weir_strategy_takes(limit->strategy, WEIR_TAKES_MAX_DELAY) &&
+                          limit->max_delay_ns != WEIR_MAX_DELAY_DEFAULT_NS;
     return (PyObject *)self;
 }
 
@@ -168,9 +170,25 @@ static void imply_strategy(struct core_limit *self) {
     if (self->has_strategy || !(self->limit.burst || self->has_max_delay || self->has_tz))
         return;
     self->has_strategy = true;
-    self->limit.strategy = self->limit.burst     ? WEIR_TOKEN_BUCKET
-                           : self->has_max_delay ? WEIR_LEAKY_BUCKET
-                                                 : WEIR_CALENDAR_WINDOW;
+    self->limit.strategy = weir_strategy_taking(self->limit.burst     ? WEIR_TAKES_BURST
+                                                : self->has_max_delay ? WEIR_TAKES_MAX_DELAY
+                                                                      : WEIR_TAKES_ZONE);
+}
+
+/* Refuses options that the strategy does not take. */
+static int check_options(const struct core_limit *self) {
+    const struct weir_limit *limit = &self->limit;
+    struct weir_error error;
+    int rc = 0;
+    if (self->has_tz && !weir_strategy_takes(limit->strategy, WEIR_TAKES_ZONE))
+        rc = weir_strategy_refuse(limit->strategy, WEIR_TAKES_ZONE, "tz", &error);
+    else if (self->has_max_delay && !weir_strategy_takes(limit->strategy, WEIR_TAKES_MAX_DELAY))
+        rc = weir_strategy_refuse(limit->strategy, WEIR_TAKES_MAX_DELAY, "max_delay", &error);
+    else
+        rc = weir_limit_validate(limit, &error);
+    if (rc < 0)
+        PyErr_SetString(PyExc_ValueError, error.message);
+    return rc < 0 ? -1 : 0;
 }
 
 /* Sets burst, strategy, max_delay and tz of *self. */
@@ -192,17 +210,7 @@ static int choose(struct core_limit *self, const struct choices *choices) {
             return -1;
     }
     imply_strategy(self);
-    const char *wrong = NULL;
-    struct weir_error error;
-    if (self->has_tz && self->limit.strategy != WEIR_CALENDAR_WINDOW)
-        wrong = "tz is for calendar-window only";
-    else if (self->has_max_delay && self->limit.strategy != WEIR_LEAKY_BUCKET)
-        wrong = "max_delay is for leaky-bucket only";
-    else if (weir_limit_validate(&self->limit, &error) < 0)
-        wrong = error.message;
-    if (wrong)
-        PyErr_SetString(PyExc_ValueError, wrong);
-    return wrong ? -1 : 0;
+    return check_options(self);
 }
 
 int core_limit_choose(PyObject *limit, PyObject *strategy, PyObject *tz) {

@@ -68,7 +68,7 @@ static PyObject *limit_window(PyObject *object, PyObject *moment) {
         return NULL;
     if (weir_limit_window(&SELF(object)->limit, now_ns, &start_ns, &end_ns, &next_ns) < 0) {
         PyErr_SetString(PyExc_ValueError,
-                        "only limits of calendar-window have windows with calendar bounds");
+                        "only limits that take a tz have windows with calendar bounds");
         return NULL;
     }
     return Py_BuildValue("(dd)", core_ns_to_seconds(start_ns), core_ns_to_seconds(end_ns));

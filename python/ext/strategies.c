@@ -9,7 +9,7 @@ static const char *const shapes[] = {
 };
 
 int core_strategy_of(const char *name, size_t len) {
-#define NAME(constant, symbol, name_, tag, packing, shape, words) ", " name_
+#define NAME(constant, symbol, name_, tag, packing, shape, takes, words) ", " name_
     static const char names[] = WEIR_STRATEGY_ROWS(NAME);
 #undef NAME
     int strategy = weir_strategy_parse(name, len);
@@ -18,12 +18,30 @@ int core_strategy_of(const char *name, size_t len) {
     return strategy;
 }
 
-/* STRATEGIES: {name: (tag, shape, words)}, in the order of the rows. */
+/* The options that a strategy takes, by their names in Limit(). */
+static PyObject *options_of(unsigned takes) {
+    static const char *const names[] = {"burst", "max_delay", "tz"};
+    PyObject *list = PyList_New(0), *options = NULL;
+    for (int i = 0; list && i < 3; i++) {
+        PyObject *name = takes >> i & 1 ? PyUnicode_FromString(names[i]) : Py_NewRef(Py_None);
+        if (!name || (name != Py_None && PyList_Append(list, name) < 0))
+            Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    if (list)
+        options = PyList_AsTuple(list);
+    Py_XDECREF(list);
+    return options;
+}
+
+/* STRATEGIES: {name: (tag, shape, words, options, packing)}, in the order of the rows. */
 int core_add_strategies(PyObject *module) {
     PyObject *table = PyDict_New();
     for (int i = 0; table && i < WEIR_STRATEGIES; i++) {
         const struct weir_strategy_ops *row = weir_strategies[i];
-        PyObject *value = Py_BuildValue("(sss)", row->tag, shapes[row->shape], row->words);
+        const char *packing = row->packing == WEIR_PACK_LOG ? "log" : "words";
+        PyObject *value = Py_BuildValue("(sssNs)", row->tag, shapes[row->shape], row->words,
+                                        options_of(row->takes), packing);
         if (!value || PyDict_SetItemString(table, row->name, value) < 0)
             Py_CLEAR(table);
         Py_XDECREF(value);

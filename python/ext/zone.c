@@ -65,7 +65,7 @@ PyObject *core_make_zone(PyObject *Py_UNUSED(module), PyObject *args) {
     struct weir_limit probe;
     struct weir_error error;
     weir_limit_init(&probe, 1, 1, WEIR_DAY, NULL);
-    probe.strategy = WEIR_CALENDAR_WINDOW;
+    probe.strategy = weir_strategy_taking(WEIR_TAKES_ZONE);
     probe.zone = zone;
     if (weir_limit_validate(&probe, &error) < 0) {
         PyErr_SetString(PyExc_ValueError, error.message);

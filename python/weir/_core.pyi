@@ -29,7 +29,7 @@ ROLE_DEFERRED: Final[int]
 ROLE_SHADOW: Final[int]
 
 #: The strategies: tag in the names of counters, shape, and what they do in words, by name.
-STRATEGIES: Final[dict[str, tuple[str, str, str]]]
+STRATEGIES: Final[dict[str, tuple[str, str, str, tuple[str, ...], str]]]
 
 class Peek(int):
     """A cost of :meth:`weir.storage.Storage.decide` that is not charged.

@@ -55,6 +55,21 @@ _ANY_LIMIT = {
 }
 
 
+def takes(name: str, option: str) -> bool:
+    """Whether limits of a strategy may have ``burst``, ``max_delay`` or ``tz``."""
+    return name in _ROWS and option in _ROWS[name][3]
+
+
+def taking(option: str) -> str:
+    """The strategy of a limit that has an option and names no strategy."""
+    return next(name for name in _ROWS if takes(name, option))
+
+
+def keeps_hits(name: str) -> bool:
+    """Whether a strategy keeps each hit, and not a few numbers."""
+    return name in _ROWS and _ROWS[name][4] == "log"
+
+
 def described(name: str) -> str:
     """What a strategy does, for any limit."""
     return _ROWS[name][2].format(**_ANY_LIMIT)

@@ -45,10 +45,6 @@ static size_t tag_len(const char *key, size_t key_len) {
     return slash ? (size_t)(slash - key) : key_len;
 }
 
-static int64_t burst(const struct weir_limit *limit) {
-    return limit->burst ? limit->burst : limit->amount;
-}
-
 size_t weir_remote_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
                         char *name) {
     const struct weir_limit *limit = check->limit;
@@ -66,8 +62,8 @@ size_t weir_remote_name(const struct weir_check *check, const char *prefix, size
     to = put_number(to, limit->multiples);
     *to++ = '/';
     to = put(to, unit, strlen(unit));
-    if (limit->strategy == WEIR_TOKEN_BUCKET)
-        to = put_number(to, burst(limit));
+    if (weir_takes((uint32_t)limit->strategy, WEIR_TAKES_BURST))
+        to = put_number(to, weir_limit_size(limit));
     if (limit->zone)
         to = put_zone(to, limit->zone);
     return (size_t)(to - name);
@@ -76,7 +72,7 @@ size_t weir_remote_name(const struct weir_check *check, const char *prefix, size
 bool weir_remote_same(const struct weir_check *a, const struct weir_check *b) {
     const struct weir_limit *x = a->limit, *y = b->limit;
     return x->strategy == y->strategy && x->amount == y->amount && x->multiples == y->multiples &&
-           x->unit == y->unit && (x->strategy != WEIR_TOKEN_BUCKET || burst(x) == burst(y)) &&
+           x->unit == y->unit && weir_limit_size(x) == weir_limit_size(y) &&
            !strcmp(zone_name(x), zone_name(y)) && a->key_len == b->key_len &&
            (a->key_len == 0 || !memcmp(a->key, b->key, a->key_len));
 }

@@ -19,7 +19,7 @@
  *
  * The braces enclose the key up to its second slash, all of it if there are fewer: namespace and first
  * identifier, so that a client's limits share a slot of a Redis Cluster. Amount, multiples and unit
- * (token bucket: and burst; calendar window: and zone) are always the last parts, so different counters have
+ * (and burst or zone, if the strategy takes it) are always the last parts, so different counters have
  * different names for any bytes in the key.
  */
 size_t weir_remote_name(const struct weir_check *check, const char *prefix, size_t prefix_len,

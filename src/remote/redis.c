@@ -305,8 +305,7 @@ static int read_verdict(const char *first, const char *second, const struct weir
     uint64_t remaining = get_word(second);
     verdict->allowed = first[0];
     verdict->reserved = 0;
-    verdict->limit =
-        limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
+    verdict->limit = weir_limit_size(limit);
     verdict->remaining = (int64_t)remaining;
     verdict->reset_at_ns = get_time(second + 8);
     verdict->retry_after_ns = memcmp(first + 1, never, 8) ? get_time(first + 1) : WEIR_NEVER;

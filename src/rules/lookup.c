@@ -20,6 +20,7 @@
  * every index is checked before use and every loop is bounded.
  */
 #include "rules/rules.h"
+#include "strategy/strategy.h"
 #include "table/hash.h"
 
 #include <string.h>
@@ -237,8 +238,7 @@ struct weir_rule_match weir_rules_match_client(struct weir_table *table, const v
 
 void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,
                         const struct weir_rule_match *match, struct weir_verdict *verdict) {
-    int64_t amount =
-        limit->strategy == WEIR_TOKEN_BUCKET && limit->burst ? limit->burst : limit->amount;
+    int64_t amount = weir_limit_size(limit);
     bool allowed = match->kind == WEIR_RULE_ALLOW;
     *verdict = (struct weir_verdict){.allowed = allowed,
                                      .limit = amount,

@@ -69,6 +69,7 @@ struct weir_strategy_ops {
     const char *tag;  /* "fw": in the key names of remote stores */
     enum weir_packing packing;
     enum weir_shape shape;
+    unsigned takes;    /* enum weir_takes */
     const char *words; /* what it does */
     int (*step)(struct weir_state *state, const struct weir_step *step,
                 struct weir_verdict *verdict);
@@ -77,7 +78,7 @@ struct weir_strategy_ops {
     void (*numbers)(const struct weir_limit *limit, int64_t now_ns, struct weir_numbers *numbers);
 };
 
-#define WEIR_STRATEGY_FUNCTIONS(constant, symbol, name, tag, packing, shape, words)                \
+#define WEIR_STRATEGY_FUNCTIONS(constant, symbol, name, tag, packing, shape, takes, words)         \
     int weir_##symbol##_step(struct weir_state *state, const struct weir_step *step,               \
                              struct weir_verdict *verdict);                                        \
     int weir_##symbol##_refund(struct weir_state *state, const struct weir_step *step,             \
@@ -88,16 +89,35 @@ WEIR_STRATEGY_ROWS(WEIR_STRATEGY_FUNCTIONS)
 #undef WEIR_STRATEGY_FUNCTIONS
 
 enum {
-#define WEIR_STRATEGY_ONE(constant, symbol, name, tag, packing, shape, words) +1
+#define WEIR_STRATEGY_ONE(constant, symbol, name, tag, packing, shape, takes, words) +1
     WEIR_STRATEGIES = 0 WEIR_STRATEGY_ROWS(WEIR_STRATEGY_ONE)
 #undef WEIR_STRATEGY_ONE
 };
+
+/* Whether a strategy takes an option. With a constant option, one test of bits. */
+static inline bool weir_takes(uint32_t strategy, unsigned option) {
+    unsigned taking = 0;
+#define WEIR_STRATEGY_TAKES(constant, symbol, name, tag, packing, shape, takes, words)             \
+    taking |= (takes) & option ? 1U << WEIR_##constant : 0;
+    WEIR_STRATEGY_ROWS(WEIR_STRATEGY_TAKES)
+#undef WEIR_STRATEGY_TAKES
+    return strategy < WEIR_STRATEGIES && (taking >> strategy & 1);
+}
+
+/* Writes that an option, as `name`, is for the strategies that take it. Returns WEIR_EINVAL. */
+int weir_strategy_refuse(int strategy, unsigned option, const char *name, struct weir_error *error);
+
+/* The most requests at once. */
+static inline int64_t weir_limit_size(const struct weir_limit *limit) {
+    return limit->burst && weir_takes((uint32_t)limit->strategy, WEIR_TAKES_BURST) ? limit->burst
+                                                                                   : limit->amount;
+}
 
 /* Calls the function of the limit's strategy directly, without a function pointer. WEIR_EINVAL: no such strategy. */
 static inline int weir_strategy_step(struct weir_state *state, const struct weir_step *step,
                                      struct weir_verdict *verdict) {
     switch (step->limit->strategy) {
-#define WEIR_STRATEGY_CASE(constant, symbol, name, tag, packing, shape, words)                     \
+#define WEIR_STRATEGY_CASE(constant, symbol, name, tag, packing, shape, takes, words)              \
     case WEIR_##constant:                                                                          \
         return weir_##symbol##_step(state, step, verdict);
         WEIR_STRATEGY_ROWS(WEIR_STRATEGY_CASE)
@@ -110,7 +130,7 @@ static inline int weir_strategy_step(struct weir_state *state, const struct weir
 static inline int weir_strategy_refund(struct weir_state *state, const struct weir_step *step,
                                        struct weir_verdict *verdict) {
     switch (step->limit->strategy) {
-#define WEIR_STRATEGY_CASE(constant, symbol, name, tag, packing, shape, words)                     \
+#define WEIR_STRATEGY_CASE(constant, symbol, name, tag, packing, shape, takes, words)              \
     case WEIR_##constant:                                                                          \
         return weir_##symbol##_refund(state, step, verdict);
         WEIR_STRATEGY_ROWS(WEIR_STRATEGY_CASE)

@@ -17,6 +17,7 @@
 
 #include "calendar.h"
 #include "crypto/crypto.h"
+#include "strategy/strategy.h"
 #include "table/hash.h"
 #include "table/hash_cache.h"
 
@@ -61,14 +62,14 @@ static void keyed_hash(struct weir_table *table, const char *bytes, size_t len, 
 static void add_limit(const struct weir_table *table, const struct weir_limit *limit,
                       uint64_t fingerprint[2]) {
     const uint64_t *mix = table->header->mix;
-    uint64_t burst = 0;
-    if (limit->strategy == WEIR_TOKEN_BUCKET)
-        burst = (uint64_t)(limit->burst ? limit->burst : limit->amount);
-    else if (limit->strategy == WEIR_CALENDAR_WINDOW)
-        burst = weir_calendar_mark(limit);
+    uint64_t options = 0;
+    if (weir_takes((uint32_t)limit->strategy, WEIR_TAKES_BURST))
+        options = (uint64_t)weir_limit_size(limit);
+    if (weir_takes((uint32_t)limit->strategy, WEIR_TAKES_ZONE))
+        options += weir_calendar_mark(limit);
     unsigned __int128 sum = (unsigned __int128)(uint64_t)limit->amount * mix[0] +
                             (unsigned __int128)(uint64_t)limit->period_ns * mix[1] +
-                            (unsigned __int128)burst * mix[2] +
+                            (unsigned __int128)options * mix[2] +
                             (unsigned __int128)((uint64_t)limit->strategy + 1) * mix[3];
     fingerprint[0] ^= (uint64_t)sum;
     fingerprint[1] ^= (uint64_t)(sum >> 64);

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .._core import Limit, parse_many
 from ..errors import ParseError
+from ..strategies import takes
 from .errors import Unreadable
 from .words import shown
 
@@ -48,7 +49,7 @@ def with_strategy(limit: Limit, strategy: str | None, max_delay: float | None = 
     """The limit under a strategy; one that has its own (``burst``) keeps it."""
     if limit.strategy is None:
         limit = limit.replace(strategy=strategy or "fixed-window")
-    if limit.strategy == "leaky-bucket" and max_delay is not None:
+    if max_delay is not None and takes(limit.strategy or "", "max_delay"):
         try:
             limit = limit.replace(max_delay=max_delay)
         except ValueError as error:

@@ -27,6 +27,7 @@ from weir._core import (
     join_key,
 )
 from weir._core import Limit as RateLimit
+from weir.strategies import takes
 
 from .context import current_context
 from .errors import ConfigurationError
@@ -221,7 +222,7 @@ class Check(PreparedCheck):
         if self.responsive:
             self.context.watch_responses()
         limits = self.entries[: self.main_count]
-        if any(entry.bound.strategy == "leaky-bucket" for entry in limits):
+        if any(takes(entry.bound.strategy or "", "max_delay") for entry in limits):
             self.context.delays = True
 
     def _register(self, prefix: str) -> None:

@@ -23,6 +23,7 @@ from weir._core import Limit as RateLimit
 from weir._core import ParseError, Verdict, WindowStats, parse_many
 from weir._zones import zone_of
 from weir.limits import plain_item
+from weir.strategies import takes, taking
 
 from .config_errors import ConfigurationError, UsageError
 
@@ -194,8 +195,13 @@ class Limit:
             return []
         if not isinstance(text, str):
             raise ParseError(f"a limit must be a string, not {text!r}")
-        if (self.strategy or strategy) == "calendar-window" or self.tz is not None:
-            limits = parse_many(text, strategy=self.strategy or "calendar-window", tz=self.tz)
+        chosen = self.strategy or strategy or ""
+        if takes(chosen, "tz") or self.tz is not None:
+            limits = parse_many(
+                text,
+                strategy=self.strategy or (chosen if takes(chosen, "tz") else taking("tz")),
+                tz=self.tz,
+            )
         else:
             limits = parse_many(text)
         limits = [plain_item(limit) for limit in limits]
@@ -204,10 +210,10 @@ class Limit:
             options["strategy"] = self.strategy
         if self.burst is not None:
             options["burst"] = self.burst
-            options.setdefault("strategy", "token-bucket")
+            options.setdefault("strategy", taking("burst"))
         if self.max_delay is not None:
             options["max_delay"] = self.max_delay
-            options.setdefault("strategy", "leaky-bucket")
+            options.setdefault("strategy", taking("max_delay"))
         return [limit.replace(**options) for limit in limits] if options else limits
 
     def expand(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from weir._core import ParseError, Table
 from weir.storage import StorageTypes
+from weir.strategies import keeps_hits
 
 from .errors import ConfigurationError
 from .limits import Limit
@@ -32,7 +33,7 @@ def refuse_unfit(storage: StorageTypes, strategy: str, groups: Iterable[Limit]) 
         except ParseError:
             continue  # reported elsewhere, or at the first request
         for item in items:
-            if (item.strategy or strategy) != "moving-window":
+            if not keeps_hits(item.strategy or strategy):
                 continue
             if room is None:
                 # One client gets no more than ten elevenths of it.

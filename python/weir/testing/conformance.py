@@ -18,6 +18,7 @@ import pytest
 
 from .. import EACH, HIT, REFUND, TEST, Decision, Limit, Peek, Table, Verdict, parse
 from .._core import STRATEGIES
+from ..strategies import takes, taking
 
 __all__ = ["StoreConformance"]
 
@@ -130,12 +131,12 @@ class StoreConformance:
         self, store: Any, clock: _Moved, key: str, strategy: str
     ) -> None:
         limit = _limit("5 per hour", strategy)
-        spacing = 720.0 if strategy == "leaky-bucket" else 0.0
+        spacing = 720.0 if _delays(strategy) else 0.0
         for left in (4, 3, 2, 1, 0):
             verdict = store.decide([limit], key)[0]
             assert verdict.allowed
             assert (verdict.limit, verdict.retry_after) == (5, 0.0)
-            assert strategy == "leaky-bucket" or verdict.remaining == left
+            assert _delays(strategy) or verdict.remaining == left
             clock.move(spacing if left else 0.0)
         assert not store.decide([limit], key).allowed
 
@@ -190,7 +191,7 @@ class StoreConformance:
     def test_what_one_limit_denies_no_limit_is_charged_for(
         self, store: Any, clock: _Moved, key: str
     ) -> None:
-        wide = [_limit("10 per minute", name) for name in self.strategies if name != "leaky-bucket"]
+        wide = [_limit("10 per minute", name) for name in self.strategies if not _delays(name)]
         group = [*wide, _limit("1 per hour", self.strategies[0])]
         assert store.decide(group, key).allowed
         denied = store.decide(group, key)
@@ -209,8 +210,8 @@ class StoreConformance:
     def test_one_counter_twice_in_a_decision(
         self, store: Any, clock: _Moved, key: str, strategy: str
     ) -> None:
-        if strategy == "leaky-bucket":
-            pytest.skip("leaky-bucket delays the second request")
+        if _delays(strategy):
+            pytest.skip(f"{strategy} delays the second request")
         limit = _limit("5 per minute", strategy)
         assert store.decide([limit, limit], key, [2, 2]).allowed
         tested = store.decide([limit, limit], key, [1, 1], TEST)
@@ -246,20 +247,22 @@ class StoreConformance:
 
     def test_counters_are_told_apart(self, store: Any, clock: _Moved, key: str) -> None:
         limits = [
-            *(_limit("2 per day", name) for name in self.strategies if name != "leaky-bucket"),
+            *(_limit("2 per day", name) for name in self.strategies if not _delays(name)),
             _limit("3 per day", self.strategies[0]),
             _limit("2 per hour", self.strategies[0]),
             _limit("2 per day", self.strategies[0]).replace(namespace="OTHER"),
         ]
-        if "calendar-window" in self.strategies:
-            limits += [Limit(2, 1, "day", tz=zone) for zone in ("+05:30", "-08:00")]
+        for name in self.strategies:
+            if takes(name, "tz"):
+                zones = ("+05:30", "-08:00")
+                limits += [Limit(2, 1, "day", tz=zone, strategy=name) for zone in zones]
         for limit in limits:
             assert store.decide([limit], key)[0].remaining == limit.amount - 1, limit
 
     def test_the_largest_numbers(self, store: Any, clock: _Moved, key: str, strategy: str) -> None:
         limit = Limit(LARGEST, 100, "year", strategy=strategy)
         assert store.decide([limit], key, [LARGEST - 5]).allowed
-        if strategy != "leaky-bucket":
+        if not _delays(strategy):
             assert not store.decide([limit], key, [6]).allowed
             assert store.decide([limit], key, [5])[0].remaining == 0
 
@@ -331,8 +334,8 @@ class StoreConformance:
         self, store: Any, clock: _Moved, key: str, seed: int, tz: str, moment: str
     ) -> None:
         """Days, weeks and months in a time zone: what is left, and when the next begins."""
-        if "calendar-window" not in self.strategies:
-            pytest.skip("the store does not support calendar-window")
+        if taking("tz") not in self.strategies:
+            pytest.skip(f"the store does not support {taking('tz')}")
         dice, table = random.Random(seed), Table("memory://?keys=1024")
         try:
             limits = [
@@ -359,8 +362,8 @@ class StoreConformance:
         """The threads use the limits in different orders, and there is no deadlock."""
         if not self.threads or isinstance(store, _Blocking):
             pytest.skip("the store does not support several threads")
-        if strategy == "leaky-bucket":
-            pytest.skip("leaky-bucket delays requests and admits them gradually")
+        if _delays(strategy):
+            pytest.skip(f"{strategy} delays requests and admits them gradually")
         limits = [_limit(f"{amount} per day", strategy) for amount in (30, 31, 32)]
         admitted, failed = list[int](), list[BaseException]()
 
@@ -382,7 +385,12 @@ class StoreConformance:
 
 def _limit(text: str, strategy: str = "fixed-window") -> Limit:
     limit = parse(text).replace(strategy=strategy)
-    return limit.replace(max_delay=0.0) if strategy == "leaky-bucket" else limit
+    return limit.replace(max_delay=0.0) if _delays(strategy) else limit
+
+
+def _delays(strategy: str) -> bool:
+    """Whether it admits requests that have to wait."""
+    return takes(strategy, "max_delay")
 
 
 def _same(a: Verdict, b: Verdict) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from ..._core import CHECKS_MAX, Limit
+from ...strategies import keeps_hits
 from ..bounds import same_counter
 from ..errors import WARNED, Unreadable
 from ..limit_text import normalized, read_limits, with_strategy
@@ -293,8 +294,8 @@ def _remarks(replay: Replay) -> None:
 
 def _more(replay: Replay) -> str:
     """Which option gives counters more room."""
-    moving = any(limit.strategy == "moving-window" for limit in replay.limits)
-    return "--hits or --clients" if moving else "--clients"
+    logs = any(keeps_hits(limit.strategy or "") for limit in replay.limits)
+    return "--hits or --clients" if logs else "--clients"
 
 
 def _as_json(
