@@ -1,4 +1,4 @@
-"""A small shop whose limits Prometheus watches.
+"""A small shop with metrics for Prometheus.
 
 gunicorn -w 2 -b 127.0.0.1:8000 app:app
 prometheus --config.file=prometheus.yml --web.listen-address=127.0.0.1:9090
@@ -18,14 +18,14 @@ from weir.flask.util import get_remote_address, trusted_proxies
 
 app = Flask(__name__)
 
-# Behind nginx on the same host the client is whom X-Forwarded-For names.
+# Behind nginx on the same host, the client is in X-Forwarded-For.
 key_func = trusted_proxies("127.0.0.1") if os.environ.get("BEHIND_PROXY") else get_remote_address
 limiter = Limiter(key_func, app=app, default_limits=["100 per minute"])
 
-# /metrics, open to all who can reach this port; restrict it by authorize=….
+# /metrics. Everyone who can reach this port can read it; restrict access with authorize=….
 mount(app, limiter)
 
-# One JSON object a line for each client that is denied, on stderr.
+# The audit log on stderr: one JSON object per line.
 logging.getLogger("weir.audit").addHandler(logging.StreamHandler(sys.stderr))
 
 

@@ -41,7 +41,7 @@ class SQLiteStorage(StateStorage):
         db = getattr(self.threads, "db", None)
         if db is None:
             db = self.threads.db = sqlite3.connect(self.path, self.timeout, isolation_level=None)
-        db.execute("BEGIN IMMEDIATE")  # nobody else writes until the end
+        db.execute("BEGIN IMMEDIATE")  # no other process writes until the end
         with db:  # commits, or rolls back
             yield db
 

@@ -1,7 +1,7 @@
-"""A small shop that keeps its visitors to their limits.
+"""A small shop whose clients have rate limits.
 
-Run it with several workers, ``gunicorn -w 4 app:app``: they count together, and no server is
-needed beside them.
+Run it with several workers, ``gunicorn -w 4 app:app``: they share the counters, and no extra
+server is needed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from weir.flask.util import get_remote_address
 
 app = Flask(__name__)
 
-# Clients are identified by their address, unless a route says otherwise. Every route without limits
-# of its own gets these two, each route counted by itself.
+# Clients are identified by their address, unless a route has another key function. The default
+# limits apply to every route that sets no limit; each route has its own counters.
 limiter = Limiter(
     get_remote_address,
     app=app,
@@ -32,7 +32,7 @@ class User(NamedTuple):
     role: str
 
 
-# A real shop keeps these in a database.
+# A real shop stores these in a database.
 API_KEYS = {"k-shop", "k-partner"}
 TOKENS = {"t-ada": User("ada", "admin"), "t-bob": User("bob", "member")}
 PASSWORDS = {"ada": "lovelace", "bob": "builder"}
@@ -40,21 +40,21 @@ PASSWORDS = {"ada": "lovelace", "bob": "builder"}
 
 @app.get("/")
 def index() -> str:
-    """Held to the defaults: 50 per hour, and no more than 200 per day."""
+    """Has the default limits: 50 per hour and 200 per day."""
     return "Welcome.\n"
 
 
 @app.get("/limited")
 @limiter.limit("10 per minute")
 def limited() -> str:
-    """A limit of its own takes the place of the defaults."""
+    """A limit of the route replaces the defaults."""
     return "You are within 10 per minute.\n"
 
 
 @app.post("/login")
 @limiter.limit("5 per minute; 20 per hour")
 def login() -> Response:
-    """Guessing passwords must be slow: two limits, and a request has to satisfy both."""
+    """Two limits slow down password guessing; a request must be within both."""
     name = request.form.get("name", "")
     if PASSWORDS.get(name) != request.form.get("password"):
         raise Unauthorized("Wrong name or password.")
@@ -65,7 +65,7 @@ def login() -> Response:
 
 
 def api_key() -> str:
-    """The caller's key. Unknown ones count by address, lest inventing keys buys quota."""
+    """The API key, if it is valid; otherwise the address, so that new keys give no new quota."""
     key = request.headers.get("X-API-Key", "")
     return f"key:{key}" if key in API_KEYS else f"address:{get_remote_address()}"
 
@@ -73,7 +73,7 @@ def api_key() -> str:
 @app.get("/prices")
 @limiter.limit("30 per minute", key_func=api_key)
 def prices() -> Response:
-    """Callers behind one address do not share this limit; callers with one key do."""
+    """Counted per API key: clients with the same address but different keys do not share it."""
     if request.headers.get("X-API-Key") not in API_KEYS:
         raise Unauthorized("X-API-Key is missing or unknown.")
     return jsonify(apple=3, pear=4)
@@ -84,7 +84,7 @@ def prices() -> Response:
 
 @app.before_request
 def identify() -> None:
-    """Leaves the user that the bearer token belongs to in ``g.user``, or None."""
+    """Store the user of the bearer token in ``g.user``, or None."""
     authorization = request.authorization
     token = authorization.token if authorization and authorization.type == "bearer" else None
     g.user = TOKENS.get(token or "")
@@ -103,7 +103,7 @@ def require_user() -> User:
 @app.get("/orders")
 @limiter.limit("20 per minute", key_func=current_user)
 def orders() -> Response:
-    """Counted per user, from whatever address they come."""
+    """Counted per user, whatever the address."""
     return jsonify(user=require_user().name, orders=[])
 
 
@@ -113,7 +113,7 @@ ROLE_LIMITS = {"admin": "100 per minute", "member": "3 per minute; 30 per day"}
 
 
 def limit_of_role() -> str:
-    """Asked at each request: what a user may do can change while the app runs."""
+    """Called for each request, because roles can change while the app runs."""
     return ROLE_LIMITS[g.user.role] if g.user else "1 per minute"
 
 
@@ -124,24 +124,24 @@ def reports() -> Response:
     return jsonify(user=user.name, role=user.role, reports=[])
 
 
-# ----------------------------------------------------------------------------------- the edges
+# ------------------------------------------------------------------- health, errors, workers
 
 
 @app.get("/health")
 @limiter.exempt
 def health() -> str:
-    """For the load balancer, which asks every second."""
+    """For the load balancer, which sends a request every second."""
     return "ok\n"
 
 
 @app.errorhandler(TooManyRequests)
 def too_many_requests(error: TooManyRequests) -> tuple[Response, int]:
-    """Tells programs as well as people; ``Retry-After`` is in the headers already."""
+    """A JSON body. The headers already contain ``Retry-After``."""
     return jsonify(error="too many requests", limit=error.description), 429
 
 
 @app.after_request
 def name_worker(response: Response) -> Response:
-    """So that one can see the workers taking turns."""
+    """Show which worker answered."""
     response.headers["X-Worker"] = str(os.getpid())
     return response
