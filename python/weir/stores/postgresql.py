@@ -64,6 +64,7 @@ class PostgreSQLStorage(StateStorage):
     :param socket_timeout: the deadline of a call in seconds
     :param max_connections: of this process
     :param table: the table's name; the functions' names begin with it
+    :param durable: answer when a hit is on the server's disk, so that a crash loses none
     :param create: create what is missing when the store is first used, as ``weir store init`` does
     """
 
@@ -75,6 +76,7 @@ class PostgreSQLStorage(StateStorage):
         socket_timeout: float | None = DEADLINE,
         max_connections: int = 16,
         table: str = "weir_states",
+        durable: bool = False,
         create: bool = False,
         wrap_exceptions: bool = True,
         **options: Any,
@@ -90,7 +92,7 @@ class PostgreSQLStorage(StateStorage):
             raise ConfigurationError("table: at most 40 letters, digits and _")
         self._table = table.lower()
         self._max = max(1, int(max_connections))
-        self._create = create
+        self._durable, self._create = durable, create
         self._swap = Swap(self._table)
         self._read, self._write, self._reset = (
             text.format(table=self._table) for text in (LOCK, WRITE, RESET)
@@ -115,7 +117,12 @@ class PostgreSQLStorage(StateStorage):
         with self._opening:
             if self._connections is None:
                 self._connections = Connections(
-                    self._psycopg, self._pools, self.uri or "", self.deadline, self._max
+                    self._psycopg,
+                    self._pools,
+                    self.uri or "",
+                    self.deadline,
+                    self._max,
+                    self._durable,
                 )
         return self._connections
 

@@ -28,14 +28,20 @@ class Connections:
     """
 
     def __init__(
-        self, psycopg: Any, pools: Any, uri: str, deadline: float | None, most: int
+        self,
+        psycopg: Any,
+        pools: Any,
+        uri: str,
+        deadline: float | None,
+        most: int,
+        durable: bool = False,
     ) -> None:
         self._pool = pools.ConnectionPool(
             "postgresql://" + uri.partition("://")[2],
             connection_class=connection_class(psycopg),
             kwargs={
                 "autocommit": True,
-                "options": _options(deadline),
+                "options": _options(deadline, durable),
                 "application_name": "weir",
                 **_connect_timeout(uri, deadline),
             },
@@ -130,13 +136,13 @@ class Taken:
             self._connections.give_back(connection)
 
 
-def _options(deadline: float | None) -> str:
+def _options(deadline: float | None, durable: bool) -> str:
     limits = {} if deadline is None else server_options(deadline)
     if deadline:  # of a client that has gone away
         limits["idle_in_transaction_session_timeout"] = int(deadline * 2000) + 1000
     return " ".join(
         [
-            "-c synchronous_commit=off",
+            f"-c synchronous_commit={'on' if durable else 'off'}",
             "-c default_transaction_isolation=read\\ committed",
             "-c plan_cache_mode=force_generic_plan",
             "-c enable_seqscan=off",  # plans are reused although the table grows

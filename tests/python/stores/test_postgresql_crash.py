@@ -1,0 +1,100 @@
+"""PostgreSQL is killed and started again while eight processes count hits of one key."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import weir
+from servers.ports import wait_for
+from weir.stores.postgresql import PostgreSQLStorage
+
+LIMIT, PROCESSES = 2000, 8
+
+WORKER = """
+import json, sys, time, weir
+from weir.stores.postgresql import PostgreSQLStorage
+
+uri, durable, text = sys.argv[1:]
+store = PostgreSQLStorage(uri, durable=durable == "True", remember_denials=0, socket_timeout=5.0)
+limit, admitted, unknown, resumed = weir.parse(text), 0, 0, 0
+sys.stdin.readline()
+while True:
+    try:
+        if not store.decide([limit], "hot").allowed:
+            break
+        admitted += 1
+        resumed += unknown > 0
+    except weir.StoreAwayError:
+        unknown += 1
+        time.sleep(0.02)  # the server is being started again
+    except weir.KeyRefusedError:
+        unknown += 1
+print(json.dumps([admitted, unknown, resumed]))
+"""
+
+
+@pytest.fixture
+def own(servers: Any) -> Iterator[Any]:
+    """A server for this test, on a directory that its user may enter."""
+    server = type(servers.postgresql)(servers.directory / f"postgresql-{uuid.uuid4().hex[:8]}")
+    server.start()
+    yield server
+    server.stop()
+
+
+def kill_all(server: Any) -> None:
+    """SIGKILL for the server and the processes of its connections, at once."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    server.process.send_signal(signal.SIGSTOP)  # it starts no others
+    for pid in map(int, children):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    server.kill()
+    wait_for(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children))
+    (server.data / "postmaster.pid").unlink()
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_killed_server_is_used_again_and_admits_no_more(own: Any, durable: bool) -> None:
+    """Hits whose outcome is unknown may be charged. Only with ``durable`` is none forgotten."""
+    text = f"{LIMIT} per day"
+    store = PostgreSQLStorage(own.uri, create=True, remember_denials=0, socket_timeout=20.0)
+    store.init()
+
+    def left() -> int:
+        return store.decide([weir.parse(text)], "hot", [0], weir.TEST)[0].remaining
+
+    command = [sys.executable, "-c", WORKER, own.uri, str(durable), text]
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(PROCESSES)
+    ]
+    for worker in workers:
+        assert worker.stdin
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    wait_for(lambda: left() < LIMIT - 200)
+    kill_all(own)
+    own.start()
+    answers = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+    assert all(worker.returncode == 0 for worker in workers)
+    admitted, unknown, resumed = (sum(column) for column in zip(*answers, strict=True))
+    print(answers)
+    assert admitted + unknown >= LIMIT, "nothing was charged but what was asked for"
+    assert unknown >= 1, "some process has noticed that the server was away"
+    assert resumed > 0, "they went on afterwards"
+    if durable:
+        assert admitted <= LIMIT
+    assert left() == 0
+    store.close()
