@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,21 @@ def test_what_macos_lacks_comes_from_platform_h() -> None:
         if used.search(path.read_text()) and '#include "platform.h"' not in path.read_text()
     ]
     assert missing == []
+
+
+@pytest.mark.skipif(shutil.which("meson") is None, reason="meson is not installed")
+@pytest.mark.parametrize("system", ["windows", "cygwin", "freebsd"])
+def test_elsewhere_the_build_says_what_works_without_a_compiler(
+    tmp_path: Path, system: str
+) -> None:
+    machine = tmp_path / "machine.ini"
+    machine.write_text(
+        "[binaries]\nc = '/no/such/compiler'\n"
+        f"[host_machine]\nsystem = '{system}'\n"
+        "cpu_family = 'x86_64'\ncpu = 'x86_64'\nendian = 'little'\n"
+    )
+    command = ["meson", "setup", str(tmp_path / "build"), str(ROOT), "--cross-file", str(machine)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    (line,) = (line for line in done.stdout.splitlines() if "ERROR" in line)
+    assert line.endswith("on Windows, use WSL or Docker.")

@@ -159,7 +159,9 @@ def test_shared_memory_that_is_mounted_read_only_is_an_error(
     (found,) = machine.check_shared_memory(_NOTHING)
     assert found.status == "error"
     assert "read-only" in found.text
+    assert "mount it writable" in found.fix
     assert "read-only" in automatic().text
+    assert "room" not in automatic().fix  # there may be plenty
 
 
 def test_shared_memory_of_other_users_is_an_error(

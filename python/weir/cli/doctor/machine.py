@@ -104,6 +104,7 @@ class _Room(NamedTuple):
     why_not: str
     text: str = ""
     free: int = 0
+    read_only: bool = False
 
 
 def _shared_memory() -> _Room:
@@ -115,7 +116,7 @@ def _shared_memory() -> _Room:
     size, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
     text = f"{free >> 20} MiB of {size >> 20} MiB free"
     if status.f_flag & os.ST_RDONLY:
-        return _Room(f"{SHARED_MEMORY} is mounted read-only", text, free)
+        return _Room(f"{SHARED_MEMORY} is mounted read-only", text, free, read_only=True)
     if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         return _Room(f"this user may not write to {SHARED_MEMORY}", text, free)
     return _Room("", text, free)
@@ -131,7 +132,8 @@ def check_shared_memory(_: Asked) -> Iterator[Finding]:
         fix = "in a container, mount a tmpfs there; or use file:///path or a remote store"
         yield Finding(name, BAD, "does not exist: workers cannot share memory", fix)
     elif room.why_not:
-        fix = "let this user write there, or use file:///path or a remote store"
+        remedy = "mount it writable" if room.read_only else "let this user write there"
+        fix = f"{remedy}, or use file:///path or a remote store"
         yield Finding(name, BAD, f"{room.why_not}: workers cannot share memory", fix)
     elif room.free < _TABLE:
         fix = "run the container with --shm-size=128m, or set fewer keys: shm://name?keys=50000"
@@ -157,6 +159,16 @@ def _automatic(server: str, room: _Room) -> tuple[str, str]:
     return FINE, text
 
 
+def _remedy(room: _Room) -> str:
+    """What to change so that ``auto://`` selects shared memory."""
+    what = (
+        f"do what is said about {SHARED_MEMORY}"
+        if room.why_not
+        else f"make room in {SHARED_MEMORY}"
+    )
+    return f"{what}, or configure another store"
+
+
 def check_servers(_: Asked) -> Iterator[Finding]:
     """The store that ``auto://`` selects, under running and installed servers."""
     for found in tables():
@@ -168,7 +180,7 @@ def check_servers(_: Asked) -> Iterator[Finding]:
         version = _version(server)
         if version:
             status, text = _automatic(server, room)
-            fix = f"make room in {SHARED_MEMORY}, or name another store" if status != FINE else ""
+            fix = "" if status == FINE else _remedy(room)
             yield Finding(f"auto:// under {server}", status, f"{text} ({server} {version})", fix)
     yield Finding("auto:// without a server", FINE, "private memory that forked children share")
 
