@@ -1,7 +1,7 @@
 """The C API's reference from the headers' own comments, as reStructuredText.
 
-Functions, structs, enums and bounds, each with the comment that stands before it. The headers are
-the manual; this only sets them. ``docs/capi.py`` hands it to Sphinx.
+Functions, structs, enums and bounds, each with the comment before it. The text is in the headers;
+this module only formats it. ``docs/capi.py`` passes it to Sphinx.
 """
 
 from __future__ import annotations

@@ -44,6 +44,10 @@ MADE = {
         "__init__",
     ): "after_fork(), or of one connection, which is left behind",
     ("stores/postgresql.py", "after_fork"): "the next call sees another process",
+    (
+        "stores/postgresql_connections.py",
+        "__init__",
+    ): "after_fork() of the store, which makes others",
     ("stores/postgresql_guesses.py", "__init__"): "after_fork()",
     ("stores/postgresql_waits.py", "__init__"): "after_fork()",
     ("stores/redis_cluster.py", "forget"): "the next call sees another process",
