@@ -1,8 +1,8 @@
 """Writes the byte map of a table into ``docs/reference/table.md``, from ``src/table/layout.h``.
 
-Usage: ``python docs/bytemap.py``. Fields and their comments are the header's, offsets and sizes
-those of a C program that is compiled against it (``CC``, default ``cc``). A test compares the page
-with what would be written now.
+Usage: ``python docs/bytemap.py``. Fields and comments are from the header, offsets and sizes
+from a C program that is compiled with it (``CC``, default ``cc``). A test compares the page
+with the output of this script.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def fields(struct: str) -> list[Field]:
     body = re.search(rf"^struct {struct} \{{\n(.*?)^\}};", text, re.MULTILINE | re.DOTALL)
     if body is None:
         raise SystemExit(f"{STRUCTS[struct]} has no struct {struct} any more: see STRUCTS here")
-    # As if no line had been broken for its length.
+    # Join lines that clang-format broke.
     flat = re.sub(r"_Alignas\(\s+64\)", "_Alignas(64)", body[1])
     flat = re.sub(r"^( {4}[\w ]+)\n\s+(\w)", r"\1 \2", flat, flags=re.MULTILINE)
     flat = re.sub(r"\]\n\s+\[", "][", flat)
@@ -118,7 +118,7 @@ def table(struct: str, sizes: dict[str, int]) -> str:
 
 
 def regions() -> str:
-    """What lies where in the mapping, as the head of ``src/table/layout.h`` draws it."""
+    """The regions of the mapping, from the comment at the top of ``src/table/layout.h``."""
     head = re.search(
         r"^ \*     (offset .*?)^ \*$", (ROOT / "src/table/layout.h").read_text(), re.M | re.S
     )
@@ -127,7 +127,7 @@ def regions() -> str:
 
 
 def written(page: str) -> str:
-    """The page with every table between its marks made anew."""
+    """The page with every table between marks replaced."""
     sizes = measured()
 
     def anew(match: re.Match[str]) -> str:

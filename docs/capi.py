@@ -1,4 +1,4 @@
-"""Sphinx extension: the directive ``c-headers`` becomes what the public headers declare."""
+"""Sphinx extension: the directive ``c-headers`` inserts the declarations of the public headers."""
 
 from __future__ import annotations
 

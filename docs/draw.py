@@ -24,7 +24,7 @@ PICTURES = Path(__file__).resolve().parent / "pictures"
 
 #: The moment that the pictures call 0 s: a multiple of every window drawn here.
 START = 1_800_000_000
-STEP = 0.25  # seconds between two looks at the level
+STEP = 0.25  # seconds between two samples of the level
 
 LEFT, RIGHT, WIDTH = 14, 546, 560
 
@@ -51,7 +51,7 @@ font:13px system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
 
 @dataclass(frozen=True)
 class Hit:
-    """One request and what became of it."""
+    """One request and its verdict."""
 
     at: float
     verdict: weir.Verdict
@@ -60,7 +60,7 @@ class Hit:
 def play(
     limit: weir.Limit, moments: list[float], end: float
 ) -> tuple[list[Hit], list[tuple[float, weir.Verdict]]]:
-    """Runs the strategy: what became of each hit, and how the limit stood all the time."""
+    """Run the strategy: the verdict of each hit, and the level over time."""
     table = weir.Table("memory://?keys=8")
     hits, stands = [], []
     todo = sorted(moments)
@@ -82,7 +82,7 @@ def play(
 
 
 class Drawing:
-    """An SVG in the making. x is time, from 0 to ``end`` seconds."""
+    """An SVG that is being drawn. x is time, from 0 to ``end`` seconds."""
 
     def __init__(self, name: str, title: str, description: str, end: float, height: int) -> None:
         self.name, self.title, self.description = name, title, description
@@ -153,7 +153,7 @@ def described(hits: list[Hit]) -> str:
 
 
 def simplified(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Without the points that lie on the straight line between their neighbours."""
+    """Remove points on the straight line between their neighbours."""
     kept = points[:1]
     for point, after in pairwise(points[1:]):
         (x0, y0), (x, y), (x1, y1) = kept[-1], point, after
@@ -183,7 +183,7 @@ def timeline(
     end: float = 135,
     extra: Callable[[Drawing, list[Hit], float], float] | None = None,
 ) -> Drawing:
-    """The requests of one client above, what the strategy remembers of them below."""
+    """The requests of one client above, and the state of the strategy below."""
     hits, stands = play(limit, MOMENTS, end)
     drawing = Drawing(name, f"{name}: {limit}", described(hits), end, 0)
     lane = 34
@@ -336,7 +336,7 @@ def strategies() -> list[Drawing]:
 
 
 def comparison() -> Drawing:
-    """A client that comes once, and then knocks every two seconds, under all strategies."""
+    """One request, and later one every two seconds, under all strategies."""
     limit = weir.parse("6 per minute")
     moments = [0.0, *(float(second) for second in range(50, 180, 2))]
     drawing = Drawing("compare", "The strategies, and one impatient client", "", 180, 0)

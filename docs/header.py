@@ -53,7 +53,7 @@ def functions(header: str) -> list[str]:
 
 
 def set_words(text: str) -> str:
-    """One paragraph: C's words in type, everything else as it stands."""
+    """One paragraph: C identifiers as code, everything else unchanged."""
     text = re.sub(r"([\\*|])", r"\\\1", text)
     text = re.sub(r"(?<!`)`([^`]+)`(?!`)", lambda m: f"``{m[1]}``", text)
 
@@ -82,12 +82,12 @@ def set_words(text: str) -> str:
 
 
 def set_comment(comment: str) -> list[str]:
-    """A comment as reST: paragraphs, lists, indented blocks as they are."""
+    """A comment as reST: paragraphs, lists, and indented blocks unchanged."""
     out: list[str] = []
     for block in re.split(r"\n\s*\n", comment):
         lines = block.split("\n")
         if all(line.startswith("    ") for line in lines) and out and out[-1] == "    ":
-            out[-1:] = ["", *lines, "    "]  # goes on after a blank line
+            out[-1:] = ["", *lines, "    "]  # continues after a blank line
         elif all(line.startswith("    ") for line in lines):
             out += ["::", "", *lines, "    "]
         elif len(lines) == 2 and re.fullmatch(r"-{3,}", lines[1]):
@@ -106,7 +106,7 @@ def set_comment(comment: str) -> list[str]:
 
 
 def set_paragraphs(lines: list[str]) -> list[str]:
-    """Lines of text; one that says ``Errors:`` or ``Returns`` begins a paragraph of its own."""
+    """Lines of text; ``Errors:`` and ``Returns`` begin a new paragraph."""
     paragraphs: list[list[str]] = [[]]
     for line in lines:
         if paragraphs[-1] and re.match(r"(Errors|Returns)\b", line):
@@ -155,7 +155,7 @@ def set_enum(name: str, body: str, comment: list[str], header: str) -> list[str]
 
 
 def set_section(section: Section, header: str) -> list[str]:
-    """What one comment and the code behind it become."""
+    """The reST of one comment and of the code after it."""
     comment, code = section
     rule = RULE.match(comment)
     out = [f".. rubric:: {rule[1].strip()}", ""] if rule else []
@@ -163,7 +163,7 @@ def set_section(section: Section, header: str) -> list[str]:
     found: list[tuple[int, list[str]]] = []
 
     def add(at: int, make: Any, *arguments: Any) -> None:
-        # The comment belongs to what follows it first.
+        # The comment belongs to the first declaration after it.
         found.append((at, make(*arguments)))
 
     places = sorted(
@@ -180,10 +180,10 @@ def set_section(section: Section, header: str) -> list[str]:
     )
     defines = [place for place in places if place[1] == "define"]
     if len(defines) > 1 and text:
-        out, text = [*out, *text], []  # says something of all of them
+        out, text = [*out, *text], []  # it is about all of them
     for at, kind, match in places:
         if kind == "struct":
-            # C has a name space of its own for structs, Sphinx has not.
+            # C has a separate name space for structs, Sphinx does not.
             shared = match[1] in functions(header)
             add(at, set_struct, match[1], match[2], text, shared)
         elif kind == "enum":
@@ -216,6 +216,6 @@ def headers() -> list[Path]:
 
 
 def set_header(header: str) -> list[str]:
-    # A type that stands on a line of its own, as clang-format breaks long comments.
+    # clang-format puts a type on a separate line if the comment is long.
     header = re.sub(r"^( {4}\w[\w ]*)\n +(\*?\w+;)", r"\1 \2", header, flags=re.MULTILINE)
     return [line for section in sections(header) for line in set_section(section, header)]

@@ -20,7 +20,7 @@ CLI = Path(__file__).resolve().parent / "cli.md"
 
 
 def escape(text: str) -> str:
-    """Text as roff prints it; a line that begins with a dot or a quote stays text."""
+    """Text as roff prints it; a line that begins with a dot or a quote is escaped."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     text = re.sub(r"[^\x00-\x7f]", lambda match: f"\\[u{ord(match[0]):04X}]", text)
     return re.sub(r"^(['.])", r"\\&\1", text, flags=re.MULTILINE)
