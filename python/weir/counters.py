@@ -19,6 +19,7 @@ import re
 import time
 from functools import lru_cache, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ._core import HIT, REFUND, TEST, Decision, Limit, StorageError, Verdict
 from .limits import GRANULARITIES, TIME_TYPES, split_key
@@ -107,6 +108,8 @@ class Counters:
         return limit.amount - self._ask(limit, key, 0, TEST).remaining
 
     def _put_beside(self, what: str, key: str, number: int) -> None:
+        if number and len(known_here := _beside_here(self._store)) < _REMEMBERED:
+            known_here.add((what, key))
         limit = _limit(_UNBOUNDED, 3_110_400_000, "fixed-window", f"{_BESIDE}-{what}")
         known = limit.amount - self._ask(limit, key, 0, TEST).remaining
         if known > number:
@@ -242,12 +245,26 @@ class Counters:
 
     def count(self) -> int:
         """The number of counters; 0 if it is unknown."""
-        return int(self._store.info()["keys"]) if hasattr(self._store, "info") else 0
+        if not hasattr(self._store, "info"):
+            return 0
+        written = _beside_here(self._store)
+        written &= {pair for pair in written if self._beside(*pair) > 0}
+        return max(0, int(self._store.info()["keys"]) - len(written))
 
     def reset(self) -> int:
         """Delete all counters. Returns their number."""
         count = self.count()
         return int(self._store.reset() or count)
+
+
+#: The values beside counters that this process has written, by store, so that they can be left
+#: out when counters are counted.
+_written: WeakKeyDictionary[Any, set[tuple[str, str]]] = WeakKeyDictionary()
+_REMEMBERED = 10_000
+
+
+def _beside_here(store: Any) -> set[tuple[str, str]]:
+    return _written.setdefault(store, set())
 
 
 class Counts:

@@ -8,11 +8,13 @@ from typing import Any
 
 import limits
 import limits.aio.strategies
+import limits.storage
 import limits.strategies
 import pytest
 
 import weir
 import weir.for_limits
+import weir.storage
 from weir.counters import Counters
 
 NOW = 1_000_000_000.0
@@ -99,6 +101,31 @@ def test_clear_forgets_every_strategy(table: weir.Table, counters: Counters) -> 
         assert counters.acquire_sliding_window_entry(key, 2, 60, 2)
         counters.clear_sliding_window(key, 60)
         assert counters.acquire_sliding_window_entry(key, 2, 60, 2)
+
+
+@pytest.mark.parametrize("of", ["theirs", "ours"])
+def test_reset_returns_the_number_of_keys_of_any_form(of: str) -> None:
+    """Values that Weir keeps beside counters are not counted."""
+    storage: Any = (limits.storage if of == "theirs" else weir.storage).MemoryStorage()
+    for key in ("x", "y", "LIMITER/a/10/1/hour"):
+        storage.incr(key, 60 if len(key) == 1 else 3600)
+    storage.incr("x", 60)
+    assert storage.reset() == 3
+    assert storage.reset() == 0
+    storage.incr("x", 60)
+    storage.incr("z", 90)
+    assert storage.reset() == 2
+
+
+@pytest.mark.parametrize("uri", ["memory://", "memory://name", "memory:///x", "memory://u:p@h:1/x"])
+@pytest.mark.parametrize("of", ["theirs", "ours"])
+def test_any_text_after_memory_is_accepted(of: str, uri: str) -> None:
+    """Each is a storage for itself."""
+    module: Any = limits.storage if of == "theirs" else weir.storage
+    first, second = (module.storage_from_string(uri) for _ in range(2))
+    assert first.incr("x", 60) == 1
+    assert second.get("x") == 0
+    assert module.MemoryStorage(uri).get("x") == 0
 
 
 def test_reset_tells_how_many_there_were(counters: Counters) -> None:

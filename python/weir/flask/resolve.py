@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from flask import Flask
 
-from .check import Ask, Broken, Context, Entry, Node, make_node
+from .check import Ask, Broken, Complaints, Context, Entry, Node, make_node
 from .constants import ExemptionScope
 from .errors import ConfigurationError
 from .limits import Limit, RuntimeLimit, View
@@ -280,4 +280,5 @@ class Resolver:
             provider: Any = need.group.limit_provider
             return Ask(provider, lambda text: self.grow(build, {**texts, id(provider): text}))
         except Exception as error:
-            return Broken(error)
+            broken = Broken(error)
+            return Complaints(self.state, self.complaints, broken) if self.complaints else broken

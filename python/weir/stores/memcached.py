@@ -107,6 +107,7 @@ class MemcachedStorage(KeyedStorage):
         self._clock: tuple[float, bool] = (0.0, False)
         self._spare = 0
         self._pid = os.getpid()
+        self._clients = threading.local()
         self._remember = seconds(remember_denials or None, "remember_denials") or 0.0
         self._denials = Denials(self._remember)
         try:
@@ -115,6 +116,16 @@ class MemcachedStorage(KeyedStorage):
             raise ConfigurationError(
                 "key_prefix: at most 64 printable ASCII characters, no blanks"
             ) from None
+
+    @property
+    def storage(self) -> Any:
+        """A client of pymemcache for the servers, one for each thread, as in ``limits``."""
+        if self._pid != os.getpid():
+            self._after_fork()
+        client = getattr(self._clients, "client", None)
+        if client is None:
+            client = self._clients.client = self._servers.client()
+        return client
 
     def forget_denials(self) -> None:
         """Drop cached denials: the next request of each client asks the server."""
@@ -354,6 +365,7 @@ class MemcachedStorage(KeyedStorage):
         """In a forked child: do not use the parent's connections."""
         for node in self._nodes:
             node.forget_connections()
+        self._clients = threading.local()
         self._denials = Denials(self._remember)
         self._pid = os.getpid()
 

@@ -177,7 +177,7 @@ class Node:
     def __init__(
         self, address: tuple[str, int] | str, make_client: Callable[[Any], Any], errors: Errors
     ) -> None:
-        self._address = address
+        self.address = address
         self._make_client = make_client
         self.errors = errors
         self._idle: list[Any] = []
@@ -235,7 +235,7 @@ class Node:
         return answer
 
     def _use_anew(self, ask: Callable[[Any], T]) -> T:
-        client = self._make_client(self._address)
+        client = self._make_client(self.address)
         try:
             if self.meta is None:
                 self.meta = _version(client.version()) >= (1, 6)

@@ -57,6 +57,16 @@ class Servers:
         """A client of pymemcache, not connected yet."""
         return self._client_class(address, **self._client_options)
 
+    def client(self) -> Any:
+        """A client of pymemcache for all servers, with the names that programs give."""
+        addresses = [node.address for node in self.nodes]
+        if len(addresses) == 1:
+            return need("pymemcache.client.base", "pymemcache", "memcached").PooledClient(
+                addresses[0], **self._client_options
+            )
+        hashing = need("pymemcache.client.hash", "pymemcache", "memcached")
+        return hashing.HashClient(addresses, **self._client_options)
+
     def of_key(self, key: bytes) -> Node:
         """The server that has a key."""
         if self._ring is None:

@@ -266,7 +266,7 @@ class TableStorage(StorageInterface, Table, metaclass=StoreType):
 
     def reset(self) -> int:  # type: ignore[override]
         """Delete all counters. Return their number."""
-        count = self.info()["keys"]
+        count = Counters(self).count()
         super().reset()
         return count
 
@@ -285,7 +285,7 @@ class MemoryStorage(TableStorage):
         return self.storage
 
     def __new__(cls, uri: str | None = None, *_: Any, **options: Any) -> MemoryStorage:
-        return super().__new__(cls, with_sizes(uri or "memory://", options))
+        return super().__new__(cls, with_sizes(_without_name(uri or "memory://"), options))
 
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **_: Any) -> None:
         self.wrap_exceptions = wrap_exceptions
@@ -314,6 +314,15 @@ def with_sizes(uri: str, options: dict[str, Any]) -> str:
     if not sizes:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}{urlencode(sizes)}"
+
+
+def _without_name(uri: str) -> str:
+    """The URI of a table of this process. ``limits`` accepts any text after ``memory://``."""
+    scheme, _, rest = uri.partition("://")
+    if scheme != "memory":
+        return uri
+    _, mark, sizes = rest.partition("?")
+    return f"memory://{mark}{sizes}"
 
 
 def _open_table(uri: str, **options: Any) -> Table:

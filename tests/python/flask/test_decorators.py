@@ -248,6 +248,22 @@ def test_an_unreadable_limit_is_logged_and_the_defaults_apply(
 
     assert get("/").text == "5 per 1 minute"
     assert "failed to load" in caplog.text
+
+
+def test_an_unreadable_limit_is_logged_beside_an_unreadable_default(
+    app: Flask, get: Any, caplog: Any
+) -> None:
+    limiter = Limiter(lambda: "me", app=app, default_limits=[lambda: "no default"])
+
+    @app.route("/")
+    @limiter.limit(lambda: "10 per fortnight", override_defaults=False)
+    def view() -> str:
+        return "never"
+
+    app.config["PROPAGATE_EXCEPTIONS"] = app.testing = False
+    assert get("/").status_code == 500
+    assert "failed to load" in caplog.text
+    assert "fortnight" in caplog.text
     assert "view" in caplog.text
     assert caplog.records[0].levelname == "ERROR"
 
