@@ -18,6 +18,7 @@ import pytest
 from servers.memcached_server import Memcached
 from servers.ports import wait_for
 from servers.redis_server import RedisServer
+from servers.terminal import Screen
 
 SHM = Path("/dev/shm")
 
@@ -255,3 +256,27 @@ def test_commands_know_a_limit_in_a_named_zone(
     assert rows["3 per 1 day"]["denied"] >= 2
     if kind == "shm":
         (SHM / f"weir.{store.removeprefix('shm://')}").unlink()
+
+
+def test_the_live_view_shows_clients_of_a_custom_store(
+    hosts: Callable[..., list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``weir top`` on a terminal; the store is opened by its scheme."""
+    monkeypatch.setenv("WEIR_STORES", "sqlite")
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
+    store = f"sqlite://{tmp_path}/limits.db"
+    (server,) = hosts(store, 1)
+    assert login(server, "192.0.2.9") == 200
+    screen = Screen("top", "-s", store)
+    try:
+        assert screen.until("Ctrl-C ends this view", 60), screen.seen
+
+        def shown() -> bool:
+            login(server, "203.0.113.77")
+            return "203.0.113.77" in screen.read(0.05)
+
+        wait_for(shown)
+    finally:
+        code = screen.end()
+    assert code == 0
+    assert "100 per 1 hour" in screen.seen
