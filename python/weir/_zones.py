@@ -84,7 +84,7 @@ def _unknown(name: str) -> str:
             "(Debian: apt-get install tzdata) or Python's (pip install tzdata)"
         )
     return (
-        f"unknown tz {name[:80]!r}: give the name of a zone such as 'Europe/Berlin', or an offset "
+        f"unknown tz {name[:80]!r}: use the name of a zone such as 'Europe/Berlin', or an offset "
         "such as '+05:30'. Names come from the system's tz database (Debian: tzdata) or from "
         "Python's package tzdata"
     )

@@ -97,7 +97,7 @@ class AliasModule(ModuleType):
     """A module with the attributes of one of Weir's modules, under another name."""
 
     def __init__(self, name: str, ours: str) -> None:
-        super().__init__(name, f"{ours}, in the place of {name}.")
+        super().__init__(name, f"{ours}, in place of {name}.")
         self.__ours = ours
         # A package, if there are modules in it.
         if any(other.startswith(f"{name}.") for other in MODULES):

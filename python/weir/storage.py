@@ -11,7 +11,8 @@
 All take ``?keys=N&hits=N&rules=N`` or the options of the same names, ``shm://`` and ``file://``
 also ``group=NAME`` (see :class:`weir.Table`).
 
-A custom store is a class with the four methods of :class:`Storage`; it works with every limiter:
+A custom store is a class with the methods ``decide()`` and ``clear()`` of :class:`Storage`. It
+works with every limiter:
 
 >>> import time
 >>> from weir import HIT, REFUND, Decision, Verdict, parse, strategies

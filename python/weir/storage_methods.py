@@ -133,7 +133,7 @@ def _step_of(storage: Any, limit: Limit) -> Callable[[Any, Limit, str, int, bool
 def _give_back(storage: Any, limit: Limit, key: str, cost: int) -> Verdict:
     if (limit.strategy or "fixed-window") != "fixed-window" or not hasattr(storage, "decr"):
         raise NotImplementedError(
-            f"a storage of type {type(storage).__name__} has no decr() to give back with"
+            f"a storage of type {type(storage).__name__} has no decr(): charges cannot be refunded"
         )
     used = storage.decr(key, cost)
     return _verdict(limit, True, used, storage.get_expiry(key), cost)

@@ -270,7 +270,7 @@ def test_a_strategy_of_ones_own_is_refused_at_the_start(monkeypatch: pytest.Monk
     assert not Mine(MemoryStorage()).hit(weir.parse("1/minute"), "a")
     for name in ("mine", "fixed-window"):
         monkeypatch.setitem(strategies.STRATEGIES, name, Mine)
-        with pytest.raises(ConfigurationError, match="Mine is a class of the application's own"):
+        with pytest.raises(ConfigurationError, match="Mine is a custom class"):
             Limiter(lambda: "me", app=Flask("shop"), strategy=name, storage_uri="memory://")
 
 

@@ -262,8 +262,8 @@ class Resolver:
                 twin = twin or self.counted.setdefault(counter, origin) != origin
             if twin:
                 message = (
-                    f"two limits of {entry.bound} count each request to {self.endpoint!r} into one"
-                    f" counter (scope {entry.scope!r}), so it counts twice"
+                    f"two limits of {entry.bound} charge the same counter (scope {entry.scope!r}):"
+                    f" each request to {self.endpoint!r} counts twice"
                 )
                 if self.state.strict:
                     raise ConfigurationError("ETWICE", message)

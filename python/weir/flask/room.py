@@ -41,8 +41,8 @@ def refuse_unfit(storage: StorageTypes, strategy: str, groups: Iterable[Limit]) 
             if item.amount > room:
                 raise ConfigurationError(
                     "EVALUE",
-                    f"{item}: a moving window keeps the time of each hit, and the table has room "
-                    f"for {room:,} hits of all clients together. Give it more, as in "
+                    f"{item}: a moving window stores the time of each hit, and the table has room "
+                    f"for {room:,} hits of all clients together. Set more, as in "
                     f"storage_uri={storage.uri.partition('?')[0] + f'?hits={item.amount * 4}'!r}, "
-                    'or use strategy="sliding-window-counter", which keeps two numbers',
+                    'or use strategy="sliding-window-counter", which stores two numbers',
                 )

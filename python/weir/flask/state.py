@@ -158,9 +158,9 @@ class AppState:
         if not is_built_in(self.strategy):
             raise ConfigurationError(
                 "EOPTION",
-                f"strategy={self.strategy!r}: {STRATEGIES[self.strategy].__name__} is a class of"
-                " the application's own, and a Flask limiter decides in the core; call it"
-                " yourself, or choose one of Weir's",
+                f"strategy={self.strategy!r}: {STRATEGIES[self.strategy].__name__} is a custom"
+                " class, and a Flask limiter decides in the core; call the class yourself, or"
+                " choose one of Weir's strategies",
             )
         if not given(options["strategy"]):
             self.app.config[ConfigVars.STRATEGY] = self.strategy

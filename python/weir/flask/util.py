@@ -178,8 +178,8 @@ def _note_conflict(proxy: str) -> None:
         return
     _warned_of_conflict = True
     _log.warning(
-        "a request from the proxy %s has X-Forwarded-For and Forwarded, and they name different"
-        " clients: X-Forwarded-For is believed. Say which one the proxy writes:"
+        "a request from the proxy %s has X-Forwarded-For and Forwarded with different clients, and"
+        " X-Forwarded-For is used. Set the header that the proxy writes:"
         ' trusted_proxies(..., header="X-Forwarded-For")',
         proxy,
     )

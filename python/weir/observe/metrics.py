@@ -239,7 +239,7 @@ def _families(found: _Found | None) -> list[Metric]:
     away = GaugeMetricFamily("weir_fallback_active", "Whether a process decides without its store.")
     keys = GaugeMetricFamily("weir_table_keys", "Keys in the tables.")
     room = GaugeMetricFamily("weir_table_keys_max", "Capacity in keys.")
-    evictions = CounterMetricFamily("weir_table_evictions", "Live keys that were evicted.")
+    evictions = CounterMetricFamily("weir_table_evictions", "Keys in use that were evicted.")
     recoveries = CounterMetricFamily(
         "weir_table_recoveries", "Locks recovered from killed processes."
     )

@@ -109,9 +109,9 @@ def _several_by_mod_wsgi() -> bool:
 
 def _private_table(sizes: str, number: int) -> Table:
     if _several_by_mod_wsgi():
-        _warn("mod_wsgi may run several")
+        _warn("mod_wsgi may run several processes")
     elif "passenger_wsgi" in sys.modules:
-        _warn("passenger_wsgi may run several")
+        _warn("passenger_wsgi may run several processes")
     table = TableStorage(f"memory://{_query(sizes)}", namespace=number, _forks_share=True)
     _private[table] = os.getpid()
     return table
@@ -128,7 +128,7 @@ def note_environ(storage: object, environ: dict[str, Any]) -> None:
     one = hasattr(sys.modules.get("mod_wsgi"), "maximum_processes") and not _several_by_mod_wsgi()
     # Processes that were forked after the storage was made share it.
     if _private.get(storage) == os.getpid() and not one:
-        _warn("the server says that it runs several")
+        _warn("the server may run several processes (wsgi.multiprocess)")
 
 
 # ---------------------------------------------------------------------------------- applications
@@ -394,7 +394,7 @@ def _query(sizes: str) -> str:
 def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str = "") -> Table:
     folder = _own_folder()
     if folder is None:
-        _warn(f"{SHARED_MEMORY} has no place for a folder of this user")
+        _warn(f"this user cannot create a directory in {SHARED_MEMORY}")
         return _private_table(sizes, number)
     namespace = _pid_namespace()
     name = f"{namespace}-{scope.pid}-{scope.started}-{mark}"

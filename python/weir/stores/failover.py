@@ -50,7 +50,7 @@ LONGEST_PAUSE = 32.0
 _MEANWHILE = {
     "open": "every request passes",
     "closed": "no request passes",
-    "local": "limits hold on this host alone",
+    "local": "each host counts separately",
 }
 
 
@@ -192,7 +192,7 @@ class FailoverStorage(Storage):
         if self.probed:
             self.logger.info("Rate limit storage recovered after %.1f s", seconds)
         else:
-            text = "the store is back after %.1f s: it can be reached again"
+            text = "the store answers again after %.1f s"
             self.logger.warning(text, seconds)
 
     # -- the store

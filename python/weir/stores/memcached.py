@@ -292,7 +292,7 @@ class MemcachedStorage(KeyedStorage):
             return check.step(value, mode, now)
         except TableError as error:
             what = (
-                "has too many hits for one value of Memcached's"
+                "has too many hits for one Memcached value"
                 if error.code == "EFULL"
                 else "holds something that is not a counter"
             )
@@ -342,7 +342,7 @@ class MemcachedStorage(KeyedStorage):
     def reset(self) -> None:
         """Not supported: Memcached cannot list names, and can only flush everything."""
         raise NotImplementedError(
-            f"{self.name}: Memcached cannot forget the counters alone; "
+            f"{self.name}: Memcached cannot delete only the counters; "
             "flush_all would delete the items of all its users"
         )
 

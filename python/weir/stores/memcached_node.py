@@ -304,7 +304,7 @@ def _talk(client: Any, commands: Sequence[bytes]) -> list[Reply]:
     if error:
         raise RefusedError(error) if error.startswith("CLIENT_ERROR") else ValueError(error)
     if len(replies) != len(commands):
-        raise ValueError("the server answered something else")
+        raise ValueError("the reply of the server is invalid")
     return replies
 
 

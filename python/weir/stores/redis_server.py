@@ -345,7 +345,7 @@ _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeE
 
 
 def _nonsense(error: BaseException) -> OSError:
-    return ConnectionError(f"the server answers something else: {type(error).__name__}: {error}")
+    return ConnectionError(f"the reply of the server is invalid: {type(error).__name__}: {error}")
 
 
 def get_connection(pool: Any) -> Any:

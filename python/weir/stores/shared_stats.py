@@ -126,7 +126,7 @@ def apply_rules(table: Table, rules: list[SharedRule]) -> None:
         if len(readable) == len(loadable):
             raise
         logger.warning(
-            "left out %d invalid rules of %d: %s",
+            "ignored %d invalid rules of %d: %s",
             len(loadable) - len(readable),
             len(loadable),
             error,

@@ -324,7 +324,7 @@ def test_a_server_that_says_so() -> None:
     note_environ(private, {})
     note_environ(MemoryStorage(keys=64), several)  # was asked for by name
     note_environ(object(), several)
-    with pytest.warns(weir.WeirWarning, match="says"):
+    with pytest.warns(weir.WeirWarning, match="wsgi.multiprocess"):
         note_environ(private, several)
     note_environ(private, several)
 

@@ -168,8 +168,8 @@ def test_the_switch_and_the_return_are_logged_once(
         for _ in range(5):
             failover.decide([TIGHT], "a")
     away, back = (record.getMessage() for record in caplog.records)
-    assert away == "flaky: away; until it is back, limits hold on this host alone"
-    assert back == "the store is back after 42.0 s: it can be reached again"
+    assert away == "flaky: away; until it is back, each host counts separately"
+    assert back == "the store answers again after 42.0 s"
     assert failover.counters["switches"] == failover.counters["returns"] == 1
 
 

@@ -359,7 +359,7 @@ def test_threads_and_children(servers: Any) -> None:
 
 def test_reset_says_that_it_cannot(servers: Any) -> None:
     store = MemcachedStorage(servers.memcached.uri)
-    with pytest.raises(NotImplementedError, match="cannot forget the counters alone"):
+    with pytest.raises(NotImplementedError, match="cannot delete only the counters"):
         store.reset()
 
 
