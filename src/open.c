@@ -243,7 +243,7 @@ static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
     if (err) {
         rc = weir_fail(
             error, err == ENOSPC || err == EDQUOT || err == EFBIG ? WEIR_ENOSPC : WEIR_ESYSTEM, 0,
-            "%s: cannot reserve %llu KiB: %s; free some space, or set fewer with ?keys=N",
+            "%s: cannot reserve %llu KiB: %s; free some space, or set fewer keys with ?keys=N",
             table->name, (unsigned long long)(plan->bytes >> 10), strerror(err));
         goto out;
     }

@@ -1,5 +1,5 @@
 /*
- * The strategies: one row each. Everything else that knows strategies is generated from these rows:
+ * The strategies: one row each. Everything else that depends on strategies is generated from these rows:
  * enum weir_strategy, weir_strategy_name(), the names of counters on remote stores, the script for Redis,
  * Python's weir._core.STRATEGIES, error texts, `weir check`, the tables of the manual.
  *

@@ -353,8 +353,9 @@ static int fill_small_file_systems(void *argument) {
         int before = descriptors();
         MUST(weir_table_open(uris[i], &table, &error) == WEIR_ENOSPC);
         MUST(strstr(error.message, uris[i]) && strstr(error.message, "cannot reserve 2"));
-        MUST(strstr(error.message,
-                    "KiB: No space left on device; free some space, or set fewer with ?keys=N"));
+        MUST(strstr(
+            error.message,
+            "KiB: No space left on device; free some space, or set fewer keys with ?keys=N"));
         MUST(descriptors() == before);
         snprintf(path, sizeof path, "%s", i ? folder : "/dev/shm");
         DIR *directory = opendir(path);
