@@ -22,8 +22,8 @@
 
 #include <string.h>
 
-#define IDENTIFIER_MAX 256            /* bytes, before escaping */
-#define PART_MAX (3 * IDENTIFIER_MAX) /* after escaping */
+#define IDENTIFIER_MAX 256           /* bytes, before escaping */
+#define PART_MAX WEIR_IDENTIFIER_MAX /* after escaping */
 #define JOINED_MAX 4096
 #define HEAD 64 /* readable bytes of a hashed identifier */
 
@@ -77,30 +77,11 @@ static int bound(struct core_key *key, size_t start, size_t most) {
     return core_key_append(key, "%#", 2) < 0 ? -1 : core_key_append(key, hex, sizeof hex);
 }
 
-static inline bool must_escape(char c) {
-    return c == '/' || c == '%';
-}
-
-/* Appends text with "/" and "%" escaped; with `all`, bytes above 127 also. */
-static int append_escaping(struct core_key *key, const char *text, size_t len, bool all) {
-    static const char digits[] = "0123456789ABCDEF";
-    if (len > IDENTIFIER_MAX)
-        return append_escaping(key, text, head_len(text), all) < 0 ? -1
-                                                                   : append_digest(key, text, len);
-    if (core_key_reserve(key, len * 3) < 0)
+/* Appends text with escapes, and cut to its bound. */
+static int append_escaping(struct core_key *key, const char *text, size_t len) {
+    if (core_key_reserve(key, 3 * (len < IDENTIFIER_MAX ? len : IDENTIFIER_MAX)) < 0)
         return -1;
-    char *out = key->data + key->len;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (must_escape((char)c) || (all && c > 127)) {
-            *out++ = '%';
-            *out++ = digits[c >> 4];
-            *out++ = digits[c & 15];
-        } else {
-            *out++ = (char)c;
-        }
-    }
-    key->len = (size_t)(out - key->data);
+    key->len += weir_identifier(text, len, key->data + key->len);
     return 0;
 }
 
@@ -113,7 +94,7 @@ static inline uint64_t has_byte(uint64_t word, uint64_t bytes) {
 /* Appends text that rarely needs escapes: copies eight bytes at a time until one needs an escape. */
 static inline int append_text(struct core_key *key, const char *text, size_t len) {
     if (len > IDENTIFIER_MAX)
-        return append_escaping(key, text, len, false);
+        return append_escaping(key, text, len);
     if (core_key_reserve(key, len) < 0)
         return -1;
     char *out = key->data + key->len;
@@ -126,11 +107,11 @@ static inline int append_text(struct core_key *key, const char *text, size_t len
         memcpy(out + i, &word, 8);
     }
     for (; i < len; i++) {
-        found |= must_escape(text[i]);
+        found |= text[i] == '/' || text[i] == '%';
         out[i] = text[i];
     }
     if (found)
-        return append_escaping(key, text, len, false);
+        return append_escaping(key, text, len);
     key->len += len;
     return 0;
 }
@@ -143,7 +124,7 @@ static int append_surrogates(struct core_key *key, PyObject *text) {
     PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
     if (!bytes)
         return -1;
-    int rc = append_escaping(key, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), true);
+    int rc = append_escaping(key, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
     Py_DECREF(bytes);
     return rc;
 }
@@ -155,16 +136,7 @@ static int append_str(struct core_key *key, PyObject *text) {
 }
 
 static int append_bytes(struct core_key *key, PyObject *bytes) {
-    const char *text = PyBytes_AS_STRING(bytes);
-    Py_ssize_t len = PyBytes_GET_SIZE(bytes);
-    PyObject *decoded = PyUnicode_DecodeUTF8(text, len, "strict");
-    if (!decoded && !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
-        return -1;
-    bool utf8 = decoded != NULL;
-    Py_XDECREF(decoded);
-    PyErr_Clear();
-    return utf8 ? append_text(key, text, (size_t)len)
-                : append_escaping(key, text, (size_t)len, true);
+    return append_escaping(key, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
 }
 
 static int append_int(struct core_key *key, PyObject *number) {

@@ -71,6 +71,21 @@ static PyObject *rule_item(struct core_state *state, const struct weir_rule *rul
 
 /* -------------------------------------------------------------------------------------- one rule */
 
+/*
+ * Appends the client in its counted form to `key`, which is initialized here, and enters the table. NULL with an
+ * exception set; the key is freed then.
+ */
+static struct weir_table *enter_with_client(struct core_table *self, struct core_key *key,
+                                            PyObject *client) {
+    struct weir_table *table = NULL;
+    core_key_init(key);
+    if (core_client_append_counted(self, key, client) == 0)
+        table = core_table_enter(self);
+    if (!table)
+        core_key_free(key);
+    return table;
+}
+
 static PyObject *set_rule(PyObject *object, PyObject *args, PyObject *kwargs, const char *format,
                           int kind) {
     static const char *const names[] = {"client", "until", "now", NULL};
@@ -82,14 +97,9 @@ static PyObject *set_rule(PyObject *object, PyObject *args, PyObject *kwargs, co
         return NULL;
     int64_t now_ns = read_now(self->state, now);
     struct core_key key;
-    struct weir_table *table = NULL;
-    core_key_init(&key);
-    if (now_ns >= 0 && core_client_append_counted(self, &key, client) == 0)
-        table = core_table_enter(self);
-    if (!table) {
-        core_key_free(&key);
+    struct weir_table *table = now_ns < 0 ? NULL : enter_with_client(self, &key, client);
+    if (!table)
         return NULL;
-    }
     struct weir_error error;
     int rc;
     CORE_BEGIN_SLEEP
@@ -113,14 +123,9 @@ PyObject *core_table_allow(PyObject *object, PyObject *args, PyObject *kwargs) {
 PyObject *core_table_unlist(PyObject *object, PyObject *client) {
     struct core_table *self = SELF(object);
     struct core_key key;
-    struct weir_table *table = NULL;
-    core_key_init(&key);
-    if (core_client_append_counted(self, &key, client) == 0)
-        table = core_table_enter(self);
-    if (!table) {
-        core_key_free(&key);
+    struct weir_table *table = enter_with_client(self, &key, client);
+    if (!table)
         return NULL;
-    }
     struct weir_error error;
     int rc;
     CORE_BEGIN_SLEEP
