@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ._core import HIT, REFUND, TEST, Decision, Limit, StorageError, Verdict
-from .limits import GRANULARITIES, TIME_TYPES, split_key
+from .limits import GRANULARITIES, TIME_TYPES, in_units, split_key
 
 __all__ = ["Counters", "Counts", "StorageInterface"]
 
@@ -38,15 +38,6 @@ _CENTURY = (100, "year")
 _BARE = "key"
 _BESIDE = "!key"
 
-_UNITS = (
-    ("year", 31104000),
-    ("month", 2592000),
-    ("day", 86400),
-    ("hour", 3600),
-    ("minute", 60),
-    ("second", 1),
-)
-
 
 def _whole(seconds: float) -> int:
     """A period of whole seconds, at least one."""
@@ -55,8 +46,7 @@ def _whole(seconds: float) -> int:
 
 @lru_cache(maxsize=4096)
 def _limit(amount: int, seconds: int, strategy: str, namespace: str) -> Limit:
-    unit, length = next(pair for pair in _UNITS if seconds % pair[1] == 0)
-    return Limit(amount, seconds // length, unit, strategy=strategy, namespace=namespace)
+    return Limit(amount, *in_units(seconds), strategy=strategy, namespace=namespace)
 
 
 class _Key:

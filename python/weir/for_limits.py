@@ -21,7 +21,9 @@ the table. A program of which only the settings can be changed is started by
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .errors import ConfigurationError, StorageError
 
@@ -41,23 +43,28 @@ except ImportError as error:
     ) from error
 
 from .counters import Counters
-from .storage import storage_from_string
+from .storage import StorageTypes, storage_from_string
 
 __all__ = ["AsyncWeirStorage", "WeirStorage", "main"]
 
 _SCHEMES = ("auto", "shm", "file")
 
 
-def _open(uri: str | None, options: dict[str, Any]) -> Counters:
-    """The counters of a table. uri: ``weir+shm://name``, with ``async+`` before it or not."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _open(uri: str | None, options: dict[str, Any]) -> StorageTypes:
+    """The store of a URI: ``weir+shm://name``, with ``async+`` before it or not."""
     place = (uri or "weir+auto://").removeprefix("async+").removeprefix("weir+")
     try:
-        return Counters(storage_from_string(place, **options))
+        return storage_from_string(place, **options)
     except ConfigurationError as error:
         raise limits.errors.ConfigurationError(str(error)) from error
 
 
 class WeirStorage(
+    Counters,
     limits.storage.Storage,
     limits.storage.MovingWindowSupport,
     limits.storage.SlidingWindowCounterSupport,
@@ -71,50 +78,23 @@ class WeirStorage(
 
     STORAGE_SCHEME = [f"weir+{scheme}" for scheme in _SCHEMES]  # noqa: RUF012  (as limits has it)
 
+    base_exceptions = StorageError
+
     def __init__(
         self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any
     ) -> None:
-        super().__init__(uri, wrap_exceptions=wrap_exceptions)
-        self.counters = _open(uri, options)
+        limits.storage.Storage.__init__(self, uri, wrap_exceptions=wrap_exceptions)
+        Counters.__init__(self, _open(uri, options))
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return StorageError
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return self.counters.incr(key, expiry, amount)
+def _inline(method: Callable[Concatenate[Counters, P], R]) -> Callable[..., Coroutine[Any, Any, R]]:
+    """A coroutine function that calls a method of the counters without waiting."""
 
-    def get(self, key: str) -> int:
-        return self.counters.get(key)
+    @wraps(method)
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(self.counters, *args, **kwargs)
 
-    def get_expiry(self, key: str) -> float:
-        return self.counters.get_expiry(key)
-
-    def check(self) -> bool:
-        return self.counters.check()
-
-    def reset(self) -> int | None:
-        return self.counters.reset()
-
-    def clear(self, key: str) -> None:
-        self.counters.clear(key)
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return self.counters.acquire_entry(key, limit, expiry, amount)
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        return self.counters.get_moving_window(key, limit, expiry)
-
-    def acquire_sliding_window_entry(
-        self, key: str, limit: int, expiry: int, amount: int = 1
-    ) -> bool:
-        return self.counters.acquire_sliding_window_entry(key, limit, expiry, amount)
-
-    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        return self.counters.get_sliding_window(key, expiry)
-
-    def clear_sliding_window(self, key: str, expiry: int) -> None:
-        self.counters.clear_sliding_window(key, expiry)
+    return call
 
 
 class AsyncWeirStorage(
@@ -126,50 +106,25 @@ class AsyncWeirStorage(
 
     STORAGE_SCHEME = [f"async+weir+{scheme}" for scheme in _SCHEMES]  # noqa: RUF012  (as limits has it)
 
+    base_exceptions = StorageError
+
     def __init__(
         self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any
     ) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
-        self.counters = _open(uri, options)
+        self.counters = Counters(_open(uri, options))
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return StorageError
-
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return self.counters.incr(key, expiry, amount)
-
-    async def get(self, key: str) -> int:
-        return self.counters.get(key)
-
-    async def get_expiry(self, key: str) -> float:
-        return self.counters.get_expiry(key)
-
-    async def check(self) -> bool:
-        return self.counters.check()
-
-    async def reset(self) -> int | None:
-        return self.counters.reset()
-
-    async def clear(self, key: str) -> None:
-        self.counters.clear(key)
-
-    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return self.counters.acquire_entry(key, limit, expiry, amount)
-
-    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        return self.counters.get_moving_window(key, limit, expiry)
-
-    async def acquire_sliding_window_entry(
-        self, key: str, limit: int, expiry: int, amount: int = 1
-    ) -> bool:
-        return self.counters.acquire_sliding_window_entry(key, limit, expiry, amount)
-
-    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        return self.counters.get_sliding_window(key, expiry)
-
-    async def clear_sliding_window(self, key: str, expiry: int) -> None:
-        self.counters.clear_sliding_window(key, expiry)
+    incr = _inline(Counters.incr)
+    get = _inline(Counters.get)
+    get_expiry = _inline(Counters.get_expiry)
+    check = _inline(Counters.check)
+    reset = _inline(Counters.reset)
+    clear = _inline(Counters.clear)
+    acquire_entry = _inline(Counters.acquire_entry)
+    get_moving_window = _inline(Counters.get_moving_window)
+    acquire_sliding_window_entry = _inline(Counters.acquire_sliding_window_entry)
+    get_sliding_window = _inline(Counters.get_sliding_window)
+    clear_sliding_window = _inline(Counters.clear_sliding_window)
 
 
 def main(arguments: list[str] | None = None) -> None:

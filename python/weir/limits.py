@@ -58,11 +58,20 @@ TIME_TYPES: dict[str, Granularity] = {
     "second": Granularity(1, "second"),
 }
 
+#: The units, longest first.
+_UNITS = tuple(sorted(TIME_TYPES.values(), reverse=True))
+
 #: The classes by the names of their units; the last class that is defined for a name is parsed.
 GRANULARITIES: dict[str, type[RateLimitItem]] = {}
 
 #: The longest period: 100 years of 360 days.
 _LONGEST = 3_110_400_000
+
+
+def in_units(seconds: int) -> tuple[int, str]:
+    """A period as a number of the longest unit that divides it."""
+    unit = next(unit for unit in _UNITS if seconds % unit.seconds == 0)
+    return seconds // unit.seconds, unit.name
 
 
 def _checked(name: str, granularity: Any) -> Granularity:
@@ -252,15 +261,6 @@ def _parse_own(text: object) -> list[Limit] | None:
 #: The namespace of counters whose whole key is the result of key_for().
 _WHOLE_KEYS = "="
 
-_UNITS = (
-    ("year", 31104000),
-    ("month", 2592000),
-    ("day", 86400),
-    ("hour", 3600),
-    ("minute", 60),
-    ("second", 1),
-)
-
 #: The result of get_expiry() for items of each name, the latest last.
 _EXPIRIES: dict[tuple[Any, ...], int] = {}
 
@@ -294,11 +294,9 @@ def _expiry(item: Limit) -> int:
 def _plain_limit(item: Limit, namespace: str) -> Limit:
     """The plain limit that is equivalent to an item of a custom class."""
     seconds = item.get_expiry() if type(item).get_expiry is Limit.get_expiry else _expiry(item)
-    unit, length = next(pair for pair in _UNITS if seconds % pair[1] == 0)
     return Limit(
         item.amount,
-        seconds // length,
-        unit,
+        *in_units(seconds),
         burst=item.burst,
         strategy=item.strategy,
         max_delay=item.max_delay,

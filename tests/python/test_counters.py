@@ -213,8 +213,8 @@ def test_errors_are_those_of_limits() -> None:
     storage = limits.storage.storage_from_string(
         f"weir+shm://test-{time.monotonic_ns()}", wrap_exceptions=True
     )
-    weir.unlink(storage.counters._store.uri)  # type: ignore[union-attr]
-    storage.counters._store.close()  # type: ignore[union-attr]
+    weir.unlink(storage._store.uri)  # type: ignore[union-attr]
+    storage._store.close()  # type: ignore[union-attr]
     with pytest.raises(limits.errors.StorageError, match="closed"):
         storage.get("x")
     with pytest.raises(Exception, match="name"):

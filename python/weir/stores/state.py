@@ -156,6 +156,14 @@ class _States:
         moved, given = self._clock
         return true_time() - now + 60.0 if given else max(0.0, -moved)
 
+    def _evaluate(
+        self, request: StateRequest, found: Mapping[str, bytes], clock: float
+    ) -> tuple[Decision, list[Change]]:
+        """The decision by the values that were read, and the values to write, sorted by name."""
+        now = self.moment(clock)
+        decision, changes = request.decide([found.get(name) for name in request.names], now)
+        return decision, self.changes(request, changes, now) if changes else []
+
     def changes(
         self, request: StateRequest, found: Sequence[tuple[int, bytes | None, float]], now: float
     ) -> list[Change]:
@@ -165,6 +173,11 @@ class _States:
             Change(request.names[place], value, expires_at + ahead)
             for place, value, expires_at in found
         )
+
+    def _retry(self, error: Exception, left: int) -> None:
+        """Return if the decision is to be repeated: after a conflict, with tries left."""
+        if not (left and isinstance(error, Conflict)):
+            raise self.failed(error) from error
 
     @contextmanager
     def translating_errors(self) -> Iterator[None]:
@@ -268,21 +281,16 @@ class StateStorage(_States, KeyedStorage):
         for left in reversed(range(TRIES)):
             try:
                 return what()
-            except Conflict as error:
-                if not left:
-                    raise self.failed(error) from error
             except Exception as error:
-                raise self.failed(error) from error
+                self._retry(error, left)
         raise AssertionError
 
     def _step(self, request: StateRequest) -> Decision:
         with self.transaction() as transaction:
             found = self.read(transaction, request.names)
-            now = self.moment(self.now(transaction))
-            values = [found.get(name) for name in request.names]
-            decision, changes = request.decide(values, now)
+            decision, changes = self._evaluate(request, found, self.now(transaction))
             if changes:
-                self.write(transaction, self.changes(request, changes, now))
+                self.write(transaction, changes)
         return decision
 
     def _remove(self, names: list[str]) -> None:
@@ -363,21 +371,16 @@ class AsyncStateStorage(_States, ABC):
         for left in reversed(range(TRIES)):
             try:
                 return await what()
-            except Conflict as error:
-                if not left:
-                    raise self.failed(error) from error
             except Exception as error:
-                raise self.failed(error) from error
+                self._retry(error, left)
         raise AssertionError
 
     async def _step(self, request: StateRequest) -> Decision:
         async with self.transaction() as transaction:
             found = await self.read(transaction, request.names)
-            now = self.moment(await self.now(transaction))
-            values = [found.get(name) for name in request.names]
-            decision, changes = request.decide(values, now)
+            decision, changes = self._evaluate(request, found, await self.now(transaction))
             if changes:
-                await self.write(transaction, self.changes(request, changes, now))
+                await self.write(transaction, changes)
         return decision
 
     async def _remove(self, names: list[str]) -> None:
