@@ -230,7 +230,7 @@ int64_t ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone) {
         ngx_http_weir_show(&shown, buffer, &value);
 
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                      "the cost \"%V\" of zone \"%V\" is no number, 1 is taken", &shown,
+                      "the cost \"%V\" of zone \"%V\" is not a number, so 1 is used", &shown,
                       &zone->name);
         return 1;
     }

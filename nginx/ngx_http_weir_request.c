@@ -101,7 +101,7 @@ static ngx_int_t ngx_http_weir_match_rules(ngx_http_request_t *r, ngx_http_weir_
     }
 
     if (rc < 0) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "the rules cannot be asked: %s",
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "cannot look up the rules: %s",
                       weir_strerror(rc));
         return NGX_OK;
     }
@@ -328,7 +328,7 @@ static ngx_int_t ngx_http_weir_decide(ngx_http_request_t *r, ngx_http_weir_loc_c
     rc = weir_decide_prepared(wmcf->wcf->table, check, &request, verdicts, &decision);
     if (rc != 0) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "the limits cannot be asked, the request passes: %s", weir_strerror(rc));
+                      "cannot decide the limits, so the request passes: %s", weir_strerror(rc));
         ctx->status = NGX_HTTP_WEIR_ERROR;
         return NGX_DECLINED;
     }

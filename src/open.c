@@ -331,7 +331,7 @@ static int check_size(const struct weir_table *table, const struct weir_header *
         (uri->rules != UINT64_MAX && uri->rules != header->rules))
         return weir_fail(
             error, WEIR_EMISMATCH, 0,
-            "%s: exists with keys=%llu&hits=%llu&rules=%u; ask for these, or remove it",
+            "%s: exists with keys=%llu&hits=%llu&rules=%u; use these values, or remove it",
             table->name, (unsigned long long)header->keys, (unsigned long long)header->hits,
             header->rules);
     return 0;

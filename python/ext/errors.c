@@ -68,7 +68,7 @@ static const char *message_of(int result, const struct weir_error *error) {
     if (error && error->message[0])
         return error->message;
     if (result == WEIR_ETOOMANY && !error)
-        return "the table has no room for so many limits at once: give it more keys with ?keys=N";
+        return "the table has no room for so many limits at once: set more keys with ?keys=N";
     return weir_strerror(result);
 }
 

@@ -373,7 +373,7 @@ static PyObject *codec_set_clock(PyObject *object, PyObject *args) {
     if (!PyArg_ParseTuple(args, "d|p:set_clock", &seconds, &given))
         return NULL;
     if (!(seconds >= -4e9 && seconds <= 4.6e9)) {
-        PyErr_SetString(PyExc_ValueError, "that is no time");
+        PyErr_SetString(PyExc_ValueError, "not a valid time");
         return NULL;
     }
     CODEC(object)->clock_ns = (int64_t)(seconds * 1e6 + (seconds < 0 ? -0.5 : 0.5)) * 1000;

@@ -100,7 +100,7 @@ static int read_rule(const struct weir_table *table, const char *text, size_t le
         return weir_fail(
             error, WEIR_EINVAL, 0,
             "a rule must end after now and before the year 2116, or never: its end is a "
-            "moment since 1970, not how long it holds");
+            "time since 1970, not a duration");
     int rc = read_client(table, text, len, change, error);
     change->entry.since_ns = since_ns;
     change->until_ns = until_ns;

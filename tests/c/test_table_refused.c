@@ -324,7 +324,7 @@ static void test_another_size_is_refused_and_the_message_tells_which_it_has(void
     struct weir_table *table = open_table(uri_of("it", "?keys=60&hits=200"));
     assert_int_equal(info_of(table, NOW).keys_max, 64);
     refuses(uri_of("it", "?keys=128"), WEIR_EMISMATCH,
-            "exists with keys=64&hits=200&rules=1024; ask for these, or remove it");
+            "exists with keys=64&hits=200&rules=1024; use these values, or remove it");
     refuses(uri_of("it", "?keys=64&hits=201"), WEIR_EMISMATCH, "exists with keys=64&hits=200");
     refuses(uri_of("it", "?rules=8"), WEIR_EMISMATCH, "exists with keys=64&hits=200&rules=1024");
     weir_table_close(open_table(uri_of("it", "?keys=57")));

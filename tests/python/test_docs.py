@@ -226,6 +226,17 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
             assert anchor in anchors, f"{path}#{anchor}"
 
 
+def test_the_files_and_functions_that_architecture_names_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    files = set(re.findall(r"`((?:src|include|python|tests|docs|nginx|script)/[\w./-]*)`", page))
+    assert len(files) >= 20
+    assert [name for name in sorted(files) if not (ROOT / name).exists()] == []
+    places = re.findall(r"`(\w+)\(\)` in `([\w./]+)`", page)
+    assert len(places) >= 4
+    for function, name in places:
+        assert re.search(rf"\b{function}\(", (ROOT / name).read_text()), f"{function}() in {name}"
+
+
 def test_no_page_loads_anything_from_elsewhere() -> None:
     for path in [*(ROOT / "docs").glob("**/*.md"), *(ROOT / "docs/_static").glob("*")]:
         if path.is_file() and path.suffix in (".md", ".css", ".js"):

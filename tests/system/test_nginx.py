@@ -90,9 +90,9 @@ def test_a_cost_is_logged_on_one_short_clean_line(serving, cost: str) -> None:
         f'location ~ "(?s)^/c/(?<paid>.*)$" {{ weir_limit zone=one; {PAGE} }}',
     )
     nginx.get("/c/" + cost.replace(" ", "%20"))
-    wait_for(lambda: "is no number" in nginx.log.read_text(errors="replace"))
+    wait_for(lambda: "is not a number" in nginx.log.read_text(errors="replace"))
     lines = nginx.log.read_bytes().decode("latin-1").split("\n")
-    said = [line.partition(" is no number")[0] for line in lines if " is no number" in line]
+    said = [line.partition(" is not a number")[0] for line in lines if " is not a number" in line]
     assert len(said) == 1
     assert said[0].isascii()
     assert said[0].isprintable()
