@@ -444,6 +444,7 @@ int weir_limit_parse_as(const char *text, size_t len, int strategy, struct weir_
                                   : "text");
     char too_many[48];
     size_t room = *count < WEIR_CHECKS_MAX ? *count : WEIR_CHECKS_MAX;
-    snprintf(too_many, sizeof too_many, "more than %zu limits", room);
+    snprintf(too_many, sizeof too_many, room == 1 ? "more than one limit" : "more than %zu limits",
+             room);
     return read_limits(text, len, strategy, limits, room, too_many, count, error);
 }

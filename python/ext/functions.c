@@ -80,7 +80,7 @@ static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs
         return NULL;
     struct weir_limit limit;
     struct weir_error error;
-    int rc = weir_strategy_takes(reading.number, WEIR_TAKES_ZONE)
+    int rc = reading.number != WEIR_FIXED_WINDOW
                  ? weir_limit_parse_as(PyBytes_AS_STRING(reading.text),
                                        (size_t)PyBytes_GET_SIZE(reading.text), reading.number,
                                        &limit, &(size_t){1}, &error)

@@ -63,9 +63,16 @@ def shortest_period(limit: Limit) -> int:
     return max(1, days * limit.multiples * 86400 - 2 * 3600)
 
 
+def size(limit: Limit) -> int:
+    """Most hits in one window: the burst, if a strategy with windows takes one."""
+    if shape_of(limit) in (TOKEN, LEAKY) or not limit.amount:
+        return limit.amount
+    return limit.burst or limit.amount
+
+
 def rate(limit: Limit) -> Fraction:
     """Hits per second in the long run."""
-    return Fraction(limit.amount, limit.get_expiry())
+    return Fraction(size(limit), limit.get_expiry())
 
 
 def _longest_wait(limit: Limit) -> Fraction:
@@ -86,17 +93,17 @@ def at_once(limit: Limit) -> int:
     """Most hits of cost 1 at one moment."""
     if shape_of(limit) in (TOKEN, LEAKY) and limit.amount:
         return floor(depth(limit))
-    return limit.amount
+    return size(limit)
 
 
 def largest_cost(limit: Limit) -> int:
     """The largest cost that a single request may have."""
-    return int(depth(limit)) if shape_of(limit) == TOKEN else limit.amount
+    return int(depth(limit)) if shape_of(limit) == TOKEN else size(limit)
 
 
 def most_within(limit: Limit, seconds: int, costs: bool = False) -> int:
     """Most hits in any half-open interval of this length."""
-    amount, strategy = limit.amount, shape_of(limit)
+    amount, strategy = size(limit), shape_of(limit)
     if amount == 0:
         return 0
     windows = -(-seconds // shortest_period(limit))
@@ -113,13 +120,13 @@ def head(limit: Limit) -> Fraction:
     """The least h with at most ``h + rate t`` hits in any closed interval of length t."""
     strategy = shape_of(limit)
     if strategy == FIXED:
-        return Fraction(2 * limit.amount - 1)
+        return Fraction(2 * size(limit) - 1)
     if strategy == MOVING:
-        return Fraction(limit.amount)
+        return Fraction(size(limit))
     if strategy == SLIDING:
-        return Fraction(2 * limit.amount)
+        return Fraction(2 * size(limit))
     if strategy == ALIGNED:  # its windows are not all of one length
-        return Fraction(2 * limit.amount) + rate(limit) * 3 * 86400
+        return Fraction(2 * size(limit)) + rate(limit) * 3 * 86400
     return depth(limit, costs=True)
 
 
@@ -154,18 +161,18 @@ def never_binds(limit: Limit, guard: Limit) -> int | None:
     if limit.amount == 0 or guard.amount == 0:
         return None
     if same_windows(limit, guard):
-        return guard.amount if guard.amount <= limit.amount else None
+        return size(guard) if size(guard) <= size(limit) else None
     strategy, seconds = shape_of(limit), limit.get_expiry()
     if strategy in (FIXED, MOVING):
         most = most_within(guard, seconds, costs=True)
-        return most if most <= limit.amount else None
+        return most if most <= size(limit) else None
     if strategy == ALIGNED:
         # A window is at most twice as long as its nominal length.
         most = most_within(guard, 2 * seconds, costs=True)
-        return most if most <= limit.amount else None
+        return most if most <= size(limit) else None
     if strategy == SLIDING:
         most = weight_within(guard, seconds)
-        return most if most <= limit.amount else None
+        return most if most <= size(limit) else None
     if rate(limit) < rate(guard) or largest_cost(limit) < largest_cost(guard):
         return None
     if strategy == shape_of(guard) == LEAKY:
@@ -183,7 +190,7 @@ def binds_at_edges_only(limit: Limit, guard: Limit) -> bool:
     if shape_of(guard) != FIXED or shape_of(limit) not in windows or guard.amount == 0:
         return False
     within = -(-limit.get_expiry() // guard.get_expiry())
-    return guard.amount * within <= limit.amount
+    return size(guard) * within <= size(limit)
 
 
 def same_counter(limit: Limit, other: Limit) -> bool:

@@ -196,10 +196,12 @@ class Limit:
         if not isinstance(text, str):
             raise ParseError(f"a limit must be a string, not {text!r}")
         chosen = self.strategy or strategy or ""
-        if takes(chosen, "tz") or self.tz is not None:
+        keeps_burst = takes(chosen, "burst") and chosen != taking("burst")
+        if takes(chosen, "tz") or keeps_burst or self.tz is not None:
             limits = parse_many(
                 text,
-                strategy=self.strategy or (chosen if takes(chosen, "tz") else taking("tz")),
+                strategy=self.strategy
+                or (chosen if self.tz is None or takes(chosen, "tz") else taking("tz")),
                 tz=self.tz,
             )
         else:

@@ -95,9 +95,8 @@ def test_each_strategy_is_explained_with_its_numbers(
     assert "14,400 a day" in plain
     (limit,) = weir_json("check", "10/minute", "--strategy", strategy)["limits"]
     assert (limit["strategy"], limit["per_day"]) == (strategy, 14400)
-    within = {"fixed-window": 19, "moving-window": 10, "sliding-window-counter": 20,
-              "token-bucket": 19, "leaky-bucket": 11, "calendar-window": 20}  # fmt: skip
-    assert limit["within_period"] == within[strategy]
+    within = {"opened": 19, "moving": 10, "weighed": 20, "bucket": 19, "queue": 11, "aligned": 20}
+    assert limit["within_period"] == within[package._core.STRATEGIES[strategy][1]]
 
 
 def test_a_burst_keeps_its_strategy(weir_json: Any) -> None:

@@ -112,9 +112,9 @@ def meaning(limit: Limit) -> list[str]:
         return ["Denies every request."]
     most = bounds.most_within(limit, limit.get_expiry())
     if bounds.shape_of(limit) == bounds.ALIGNED:
-        most = min(most, 2 * limit.amount)  # where two meet
+        most = min(most, 2 * bounds.size(limit))  # where two meet
     words = {
-        "requests": some(limit.amount, "request"),
+        "requests": some(bounds.size(limit), "request"),
         "period": period(limit.get_expiry()),
         "most": some(most, "request"),
         "tokens": some(bounds.at_once(limit), "token"),
@@ -127,7 +127,7 @@ def meaning(limit: Limit) -> list[str]:
     return [
         sentence.rstrip(".").format(**words) + "."
         for sentence in sentences
-        if most > limit.amount or "{most}" not in sentence
+        if most > bounds.size(limit) or "{most}" not in sentence
     ]
 
 
