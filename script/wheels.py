@@ -25,6 +25,7 @@ import wheels_check
 import wheels_debian
 import wheels_macos
 import wheels_pythons
+import wheels_roots
 from pyproject_metadata import StandardMetadata
 
 if sys.version_info >= (3, 11):
@@ -87,7 +88,7 @@ def headers(version: str) -> Path:
     if (folder / "Python.h").exists() and (folder / "pyconfig.h").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    python = wheels_check.interpreter(version)
+    python = wheels_roots.interpreter(version)
     if python is None:
         fetch_headers(version, folder)
     else:
@@ -286,6 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="")
     parser.add_argument("--no-check", action="store_true")
+    parser.add_argument("--all-tests", action="store_true")
     parser.add_argument("--check-only", action="store_true", help="of what is built already")
     parser.add_argument("--python", metavar="VERSION")
     arguments = parser.parse_args()
@@ -307,10 +309,12 @@ def main() -> None:
     if arguments.no_check:
         rows = [wheels_check.Row(path, "not checked") for path in built]
     else:
-        rows = [wheels_check.check(path) for path in built]
+        rows = wheels_check.check_all(built, arguments.all_tests)
     macos = "" if arguments.no_check or arguments.only else check_macos()
-    print(wheels_check.table(rows))
-    print(macos)
+    text = f"{wheels_check.table(rows)}\n{macos}".strip()
+    print(text)
+    if not arguments.only:
+        (OUT / "table.txt").write_text(f"{text}\n")
     if any(row.failed for row in rows) or "FAILED" in macos:
         raise SystemExit(1)
 

@@ -1,28 +1,28 @@
 """Checks wheels: what is in them, and whether they run. Used by script/wheels.
 
-A wheel for glibc runs in a root of its own, unpacked from Debian's packages: no compiler, no
-libsodium, nothing of the machine's but an interpreter of pyenv that Debian lacks. Those for aarch64
-run under qemu-user. Those for musl run in a root that has musl's C library and a Python for it,
-built from source by wheels_pythons, and nothing else.
+Where they run, wheels_roots prepares. What was run stays in build/wheels/results: a wheel that
+passed is not run again until it, the tests or these scripts change.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
-import tarfile
+import time
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-import wheels_debian
-import wheels_pythons
+import wheels_roots
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Symbol
 from wheels_debian import call
@@ -37,6 +37,12 @@ LIBRARIES = re.compile(r"lib(c|pthread|dl|rt)\.so(\.\d+)?|ld-(linux|musl)-.*|lib
 CORE = ("limit", "limit_strings", "limiter", "timelines", "table", "rules", "key", "storage")
 MORE = ("strategies_model", "clock", "prepared_check", "own_items", "callables", "distribution")
 
+#: The Python with whose wheel for glibc and x86_64 all of tests/python run, not only the core's.
+WHOLE = "3.11"
+
+#: Seconds that the tests of one wheel may take.
+PATIENCE = 3600
+
 #: Tests that need a compiler, a server, or the checkout; all others of tests/python run.
 APART = (
     "stores",
@@ -48,6 +54,14 @@ APART = (
     "test_tutorial.py",
     "test_typing.py",
 )
+
+#: A test that needs another /dev/shm than a root has.
+LEFT_OUT = ("full_shared_memory",)
+
+#: Those that need a program: ``mount``, which is not in a root for musl, and Python itself, which
+#: an emulated one cannot start unless the kernel calls qemu.
+MOUNTING, STARTING = "full_file_system", "another_process"
+
 NEEDS = ("pytest", "hypothesis", "Flask", "freezegun", "hiro", "limits", "time-machine")
 ALL_NEEDS = (
     *NEEDS,
@@ -55,40 +69,23 @@ ALL_NEEDS = (
     "click",
     "fakeredis",
     "Flask-Limiter",
+    "Flask-Login",
     "Flask-RESTful",
     "flask-restx",
     "gevent",
     "gunicorn",
     "prometheus_client",
     "psycopg",
+    "psycopg-binary",
+    "psycopg-pool",
     "pymemcache",
+    "pytest-xdist",
     "redis",
     "rich",
+    "slowapi",
+    "starlette",
     "valkey",
 )
-
-#: What interpreters are linked with, and what tests expect of a system.
-PACKAGES = [
-    "python3.14",
-    "python3.13",
-    "dash",
-    "bash",
-    "coreutils",
-    "tzdata",
-    "libc-bin",
-    "zlib1g",
-    "libbz2-1.0",
-    "liblzma5",
-    "libffi8",
-    "libexpat1",
-    "libssl3t64",
-    "libsqlite3-0",
-    "libreadline8t64",
-    "libncursesw6",
-    "libuuid1",
-    "mount",
-    "util-linux",
-]
 
 
 class Row(NamedTuple):
@@ -97,97 +94,56 @@ class Row(NamedTuple):
     path: Path
     ran: str
     failed: bool = False
+    seconds: float = 0
 
 
 def table(rows: list[Row]) -> str:
-    """What was built, how large it is, and what was run where."""
-    lines = [("file", "kB", "what was run")]
+    """What was built, how large it is, what was run where, and how long that took."""
+    lines = [("file", "kB", "s", "what was run")]
     for row in rows:
         ran = ("FAILED: " if row.failed else "") + row.ran
-        lines.append((row.path.name, f"{row.path.stat().st_size / 1000:.0f}", ran))
-    widths = [max(len(line[i]) for line in lines) for i in range(2)]
-    return "\n".join(f"{a:{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in lines)
-
-
-# ----------------------------------------------------------------------------- Pythons and Debian
-
-
-def interpreter(version: str) -> str | None:
-    """A Python of this machine that has its headers: Debian's or pyenv's."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
-    if found:
-        return str(found[-1])
-    header = Path(f"/usr/include/python{version}/Python.h")
-    python = Path(f"/usr/bin/python{version}")
-    return str(python) if header.exists() and python.exists() else None
-
-
-def unpacked_root(arch: str) -> Path:
-    """A root of Debian testing's packages, unpacked and not configured."""
-    root = OUT / "roots" / arch
-    if (root / "stamp").exists():
-        return root
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    for folder in ("bin", "lib", "sbin", "lib64"):
-        (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
-        (root / folder).symlink_to(f"usr/{folder}")
-    apt, environment = wheels_debian.APT, wheels_debian.apt()
-    names = [f"{package}:{arch}" for package in PACKAGES if package != "tzdata"] + ["tzdata"]
-    options = (
-        "-y",
-        "-q",
-        "--no-install-recommends",
-        "--download-only",
-        f"-oAPT::Architecture={arch}",
-    )
-    call("apt-get", *options, "install", *names, environment=environment)
-    for deb in sorted((apt / "archives").glob("*.deb")):
-        packed = subprocess.run(
-            ["dpkg-deb", "--fsys-tarfile", deb], check=True, capture_output=True
-        ).stdout
-        with tarfile.open(fileobj=BytesIO(packed)) as archive:
-            unpack(archive, root)
-        deb.unlink()
-    for folder in ("dev", "proc", "tmp", "weir", "site", "etc"):
-        (root / folder).mkdir(exist_ok=True)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\n")
-    (root / "stamp").touch()
-    return root
-
-
-def unpack(archive: tarfile.TarFile, root: Path) -> None:
-    """All of a package, below usr/ what it has for bin/ and lib/ (those are links)."""
-    for member in archive.getmembers():
-        member.name = re.sub(r"^\./(bin|lib|lib64|sbin)(?=/|$)", r"./usr/\1", member.name)
-        if not member.isdev():
-            archive.extract(member, root)
+        size = f"{row.path.stat().st_size / 1000:.0f}"
+        lines.append((row.path.name, size, f"{row.seconds:.0f}", ran))
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    shown = (f"{a:{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}" for a, b, c, d in lines)
+    return "\n".join(shown)
 
 
 # -------------------------------------------------------------------------------------- inspecting
 
 
-def musl_libc(arch: str) -> Path:
-    """Musl's C library, which is its dynamic linker too, from Debian's package."""
-    unpacked = OUT / "musl" / arch
-    if not (unpacked / "stamp").exists():
-        shutil.rmtree(unpacked, ignore_errors=True)
-        wheels_debian.package(f"musl:{'arm64' if arch == 'aarch64' else 'amd64'}", unpacked)
-        (unpacked / "stamp").touch()
-    (found,) = (path for path in unpacked.rglob("libc.so") if "musl" in path.parent.name)
-    return found
-
-
 def lacking_in_musl(symbols: Sequence[Symbol], arch: str) -> list[str]:
     """What an extension needs and neither CPython nor musl's C library defines."""
-    with musl_libc(arch).open("rb") as file:
+    with wheels_roots.musl_libc(arch).open("rb") as file:
         table = ELFFile(file).get_section_by_name(".dynsym")
         known = {s.name for s in table.iter_symbols() if s["st_shndx"] != "SHN_UNDEF"}
     needed = (s for s in symbols if s["st_shndx"] == "SHN_UNDEF")
     names = {s.name for s in needed if s["st_info"]["bind"] != "STB_WEAK"}
     return sorted(n for n in names - known if not n.startswith(("Py", "_Py")))
+
+
+def inspect_files(wheel: Path, python: str, arch: str, libc: str) -> None:
+    """Raises AssertionError if files are missing or damaged, or if the tags are wrong."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    wanted = call("git", "-C", ROOT, "ls-files", "python/weir").split()
+    missing = {name.removeprefix("python/") for name in wanted} - files.keys()
+    assert not missing, f"lacks {', '.join(sorted(missing))}"
+    (information,) = {name.partition("/")[0] for name in files} - {"weir"}
+    for line in files[f"{information}/RECORD"].decode().splitlines():
+        name, digest, _ = line.rsplit(",", 2)
+        assert name in files, f"lacks {name}, which RECORD lists"
+        found = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).decode()
+        assert not digest or digest == f"sha256={found.rstrip('=')}", f"{name} is not as in RECORD"
+    tags = re.findall(r"^Tag: (\S+)", files[f"{information}/WHEEL"].decode(), re.MULTILINE)
+    named = wheel.stem.split("-", 2)[2]
+    start, _, platforms = named.rpartition("-")
+    assert {f"{start}-{one}" for one in platforms.split(".")} == set(tags), f"tags are {tags}"
+    short = python.removeprefix("cp")
+    extension = f"weir/_core.cpython-{short}-{arch}-linux-{libc}.so"
+    assert extension in files, f"lacks {extension}"
+    machine = ELFFile(BytesIO(files[extension])).get_machine_arch()
+    assert machine == {"x86_64": "x64", "aarch64": "AArch64"}[arch], f"is for {machine}"
 
 
 def inspect(wheel: Path, arch: str, libc: str) -> None:
@@ -216,10 +172,10 @@ def inspect(wheel: Path, arch: str, libc: str) -> None:
 # ----------------------------------------------------------------------------------------- running
 
 
-def site_of(wheel: Path, version: str, arch: str, libc: str, needs: Sequence[str]) -> Path:
-    """The wheel and what the tests need, installed by pip for that Python and platform."""
-    site = OUT / "work/site"
-    shutil.rmtree(site, ignore_errors=True)
+def install(
+    wheel: Path, site: Path, version: str, arch: str, libc: str, needs: Sequence[str]
+) -> None:
+    """Have pip install the wheel and what the tests need, for that Python and platform."""
     names = ["musllinux_1_1", "musllinux_1_2"]
     if libc == "gnu":
         names = ["manylinux2014", "manylinux_2_17", "manylinux_2_28"]
@@ -227,7 +183,7 @@ def site_of(wheel: Path, version: str, arch: str, libc: str, needs: Sequence[str
     command += ["--target", str(site), "--only-binary=:all:", "--no-compile", "--no-warn-conflicts"]
     command += ["--implementation=cp", f"--python-version={version}", "--abi=abi3", "--abi=none"]
     command += [f"--abi=cp{version.replace('.', '')}", *(f"--platform={n}_{arch}" for n in names)]
-    files = (ROOT / f"requirements/{name}.txt" for name in ("test", "demo", "peers"))
+    files = (ROOT / f"requirements/{name}.txt" for name in ("test", "demo", "load", "peers"))
     pinned = "".join(path.read_text() for path in files)
     wanted = [re.search(rf"(?mi)^{name}==\S+", pinned) for name in needs]
     names = [found.group() for found in wanted if found]
@@ -235,204 +191,147 @@ def site_of(wheel: Path, version: str, arch: str, libc: str, needs: Sequence[str
         names = [name.partition("==")[0] for name in names]
         names += ["exceptiongroup", "typing_extensions"]  # pip asks its own Python, not that one
     call(*command, wheel, *names, "tomli", "tzdata")
-    return site
 
 
-def precompile(root: Path, version: str) -> None:
-    """Bytecode for a root whose Python is emulated, by the same Python for this processor.
-
-    Under qemu-user, compiling the modules of pytest alone takes minutes.
-    """
-    native = unpacked_root("amd64")
-    (native / "mnt").mkdir(exist_ok=True)
-    python = ["chroot", str(native), f"/usr/bin/python{version}", "-m", "compileall", "-q"]
-    python += ["--invalidation-mode=unchecked-hash", "/mnt/site", f"/mnt/usr/lib/python{version}"]
-    script = f"mount --bind {root} {native}/mnt && {shlex.join(python)} || true"
-    call("unshare", "--mount", "sh", "-c", script)
-
-
-def run_inside(root: Path, command: list[str], tests: list[str], bind: str = "") -> str:
-    """Pytest's last line, of tests in a root with its own /proc and /dev/shm."""
-    weir = root / "weir"
-    shutil.rmtree(weir, ignore_errors=True)
+def checkout(to: Path) -> None:
+    """Copy what git has of the checkout, as it is now."""
     for name in call("git", "-C", ROOT, "ls-files", "-z").split("\0"):
         if name and (ROOT / name).is_file():
-            (weir / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, weir / name)
-    mounts = ["mount -t proc proc {0}/proc", "mount -t tmpfs tmpfs {0}/dev", "mkdir {0}/dev/shm"]
-    mounts += ["mount -t tmpfs tmpfs {0}/dev/shm"]
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, to / name)
+
+
+def mounts(where: wheels_roots.Place, work: Path) -> str:
+    """Commands that give a root /proc, /tmp and /dev of its own, and what is in ``work``."""
+    # Programs that change how mounts propagate need a root that is a mount itself.
+    lines = ["mount --bind {0} {0}"]
+    lines += ["mount -t proc proc {0}/proc", "mount -t tmpfs tmpfs {0}/tmp"]
+    lines += ["mount -t tmpfs tmpfs {0}/dev", "mkdir {0}/dev/shm {0}/dev/pts"]
+    lines += ["mount -t tmpfs tmpfs {0}/dev/shm"]
+    lines += ["mount -t devpts -o newinstance,ptmxmode=0666 devpts {0}/dev/pts"]
+    lines += ["ln -s pts/ptmx {0}/dev/ptmx"]
     for device in ("null", "urandom", "zero"):
-        mounts.append(f"touch {{0}}/dev/{device} && mount --bind /dev/{device} {{0}}/dev/{device}")
-    if bind:
-        mounts.append(f"mkdir -p {{0}}{bind} && mount --bind {bind} {{0}}{bind}")
+        lines.append(f"touch {{0}}/dev/{device} && mount --bind /dev/{device} {{0}}/dev/{device}")
+    lines += [f"mount --bind {work}/{name} {{0}}/{name}" for name in ("site", "weir")]
+    if where.bind:
+        lines.append(f"mkdir -p {{0}}{where.bind} && mount --bind {where.bind} {{0}}{where.bind}")
+    return " && ".join(lines).format(where.root)
+
+
+def run_inside(where: wheels_roots.Place, work: Path, tests: list[str]) -> str:
+    """Pytest's last line, of tests in a root."""
     start = (
         "import os, sys, pytest, weir; os.chdir('/weir'); "
         "assert weir.__file__.startswith('/site/'), weir.__file__; "
         "sys.exit(pytest.main(sys.argv[1:]))"
     )
+    emulated = where.library is not None
+    left_out = [*LEFT_OUT]
+    if emulated or not (where.root / "usr/bin/mount").exists():
+        left_out.append(MOUNTING)
+    if emulated:
+        left_out.append(STARTING)
     clean = ["HOME=/tmp", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "PYTHONPATH=/site", "TMPDIR=/tmp"]
     words = ["env", "-i", *clean, "PYTHONDONTWRITEBYTECODE=1", shutil.which("chroot") or "chroot"]
-    words += [
-        str(root),
-        *command,
-        "-c",
-        start,
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-rf",
-        "--tb=line",
-        "-k",
-        "not full_shared_memory",
-        *tests,
-        *(f"--ignore=tests/python/{name}" for name in APART),
-    ]
-    script = " && ".join(line.format(root) for line in mounts) + " && exec " + shlex.join(words)
-    output = call("timeout", "3600", "unshare", "--mount", "sh", "-c", script)
+    words += [str(where.root), *where.command, "-c", start, "-q", "-p", "no:cacheprovider", "-rf"]
+    words += ["--tb=line", "-k", f"not ({' or '.join(left_out)})", *tests]
+    words += [f"--ignore=tests/python/{name}" for name in APART]
+    script = f"{mounts(where, work)} && exec {shlex.join(words)}"
+    output = call("timeout", str(PATIENCE), "unshare", "--mount", "sh", "-c", script)
     return output.strip().splitlines()[-1].strip("= ")
 
 
-#: For a Python that was built without zlib: all that the tests and what they import need of it.
-ZLIB = """\
-from binascii import crc32
-
-
-class error(Exception):
-    pass
-
-
-def compress(data, *arguments, **options):
-    return bytes(data)
-
-
-decompress = compress
-
-
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return 0  # constants
-"""
-
-
-def musl_root(version: str, arch: str) -> Path | str:
-    """A root with musl's C library and a Python for it, nothing else; or why there is none."""
-    same = interpreter(version)
-    if same is None:
-        return "only inspected: no such Python here to build one for musl with"
-    python = wheels_pythons.for_musl(version, arch, same)
-    if python is None:
-        return f"only inspected: no Python {version} for musl; see build/wheels/pythons"
-    root = OUT / "roots" / f"musl-{arch}-{version}"
-    if not (root / "stamp").exists():
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(python, root, symlinks=True)
-        (root / "lib").mkdir(exist_ok=True)
-        shutil.copy(musl_libc(arch), root / f"lib/ld-musl-{arch}.so.1")
-        for folder in ("dev", "proc", "tmp", "usr/bin"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        modules = root / f"{wheels_pythons.PREFIX[1:]}/lib/python{version}"
-        (modules / "zlib.py").write_text(ZLIB)
-        (root / "stamp").touch()
-    return root
-
-
-class Place(NamedTuple):
-    """Where a wheel can run.
-
-    command: what starts Python in the root. bind: a folder of this machine that it needs. name:
-    what the table calls it.
-    """
-
-    root: Path
-    command: list[str]
-    name: str
-    bind: str = ""
-
-
-def place(version: str, arch: str, libc: str) -> Place | str:
-    """Where a wheel can run, or why nowhere."""
-    if os.geteuid() != 0 or not shutil.which("dpkg-deb"):
-        return "only inspected: running it takes root on Debian"
-    emulator = shutil.which("qemu-aarch64-static") if arch == "aarch64" else ""
-    if emulator is None:
-        return "only inspected: install qemu-user-static to run it"
-    if libc == "musl":
-        root = musl_root(version, arch)
-        if isinstance(root, str):
-            return root
-        name = "musl's libc and nothing else"
-    else:
-        root = unpacked_root("arm64" if arch == "aarch64" else "amd64")
-        name = "Debian testing's Python"
-    prefix = wheels_pythons.PREFIX if libc == "musl" else "/usr"
-    python = f"{prefix}/bin/python{version}"
-    if (root / python[1:]).exists():
-        if emulator:
-            shutil.copy(emulator, root / "usr/bin")
-            return Place(root, ["/usr/bin/qemu-aarch64-static", python], f"qemu-user, {name}")
-        return Place(root, [python], name)
-    found = interpreter(version)
-    if arch == "aarch64" or found is None or found.startswith("/usr/bin/"):
-        return "only inspected: no such Python here"
-    return Place(root, [found], "pyenv's Python", str(Path(found).parents[1]))
-
-
-def check_wheel(wheel: Path) -> Row:
-    """One wheel: inspected, and run where that can be."""
+def check_wheel(wheel: Path, work: Path, all_tests: bool) -> str:
+    """One wheel: inspected, and run where that can be. What was run."""
     _, _, python, _, platform = wheel.stem.split("-")
     version = f"3.{python.removeprefix('cp3')}"
     arch = "aarch64" if platform.endswith("aarch64") else "x86_64"
     libc = "musl" if "musllinux" in platform else "gnu"
-    try:
-        inspect(wheel, arch, libc)
-        found = place(version, arch, libc)
-        if isinstance(found, str):
-            return Row(wheel, found)
-        everything = (arch, libc) == ("x86_64", "gnu")
-        site = site_of(wheel, version, arch, libc, ALL_NEEDS if everything else NEEDS)
-        shutil.rmtree(found.root / "site", ignore_errors=True)
-        shutil.copytree(site, found.root / "site")
-        if (arch, libc) == ("aarch64", "gnu"):
-            precompile(found.root, version)
-        names = CORE if arch == "aarch64" else CORE + MORE
-        tests = ["tests/python"] if everything else [f"tests/python/test_{n}.py" for n in names]
-        ended = run_inside(found.root, found.command, tests, found.bind)
-        return Row(wheel, f"{found.name}, no compiler: {ended}")
-    except (AssertionError, RuntimeError) as error:
-        return Row(wheel, f"{type(error).__name__}: {error}", failed=True)
+    inspect_files(wheel, python, arch, libc)
+    inspect(wheel, arch, libc)
+    where = wheels_roots.place(version, arch, libc)
+    if isinstance(where, str):
+        return where
+    everything = (arch, libc) == ("x86_64", "gnu") and (all_tests or version == WHOLE)
+    needs = ALL_NEEDS if everything else NEEDS
+    install(wheel, work / "site", version, arch, libc, needs)
+    checkout(work / "weir")
+    if where.library:
+        wheels_roots.precompile(work / "site", where.library, version)
+    names = CORE if arch == "aarch64" else CORE + MORE
+    tests = ["-n2", "tests/python"] if everything else [f"tests/python/test_{n}.py" for n in names]
+    what = "all tests" if everything else "core"
+    return f"{where.name}, no compiler, {what}: {run_inside(where, work, tests)}"
 
 
-def check_sdist(sdist: Path) -> Row:
+def check_sdist(sdist: Path, work: Path) -> str:
     """Builds and installs the source distribution with a C compiler and no pkg-config."""
-    work = OUT / "work/sdist"
+    call(sys.executable, "-m", "venv", "--system-site-packages", work / "venv")
+    python = work / "venv/bin/python"
+    pip = [str(python), "-m", "pip", "install", "-q", "--no-deps"]
+    pip.append("--disable-pip-version-check")
+    call(*pip, sdist, environment={"PKG_CONFIG": "/bin/false", "PKG_CONFIG_PATH": ""})
+    code = "import weir; t = weir.Table('memory://'); assert t"
+    call(python, "-c", code, environment={"PYTHONPATH": ""})
+    return "built by gcc without libsodium, installed, imported"
+
+
+# ----------------------------------------------------------------------------------------- all
+
+
+def inputs() -> str:
+    """A digest of what a check depends on besides the file that it checks."""
+    digest = hashlib.sha256()
+    folders = ("tests", "script/wheels*", "requirements", "docs", "examples")
+    for name in call("git", "-C", ROOT, "ls-files", "-z", *folders).split("\0"):
+        if name and (ROOT / name).is_file():
+            digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def check(path: Path, others: str, all_tests: bool) -> Row:
+    """A row of the table: from the last run if it passed then and nothing has changed."""
+    key = hashlib.sha256(path.read_bytes() + f"{others} {all_tests}".encode()).hexdigest()
+    result = OUT / "results" / f"{path.name}.json"
+    if result.exists() and (known := json.loads(result.read_text()))["key"] == key:
+        return Row(path, known["ran"], seconds=known["seconds"])
+    work = OUT / "work/checks" / path.name
     shutil.rmtree(work, ignore_errors=True)
+    (work / "weir").mkdir(parents=True)
+    began = time.monotonic()
     try:
-        call(sys.executable, "-m", "venv", "--system-site-packages", work)
-        python = work / "bin/python"
-        pip: list[str | Path] = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--disable-pip-version-check",
-        ]
-        call(*pip, sdist, environment={"PKG_CONFIG": "/bin/false", "PKG_CONFIG_PATH": ""})
-        call(
-            python,
-            "-c",
-            "import weir; t = weir.Table('memory://'); assert t",
-            environment={"PYTHONPATH": ""},
+        if path.suffix == ".whl":
+            ran = check_wheel(path, work, all_tests)
+        else:
+            ran = check_sdist(path, work)
+    except (AssertionError, RuntimeError) as error:
+        text = f"{type(error).__name__}: {error}"
+        return Row(path, text, failed=True, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    result.parent.mkdir(exist_ok=True)
+    result.write_text(json.dumps({"key": key, "ran": ran, "seconds": round(seconds)}))
+    shutil.rmtree(work)
+    return Row(path, ran, seconds=seconds)
+
+
+def check_all(paths: list[Path], all_tests: bool) -> list[Row]:
+    """The table's rows, with two checks at a time.
+
+    all_tests: run all of tests/python with each wheel for glibc and x86_64, not only with WHOLE's.
+    """
+    others, began = inputs(), time.monotonic()
+    rows: dict[Path, Row] = {}
+
+    def one(path: Path) -> None:
+        rows[path] = row = check(path, others, all_tests)
+        ended = f"{len(rows)} of {len(paths)} after {time.monotonic() - began:.0f} s"
+        state = "FAILED: " if row.failed else ""
+        print(f"wheels: {ended}: {path.name}: {state}{row.ran}", file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        whole = f"cp{WHOLE.replace('.', '')}-manylinux"
+        slow_first = sorted(
+            paths, key=lambda path: (whole not in path.name, "aarch64" in path.name)
         )
-    except RuntimeError as error:
-        return Row(sdist, str(error), failed=True)
-    return Row(sdist, "built by gcc without libsodium, installed, imported")
-
-
-def check(path: Path) -> Row:
-    """A row of the table."""
-    row = check_wheel(path) if path.suffix == ".whl" else check_sdist(path)
-    print(f"wheels: {path.name}: {row.ran}", file=sys.stderr, flush=True)
-    return row
+        list(pool.map(one, slow_first))
+    return [rows[path] for path in paths]

@@ -12,8 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 APT = ROOT / "build/wheels/apt"
 
-#: Sources are looked for in all of these, packages in testing, which has the newest Pythons.
+#: Sources are looked for in all of these.
 RELEASES = ("bookworm", "trixie", "testing")
+
+#: Packages are looked for in these. By default, apt takes the newest.
+PACKAGED = ("bookworm", "testing")
 
 
 def call(
@@ -51,7 +54,7 @@ def apt() -> dict[str, str]:
     (APT / "state/status").touch()
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
     where = os.environ.get("WEIR_DEBIAN") or mirror()
-    lines = [f"deb [signed-by={keys}] {where} testing main\n"]
+    lines = [f"deb [signed-by={keys}] {where} {release} main\n" for release in PACKAGED]
     lines += [f"deb-src [signed-by={keys}] {where} {release} main\n" for release in RELEASES]
     sources = APT / "etc/sources.list"
     known = sources.exists() and sources.read_text() == "".join(lines)
@@ -97,7 +100,8 @@ def source_of(name: str) -> Path:
         except RuntimeError as error:  # a mirror may list more than it has
             failure = error
             continue
-        upstream = version.partition("-")[0]
+        upstream = version.partition(":")[2] or version  # without the epoch
+        upstream = upstream.rpartition("-")[0]
         (archive,) = folder.glob(f"{name}_{upstream}.orig.tar.*[xz2]")
         return archive
     raise failure

@@ -7,6 +7,7 @@ build fails, a file there has the reason, and it is not tried again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -57,14 +58,14 @@ def run(command: list[str | Path], folder: Path, log: Path, **environment: str) 
         raise RuntimeError(f"{command[0]}: exit code {done.returncode}\n{end}")
 
 
-def source(version: str) -> Path:
-    """The unpacked source of a Python, as its authors published it."""
-    folder = PYTHONS / "source" / version
+def source(name: str) -> Path:
+    """The unpacked source of a Debian package, as its authors published it."""
+    folder = PYTHONS / "source" / name
     if (folder / "configure").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    packed = wheels_debian.source_of(f"python{version}")
+    packed = wheels_debian.source_of(name)
     with tarfile.open(packed) as archive:
         for member in archive.getmembers():
             member.name = member.name.partition("/")[2]
@@ -98,12 +99,33 @@ def tools(folder: Path, target: str) -> dict[str, str]:
     return found
 
 
+def zlib(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Compile zlib for the target of the tools in that folder; what configure must know of it.
+
+    pip, pytest and zipfile need the module zlib.
+    """
+    place = folder / "zlib"
+    if not (place / "lib/libz.a").exists():
+        work, log = folder / "zlib.build", folder / "zlib.log"
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(source("zlib"), work)
+        uname = {"uname": "Linux"}
+        environment = environment | uname | {"CFLAGS": "-O2 -fPIC", "CHOST": ""}
+        run(["./configure", "--static", f"--prefix={place}"], work, log, **environment)
+        run(["make", "install"], work, log, **environment)
+        shutil.rmtree(work)
+    return {"ZLIB_CFLAGS": f"-I{place}/include", "ZLIB_LIBS": f"-L{place}/lib -lz"}
+
+
 def built(name: str, version: str, options: list[str], environment: dict[str, str]) -> Path | None:
     """The folder that a Python is installed in, as below ``/``; None if it cannot be built."""
     place, failure = PYTHONS / name, PYTHONS / f"{name}.failed"
-    if (place / "stamp").exists():
+    common = [f"--prefix={PREFIX}", "--disable-test-modules", "--without-ensurepip", "CFLAGS=-O1"]
+    known = sorted((key, value) for key, value in environment.items() if key != "PATH")
+    how = hashlib.sha256(repr((common, options, known)).encode()).hexdigest()
+    if (place / "stamp").exists() and (place / "stamp").read_text() == how:
         return place
-    if failure.exists():
+    if failure.exists() and failure.read_text().startswith(how):
         return None
     work, log = PYTHONS / f"{name}.build", PYTHONS / f"{name}.log"
     shutil.rmtree(work, ignore_errors=True)
@@ -111,22 +133,43 @@ def built(name: str, version: str, options: list[str], environment: dict[str, st
     work.mkdir(parents=True)
     log.unlink(missing_ok=True)
     print(f"wheels: building Python {name} from source", file=sys.stderr, flush=True)
-    common = [f"--prefix={PREFIX}", "--disable-test-modules", "--without-ensurepip", "CFLAGS=-O1"]
     try:
-        run([source(version) / "configure", *common, *options], work, log, **environment)
+        run([source(f"python{version}") / "configure", *common, *options], work, log, **environment)
         run(["make", f"-j{os.cpu_count()}"], work, log, **environment)
         run(["make", "install", f"DESTDIR={place}"], work, log, **environment)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
-        failure.write_text(str(error))
+        failure.write_text(f"{how}\n{error}\n")
         return None
     shutil.rmtree(work)
     shutil.rmtree(place / f"{PREFIX[1:]}/lib/python{version}/test", ignore_errors=True)
-    (place / "stamp").touch()
+    (place / "stamp").write_text(how)
+    failure.unlink(missing_ok=True)
     return place
 
 
-def for_musl(version: str, arch: str, same: str) -> Path | None:
-    """A Python for musl. same: a Python of that version that runs here, which the build needs."""
+def builder(version: str, here: str) -> str | None:
+    """A Python for this machine with which one of the same version is cross-compiled.
+
+    here: a Python of this machine. 3.13's Makefile runs the source's modules with it: those of
+    3.13.15 do not run on 3.13.0, so it is one that is built from the same source.
+    """
+    if version == "3.11":
+        return here
+    place = free_threaded(version)
+    return None if place is None else str(place / f"{PREFIX[1:]}/bin/python{version}t")
+
+
+def for_musl(version: str, arch: str, here: str) -> Path | None:
+    """A Python for musl. here: a Python of that version that runs here."""
+    name = f"{version}-musl-{arch}"
+    try:
+        source(f"python{version}")
+        same = builder(version, here)
+    except RuntimeError as error:
+        (PYTHONS / f"{name}.failed").write_text(f"\n{error}\n")
+        return None
+    if same is None:
+        return None
     # With "musl" in both names: Python 3.11 names its modules by the machine that it is built on.
     options = [
         "--build=x86_64-pc-linux-musl",
@@ -136,7 +179,12 @@ def for_musl(version: str, arch: str, same: str) -> Path | None:
     folder = PYTHONS / f"tools-{arch}"
     folder.mkdir(parents=True, exist_ok=True)
     environment = ANSWERS | tools(folder, f"{arch}-linux-musl")
-    return built(f"{version}-musl-{arch}", version, options, environment)
+    try:
+        environment |= zlib(folder, environment)
+    except RuntimeError as error:
+        print(f"wheels: no zlib for musl: {error}", file=sys.stderr, flush=True)
+        return None
+    return built(name, version, options, environment)
 
 
 def free_threaded(version: str) -> Path | None:

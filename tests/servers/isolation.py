@@ -6,9 +6,13 @@ test processes, and of whatever else runs here.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
+
+try:
+    import ctypes
+except ImportError:  # a Python that was built without libffi
+    ctypes = None  # type: ignore[assignment]
 
 SHM = Path("/dev/shm")
 
@@ -19,8 +23,11 @@ MS_REC, MS_PRIVATE = 0x4000, 0x40000
 def isolate() -> bool:
     """Mount an empty ``/dev/shm`` that only this process and its children see.
 
-    Returns False, and changes nothing, if this process may not: it takes root's rights.
+    Returns False, and changes nothing, if this process may not: it takes root's rights and
+    ctypes.
     """
+    if ctypes is None:
+        return False
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() != 0 or not SHM.is_dir() or libc.unshare(CLONE_NEWNS) != 0:
         return False
