@@ -162,8 +162,13 @@ static bool has_no_text(PyObject *object) {
            (type->tp_str == PyBaseObject_Type.tp_str && type->tp_repr == PyBaseObject_Type.tp_repr);
 }
 
+/* A str. A subclass may have another text than its content, such as an enum: str() counts, as in limits. */
+static bool is_text(PyObject *object) {
+    return PyUnicode_Check(object) && Py_TYPE(object)->tp_str == PyUnicode_Type.tp_str;
+}
+
 PyObject *core_identifier(PyObject *object) {
-    if (PyUnicode_Check(object) || PyBytes_Check(object))
+    if (is_text(object) || PyBytes_Check(object))
         return Py_NewRef(object);
     if (has_no_text(object)) {
         PyErr_Format(PyExc_TypeError,
@@ -199,7 +204,7 @@ static inline int append_identifier(struct core_key *key, PyObject *identifier) 
 }
 
 int core_key_identifier(struct core_key *key, PyObject *identifier) {
-    if (PyUnicode_Check(identifier))
+    if (is_text(identifier))
         return append_str(key, identifier);
     if (PyBytes_Check(identifier))
         return append_bytes(key, identifier);

@@ -88,6 +88,22 @@ def test_numbers_are_their_digits() -> None:
     assert join_key(Number.ONE) == str(Number.ONE)
 
 
+def test_a_subclass_of_str_counts_by_its_text() -> None:
+    class Word(str, enum.Enum):
+        RED = "red"
+
+    class Name(str):
+        pass
+
+    class Loud(str):
+        def __str__(self) -> str:
+            return self.upper()
+
+    assert join_key(Word.RED) == str(Word.RED)
+    assert join_key(Name("a/b")) == "a%2Fb"
+    assert join_key("x", Loud("a/b")) == "x/A%2FB"
+
+
 class Plan(enum.Enum):
     FREE = 1
 

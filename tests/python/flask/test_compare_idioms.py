@@ -251,10 +251,16 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Word(str, enum.Enum):
+    RED = "red"
+
+
 KEYS: dict[str, Any] = {
     "uuid": uuid.UUID(int=5),
     "address": ipaddress.ip_address("10.0.0.1"),
     "enum": Colour.RED,
+    "word": Word.RED,
+    "red": "red",
     "decimal": decimal.Decimal("1.5"),
     "tuple": ("a", 1),
     "float": 1.5,
