@@ -299,7 +299,7 @@ def test_a_warning_about_an_automatic_table_holds_no_lock(monkeypatch: pytest.Mo
     """Its handler waits for another thread that opens a table."""
     parent = auto.Server(os.getppid(), auto._started(os.getppid()))
     monkeypatch.setattr(auto, "server", lambda: parent._replace(alone=True))
-    monkeypatch.setattr(auto, "_forked_without_exec", lambda: False)
+    monkeypatch.setattr(auto, "first_fork", lambda pid: pid)
     monkeypatch.setattr(auto, "_warned", False)
     seen: list[tuple[str, bool]] = []
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +107,137 @@ def test_children_of_celery_admit_the_limit(
     assert worker.pid not in {pid for pid, _, _ in answers}
     assert sum(admitted for _, admitted, _ in answers) == 10, answers
     assert len({uri for _, _, uri in answers}) == 1
+
+
+# ------------------------------------------------------------------- processes of a program
+
+#: Starts processes in several ways. Each writes how many of its ten hits were admitted.
+CHILDREN = """
+import multiprocessing, os, pathlib, time
+from concurrent.futures import ProcessPoolExecutor
+
+COUNT = 4
+
+def child(folder, number=0):
+    pathlib.Path(folder, f"began-{os.getpid()}").touch()
+    deadline = time.monotonic() + 120
+    while len(list(pathlib.Path(folder).glob("began-*"))) < COUNT and time.monotonic() < deadline:
+        time.sleep(0.01)  # so that each process of a pool has one of the tasks
+    admitted = sum(hit() for _ in range(10))
+    pathlib.Path(folder, f"admitted-{os.getpid()}").write_text(str(admitted))
+
+def fork(body, *arguments):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body(*arguments)
+        finally:
+            os._exit(0)
+    return pid
+
+def forks(folder):
+    for pid in [fork(child, folder) for _ in range(COUNT)]:
+        os.waitpid(pid, 0)
+
+def two(folder):
+    for pid in [fork(child, folder) for _ in range(2)]:
+        os.waitpid(pid, 0)
+
+def forks_of_forks(folder):
+    for pid in [fork(two, folder) for _ in range(2)]:
+        os.waitpid(pid, 0)
+
+def processes(folder, method):
+    make = multiprocessing.get_context(method).Process
+    started = [make(target=child, args=(folder,)) for _ in range(COUNT)]
+    for each in started:
+        each.start()
+    for each in started:
+        each.join()
+
+def pool(folder, method):
+    with multiprocessing.get_context(method).Pool(COUNT) as started:
+        started.starmap(child, [(folder, n) for n in range(COUNT)], chunksize=1)
+
+def executor(folder, method):
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(COUNT, mp_context=context) as started:
+        list(started.map(child, [folder] * COUNT))
+
+def run(folder, way):
+    way, _, method = way.partition(" ")
+    globals()[way](folder, *([method] if method else []))
+"""
+
+WAYS = [
+    "forks",
+    "forks_of_forks",
+    *(
+        f"{way} {method}"
+        for way in ("processes", "pool", "executor")
+        for method in ("fork", "forkserver", "spawn")
+    ),
+]
+
+SCRIPT = """
+import sys
+import work
+
+if __name__ == "__main__":
+    work.run(sys.argv[1], sys.argv[2])
+    if len(sys.argv) > 3:
+        print(sum(work.hit() for _ in range(10)))
+"""
+
+APP = """
+import work
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if environ["QUERY_STRING"]:
+        work.run(environ["PATH_INFO"], environ["QUERY_STRING"].replace("+", " "))
+    if environ["PATH_INFO"] != "/hit":
+        return [b"here"]
+    return [str(sum(work.hit() for _ in range(10))).encode()]
+"""
+
+
+def admitted_in(folder: Path) -> list[int]:
+    return [int(path.read_text()) for path in folder.glob("admitted-*")]
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("way", WAYS)
+def test_processes_of_a_script_share_or_it_warns(
+    run: Callable[..., subprocess.Popen[bytes]], tmp_path: Path, way: str, made: str
+) -> None:
+    (tmp_path / "work.py").write_text(LIMITER.format(made=MADE[made]) + CHILDREN)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    script = run(sys.executable, "script.py", str(folder), way, "and itself")
+    assert script.wait(300) == 0, (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    children = admitted_in(folder)
+    assert len(children) == 4, log
+    itself = int(log.splitlines()[-1])
+    warned = "Each process counts limits separately" in log
+    assert sum(children) == 10, (children, itself, log)
+    assert itself == 0 or warned, (children, itself, log)
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("way", WAYS)
+def test_processes_of_a_worker_share_with_the_server(
+    serve: Callable[..., Any], tmp_path: Path, way: str, made: str
+) -> None:
+    (tmp_path / "work.py").write_text(LIMITER.format(made=MADE[made]) + CHILDREN)
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    server = serve(APP, "--timeout", "300", workers=2)
+    assert server.ask(f"{folder}?{way.replace(' ', '+')}")[0] == 200
+    children = admitted_in(folder)
+    assert len(children) == 4, server.log.read_text()
+    counts = [int(server.ask("/hit")[1]) for _ in range(4)]
+    assert sum(children) == 10, (children, server.log.read_text())
+    assert counts == [0, 0, 0, 0], (counts, server.log.read_text())

@@ -44,12 +44,12 @@ from ..errors import WarnAfterwards, WeirError, warn
 from .registry import TableStorage, with_sizes
 from .server_process import (
     Server,
-    _forked_without_exec,
     _frames,
     _module_of,
     _pid_namespace,
     _runs,
     _started,
+    first_fork,
     note_server,
     predecessor,
     server,
@@ -90,7 +90,7 @@ _ADVICE = (
 
 # ------------------------------------------------------------------------- warnings
 
-#: Tables that only one process and its forks can see, and the process that made each.
+#: Tables that only one process and its forks use, and the process that made each.
 _private: weakref.WeakKeyDictionary[Table, int] = weakref.WeakKeyDictionary()
 _warned = False
 
@@ -408,7 +408,7 @@ def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str
         # The server cannot be identified. If no process has the table open, another server made it.
         _remove_unless_mapped(path)
     note_server(scope)
-    if scope.alone and not (os.getppid() == scope.pid and _forked_without_exec()):
+    if scope.alone and first_fork(os.getpid()) != scope.pid:
         _warn("spawned processes share counters, but not with the process that started them")
     try:
         return _open_named(f"{folder.name.removeprefix('weir.')}/{path.name}", sizes, number)
@@ -434,6 +434,8 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
             table = _private_table(sizes, number)
         else:
             table = _shared_table(scope, sizes, number, mark)
+            if scope.alone and scope.pid == os.getpid():
+                _private[table] = scope.pid
         _made[mark] += 1
     return table
 

@@ -7,6 +7,7 @@ uWSGI                                  its master
 uvicorn, hypercorn, granian            the supervisor that multiprocessing calls the parent
 processes that an application starts   the server that the environment variable ``WEIR_SERVER``
 by multiprocessing or Celery           names; else the process that started them
+processes that a program forks         the program's first process
 =====================================  ======================================================
 """
 
@@ -22,6 +23,12 @@ from typing import NamedTuple
 
 #: Servers whose workers are children of one supervisor by way of multiprocessing.
 _SPAWNING = frozenset({"uvicorn", "hypercorn", "granian"})
+
+#: Ancestors that are looked at.
+_GENERATIONS_MAX = 64
+
+#: The process in which os.fork() was called after this module was imported; 0: none.
+_forking = 0
 
 #: The environment variable in which a worker names its server, for processes that it starts.
 _NOTE = "WEIR_SERVER"
@@ -96,21 +103,32 @@ def _command(pid: int) -> bytes:
     return title[2] if title else command
 
 
-def _forked_without_exec() -> bool:
-    """Whether this process was forked from its parent and has not called exec().
+def _is_fork(pid: int, parent: int) -> bool:
+    """Whether a process was forked from its parent, and neither has called exec() since.
 
     After exec(), the stack and the program text are at other random addresses. The kernel reports
     them as 0 for processes that this one may not trace, such as the parent of a worker that runs as
     another user; then the command lines are compared.
     """
-    pid, ppid = os.getpid(), os.getppid()
-    own, parent = _stat(pid), _stat(ppid)
-    if len(own) < 26 or len(parent) < 26:
+    own, its_parent = _stat(pid), _stat(parent)
+    if len(own) < 26 or len(its_parent) < 26:
         return False
     start_code, start_stack = 23, 25
-    if "0" in (own[start_stack], parent[start_stack]):
-        return _command(pid) == _command(ppid) != b""
-    return (own[start_code], own[start_stack]) == (parent[start_code], parent[start_stack])
+    if "0" in (own[start_stack], its_parent[start_stack]):
+        return _command(pid) == _command(parent) != b""
+    addresses = slice(start_code, start_stack + 1)
+    return own[addresses] == its_parent[addresses]
+
+
+def first_fork(pid: int) -> int:
+    """The oldest ancestor from which a process was forked, in one step or several; or ``pid``."""
+    for _ in range(_GENERATIONS_MAX):
+        fields = _stat(pid)
+        parent = int(fields[1]) if len(fields) > 1 else 0
+        if parent == 0 or not _is_fork(pid, parent):
+            break
+        pid = parent
+    return pid
 
 
 def _itself() -> Server:
@@ -186,7 +204,7 @@ def _gunicorn() -> tuple[bool, Server | None]:
     if arbiter:
         return True, _itself()
     # A thread of the application, or a program that starts gunicorn's arbiter later.
-    return True, _parent() if _forked_without_exec() else _itself()
+    return True, _parent() if _is_fork(os.getpid(), os.getppid()) else _itself()
 
 
 def predecessor() -> int:
@@ -214,14 +232,35 @@ def _uwsgi() -> Server | None:
     return _parent(workers[0].get("pid") if workers else None)
 
 
+def _executable(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{_proc_name(pid)}/exe").readlink())
+    except OSError:
+        return ""
+
+
+def _starter() -> int:
+    """The pid that started this process, or the fork server from which it was forked.
+
+    0 if that has ended: the parent is then another process, usually of another program.
+    """
+    first = first_fork(os.getpid())
+    fields = _stat(first)
+    parent = int(fields[1]) if len(fields) > 1 else 0
+    return parent if parent and _executable(parent) == _executable(first) != "" else 0
+
+
 def _multiprocessing_parent() -> int:
     """The pid that started this process by multiprocessing or billiard (Celery); 0: none."""
     if "multiprocessing.process" in sys.modules:
-        from multiprocessing import parent_process
+        from multiprocessing import current_process, parent_process
 
         supervisor = parent_process()
         if supervisor is not None and supervisor.pid is not None:
             return supervisor.pid
+        # A process that was not forked imports the main module before it has its parent's pid.
+        if getattr(current_process(), "_inheriting", False):
+            return _starter()
     billiard = sys.modules.get("billiard.process")
     current = getattr(billiard, "current_process", None)
     pid = getattr(current(), "_parent_pid", None) if callable(current) else None
@@ -246,6 +285,30 @@ def _of_application() -> Server | None:
         namespace, server_pid, started = map(int, note.groups())
         if namespace == _pid_namespace() and _runs(server_pid, started):
             return Server(server_pid, started)
+    pid = first_fork(pid)
+    started = _started(pid)
+    return Server(pid, started, alone=True) if started else None
+
+
+def _note_fork() -> None:
+    global _forking
+    _forking = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_note_fork)
+
+
+def _of_fork() -> Server | None:
+    """The first process of a program that forks by itself; ``None`` if it has not forked.
+
+    Apache's and Passenger's processes are forks, too, but may serve other applications.
+    """
+    if "mod_wsgi" in sys.modules or "passenger_wsgi" in sys.modules:
+        return None
+    pid = first_fork(os.getpid())
+    if pid == os.getpid() != _forking:
+        return None
     started = _started(pid)
     return Server(pid, started, alone=True) if started else None
 
@@ -263,4 +326,4 @@ def server() -> Server | None:
         is_gunicorn, found = _gunicorn()
         if is_gunicorn:
             return found
-    return found or _spawned() or _of_application()
+    return found or _spawned() or _of_application() or _of_fork()

@@ -18,7 +18,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "_warned", False)
     monkeypatch.setattr(auto, "_made", collections.Counter())
     monkeypatch.setattr(auto, "_owners", {})
-    monkeypatch.delenv("WEIR_SERVER", raising=False)
+    monkeypatch.setenv("WEIR_SERVER", "")  # removed in the end, whatever the test sets
     monkeypatch.delitem(sys.modules, "gunicorn.arbiter", raising=False)  # of another test
 
 
