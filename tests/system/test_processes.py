@@ -156,8 +156,10 @@ def processes(folder, method):
         each.join()
 
 def pool(folder, method):
-    with multiprocessing.get_context(method).Pool(COUNT) as started:
-        started.starmap(child, [(folder, n) for n in range(COUNT)], chunksize=1)
+    started = multiprocessing.get_context(method).Pool(COUNT)
+    started.starmap(child, [(folder, n) for n in range(COUNT)], chunksize=1)
+    started.close()  # not terminate(): forks of a worker of gunicorn ignore its signal
+    started.join()
 
 def executor(folder, method):
     context = multiprocessing.get_context(method)
