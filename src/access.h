@@ -22,12 +22,12 @@ int weir_access_check(const char *name, const struct stat *st, const struct weir
                       gid_t group, struct weir_error *error);
 
 /*
- * An flock() on a table's file: an exclusive one if nobody else has the table (1), else a shared one (0). Others of this
- * user may hold theirs for long, or for ever: WEIR_EBUSY after `wait_ns`. Errors: also WEIR_ESYSTEM.
+ * Locks by flock() a table's file: an exclusive one if no other process has the table (1), else a shared one (0). Other
+ * processes of this user may hold theirs for any time: WEIR_EBUSY after `wait_ns`. Errors: also WEIR_ESYSTEM.
  */
 int weir_access_lock(const char *name, int fd, int64_t wait_ns, struct weir_error *error);
 
-/* Notes which file the table has, by which weir_table_lost() tells. */
+/* Stores the identity of the table's file, which weir_table_lost() compares. */
 void weir_access_watch(struct weir_table *table);
 
 #endif

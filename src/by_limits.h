@@ -1,6 +1,6 @@
 /*
- * The one evaluator: several limits, all or nothing, against one table. Part of decide_all.c, so that a decision
- * is one function for the compiler.
+ * Evaluates several limits, all or nothing, against one table. Included by decide_all.c, so that the compiler sees a
+ * decision as one function.
  *
  *   1. find which items share a counter        no lock; each counter is a slot
  *   2. take the stripes they need, ascending
@@ -27,7 +27,7 @@
 #include "table/cell.h"
 #include "table/hash.h"
 
-/* One limit of a decision. All is valid. */
+/* One limit of a decision. All fields are valid. */
 struct weir_item {
     uint64_t fingerprint[2];
     const struct weir_limit *limit;
@@ -37,7 +37,7 @@ struct weir_item {
     size_t client_len;
     int32_t label;
     uint8_t role;  /* enum weir_role */
-    uint8_t index; /* of the check or part */
+    uint8_t index; /* position of the check or part in the caller's array */
     uint8_t slot;
     bool charged; /* by its role */
 };
@@ -56,9 +56,9 @@ struct slot {
     const uint64_t *fingerprint;
     uint32_t stripe;
     uint32_t cell;                /* WEIR_CELL_NONE: a new key */
-    bool charges;                 /* an item of it may charge */
-    const struct weir_state *was; /* in the table, or all zero */
-    struct weir_state state;      /* what it becomes */
+    bool charges;                 /* at least one of its items may charge */
+    const struct weir_state *was; /* the state in the table, or all zero */
+    struct weir_state state;      /* the new state */
 };
 
 struct decision {
@@ -70,7 +70,7 @@ struct decision {
     uint32_t slots;
     bool refused; /* before the limits were evaluated: shadows are not charged in WEIR_HIT */
     bool denied;  /* by an enforced item */
-    bool kept;    /* what enforced items charged is kept */
+    bool kept;    /* the charges of enforced items are kept */
     struct weir_item item[WEIR_CHECKS_MAX];
     struct slot slot[WEIR_CHECKS_MAX];
     struct weir_transaction txn;
@@ -205,8 +205,8 @@ INLINE int step(struct decision *d, const struct weir_item *item, struct weir_st
 }
 
 /*
- * A denial takes back what the others were charged: their verdicts then describe uncharged counters. A hit
- * of cost 0 charges nothing, but updates a counter to the present, like the denied one's.
+ * A denial takes back the charges of the other items: their verdicts then describe uncharged counters. A hit of
+ * cost 0 charges nothing, but updates the time of a counter, as a denied hit does.
  */
 static int uncharge(struct decision *d) {
     weir_transaction_rewind(&d->txn);
@@ -248,7 +248,7 @@ INLINE int evaluate(struct decision *d, bool one) {
     return rc;
 }
 
-/* log2(number) in steps of an eighth, roughly; 0 for 0. */
+/* About 8 * log2(number); 0 for 0. */
 static inline uint32_t eighths(uint64_t number) {
     uint32_t top = 63 ^ (uint32_t)__builtin_clzll(number | 1);
     return number ? (top << 3) + 8 + (uint32_t)(number << (63 - top) >> 60 & 7) : 0;
@@ -267,7 +267,7 @@ static bool same_state(const struct weir_state *a, const struct weir_state *b) {
            a->line[2] == b->line[2];
 }
 
-/* Changes the slots whose keys are in the table already, or places those that are not. */
+/* Writes the slots whose keys are in the table, or places those that are not. */
 INLINE int write_slots(struct decision *d, bool fresh, bool one) {
     struct weir_transaction *txn = &d->txn;
     for (uint32_t i = 0; i < slots(d, one); i++) {
@@ -294,8 +294,8 @@ INLINE int write_slots(struct decision *d, bool fresh, bool one) {
 }
 
 /*
- * Commits the changes. Old keys first: a new one must not be placed where this decision writes. The change
- * of one known cell needs no list.
+ * Commits the changes. Keys that are in the table come first, so that no new key is placed into a cell that this
+ * decision writes. A change of one cell needs no list.
  */
 INLINE int write_back(struct decision *d, bool one) {
     const struct slot *slot = &d->slot[0];
@@ -387,8 +387,8 @@ static __attribute__((noinline)) int attempt_many(struct decision *d) {
 }
 
 /*
- * The pool is empty, and lines that a decision returns are free only after its commit. So expired hits of its own
- * logs are dropped first, by hits of cost 0.
+ * The pool is empty, and lines that a decision returns are free only after its commit. So expired hits of the
+ * decision's logs are dropped first, by hits of cost 0.
  */
 static void shed(const struct decision *d) {
     for (uint32_t i = 0; i < d->n; i++) {

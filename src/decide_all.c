@@ -62,7 +62,7 @@ static void find_matches(const struct decision *q, struct matches *matches) {
 }
 
 /* Writes the verdicts of all enforced items: denied until the last block expires, or allowed. */
-static void tell_all(const struct decision *q, const struct matches *matches) {
+static void write_rule_verdicts(const struct decision *q, const struct matches *matches) {
     struct weir_rule_match match = {.kind = matches->kind};
     for (uint32_t i = 0; i < q->enforced; i++)
         if (matches->of[i].kind == match.kind && matches->of[i].until_ns > match.until_ns)
@@ -71,16 +71,16 @@ static void tell_all(const struct decision *q, const struct matches *matches) {
         weir_rules_verdict(q->item[i].limit, q->now_ns, &match, q->item[i].verdict);
 }
 
-/* The limits decide about items that no rule decides. `told`: those that enforce are. */
-static int decide_rest(struct decision *q, const struct matches *matches, bool told) {
+/* The limits decide the items that no rule decides. `ruled`: a rule has decided all enforced items. */
+static int decide_rest(struct decision *q, const struct matches *matches, bool ruled) {
     struct decision rest;
     rest.table = q->table;
     rest.now_ns = q->now_ns;
     rest.mode = q->mode;
     rest.n = rest.enforced = 0;
-    rest.refused = told && matches->kind == WEIR_RULE_BLOCK;
+    rest.refused = ruled && matches->kind == WEIR_RULE_BLOCK;
     for (uint32_t i = 0; i < q->n; i++) {
-        if (told && i < q->enforced)
+        if (ruled && i < q->enforced)
             continue;
         if (matches->of[i].kind != WEIR_RULE_NONE) {
             weir_rules_verdict(q->item[i].limit, q->now_ns, &matches->of[i], q->item[i].verdict);
@@ -118,7 +118,7 @@ static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind)
     find_matches(q, &matches);
     *kind = matches.kind;
     if (matches.kind != WEIR_RULE_NONE)
-        tell_all(q, &matches);
+        write_rule_verdicts(q, &matches);
     if (matches.kind == WEIR_RULE_NONE)
         return decide_rest(q, &matches, false);
     bool counted = false;
@@ -150,7 +150,7 @@ int weir_rules_match(struct weir_table *table, const struct weir_check *checks, 
     find_matches(&q, &matches);
     if (matches.kind == WEIR_RULE_NONE)
         return weir_result(table, 0);
-    tell_all(&q, &matches);
+    write_rule_verdicts(&q, &matches);
     if (decision)
         choose(&q, matches.kind, decision);
     return weir_result(table, 1);
@@ -211,7 +211,7 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
 /* --------------------------------------------------------------------------------- prepared checks */
 
 /* What the parts of one request share. */
-struct asking {
+struct part_context {
     const struct weir_prepared *prepared;
     const struct weir_request *request;
     struct weir_verdict *verdicts;
@@ -233,28 +233,28 @@ static __attribute__((noinline)) int hash_key(struct weir_table *table, uint64_t
 }
 
 /* Makes an item of part `i`. */
-INLINE int ask(struct decision *q, struct asking *asking, uint32_t i) {
-    const struct weir_prepared_part *part = &asking->prepared->part[i];
-    const struct weir_request *request = asking->request;
+INLINE int add_item(struct decision *q, struct part_context *context, uint32_t i) {
+    const struct weir_prepared_part *part = &context->prepared->part[i];
+    const struct weir_request *request = context->request;
     struct weir_item *item = &q->item[q->n++];
     struct weir_asked asked;
     item->limit = &part->limit;
-    item->verdict = &asking->verdicts[i];
+    item->verdict = &context->verdicts[i];
     item->label = part->label;
     item->role =
-        asking->settle && part->role != WEIR_ROLE_SHADOW ? WEIR_ROLE_CHARGED : (uint8_t)part->role;
+        context->settle && part->role != WEIR_ROLE_SHADOW ? WEIR_ROLE_CHARGED : (uint8_t)part->role;
     item->charged = weir_role_charges(item->role);
     item->index = (uint8_t)i;
     item->cost = part->cost;
     item->client = request->client.bytes;
     item->client_len = request->client.len;
-    if (asking->known) {
-        asking->client.owner = part->owner;
-        if (weir_recall(weir_hash_cache_entry(q->table, &asking->client), &asking->client,
+    if (context->known) {
+        context->client.owner = part->owner;
+        if (weir_recall(weir_hash_cache_entry(q->table, &context->client), &context->client,
                         item->fingerprint))
             return 0;
     }
-    if (!weir_prepared_ask(asking->prepared, request, i, &asked))
+    if (!weir_prepared_ask(context->prepared, request, i, &asked))
         return WEIR_EINVAL;
     item->cost = asked.cost;
     item->client = asked.client.bytes;
@@ -266,26 +266,26 @@ INLINE int decide_parts(struct weir_table *table, const struct weir_prepared *pr
                         const struct weir_request *request, uint32_t mask, bool settle,
                         struct weir_verdict *verdicts, struct weir_decision *decision) {
     struct decision q;
-    struct asking asking;
+    struct part_context context;
     int rc = begin(table);
-    asking.prepared = prepared;
-    asking.request = request;
-    asking.verdicts = verdicts;
-    asking.settle = settle;
-    asking.known = !request->clients && !request->after && !request->costs &&
-                   request->client.bytes && weir_may_remember(request->client.len);
-    asking.client = asking.known ? weir_words_of(0, request->client.bytes, request->client.len)
-                                 : (struct weir_words){.owner = 0};
+    context.prepared = prepared;
+    context.request = request;
+    context.verdicts = verdicts;
+    context.settle = settle;
+    context.known = !request->clients && !request->after && !request->costs &&
+                    request->client.bytes && weir_may_remember(request->client.len);
+    context.client = context.known ? weir_words_of(0, request->client.bytes, request->client.len)
+                                   : (struct weir_words){.owner = 0};
     q.table = table;
     q.now_ns = request->now_ns;
     q.mode = (enum weir_mode)request->mode;
     q.n = 0;
     q.refused = false;
     for (uint32_t rest = mask & ~prepared->shadow; rest && rc == 0; rest &= rest - 1)
-        rc = ask(&q, &asking, (uint32_t)__builtin_ctz(rest));
+        rc = add_item(&q, &context, (uint32_t)__builtin_ctz(rest));
     q.enforced = q.n;
     for (uint32_t rest = mask & prepared->shadow; rest && rc == 0; rest &= rest - 1)
-        rc = ask(&q, &asking, (uint32_t)__builtin_ctz(rest));
+        rc = add_item(&q, &context, (uint32_t)__builtin_ctz(rest));
     return rc < 0 ? rc : decide(&q, decision);
 }
 

@@ -135,7 +135,7 @@ struct cursor {
     const char *text;
     size_t len;
     size_t at;    /* offset of the next byte */
-    int strategy; /* of limits that have none of their own */
+    int strategy; /* of limits that do not name one */
     struct weir_error *error;
 };
 
@@ -170,7 +170,7 @@ static bool at_end(const struct cursor *cursor) {
     return cursor->at == cursor->len;
 }
 
-/* Whether the next byte is there and of that class. */
+/* Whether there is a next byte and it has that class. */
 static bool is_next(const struct cursor *cursor, bool (*is_class)(char byte)) {
     return !at_end(cursor) && is_class(cursor->text[cursor->at]);
 }
@@ -180,7 +180,7 @@ static void skip_blanks(struct cursor *cursor) {
         cursor->at++;
 }
 
-/* Takes the longest run of bytes of that class, perhaps none. */
+/* Takes the longest run of bytes of that class; it may be empty. */
 static struct span take(struct cursor *cursor, bool (*is_class)(char byte)) {
     struct span span = {cursor->at, 0};
     while (is_next(cursor, is_class))
@@ -199,7 +199,7 @@ static bool starts_with(const struct cursor *cursor, size_t at, const char *word
     return true;
 }
 
-/* Takes `word` if it comes next, whatever follows it. */
+/* Takes `word` if it is next, whatever follows it. */
 static bool take_word(struct cursor *cursor, const char *word) {
     if (!starts_with(cursor, cursor->at, word))
         return false;
@@ -395,7 +395,7 @@ static int read_limit(struct cursor *cursor, struct weir_limit *limit) {
     return rc;
 }
 
-/* All limits of a text; `too_many` is what to say of one more than there is room for. */
+/* Reads all limits of a text; `too_many` is the message if there are more than the array has room for. */
 static int read_limits(const char *text, size_t len, int strategy, struct weir_limit *limits,
                        size_t room, const char *too_many, size_t *count, struct weir_error *error) {
     struct cursor cursor = {

@@ -1,7 +1,7 @@
 /*
- * Tables whose file is removed or cut short while a process has it. A removed one would go on, but processes that
- * start later make another, and each of the two admits its own quota. What was cut off is gone (guard.c), so such a
- * mapping is not touched again.
+ * Tables whose file is removed or truncated while a process has it open. A removed file could still be used, but
+ * processes that start later create another one, and each of the two tables would admit the whole quota. The bytes
+ * that were cut off are lost (guard.c), so the mapping of a truncated file is not accessed again.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -19,7 +19,7 @@
 #include "weir/stats.h"
 #include "weir/rules.h"
 
-#define REOPEN_WAIT_NS 5000000 /* whoever decides waits for it: another try follows */
+#define REOPEN_WAIT_NS 5000000 /* decisions wait for it; it is tried again later */
 
 static bool is_watched(const struct weir_table *table, const struct stat *st) {
     return (uint64_t)st->st_dev == table->device && (uint64_t)st->st_ino == table->inode;
@@ -30,7 +30,7 @@ int weir_table_lost(struct weir_table *table) {
     if (!table)
         return WEIR_EINVAL;
     if (weir_is_cut(table) || table->was_cut)
-        return WEIR_EFORMAT; /* even if it was made longer again */
+        return WEIR_EFORMAT; /* even if the file was extended again */
     if (!table->watched || fstat(table->fd, &st) < 0 || !is_watched(table, &st))
         return 0;
     table->was_cut = (uint64_t)st.st_size < table->bytes;
@@ -44,7 +44,7 @@ static void carry_labels(struct weir_table *from, struct weir_table *to) {
     size_t n = WEIR_STATS_LABELS;
     if (weir_stats_counts(from, counts, &n) < 0)
         return;
-    /* In their order, so that they have the same numbers. */
+    /* In the same order, so that they get the same numbers. */
     for (size_t i = 0; i < n; i++)
         weir_stats_label(to, counts[i].label, strlen(counts[i].label));
 }
@@ -77,8 +77,8 @@ static void carry_rules(struct weir_table *from, struct weir_table *to, int64_t 
     free(rules);
 }
 
-/* The folder of automatic tables may be gone, too. Only one that is this user's alone is used. */
-static int see_to_folder(const char *text, struct weir_error *error) {
+/* The folder of automatic tables may be removed, too. It must belong to this user and be private. */
+static int ensure_folder(const char *text, struct weir_error *error) {
     struct weir_uri uri;
     struct stat st;
     int rc = weir_uri_parse(text, &uri, error);
@@ -94,7 +94,7 @@ static int see_to_folder(const char *text, struct weir_error *error) {
     return 0;
 }
 
-/* `from` is of no more use; its handle becomes that of `to`. */
+/* Closes `from` and moves `to` into its handle. */
 static void take_over(struct weir_table *from, struct weir_table *to) {
     weir_stats_reveal(to, atomic_load(&from->reveal));
     weir_mapping_remove(from->mapping, from->header, from->bytes);
@@ -112,12 +112,12 @@ int weir_table_reopen(struct weir_table *table, const char *uri, int64_t now_ns,
     int lost = weir_table_lost(table);
     if (lost == 0)
         return 0;
-    int rc = see_to_folder(uri, error);
+    int rc = ensure_folder(uri, error);
     rc = rc < 0 ? rc : weir_table_open_within(uri, REOPEN_WAIT_NS, true, &fresh, error);
     if (rc < 0)
         return rc;
     if (fresh->fd < 0 || fstat(fresh->fd, &st) < 0 || is_watched(table, &st)) {
-        /* Cut short and made longer again: what was cut off is lost. */
+        /* Truncated and extended again: the bytes that were cut off are lost. */
         weir_table_close(fresh);
         return weir_fail(error, WEIR_EFORMAT, 0, "%s: was truncated; remove it", table->name);
     }

@@ -1,8 +1,8 @@
 /*
- * Files that several processes want to make at once; see new_file.h.
+ * Files that several processes create at the same time; see new_file.h.
  *
- * The lock is a flock() of the folder. It only saves room: whoever cannot get it, because another user keeps
- * it or the folder may not be read, makes his file anyway, and link() decides whose it is.
+ * The lock is a flock() of the folder. It only saves space: a process that cannot get it, because another user holds
+ * it or the folder is not readable, creates its file without it. The first link() to the name succeeds.
  */
 #include "new_file.h"
 
@@ -20,7 +20,7 @@
 
 #define SLICE_NS INT64_C(2000000)
 
-/* Writes the folder of a path. */
+/* Writes the folder of a path to `folder`. */
 static void folder_of(const char *path, char folder[WEIR_PATH_MAX]) {
     const char *slash = strrchr(path, '/');
     snprintf(folder, WEIR_PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
@@ -68,6 +68,7 @@ int weir_new_file_begin(const char *path, int64_t wait_ns) {
 void weir_new_file_end(int lock) {
     if (lock < 0)
         return;
-    flock(lock, LOCK_UN); /* a child that another thread forks meanwhile has the descriptor, too */
+    flock(lock,
+          LOCK_UN); /* another thread may have forked a child that holds the descriptor, too */
     close(lock);
 }

@@ -1,13 +1,13 @@
 /*
- * Where a table lives: private memory, /dev/shm, or a file. Making it, opening it, refusing it.
+ * Creates and opens tables in private memory, in /dev/shm, or in a file, and refuses files that are not valid.
  *
- * A new shared table is made without a name (O_TMPFILE), reserved, filled in, and only then linked to its
- * name: nobody ever sees a half-made one, and a maker that is killed leaves nothing. Who loses the race for
- * the name opens the winner's.
+ * A new shared table is created without a name (O_TMPFILE), its space is reserved, it is filled in, and then it is
+ * linked to its name. So no process sees an incomplete table, and a process that is killed while it creates one
+ * leaves nothing. If two processes create the same table, the first one to link it wins; the other opens that one.
  *
- * Every opener holds a shared flock() for as long as it has the table. Who gets the exclusive one is
- * alone: no lock in the table can have a living owner, so it undoes what a crash left, renews the locks (a
- * file may come from before a reboot, when its owners' ids belonged to others), and verifies everything.
+ * Every process holds a shared flock() while it has the table open. A process that gets the exclusive flock() is the
+ * only user of the table: no lock in it can have a living owner. It undoes incomplete changes of crashed processes,
+ * initializes the locks (the file may be from before a reboot, when process ids had other owners), and verifies all.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +40,7 @@
 #define DESCRIBED_MAX 1024u
 #define REGISTRY_KEYS 64 /* keys for each limit in the registry */
 #define STRIPE_CELLS 512
-#define STRIPES_FEW 8u /* so many locks are worth having fewer cells each */
+#define STRIPES_FEW 8u /* below this number, more locks are preferred to more cells for each */
 #define STRIPE_CELLS_FEW 32
 #define LINE_HITS 14
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -58,7 +58,7 @@ static uint64_t page_up(uint64_t bytes) {
     return (bytes + 4095) & ~UINT64_C(4095);
 }
 
-/* Everything about this machine and build that the mapping's meaning rests on. */
+/* A hash of everything about this machine and build that the meaning of the mapping depends on. */
 static uint64_t signature(void) {
     const uint16_t one = 1;
     const uint64_t parts[] = {sizeof(pthread_mutex_t),
@@ -81,7 +81,7 @@ static uint64_t signature(void) {
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         hash = (hash ^ parts[i]) * UINT64_C(0x100000001b3);
 #if !defined(__GLIBC__)
-    /* musl's mutexes have the size of glibc's and other contents. */
+    /* musl's mutexes have the same size as glibc's, but other contents. */
     hash = (hash ^ 1) * UINT64_C(0x100000001b3);
 #endif
     return hash;
@@ -98,7 +98,7 @@ static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits, ui
     keys = (keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
     uint64_t lines = hits / LINE_HITS, stripes = 1;
     lines += lines / 32 + 64;
-    /* Keys spread over stripes by chance, and fit only their own stripe's cells: many cells to each. */
+    /* Keys are spread over stripes randomly, and fit only into cells of their stripe, so each has many cells. */
     while (stripes < WEIR_STRIPES_MAX &&
            stripes * (stripes < STRIPES_FEW ? STRIPE_CELLS_FEW : STRIPE_CELLS) < keys)
         stripes *= 2;
@@ -138,7 +138,7 @@ static void attach(struct weir_table *table, void *base) {
     table->bytes = header->bytes;
 }
 
-/* ----------------------------------------------------------------------------------------- making */
+/* ----------------------------------------------------------------------------------------- creating */
 
 /* `base` is zeroed memory of plan->bytes. */
 static int fill_in(struct weir_table *table, void *base, const struct weir_header *plan,
@@ -167,8 +167,8 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
     return 0;
 }
 
-/* Huge pages save a second cache miss per random look-up. What the kernel refuses is no error. */
-static void ask_huge_pages(struct weir_table *table, void *base, bool fresh) {
+/* Huge pages save a second cache miss per random look-up. If the kernel refuses them, it is not an error. */
+static void advise_huge_pages(struct weir_table *table, void *base, bool fresh) {
     size_t bytes = table->bytes & ~(HUGE_PAGE - 1);
     if (bytes < 2 * HUGE_PAGE)
         return;
@@ -209,7 +209,7 @@ static int open_memory(struct weir_table *table, const struct weir_header *plan,
     if (!base)
         return weir_fail(error, WEIR_ENOMEM, 0, "%s: cannot map %llu MiB; set fewer keys",
                          table->name, (unsigned long long)(plan->bytes >> 20));
-    ask_huge_pages(table, base, !forks);
+    advise_huge_pages(table, base, !forks);
     table->repair = repair_all;
     weir_fork_watch(table);
     int rc = fill_in(table, base, plan, error);
@@ -231,7 +231,7 @@ static int fail_errno(const struct weir_table *table, int err, const char *what,
                      err == ELOOP ? "it is a symbolic link" : strerror(err));
 }
 
-/* Returns 0; 1 if somebody else was faster; or an error. The table is locked shared on success. */
+/* Returns 0; 1 if another process was faster; or an error. On success, the table is locked (shared). */
 static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
                         const struct weir_header *plan, gid_t group, struct weir_error *error) {
     char temporary[WEIR_PATH_MAX + 32];
@@ -268,7 +268,7 @@ out:
         unlink(temporary);
     if (rc == 0) {
         table->fd = fd;
-        ask_huge_pages(table, base, true);
+        advise_huge_pages(table, base, true);
     } else {
         if (base != MAP_FAILED)
             weir_mapping_remove(table->mapping, base, plan->bytes);
@@ -278,7 +278,7 @@ out:
     return rc;
 }
 
-/* The same, one process after another: there may be room for one table, not for one of each worker. */
+/* The same, one process at a time: there may be space for one table, but not for one of each worker. */
 static int make_file(struct weir_table *table, const struct weir_uri *uri,
                      const struct weir_header *plan, gid_t group, int64_t wait_ns,
                      struct weir_error *error) {
@@ -295,9 +295,9 @@ static int refuse(const struct weir_table *table, int code, const char *why,
     return weir_fail(error, code, 0, "%s: %s", table->name, why);
 }
 
-/* Whether the header is one that this library made on such a machine, undamaged. */
-static int judge(const struct weir_table *table, const struct weir_header *header, uint64_t size,
-                 struct weir_error *error) {
+/* 0 if the header was written by this library on such a machine and is undamaged; else an error. */
+static int check_header(const struct weir_table *table, const struct weir_header *header,
+                        uint64_t size, struct weir_error *error) {
     struct weir_header plan;
     if (memcmp(header->magic, WEIR_MAGIC, sizeof header->magic) != 0)
         return refuse(table, WEIR_EFORMAT, "not a weir table", error);
@@ -351,8 +351,8 @@ static int check_owner(const struct weir_table *table, int fd, const struct weir
     return 0;
 }
 
-/* Alone with an old table: undo, renew the locks, verify. */
-static int revive(struct weir_table *table, struct weir_error *error) {
+/* Repairs and verifies an existing table that no other process has open. */
+static int recover(struct weir_table *table, struct weir_error *error) {
     if (repair_all(table) < 0)
         return refuse(table, WEIR_ESYSTEM, "cannot renew its locks", error);
     struct weir_error damage;
@@ -363,7 +363,7 @@ static int revive(struct weir_table *table, struct weir_error *error) {
     return rc < 0 ? refuse(table, rc, weir_strerror(rc), error) : 0;
 }
 
-int64_t weir_open_wait_ns = INT64_C(5000000000); /* as long as checking a large old table takes */
+int64_t weir_open_wait_ns = INT64_C(5000000000); /* the time that checking a large table takes */
 
 /* Returns 0, WEIR_ENOENT, or another error. */
 static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t group,
@@ -380,7 +380,7 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
     if (rc < 0)
         goto out;
     if (fstat(fd, &st) == 0 &&
-        st.st_nlink == 0) { /* removed since we found it: not the one to share */
+        st.st_nlink == 0) { /* removed after it was opened here: other processes will not find it */
         rc = 1;
         goto out;
     }
@@ -390,14 +390,14 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
         goto out;
     }
     table->mapping = weir_mapping_add(base, (size_t)st.st_size);
-    rc = judge(table, base, (uint64_t)st.st_size, error);
+    rc = check_header(table, base, (uint64_t)st.st_size, error);
     if (rc == 0)
         rc = check_size(table, base, uri, error);
     if (rc < 0)
         goto out;
     attach(table, base);
     if (alone)
-        rc = revive(table, error);
+        rc = recover(table, error);
     if (rc == 0 && alone && flock(fd, LOCK_SH) < 0)
         rc = fail_errno(table, errno, "cannot lock it", error);
     if (rc == 0 && weir_is_cut(table))
@@ -405,7 +405,7 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
 out:
     if (rc == 0) {
         table->fd = fd;
-        ask_huge_pages(table, base, false);
+        advise_huge_pages(table, base, false);
     } else {
         if (base != MAP_FAILED)
             weir_mapping_remove(table->mapping, base, (size_t)st.st_size);
@@ -451,7 +451,8 @@ int weir_table_open_within(const char *text, int64_t wait_ns, bool make, struct 
         gid_t group = 0;
         rc = weir_access_group(table->name, &uri, &group, error);
         rc = rc < 0 ? rc : 1;
-        for (int i = 0; i < 100 && rc == 1; i++) { /* others may make and remove it meanwhile */
+        for (int i = 0; i < 100 && rc == 1;
+             i++) { /* other processes may create and remove it at the same time */
             rc = open_file(table, &uri, group, wait_ns, error);
             if (rc == WEIR_ENOENT && make)
                 rc = make_file(table, &uri, &plan, group, wait_ns, error);
@@ -465,7 +466,8 @@ int weir_table_open_within(const char *text, int64_t wait_ns, bool make, struct 
     }
     weir_access_watch(table);
     if (error)
-        *error = (struct weir_error){0}; /* "no such file", on the way to making it, is no error */
+        *error =
+            (struct weir_error){0}; /* "no such file" was not an error: the table was created */
     *out = table;
     return 0;
 }

@@ -3,7 +3,7 @@
  *
  *     | count, masks | part 0 | part 1 | ... | before 0, after 0, before 1, ... |     one allocation
  *
- * Parts are validated here, once. A decision validates only the values of its request.
+ * Parts are validated once, here. A decision validates only the values of its request.
  */
 #include "prepared.h"
 

@@ -1,5 +1,5 @@
 /*
- * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N&group=NAME. Only text is parsed here: nothing is opened.
+ * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N&group=NAME. This file only parses text; it opens nothing.
  */
 #include "uri.h"
 

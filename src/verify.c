@@ -3,9 +3,9 @@
  *
  *  - a cell is free (fingerprint 0,0 and all zero) or in one of its fingerprint's two buckets, once
  *  - every line but line 0 is in exactly one log, or on the free list, whose length is free_count
- *  - a log's own count equals the sum over its entries (src/strategy/log/log.c)
+ *  - a log's count equals the sum over its entries (src/strategy/log/log.c)
  *  - the statistics and the rules (src/stats/record.c, src/rules/lookup.c)
- *  - no transaction is under way, and no undo record ready, while nobody holds a lock
+ *  - no transaction is under way, and no undo record ready, while no lock is held
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +29,7 @@ static int check_cell(struct weir_table *table, uint32_t index, const struct wei
     if ((cell->fingerprint[0] | cell->fingerprint[1]) == 0) {
         static const struct weir_state zero;
         struct weir_state rest = *state;
-        rest.denials = 0; /* a hint: changed outside of transactions */
+        rest.denials = 0; /* a hint, which is changed outside of transactions */
         return memcmp(&rest, &zero, sizeof zero) ? corrupt(error, "a free cell is not empty", index)
                                                  : 0;
     }

@@ -17,13 +17,12 @@ extern "C" {
 /*
  * Whether the file of an open shm:// or file:// table was lost since: 0; WEIR_ENOENT: its name was removed, so
  * processes that open it now count in another table; WEIR_EFORMAT: it was cut short, and calls on it fail or, without
- * weir_table_guard(), may end the process by SIGBUS. One system call: ask once a second, say. Errors: WEIR_EINVAL.
+ * weir_table_guard(), may end the process by SIGBUS. One system call; once a second is often enough. Errors: WEIR_EINVAL.
  */
 WEIR_API int weir_table_lost(struct weir_table *table);
 
 /*
- * Opens a lost table anew, in place of the one that the handle has, by the URI that it was opened by. Counts begin
- * anew. Labels, the catalogue and rules go along, unless the table was cut short. Nobody else may be using the
+ * Opens a lost table again by its URI and moves it into the same handle. Counts start at zero. Labels, the catalogue and rules go along, unless the table was cut short. Nobody else may be using the
  * handle meanwhile. Returns 0, also if nothing is lost. On an error the handle is as it was. Errors: as
  * weir_table_open(); WEIR_EFORMAT also for a file that was cut short and is still there: remove it first.
  */

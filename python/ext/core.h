@@ -144,7 +144,7 @@ struct core_table {
     int64_t lost_checked_ns; /* time of the last check of the file */
     int lost; /* WEIR_ENOENT: its file was removed; WEIR_EFORMAT: truncated, and `table` is NULL */
     bool observes;  /* opened only to observe: never creates the table again */
-    bool told;      /* the failure to create it again was logged */
+    bool reported;  /* the failure to create it again was logged */
     unsigned users; /* calls that run without the GIL; the last one closes a closed table */
 };
 

@@ -92,9 +92,9 @@ static int gather_part(struct core_evaluation *self, Py_ssize_t i) {
         if (!item->scope)
             return -1;
     }
-    bool nobody = is_nothing(self->item[part->who].who);
-    if (nobody || (item->scope && is_nothing(item->scope)))
-        return report_empty(self, i, nobody ? "key" : "scope");
+    bool no_client = is_nothing(self->item[part->who].who);
+    if (no_client || (item->scope && is_nothing(item->scope)))
+        return report_empty(self, i, no_client ? "key" : "scope");
     item->cost = part->cost;
     return part->cost_of && gather_cost(item, part) < 0 ? -1 : 1;
 }
@@ -164,7 +164,7 @@ bool core_is_evaluation(PyObject *object) {
 /* ---------------------------------------------------------------------------------- deciding */
 
 /* The request for libweir, with the bytes that it borrows. */
-struct asking {
+struct call {
     struct core_key bytes;
     struct weir_bytes client[WEIR_CHECKS_MAX];
     struct weir_bytes after[WEIR_CHECKS_MAX];
@@ -174,60 +174,60 @@ struct asking {
 };
 
 /* Appends the bytes of all clients and scopes, and stores their offsets. */
-static int append_all(const struct core_evaluation *self, struct asking *asking) {
-    struct core_key *bytes = &asking->bytes;
+static int append_all(const struct core_evaluation *self, struct call *call) {
+    struct core_key *bytes = &call->bytes;
     const struct core_prepared *check = self->check;
     Py_ssize_t n = check->key_funcs;
     for (Py_ssize_t i = 0; i < n; i++) {
-        asking->start[i] = bytes->len;
+        call->start[i] = bytes->len;
         if (self->item[i].who && core_key_identifier(bytes, self->item[i].who) < 0)
             return -1;
     }
-    asking->start[n] = bytes->len;
+    call->start[n] = bytes->len;
     for (Py_ssize_t i = 0; check->scopes && i < check->count; i++) {
-        asking->start[n + i] = bytes->len;
+        call->start[n + i] = bytes->len;
         if (self->item[i].scope && (core_key_append(bytes, "/", 1) < 0 ||
                                     core_key_identifier(bytes, self->item[i].scope) < 0))
             return -1;
-        asking->start[n + i + 1] = bytes->len;
+        call->start[n + i + 1] = bytes->len;
     }
     return core_key_within_bounds(bytes->len);
 }
 
-/* Fills asking->request except time and mode. Call asking_free() in all cases. */
-static int ask_for(const struct core_evaluation *self, struct asking *asking, uint32_t parts) {
+/* Fills call->request except time and mode. Call call_free() in all cases. */
+static int fill_call(const struct core_evaluation *self, struct call *call, uint32_t parts) {
     const struct core_prepared *check = self->check;
-    core_key_init(&asking->bytes);
-    if (append_all(self, asking) < 0)
+    core_key_init(&call->bytes);
+    if (append_all(self, call) < 0)
         return -1;
-    asking->request = (struct weir_request){.parts = parts};
-    const char *data = asking->bytes.data;
-    const size_t *start = asking->start;
+    call->request = (struct weir_request){.parts = parts};
+    const char *data = call->bytes.data;
+    const size_t *start = call->start;
     if (check->key_funcs == 1) {
-        asking->request.client = (struct weir_bytes){data, start[1]};
+        call->request.client = (struct weir_bytes){data, start[1]};
     } else {
         for (Py_ssize_t i = 0; i < check->count; i++) {
             int32_t who = check->part[i].who;
-            asking->client[i] = (struct weir_bytes){data + start[who], start[who + 1] - start[who]};
+            call->client[i] = (struct weir_bytes){data + start[who], start[who + 1] - start[who]};
         }
-        asking->request.clients = asking->client;
+        call->request.clients = call->client;
     }
     if (check->scopes) {
         start += check->key_funcs;
         for (Py_ssize_t i = 0; i < check->count; i++)
-            asking->after[i] = self->item[i].scope
-                                   ? (struct weir_bytes){data + start[i], start[i + 1] - start[i]}
-                                   : (struct weir_bytes){NULL, 0};
-        asking->request.after = asking->after;
+            call->after[i] = self->item[i].scope
+                                 ? (struct weir_bytes){data + start[i], start[i + 1] - start[i]}
+                                 : (struct weir_bytes){NULL, 0};
+        call->request.after = call->after;
     }
     for (Py_ssize_t i = 0; i < check->count; i++)
-        asking->cost[i] = self->item[i].cost;
-    asking->request.costs = asking->cost;
+        call->cost[i] = self->item[i].cost;
+    call->request.costs = call->cost;
     return 0;
 }
 
-static void asking_free(struct asking *asking) {
-    core_key_free(&asking->bytes);
+static void call_free(struct call *call) {
+    core_key_free(&call->bytes);
 }
 
 uint32_t evaluation_main_mask(const struct core_prepared *check) {
@@ -276,20 +276,20 @@ static int decide_on_table(struct core_evaluation *self, struct core_table *tabl
         self->now_ns = now_ns;
         return 0;
     }
-    struct asking asking;
+    struct call call;
     struct weir_verdict verdict[WEIR_CHECKS_MAX];
     struct weir_decision decision;
-    int rc = ask_for(self, &asking, parts);
+    int rc = fill_call(self, &call, parts);
     if (rc == 0) {
         const struct weir_prepared *prepared =
             table == self->check->table ? self->check->labelled : self->check->plain;
-        asking.request.now_ns = now_ns;
-        asking.request.mode = (int32_t)mode;
+        call.request.now_ns = now_ns;
+        call.request.mode = (int32_t)mode;
         struct weir_table *there = table->table;
         CORE_PATIENTLY(
             table, rc,
-            settling ? weir_settle_prepared(there, prepared, &asking.request, verdict, &decision)
-                     : weir_decide_prepared(there, prepared, &asking.request, verdict, &decision));
+            settling ? weir_settle_prepared(there, prepared, &call.request, verdict, &decision)
+                     : weir_decide_prepared(there, prepared, &call.request, verdict, &decision));
         if (rc < 0) {
             core_raise(self->check->state, rc, NULL);
             rc = -1;
@@ -300,7 +300,7 @@ static int decide_on_table(struct core_evaluation *self, struct core_table *tabl
                 self->rule = decision.rule;
         }
     }
-    asking_free(&asking);
+    call_free(&call);
     return rc;
 }
 

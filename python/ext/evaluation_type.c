@@ -197,8 +197,8 @@ static PyMethodDef evaluation_methods[] = {
     {"cost", evaluation_cost, METH_O,
      PyDoc_STR("cost($self, index, /)\n--\n\nThe cost of the request for a part.")},
     {"refuse", evaluation_refuse, METH_NOARGS,
-     PyDoc_STR("refuse($self, /)\n--\n\nEvery main part denies, for good: the request cannot be "
-               "asked about.")},
+     PyDoc_STR("refuse($self, /)\n--\n\nDeny all main parts without an end: the request cannot be "
+               "evaluated.")},
     {"report", evaluation_reports, METH_O,
      PyDoc_STR(
          "report($self, index, /)\n--\n\nMakes this the part that is reported to the client.")},

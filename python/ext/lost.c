@@ -57,18 +57,18 @@ static void renew(struct core_table *self) {
         memset(self->label, 0, sizeof self->label);
         self->table = self->mapped;
         self->lost = 0;
-        self->told = false;
+        self->reported = false;
         if (prefix >= 0)
             core_set_ipv6_prefix(self->mapped, prefix, now_ns);
         snprintf(what, sizeof what,
                  "%.*s was %s while in use: all counts start at zero in a new table",
                  shown < 300 ? shown : 300, uri, happened);
         log_soon(what, NULL);
-    } else if (!self->told) {
+    } else if (!self->reported) {
         snprintf(what, sizeof what, "%.*s was %s while in use, and there is no new one yet",
                  shown < 300 ? shown : 300, uri, happened);
         log_soon(what, &error);
-        self->told = true;
+        self->reported = true;
     }
 }
 

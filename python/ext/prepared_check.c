@@ -248,13 +248,13 @@ PyDoc_STRVAR(
     "follows the\n"
     "client in a key; functions that do not apply are None. 1 to 32 of them.\n"
     "prefix: precedes the client in keys. on_empty: called with the index of a part that has "
-    "nobody to count,\n"
+    "no client to count,\n"
     "and \"key\" or \"scope\". main: how many parts, the first, are limits of the route.\n"
     "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics; asked: decided "
     "by\n"
-    "evaluate(); lenient: refuse nobody; unshared: told to the client before others; observed: "
-    "looked at by\n"
-    "themselves, charge nothing and hold nobody back.");
+    "evaluate(); lenient: refuse no request; unshared: reported to the client before others; "
+    "observed:\n"
+    "evaluated separately, charge nothing and refuse no request.");
 
 static PyMethodDef prepared_methods[] = {
     {"evaluate", prepared_evaluate, METH_NOARGS,

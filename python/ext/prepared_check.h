@@ -39,11 +39,12 @@ struct core_prepared {
     Py_ssize_t key_funcs;
     Py_ssize_t main;                    /* that many parts are main parts */
     uint32_t asked;                     /* parts that take part in evaluate() */
-    uint32_t lenient;                   /* parts whose denial refuses nobody */
+    uint32_t lenient;                   /* parts whose denial refuses no request */
     uint32_t unshared;                  /* parts that are reported first */
     uint32_t peeked, deferred, shadows; /* parts by their roles; the others are charged */
-    uint32_t labels;     /* parts that are counted in the statistics when they decide */
-    uint32_t observed;   /* parts that are evaluated separately, charge nothing and refuse nobody */
+    uint32_t labels; /* parts that are counted in the statistics when they decide */
+    uint32_t
+        observed; /* parts that are evaluated separately, charge nothing and refuse no request */
     uint32_t responsive; /* parts with deduct_when: whose charge depends on the response */
     int32_t mode;        /* WEIR_HIT or WEIR_EACH */
     bool scopes;         /* whether any part has scope_of */
@@ -101,7 +102,7 @@ struct core_expanded {
 
 /*
  * Expands parts with the mark of the check's table, or with the keys of remote stores. Parts that charge nothing or
- * refuse nobody have WEIR_CHECK_PEEK. Call core_expanded_free() in all cases. 0, or -1 with an exception.
+ * refuse no request have WEIR_CHECK_PEEK. Call core_expanded_free() in all cases. 0, or -1 with an exception.
  */
 int core_evaluation_expand(const struct core_evaluation *evaluation, struct core_expanded *expanded,
                            uint32_t parts, bool marked);

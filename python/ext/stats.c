@@ -193,7 +193,7 @@ PyObject *core_table_name_of(PyObject *object, PyObject *client) {
     char name[WEIR_CLIENT_NAME_SIZE];
     PyObject *text = NULL;
     core_key_init(&key);
-    /* The client's __str__ may close the table, so that is looked at afterwards. */
+    /* The client's __str__ may close the table, so the table is entered afterwards. */
     if (core_key_identifier(&key, client) == 0 && core_key_within_bounds(key.len) == 0)
         table = core_table_borrow(SELF(object));
     if (table) {

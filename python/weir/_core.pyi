@@ -34,7 +34,7 @@ STRATEGIES: Final[dict[str, tuple[str, str, str, tuple[str, ...], str]]]
 class Peek(int):
     """A cost of :meth:`weir.storage.Storage.decide` that is not charged.
 
-    Its limit is only looked at, as in a ``TEST``. But if it denies, nothing is charged.
+    Its limit is evaluated but not charged, as in a ``TEST``. But if it denies, nothing is charged.
 
     >>> from weir import Limit, Peek, Table
     >>> table = Table("memory://?keys=1000")
@@ -699,8 +699,8 @@ class RedisCommand:
     ) -> Decision | bool | str:
         """Send the command over a socket, and return what :meth:`read` makes of the answer.
 
-        Within so many seconds, ``None``: however long it takes. message: to be sent instead, e.g.
-        :meth:`whole`. ConnectionAbortedError: nothing was sent.
+        It takes at most so many seconds; ``None``: no bound. message: sent instead of the command,
+        e.g. :meth:`whole`. ConnectionAbortedError: nothing was sent.
         """
     def slot(self) -> int:
         """The Cluster slot of the first counter."""
@@ -723,7 +723,7 @@ class MemcachedCheck:
         """Whether the server itself can count this limit."""
     @property
     def peek(self) -> bool:
-        """Whether it is only looked at."""
+        """Whether it is evaluated without a charge."""
     @property
     def cost(self) -> int: ...
     @property

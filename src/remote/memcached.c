@@ -7,7 +7,7 @@
  *
  * The number has two parts: the upper 34 bits are the time at which the window began, in ticks and modulo 2^34;
  * the lower 30 bits are the count. So one command returns both, and the window ends exactly one period after its
- * start. The item lives longer: its expiry, which has whole seconds, only removes what nobody uses. The first hit
+ * start. The item lives longer: its expiry, which has whole seconds, only removes unused items. The first hit
  * after the end replaces it by compare-and-swap.
  *
  * A tick is a power of two of nanoseconds, some 2^-31 of the period. The start is rounded up, so no window is
@@ -93,7 +93,7 @@ int weir_memcached_counts(const struct weir_limit *limit) {
            limit->period_ns <= PERIOD_MAX_NS;
 }
 
-/* Nanoseconds of a tick: an item's age is at most a quarter of what the bits of the start can tell apart. */
+/* Nanoseconds of a tick: an item's age is at most a quarter of the range of the bits of its start. */
 static int64_t tick_of(const struct weir_limit *limit) {
     int64_t tick = 1, longest_ns = limit->period_ns + 30 * NS_PER_S;
     while ((uint64_t)(longest_ns / tick) > START_MASK / 4)

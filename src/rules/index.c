@@ -318,7 +318,7 @@ int weir_rules_check(struct weir_table *table, struct weir_error *error) {
     else if (!weir_rules_sound(table, copy))
         rc = corrupt(error, "the list of rules is broken");
     else if (atomic_load(&rules->ends_ns) < copy->ends_ns)
-        rc = corrupt(error, "there are rules that nobody asks for");
+        rc = corrupt(error, "a rule ends later than the recorded end of all rules");
     if (rc == 0) {
         atomic_store(&rules->building, version + 1);
         atomic_thread_fence(memory_order_release);

@@ -90,7 +90,7 @@ size_t weir_rules_bytes(uint32_t capacity);
 void weir_rules_init(void *section, uint32_t capacity);
 
 /*
- * Makes the section's lock anew: at creation, when alone with an old table, and in a forked child with a
+ * Initializes the section's lock: at creation, when alone with an old table, and in a forked child with a
  * private one. What a crash left needs no repair. 0 or WEIR_E….
  */
 int weir_rules_repair(struct weir_table *table);
@@ -109,7 +109,7 @@ static inline bool weir_rules_any(const struct weir_table *table, int64_t now_ns
 struct weir_rule_match {
     int32_t kind;     /* enum weir_rule_kind */
     uint32_t number;  /* of the rule in the list */
-    int64_t until_ns; /* WEIR_NEVER: for good */
+    int64_t until_ns; /* WEIR_NEVER: no expiry */
 };
 
 /* The rule of a client at that time. Takes no lock, unless writers are faster than this reader ever is. */
@@ -142,7 +142,7 @@ static inline struct weir_rule_entry *weir_rules_entries(const struct weir_table
     return weir_rules_at(copy, table->rules_plan.entry_at);
 }
 
-/* The end of each rule; WEIR_NEVER: for good. */
+/* The end of each rule; WEIR_NEVER: no expiry. */
 static inline _Atomic int64_t *weir_rules_ends(const struct weir_table *table,
                                                const struct weir_rules_copy *copy) {
     return weir_rules_at(copy, table->rules_plan.end_at);

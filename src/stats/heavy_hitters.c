@@ -2,7 +2,7 @@
  * The heavy hitters of a table: the clients with most requests.
  *
  * Each stripe runs Space-Saving (Metwally, Agrawal, El Abbadi, 2005) on the fingerprints of counters: a client that
- * is not listed replaces the entry with the lowest score, and adds that score to its own. Three differences:
+ * is not listed replaces the entry with the lowest score, and adds that score to its score. Three differences:
  *
  *  - the replaced score is kept separately (`error`), so the counts of a client are true hits;
  *  - a denied hit has the weight 16, and scores are halved every ten minutes, so that clients that are denied
@@ -13,7 +13,7 @@
  * Cost: a byte in the cell of a client gives its entry: one more cache line. For other clients, allowed hits
  * decrement a counter; sampled and denied hits search 32 tags, and if they get an entry, 32 scores.
  *
- * Invariants: a fingerprint occurs once, in the list of its own stripe; a tag is the low half of the fingerprint of
+ * Invariants: a fingerprint occurs once, in the list of its stripe; a tag is the low half of the fingerprint of
  * its entry. A process that is killed while it writes an entry leaves an entry without fingerprint: it is empty.
  */
 #include <stdlib.h>

@@ -58,7 +58,7 @@ struct weir_table {
     uint32_t stripe_mask;
     uint32_t lines;
     enum weir_backing backing;
-    int (*repair)(struct weir_table *table); /* makes all locks anew, those of the rules, too */
+    int (*repair)(struct weir_table *table); /* initializes all locks, also those of the rules */
     int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
     struct weir_mapping *mapping; /* NULL: memory */
