@@ -415,6 +415,24 @@ out:
     return rc;
 }
 
+/* Opens the file of a shared table; creates it first if it does not exist and `make` is set. */
+static int open_shared(struct weir_table *table, const struct weir_uri *uri,
+                       const struct weir_header *plan, int64_t wait_ns, bool make,
+                       struct weir_error *error) {
+    gid_t group = 0;
+    int rc = weir_access_group(table->name, uri, &group, error);
+    if (rc < 0)
+        return rc;
+    for (int i = 0; i < 100; i++) { /* other processes may create and remove it at the same time */
+        rc = open_file(table, uri, group, wait_ns, error);
+        if (rc == WEIR_ENOENT && make)
+            rc = make_file(table, uri, plan, group, wait_ns, error);
+        if (rc != 1)
+            return rc;
+    }
+    return refuse(table, WEIR_ESYSTEM, "it keeps appearing and disappearing", error);
+}
+
 int weir_table_open(const char *text, struct weir_table **out, struct weir_error *error) {
     return weir_table_open_within(text, weir_open_wait_ns, true, out, error);
 }
@@ -448,17 +466,7 @@ int weir_table_open_within(const char *text, int64_t wait_ns, bool make, struct 
                     "tables of several processes need Linux; use memory:// or a remote store",
                     error);
     } else {
-        gid_t group = 0;
-        rc = weir_access_group(table->name, &uri, &group, error);
-        rc = rc < 0 ? rc : 1;
-        for (int i = 0; i < 100 && rc == 1;
-             i++) { /* other processes may create and remove it at the same time */
-            rc = open_file(table, &uri, group, wait_ns, error);
-            if (rc == WEIR_ENOENT && make)
-                rc = make_file(table, &uri, &plan, group, wait_ns, error);
-        }
-        if (rc == 1)
-            rc = refuse(table, WEIR_ESYSTEM, "it keeps appearing and disappearing", error);
+        rc = open_shared(table, &uri, &plan, wait_ns, make, error);
     }
     if (rc < 0) {
         free(table);
