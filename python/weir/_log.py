@@ -79,8 +79,22 @@ class SeldomLine:
         self._next_at = float("-inf")
         self._left_out = 0
 
-    def error(self, logger: logging.Logger, text: str, error: BaseException, **how: Any) -> None:
-        """Log ``text``, which contains ``%s`` for the error; or count that it was left out."""
+    def error(self, logger: logging.Logger, text: str, *arguments: object, **how: Any) -> None:
+        """Log an error, or count that it was left out. ``how``: as for ``logger.error()``."""
+        self._log(logging.ERROR, logger, text, arguments, how)
+
+    def warning(self, logger: logging.Logger, text: str, *arguments: object) -> None:
+        """Log a warning, or count that it was left out."""
+        self._log(logging.WARNING, logger, text, arguments, {})
+
+    def _log(
+        self,
+        level: int,
+        logger: logging.Logger,
+        text: str,
+        arguments: tuple[object, ...],
+        how: dict[str, Any],
+    ) -> None:
         with self._lock:
             now = self.clock()
             if now < self._next_at:
@@ -90,9 +104,8 @@ class SeldomLine:
             left_out, self._left_out = self._left_out, 0
         if left_out:
             text += " (%d more such requests since the last such line)"
-            logger.error(text, error, left_out, **how)
-        else:
-            logger.error(text, error, **how)
+            arguments += (left_out,)
+        logger.log(level, text, *arguments, **how)
 
 
 _CLEAN = _Clean()

@@ -415,9 +415,9 @@ class Limiter(KnownNames):
         return dict(self._state.counters)
 
     def reset(self) -> None:
-        """Delete the application's counters, if the storage can do so."""
+        """Delete the application's counters and those of its fallback, if the storage can do so."""
         try:
-            (self._state.store.instrumented or self.storage).reset()
+            self._state.store.storage.reset()
         except NotImplementedError:
             self.logger.warning("This storage type does not support being reset")
         else:

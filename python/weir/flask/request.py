@@ -166,7 +166,7 @@ class RequestState(RequestBase):
         if not state.swallow_errors:
             raise
         state.count("swallowed")
-        state.logger.exception("Failed to rate limit. Swallowing error")
+        state.log_swallowed("Failed to rate limit. Swallowing error", True)
 
     def sleep(self) -> None:
         """Wait for a leaky bucket."""

@@ -13,7 +13,7 @@ from flask.wrappers import Response
 
 from weir._core import TEST, Table, WeirError
 from weir._locks import new_lock
-from weir._log import SeldomLine
+from weir._log import SeldomLine, shows_keys
 from weir.audit import Audit
 from weir.observe.stats import StoreMeters
 from weir.storage import StorageTypes
@@ -82,6 +82,7 @@ class AppState:
         self._after_at = 0
         #: The lines about requests that are refused because of their own keys.
         self.refused_line = SeldomLine()
+        self.swallowed_line = SeldomLine()
         #: Counts of events: ``empty_key``, ``shadow_denied``, ``store_error``, …
         self.counters: Counter[str] = Counter()
         self.configure()
@@ -429,7 +430,20 @@ class AppState:
             return
         if not self.swallow_errors:
             raise error
-        self.logger.error(_DEDUCT, exc_info=error)
+        self.log_swallowed(_DEDUCT, error)
+
+    def log_swallowed(self, text: str, error: BaseException | bool) -> None:
+        """Log an error that lets the request pass, with its traceback.
+
+        An outage would write a line for each request, so one is written in ten seconds. Programs
+        under :mod:`weir.compat` get each, as from Flask-Limiter.
+
+        error: True: the one that is being handled
+        """
+        if shows_keys():
+            self.logger.error(text, exc_info=error)
+        else:
+            self.swallowed_line.error(self.logger, text, exc_info=error)
 
     def use_storage(self, storage: Table) -> None:
         """Use another table from now on."""

@@ -31,6 +31,7 @@ from .._core import (
     Verdict,
     memcached_checks,
 )
+from .._log import SeldomLine
 from ..errors import ConfigurationError, StorageError, TableError
 from . import base
 from .base import failure, replaces_flask_limiter, seconds
@@ -57,6 +58,7 @@ from .registry import KeyedStorage, deciding
 __all__ = ["MemcachedStorage"]
 
 logger = logging.getLogger("weir")
+_uncharged = SeldomLine()
 
 #: Seconds for which an item is kept after its end by a clock that a test has set.
 _SPARE = 86_400
@@ -281,7 +283,7 @@ class MemcachedStorage(KeyedStorage):
         try:
             take_back(node, check, count, self._uses_meta(node), true_time())
         except StorageError as error:
-            logger.warning("%s; a charged limit could not be given back", error)
+            _uncharged.warning(logger, "%s; a charged limit could not be given back", error)
 
     # -- states that the server only stores
 
@@ -438,7 +440,7 @@ class _Hit:
             try:
                 self._storage.update(self._checks[i], REFUND, self._now)
             except StorageError as error:
-                logger.warning("%s; a charged limit could not be given back", error)
+                _uncharged.warning(logger, "%s; a charged limit could not be given back", error)
         for i, count in reversed(self._counts.items()):
             self._storage.undo(self._checks[i], count)
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from .._clock import monotonic
 from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest, join_key
+from .._log import SeldomLine
 from ..errors import StorageError
 from ..stores.registry import Keys, checks, deciding
 from .base import DEADLINE, failure, need, seconds
@@ -33,6 +34,7 @@ from .state import Change, Conflict, StateStorage
 __all__ = ["MongoDBStorage"]
 
 logger = logging.getLogger("weir")
+_uncharged = SeldomLine()
 
 #: Seconds after which the server's time is read again.
 _ASK_TIME = 30.0
@@ -221,7 +223,9 @@ class MongoDBStorage(StateStorage):
         except Exception as error:
             if not isinstance(self.failed(error), StorageError):
                 raise
-            logger.warning("%s; a charged limit could not be given back", self.failed(error))
+            _uncharged.warning(
+                logger, "%s; a charged limit could not be given back", self.failed(error)
+            )
 
     # -- decisions
 

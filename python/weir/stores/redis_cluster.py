@@ -21,6 +21,7 @@ from typing import Any
 
 from .._clock import monotonic
 from .._core import HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCommand, Verdict
+from .._log import SeldomLine
 from ..errors import ConfigurationError, StorageError
 from ..stores.registry import decide_by_parts, deciding
 from .base import failure, left_until, need
@@ -40,6 +41,7 @@ from .redis_server import Answer, Server, prepare_pool, within
 __all__ = ["RedisClusterStorage"]
 
 logger = logging.getLogger("weir")
+_uncharged = SeldomLine()
 
 Address = tuple[str, int]
 
@@ -421,7 +423,9 @@ def _give_back(parts: list[_Part]) -> None:
         try:
             part.ask(REFUND, monotonic())
         except StorageError as error:
-            logger.warning("%s; %d charged limits could not be given back", error, len(part.places))
+            _uncharged.warning(
+                logger, "%s; %d charged limits could not be given back", error, len(part.places)
+            )
 
 
 class _Part:

@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 import weir
+import weir._log
 from weir.flask import Limiter
 
 
@@ -89,6 +90,33 @@ def test_swallow_errors(broken: Any, hello: None, statuses: Any, caplog: Any) ->
     assert limiter.counters["swallowed"] == 3
 
 
+def test_an_outage_writes_one_line_in_ten_seconds(
+    broken: Any, hello: None, statuses: Any, caplog: Any
+) -> None:
+    limiter, _ = broken(default_limits=["1/minute"], swallow_errors=True)
+    now = 0.0
+    limiter._state.swallowed_line.clock = lambda: now
+    assert statuses(5) == [200] * 5
+    now = 10.0
+    assert statuses(2) == [200] * 2
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "Failed to rate limit. Swallowing error",
+        "Failed to rate limit. Swallowing error (4 more such requests since the last such line)",
+    ]
+    assert caplog.text.count("ConnectionError: no route to storage") == 2
+
+
+def test_programs_written_for_flask_limiter_get_a_line_for_each_request(
+    broken: Any, hello: None, statuses: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weir._log, "_shows_keys", True)
+    broken(default_limits=["1/minute"], swallow_errors=True)
+    assert statuses(3) == [200] * 3
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["Failed to rate limit. Swallowing error"] * 3
+
+
 def test_swallow_errors_of_a_key_function(
     make: Any, app: Flask, statuses: Any, caplog: Any
 ) -> None:
@@ -121,6 +149,16 @@ def test_local(broken: Any, hello: None, statuses: Any, clock: Any, monotonic: N
     assert storage.asked == 1
     storage.broken = False
     clock.forward(1)
+    assert statuses(3) == [200, 200, 429]
+
+
+def test_a_reset_includes_the_fallback(
+    broken: Any, hello: None, statuses: Any, monotonic: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter, storage = broken(default_limits=["2/minute"], on_store_error="local")
+    monkeypatch.setattr(storage, "reset", storage.table.reset)
+    assert statuses(3) == [200, 200, 429]
+    limiter.reset()
     assert statuses(3) == [200, 200, 429]
 
 
