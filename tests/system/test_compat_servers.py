@@ -13,37 +13,18 @@ import pytest
 from servers import process, web
 from servers.ports import free_port, wait_for
 
-COMPAT = """
+APP = """
 import os
 from flask import Flask
 from flask_limiter import Limiter
 
 app = Flask("shop")
-limiter = Limiter(lambda: "everybody", app=app, storage_uri="shm://{name}")
+limiter = Limiter(lambda: "everybody", app=app, storage_uri="{scheme}://{name}")
 
 @app.get("/")
 @limiter.exempt
 def who():
-    return f"{{os.getppid()}} {{Limiter.__module__}}"
-
-@app.get("/limited")
-@limiter.limit("50 per hour")
-def limited():
-    return "hello"
-"""
-
-FOR_LIMITS = """
-import os
-from flask import Flask
-from flask_limiter import Limiter
-
-app = Flask("shop")
-limiter = Limiter(lambda: "everybody", app=app, storage_uri="weir+shm://{name}")
-
-@app.get("/")
-@limiter.exempt
-def who():
-    return f"{{os.getppid()}} {{type(limiter.storage).__module__}}"
+    return f"{{os.getppid()}} {{{shown}.__module__}}"
 
 @app.get("/limited")
 @limiter.limit("50 per hour")
@@ -61,16 +42,16 @@ def name() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("runner", "program", "module"),
+    ("runner", "scheme", "shown", "module"),
     [
-        ("weir.compat", COMPAT, "weir.flask.limiter"),
-        ("weir.for_limits", FOR_LIMITS, "weir.for_limits"),
+        ("weir.compat", "shm", "Limiter", "weir.flask.limiter"),
+        ("weir.for_limits", "weir+shm", "type(limiter.storage)", "weir.for_limits"),
     ],
 )
 def test_gunicorn_keeps_weir_after_usr2(
-    runner: str, program: str, module: str, name: str, tmp_path: Path
+    runner: str, scheme: str, shown: str, module: str, name: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "shop.py").write_text(program.format(name=name))
+    (tmp_path / "shop.py").write_text(APP.format(scheme=scheme, shown=shown, name=name))
     port, pids = free_port(), tmp_path / "pid"
     command = [sys.executable, "-m", runner, "-m", "gunicorn", "-w", "2", "--no-control-socket"]
     command += ["-b", f"127.0.0.1:{port}", "--pid", str(pids), "shop:app"]

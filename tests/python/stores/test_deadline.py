@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from servers.ports import quickest, wait_for
+from servers.relay import Listener
 from weir import Limit, StorageError, StoreAwayError
 from weir.storage import storage_from_string
 from weir.stores.hosts import Resolver
@@ -27,27 +28,12 @@ PATIENCE = 1.5
 LONGEST = DEADLINE + PATIENCE
 
 
-class Talker:
+class Talker(Listener):
     """A server that answers as a test says."""
 
     def __init__(self, talk: Callable[[socket.socket], object]) -> None:
-        self._talk = talk
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client:
-            self._talk(client)
-
-    def close(self) -> None:
-        self._listener.close()
+        self.serve = talk  # type: ignore[method-assign, assignment]
+        super().__init__()
 
 
 def trickle(client: socket.socket) -> None:

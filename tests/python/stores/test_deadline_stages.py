@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from servers.relay import Relay
 from weir import Limit, StoreAwayError
 from weir.storage import storage_from_string
 
@@ -23,33 +23,15 @@ DEADLINE = 0.5
 PATIENCE = 2.0
 
 
-class Between:
-    """Forwards to a server; ``stage`` says what becomes of the bytes that come back."""
+class Between(Relay):
+    """``stage`` says how the replies of the server are forwarded."""
 
     def __init__(self, port: int) -> None:
-        self._server = ("127.0.0.1", port)
         #: "fast", "silent", "half" (each chunk's first half, then nothing), or "trickle".
         self.stage = "fast"
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
-                self._open += [client, server]
-                for work in (self._forward, self._answer):
-                    threading.Thread(target=work, args=(client, server), daemon=True).start()
-
-    def _forward(self, client: socket.socket, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := client.recv(65536):
-                server.sendall(data)
-
-    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+    def answer(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if self.stage == "fast":
@@ -61,34 +43,19 @@ class Between:
                         client.sendall(data[at : at + 1])
                         time.sleep(0.05)
 
-    def close(self) -> None:
-        for each in (self._listener, *self._open):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
 
 class Terminator(Between):
-    """Speaks TLS to the client, and plainly to the server."""
+    """Uses TLS to the client, and none to the server."""
 
     def __init__(self, port: int, authority: Any) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(authority / "server.pem", authority / "server.key")
         super().__init__(port)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, plain: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            client = self._context.wrap_socket(plain, server_side=True)
-            server = socket.create_connection(self._server)
-            self._open += [client, server]
-            threading.Thread(target=self._answer, args=(client, server), daemon=True).start()
-            self._forward(client, server)
+    def serve(self, client: socket.socket) -> None:
+        with self._context.wrap_socket(client, server_side=True) as encrypted:
+            self._open.append(encrypted)
+            super().serve(encrypted)
 
 
 STORES = [

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,6 +19,13 @@ from weir.stores.redis import RedisStorage
 
 THREE = [weir.parse("1000/minute"), weir.parse("10000/hour"), weir.parse("100000/day")]
 TIGHT = weir.parse("2 per minute")
+
+
+def in_threads(count: int, work: Callable[[], None]) -> None:
+    """Call ``work`` in so many threads at once. Raises an exception of one of them."""
+    with ThreadPoolExecutor(count) as pool:
+        for call in [pool.submit(work) for _ in range(count)]:
+            call.result()
 
 
 @pytest.fixture
@@ -45,22 +53,13 @@ def test_a_pool_of_ones_own_is_shared(servers: Any, options: dict[str, Any]) -> 
     )
     with redis.Redis(connection_pool=pool, socket_timeout=5) as other:
         store = storage_from_string("redis://", connection_pool=pool)
-        errors: list[Exception] = []
 
         def work() -> None:
-            try:
-                for i in range(20):
-                    assert store.decide(THREE, f"client-{i}").allowed
-                    other.ping()
-            except Exception as error:
-                errors.append(error)
+            for i in range(20):
+                assert store.decide(THREE, f"client-{i}").allowed
+                other.ping()
 
-        threads = [threading.Thread(target=work) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not errors
+        in_threads(6, work)
         assert store.check()
         assert store.reset() == 60
         other.ping()
@@ -83,22 +82,13 @@ def test_a_connection_that_broke_is_no_longer_counted(servers: Any, client: Any)
 def test_as_many_connections_as_callers(servers: Any, store: Any) -> None:
     """redis-py's own pool ends at 100."""
     together = threading.Barrier(120)
-    errors: list[Exception] = []
 
     def work() -> None:
-        try:
-            connection = store._server._connect(None)
-            together.wait(30)
-            store._server._keep(connection)
-        except Exception as error:
-            errors.append(error)
+        connection = store._server._connect(None)
+        together.wait(30)
+        store._server._keep(connection)
 
-    threads = [threading.Thread(target=work) for _ in range(120)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    in_threads(120, work)
     assert store.decide(THREE, "a").allowed
 
 
@@ -116,21 +106,13 @@ def test_options_are_the_clients(servers: Any) -> None:
 
 def test_threads_share_no_connection(servers: Any, store: Any) -> None:
     item = Limit(1000, 1, "hour")
-    allowed, errors = [], []
+    allowed = []
 
     def work() -> None:
-        try:
-            for _ in range(100):
-                allowed.append(store.decide([item, *THREE], "threads").allowed)
-        except Exception as error:
-            errors.append(error)
+        for _ in range(100):
+            allowed.append(store.decide([item, *THREE], "threads").allowed)
 
-    threads = [threading.Thread(target=work) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    in_threads(16, work)
     assert sum(allowed) == 1000
     assert len(allowed) == 1600
     assert len(store._server._idle) <= 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,16 +12,8 @@ from weir.stores.redis import RedisStorage
 
 
 @pytest.fixture
-def store(servers: Any) -> Iterator[RedisStorage]:
-    store = RedisStorage(servers.redis.uri)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def client(servers: Any) -> Iterator[Any]:
-    with servers.redis.client() as client:
-        yield client
+def store(redis_store: RedisStorage) -> RedisStorage:
+    return redis_store
 
 
 def test_a_large_window_neither_grows_nor_stalls(store: Any, client: Any) -> None:

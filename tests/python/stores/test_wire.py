@@ -15,51 +15,26 @@ import pytest
 
 import weir.aio
 from servers.ports import quickest
+from servers.relay import Relay
 from weir import REFUND, TEST, Limit, StorageError, StoreAwayError
 from weir.storage import storage_from_string
 
 STRATEGIES = ["fixed-window", "moving-window", "token-bucket"]
 
 
-class Proxy:
-    """Stands between a store and its server, and does to the replies what the test asks."""
+class Proxy(Relay):
+    """Changes how the replies of a server arrive."""
 
     def __init__(self, port: int) -> None:
-        self.server = ("127.0.0.1", port)
         #: Each connection is cut after so many bytes of replies; ``None``: never.
         self.cut: int | None = None
         #: Bytes that are sent at once.
         self.piece = 65536
         #: Seconds before each reply.
         self.delay = 0.0
-        self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self.connections += 1
-                server = socket.create_connection(self.server)
-                for work in (self._forward, self._answer):
-                    threading.Thread(target=work, args=(client, server), daemon=True).start()
-
-    @staticmethod
-    def _close(*sockets: socket.socket) -> None:
-        for each in sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def _forward(self, client: socket.socket, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := client.recv(65536):
-                server.sendall(data)
-        self._close(client, server)
-
-    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+    def answer(self, client: socket.socket, server: socket.socket) -> None:
         left = self.cut
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
@@ -70,10 +45,7 @@ class Proxy:
                     client.sendall(data[at : at + self.piece])
                 if left is not None and left <= 0:
                     break
-        self._close(client, server)
-
-    def close(self) -> None:
-        self._close(self._listener)
+        self.hang_up(client, server)
 
 
 @pytest.fixture(params=["redis", "memcached"])
@@ -184,15 +156,15 @@ class Closing(Proxy):
         self.loses_reads = False
         self.decides: dict[socket.socket, bool] = {}
 
-    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+    def forward(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 reads = self.loses_reads and _READS.search(data)
                 self.decides[server] = bool(reads or _DECIDES.search(data))
                 server.sendall(data)
-        self._close(client, server)
+        self.hang_up(client, server)
 
-    def _answer(self, client: socket.socket, server: socket.socket) -> None:
+    def answer(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if self.losses > 0 and self.decides[server]:
@@ -200,7 +172,7 @@ class Closing(Proxy):
                     self.lost += 1
                     break
                 client.sendall(data)
-        self._close(client, server)
+        self.hang_up(client, server)
 
 
 #: How each store is opened through a proxy: the server's name, and the scheme.
