@@ -1,10 +1,9 @@
 /*
- * The strategies told naively, to be compared with the library's. They keep what happened, not what
- * is convenient: the windows a plain list of admitted hits, the buckets GCRA's TAT itself as a
- * fraction over `amount` in 128 bits. What a window will say later is asked of that later moment,
- * not computed.
+ * Simple implementations of the strategies, to compare the library with. Windows keep a list of all admitted hits;
+ * buckets keep the TAT of GCRA as a fraction over `amount` in 128 bits. The result at a later time is found by a
+ * decision at that time, not by a formula.
  *
- * model_step() decides and, if asked to, charges; model_refund() gives back. Both fill the verdict.
+ * model_step() decides and, if `charge` is set, charges; model_refund() gives back. Both fill the verdict.
  */
 #ifndef WEIR_TESTS_MODEL_H
 #define WEIR_TESTS_MODEL_H

@@ -1,6 +1,6 @@
 /*
- * Two lists of rules that no mixture of can be taken for one: every client that is asked about has another end
- * in each, and the lists differ in what they hold, so that numbers, segments and slots do not fit each other.
+ * Two lists of rules of which every mixture is detected: each client's rule ends at different times in them, and the
+ * lists have different rules, so that numbers, segments and slots of one do not match the other.
  */
 #ifndef WEIR_TESTS_RULE_LISTS_H
 #define WEIR_TESTS_RULE_LISTS_H
@@ -28,7 +28,7 @@ static inline void list_add(struct rule_list *list, int kind, int64_t until_ns, 
     rule->until_ns = until_ns;
 }
 
-/* List 0 blocks all clients that are asked about, list 1 lets them through. */
+/* List 0 blocks all tested clients, list 1 allows them. */
 static inline void make_list(struct rule_list *list, int which) {
     int kind = which ? WEIR_RULE_ALLOW : WEIR_RULE_BLOCK;
     list->count = 0;

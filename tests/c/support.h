@@ -215,8 +215,8 @@ static inline void expect_success(pid_t pid) {
 }
 
 /*
- * A lock's holder that gets no processor for a second makes others fail with WEIR_EBUSY, as it should. Whether this
- * machine does that is told by workers that are off their processors while they wait for nothing.
+ * If the owner of a lock gets no processor for a second, others fail with WEIR_EBUSY, as designed. Workers detect such
+ * machines: they measure how long they get no processor although they wait for nothing.
  */
 static inline int64_t steady_ns(void) {
     struct timespec now;

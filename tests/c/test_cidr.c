@@ -1,5 +1,5 @@
 /*
- * Addresses and ranges as texts: what is one, what is a name, what is a mistake that is told. Random texts are
+ * Addresses and ranges as texts: which are addresses, which are names, and which are errors. Random texts are
  * compared with what the C library makes of them.
  */
 #include "support.h"

@@ -1,7 +1,7 @@
 /*
- * The hashes: published vectors, and our own beside libsodium's where the build has it.
+ * The hashes: published vectors, and a comparison of Weir's code with libsodium if the build has it.
  *
- * The own ones are compiled into this test under other names, so that a build with libsodium tests both.
+ * Weir's code is compiled into this test under other names, so that a build with libsodium tests both.
  */
 #include "support.h"
 

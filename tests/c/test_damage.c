@@ -1,7 +1,7 @@
 /*
- * A table file damaged at every place, one after the other: header, locks, undo records, cells, lines, free
- * list, statistics. It is refused, or used without harm (fuzz/damaged.h says what is asked of it); the same for
- * cells, lines and statistics when they are damaged while the table is open, which nobody verifies.
+ * A table file is damaged at one place at a time: header, locks, undo records, cells, lines, free list, statistics.
+ * It is refused, or it is used without crashes and endless loops (fuzz/damaged.h makes the calls). The same holds for
+ * cells, lines and statistics that are damaged while the table is open, when nothing verifies them.
  */
 #include "support.h"
 
@@ -24,14 +24,14 @@ static int destroy(void **state) {
     return 0;
 }
 
-/* The case under test, for whoever reads the output of a crash. */
+/* The current case, which the signal handler prints. */
 static struct {
     size_t at;
     int live;
     uint64_t value;
 } current;
 
-static void tell(int signal) {
+static void report(int signal) {
     fprintf(stderr, "WEIR_SEED=%" PRIu64 ": signal %d at offset %zu, value %#" PRIx64 "%s\n", seed,
             signal, current.at, current.value, current.live ? ", live" : "");
     unlink(damaged.path);
@@ -159,7 +159,7 @@ int main(void) {
     };
     seed_random();
     find_unused();
-    signal(SIGALRM, tell);
-    signal(SIGABRT, tell);
+    signal(SIGALRM, report);
+    signal(SIGABRT, report);
     return cmocka_run_group_tests_name("damaged tables", tests, make, destroy);
 }

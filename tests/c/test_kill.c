@@ -1,9 +1,9 @@
 /*
- * Eight processes hammer one shared table, undisturbed and then while a ninth kills them at random: no key
- * is ever over its limit, nothing is lost or charged twice, nobody hangs.
+ * Eight processes decide on one shared table, undisturbed and then while a ninth process kills them at random times:
+ * no key exceeds its limit, no hit is lost or charged twice, no process hangs.
  *
- * Each worker says in shared memory what it is about to ask, asks, and adds up what it was granted. When it
- * is killed, only what it was asking just then is uncertain; the rest must be in the table to the last hit.
+ * Each worker writes its next request to shared memory, makes it, and adds up the admitted hits. When it is killed,
+ * only its current request is uncertain; the table must contain all other hits.
  *
  * WEIR_SOAK=seconds makes the runs longer (default: 3 s undisturbed, 2000 kills).
  */
@@ -89,7 +89,7 @@ static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
             total += rounds->asked[i];
         }
         check_sound(table);
-        rounds->now_ns += 3 * 3600 * SECOND - rounds->now_ns % (3600 * SECOND); /* all anew */
+        rounds->now_ns += 3 * 3600 * SECOND - rounds->now_ns % (3600 * SECOND); /* new windows */
     }
     assert_int_equal(info_of(table, NOW).evictions, 0);
     assert_int_equal(info_of(table, NOW).recoveries, 0);
@@ -102,7 +102,7 @@ static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
 
 /* -------------------------------------------------------------------------------------------- killed */
 
-/* What a worker may ask. */
+/* The requests of workers. */
 enum request {
     SINGLE, /* a fixed window */
     TRIO,   /* three limits on each of four keys, logs among them: always together */
@@ -257,7 +257,7 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
     massacre->brief[1] = limit_of(WEIR_FIXED_WINDOW, 1000, 1000);
     massacre->now_ns = NOW;
     struct weir_table *table = open_table(massacre->uri);
-    alarm(600 + (unsigned)(least_ns / SECOND)); /* nobody hangs */
+    alarm(600 + (unsigned)(least_ns / SECOND)); /* no process hangs */
     for (int i = 0; i < WORKERS; i++)
         massacre->worker[i].pid = spawn(work, &massacre->worker[i]);
     while (kills < KILLS || clock_now() - began_ns < least_ns) {
@@ -283,7 +283,7 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
     print_message("# %d kills, %" PRIu64 " locks taken over, %" PRIu64 " decisions, %.1f s\n",
                   kills, info.recoveries, decisions, (double)(clock_now() - began_ns) / 1e9);
     assert_true(decisions > 1000);
-    assert_true(info.recoveries > 20); /* kills that found nobody at work would prove nothing */
+    assert_true(info.recoveries > 20); /* kills must hit processes during decisions */
     alarm(0);
     weir_table_close(table);
     weir_table_unlink(massacre->uri, NULL);

@@ -99,7 +99,7 @@ static int exchange(const struct weir_redis_request *request, struct weir_verdic
     return reply->kind;
 }
 
-/* Asks the server, which is told the script when it does not know it. */
+/* Sends a request; sends it with the script if the server does not have the script. */
 static void ask_server(struct weir_redis_request *request, struct weir_verdict *verdicts,
                        struct weir_redis_reply *reply) {
     request->whole = 0;
@@ -111,7 +111,7 @@ static void ask_server(struct weir_redis_request *request, struct weir_verdict *
         fail_msg("%.*s", (int)reply->error_len, reply->error);
 }
 
-/* As the server can tell it: whole microseconds, rounded up, and nothing beyond LATEST. */
+/* A time as the server returns it: whole microseconds, rounded up, at most LATEST. */
 static int64_t in_us(int64_t ns) {
     int64_t us = ns / US + (ns % US > 0);
     return us >= LATEST_US ? INT64_MAX : us * US;

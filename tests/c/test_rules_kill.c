@@ -1,8 +1,9 @@
 /*
- * Writers of rules that are killed: at random while others read and write, and at single instructions. Whoever
- * comes next finds the list as it was or as it was to be, in whole, and nobody hangs.
+ * Writers of rules are killed: at random times while others read and write, and at single instructions. The next
+ * process finds either the whole old list or the whole new list, and no process hangs.
  *
- * WEIR_STEPS: instructions at which a writer is killed (default 200, evenly spread from a random one on; 0: all).
+ * WEIR_STEPS: the number of instructions at which a writer is killed (default 200, at equal distances from a random
+ * first one; 0: all).
  */
 #include "rule_lists.h"
 
@@ -36,7 +37,7 @@ static int write_until_killed(void *argument) {
     return 0;
 }
 
-static int read_until_told(void *argument) {
+static int read_until_stopped(void *argument) {
     struct arena *arena = argument;
     struct weir_table *table;
     MUST(weir_table_open(arena->uri, &table, NULL) == 0);
@@ -73,9 +74,9 @@ static void test_writers_killed_at_random(void **state) {
     struct arena *arena = new_arena(&table);
     pid_t writer[WRITERS], reader[READERS];
     (void)state;
-    alarm(240); /* nobody hangs */
+    alarm(240); /* no process hangs */
     for (int i = 0; i < READERS; i++)
-        reader[i] = spawn(read_until_told, arena);
+        reader[i] = spawn(read_until_stopped, arena);
     for (int i = 0; i < WRITERS; i++)
         writer[i] = spawn(write_until_killed, arena);
     for (int i = 0; i < KILLS; i++) {
@@ -94,7 +95,7 @@ static void test_writers_killed_at_random(void **state) {
     print_message("# %d kills, %" PRIu64 " locks taken over, %" PRIu64 " changes, %" PRIu64
                   " look-ups\n",
                   KILLS, recoveries, arena->changes, arena->peeks);
-    assert_true(recoveries > 5); /* kills that found nobody at work would prove nothing */
+    assert_true(recoveries > 5); /* kills must hit writers during a change */
     weir_table_close(table);
     table = open_table(arena->uri); /* alone */
     list_held(table);

@@ -316,7 +316,7 @@ static void test_a_killed_process_leaves_consistent_statistics(void **state) {
         uint32_t who = (uint32_t)random_below(AT_ONCE);
         uint64_t until = victims->done + 20 + random_below(200);
         while (victims->done < until)
-            usleep(50); /* a marked sleep: whoever is there goes on */
+            usleep(50); /* a marked sleep: running threads continue */
         kill(pid[who], SIGKILL);
         assert_int_equal(waitpid(pid[who], NULL, 0), pid[who]);
         pid[who] = spawn(scribble, victims);

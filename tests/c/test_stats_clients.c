@@ -1,5 +1,5 @@
 /*
- * The top clients of a table: who is listed with which counts, their names, the error bound of Space-Saving,
+ * The top clients of a table: which are listed, with which counts, their names, the error bound of Space-Saving,
  * and how scores age.
  */
 #include "stats_support.h"
@@ -176,7 +176,7 @@ static void ask(struct stream *stream, uint32_t rank, int64_t now_ns) {
     stream->weight[stripe_of(stream, rank)] += allowed ? 1 : WEIR_HITTERS_DENIED;
 }
 
-/* Only denials: Space-Saving as in the paper. Nobody is missed or told more of than the bound allows. */
+/* Only denials: Space-Saving as in the paper. No client is missed, and no error exceeds the bound. */
 static void test_the_error_bound_of_a_stream_of_denials(void **state) {
     static struct stream stream;
     static struct weir_top_client list[8192];
@@ -216,7 +216,7 @@ static void test_the_error_bound_of_a_stream_of_denials(void **state) {
     weir_table_close(stream.table);
 }
 
-/* Most hits are allowed and sampled; who hammers and is denied must still be told to the last hit. */
+/* Most hits are allowed and sampled; the denials of a client must still be counted exactly. */
 static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
     static struct stream stream;
     (void)state;

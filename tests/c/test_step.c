@@ -1,15 +1,15 @@
 /*
  * A kill at every instruction of a decision.
  *
- * A child makes one decision under ptrace. First it is stepped through, and every address it passes is
- * noted; then, for each of them, another child is started from the same bytes, runs up to there (a
- * breakpoint, and steps from the nearest one) and is killed. Whoever comes next, beside others that have the
- * table open or alone with what the dead left, must find the table sound and exactly as before the decision or
- * exactly as after it, all its limits alike.
+ * A child makes one decision under ptrace. It is stepped through once, and the addresses of its instructions are
+ * recorded. Then, for each address, another child is started from the same bytes, runs to that address (to a
+ * breakpoint, then in steps) and is killed. The next process to use the table must find it valid, and exactly as
+ * before the decision or exactly as after it, for all limits. That process either has the table open together with
+ * others, or opens it alone.
  *
- * Every address within weir_transaction_commit() is taken, and of those around it WEIR_STEPS, evenly spread
- * from a random one on (default 100 per kind of decision and way of opening; 0: all). Sanitizers make it all
- * long and forks slow: the commit is then strided, too. x86-64 Linux only.
+ * Every address within weir_transaction_commit() is tested, and WEIR_STEPS of the others, at equal distances from a
+ * random first one (default 100 for each kind of decision and way of opening; 0: all). Sanitizers make the runs long
+ * and forks slow, so with them not every address of the commit is tested. x86-64 Linux only.
  */
 #include "support.h"
 
@@ -92,10 +92,10 @@ __attribute__((noinline)) static void act(struct scene *scene) {
 
 /* ------------------------------------------------------------------------------------- under ptrace */
 
-/* Where a decision goes: addresses, in order. */
+/* The addresses of the instructions of a decision, in order. */
 struct trace {
     uint64_t *at;
-    uint32_t *visit; /* the how-manieth time it is there */
+    uint32_t *visit; /* 1: the first time that it is reached, 2: the second time ... */
     uint32_t length;
     uint32_t commit_from, commit_to; /* indices; equal if there was no commit */
 };
@@ -254,9 +254,9 @@ static bool run_until(pid_t pid, const struct trace *trace, uint32_t k) {
 }
 
 /*
- * A child stopped at the k-th address; 0 if there is none any more. Which way a child goes hangs on what this
- * process has done before the fork: the heap it has, the functions that the linker has found. So when it goes
- * another way, that is followed anew.
+ * A child that is stopped at the k-th address; 0 if there are no more. The path of a child depends on the state of this
+ * process before the fork: its heap, and the functions that the dynamic linker has resolved. If a child takes another
+ * path, the addresses are recorded again.
  */
 static pid_t start_at(struct scene *scene, bool alone, struct trace *trace, uint32_t k) {
     for (int tries = 0; tries < 10 && k < trace->length; tries++) {

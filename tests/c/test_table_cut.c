@@ -1,4 +1,4 @@
-/* A table whose file is cut short while it is open: calls fail, and the process goes on. */
+/* A table whose file is truncated while it is open: calls fail, and the process continues. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 
 static char path[64];
 
-/* A table of a child's own, with something in each part of it. */
+/* A new table in a child process, with data in each part. */
 static struct weir_table *fill(const char *uri) {
     struct weir_table *table = NULL;
     struct weir_limit fixed = limit_of(WEIR_FIXED_WINDOW, 50, DAY);

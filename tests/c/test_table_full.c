@@ -1,6 +1,6 @@
 /*
- * A table that is asked to hold more than it has room for: who is evicted, what it costs, and what it
- * must never cost. Random runs print their seed (WEIR_SEED=N repeats one).
+ * A table that gets more keys than it has room for: which keys are evicted, what that costs, and what it must never
+ * cost. Random runs print their seed (WEIR_SEED=N repeats one).
  */
 #include "support.h"
 
@@ -17,7 +17,7 @@ static void name_key(char *key, size_t size, const char *what, int number) {
 /* -------------------------------------------------------------------------------- a flood of keys */
 
 struct flood {
-    int64_t amount; /* of the flood's own limits */
+    int64_t amount; /* of the limits of the flood */
     int hits;       /* on each of its keys */
     int every;      /* of its keys for each hit on those at their limit */
 };
@@ -185,7 +185,7 @@ static void test_a_flood_of_one_limit_leaves_counters_of_another_alone(void **st
     (void)state;
     for (size_t i = 0; i < sizeof attacks / sizeof attacks[0]; i++) {
         int there = 0;
-        for (int j = 0; j < 9; j++) /* each with a secret of its own */
+        for (int j = 0; j < 9; j++) /* each has another secret */
             there += outlasts(&attacks[i]);
         if (there < attacks[i].least)
             fail_msg("attack %zu: the counter outlasts it in %d of 9 tables", i, there);

@@ -1,5 +1,5 @@
 /*
- * ?group=NAME: a table for the members of one group. They count together whoever made it; anybody else is
+ * ?group=NAME: a table for the members of one group. They count together, whichever of them created it; any other user is
  * refused, and so is a table that was not made for the group.
  */
 #include "support.h"

@@ -1,5 +1,5 @@
 /*
- * The pool of moving-window hits when it is full: who is evicted, who is denied, and what it must never cost. Random
+ * The pool of moving-window hits when it is full: which keys are evicted, which are denied, and what that must never cost. Random
  * runs print their seed (WEIR_SEED=N repeats one).
  */
 #include "support.h"
@@ -112,7 +112,7 @@ static void test_greedy_keys_leave_the_logs_of_others_alone(void **state) {
                 denied[j] += !allowed;
             }
         now_ns += 2 * MINUTE;
-        for (int i = 0; i < 5; i++) { /* who comes now finds room, too */
+        for (int i = 0; i < 5; i++) { /* the next key finds room, too */
             name_key(key, sizeof key, "after", i);
             for (int j = 0; j < 30; j++)
                 if (!hit(table, &small, key, now_ns + j * SECOND))
@@ -200,7 +200,7 @@ static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
     weir_table_close(table);
 }
 
-/* One client with a limit larger than the pool takes its share, is denied, and nobody else loses a hit. */
+/* One client with a limit larger than the pool takes its share, is denied, and no other client loses a hit. */
 static void test_one_key_cannot_take_the_whole_pool(void **state) {
     struct weir_table *table = open_table("memory://?keys=64&hits=2000");
     struct weir_limit large = limit_of(WEIR_MOVING_WINDOW, 1000000, DAY);

@@ -70,7 +70,7 @@ static int make_and_remove(void *argument) {
     return 0;
 }
 
-/* Whoever opens while others remove gets a table that has its name at that moment, or a new one. */
+/* Opening while others remove gives a table that has its name at that moment, or a new one. */
 static void test_making_and_removing_at_once_never_fails(void **state) {
     struct race *shared = shared_memory(sizeof *shared);
     char uri[300];

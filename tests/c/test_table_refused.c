@@ -168,7 +168,7 @@ static void test_a_symbolic_link_is_not_followed(void **state) {
     unlink(path_of("it"));
 }
 
-/* ------------------------------------------------------------------- whose table, and for whose eyes */
+/* ------------------------------------------------------------------- owners and permissions */
 
 static void test_a_table_that_others_may_read_is_refused(void **state) {
     static const mode_t modes[] = {0644, 0640, 0602, 0620, 0601};
@@ -233,7 +233,7 @@ static void refuses_after(void (*damage)(struct weir_header *), int code, const 
     unsigned char *before = malloc(bytes);
     memcpy(before, header, bytes);
     refuses(uri_of("it", ""), code, text);
-    if (code == WEIR_EVERSION) /* strangers' bytes are not touched */
+    if (code == WEIR_EVERSION) /* foreign files are not changed */
         assert_memory_equal(before, header, bytes);
     free(before);
     munmap(header, bytes);
@@ -336,7 +336,7 @@ static void test_another_size_is_refused_and_the_message_tells_which_it_has(void
 
 /* ------------------------------------------------------------------------------------- no room */
 
-/* In a mount namespace of its own, where /dev/shm and a folder are 1 MiB each; 77: not permitted. */
+/* In another mount namespace, where /dev/shm and a folder are 1 MiB each; 77: not permitted. */
 static int fill_small_file_systems(void *argument) {
     struct weir_table *table;
     struct weir_error error;

@@ -222,7 +222,7 @@ static void load_some(struct weir_table *table, struct model *model, int64_t now
     for (size_t i = 0; i < count; i++)
         model_set(model, rules[i].client, rules[i].kind, now_ns, rules[i].until_ns);
     for (int i = 0; i < model->count;
-         i++) { /* what a load finds as it shall be keeps its beginning */
+         i++) { /* a load keeps the start of a rule that it does not change */
         struct model_rule *rule = &model->rule[i];
         int at = model_index(&before, &rule->range, rule->client);
         if (at >= 0 && before.rule[at].kind == rule->kind &&

@@ -37,7 +37,7 @@ static void change_all_the_time(struct stage *stage) {
     for (int i = 0; i < LOADS; i++) {
         const struct rule_list *list = &stage->list[i & 1];
         struct weir_error error;
-        /* Three changes for two lists: else each of the two copies would hold the same list for ever. */
+        /* Three changes for two lists: otherwise each of the two copies would always have the same list. */
         if (i & 1 && weir_rules_set(stage->table, "192.0.2.1", 9, WEIR_RULE_BLOCK, NOW, WEIR_NEVER,
                                     &error) < 0)
             fail_msg("%s", error.message);
@@ -111,7 +111,7 @@ static void test_processes_read_while_one_writes(void **state) {
     munmap(stage, sizeof *stage);
 }
 
-/* Each writer adds and removes rules of its own: nothing of the others' is lost. */
+/* Each writer adds and removes different rules: no rule of the others is lost. */
 static void *add_and_remove(void *argument) {
     struct stage *stage = argument;
     char name[32];

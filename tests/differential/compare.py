@@ -50,12 +50,12 @@ def compare(spec: dict[str, Any], request: dict[str, Any], theirs: Reply, ours: 
     wrong = []
     if ours.status != theirs.status:
         return [f"status {theirs.status} became {ours.status}"]
-    told = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"]
+    names = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"]
     skip = set()
     refused = ours.status == 429
     if refused and (ours.denied > 1 or (ours.meta and theirs.meta and ours.body != theirs.body)):
         used["deciding-limit"] += 1
-        skip.update(told, ["body", "Content-Length"])
+        skip.update(names, ["body", "Content-Length"])
     if refused and "Retry-After" in ours.headers:
         # One is rounded up, the other is rounded twice.
         waits = ours.headers["Retry-After"], theirs.headers.get("Retry-After", "")
@@ -65,12 +65,12 @@ def compare(spec: dict[str, Any], request: dict[str, Any], theirs: Reply, ours: 
             skip.add("Retry-After")
     if spec["strategy"] == "sliding-window-counter":
         used["sliding-window-reset"] += 1
-        skip.update(told[2:])
-    if spec["strategy"] == "moving-window" and ours.headers.get(told[0]) == ours.headers.get(
-        told[1]
+        skip.update(names[2:])
+    if spec["strategy"] == "moving-window" and ours.headers.get(names[0]) == ours.headers.get(
+        names[1]
     ):
         used["unused-moving-window"] += 1
-        skip.update(told[2:])
+        skip.update(names[2:])
     if "body" not in skip and ours.body != theirs.body:
         wrong.append(f"body {theirs.body!r} became {ours.body!r}")
     for name in sorted({*ours.headers, *theirs.headers}):

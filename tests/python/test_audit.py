@@ -131,7 +131,7 @@ def test_the_first_breach_is_logged_and_one_summary(clock: Clock, events: list[A
     ]
     audit.flush()
     audit.close()
-    assert len(events) == 2, "told once"
+    assert len(events) == 2, "reported once"
 
 
 def test_the_next_window_is_reported_again(clock: Clock, events: list[Any]) -> None:
@@ -227,12 +227,12 @@ def test_a_table_that_fails_costs_no_request(
     breach(audit)
     audit.flush()
     audit.close()
-    assert [e["retry_after"] for e in events] == [None], "told once, uncounted"
+    assert [e["retry_after"] for e in events] == [None], "reported once, uncounted"
     assert len([r for r in caplog.records if r.name == "weir"]) == 1
 
 
 @pytest.mark.parametrize("off", ["level", "no handler"])
-def test_nothing_is_counted_for_a_logger_that_nobody_reads(clock: Clock, off: str) -> None:
+def test_nothing_is_counted_for_a_disabled_logger(clock: Clock, off: str) -> None:
     table = Table()
     quiet = Audit(table)
     if off == "level":

@@ -87,5 +87,7 @@ def test_a_proxy_is_not_asked() -> None:
         (None, 0, "it cannot be called: NoneType"),
     ],
 )
-def test_what_cannot_work_is_told(function: object, arguments: int, text: str) -> None:
+def test_a_callable_that_cannot_work_is_an_error(
+    function: object, arguments: int, text: str
+) -> None:
     assert uncallable_reason(function, arguments) == text

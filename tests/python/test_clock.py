@@ -144,7 +144,7 @@ def test_every_deciding_call_reads_the_clock_once() -> None:
         (10**400, OverflowError),
     ],
 )
-def test_a_clock_that_tells_no_time(reading: object, error: type[Exception]) -> None:
+def test_a_clock_that_returns_no_time(reading: object, error: type[Exception]) -> None:
     table = weir.Table("memory://?keys=64")
     limiter = weir.RateLimiter(table)
     with mock.patch.object(time, "time", return_value=reading):

@@ -128,7 +128,7 @@ def test_any_text_after_memory_is_accepted(of: str, uri: str) -> None:
     assert module.MemoryStorage(uri).get("x") == 0
 
 
-def test_reset_tells_how_many_there_were(counters: Counters) -> None:
+def test_reset_returns_the_number_of_counters(counters: Counters) -> None:
     for i in range(3):
         counters.incr(f"LIMITER/{i}/9/1/minute", 60)
     assert counters.reset() == 3

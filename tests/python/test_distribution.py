@@ -102,16 +102,16 @@ def test_the_distribution_and_its_extras() -> None:
 
 
 def test_every_python_of_the_classifiers_is_in_range() -> None:
-    told = {
+    versions = {
         line.rpartition(" ")[2]
         for line in PROJECT["classifiers"]
         if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
     }
-    assert told == {f"3.{minor}" for minor in range(10, 15)}
+    assert versions == {f"3.{minor}" for minor in range(10, 15)}
 
 
 @pytest.mark.parametrize("name", ["weir-0.4.0.dist-info", "weir-0.4.0-py3.11.egg-info"])
-def test_a_foreign_weir_beside_ours_is_told(tmp_path: Path, name: str) -> None:
+def test_a_foreign_weir_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     assert _foreign.foreign_distribution(tmp_path) == tmp_path / name
     with pytest.warns(weir.WeirWarning, match="another project named weir .*`pip uninstall"):

@@ -102,7 +102,7 @@ def test_decide_answers_with_the_verdict(clock: mock.Mock) -> None:
     assert limiter.decide(limit, "a", mode=weir.REFUND).remaining == 2
 
 
-def test_a_leaky_bucket_tells_the_delay(clock: mock.Mock) -> None:
+def test_a_leaky_bucket_reports_the_delay(clock: mock.Mock) -> None:
     limiter = weir.strategies.LeakyBucketRateLimiter(MemoryStorage(keys=64))
     limit = Limit(10, 1, "second", max_delay=0.25)
     answers = [limiter.decide(limit, "a") for _ in range(4)]
@@ -341,7 +341,7 @@ class ListStorage(Storage):
             self.log.pop(limit.full_key(key), None)
 
 
-def test_a_storage_of_ones_own(clock: mock.Mock) -> None:
+def test_a_custom_storage(clock: mock.Mock) -> None:
     storage = storage_from_string("list://")
     assert isinstance(storage, ListStorage)
     limiter = weir.strategies.MovingWindowRateLimiter(storage)

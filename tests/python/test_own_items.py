@@ -90,7 +90,7 @@ def store(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("ours", [PerWeek, Per90Seconds])
 @pytest.mark.parametrize("multiples", [None, 1, 3])
-def test_a_unit_of_ones_own_is_like_in_limits(ours: type[Limit], multiples: int | None) -> None:
+def test_a_custom_unit_works_as_in_limits(ours: type[Limit], multiples: int | None) -> None:
     theirs = type(
         ours.__name__, (peer.RateLimitItem,), {"GRANULARITY": peer.Granularity(*ours.GRANULARITY)}
     )  # type: ignore[misc]
@@ -202,7 +202,7 @@ def test_subclasses_of_the_units() -> None:
         Burst("ten")  # type: ignore[arg-type]
 
 
-def test_an_init_of_ones_own(store: Any) -> None:
+def test_a_custom_init(store: Any) -> None:
     item = Named("login", 1)
     assert (item.label, str(item), item.namespace) == ("login", "1 per 2 hour", "NAMED")
     limiter = weir.RateLimiter(store)
@@ -248,7 +248,7 @@ def test_order_and_equality() -> None:
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "leaky-bucket"])
-def test_a_key_of_ones_own_is_what_counts(strategy: str, store: Any) -> None:
+def test_a_custom_key_is_counted(strategy: str, store: Any) -> None:
     limiter = weir.RateLimiter(store, strategy)
     item = OneKey(2)
     assert limiter.test(item, "a", cost=2)
@@ -276,7 +276,7 @@ def test_a_key_that_begins_as_usual_keeps_its_client() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_period_of_ones_own_is_what_counts(
+def test_a_custom_period_is_counted(
     strategy: str, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000_000_000.0
@@ -369,7 +369,7 @@ def test_on_a_redis_server_the_same() -> None:
     assert b"{=/one%2Fa}/2/1/hour" in bytes(one)
 
 
-def test_a_flask_limit_of_a_class_of_ones_own() -> None:
+def test_a_flask_limit_of_a_custom_class() -> None:
     class PerShift(RateLimitItem):
         GRANULARITY = Granularity(28800, "shift")
 

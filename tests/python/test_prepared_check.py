@@ -114,17 +114,17 @@ def test_any_client_has_the_key_that_join_key_makes(kind: Kind, who: str) -> Non
 
 
 @pytest.mark.parametrize("who", ["", None, 0, b""])
-def test_nobody_to_count_leaves_the_limit_out(kind: Kind, who: Any) -> None:
-    told: list[tuple[int, str]] = []
+def test_a_limit_without_a_client_is_skipped(kind: Kind, who: Any) -> None:
+    reported: list[tuple[int, str]] = []
     check = kind.check(
         part(MINUTE, key_func=lambda: who),
         part(HOUR),
         part(DAY, scope_of=lambda: ""),
-        on_empty=lambda *what: told.append(what),
+        on_empty=lambda *what: reported.append(what),
     )
     evaluation = check.evaluate()
     assert evaluation.parts == 0b010
-    assert told == [(0, "key"), (2, "scope")]
+    assert reported == [(0, "key"), (2, "scope")]
 
 
 def test_namespaces_of_tables_are_apart() -> None:

@@ -86,7 +86,7 @@ def test_whom_a_rule_is_about(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "listed"),
     [
         ("10.1.2.3/32", "10.1.2.3"),
         ("2001:DB8:0:0::/64", "2001:db8::/64"),
@@ -97,11 +97,13 @@ def test_whom_a_rule_is_about(
         ("#0123456789abcdef", "#0123456789abcdef"),
     ],
 )
-def test_a_rule_as_it_is_told_is_the_same_rule(table: Table, given: Any, told: str) -> None:
+def test_a_rule_is_listed_in_a_form_that_sets_it_again(
+    table: Table, given: Any, listed: str
+) -> None:
     table.block(given)
-    assert [rule.client for rule in table.rules()] == [told]
-    table.allow(told)
-    assert [(rule.client, rule.kind) for rule in table.rules()] == [(told, "allow")]
+    assert [rule.client for rule in table.rules()] == [listed]
+    table.allow(listed)
+    assert [(rule.client, rule.kind) for rule in table.rules()] == [(listed, "allow")]
 
 
 def test_a_client_by_the_name_that_lists_show(table: Table) -> None:
@@ -204,7 +206,7 @@ def test_one_let_through_uses_nothing(table: Table) -> None:
     assert table.decide([limit], "alice", None, HIT, NOW + 5).verdict.remaining == 0
 
 
-def test_limiters_ask_for_rules(table: Table) -> None:
+def test_limiters_look_up_rules(table: Table) -> None:
     limiter = RateLimiter(table, "sliding-window-counter")
     table.block("eve")
     table.allow("alice")

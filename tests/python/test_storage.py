@@ -74,7 +74,7 @@ def test_unknown_schemes(uri: str) -> None:
         storage_from_string(uri)
 
 
-def test_an_error_does_not_tell_the_password() -> None:
+def test_an_error_hides_the_password() -> None:
     with pytest.raises(weir.ConfigurationError) as refusal:
         storage_from_string("nosuch://user:secret@host/0")
     assert "secret" not in str(refusal.value)

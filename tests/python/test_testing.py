@@ -59,16 +59,16 @@ def test_a_clock_moves_what_weir_sees_and_goes_back_to_the_true_time() -> None:
     assert time.time is true
 
 
-def test_a_clock_tells_stores_that_go_by_their_own() -> None:
-    told: list[Any] = []
+def test_a_clock_moves_stores_with_their_own_clock() -> None:
+    calls: list[Any] = []
 
     class Store:
         def set_clock(self, *arguments: Any) -> None:
-            told.append(arguments)
+            calls.append(arguments)
 
     with Clock(5.0, Store()) as clock:
         clock.move(2)
-    assert told == [(5.0, True), (7.0, True), ()]
+    assert calls == [(5.0, True), (7.0, True), ()]
 
 
 def test_limits_are_reset() -> None:
@@ -142,7 +142,7 @@ def test_two(app, fresh_limits):
 
 
 @pytest.mark.parametrize("store", ["memory://", "own-clock://"])
-def test_the_fixtures_in_a_project_of_its_own(tmp_path: Path, store: str) -> None:
+def test_the_fixtures_in_another_project(tmp_path: Path, store: str) -> None:
     for name, text in PROJECT.items():
         (tmp_path / name).write_text(text.replace("STORE", store))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]

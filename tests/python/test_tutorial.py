@@ -37,7 +37,7 @@ def passes(client: FlaskClient, path: str, tries: int, **request: object) -> int
     return sum(answer.status_code != 429 for answer in answers)
 
 
-def test_a_route_of_its_own_limit_leaves_the_defaults(client: FlaskClient) -> None:
+def test_a_route_with_a_limit_has_no_default_limits(client: FlaskClient) -> None:
     assert passes(client, "/limited", 15) == 10
 
 

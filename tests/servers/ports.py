@@ -1,4 +1,4 @@
-"""Ports to listen on, and waiting until somebody does."""
+"""Free ports, and functions that wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _claims: list[socket.socket] = []
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120.0, pause: float = 0.02) -> Any:
-    """The first true answer of ``what``; an exception is no answer."""
+    """The first true result of ``what``, which is called until then; exceptions are ignored."""
     end = time.monotonic() + seconds
     while True:
         error: Exception | None = None
@@ -24,7 +24,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 120.0, pause: float = 0.0
         except Exception as raised:
             error = raised
         if time.monotonic() > end:
-            raise AssertionError("waited in vain") from error
+            raise AssertionError("it did not become true in time") from error
         time.sleep(pause)
 
 
@@ -44,7 +44,7 @@ def quickest(measure: Callable[[], float], enough: float, times: int = 8) -> flo
 def free_port() -> int:
     """A free loopback port; the port 10000 above it, for the bus of a Cluster, is free, too.
 
-    Below those that the kernel gives to connections: it stays free until somebody binds it.
+    Below those that the kernel gives to connections: it stays free until a server binds it.
     """
     while True:
         port = random.randrange(11_000, 22_000)

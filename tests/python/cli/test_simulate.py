@@ -67,15 +67,15 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_format_is_told_and_read(weir_json: Any, name: str) -> None:
+def test_each_format_is_detected_and_read(weir_json: Any, name: str) -> None:
     answer = weir_json("simulate", "3/minute", input=FORMATS[name])
     assert answer["format"] == {
         "iso": "plain", "spaced": "plain", "bare-csv": "csv", "tsv": "csv", "common": "access",
         "combined": "access", "vhost": "access",
     }.get(name, name)  # fmt: skip
-    (told,) = answer["strategies"]
-    assert (told["requests"], told["admitted"], told["denied"]) == (6, 5, 1)
-    assert told["top"] == [
+    (result,) = answer["strategies"]
+    assert (result["requests"], result["admitted"], result["denied"]) == (6, 5, 1)
+    assert result["top"] == [
         {
             "client": "alice", "requests": 5, "admitted": 4, "denied": 1, "longest_wait": 50.0,
             "first_denied": "2027-01-15T08:00:10.000000Z",
@@ -115,9 +115,9 @@ def test_strategies_side_by_side(weir: Weir, weir_json: Any) -> None:
     chosen = ["fixed-window", "moving-window", "token-bucket"]
     options = [word for name in chosen for word in ("--strategy", name)]
     answer = weir_json("simulate", "3/minute", *options, input=log)
-    assert [told["strategy"] for told in answer["strategies"]] == chosen
+    assert [result["strategy"] for result in answer["strategies"]] == chosen
     # The README's timelines.
-    assert [told["denied"] for told in answer["strategies"]] == [3, 4, 2]
+    assert [result["denied"] for result in answer["strategies"]] == [3, 4, 2]
     plain = weir("simulate", "3/minute", *options, input=log).stdout
     assert re.search(r"me +10 +3 +4 +2\n", plain)
 
@@ -267,22 +267,22 @@ def test_a_limit_of_none_waits_for_ever(weir: Weir, weir_json: Any) -> None:
     assert "never" in weir("simulate", "0/minute", input=PLAIN).stdout
 
 
-def test_more_clients_than_told_apart_leave_the_sums_right(weir: Weir, weir_json: Any) -> None:
+def test_sums_are_right_with_more_clients_than_are_kept(weir: Weir, weir_json: Any) -> None:
     log = "".join(f"{START + t / 10:.1f} {key}\n" for t in range(3000) for key in ["hog", f"c{t}"])
     options = ("simulate", "10/minute", "--clients", "50")
-    (told,) = weir_json(*options, input=log)["strategies"]
-    assert (told["requests"], told["clients_forgotten"] > 2000) == (6000, True)
-    assert told["admitted"] + told["denied"] == 6000
-    assert told["top"][0]["client"] == "hog"
-    assert told["top"][0]["requests"] == 3000
+    (result,) = weir_json(*options, input=log)["strategies"]
+    assert (result["requests"], result["clients_forgotten"] > 2000) == (6000, True)
+    assert result["admitted"] + result["denied"] == 6000
+    assert result["top"][0]["client"] == "hog"
+    assert result["top"][0]["requests"] == 3000
     assert "Raise --clients" in weir(*options, input=log).stderr
 
 
-def test_counters_that_had_to_make_room_are_told_of(weir: Weir, weir_json: Any) -> None:
+def test_evictions_are_reported(weir: Weir, weir_json: Any) -> None:
     log = "".join(f"{START + t / 100:.2f} c{t % 300}\n" for t in range(30000))
     options = ["simulate", "200/minute", "--strategy", "moving-window"]
-    (told,) = weir_json(*options, "--hits", "1000", input=log)["strategies"]
-    assert told["evictions"] > 0
+    (result,) = weir_json(*options, "--hits", "1000", input=log)["strategies"]
+    assert result["evictions"] > 0
     assert "Raise --hits" in weir(*options, "--hits", "1000", input=log).stderr
     assert weir(*options, input=log).stderr == ""
 
@@ -334,7 +334,7 @@ def test_a_line_without_end_is_one_bad_line(weir_json: Any) -> None:
     assert "at most 1,024" in answer["bad_examples"][1]["reason"]
 
 
-def test_progress_is_told_on_standard_error(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_written_to_standard_error(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weir.cli.commands.simulate.PROGRESS", (0.0, 0.0))
     log = "".join(f"{START + t} me\n" for t in range(9000))
     loud = weir("simulate", "3/minute", input=log)

@@ -66,7 +66,7 @@ def hammering(table: package.Table, client: str) -> Iterator[None]:
         thread.join()
 
 
-def test_top_json_tells_rates(weir_json: Any, store: str, table: package.Table) -> None:
+def test_top_json_reports_rates(weir_json: Any, store: str, table: package.Table) -> None:
     ask(table, "10.0.0.1", 2000)  # yesterday's
     with hammering(table, "203.0.113.7"):
         answer = weir_json("top", "-s", store)

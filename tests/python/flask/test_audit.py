@@ -128,7 +128,7 @@ def test_a_meta_limit_that_refuses_is_an_event(
     ]
 
 
-def test_a_signal_tells_code_of_every_breach(app: Flask, make: Make, statuses: Statuses) -> None:
+def test_a_signal_is_sent_for_every_breach(app: Flask, make: Make, statuses: Statuses) -> None:
     limiter = make()
     app.route("/")(limiter.limit("1/minute", key_func=lambda: "k-secret")(hello))
     received: list[tuple[Breach, RequestLimit]] = []

@@ -52,7 +52,7 @@ def test_an_offset_is_a_zone(clock: Clock, zone: str | timezone) -> None:
     assert_limited(client, "/", after=1)
 
 
-def test_weeks_start_on_monday_whoever_has_the_strategy(clock: Clock) -> None:
+def test_weeks_start_on_monday_wherever_the_strategy_is_set(clock: Clock) -> None:
     app = Flask(__name__)
     limiter = Limiter(
         lambda: "alice",

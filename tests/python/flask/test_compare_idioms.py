@@ -228,7 +228,7 @@ def callbacks_that_return_something_else_or_abort(side: Side) -> None:
 
 
 @scenario
-def a_view_sets_headers_of_its_own(side: Side) -> None:
+def a_view_sets_its_own_headers(side: Side) -> None:
     limiter = side.make(default_limits=["2/minute"])
 
     def after(response: Response) -> Response:

@@ -175,11 +175,11 @@ def two_limiters(side: Side) -> None:
     first = side.make(default_limits=["2/minute"])
     second = side.make(default_limits=["3/minute"], key_func=lambda: "x", key_prefix="second")
 
-    def told() -> str:
+    def reported() -> str:
         return str([[limit.key for limit in x.current_limits] for x in (first, second)])
 
     def view(name: str) -> Any:
-        function: Any = lambda: told()  # noqa: E731
+        function: Any = lambda: reported()  # noqa: E731
         function.__qualname__ = name
         return function
 
@@ -261,8 +261,8 @@ def never_on(side: Side) -> None:
     @limiter.limit("1/minute")
     def view() -> str:
         with limiter.limit("1/minute"):
-            told = (limiter.identify_request(), limiter.current_limit, limiter.current_limits)
-        return str(told)
+            reported = (limiter.identify_request(), limiter.current_limit, limiter.current_limits)
+        return str(reported)
 
     side.ask("/", 3)
     side.note(limiter.enabled, side.app.config["RATELIMIT_ENABLED"], limiter.initialized)

@@ -197,16 +197,16 @@ def async_views(side: Side) -> None:
 def a_block_that_is_caught(side: Side) -> None:
     limiter = side.make(default_limits=["4/minute"])
 
-    def told() -> Any:
+    def reported() -> Any:
         return [(str(x.limit), x.breached, x.remaining) for x in limiter.current_limits]
 
     @side.app.route("/")
     def view() -> str:
         try:
             with limiter.limit("1/minute"):
-                return f"in {told()}"
+                return f"in {reported()}"
         except side.package.RateLimitExceeded as error:
-            return f"caught {error.description} {told()}"
+            return f"caught {error.description} {reported()}"
 
     side.ask("/", 4)
 
@@ -237,7 +237,7 @@ def a_block_in_a_limited_view(side: Side) -> None:
     side.ask("/", 4)
 
 
-# ------------------------------------------------------------------------- what one is told
+# ------------------------------------------------------------------------- what a limit reports
 
 
 @scenario

@@ -114,7 +114,7 @@ def test_a_coroutine_function_is_awaited(app: Flask, limiter: Limiter) -> None:
     assert client.get("/weir/state", headers={"X-User": "bob"}).status_code == 200
 
 
-def test_what_would_have_to_be_awaited_lets_nobody_in(app: Flask, limiter: Limiter) -> None:
+def test_an_authorize_coroutine_is_refused(app: Flask, limiter: Limiter) -> None:
     async def nobody() -> bool:
         return False
 
@@ -328,7 +328,7 @@ def test_without_a_secret_key_the_token_cannot_be_computed(
     assert act(client, token, action="block", client="10.9.9.9").status_code == 204
 
 
-def test_a_proxy_that_cuts_the_path_tells_the_cookie_nothing(client: FlaskClient) -> None:
+def test_the_cookie_names_no_path(client: FlaskClient) -> None:
     # The browser sees /intern/weir/, the application /weir/. Without a path the cookie is of the
     # folder that the browser sees.
     assert "path=" not in client.get("/weir/").headers["Set-Cookie"].lower()

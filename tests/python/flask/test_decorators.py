@@ -142,7 +142,7 @@ def test_each_key_function_is_called_once_for_each_check(app: Flask, make: Any, 
 
 
 @pytest.mark.parametrize("looks", [False, True])
-def test_a_check_asks_the_storage_once(app: Flask, make: Any, get: Any, looks: bool) -> None:
+def test_a_check_calls_the_storage_once(app: Flask, make: Any, get: Any, looks: bool) -> None:
     asked = []
 
     class Counting(weir.storage.Storage):

@@ -380,7 +380,7 @@ def test_an_error_in_deduct_when_is_an_error(make: Any, app: Flask, get: Any) ->
 # ------------------------------------------------------------------------------------- shadow
 
 
-def test_a_shadow_limit_refuses_nobody(make: Any, app: Flask, get: Any, caplog: Any) -> None:
+def test_a_shadow_limit_refuses_no_request(make: Any, app: Flask, get: Any, caplog: Any) -> None:
     limiter = make(headers_enabled=True)
     caplog.set_level("INFO", "flask-limiter")
     app.add_url_rule(
@@ -395,7 +395,7 @@ def test_a_shadow_limit_refuses_nobody(make: Any, app: Flask, get: Any, caplog: 
     assert caplog.text.count("would have been exceeded") == 3
 
 
-def test_a_shadow_limiter_refuses_nobody(make: Any, app: Flask, hello: None, get: Any) -> None:
+def test_a_shadow_limiter_refuses_no_request(make: Any, app: Flask, hello: None, get: Any) -> None:
     limiter = make(
         default_limits=["1 per minute"],
         meta_limits=["1 per minute"],

@@ -17,7 +17,7 @@ NOW = 1_700_000_000.25
 MINE = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After")
 
 
-def told(reply: Any) -> list[str | None]:
+def limit_headers(reply: Any) -> list[str | None]:
     return [reply.headers.get(name) for name in MINE]
 
 
@@ -28,17 +28,17 @@ def hello(app: Flask) -> None:
 
 def test_none_unless_enabled(make: Any, hello: None, get: Any) -> None:
     make(default_limits=["1 per minute"])
-    assert told(get("/")) == told(get("/")) == [None] * 4
+    assert limit_headers(get("/")) == limit_headers(get("/")) == [None] * 4
 
 
 def test_of_a_fixed_window(make: Any, hello: None, get: Any, clock: Any) -> None:
     make(default_limits=["2 per minute"], headers_enabled=True)
-    assert told(get("/")) == ["2", "1", "1700000061", "60"]
+    assert limit_headers(get("/")) == ["2", "1", "1700000061", "60"]
     clock.forward(10)
-    assert told(get("/")) == ["2", "0", "1700000061", "50"]
+    assert limit_headers(get("/")) == ["2", "0", "1700000061", "50"]
     refused = get("/")
     assert refused.status_code == 429
-    assert told(refused) == ["2", "0", "1700000061", "50"]
+    assert limit_headers(refused) == ["2", "0", "1700000061", "50"]
 
 
 def test_retry_after_is_the_first_second_at_which_the_request_passes(
@@ -77,16 +77,14 @@ def test_retry_after_is_a_promise_under_every_strategy(
         assert get("/").status_code == 200
 
 
-def test_of_several_limits_that_are_kept_the_smallest_window_is_told(
+def test_if_all_limits_allow_headers_report_the_smallest_window(
     make: Any, hello: None, get: Any
 ) -> None:
     make(default_limits=["9 per 90 second", "8 per minute", "7 per hour"], headers_enabled=True)
     assert get("/").headers["X-RateLimit-Limit"] == "8"
 
 
-def test_of_several_limits_that_refuse_the_longest_is_told(
-    make: Any, hello: None, get: Any
-) -> None:
+def test_if_limits_deny_headers_report_the_longest_wait(make: Any, hello: None, get: Any) -> None:
     make(default_limits=["1 per second", "1 per hour", "1 per minute"], headers_enabled=True)
     get("/")
     refused = get("/")
@@ -94,16 +92,16 @@ def test_of_several_limits_that_refuse_the_longest_is_told(
     assert "1 per 1 hour" in refused.text
 
 
-def test_a_limit_of_the_route_is_told_rather_than_a_shared_one(
+def test_headers_prefer_a_limit_of_the_route_to_a_shared_one(
     make: Any, hello: None, get: Any
 ) -> None:
     make(default_limits=["9 per hour"], application_limits=["8 per second"], headers_enabled=True)
     assert get("/").headers["X-RateLimit-Limit"] == "9"
 
 
-def test_the_size_of_a_token_bucket_is_told(make: Any, hello: None, get: Any) -> None:
+def test_headers_report_the_size_of_a_token_bucket(make: Any, hello: None, get: Any) -> None:
     make(default_limits=["1 per second burst 20"], headers_enabled=True)
-    assert told(get("/"))[:2] == ["20", "19"]
+    assert limit_headers(get("/"))[:2] == ["20", "19"]
 
 
 @pytest.mark.parametrize("names", [HeaderNames, HEADERS])
@@ -121,7 +119,7 @@ def test_other_names(make: Any, hello: None, get: Any, names: Any) -> None:
         "1700000061",
         "60",
     ]
-    assert told(reply) == [None] * 4
+    assert limit_headers(reply) == [None] * 4
 
 
 def test_http_date(make: Any, hello: None, get: Any) -> None:
@@ -187,7 +185,7 @@ def test_an_error_handler_gets_headers_too(make: Any, app: Flask, hello: None, g
     make(default_limits=["1 per minute"], headers_enabled=True)
     app.register_error_handler(429, lambda error: ("handled", 429))
     get("/")
-    assert told(get("/")) == ["1", "0", "1700000061", "60"]
+    assert limit_headers(get("/")) == ["1", "0", "1700000061", "60"]
 
 
 def test_a_wait_that_is_merged_into_a_count_after_the_view(make: Any, app: Flask, get: Any) -> None:
@@ -245,7 +243,7 @@ def test_draft_11(make: Any, app: Flask, get: Any, clock: Any) -> None:
     reply = get("/")
     assert reply.headers["RateLimit-Policy"] == '"default";q=10;w=60'
     assert reply.headers["RateLimit"] == '"default";r=8;t=31'
-    assert told(reply) == [None] * 4
+    assert limit_headers(reply) == [None] * 4
     reply = get("/two")
     assert reply.headers["RateLimit-Policy"] == (
         '"2 per 1 second";q=2;w=1, "50 per 2 hour";q=50;w=7200'
@@ -261,7 +259,7 @@ def test_draft_11(make: Any, app: Flask, get: Any, clock: Any) -> None:
 def test_both_kinds(make: Any, hello: None, get: Any) -> None:
     make(default_limits=["10 per minute"], headers_enabled="x-ratelimit, draft-11")
     reply = get("/")
-    assert told(reply) == ["10", "9", "1700000061", "60"]
+    assert limit_headers(reply) == ["10", "9", "1700000061", "60"]
     assert reply.headers["RateLimit"] == '"default";r=9;t=60'
 
 

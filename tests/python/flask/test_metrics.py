@@ -60,7 +60,7 @@ def test_the_page_is_there_and_is_not_limited(app: Flask, make: Make, get: Any) 
     assert "10.0.0.1" not in page.text
 
 
-def test_openmetrics_for_who_asks_for_it(app: Flask, make: Make, get: Any) -> None:
+def test_openmetrics_if_the_client_accepts_it(app: Flask, make: Make, get: Any) -> None:
     mount(app, make())
     page = get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert page.content_type.startswith("application/openmetrics-text")
@@ -86,7 +86,7 @@ def test_a_coroutine_function_may_say_who_sees_them(app: Flask, make: Make, get:
     assert get("/metrics", X_User="bob").status_code == 200
 
 
-def test_metrics_of_ones_own_are_on_the_page(app: Flask, make: Make, get: Any) -> None:
+def test_custom_metrics_are_on_the_page(app: Flask, make: Make, get: Any) -> None:
     registry = CollectorRegistry()
     Counter("orders", "Orders.", registry=registry).inc(3)
     assert mount(app, make(), registry=registry) is registry
@@ -191,7 +191,7 @@ def test_clients_that_make_up_limits_push_no_declared_one_out(
     assert limiter._state.stats_table.info()["keys"] <= 120, "labels are no keys"
 
 
-def test_a_table_that_fails_is_told(app: Flask, make: Make, get: Any, tmp_path: Any) -> None:
+def test_a_failing_table_is_reported(app: Flask, make: Make, get: Any, tmp_path: Any) -> None:
     path = tmp_path / "table"
     limiter = make(storage_uri=f"file://{path}", swallow_errors=True)
     mount(app, limiter)

@@ -48,7 +48,7 @@ def test_a_window_that_was_declared_before_the_application_is_refused_with_it() 
 
 
 @pytest.mark.parametrize("policy", [None, "open", "closed", "local"])
-def test_a_greedy_client_is_denied_and_nobody_else_gains(policy: str | None) -> None:
+def test_a_greedy_client_is_denied_and_no_other_client_gains(policy: str | None) -> None:
     app = Flask("shop")
     limiter = limiter_of(app, on_store_error=policy, headers_enabled=True)
     # What a limit's text is may be known only in a request.

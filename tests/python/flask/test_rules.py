@@ -19,7 +19,7 @@ def table_of(limiter: Limiter) -> Table:
     return storage
 
 
-def told(reply: Any) -> list[str | None]:
+def limit_headers(reply: Any) -> list[str | None]:
     return [reply.headers.get(name) for name in NAMES]
 
 
@@ -36,7 +36,7 @@ def test_a_blocked_client_is_refused_until_the_rule_ends(
     table_of(limiter).block("10.0.0.0/24", clock.now + 90)
     reply = get("/")
     assert reply.status_code == 429
-    assert told(reply) == ["10", "0", "1700000091", "90"]
+    assert limit_headers(reply) == ["10", "0", "1700000091", "90"]
     assert get("/", address="10.0.1.1").status_code == 200
     clock.forward(89)
     assert get("/").status_code == 429
@@ -51,7 +51,7 @@ def test_a_block_for_good(make: Any, hello: None, get: Any, clock: Any) -> None:
     table_of(limiter).block("10.0.0.1")
     reply = get("/")
     assert reply.status_code == 429
-    assert told(reply) == ["10", "0", "1700000061", "60"]  # a guess: it says when to look again
+    assert limit_headers(reply) == ["10", "0", "1700000061", "60"]
     clock.forward(1e6)
     assert get("/").status_code == 429
     assert table_of(limiter).unlist("10.0.0.1")
@@ -89,7 +89,7 @@ def test_one_let_through_sees_an_unused_limit(make: Any, hello: None, get: Any, 
     for _ in range(5):
         reply = get("/")
         assert reply.status_code == 200
-        assert told(reply) == ["1", "1", "1700000001", "0"]
+        assert limit_headers(reply) == ["1", "1", "1700000001", "0"]
     clock.forward(10)
     assert get("/").status_code == 200
     assert get("/").status_code == 429
@@ -147,7 +147,7 @@ def test_limits_of_several_clients(app: Flask, make: Any, get: Any) -> None:
     assert get("/", User="bob").status_code == 200
 
 
-def test_a_view_without_limits_asks_for_no_rule(app: Flask, make: Any, get: Any) -> None:
+def test_a_view_without_limits_looks_up_no_rule(app: Flask, make: Any, get: Any) -> None:
     limiter = make(default_limits=["1 per minute"])
 
     @app.route("/")

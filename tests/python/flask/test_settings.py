@@ -273,7 +273,7 @@ def test_key_func_true_is_for_limits_with_their_own() -> None:
         app.test_client().get("/none")
 
 
-def test_auto_check_is_told_to_be_gone() -> None:
+def test_auto_check_is_reported_as_removed() -> None:
     with pytest.raises(TypeError, match="auto_check: it was removed in Flask-Limiter 4"):
         Limiter(get_remote_address, auto_check=False)
     with pytest.raises(TypeError, match=r"no argument colour$"):

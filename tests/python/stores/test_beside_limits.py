@@ -118,7 +118,7 @@ def test_the_same_moments(strategy: str, monkeypatch: pytest.MonkeyPatch) -> Non
     "text",
     ["", "10", "ten/minute", "10/fortnight", "1.5/minute", "1/minute;", "1/minute 2/hour", "1/m"],
 )
-def test_what_cannot_be_read_is_told_by_the_same_beginning(text: str) -> None:
+def test_parse_errors_begin_like_those_of_limits(text: str) -> None:
     theirs = raised_by(limits.parse, text)
     assert isinstance(theirs, ValueError)
     for parse in (limits_util.parse, limits_util.parse_many):

@@ -195,7 +195,7 @@ def test_any_bytes_are_a_key(store: Any, clock: Any, key: str | bytes, strategy:
     store.clear([other], [key])
 
 
-def test_counters_are_told_apart(store: Any, clock: Any, key: str) -> None:
+def test_counters_are_distinguished(store: Any, clock: Any, key: str) -> None:
     """By strategy, amount, period, burst and namespace."""
     items = [
         limit("1 per minute"),

@@ -47,7 +47,7 @@ def act(client: FlaskClient, /, **asked: Any) -> int:
     return client.post("/weir/rules", json=asked, headers=headers).status_code
 
 
-def test_what_other_hosts_tell_is_added(client: FlaskClient, servers: Any) -> None:
+def test_counts_of_other_hosts_are_added(client: FlaskClient, servers: Any) -> None:
     assert [ask(client, "10.0.0.1") for _ in range(5)] == [200, 200, 200, 429, 429]
     shared = SharedStats(storage_from_string(servers.redis.uri))
     now = time.time()
@@ -76,7 +76,7 @@ def test_what_other_hosts_tell_is_added(client: FlaskClient, servers: Any) -> No
     assert [host["host"] for host in state["store"]["hosts"]] == ["another.example"]
 
 
-def test_a_block_is_told_to_all_hosts(client: FlaskClient, servers: Any) -> None:
+def test_a_block_reaches_all_hosts(client: FlaskClient, servers: Any) -> None:
     assert act(client, action="block", client="10.0.0.0/8", seconds=60) == 204
     assert ask(client, "10.0.0.1") == 429
     assert ask(client, "192.0.2.1") == 200

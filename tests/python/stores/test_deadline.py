@@ -79,7 +79,7 @@ def talker() -> Iterator[Callable[..., Talker]]:
         each.close()
 
 
-def ask_in_vain(store: Any) -> float:
+def time_of_a_failure(store: Any) -> float:
     """How long it took to find out that the store is away."""
     start = time.monotonic()
     with pytest.raises(StoreAwayError):
@@ -99,7 +99,7 @@ def test_a_server_that_trickles_costs_one_deadline(
     uri = f"{scheme}://127.0.0.1:{talker(talk).port}{path}"
     store = storage_from_string(uri, socket_timeout=DEADLINE)
     for _ in range(2):
-        assert quickest(lambda: ask_in_vain(store), LONGEST) < LONGEST
+        assert quickest(lambda: time_of_a_failure(store), LONGEST) < LONGEST
     store.close()
 
 
@@ -126,7 +126,7 @@ def test_signals_do_not_prolong_a_call(servers: Any, name: str) -> None:
             stack.enter_context(each.frozen())
         with signals_every(0.05) as seen:
             for _ in range(2):
-                assert quickest(lambda: ask_in_vain(store), LONGEST) < LONGEST
+                assert quickest(lambda: time_of_a_failure(store), LONGEST) < LONGEST
         assert len(seen) > 2
     store.close()
 
@@ -181,7 +181,7 @@ def test_a_silent_resolver_costs_one_deadline(servers: Any, names: Names, name: 
     scheme = server.uri.partition("://")[0]
     store = storage_from_string(f"{scheme}://store.example:{port}", socket_timeout=DEADLINE)
     for _ in range(3):
-        assert quickest(lambda: ask_in_vain(store), LONGEST) < LONGEST
+        assert quickest(lambda: time_of_a_failure(store), LONGEST) < LONGEST
     store.close()
 
 
@@ -201,7 +201,7 @@ def test_the_last_good_answer_is_kept(servers: Any, names: Names, name: str, fau
     store.close()
 
 
-def test_a_name_without_an_address_is_told(names: Names) -> None:
+def test_a_name_without_an_address_is_an_error(names: Names) -> None:
     names.fails = True
     store = storage_from_string("redis://store.example:6379")
     with pytest.raises(StorageError, match="not known"):
@@ -236,7 +236,7 @@ def test_callers_of_a_silent_cluster_do_not_queue(talker: Any, scheme: str) -> N
     def ask_by_twenty() -> float:
         """The median of how long callers wait; half of the sum, if they queued."""
         with ThreadPoolExecutor(20) as pool:
-            took = list(pool.map(lambda _: ask_in_vain(store), range(20)))
+            took = list(pool.map(lambda _: time_of_a_failure(store), range(20)))
         return sorted(took)[10]
 
     assert quickest(ask_by_twenty, LONGEST) < LONGEST

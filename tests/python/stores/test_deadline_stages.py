@@ -117,7 +117,7 @@ class Slow:
         for each in self.betweens:
             each.stage = stage
 
-    def ask_in_vain(self) -> float:
+    def time_of_a_failure(self) -> float:
         start = time.monotonic()
         with pytest.raises(StoreAwayError):
             self.store.decide([FIVE], "a")
@@ -149,7 +149,7 @@ def test_a_connection_that_is_made_slowly(slow: Any, name: str, stage: str) -> N
     store = slow(name)
     store.become(stage)
     for _ in range(2):
-        assert store.ask_in_vain() < DEADLINE + PATIENCE
+        assert store.time_of_a_failure() < DEADLINE + PATIENCE
 
 
 @pytest.mark.parametrize("stage", ["silent", "half", "trickle"])
@@ -159,6 +159,6 @@ def test_an_answer_that_comes_slowly(slow: Any, name: str, stage: str, wait_for:
     wait_for(lambda: store.store.decide([FIVE], "warm", [0]))
     store.become(stage)
     for _ in range(2):
-        assert store.ask_in_vain() < DEADLINE + PATIENCE
+        assert store.time_of_a_failure() < DEADLINE + PATIENCE
     store.become("fast")
     wait_for(lambda: store.store.decide([FIVE], "warm", [0]))

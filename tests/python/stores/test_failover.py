@@ -104,7 +104,7 @@ def test_open_lets_everybody_pass(flaky: Flaky, hand: Hand) -> None:
     failover.clear([TIGHT], "a")
 
 
-def test_closed_lets_nobody_pass_and_says_when_to_ask(flaky: Flaky, hand: Hand) -> None:
+def test_closed_denies_all_and_reports_when_to_retry(flaky: Flaky, hand: Hand) -> None:
     failover = FailoverStorage(flaky, "closed")
     flaky.away = True
     for _ in range(3):
@@ -173,7 +173,7 @@ def test_the_switch_and_the_return_are_logged_once(
     assert failover.counters["switches"] == failover.counters["returns"] == 1
 
 
-def test_one_caller_asks_the_others_do_not_wait(flaky: Flaky, hand: Hand) -> None:
+def test_one_caller_probes_and_the_others_do_not_wait(flaky: Flaky, hand: Hand) -> None:
     failover = FailoverStorage(flaky, "open")
     flaky.away = True
     failover.decide([TIGHT], "a")

@@ -76,7 +76,7 @@ def trips(server: Any, ask: Callable[[], object]) -> int:
     return len(sent)
 
 
-def test_the_limit_and_what_is_told(store: Any, key: str) -> None:
+def test_the_limit_and_its_verdict(store: Any, key: str) -> None:
     item = weir.parse("5 per minute")
     start = time.time()
     for n in range(5):
@@ -400,7 +400,7 @@ def test_a_long_log_is_bounded(key: str) -> None:
     assert verdict.remaining == 300_000
 
 
-def test_nobody_listens(free_port: Callable[[], int]) -> None:
+def test_no_server_listens(free_port: Callable[[], int]) -> None:
     port = free_port()
     store = MemcachedStorage(f"memcached://127.0.0.1:{port}")
     with pytest.raises(StorageError, match=rf"memcached://127\.0\.0\.1:{port}: .*refused"):

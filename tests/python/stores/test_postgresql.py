@@ -153,7 +153,7 @@ def test_most_updates_touch_no_index(
     assert hot_after - hot_before > 0.8 * (after - before)
 
 
-def test_threads_that_ask_about_one_client_do_not_overtake_each_other(
+def test_threads_with_one_client_do_not_overtake_each_other(
     store: PostgreSQLStorage, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.decide([MANY], key)
@@ -373,7 +373,7 @@ def test_weir_store_init(own: Any) -> None:
     assert "nothing to create" in nothing.stderr
 
 
-def test_a_forked_child_has_connections_of_its_own(store: PostgreSQLStorage, key: str) -> None:
+def test_a_forked_child_opens_its_own_connections(store: PostgreSQLStorage, key: str) -> None:
     limit = weir.parse("3/day")
     assert store.decide([limit], key).allowed
     pid = os.fork()

@@ -155,7 +155,7 @@ def test_what_frees_a_counter_here_forgets_the_denial(store: Any, forget: str) -
     assert store.decide([TIGHT, other], "a").allowed
 
 
-def test_a_denial_is_told_until_it_could_pass(store: Any) -> None:
+def test_a_denial_is_repeated_until_the_request_could_pass(store: Any) -> None:
     second = weir.parse("1 per second")
     assert store.decide([second], "a").allowed
     sooner = time.monotonic()

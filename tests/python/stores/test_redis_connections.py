@@ -33,7 +33,7 @@ def store(redis_store: RedisStorage) -> RedisStorage:
     return redis_store
 
 
-def test_a_pool_of_ones_own(servers: Any) -> None:
+def test_a_custom_pool(servers: Any) -> None:
     pool = redis.ConnectionPool(port=servers.redis.port, db=3, decode_responses=True)
     store = storage_from_string("redis://", connection_pool=pool)
     assert store.name == f"redis://localhost:{servers.redis.port}/3"
@@ -46,7 +46,7 @@ def test_a_pool_of_ones_own(servers: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"protocol": 3}, {"decode_responses": True}])
-def test_a_pool_of_ones_own_is_shared(servers: Any, options: dict[str, Any]) -> None:
+def test_a_custom_pool_is_shared(servers: Any, options: dict[str, Any]) -> None:
     """Others, and other threads, get their turn: each check borrows a connection."""
     pool = redis.BlockingConnectionPool(
         port=servers.redis.port, max_connections=1, timeout=20, **options
@@ -118,7 +118,7 @@ def test_threads_share_no_connection(servers: Any, store: Any) -> None:
     assert len(store._server._idle) <= 16
 
 
-def test_a_child_makes_connections_of_its_own(servers: Any, store: Any) -> None:
+def test_a_child_opens_its_own_connections(servers: Any, store: Any) -> None:
     item = Limit(300, 1, "hour")
     store.decide([item], "forked", [0])
     reader, writer = os.pipe()

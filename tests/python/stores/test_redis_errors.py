@@ -34,7 +34,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         storage_from_string("valkey://localhost")
 
 
-def test_nobody_listens(free_port: Callable[[], int]) -> None:
+def test_no_server_listens(free_port: Callable[[], int]) -> None:
     port = free_port()
     store = RedisStorage(f"redis://:secret@127.0.0.1:{port}/0?password=secret")
     with pytest.raises(StorageError, match=rf"redis://127\.0\.0\.1:{port}/0: .*refused") as caught:
@@ -64,7 +64,7 @@ def test_a_wrong_password(servers: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["redis+cluster", "valkey+cluster", "redis+sentinel"])
-def test_nobody_answers_for_a_whole_topology(free_port: Callable[[], int], scheme: str) -> None:
+def test_no_server_of_a_topology_answers(free_port: Callable[[], int], scheme: str) -> None:
     if scheme.startswith("valkey"):
         pytest.importorskip("valkey", reason="valkey-py is not installed")
     places = ",".join(f"127.0.0.1:{free_port()}" for _ in range(3))

@@ -270,7 +270,7 @@ def test_the_rights_in_the_manual_are_enough(servers: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("evicts", [True, False])
-def test_an_evicting_server_is_told_of_once(
+def test_an_evicting_server_is_logged_once(
     make_redis: Callable[..., Any], caplog: pytest.LogCaptureFixture, evicts: bool
 ) -> None:
     policy = "allkeys-lru" if evicts else "noeviction"
@@ -280,10 +280,10 @@ def test_an_evicting_server_is_told_of_once(
         for _ in range(3):
             store.decide([TWO], "a", [0])
             store.close()
-        told = [record.getMessage() for record in caplog.records]
-        assert len(told) == evicts
+        warnings = [record.getMessage() for record in caplog.records]
+        assert len(warnings) == evicts
         if evicts:
-            assert told[0].startswith(f"{server.uri}: maxmemory-policy is allkeys-lru: ")
+            assert warnings[0].startswith(f"{server.uri}: maxmemory-policy is allkeys-lru: ")
         caplog.clear()
         run = click.testing.CliRunner().invoke(cli, ["rules", "--store", server.uri])
         assert run.exit_code in (0, 1, 2)

@@ -223,7 +223,7 @@ def test_one_host_in_a_second_is_enough(servers: Any) -> None:
     shared._do("DEL", shared._hosts_key, shared._host_key + sync.host)
 
 
-def test_a_server_that_is_away_harms_nobody(
+def test_sync_with_a_stopped_server_warns_once(
     make_redis: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_redis().start()

@@ -96,9 +96,7 @@ def locked(path: Path) -> Iterator[None]:
         ("raise", [500, 500, 500]),
     ],
 )
-def test_policies_hold_for_a_store_of_ones_own(
-    tmp_path: Path, policy: str, statuses: list[int]
-) -> None:
+def test_policies_apply_to_a_custom_store(tmp_path: Path, policy: str, statuses: list[int]) -> None:
     sqlite()
     app = Flask("own")
     limiter = Limiter(
@@ -121,7 +119,7 @@ def test_policies_hold_for_a_store_of_ones_own(
         assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_coroutines_ask_a_store_of_ones_own_in_threads(tmp_path: Path) -> None:
+def test_coroutines_call_a_custom_store_in_threads(tmp_path: Path) -> None:
     sqlite()
     limit = weir.parse("2 per hour")
 
@@ -226,7 +224,7 @@ class Recorder(StateStorage):
                 self.states[name] = value
 
 
-def test_a_remembered_denial_asks_nobody() -> None:
+def test_a_cached_denial_makes_no_call() -> None:
     store = Recorder()
     limit = weir.parse("1 per minute")
     assert [store.decide([limit], "a").allowed for _ in range(5)] == [True] + [False] * 4
