@@ -92,8 +92,8 @@ static int decide_rest(struct decision *q, const struct matches *matches, bool r
     return rest.n == 0 ? 0 : by_limits(&rest);
 }
 
-/* `*counted`: some are, so the decision must not be asked for again. */
-static int count_told(const struct decision *q, bool *counted) {
+/* `*counted`: some are, so the decision must not be repeated. */
+static int count_ruled(const struct decision *q, bool *counted) {
     int rc = 0;
     *counted = false;
     for (uint32_t i = 0; i < q->enforced && rc == 0; i++) {
@@ -122,9 +122,9 @@ static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind)
     if (matches.kind == WEIR_RULE_NONE)
         return decide_rest(q, &matches, false);
     bool counted = false;
-    if (q->mode != WEIR_TEST && count_told(q, &counted) == WEIR_EBUSY && !counted &&
+    if (q->mode != WEIR_TEST && count_ruled(q, &counted) == WEIR_EBUSY && !counted &&
         weir_must_not_sleep && weir_must_not_sleep())
-        return WEIR_EBUSY;                /* to be asked again by who may wait */
+        return WEIR_EBUSY;                /* the caller repeats it where it may wait */
     (void)decide_rest(q, &matches, true); /* shadows; it is decided, counted or not */
     return 0;
 }

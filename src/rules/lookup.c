@@ -8,8 +8,8 @@
  *     level 0   | 10.0.0.0/8 | 10.0.0.0/16 | 10.1.0.0/16 …   | 10.7.0.0/24 | …    16 keys: one cache line
  *     marks     | /8         | /16, wider  | /16, wider  …   | /24, wider  | …
  *
- * Ranges are either nested or apart. So of those that begin at or before an address, the last one covers it, or
- * one of those around that one does, or none: and whether one of them does, its prefix and the key found tell.
+ * Two ranges are either nested or disjoint. So of the ranges that begin at or before an address, only the last one and
+ * the ranges that contain it can cover the address. The prefix lengths in its mark show which of them do.
  * A search counts, line by line, how many keys are not above the address (no branch depends on it). For 100,000
  * ranges it reads five cache lines and a mark, most of them hot.
  *

@@ -260,7 +260,7 @@ static void refuse(const char *text, const char *why) {
     assert_int_equal(range.family, 0);
 }
 
-static void test_what_looks_like_an_address_and_is_none_is_told(void **state) {
+static void test_a_mistyped_address_is_an_error(void **state) {
     (void)state;
     refuse("10.0.0.300", "0 to 255");
     refuse("10.0.0.01", "leading zeros");
@@ -310,7 +310,7 @@ int main(void) {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_as_the_c_library_reads_them),
         cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_what_looks_like_an_address_and_is_none_is_told),
+        cmocka_unit_test(test_a_mistyped_address_is_an_error),
         cmocka_unit_test(test_the_last_address_of_a_range),
     };
     seed_random();

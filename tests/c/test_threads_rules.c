@@ -162,7 +162,7 @@ static int change_in_a_child(void *argument) {
     return 0;
 }
 
-static void *change_until_told(void *argument) {
+static void *change_until_stopped(void *argument) {
     struct stage *stage = argument;
     for (int i = 0; !stage->stop; i++)
         if (!set_as_in(stage, i & 1))
@@ -177,7 +177,7 @@ static void test_a_fork_in_the_middle_of_a_change(void **state) {
     if (UNDER_TSAN)
         SKIP("ThreadSanitizer knows no child of a process with threads");
     prepare(stage, "memory://?keys=64");
-    assert_int_equal(pthread_create(&thread, NULL, change_until_told, stage), 0);
+    assert_int_equal(pthread_create(&thread, NULL, change_until_stopped, stage), 0);
     int failed = 0;
     for (int i = 0; i < 100; i++) {
         int status;

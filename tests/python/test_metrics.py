@@ -145,7 +145,7 @@ def test_the_heaviest_client_is_measured_from_look_to_look() -> None:
     assert Page(table)("weir_heaviest_denied_total", limit=LABEL) == 310
 
 
-def test_tables_rules_and_evictions_are_told() -> None:
+def test_tables_rules_and_evictions_are_metrics() -> None:
     table = Table("memory://?keys=64")
     page = Page(table)
     table.block("192.0.2.0/24")
@@ -305,7 +305,7 @@ def test_rules_hold_whatever_the_store_does(policy: str) -> None:
     assert instrumented.decide([MINUTE], "192.0.2.7").allowed
 
 
-def test_what_a_store_of_ones_own_needs_is_still_its_decide() -> None:
+def test_a_custom_store_needs_only_decide() -> None:
     """A store without statistics: the metrics are counted from its verdicts."""
 
     class Never(Storage):

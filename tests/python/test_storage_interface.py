@@ -191,7 +191,7 @@ def test_a_storage_of_an_applications_own_is_found_and_used() -> None:
             strategies.STRATEGIES[name](storage)
 
 
-def test_flask_limits_by_a_storage_of_ones_own() -> None:
+def test_flask_limits_by_a_custom_storage() -> None:
     make_storage()
     app = Flask("shop")
     limiter = Limiter(lambda: "me", app=app, storage_uri="dict://", headers_enabled=True)
@@ -231,7 +231,7 @@ def test_the_names_of_sliding_windows_by_time() -> None:
     assert names == ("key/28976270", "key/28976271")
 
 
-def test_moving_and_sliding_windows_of_ones_own() -> None:
+def test_custom_moving_and_sliding_windows() -> None:
     table = weir.storage.MemoryStorage()
 
     class Both(make_storage(), MovingWindowSupport, SlidingWindowCounterSupport):  # type: ignore[misc]

@@ -178,7 +178,7 @@ def test_large_numbers(table: Table, clock: mock.Mock) -> None:
     )
 
 
-# ------------------------------------------------------------------- decisions of one's own make
+# -------------------------------------------------------------------- decisions made by the caller
 
 
 def test_decisions_can_be_made() -> None:

@@ -182,9 +182,9 @@ class RequestState(RequestBase):
     def reported(self, evaluation: Evaluation) -> list[int]:
         """The limits for headers: those that can refuse the request, or the meta limit."""
         check: Check = evaluation.check
-        told: int = evaluation.reported
-        if told >= check.main_count:
-            return [told]
+        reported: int = evaluation.reported
+        if reported >= check.main_count:
+            return [reported]
         return list(bits(evaluation.parts & check.main_mask & ~check.shadow_mask))
 
     def current_limits(self) -> list[RequestLimit]:

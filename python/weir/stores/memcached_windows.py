@@ -1,8 +1,8 @@
 """Fixed windows that a Memcached server counts.
 
 The item of a window is a number: when it began, and how many hits it has. So one command charges a
-hit and returns when the window ends. The item lives some seconds longer than the window. Whoever
-first hits it after the end replaces it by compare-and-swap.
+hit and returns when the window ends. The item lives some seconds longer than the window. The
+first hit after the end replaces it by compare-and-swap.
 """
 
 from __future__ import annotations

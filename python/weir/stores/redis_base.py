@@ -61,7 +61,7 @@ def no_retries(library: ModuleType) -> Any:
 
 
 def default_deadline(library: ModuleType) -> float | None:
-    """Seconds that a call may take if nobody says so; in the place of ``limits``, as there."""
+    """Seconds that a call may take by default; if Weir replaces ``limits``, as in ``limits``."""
     if not replaces_flask_limiter():
         return base.DEADLINE
     settings = inspect.signature(library.connection.AbstractConnection.__init__).parameters

@@ -1,4 +1,4 @@
-"""Headers of one's own making, their names, and what a view can know of its limits."""
+"""Custom headers and header names, and the limits that a view can read."""
 
 import os
 

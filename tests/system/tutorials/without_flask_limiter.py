@@ -1,4 +1,4 @@
-"""The limits library by itself, in a decorator of one's own."""
+"""The limits library by itself, in a custom decorator."""
 
 import functools
 import os

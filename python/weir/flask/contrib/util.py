@@ -1,4 +1,4 @@
-"""Who is asking, behind a certain provider."""
+"""The client of a request behind a certain provider."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def get_remote_address_cloudflare() -> str:
     """Return the client that Cloudflare names in ``CF-Connecting-IP``.
 
     IPv6 addresses are treated as :func:`~weir.flask.util.get_remote_address` does. Without the
-    header it is ``127.0.0.1``. Whoever reaches the server by another way than Cloudflare can write
-    into that header what he likes: let the server answer to Cloudflare's networks only.
+    header it is ``127.0.0.1``. A client that reaches the server without Cloudflare can write any
+    text into that header: allow only Cloudflare's networks to connect to the server.
     """
     context = require_context()
     address = context.request.headers.get("CF-Connecting-IP", "").strip()

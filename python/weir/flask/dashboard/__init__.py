@@ -309,7 +309,7 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
         or not isinstance(seconds, int | float)
         or not 1 <= seconds <= FOR_MAX
     ):
-        return _refused(400, f"seconds: 1 to {FOR_MAX}, or null for good")
+        return _refused(400, f"seconds: 1 to {FOR_MAX}, or null for a rule without an end")
     until = None if seconds is None else time.time() + seconds
     lists = state.instrumented or state.stats_table
     asked_for, client = client, counted_form(state.stats_table, client)
