@@ -257,7 +257,7 @@ static void test_more_limits_than_room_are_refused(void **state) {
 
     count = 1;
     assert_int_equal(parse_many(TEXT("1/day;2/day"), limits, &count, &error), WEIR_ETOOMANY);
-    assert_string_equal(error.message, "\"1/day;2/day\": more than 1 limits at column 7");
+    assert_string_equal(error.message, "\"1/day;2/day\": more than one limit at column 7");
     count = 0;
     assert_int_equal(parse_many(TEXT("1/day"), limits, &count, &error), WEIR_ETOOMANY);
     assert_int_equal(parse(TEXT("1/day;2/day"), limits, &error), WEIR_ETOOMANY);
