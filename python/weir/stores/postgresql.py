@@ -180,12 +180,18 @@ class PostgreSQLStorage(StateStorage):
             return self._waited_in_vain(error)
         missing = isinstance(error, errors.UndefinedFunction | errors.UndefinedTable)
         if missing and self._table in str(error).split("\n")[0]:
-            command = f"weir store init --store {self.name}"
-            return failure(
-                self.name, error, f"the table or its functions are missing: run `{command}` once"
+            text = (
+                "the table or its functions are missing: run `weir store init --store URI` once, "
+                "with the URI of the application, including user and password"
             )
+            return failure(self.name, error, text)
         if isinstance(error, self._psycopg.Error | self._pools.TooManyRequests | OSError):
             text = " ".join(str(error).split())
+            if state == "42501" and "schema" in text:  # insufficient_privilege
+                text += (
+                    "; an administrator can GRANT CREATE ON SCHEMA to the user, or run the output "
+                    "of `weir store init --store URI --print`"
+                )
             refused = is_of_a_key(state) and not self._call.of_all
             return failure(self.name, error, text or type(error).__name__, refused=refused)
         return super().failed(error)

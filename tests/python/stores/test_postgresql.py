@@ -350,9 +350,27 @@ def check_that_no_statement_reads_the_whole_table(
 
 def test_missing_functions_are_an_error_that_says_what_to_run(servers: Any) -> None:
     store = PostgreSQLStorage(servers.postgresql.uri, table="not_there")
-    with pytest.raises(StorageError, match="run `weir store init --store postgresql://127"):
+    with pytest.raises(StorageError, match="run `weir store init --store URI` once, with the URI"):
         store.decide([MANY], "a")
     store.close()
+
+
+def test_a_user_needs_four_rights(own: Any) -> None:
+    """And is told which one is missing to create the table."""
+    with psycopg.connect(own.uri, autocommit=True) as connection:
+        connection.execute("CREATE USER app")
+        uri = own.uri.replace("weir@", "app@")
+        store = PostgreSQLStorage(uri, remember_denials=0)
+        with pytest.raises(StorageError, match="GRANT CREATE ON SCHEMA to the user, or run"):
+            store.init()
+        connection.execute(store.init_text())
+        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON weir_states TO app")
+        limits = [weir.parse("2/day"), weir.parse("3/day")]
+        assert [store.decide(limits, "a").allowed for _ in range(3)] == [True, True, False]
+        store.clear(limits, "a")
+        store.reset()
+        assert store.check()
+        store.close()
 
 
 def test_weir_store_init(own: Any) -> None:
