@@ -6,6 +6,7 @@ bounded by the time left for the current call of the thread.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -132,11 +133,21 @@ class SocketModule:
         return getattr(socket, name)
 
     def getaddrinfo(self, host: str, *args: Any) -> list[Any]:
-        """As in the standard library, but names are resolved in the background."""
+        """As in the standard library, but names are resolved in the background.
+
+        pymemcache connects to the first address only. So of several, one that accepts a connection
+        comes first: ``localhost`` may be ::1 and 127.0.0.1 while the server listens on one of them.
+        """
         found: list[Any] = []
         for address in self._resolver.addresses(host, _left()):
             found += socket.getaddrinfo(address, *args)
-        return found
+        for i, (family, kind, protocol, _, address) in enumerate(found[:-1]):
+            left = _left()
+            with socket.socket(family, kind, protocol) as probe, contextlib.suppress(OSError):
+                probe.settimeout(1.0 if left is None else left / (len(found) - i))
+                probe.connect(address)
+                return found[i:]
+        return found[-1:]
 
 
 class _TlsContext:

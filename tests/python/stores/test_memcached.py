@@ -408,6 +408,24 @@ def test_no_server_listens(free_port: Callable[[], int]) -> None:
     assert not store.check()
 
 
+def test_a_name_may_have_addresses_at_which_no_server_listens(
+    servers: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    look_up = socket.getaddrinfo
+
+    def found(host: Any, *args: Any) -> list[Any]:
+        if host != "several.invalid":
+            return look_up(host, *args)
+        return [x for address in ("127.7.7.7", "127.0.0.1") for x in look_up(address, *args)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    port = servers.memcached.uri.rpartition(":")[2].partition("/")[0]
+    store = MemcachedStorage(f"memcached://several.invalid:{port}", socket_timeout=20)
+    once = Limit(1, 1, "day")
+    assert [store.decide([once], key).allowed for _ in range(2)] == [True, False]
+    store.close()
+
+
 def test_the_deadline(servers: Any, default_deadline: None) -> None:
     store = MemcachedStorage(servers.memcached.uri)
     store.decide([TIGHT], "stopped", [0])
