@@ -304,7 +304,7 @@ def check(path: Path, others: str, all_tests: bool) -> Row:
             ran = check_wheel(path, work, all_tests)
         else:
             ran = check_sdist(path, work)
-    except (AssertionError, RuntimeError) as error:
+    except (AssertionError, OSError, RuntimeError) as error:
         text = f"{type(error).__name__}: {error}"
         return Row(path, text, failed=True, seconds=time.monotonic() - began)
     seconds = time.monotonic() - began

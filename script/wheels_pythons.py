@@ -34,6 +34,10 @@ ANSWERS = {
 #: modules would then need glibc.
 NO_SEARCH_LIST = '[ "$*" != "-E -v -" ] || exit 1'
 
+#: By this definition, of musl's stdarg.h, configure of Python 3.13 recognizes musl. Zig has a
+#: stdarg.h that lacks it, and modules would then be named as for no platform.
+MUSL_MARK = 'case $* in *platform_triplet.c*) set -- -D__DEFINED_va_list "$@" ;; esac'
+
 #: Where a Python is in its root. Not /usr: setup.py of Python 3.11 would take headers from there.
 PREFIX = "/python"
 
@@ -86,7 +90,9 @@ def tools(folder: Path, target: str) -> dict[str, str]:
     found = {}
     for name, arguments in commands.items():
         path = folder / f"zig-{name.lower()}"
-        path.write_text(f'#!/bin/sh\n{NO_SEARCH_LIST}\nexec "{zig}" {arguments} "$@"\n')
+        path.write_text(
+            f'#!/bin/sh\n{NO_SEARCH_LIST}\n{MUSL_MARK}\nexec "{zig}" {arguments} "$@"\n'
+        )
         path.chmod(0o755)
         found[name] = str(path)
     # Without it, setup.py of Python 3.11 would add the include folders of this machine.
@@ -122,7 +128,8 @@ def built(name: str, version: str, options: list[str], environment: dict[str, st
     place, failure = PYTHONS / name, PYTHONS / f"{name}.failed"
     common = [f"--prefix={PREFIX}", "--disable-test-modules", "--without-ensurepip", "CFLAGS=-O1"]
     known = sorted((key, value) for key, value in environment.items() if key != "PATH")
-    how = hashlib.sha256(repr((common, options, known)).encode()).hexdigest()
+    what = (common, options, known, NO_SEARCH_LIST, MUSL_MARK)
+    how = hashlib.sha256(repr(what).encode()).hexdigest()
     if (place / "stamp").exists() and (place / "stamp").read_text() == how:
         return place
     if failure.exists() and failure.read_text().startswith(how):

@@ -184,7 +184,9 @@ def _place(version: str, arch: str, libc: str) -> Place | str:
         return Place(root, [python], name)
     emulator = shutil.which("qemu-aarch64-static")
     assert emulator
-    shutil.copy(emulator, root / "usr/bin")
+    inside = root / "usr/bin" / Path(emulator).name
+    if not inside.exists():  # it may be running
+        shutil.copy(emulator, inside)
     command = ["/usr/bin/qemu-aarch64-static", python]
     library = root / prefix[1:] / f"lib/python{version}"
     return Place(root, command, f"qemu-user, {name}", library=library)
