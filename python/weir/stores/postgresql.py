@@ -19,7 +19,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import ceil, frexp, inf
+from math import ceil, frexp
 from typing import Any
 
 from .._clock import monotonic
@@ -413,7 +413,5 @@ def _local(limits: dict[str, int]) -> str:
 
 def _rounded(expires_at: float, now: float) -> float:
     """Round up, by less than a quarter of the time left, so that most hits keep the column."""
-    if expires_at == inf:  # a bucket that takes ages to refill
-        return inf
     step = 2.0 ** (frexp(max(expires_at - now, 1.0))[1] - 3)
     return ceil(expires_at / step) * step
