@@ -45,11 +45,13 @@ from .registry import TableStorage, with_sizes
 from .server_process import (
     Server,
     _frames,
+    _itself,
     _module_of,
     _pid_namespace,
     _runs,
     _started,
     first_fork,
+    has_forks,
     note_server,
     predecessor,
     server,
@@ -423,6 +425,14 @@ def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str
         raise
 
 
+def _with_forks(mark: str) -> Server | None:
+    """This process, if processes that it started have a table, or may create one."""
+    itself = _itself(alone=True)
+    name = f"{_pid_namespace()}-{itself.pid}-{itself.started}-{mark}*"
+    shares = has_forks() or any(any(folder.glob(name)) for folder in _folders()[0])
+    return itself if shares else None
+
+
 def open_auto(uri: str = "auto://", **options: Any) -> Table:
     """Open the store of ``auto://``. Takes the options of ``shm://``."""
     sizes = with_sizes(uri, options).partition("?")[2]
@@ -430,6 +440,7 @@ def open_auto(uri: str = "auto://", **options: Any) -> Table:
     with WarnAfterwards(), _lock:
         mark = _identify()
         number = _made[mark]
+        scope = scope or _with_forks(mark)
         if scope is None:
             table = _private_table(sizes, number)
         else:

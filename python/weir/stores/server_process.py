@@ -13,6 +13,7 @@ processes that a program forks         the program's first process
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -26,9 +27,6 @@ _SPAWNING = frozenset({"uvicorn", "hypercorn", "granian"})
 
 #: Ancestors that are looked at.
 _GENERATIONS_MAX = 64
-
-#: The process in which os.fork() was called after this module was imported; 0: none.
-_forking = 0
 
 #: The environment variable in which a worker names its server, for processes that it starts.
 _NOTE = "WEIR_SERVER"
@@ -131,8 +129,8 @@ def first_fork(pid: int) -> int:
     return pid
 
 
-def _itself() -> Server:
-    return Server(os.getpid(), _started(os.getpid()))
+def _itself(*, alone: bool = False) -> Server:
+    return Server(os.getpid(), _started(os.getpid()), alone)
 
 
 def _parent(expected: object = None) -> Server | None:
@@ -290,27 +288,25 @@ def _of_application() -> Server | None:
     return Server(pid, started, alone=True) if started else None
 
 
-def _note_fork() -> None:
-    global _forking
-    _forking = os.getpid()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_parent=_note_fork)
-
-
 def _of_fork() -> Server | None:
-    """The first process of a program that forks by itself; ``None`` if it has not forked.
+    """The first process of a program that forks by itself; ``None`` if this one is not forked.
 
     Apache's and Passenger's processes are forks, too, but may serve other applications.
     """
     if "mod_wsgi" in sys.modules or "passenger_wsgi" in sys.modules:
         return None
     pid = first_fork(os.getpid())
-    if pid == os.getpid() != _forking:
-        return None
-    started = _started(pid)
+    started = _started(pid) if pid != os.getpid() else 0
     return Server(pid, started, alone=True) if started else None
+
+
+def has_forks() -> bool:
+    """Whether a process that this one forked is running, and has not called exec()."""
+    pid, children = os.getpid(), ""
+    with contextlib.suppress(OSError):
+        for path in Path("/proc/self/task").glob("*/children"):
+            children += path.read_text() + " "
+    return any(_is_fork(int(child), pid) for child in children.split())
 
 
 def note_server(server: Server) -> None:
