@@ -148,9 +148,9 @@ def start_server(
         started = process.launch([*words, *options], log, env, cwd=directory)
     else:
         with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
+            port = free_port()  # not one of those that clients use up
+            listener.bind(("127.0.0.1", port))
             listener.listen(256)
-            port = listener.getsockname()[1]
             command = [sys.executable, "-m", "gunicorn", "-w", "4", *options]
             command += ["-b", f"fd://{listener.fileno()}", "--graceful-timeout", "3"]
             command += ["--no-control-socket", "served:app"]

@@ -28,12 +28,17 @@ def fetch(
     path: str,
     method: str = "GET",
     body: str | bytes | None = None,
-    source: str = "127.0.0.1",
+    source: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """The reply to one request, over a new connection, so that any worker may answer."""
+    """The reply to one request, over a new connection, so that any worker may answer.
+
+    source: the client's address. A socket that is bound to one needs a port that no connection of
+    the last minute had, so thousands of quick requests should leave it out.
+    """
+    address = None if source is None else (source, 0)
     connection = http.client.HTTPConnection(
-        "127.0.0.1", port, timeout=process.PATIENCE, source_address=(source, 0)
+        "127.0.0.1", port, timeout=process.PATIENCE, source_address=address
     )
     try:
         connection.request(method, path, body, headers or {})
