@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "open.h"
+#include "stats/stats.h"
 #include "table/table.h"
 #include "uri.h"
 #include "weir/lost.h"
@@ -39,14 +40,16 @@ int weir_table_lost(struct weir_table *table) {
     return st.st_nlink == 0 ? WEIR_ENOENT : 0;
 }
 
-static void carry_labels(struct weir_table *from, struct weir_table *to) {
-    struct weir_stats_counts counts[WEIR_STATS_LABELS];
-    size_t n = WEIR_STATS_LABELS;
-    if (weir_stats_counts(from, counts, &n) < 0)
-        return;
-    /* In the same order, so that they get the same numbers. */
-    for (size_t i = 0; i < n; i++)
-        weir_stats_label(to, counts[i].label, strlen(counts[i].label));
+/* In the same order, so that they get the same numbers. 0, or WEIR_EBUSY after one wait. */
+static int carry_labels(const struct weir_table *from, struct weir_table *to) {
+    uint32_t n = weir_stats_number(&from->stats->labels, WEIR_LABELS_NAMED);
+    char text[WEIR_LABEL_MAX + 1];
+    for (uint32_t i = 0; i < n; i++) {
+        weir_label_copy(from, i + 1, text);
+        if (weir_stats_label(to, text, strlen(text)) == WEIR_EBUSY)
+            return WEIR_EBUSY;
+    }
+    return 0;
 }
 
 static void carry_registry(struct weir_table *from, struct weir_table *to) {
@@ -62,8 +65,9 @@ static void carry_registry(struct weir_table *from, struct weir_table *to) {
             const struct weir_zone zone = {name, &none, 1}; /* only its name is stored */
             memcpy(name, after + known[i].after_len, known[i].zone_len);
             known[i].limit.zone = known[i].zone_len > 0 ? &zone : NULL;
-            weir_stats_register(to, &known[i].limit, known[i].text, known[i].before_len, after,
-                                known[i].after_len);
+            if (weir_stats_register(to, &known[i].limit, known[i].text, known[i].before_len, after,
+                                    known[i].after_len) == WEIR_EBUSY)
+                break; /* each further limit would wait, too */
         }
     free(known);
 }
@@ -96,19 +100,17 @@ static int ensure_folder(const char *text, struct weir_error *error) {
 
 /* Closes `from` and moves `to` into its handle. */
 static void take_over(struct weir_table *from, struct weir_table *to) {
-    weir_stats_reveal(to, atomic_load(&from->reveal));
     weir_mapping_remove(from->mapping, from->header, from->bytes);
     close(from->fd);
     memcpy((void *)from, (const void *)to, sizeof *from);
     free(to);
 }
 
-int weir_table_reopen(struct weir_table *table, const char *uri, int64_t now_ns,
-                      struct weir_error *error) {
+int weir_table_replacement(struct weir_table *table, const char *uri, int64_t now_ns,
+                           struct weir_table **replacement, struct weir_error *error) {
     struct weir_table *fresh = NULL;
     struct stat st;
-    if (!table || !uri || now_ns < 0 || now_ns > WEIR_NOW_MAX)
-        return weir_fail(error, WEIR_EINVAL, 0, "a table, its URI and the time are required");
+    *replacement = NULL;
     int lost = weir_table_lost(table);
     if (lost == 0)
         return 0;
@@ -122,10 +124,22 @@ int weir_table_reopen(struct weir_table *table, const char *uri, int64_t now_ns,
         return weir_fail(error, WEIR_EFORMAT, 0, "%s: was truncated; remove it", table->name);
     }
     if (lost == WEIR_ENOENT) {
-        carry_labels(table, fresh);
-        carry_registry(table, fresh);
+        if (carry_labels(table, fresh) == 0)
+            carry_registry(table, fresh);
         carry_rules(table, fresh, now_ns);
     }
-    take_over(table, fresh);
+    weir_stats_reveal(fresh, atomic_load(&table->reveal));
+    *replacement = fresh;
     return 0;
+}
+
+int weir_table_reopen(struct weir_table *table, const char *uri, int64_t now_ns,
+                      struct weir_error *error) {
+    struct weir_table *fresh = NULL;
+    if (!table || !uri || now_ns < 0 || now_ns > WEIR_NOW_MAX)
+        return weir_fail(error, WEIR_EINVAL, 0, "a table, its URI and the time are required");
+    int rc = weir_table_replacement(table, uri, now_ns, &fresh, error);
+    if (fresh)
+        take_over(table, fresh);
+    return rc;
 }

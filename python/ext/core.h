@@ -132,9 +132,8 @@ struct core_known_label {
 struct core_table {
     PyObject ob_base;
     struct core_state *state;
-    struct weir_table *table; /* the open table; NULL: closed */
-    struct weir_table
-        *mapped; /* the mapping to close; remains after `table` while there are users */
+    struct weir_table *table;  /* the open table; NULL: closed */
+    struct weir_table *mapped; /* to be closed; it remains after `table` while it has users */
     PyObject *uri;
     PyObject *weakrefs;
     unsigned long long namespace;
@@ -146,6 +145,8 @@ struct core_table {
     bool observes;  /* opened only to observe: never creates the table again */
     bool reported;  /* the failure to create it again was logged */
     unsigned users; /* calls that run without the GIL; the last one closes a closed table */
+    struct weir_table *retired; /* a lost table; the last call that uses it closes it */
+    long renewing;              /* the process in which a thread opens the lost table again */
 };
 
 /* --------------------------------------------------------------------------------------- module.c */
@@ -381,8 +382,8 @@ extern PyType_Spec core_table_spec;
 struct weir_table *core_table_check_lost(struct core_table *table, bool now);
 
 /*
- * The open table, or NULL with an exception set. Borrowed while the GIL is held. Once a second, by the latest
- * result of the clock, its file is checked; that runs no Python code.
+ * The open table, or NULL with an exception set. Borrowed while the GIL is held. Once a second by the clock, its file
+ * is checked. Other threads run while a lost table is opened again, so the caller needs a reference to `table`.
  */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
     if (!table->table ||
@@ -395,12 +396,12 @@ static inline struct weir_table *core_table_borrow(struct core_table *table) {
 /* Whether a storage is a Table whose decide() and clear() no subclass replaces: 1 or 0; -1 with an exception set. */
 int core_table_decides(struct core_state *state, PyObject *storage);
 
-/* Called once, when the module is created. */
-void core_table_init(void);
+void core_table_init(void); /* called once, when the module is created */
 
 /* Begins and ends a call without the GIL; NULL with an exception set. */
 struct weir_table *core_table_enter(struct core_table *table);
 void core_table_leave(struct core_table *table);
+void core_table_close_unused(struct core_table *table);
 
 /*
  * A call of libweir that locks may have to wait for a stopped process. Only a thread that has released the GIL,
@@ -435,8 +436,7 @@ extern _Thread_local bool core_may_sleep;
 int core_ipv6_prefix(struct weir_table *table);
 int core_set_ipv6_prefix(struct weir_table *table, int prefix, int64_t now_ns);
 
-/* ---------------------------------------------------------------------------------------- stats.c */
-
+/* ------------------------------------------------------------------------------------- stats.c */
 int32_t core_label_find(struct core_table *table, const struct core_limit *limit);
 
 /* The slot in which a table caches the label of a limit. */

@@ -177,7 +177,10 @@ static PyObject *module_unlink(PyObject *module, PyObject *argument) {
     if (!uri)
         return NULL;
     struct weir_error error;
-    int rc = weir_table_unlink(uri, &error);
+    int rc;
+    CORE_BEGIN_SLEEP
+    rc = weir_table_unlink(uri, &error);
+    CORE_END_SLEEP
     if (rc < 0)
         return core_raise(PyModule_GetState(module), rc, &error);
     Py_RETURN_NONE;

@@ -194,10 +194,16 @@ static int make_check(const struct call *call, struct core_key *key, struct weir
     return 0;
 }
 
-/* The open table; an identifier's __str__() may have closed it or given the limiter another store. */
-static struct weir_table *table_now(const struct call *call) {
-    if (call->self->table)
-        return core_table_borrow(call->self->table);
+/*
+ * The open table and, in *store, a reference to its object; an identifier's __str__() may have closed it or given the
+ * limiter another store.
+ */
+static struct weir_table *table_now(const struct call *call, struct core_table **store) {
+    *store = call->self->table;
+    if (*store) {
+        Py_INCREF((PyObject *)*store);
+        return core_table_borrow(*store);
+    }
     PyErr_SetString(PyExc_RuntimeError, "the limiter was given another store during the call");
     return NULL;
 }
@@ -211,17 +217,17 @@ static int decide_in_c(const struct call *call, enum weir_mode mode, struct weir
     if (make_check(call, &key, &copy, &check) == 0) {
         /* Reading the clock may run Python code that closes the table, so the table comes last. */
         int64_t now_ns = core_now(call->self->state);
-        struct weir_table *table = now_ns >= 0 ? table_now(call) : NULL;
+        struct core_table *store = NULL;
+        struct weir_table *table = now_ns >= 0 ? table_now(call, &store) : NULL;
         if (table) {
-            struct core_table *store = (struct core_table *)Py_NewRef(call->self->table);
             check.label = core_label(store, call->item);
             CORE_PATIENTLY(store, rc, weir_decide(table, &check, 1, now_ns, mode, verdict, NULL));
-            Py_DECREF(store);
             if (rc < 0) {
                 core_raise(call->self->state, rc, NULL);
                 rc = -1;
             }
         }
+        Py_XDECREF((PyObject *)store);
     }
     core_key_free(&key);
     return rc;
@@ -233,14 +239,14 @@ static int clear_in_c(const struct call *call) {
     struct weir_limit copy;
     core_key_init(&key);
     int rc = make_check(call, &key, &copy, &check);
-    struct weir_table *table = rc == 0 ? table_now(call) : NULL;
+    struct core_table *store = NULL;
+    struct weir_table *table = rc == 0 ? table_now(call, &store) : NULL;
     if (table) {
-        struct core_table *store = (struct core_table *)Py_NewRef(call->self->table);
         CORE_PATIENTLY(store, rc, weir_clear(table, &check, 1));
-        Py_DECREF(store);
         if (rc < 0)
             core_raise(call->self->state, rc, NULL);
     }
+    Py_XDECREF((PyObject *)store);
     core_key_free(&key);
     return table && rc == 0 ? 0 : -1;
 }

@@ -1,9 +1,11 @@
 /* A Table whose file is removed or truncated while it is open: weir_table_lost(). */
 #include "core.h"
+#include "open.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define LINE_BYTES 1024
 
@@ -33,9 +35,19 @@ static void log_soon(const char *what, const struct weir_error *error) {
         free(line);
 }
 
+/* Puts the new table in the place of the lost one, which calls of other threads may still use. */
+static void replace(struct core_table *self, struct weir_table *fresh) {
+    self->retired = self->mapped;
+    self->mapped = self->table = fresh;
+    memset(self->label, 0, sizeof self->label);
+    self->lost = 0;
+    self->reported = false;
+}
+
 /* Opens the table again by its URI. The part of the URI after "?" is not logged. */
 static void renew(struct core_table *self) {
-    struct weir_error error;
+    struct weir_error error = {.message = ""};
+    struct weir_table *lost = self->mapped, *fresh = NULL;
     char what[512];
     const char *uri = PyUnicode_AsUTF8(self->uri);
     if (!uri) {
@@ -49,27 +61,33 @@ static void renew(struct core_table *self) {
     int prefix = readable ? core_ipv6_prefix(self->mapped) : -1;
     const char *happened = readable ? "removed" : "truncated";
     int shown = (int)strcspn(uri, "?");
-    core_may_sleep =
-        true; /* for once, so that rules go along even if a process that was stopped has them locked */
-    int rc = weir_table_reopen(self->mapped, uri, now_ns, &error);
-    core_may_sleep = false;
-    if (rc == 0) {
-        memset(self->label, 0, sizeof self->label);
-        self->table = self->mapped;
-        self->lost = 0;
-        self->reported = false;
-        if (prefix >= 0)
-            core_set_ipv6_prefix(self->mapped, prefix, now_ns);
+    int rc;
+    /* Other threads use the lost table meanwhile, or are refused, and may close it. */
+    self->renewing = (long)getpid();
+    self->users++;
+    CORE_BEGIN_SLEEP
+    rc = weir_table_replacement(lost, uri, now_ns, &fresh, &error);
+    if (fresh && prefix >= 0)
+        core_set_ipv6_prefix(fresh, prefix, now_ns);
+    CORE_END_SLEEP
+    self->users--;
+    self->renewing = 0;
+    bool closed = !self->table && !self->lost;
+    if (closed) {
+        weir_table_close(fresh);
+    } else if (fresh) {
+        replace(self, fresh);
         snprintf(what, sizeof what,
                  "%.*s was %s while in use: all counts start at zero in a new table",
                  shown < 300 ? shown : 300, uri, happened);
         log_soon(what, NULL);
-    } else if (!self->reported) {
+    } else if (rc < 0 && !self->reported) {
         snprintf(what, sizeof what, "%.*s was %s while in use, and there is no new one yet",
                  shown < 300 ? shown : 300, uri, happened);
         log_soon(what, &error);
         self->reported = true;
     }
+    core_table_close_unused(self);
 }
 
 struct weir_table *core_table_check_lost(struct core_table *self, bool now) {
@@ -82,7 +100,7 @@ struct weir_table *core_table_check_lost(struct core_table *self, bool now) {
             self->lost = weir_table_lost(self->mapped);
         if (self->lost == WEIR_EFORMAT)
             self->table = NULL;
-        if (self->lost && !self->observes && self->users == 0)
+        if (self->lost && !self->observes && !self->retired && self->renewing != (long)getpid())
             renew(self);
     }
     if (!self->table && self->lost) {

@@ -76,8 +76,12 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-static void close_if_unused(struct core_table *self) {
+void core_table_close_unused(struct core_table *self) {
     if (self->users > 0)
+        return;
+    weir_table_close(self->retired);
+    self->retired = NULL;
+    if (self->table || self->lost)
         return;
     weir_table_close(self->mapped);
     self->mapped = NULL;
@@ -92,15 +96,14 @@ struct weir_table *core_table_enter(struct core_table *self) {
 
 void core_table_leave(struct core_table *self) {
     self->users--;
-    if (!self->table && !self->lost)
-        close_if_unused(self);
+    core_table_close_unused(self);
 }
 
 static PyObject *table_close(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     SELF(object)->table = NULL;
     SELF(object)->lost = 0;
     SELF(object)->watched = false;
-    close_if_unused(SELF(object));
+    core_table_close_unused(SELF(object));
     Py_RETURN_NONE;
 }
 
@@ -123,7 +126,9 @@ static void table_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     if (SELF(object)->weakrefs)
         PyObject_ClearWeakRefs(object);
-    close_if_unused(SELF(object));
+    SELF(object)->table = NULL;
+    SELF(object)->lost = 0;
+    core_table_close_unused(SELF(object));
     Py_CLEAR(SELF(object)->uri);
     type->tp_free(object);
     Py_DECREF(type);

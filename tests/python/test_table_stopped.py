@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -36,13 +37,8 @@ os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
-@pytest.fixture
-def held(tmp_path: Path) -> Iterator[Table]:
-    """A table of which a stopped process holds all locks."""
-    path = tmp_path / "table"
-    table = Table(f"file://{path}?keys=1000")
-    assert table.decide([LIMIT], "a").allowed
-    table.block("192.0.2.1")
+def hold(path: Path) -> subprocess.Popen[str]:
+    """Starts a process that stops while it holds all locks of a table."""
     (rules_at,) = struct.unpack_from("<Q", path.read_bytes(), 96)  # its lock is in its second line
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path), str(rules_at + 64)],
@@ -52,6 +48,17 @@ def held(tmp_path: Path) -> Iterator[Table]:
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     os.waitpid(holder.pid, os.WUNTRACED)
+    return holder
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Table]:
+    """A table of which a stopped process holds all locks."""
+    path = tmp_path / "table"
+    table = Table(f"file://{path}?keys=1000")
+    assert table.decide([LIMIT], "a").allowed
+    table.block("192.0.2.1")
+    holder = hold(path)
     try:
         yield table
     finally:
@@ -143,6 +150,119 @@ def test_other_threads_go_on_while_a_call_waits(held: Table, name: str) -> None:
     call = CALLS[name](held)
     pause, took = longest_pause(call)
     assert pause < max(0.5, took / 2), (pause, took)
+
+
+@pytest.fixture
+def lost(tmp_path: Path) -> Iterator[tuple[Table, Callable[[], None]]]:
+    """A removed table of many limits, where a stopped process holds all locks of the next table.
+
+    Also a function that moves the time of the table to its next check.
+    """
+    path = tmp_path / "table"
+    uri = f"file://{path}?keys=1000"
+    with mock.patch("time.time", return_value=1_800_000_000.0) as clock, Table(uri) as table:
+        for amount in range(1, 20):
+            assert table.decide([Limit(amount)], "a").allowed
+            table.register(Limit(amount), "x/", "")
+        table.block("192.0.2.1")
+        path.unlink()
+        other = Table(uri)
+        holder = hold(path)
+
+        def next_check() -> None:
+            clock.return_value += 1.5
+            Table("memory://?keys=100").decide(
+                [LIMIT], "a"
+            )  # calls without a time use the last one
+
+        try:
+            yield table, next_check
+        finally:
+            holder.kill()
+            holder.communicate()
+            other.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["decide", "peek", "clear", "hit", "record", "info", "block", "name_of", "meter"]
+)
+def test_other_threads_go_on_while_a_lost_table_is_opened_again(
+    lost: tuple[Table, Callable[[], None]], name: str
+) -> None:
+    table, next_check = lost
+    others: dict[str, Callable[[Table], Callable[[], object]]] = {
+        "name_of": lambda t: lambda: t.name_of("a"),
+        "meter": lambda t: lambda: t.meter("m"),
+    }
+    call = (CALLS | others)[name](table)
+    next_check()
+    pause, took = longest_pause(call)
+    assert took > 0.9, "it waited for the locks"
+    assert took < 10, "it did not wait once for each limit"
+    assert pause < max(0.5, took / 2), (pause, took)
+
+
+def test_a_table_can_be_closed_and_used_while_it_is_opened_again(
+    lost: tuple[Table, Callable[[], None]],
+) -> None:
+    table, next_check = lost
+    limiter = RateLimiter(table)
+    outcomes: list[object] = []
+
+    def attempt() -> None:
+        try:
+            outcomes.append(limiter.hit(LIMIT, "a"))
+        except TableError as error:
+            outcomes.append(error.code)
+
+    next_check()
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    time.sleep(0.2)
+    assert thread.is_alive()
+    assert limiter.hit(LIMIT, "b"), "in the lost table"
+    limiter.__init__(Table(), "fixed-window")  # type: ignore[misc]
+    table.close()
+    del table
+    thread.join()
+    assert len(outcomes) == 1
+    assert outcomes[0] == "EINVAL"
+    assert limiter.hit(LIMIT, "c")
+
+
+def test_a_table_is_replaced_although_calls_of_its_threads_wait_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    uri = f"file://{path}?keys=1000"
+    with mock.patch("time.time", return_value=1_800_000_000.0) as clock, Table(uri) as table:
+        assert table.decide([LIMIT], "a").allowed
+        holder = hold(path)
+        outcomes: list[str] = []
+
+        def attempt(offset: float) -> None:
+            time.sleep(offset)  # so that one of them waits at any time
+            while not outcomes or outcomes[-1] == "EBUSY":
+                try:
+                    table.decide([LIMIT], "a")
+                    outcomes.append("decided")
+                except TableError as error:
+                    outcomes.append(error.code)
+
+        waiting = [threading.Thread(target=attempt, args=[i * 0.3]) for i in range(4)]
+        try:
+            for thread in waiting:
+                thread.start()
+            while not outcomes:
+                time.sleep(0.01)
+            path.unlink()
+            clock.return_value += 1.5
+            for thread in waiting:
+                thread.join(20)
+            assert set(outcomes) == {"EBUSY", "decided"}
+        finally:
+            outcomes.append("ended")
+            holder.kill()
+            holder.communicate()
+        table.verify()
 
 
 def test_calls_that_count_do_wait(held: Table) -> None:
