@@ -133,6 +133,9 @@ class InstrumentedStorage(Storage):
             storage.observe = self.meters.answered
             self._timed = True
         self._tenant = tenant_of(storage, own)
+        note_prefix = getattr(storage, "note_prefix", None)
+        if note_prefix is not None:
+            note_prefix(own)
         self.sync: HostSync | None = None
         with contextlib.suppress(ConfigurationError):
             self.sync = HostSync(table, SharedStats(storage, own), self.name)

@@ -13,23 +13,23 @@ the URI are MongoDB's.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from random import random
 from typing import Any
 
 from .._clock import monotonic
-from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest, join_key
+from .._core import EACH, HIT, REFUND, Decision, Limit, StateRequest
 from .._log import SeldomLine
 from ..errors import StorageError
 from ..stores.registry import Keys, checks, deciding
 from .base import DEADLINE, failure, need, seconds
 from .hosts import check_uri
 from .state import Change, Conflict, StateStorage
+from .tenants import KNOWN_TTL, OwnPrefixes
 
 __all__ = ["MongoDBStorage"]
 
@@ -51,6 +51,9 @@ _CONFLICT, _OF_A_KEY = 112, (10334, 17280, 17419, 121)
 _NOT_IMPLEMENTED, _BATCH = (115, 238), 4
 
 _NO_SUCH_COMMAND = 59
+
+#: Documents that one command of a reset deletes.
+_RESET_BATCH = 1000
 
 _LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
 
@@ -89,6 +92,7 @@ class MongoDBStorage(StateStorage):
         self._asked = threading.local()
         self._ahead, self._ahead_until = 0.0, 0.0
         self._sweeps = False
+        self._prefixes = OwnPrefixes(self._prefix.decode())
 
     # -- the server
 
@@ -263,6 +267,7 @@ class MongoDBStorage(StateStorage):
         def step() -> Decision:
             nonlocal tries
             tries += 1
+            self._note_prefixes()
             if tries > 3:
                 time.sleep(random() * 0.001 * min(tries, 16))
             return self._step(request)
@@ -276,19 +281,54 @@ class MongoDBStorage(StateStorage):
 
     # -- the rest
 
+    def note_prefix(self, own: str) -> None:
+        """An application of this process has the ``key_prefix`` ``own``."""
+        self._prefixes.add(own)
+
+    def _note_prefixes(self) -> None:
+        names = self._prefixes.due()
+        if not names:
+            return
+        until = datetime.now(timezone.utc) + timedelta(seconds=KNOWN_TTL)
+        for name in names:
+            note = {"$set": {"value": b"", "expires_at": until}}
+            self._collection().update_one({"_id": name}, note, upsert=True)
+        self._prefixes.done()
+
     def reset(self) -> None:
         """Delete all counters with this prefix."""
-        self.reset_of("", ())
+        with self.translating_errors():
+            self._collection().delete_many({"_id": self._names})
+        self._denials.clear()
 
     def reset_of(self, own: str, _: object) -> None:
-        """Delete the counters of one application of weir.flask, by its ``key_prefix``."""
-        first = f"{self._prefix.decode()}:"
-        names = {"$gte": first, "$lt": first[:-1] + ";"}
-        if own:
-            names["$regex"] = f":\\{{[^}}]*/{re.escape(join_key(own))}\\}}/"
+        """Delete the counters of one application of weir.flask, by its ``key_prefix``.
+
+        Without one: those of no application that has one.
+        """
+        prefixes = self._prefixes
         with self.translating_errors():
-            self._collection().delete_many({"_id": names})
+            states = self._collection()
+            notes = {"$gte": prefixes.first, "$lt": prefixes.end}
+            parts = prefixes.parts(note["_id"] for note in states.find({"_id": notes}, {"_id": 1}))
+            if not own and not parts:
+                self.reset()
+                return
+            kept, only = {*parts, ""}, prefixes.part_of(own) if own else None
+            wanted = []
+            for document in states.find({"_id": self._names}, {"_id": 1}):
+                part = prefixes.part(document["_id"])
+                if part == only if own else part not in kept:
+                    wanted.append(document["_id"])
+            for i in range(0, len(wanted), _RESET_BATCH):
+                states.delete_many({"_id": {"$in": wanted[i : i + _RESET_BATCH]}})
         self._denials.clear()
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """The range of the names of counters."""
+        prefix = self._prefix.decode()
+        return {"$gte": f"{prefix}:", "$lt": f"{prefix};"}
 
     def close(self) -> None:
         """Close all connections."""

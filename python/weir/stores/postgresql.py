@@ -15,7 +15,6 @@ The options of the URI are those of libpq. Connections come from the pool of psy
 from __future__ import annotations
 
 import inspect
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +22,25 @@ from math import ceil, frexp
 from typing import Any
 
 from .._clock import monotonic
-from .._core import Decision, StateRequest, join_key
+from .._core import Decision, StateRequest
 from ..errors import ConfigurationError, StorageError
 from .base import DEADLINE, end_of, failure, need, seconds
 from .hosts import check_uri
 from .postgresql_connections import Connections, Taken
 from .postgresql_guesses import Guesses
-from .postgresql_schema import ALONE, FREE, LOCK, RESET, TOLERANCE, WRITE, schema
+from .postgresql_schema import (
+    ALONE,
+    FREE,
+    LOCK,
+    NOTE,
+    NOTES,
+    OF_NONE,
+    OF_ONE,
+    RESET,
+    TOLERANCE,
+    WRITE,
+    schema,
+)
 from .postgresql_swap import Swap
 from .postgresql_waits import (
     CANCELED,
@@ -42,6 +53,7 @@ from .postgresql_waits import (
     server_options,
 )
 from .state import TRIES, Change, StateStorage
+from .tenants import KNOWN_TTL, OwnPrefixes
 
 __all__ = ["TOLERANCE", "PostgreSQLStorage"]
 
@@ -94,9 +106,8 @@ class PostgreSQLStorage(StateStorage):
         self._max = max(1, int(max_connections))
         self._durable, self._create = durable, create
         self._swap = Swap(self._table)
-        self._read, self._write, self._reset = (
-            text.format(table=self._table) for text in (LOCK, WRITE, RESET)
-        )
+        self._read, self._write = (text.format(table=self._table) for text in (LOCK, WRITE))
+        self._prefixes = OwnPrefixes(self._prefix.decode())
         self._guesses, self._turns = Guesses(), Turns()
         self._call = Call()
         #: When the server was last found silent, in monotonic seconds.
@@ -231,6 +242,7 @@ class PostgreSQLStorage(StateStorage):
         try:
             if self._create:
                 self._create_once()
+            self._note_prefixes()
             call.waited = self._turns.take(names, call.until)
             try:
                 return self._decide(request)
@@ -366,27 +378,51 @@ class PostgreSQLStorage(StateStorage):
         """The SQL that :meth:`init` would run."""
         return schema(self._table)
 
-    def reset_of(self, own: str, _: object) -> None:
-        """Forget the counters of one application of weir.flask, by its ``key_prefix``."""
-        if not own:
-            self.reset()
+    def note_prefix(self, own: str) -> None:
+        """An application of this process has the ``key_prefix`` ``own``."""
+        self._prefixes.add(own)
+
+    def _note_prefixes(self) -> None:
+        names = self._prefixes.due()
+        if not names:
             return
-        prefix, own = self._prefix.decode(), re.sub(r"([\\%_])", r"\\\1", join_key(own))
+        with self._connection() as connection:
+            cursor = self._psycopg.ClientCursor(connection)
+            for name in names:
+                cursor.execute(NOTE.format(table=self._table, seconds=KNOWN_TTL), (name,))
+        self._prefixes.done()
+
+    def reset_of(self, own: str, _: object) -> None:
+        """Delete the counters of one application of weir.flask, by its ``key_prefix``.
+
+        Without one: those of no application that has one.
+        """
+        prefixes = self._prefixes
+        if own:
+            self._delete(OF_ONE, [prefixes.skipped + 1, prefixes.part_of(own)])
+            return
         with self._at_length() as connection:
-            connection.execute(
-                f"DELETE FROM {self._table} WHERE name >= %s AND name < %s AND name LIKE %s",
-                (f"{prefix}:", f"{prefix};", f"%:{{%/{own}}}/%"),
-            )
-        self._guesses = Guesses()
-        self._denials.clear()
+            found = connection.execute(
+                NOTES.format(table=self._table), (prefixes.first, prefixes.end)
+            ).fetchall()
+        parts = prefixes.parts(name for (name,) in found)
+        if parts:
+            self._delete(OF_NONE, [prefixes.skipped + 1, [*parts, ""]])
+        else:
+            self.reset()
 
     def reset(self) -> None:
         """Delete all counters with this prefix."""
-        first, end = f"{self._prefix.decode()}:", f"{self._prefix.decode()};"
-        removed = 1
-        while removed:
+        self._delete("", [])
+
+    def _delete(self, condition: str, arguments: list[Any]) -> None:
+        prefix = self._prefix.decode()
+        statement = RESET.format(table=self._table, condition=condition)
+        first, end = f"{prefix}:", f"{prefix};"
+        while first:
             with self._at_length() as connection:
-                removed = connection.execute(self._reset, (first, end)).rowcount
+                removed = connection.execute(statement, (first, end, *arguments)).fetchall()
+            first = max((name for (name,) in removed), default="")  # names are ASCII
         self._guesses = Guesses()
         self._denials.clear()
 

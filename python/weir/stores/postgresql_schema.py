@@ -222,8 +222,21 @@ FEW = 4
 #: Removes the counters from one name to another, so many at once, in the order of their names.
 RESET = """
 DELETE FROM {table} WHERE name = ANY (ARRAY(
-    SELECT name FROM {table} WHERE name >= %s AND name < %s ORDER BY name LIMIT 1000 FOR UPDATE))
+    SELECT name FROM {table} WHERE name >= %s AND name < %s{condition}
+    ORDER BY name LIMIT 1000 FOR UPDATE))
+RETURNING name
 """
+
+#: Conditions: of the application whose prefix is the second part of the key; of none of these.
+OF_ONE = " AND split_part(substr(name, %s), '/', 2) = %s"
+OF_NONE = " AND split_part(substr(name, %s), '/', 2) <> ALL (%s::text[])"
+
+#: Notes an application's prefix, and reads the notes.
+NOTE = """
+INSERT INTO {table} VALUES (%s, '', now() + interval '{seconds} seconds')
+ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at
+"""
+NOTES = "SELECT name FROM {table} WHERE name >= %s AND name < %s AND expires_at > now()"
 
 ALONE = f"SELECT pg_advisory_xact_lock({_CREATING}::bigint << 20)"
 

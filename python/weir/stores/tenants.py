@@ -6,21 +6,41 @@ on the server begin, and the ``key_prefix`` of :mod:`weir.flask`, with which its
 
 On Redis and Valkey, hosts note both in ``weir:prefixes``, a sorted set of JSON lists scored by the
 time of the last note. So commands that are given a server's URI alone find all applications.
+
+PostgreSQL and MongoDB have a row ``weir;shop`` for each application with a prefix, beside its
+counters ``weir:fw:{LIMITER/shop}/10.1.2.3/…``, so that :meth:`reset` of an application without a
+prefix finds the counters that are not its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-__all__ = ["DEFAULT", "KNOWN_KEY", "KNOWN_MAX", "KNOWN_TTL", "Tenant", "chosen", "tenant_of"]
+from .._clock import monotonic
+from .._core import join_key
+
+__all__ = [
+    "DEFAULT",
+    "KNOWN_KEY",
+    "KNOWN_MAX",
+    "KNOWN_TTL",
+    "OwnPrefixes",
+    "Tenant",
+    "chosen",
+    "tenant_of",
+]
 
 #: Where prefixes are noted; how many; and seconds after which one that is not noted again is gone.
 KNOWN_KEY = "weir:prefixes"
 KNOWN_MAX = 1000
 KNOWN_TTL = 400 * 86_400
+
+#: Seconds after which a process notes its prefix again.
+_NOTE_INTERVAL = 86_400
 
 #: Characters of an application's prefix that stand in names; a longer one is hashed.
 _TEXT_MAX = 100
@@ -97,3 +117,62 @@ def chosen(known: list[Tenant], prefix: str | None) -> list[Tenant]:
         return [DEFAULT]
     found = [one for one in known if prefix in (one.label, one.own, one.store)]
     return found or [Tenant(own=prefix), Tenant(store=prefix)]
+
+
+class OwnPrefixes:
+    """The prefixes of the applications that count in one store by one ``key_prefix`` of the store.
+
+    >>> prefixes = OwnPrefixes("weir")
+    >>> prefixes.add("shop")
+    >>> prefixes.due()
+    ['weir;shop']
+    >>> prefixes.parts(["weir;shop", "weir;other:fw:{LIMITER/alice}/1/1/day"])
+    ['shop}']
+    """
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        #: The names of all notes are in this range, and no counter of this prefix is.
+        self.first, self.end = f"{store};", f"{store}<"
+        self._own: set[str] = set()
+        self._again = 0.0
+
+    def add(self, own: str) -> None:
+        """An application of this process."""
+        if own and own not in self._own:
+            self._own.add(own)
+            self._again = 0.0
+
+    def due(self) -> list[str]:
+        """The names to write now."""
+        if not self._own or monotonic() < self._again:
+            return []
+        return [f"{self.first}{quote(join_key(own), safe='')}" for own in sorted(self._own)]
+
+    def done(self) -> None:
+        """They are written."""
+        self._again = monotonic() + _NOTE_INTERVAL
+
+    def parts(self, names: Iterable[str]) -> list[str]:
+        """The second parts (see :meth:`part`) of the counters of the applications in ``names``."""
+        rest = [name[len(self.first) :] for name in names if name.startswith(self.first)]
+        return [f"{unquote(one)}}}" for one in rest if ":" not in one]
+
+    @staticmethod
+    def part_of(own: str) -> str:
+        return f"{join_key(own)}}}"
+
+    @property
+    def skipped(self) -> int:
+        """The characters before the first part of a counter's name: ``weir:fw:{``."""
+        return len(self._store) + len(":fw:{")
+
+    def part(self, name: str) -> str:
+        """The second part of a counter's name, which is the prefix of an application that has one.
+
+        "" if the name is a hash, since the key is long or not ASCII.
+
+        >>> OwnPrefixes("weir").part("weir:fw:{LIMITER/shop}/10.1.2.3/api/10/1/minute")
+        'shop}'
+        """
+        return name[self.skipped :].partition("/")[2].partition("/")[0]

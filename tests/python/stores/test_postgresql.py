@@ -20,7 +20,7 @@ from servers.ports import wait_for
 from weir.errors import ConfigurationError, StorageError
 from weir.storage import storage_from_string
 from weir.stores.postgresql import PostgreSQLStorage
-from weir.stores.postgresql_schema import RESET
+from weir.stores.postgresql_schema import NOTES, OF_NONE, OF_ONE, RESET
 
 MANY = weir.parse("1000000/day")
 
@@ -172,7 +172,7 @@ def test_threads_with_one_client_do_not_overtake_each_other(
 HAMMER = """
 import sys, weir
 from weir.stores.postgresql import PostgreSQLStorage
-from weir.stores.postgresql_schema import RESET
+from weir.stores.postgresql_schema import NOTES, OF_NONE, OF_ONE, RESET
 store = PostgreSQLStorage(sys.argv[1], socket_timeout=60.0, remember_denials=0)
 sys.stdin.readline()
 limits = [weir.parse(text) for text in sys.argv[3].split(";")]
@@ -327,7 +327,11 @@ def check_that_no_statement_reads_the_whole_table(
         "DELETE FROM weir_states WHERE name = ANY (ARRAY(SELECT name FROM weir_states WHERE"
         " expires_at < now() - interval '1 minute' ORDER BY expires_at LIMIT 4"
         " FOR UPDATE SKIP LOCKED))",
-        RESET.format(table="weir_states") % ("'weir:'", "'weir;'"),
+        *(
+            RESET.format(table="weir_states", condition=condition) % ("'weir:'", "'weir;'", *words)
+            for condition, words in (("", ()), (OF_ONE, (10, "'a}'")), (OF_NONE, (10, "'{}'")))
+        ),
+        NOTES.format(table="weir_states") % ("'weir;'", "'weir<'"),
     ]
     for statement in statements:
         plan = "\n".join(row[0] for row in sql(f"EXPLAIN {statement}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -119,6 +120,56 @@ def test_each_counts_for_itself_and_resets_its_own(pair: tuple[App, App]) -> Non
     bank.limiter.reset()
     assert bank.ask() == 200
     assert [shop.ask() for _ in range(2)] == [200, 429]
+
+
+@pytest.fixture(params=["postgresql", "mongodb"])
+def database(request: pytest.FixtureRequest, servers: Any) -> tuple[str, dict[str, Any]]:
+    """A URI, and options that give this test its own counters."""
+    options = {"create": True} if request.param == "postgresql" else {"socket_timeout": 20.0}
+    prefix = f"reset-{uuid.uuid4().hex[:8]}"
+    return str(getattr(servers, request.param).uri), {**options, "key_prefix": prefix}
+
+
+@pytest.mark.parametrize("other", ["bank", "b:a;n<k%", "bänk/x", "b" * 300])
+def test_reset_without_a_prefix_keeps_the_counters_of_those_with_one(
+    database: tuple[str, dict[str, Any]], other: str
+) -> None:
+    uri, options = database
+    apps = [
+        App(uri, storage_options=options, key_prefix=prefix) for prefix in ("", other, "bank of x")
+    ]
+    odd = ["10.0.0.1", "ä", "c" * 250]
+    try:
+        for app in apps:
+            for client in odd:
+                assert [app.ask(client) for _ in range(3)] == [200, 200, 429]
+        apps[0].limiter.reset()
+        assert apps[0].ask("10.0.0.1") == 200, "its own are deleted"
+        for app in apps[1:]:
+            assert [app.ask(client) for client in odd] == [429] * 3
+        apps[1].limiter.reset()
+        # The names of counters whose key is not ASCII are hashes, which do not contain the prefix.
+        assert apps[1].ask("10.0.0.1") == (200 if other.isascii() else 429)
+        assert apps[2].ask("10.0.0.1") == 429
+        assert apps[0].ask("10.0.0.1") == 200
+        assert apps[0].ask("10.0.0.1") == 429
+    finally:
+        for app in apps:
+            app.close()
+
+
+def test_reset_of_the_only_application_deletes_all_counters(
+    database: tuple[str, dict[str, Any]],
+) -> None:
+    uri, options = database
+    app = App(uri, storage_options=options)
+    try:
+        for client in ("10.0.0.1", "ä", "c" * 250):
+            assert [app.ask(client) for _ in range(3)] == [200, 200, 429]
+        app.limiter.reset()
+        assert [app.ask(client) for client in ("10.0.0.1", "ä", "c" * 250)] == [200] * 3
+    finally:
+        app.close()
 
 
 def test_statistics_are_apart(pair: tuple[App, App]) -> None:
