@@ -222,13 +222,13 @@ struct part_context {
 
 static __attribute__((noinline)) int hash_key(struct weir_table *table, uint64_t owner,
                                               const struct weir_prepared_part *part,
-                                              const struct weir_asked *asked,
+                                              const struct weir_part_values *values,
                                               uint64_t fingerprint[2]) {
     const struct weir_key_parts key = {.owner = owner,
                                        .before = {part->before, part->before_len},
-                                       .client = asked->client,
-                                       .after = asked->after,
-                                       .len = asked->key_len};
+                                       .client = values->client,
+                                       .after = values->after,
+                                       .len = values->key_len};
     return weir_fingerprint_parts(table, &key, &part->limit, fingerprint);
 }
 
@@ -237,7 +237,7 @@ INLINE int add_item(struct decision *q, struct part_context *context, uint32_t i
     const struct weir_prepared_part *part = &context->prepared->part[i];
     const struct weir_request *request = context->request;
     struct weir_item *item = &q->item[q->n++];
-    struct weir_asked asked;
+    struct weir_part_values values;
     item->limit = &part->limit;
     item->verdict = &context->verdicts[i];
     item->label = part->label;
@@ -254,12 +254,12 @@ INLINE int add_item(struct decision *q, struct part_context *context, uint32_t i
                         item->fingerprint))
             return 0;
     }
-    if (!weir_prepared_ask(context->prepared, request, i, &asked))
+    if (!weir_prepared_values(context->prepared, request, i, &values))
         return WEIR_EINVAL;
-    item->cost = asked.cost;
-    item->client = asked.client.bytes;
-    item->client_len = asked.client.len;
-    return hash_key(q->table, asked.replaced ? 0 : part->owner, part, &asked, item->fingerprint);
+    item->cost = values.cost;
+    item->client = values.client.bytes;
+    item->client_len = values.client.len;
+    return hash_key(q->table, values.replaced ? 0 : part->owner, part, &values, item->fingerprint);
 }
 
 INLINE int decide_parts(struct weir_table *table, const struct weir_prepared *prepared,

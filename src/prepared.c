@@ -102,17 +102,17 @@ size_t weir_prepared_count(const struct weir_prepared *prepared) {
 }
 
 void weir_prepared_key(const struct weir_prepared *prepared, uint32_t i,
-                       const struct weir_asked *asked, char *key) {
+                       const struct weir_part_values *values, char *key) {
     const struct weir_prepared_part *part = &prepared->part[i];
     key = copy_bytes(key, &(struct weir_bytes){part->before, part->before_len});
-    key = copy_bytes(key, &asked->client);
-    copy_bytes(key, &asked->after);
+    key = copy_bytes(key, &values->client);
+    copy_bytes(key, &values->after);
 }
 
 int weir_prepared_checks(const struct weir_prepared *prepared, const struct weir_request *request,
                          int shadow, char *buffer, size_t size, struct weir_check *checks,
                          uint8_t *part, size_t *need) {
-    struct weir_asked asked[WEIR_CHECKS_MAX];
+    struct weir_part_values values[WEIR_CHECKS_MAX];
     size_t total = 0;
     int n = 0;
     if (!prepared || !request || !checks || (!buffer && size > 0) ||
@@ -122,9 +122,9 @@ int weir_prepared_checks(const struct weir_prepared *prepared, const struct weir
     mask &= shadow ? prepared->shadow : ~prepared->shadow;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(rest);
-        if (!weir_prepared_ask(prepared, request, i, &asked[i]))
+        if (!weir_prepared_values(prepared, request, i, &values[i]))
             return WEIR_EINVAL;
-        total += asked[i].key_len;
+        total += values[i].key_len;
     }
     if (need)
         *need = total;
@@ -134,17 +134,17 @@ int weir_prepared_checks(const struct weir_prepared *prepared, const struct weir
         uint32_t i = (uint32_t)__builtin_ctz(rest);
         const struct weir_prepared_part *from = &prepared->part[i];
         bool peeks = from->role == WEIR_ROLE_PEEKED || from->role == WEIR_ROLE_DEFERRED;
-        if (asked[i].key_len > 0)
-            weir_prepared_key(prepared, i, &asked[i], buffer);
+        if (values[i].key_len > 0)
+            weir_prepared_key(prepared, i, &values[i], buffer);
         checks[n] = (struct weir_check){.limit = &from->limit,
                                         .key = buffer,
-                                        .key_len = asked[i].key_len,
-                                        .cost = asked[i].cost,
-                                        .client = asked[i].client.bytes,
-                                        .client_len = asked[i].client.len,
+                                        .key_len = values[i].key_len,
+                                        .cost = values[i].cost,
+                                        .client = values[i].client.bytes,
+                                        .client_len = values[i].client.len,
                                         .label = from->label,
                                         .flags = peeks ? WEIR_CHECK_PEEK : 0};
-        buffer += asked[i].key_len;
+        buffer += values[i].key_len;
         if (part)
             part[n] = (uint8_t)i;
     }

@@ -26,7 +26,7 @@ struct weir_prepared {
 };
 
 /* The key, client and cost of one part in one request. */
-struct weir_asked {
+struct weir_part_values {
     struct weir_bytes client, after;
     int64_t cost;
     size_t key_len;
@@ -38,22 +38,22 @@ static inline bool weir_bytes_sound(const struct weir_bytes *bytes) {
 }
 
 /* Reads the values of a request for part `i`; false if one is out of its range. */
-static inline bool weir_prepared_ask(const struct weir_prepared *prepared,
-                                     const struct weir_request *request, uint32_t i,
-                                     struct weir_asked *asked) {
+static inline bool weir_prepared_values(const struct weir_prepared *prepared,
+                                        const struct weir_request *request, uint32_t i,
+                                        struct weir_part_values *values) {
     const struct weir_prepared_part *part = &prepared->part[i];
-    asked->client = request->clients ? request->clients[i] : request->client;
-    asked->replaced = request->after && request->after[i].bytes;
-    asked->after =
-        asked->replaced ? request->after[i] : (struct weir_bytes){part->after, part->after_len};
-    asked->cost = request->costs ? request->costs[i] : part->cost;
-    asked->key_len = part->before_len + asked->client.len + asked->after.len;
-    return weir_bytes_sound(&asked->client) && weir_bytes_sound(&asked->after) &&
-           asked->cost >= 0 && asked->key_len <= WEIR_KEY_MAX;
+    values->client = request->clients ? request->clients[i] : request->client;
+    values->replaced = request->after && request->after[i].bytes;
+    values->after =
+        values->replaced ? request->after[i] : (struct weir_bytes){part->after, part->after_len};
+    values->cost = request->costs ? request->costs[i] : part->cost;
+    values->key_len = part->before_len + values->client.len + values->after.len;
+    return weir_bytes_sound(&values->client) && weir_bytes_sound(&values->after) &&
+           values->cost >= 0 && values->key_len <= WEIR_KEY_MAX;
 }
 
-/* Writes the key of part `i`, asked->key_len bytes. */
+/* Writes the key of part `i`, values->key_len bytes. */
 void weir_prepared_key(const struct weir_prepared *prepared, uint32_t i,
-                       const struct weir_asked *asked, char *key);
+                       const struct weir_part_values *values, char *key);
 
 #endif

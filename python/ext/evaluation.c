@@ -133,7 +133,7 @@ static int gather_mask(struct core_evaluation *self, uint32_t parts) {
 
 struct core_evaluation *core_evaluation_gather(struct core_prepared *check) {
     struct core_evaluation *self = evaluation_new(check);
-    if (self && gather_mask(self, check->asked) < 0)
+    if (self && gather_mask(self, check->evaluated) < 0)
         Py_CLEAR(self);
     return self;
 }

@@ -131,7 +131,7 @@ static PyObject *check_step(PyObject *object, PyObject *args) {
     return result;
 }
 
-static PyObject *check_asking(PyObject *object, PyObject *cost) {
+static PyObject *check_with_cost(PyObject *object, PyObject *cost) {
     struct memcached_check *self = SELF(object);
     int64_t count;
     if (core_count(cost, "cost", &count) < 0)
@@ -149,8 +149,8 @@ static PyObject *check_asking(PyObject *object, PyObject *cost) {
 }
 
 static PyMethodDef check_methods[] = {
-    {"asking", check_asking, METH_O,
-     PyDoc_STR("asking($self, cost, /)\n--\n\nThe same with another cost.")},
+    {"with_cost", check_with_cost, METH_O,
+     PyDoc_STR("with_cost($self, cost, /)\n--\n\nThe same with another cost.")},
     {"command", check_command, METH_VARARGS,
      PyDoc_STR("command($self, what, cas, now, /)\n--\n\n"
                "The meta command for a limit that the server counts. now: the true time.")},

@@ -138,11 +138,11 @@ static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *Py_U
     struct core_state *state = core_state_of(type);
     PyObject *table, *store, *parts, *prefix, *on_empty;
     Py_ssize_t main;
-    unsigned labels, asked, lenient, unshared, observed;
+    unsigned labels, evaluated, lenient, unshared, observed;
     int mode;
     if (!state || !PyArg_ParseTuple(args, "O!OOOOniIIIII:PreparedCheck", state->table_type, &table,
                                     &store, &parts, &prefix, &on_empty, &main, &mode, &labels,
-                                    &asked, &lenient, &unshared, &observed))
+                                    &evaluated, &lenient, &unshared, &observed))
         return NULL;
     struct core_prepared *self = SELF(type->tp_alloc(type, 0));
     if (!self)
@@ -162,7 +162,7 @@ static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *Py_U
     Py_XDECREF(parts);
     if (self) {
         uint32_t all = UINT32_MAX >> (WEIR_CHECKS_MAX - self->count);
-        self->asked = asked & all;
+        self->evaluated = evaluated & all;
         self->lenient = lenient & all;
         self->unshared = unshared & all;
         self->observed = observed & all;
@@ -237,7 +237,7 @@ static PyObject *prepared_gather(PyObject *object, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(
     prepared_doc,
-    "PreparedCheck(table, store, parts, prefix, on_empty, main, mode, labels, asked, lenient, "
+    "PreparedCheck(table, store, parts, prefix, on_empty, main, mode, labels, evaluated, lenient, "
     "unshared, observed, /)\n--\n\n"
     "The limits of one check; only the data of the request is missing.\n\n"
     "table: has the statistics and the rules, and decides unless there is a store.\n"
@@ -250,7 +250,8 @@ PyDoc_STRVAR(
     "prefix: precedes the client in keys. on_empty: called with the index of a part that has "
     "no client to count,\n"
     "and \"key\" or \"scope\". main: how many parts, the first, are limits of the route.\n"
-    "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics; asked: decided "
+    "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics; evaluated: "
+    "decided "
     "by\n"
     "evaluate(); lenient: refuse no request; unshared: reported to the client before others; "
     "observed:\n"
@@ -266,7 +267,7 @@ static PyMethodDef prepared_methods[] = {
 };
 
 static PyMemberDef prepared_members[] = {
-    {"asked", T_UINT, offsetof(struct core_prepared, asked), READONLY,
+    {"evaluated", T_UINT, offsetof(struct core_prepared, evaluated), READONLY,
      PyDoc_STR("Mask of the parts that evaluate() decides.")},
     {"responsive", T_UINT, offsetof(struct core_prepared, responsive), READONLY,
      PyDoc_STR("Mask of the parts that are settled by the response.")},

@@ -38,7 +38,7 @@ struct core_prepared {
     PyObject **key_func;
     Py_ssize_t key_funcs;
     Py_ssize_t main;                    /* that many parts are main parts */
-    uint32_t asked;                     /* parts that take part in evaluate() */
+    uint32_t evaluated;                 /* parts that take part in evaluate() */
     uint32_t lenient;                   /* parts whose denial refuses no request */
     uint32_t unshared;                  /* parts that are reported first */
     uint32_t peeked, deferred, shadows; /* parts by their roles; the others are charged */

@@ -18,8 +18,8 @@ struct state_request {
     size_t count;
     char place[WEIR_CHECKS_MAX]; /* the counter of each check */
     int mode;
-    PyObject *names; /* tuple of str, sorted */
-    PyObject *said;  /* bytes: equal for equal requests */
+    PyObject *names;    /* tuple of str, sorted */
+    PyObject *identity; /* bytes: equal for equal requests */
 };
 
 #define SELF(object) ((struct state_request *)(object))
@@ -28,7 +28,7 @@ static void request_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     core_request_free(&SELF(object)->request);
     Py_XDECREF(SELF(object)->names);
-    Py_XDECREF(SELF(object)->said);
+    Py_XDECREF(SELF(object)->identity);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -138,7 +138,7 @@ static PyMethodDef request_methods[] = {
 static PyMemberDef request_members[] = {
     {"names", T_OBJECT_EX, offsetof(struct state_request, names), READONLY,
      PyDoc_STR("The counters' names, sorted, each once: printable ASCII, at most 250 characters.")},
-    {"said", T_OBJECT_EX, offsetof(struct state_request, said), READONLY,
+    {"identity", T_OBJECT_EX, offsetof(struct state_request, identity), READONLY,
      PyDoc_STR("Bytes that are equal for equal requests.")},
     {"mode", T_INT, offsetof(struct state_request, mode), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -226,28 +226,28 @@ static int name_counters(struct state_request *self, const char *prefix, size_t 
 }
 
 static int describe_question(struct state_request *self) {
-    struct core_key said;
-    core_key_init(&said);
+    struct core_key identity;
+    core_key_init(&identity);
     char mode = (char)self->mode;
-    int rc = core_key_append(&said, &mode, 1);
+    int rc = core_key_append(&identity, &mode, 1);
     for (size_t i = 0; i < self->count && rc == 0; i++) {
         Py_ssize_t len;
         const char *name =
             PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(self->names, (Py_ssize_t)i), &len);
-        rc = !name || core_key_append(&said, name, (size_t)len + 1) < 0 ? -1 : 0;
+        rc = !name || core_key_append(&identity, name, (size_t)len + 1) < 0 ? -1 : 0;
     }
     for (Py_ssize_t i = 0; i < self->request.count && rc == 0; i++) {
         const struct weir_check *check = &self->request.check[i];
-        if (core_key_append(&said, &self->place[i], 1) < 0 ||
-            core_key_append(&said, &check->cost, sizeof check->cost) < 0 ||
-            core_key_append(&said, &check->flags, sizeof check->flags) < 0 ||
-            core_key_append(&said, &check->limit->max_delay_ns, sizeof(int64_t)) < 0)
+        if (core_key_append(&identity, &self->place[i], 1) < 0 ||
+            core_key_append(&identity, &check->cost, sizeof check->cost) < 0 ||
+            core_key_append(&identity, &check->flags, sizeof check->flags) < 0 ||
+            core_key_append(&identity, &check->limit->max_delay_ns, sizeof(int64_t)) < 0)
             rc = -1;
     }
     if (rc == 0)
-        self->said = PyBytes_FromStringAndSize(said.data, (Py_ssize_t)said.len);
-    core_key_free(&said);
-    return self->said ? 0 : -1;
+        self->identity = PyBytes_FromStringAndSize(identity.data, (Py_ssize_t)identity.len);
+    core_key_free(&identity);
+    return self->identity ? 0 : -1;
 }
 
 static PyObject *module_request(PyObject *module, PyObject *args) {

@@ -290,7 +290,7 @@ class RegisteredLimit(NamedTuple):
 class PreparedCheck:
     """The limits of one check; only the data of the request is missing."""
 
-    asked: int
+    evaluated: int
     observed: int
     peeked: int
     deferred: int
@@ -312,7 +312,7 @@ class PreparedCheck:
         main: int,
         mode: int,
         labels: int,
-        asked: int,
+        evaluated: int,
         lenient: int,
         unshared: int,
         observed: int,
@@ -347,7 +347,7 @@ class Evaluation:
     @property
     def delay(self) -> float: ...
     def decide(self) -> bool:
-        """Ask the check's store; whether no part denies."""
+        """Decide by the check's store; whether no part denies."""
     def add(self, parts: int, /) -> int:
         """Gather more parts, for :meth:`settle`; the mask of those that apply."""
     def settle(self, mode: int, parts: int, unit_cost: bool = False, /) -> None:
@@ -731,7 +731,7 @@ class MemcachedCheck:
     @property
     def count_bits(self) -> int:
         """How many bits of a number are the hits."""
-    def asking(self, cost: int, /) -> MemcachedCheck:
+    def with_cost(self, cost: int, /) -> MemcachedCheck:
         """The same with another cost."""
     def command(self, what: int, cas: int, now: float, /) -> bytes:
         """The meta command for a limit that the server counts. now: the true time."""
@@ -770,7 +770,7 @@ class StateRequest:
     """One decision over packed states; made by :func:`state_request`."""
 
     names: tuple[str, ...]
-    said: bytes
+    identity: bytes
     mode: int
     def decide(
         self, values: Sequence[bytes | None], now: float, /

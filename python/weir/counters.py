@@ -87,7 +87,7 @@ class Counters:
         native = getattr(type(store), "_native_decide", None)
         self._decide = store.decide if native is None else partial(native, store)
 
-    def _ask(self, limit: Limit, key: str, cost: int, mode: int) -> Verdict:
+    def _verdict(self, limit: Limit, key: str, cost: int, mode: int) -> Verdict:
         decision: Decision = self._decide([limit], [key], [cost], mode)
         return decision[0]
 
@@ -95,17 +95,17 @@ class Counters:
 
     def _beside(self, what: str, key: str) -> int:
         limit = _limit(_UNBOUNDED, 3_110_400_000, "fixed-window", f"{_BESIDE}-{what}")
-        return limit.amount - self._ask(limit, key, 0, TEST).remaining
+        return limit.amount - self._verdict(limit, key, 0, TEST).remaining
 
     def _put_beside(self, what: str, key: str, number: int) -> None:
         if number and len(known_here := _beside_here(self._store)) < _REMEMBERED:
             known_here.add((what, key))
         limit = _limit(_UNBOUNDED, 3_110_400_000, "fixed-window", f"{_BESIDE}-{what}")
-        known = limit.amount - self._ask(limit, key, 0, TEST).remaining
+        known = limit.amount - self._verdict(limit, key, 0, TEST).remaining
         if known > number:
-            self._ask(limit, key, known - number, REFUND)
+            self._verdict(limit, key, known - number, REFUND)
         elif known < number:
-            self._ask(limit, key, number - known, HIT)
+            self._verdict(limit, key, number - known, HIT)
 
     def _window(self, key: str, expiry: float | None = None) -> tuple[Limit, str] | None:
         """The counter of a key; None: there is none, and no expiry is given to make one with.
@@ -118,7 +118,7 @@ class Counters:
         kept = self._beside("expiry", key)
         if kept:
             open_one = _limit(_UNBOUNDED, kept, "fixed-window", _BARE)
-            if expiry is None or self._ask(open_one, key, 0, TEST).remaining < _UNBOUNDED:
+            if expiry is None or self._verdict(open_one, key, 0, TEST).remaining < _UNBOUNDED:
                 return open_one, key
         if expiry is None:
             return None
@@ -133,7 +133,7 @@ class Counters:
         """Add ``amount``; what the counter would be then."""
         window = self._window(key, expiry)
         assert window is not None
-        verdict = self._ask(*window, amount, HIT)
+        verdict = self._verdict(*window, amount, HIT)
         used = window[0].amount - verdict.remaining
         return used if verdict.allowed else used + amount
 
@@ -142,16 +142,16 @@ class Counters:
         window = self._window(key)
         if window is None:
             return 0
-        return window[0].amount - self._ask(*window, amount, REFUND).remaining
+        return window[0].amount - self._verdict(*window, amount, REFUND).remaining
 
     def get(self, key: str) -> int:
         window = self._window(key)
-        return 0 if window is None else window[0].amount - self._ask(*window, 0, TEST).remaining
+        return 0 if window is None else window[0].amount - self._verdict(*window, 0, TEST).remaining
 
     def get_expiry(self, key: str) -> float:
         """When the window ends, in seconds since the epoch; now, if none is open."""
         window = self._window(key)
-        return time.time() if window is None else self._ask(*window, 0, TEST).reset_at
+        return time.time() if window is None else self._verdict(*window, 0, TEST).reset_at
 
     def clear(self, key: str) -> None:
         """Delete the counters of a key."""
@@ -191,13 +191,13 @@ class Counters:
         """Whether ``amount`` entries were added to a moving window of ``limit``."""
         counter = self._other(key, "moving-window", limit, expiry, write=True)
         assert counter is not None
-        return self._ask(*counter, amount, HIT).allowed
+        return self._verdict(*counter, amount, HIT).allowed
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """When the oldest entry came, or now, and how many there are."""
         counter = self._other(key, "moving-window", limit, expiry)
         assert counter is not None
-        verdict = self._ask(*counter, 0, TEST)
+        verdict = self._verdict(*counter, 0, TEST)
         used = limit - verdict.remaining
         return (verdict.reset_at - _whole(expiry), used) if used else (time.time(), 0)
 
@@ -207,7 +207,7 @@ class Counters:
         """Whether ``amount`` was added to a sliding window counter of ``limit``."""
         counter = self._other(key, "sliding-window-counter", limit, expiry, write=True)
         assert counter is not None
-        return self._ask(*counter, amount, HIT).allowed
+        return self._verdict(*counter, amount, HIT).allowed
 
     def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
         """(0, 0.0, the weighted count, seconds until it shrinks).
@@ -219,7 +219,7 @@ class Counters:
         if counter is None:
             return 0, 0.0, 0, 0.0
         now = time.time()
-        verdict = self._ask(*counter, 0, TEST)
+        verdict = self._verdict(*counter, 0, TEST)
         left = max(0.0, min(verdict.reset_at - now, _whole(expiry) - 1e-6))
         return 0, 0.0, counter[0].amount - verdict.remaining, left
 

@@ -101,19 +101,20 @@ def decide_by_methods(
     prices = [1] * count if costs is None else [int(cost) for cost in costs]
     names = [limit.full_key(key) for limit, key in zip(limits, given, strict=True)]
 
-    def ask(i: int, charge: bool) -> Verdict:
+    def decide_one(i: int, charge: bool) -> Verdict:
         step = _step_of(storage, limits[i])
         return step(storage, limits[i], names[i], prices[i], charge)
 
     if mode == REFUND:
         verdicts = [_give_back(storage, *row) for row in zip(limits, names, prices, strict=True)]
     elif mode == TEST:
-        verdicts = [ask(i, False) for i in range(count)]
+        verdicts = [decide_one(i, False) for i in range(count)]
     else:
-        verdicts = [ask(i, False) for i in range(count)] if count > 1 else []
+        verdicts = [decide_one(i, False) for i in range(count)] if count > 1 else []
         if mode == EACH or all(verdict.allowed for verdict in verdicts):
             verdicts = [
-                ask(i, not verdicts or verdicts[i].allowed or mode == HIT) for i in range(count)
+                decide_one(i, not verdicts or verdicts[i].allowed or mode == HIT)
+                for i in range(count)
             ]
     return Decision(verdicts, deciding(limits, verdicts), time.time())
 

@@ -88,7 +88,7 @@ def _check_support(storage: object, name: str) -> None:
 class Watcher(Protocol):
     """An object that makes decisions without calling a limiter's methods."""
 
-    def forget_plans(self) -> None:
+    def clear_plans(self) -> None:
         """A method of a limiter was replaced: check again whether to call the methods."""
 
 
@@ -125,7 +125,7 @@ def is_replaced(limiter: RateLimiter) -> bool:
 def _changed(name: str) -> None:
     if name in _REPLACED:
         for watcher in list(_watchers):
-            watcher.forget_plans()
+            watcher.clear_plans()
 
 
 class _Strategy(type):
@@ -140,8 +140,8 @@ class _Strategy(type):
         _changed(name)
 
 
-class _Watched(RateLimiter, metaclass=_Strategy):
-    """A limiter that notices what is replaced in it."""
+class _Replaceable(RateLimiter, metaclass=_Strategy):
+    """A limiter whose methods can be replaced, by mocks for example; notices when they are."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -153,7 +153,7 @@ class _Watched(RateLimiter, metaclass=_Strategy):
 
 
 def _limiter_of(name: str) -> KnownStrategy:
-    """A class that only knows its strategy."""
+    """A class for one strategy."""
 
     def init(self: RateLimiter, storage: StorageTypes) -> None:
         _check_support(storage, name)
@@ -162,7 +162,7 @@ def _limiter_of(name: str) -> KnownStrategy:
     camel = "".join(part.capitalize() for part in name.split("-"))
     made: Any = _Strategy(
         f"{camel}RateLimiter",
-        (_Watched,),
+        (_Replaceable,),
         {"__init__": init, "__module__": __name__, "__doc__": described(name)},
     )
     return made  # type: ignore[no-any-return]

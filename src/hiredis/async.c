@@ -29,8 +29,8 @@ static void finish(struct weir_hiredis_pending *pending, int result,
     free(pending);
 }
 
-static int ask(redisAsyncContext *context, struct weir_hiredis_pending *pending,
-               struct weir_error *error);
+static int send_request(redisAsyncContext *context, struct weir_hiredis_pending *pending,
+                        struct weir_error *error);
 
 static void answered(redisAsyncContext *context, void *got, void *data) {
     struct weir_hiredis_pending *pending = data;
@@ -45,7 +45,7 @@ static void answered(redisAsyncContext *context, void *got, void *data) {
     if (rc == 0 && reply.kind == WEIR_REDIS_NOSCRIPT && !pending->request.whole &&
         pending->decided) {
         pending->request.whole = 1;
-        rc = ask(context, pending, NULL);
+        rc = send_request(context, pending, NULL);
         if (rc == 0)
             return;
     }
@@ -54,8 +54,8 @@ static void answered(redisAsyncContext *context, void *got, void *data) {
     finish(pending, rc, rc == 0 ? verdicts : NULL, rc == 0 ? &reply.decision : NULL);
 }
 
-static int ask(redisAsyncContext *context, struct weir_hiredis_pending *pending,
-               struct weir_error *error) {
+static int send_request(redisAsyncContext *context, struct weir_hiredis_pending *pending,
+                        struct weir_error *error) {
     struct weir_redis_command command;
     size_t room = weir_redis_room(&pending->request);
     if (room == 0)
@@ -130,7 +130,7 @@ struct weir_hiredis_pending *weir_hiredis_decide_async(
     pending->request.now_ns = weir_hiredis_now();
     pending->decided = decided;
     pending->data = data;
-    if (ask(context, pending, error) < 0) {
+    if (send_request(context, pending, error) < 0) {
         free(pending);
         return NULL;
     }

@@ -102,8 +102,8 @@ static int trip(struct weir_hiredis *redis, const char *bytes, size_t len, int64
 }
 
 /* Sends a command whose reply must be OK. */
-static int say(struct weir_hiredis *redis, int argc, const char **argv, int64_t end_ms,
-               struct weir_error *error) {
+static int run_command(struct weir_hiredis *redis, int argc, const char **argv, int64_t end_ms,
+                       struct weir_error *error) {
     char *bytes = NULL;
     redisReply *reply = NULL;
     int len = redisFormatCommandArgv(&bytes, argc, argv, NULL);
@@ -147,15 +147,15 @@ static int sign_in(struct weir_hiredis *redis, int64_t end_ms, struct weir_error
     int rc = 0;
     if (redis->password && redis->user) {
         const char *argv[] = {"AUTH", redis->user, redis->password};
-        rc = say(redis, 3, argv, end_ms, error);
+        rc = run_command(redis, 3, argv, end_ms, error);
     } else if (redis->password) {
         const char *argv[] = {"AUTH", redis->password};
-        rc = say(redis, 2, argv, end_ms, error);
+        rc = run_command(redis, 2, argv, end_ms, error);
     }
     if (rc == 0 && redis->database) {
         snprintf(database, sizeof database, "%d", redis->database);
         const char *argv[] = {"SELECT", database};
-        rc = say(redis, 2, argv, end_ms, error);
+        rc = run_command(redis, 2, argv, end_ms, error);
     }
     return rc;
 }
@@ -183,11 +183,11 @@ static int connect_to(struct weir_hiredis *redis, int64_t end_ms, struct weir_er
     return sign_in(redis, end_ms, error);
 }
 
-/* --------------------------------------------------------------------------------------- asking */
+/* ------------------------------------------------------------------------------------- requests */
 
-static int ask_once(struct weir_hiredis *redis, struct weir_redis_request *request, int64_t end_ms,
-                    struct weir_verdict *verdicts, struct weir_redis_reply *out,
-                    struct weir_error *error) {
+static int request_once(struct weir_hiredis *redis, struct weir_redis_request *request,
+                        int64_t end_ms, struct weir_verdict *verdicts, struct weir_redis_reply *out,
+                        struct weir_error *error) {
     struct weir_redis_command command;
     char text[160] = "";
     redisReply *reply = NULL;
@@ -214,9 +214,9 @@ static int ask_once(struct weir_hiredis *redis, struct weir_redis_request *reque
     return 0;
 }
 
-static int ask(struct weir_hiredis *redis, struct weir_redis_request *request,
-               struct weir_verdict *verdicts, struct weir_redis_reply *out,
-               struct weir_error *error) {
+static int request_reply(struct weir_hiredis *redis, struct weir_redis_request *request,
+                         struct weir_verdict *verdicts, struct weir_redis_reply *out,
+                         struct weir_error *error) {
     int64_t end_ms = clock_ms() + redis->deadline_ms;
     request->prefix = redis->prefix;
     request->prefix_len = redis->prefix ? strlen(redis->prefix) : 0;
@@ -225,10 +225,10 @@ static int ask(struct weir_hiredis *redis, struct weir_redis_request *request,
         return weir_hiredis_fail(error, WEIR_EINVAL, "%s", weir_strerror(WEIR_EINVAL));
     int rc = connect_to(redis, end_ms, error);
     if (rc == 0)
-        rc = ask_once(redis, request, end_ms, verdicts, out, error);
+        rc = request_once(redis, request, end_ms, verdicts, out, error);
     if (rc == 0 && out->kind == WEIR_REDIS_NOSCRIPT) {
         request->whole = 1;
-        rc = ask_once(redis, request, end_ms, verdicts, out, error);
+        rc = request_once(redis, request, end_ms, verdicts, out, error);
     }
     return rc;
 }
@@ -240,7 +240,7 @@ int weir_hiredis_decide(struct weir_hiredis *redis, const struct weir_check *che
     struct weir_redis_reply reply;
     if (!redis || !checks || !verdicts)
         return weir_hiredis_fail(error, WEIR_EINVAL, "a handle, checks or verdicts are missing");
-    int rc = ask(redis, &request, verdicts, &reply, error);
+    int rc = request_reply(redis, &request, verdicts, &reply, error);
     if (rc == 0 && reply.kind != WEIR_REDIS_DECIDED)
         rc = weir_hiredis_fail(error, WEIR_ESYSTEM, "Redis: the server does not keep the script");
     if (rc == 0 && decision)
@@ -255,7 +255,7 @@ int weir_hiredis_clear(struct weir_hiredis *redis, const struct weir_check *chec
     struct weir_redis_reply reply;
     if (!redis || !checks)
         return weir_hiredis_fail(error, WEIR_EINVAL, "a handle or checks are missing");
-    return ask(redis, &request, verdicts, &reply, error);
+    return request_reply(redis, &request, verdicts, &reply, error);
 }
 
 /* ------------------------------------------------------------------------------------- handles */

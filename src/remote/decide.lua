@@ -203,7 +203,7 @@ elseif plain > 1 then
 end
 
 local big, scale, open_log, moving_window, keep_log -- created on demand
-local asked = mode == 1 and {} -- for each counter, the summed cost of the earlier checks, since a test charges nothing
+local summed = mode == 1 and {} -- for each counter, the summed cost of the earlier checks, since a test charges nothing
 local whole = mode == 3 and -1 or mode == 1 and 0 or 1 -- 1: charge if allowed; 0: do not charge; -1: give back
 local denied, first, second = false, '', ''
 
@@ -216,8 +216,8 @@ for round = 1, 2 do
         local kind, slot, cost, amount, x, y, z, after = take('<BBddddd', args, at)
         local wide, zero, one, period, charge = false, 0, 1, x, whole
         at = after
-        local look = kind > 31
-        if look then kind, charge = kind - 32, 0 end
+        local peek = kind > 31
+        if peek then kind, charge = kind - 32, 0 end
         if kind > 15 then
             if #args < after + 44 then malformed('too short') end
             big = big or make_big(pack, take, malformed)
@@ -230,8 +230,8 @@ for round = 1, 2 do
             x <= LATEST and 0 <= y and y <= LATEST and 0 <= z and z <= LATEST) then
             malformed('numbers')
         end
-        if asked and asked[slot] then
-            cost = cost + asked[slot]
+        if summed and summed[slot] then
+            cost = cost + summed[slot]
             local max = wide and big.max or LATEST
             if max < cost then cost = max end
         end
@@ -245,7 +245,7 @@ for round = 1, 2 do
         if not (0 <= resets and NEVER <= retry and 0 <= delay and (wide or 0 <= remaining and remaining <= LATEST)) then
             error('weir: ' .. KEYS[slot] .. ' holds something that is not a counter', 0)
         end
-        if asked and allowed and not look then asked[slot] = cost end
+        if summed and allowed and not peek then summed[slot] = cost end
         if round == 1 then
             denied = denied or not allowed
             if LATEST < retry then retry = LATEST end

@@ -23,7 +23,7 @@ struct queue {
     bool changed;
 };
 
-static struct queue look(const struct weir_state *state, const struct weir_step *step) {
+static struct queue current_queue(const struct weir_state *state, const struct weir_step *step) {
     const struct weir_limit *limit = step->limit;
     struct queue queue = {.longest = weir_mul(limit->max_delay_ns, limit->amount)};
     if (limit->amount > 0) {
@@ -56,7 +56,7 @@ static void finish(struct weir_state *state, const struct weir_step *step,
 int weir_leaky_bucket_step(struct weir_state *state, const struct weir_step *step,
                            struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
-    struct queue queue = look(state, step);
+    struct queue queue = current_queue(state, step);
     verdict->allowed =
         step->cost == 0 || (step->cost <= limit->amount && queue.level <= queue.longest);
     verdict->retry_after_ns = 0;
@@ -78,7 +78,7 @@ int weir_leaky_bucket_step(struct weir_state *state, const struct weir_step *ste
 
 int weir_leaky_bucket_refund(struct weir_state *state, const struct weir_step *step,
                              struct weir_verdict *verdict) {
-    struct queue queue = look(state, step);
+    struct queue queue = current_queue(state, step);
     weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
     queue.level -= queue.level < back ? queue.level : back;
     queue.changed = true;

@@ -30,7 +30,7 @@ struct window {
     uint64_t at_ns; /* now, or the start of the window if now is a little before it */
 };
 
-static struct window look(const struct weir_state *state, const struct weir_step *step) {
+static struct window current_window(const struct weir_state *state, const struct weir_step *step) {
     int64_t amount = step->limit->amount, period_ns = step->limit->period_ns;
     int64_t index = step->now_ns / period_ns, was = state->word[0];
     int64_t cur = state->word[1] < 0 ? 0 : weir_min(state->word[1], amount);
@@ -106,7 +106,7 @@ static void finish(struct weir_state *state, const struct weir_step *step,
 int weir_sliding_window_counter_step(struct weir_state *state, const struct weir_step *step,
                                      struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
-    struct window window = look(state, step);
+    struct window window = current_window(state, step);
     uint64_t use = used(&window, limit->period_ns);
     verdict->allowed = step->cost == 0 || (step->cost <= limit->amount &&
                                            use <= (uint64_t)(limit->amount - step->cost));
@@ -124,7 +124,7 @@ int weir_sliding_window_counter_step(struct weir_state *state, const struct weir
 
 int weir_sliding_window_counter_refund(struct weir_state *state, const struct weir_step *step,
                                        struct weir_verdict *verdict) {
-    struct window window = look(state, step);
+    struct window window = current_window(state, step);
     int64_t from_cur = weir_min(step->cost, window.cur);
     window.cur -= from_cur;
     window.prev -= weir_min(step->cost - from_cur, window.prev);

@@ -25,7 +25,7 @@ struct bucket {
     int64_t tokens; /* size in tokens; 0 if the amount is 0, since such a bucket never refills */
 };
 
-static struct bucket look(const struct weir_state *state, const struct weir_step *step) {
+static struct bucket current_bucket(const struct weir_state *state, const struct weir_step *step) {
     const struct weir_limit *limit = step->limit;
     struct bucket bucket = {.tokens = limit->burst ? limit->burst : limit->amount};
     if (limit->amount == 0) {
@@ -55,7 +55,7 @@ static void finish(struct weir_state *state, const struct weir_step *step,
 
 int weir_token_bucket_step(struct weir_state *state, const struct weir_step *step,
                            struct weir_verdict *verdict) {
-    struct bucket bucket = look(state, step);
+    struct bucket bucket = current_bucket(state, step);
     weir_u128 after = bucket.level + weir_mul(step->cost, step->limit->period_ns);
     verdict->allowed = step->cost == 0 || (step->cost <= bucket.tokens && after <= bucket.size);
     verdict->retry_after_ns = 0;
@@ -71,7 +71,7 @@ int weir_token_bucket_step(struct weir_state *state, const struct weir_step *ste
 
 int weir_token_bucket_refund(struct weir_state *state, const struct weir_step *step,
                              struct weir_verdict *verdict) {
-    struct bucket bucket = look(state, step);
+    struct bucket bucket = current_bucket(state, step);
     weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
     bucket.level -= bucket.level < back ? bucket.level : back;
     bucket.changed = true;

@@ -169,15 +169,17 @@ def evil_host() -> dict[str, Any]:
         "counts": [[EVIL, 1, 2, 3, 4], ["short", 1], "text", None, [1, 2, 3, 4, 5],
                    ["bool", True, 1, 1, 1], ["huge", 1 << 80, 0, 0, 0], ["minus", -1, 0, 0, 0]]
         + [[f"limit {i}", 1, 1, 1, 1] for i in range(5000)],
-        "heaviest": {"denied": [client, [EVIL, EVIL, 1, 1, 0, float("inf")], {}], "allowed": 7},
-        "catalogue": [[EVIL, "x", "a", "b"], ["1/minute", None, "x" * 5000, "b"], 3],
+        "top_clients": {"denied": [client, [EVIL, EVIL, 1, 1, 0, float("inf")], {}], "allowed": 7},
+        "registry": [[EVIL, "x", "a", "b"], ["1/minute", None, "x" * 5000, "b"], 3],
         "info": {EVIL: 1, "keys": "many", "keys_max": 5},
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("board", [None, 5, [], {}, {"heaviest": 3, "counts": {}, "time": "now"}])
-def test_a_host_that_says_nothing_readable_has_no_rows(board: Any) -> None:
-    host = read_host(board)
+@pytest.mark.parametrize(
+    "stats", [None, 5, [], {}, {"top_clients": 3, "counts": {}, "time": "now"}]
+)
+def test_a_host_without_readable_statistics_has_no_rows(stats: Any) -> None:
+    host = read_host(stats)
     assert (host.counts, host.denied, host.allowed, host.limits, host.time) == (
         [],
         [],
@@ -201,7 +203,7 @@ def test_what_another_host_says_is_escaped_and_bounded() -> None:
 
 def test_hosts_are_added_up() -> None:
     hosts = [read_host({"counts": [["a", 1, 2, 3, 4]],
-                        "heaviest": {"denied": [["c", "a", 1, i, 0, float(i)]]}})
+                        "top_clients": {"denied": [["c", "a", 1, i, 0, float(i)]]}})
              for i in (3, 5)]  # fmt: skip
     assert merge_counts(hosts) == [weir.LimitCounts("a", 2, 4, 6, 8)]
     assert merge_clients(hosts, "denied") == [weir.TopClient("c", "a", 2, 8, 0, 5.0)]
@@ -224,7 +226,7 @@ def test_labels_of_metrics_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
             return []
 
     class Source:
-        board = Evil()
+        stats_table = Evil()
 
         class meters:  # noqa: N801
             @staticmethod

@@ -36,7 +36,7 @@ MADE = {
     ("observe/audit.py", "_reset"): "_locks.after_fork()",
     ("stores/auto.py", None): "_locks.after_fork()",
     ("stores/auto.py", "_renew_lock"): "_locks.after_fork()",
-    ("stores/hosts.py", "_forget_threads"): "the next look-up sees another process",
+    ("stores/hosts.py", "_drop_threads"): "the next look-up sees another process",
     ("stores/mongodb.py", "__init__"): "after_fork()",
     ("stores/mongodb.py", "after_fork"): "the next call sees another process",
     (
@@ -50,9 +50,9 @@ MADE = {
     ): "after_fork() of the store, which makes others",
     ("stores/postgresql_guesses.py", "__init__"): "after_fork()",
     ("stores/postgresql_waits.py", "__init__"): "after_fork()",
-    ("stores/redis_cluster.py", "forget"): "the next call sees another process",
+    ("stores/redis_cluster.py", "reset"): "the next call sees another process",
     ("stores/redis_server.py", "__init__"): "of one attempt to connect, which is left behind",
-    ("stores/redis_server.py", "forget_connections"): "the next call sees another process",
+    ("stores/redis_server.py", "drop_connections"): "the next call sees another process",
     ("stores/sync.py", "_reset"): "_locks.after_fork()",
 }
 

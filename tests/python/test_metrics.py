@@ -119,7 +119,7 @@ def test_one_table_that_was_opened_twice_is_counted_once(tmp_path: Any) -> None:
     assert Page(first, other)("weir_decisions_total", limit=LABEL, verdict="allowed") == 3
 
 
-def test_the_heaviest_client_is_measured_from_look_to_look() -> None:
+def test_the_top_client_is_measured_between_scrapes() -> None:
     table = Table()
     page = Page(table)
 
@@ -127,22 +127,22 @@ def test_the_heaviest_client_is_measured_from_look_to_look() -> None:
         for _ in range(times):
             table.decide([MINUTE], client, [11])
 
-    def heaviest() -> float | None:
-        return page("weir_heaviest_denied_total", limit=LABEL)
+    def top_client() -> float | None:
+        return page("weir_top_client_denied_total", limit=LABEL)
 
     deny("10.0.0.1", 1000)
     deny("10.0.0.2", 10)
-    assert heaviest() == 0, "nothing to compare with yet"
+    assert top_client() == 0, "nothing to compare with yet"
     deny("10.0.0.1", 5)
     deny("10.0.0.2", 300)
-    assert heaviest() == 300, "yesterday's giant does not hide who hammers now"
-    assert heaviest() == 300
+    assert top_client() == 300, "an old total does not hide the current rate"
+    assert top_client() == 300
     deny("10.0.0.1", 7)
     deny("10.0.0.2", 7)
-    assert heaviest() == 307, "not the sum over clients"
-    # Whichever process looks: another collector goes on where the first has stopped.
+    assert top_client() == 307, "not the sum over clients"
+    # Any process may scrape: another collector continues from the stored counts.
     deny("10.0.0.1", 3)
-    assert Page(table)("weir_heaviest_denied_total", limit=LABEL) == 310
+    assert Page(table)("weir_top_client_denied_total", limit=LABEL) == 310
 
 
 def test_tables_rules_and_evictions_are_metrics() -> None:
@@ -182,7 +182,7 @@ def test_reading_a_large_table_is_done_once_a_second(monkeypatch: pytest.MonkeyP
 # ------------------------------------------------------------------------------------- stores
 
 
-def test_a_remote_store_is_timed_and_its_decisions_are_on_the_board() -> None:
+def test_a_remote_store_is_timed_and_its_decisions_are_in_the_statistics() -> None:
     remote = Remote()
     instrumented = InstrumentedStorage(remote, Table())
     page = Page(instrumented)
@@ -260,9 +260,9 @@ def test_a_fallback_shows_until_the_store_is_back(
     monkeypatch.setattr("time.time", lambda: now[0])
     monkeypatch.setattr("weir.stores.failover.monotonic", lambda: now[0])
     remote = Remote()
-    board = Table()
-    instrumented = InstrumentedStorage(remote, board)
-    failover = FailoverStorage(instrumented, policy, board)
+    table = Table()
+    instrumented = InstrumentedStorage(remote, table)
+    failover = FailoverStorage(instrumented, policy, table)
     page = Page(instrumented)
     remote.error = away(TimeoutError("no answer"))
     for _ in range(12):
@@ -286,9 +286,9 @@ def test_a_fallback_shows_until_the_store_is_back(
 @pytest.mark.parametrize("policy", ["raise", "open", "closed", "local"])
 def test_rules_hold_whatever_the_store_does(policy: str) -> None:
     remote = Remote()
-    board = Table()
-    instrumented = InstrumentedStorage(remote, board)
-    store = instrumented if policy == "raise" else FailoverStorage(instrumented, policy, board)
+    table = Table()
+    instrumented = InstrumentedStorage(remote, table)
+    store = instrumented if policy == "raise" else FailoverStorage(instrumented, policy, table)
     instrumented.block("192.0.2.0/24")
     instrumented.allow("198.51.100.1")
     for error in (None, away(TimeoutError("no answer"))):

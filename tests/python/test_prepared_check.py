@@ -69,7 +69,7 @@ class Kind:
 
     def check(self, *parts: Any, **options: Any) -> PreparedCheck:
         count = len(parts)
-        masks = {"labels": ALL, "asked": ALL, "lenient": 0, "unshared": ALL, "observed": 0,
+        masks = {"labels": ALL, "evaluated": ALL, "lenient": 0, "unshared": ALL, "observed": 0,
                  **options.pop("masks", {})}  # fmt: skip
         return PreparedCheck(
             options.get("table", self.table),

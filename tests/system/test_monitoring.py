@@ -361,7 +361,7 @@ def test_an_alert_fires_when_one_client_hammers_and_not_before(
         prometheus.wait_for(
             lambda: [r for r in prometheus.query(allowed) if float(r["value"][1]) > 30], 60
         )
-        quiet = 'weir:heaviest_denied:rate{limit="10 per 1 minute"}'
+        quiet = 'weir:top_client_denied:rate{limit="10 per 1 minute"}'
         prometheus.wait_for(lambda: prometheus.query(quiet), 30)
         until = time.monotonic() + 5
         while time.monotonic() < until:

@@ -85,7 +85,7 @@ class Storage(LazyDependency, ABC):
 
     @abstractmethod
     async def clear(self, key: str) -> None:
-        """Forget what a key counts."""
+        """Remove the counters of a key."""
 
 
 class MovingWindowSupport(ABC):
@@ -115,7 +115,7 @@ class SlidingWindowCounterSupport(ABC):
 
     @abstractmethod
     async def clear_sliding_window(self, key: str, expiry: int) -> None:
-        """Forget what a key counts."""
+        """Remove the counters of a key."""
 
 
 class StoreStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
@@ -132,8 +132,8 @@ class StoreStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
         """What :meth:`weir.storage.Storage.decide` is asked, for one limit."""
         return await self.call(self.store.decide, [limit], [key], [cost], mode)
 
-    async def forget(self, limit: Limit, key: str) -> None:
-        """Forget one counter."""
+    async def remove(self, limit: Limit, key: str) -> None:
+        """Remove one counter."""
         await self.call(self.store.clear, [limit], [key])
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
@@ -303,7 +303,7 @@ class RedisStorage(ThreadedStorage):
             error = TimeoutError()
         return call_failure(self.store.name, error, self._library, self.store.deadline)
 
-    async def _ask(self, command: RedisCommand) -> Decision | bool:
+    async def _request(self, command: RedisCommand) -> Decision | bool:
         try:
             # One deadline for names, connecting, and all replies.
             packed = await asyncio.wait_for(self._talk(command), self.store.deadline)
@@ -320,10 +320,10 @@ class RedisStorage(ThreadedStorage):
         return answer
 
     async def decide(self, limit: Limit, key: str, cost: int, mode: int = HIT) -> Decision:
-        return cast(Decision, await self._ask(self._codec.decide([limit], [key], [cost], mode)))
+        return cast(Decision, await self._request(self._codec.decide([limit], [key], [cost], mode)))
 
-    async def forget(self, limit: Limit, key: str) -> None:
-        await self._ask(self._codec.clear([limit], [key]))
+    async def remove(self, limit: Limit, key: str) -> None:
+        await self._request(self._codec.clear([limit], [key]))
 
 
 #: Options of Weir's stores that the client libraries do not have.

@@ -90,7 +90,7 @@ class RateLimiter:
         """Delete this counter."""
         if isinstance(self.storage, StoreStorage):
             limit = item if item.strategy else item.replace(strategy=self.strategy)
-            await self.storage.forget(limit, join_key(*identifiers))
+            await self.storage.remove(limit, join_key(*identifiers))
         else:
             await self._clear(item, item.key_for(*identifiers))
 

@@ -20,7 +20,7 @@ from .store import Store
 from .words import shown
 
 #: Names of tables that hold the statistics of a remote store, but no counters.
-_BESIDE_REMOTE = re.compile(r"-(?:stats|board)\d+$", re.ASCII)
+_BESIDE_REMOTE = re.compile(r"-stats\d+$", re.ASCII)
 
 
 def chosen(context: click.Context, uri: str | None) -> str:

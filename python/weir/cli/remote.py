@@ -20,7 +20,7 @@ from ..stores.auto import stats_suffix
 from ..stores.instrumented import name_of
 from ..stores.registry import storage_from_string
 from ..stores.shared_stats import SharedRule, SharedStats, snapshot
-from ..stores.sync import FORGET
+from ..stores.sync import DROP_DENIALS
 from ..stores.tenants import DEFAULT, Tenant, chosen
 from .discover import tables
 from .errors import Unable, Unreadable
@@ -163,11 +163,11 @@ class RemoteStore(Store):
             }
         }
 
-    def forget_denials(self) -> None:
+    def drop_denials(self) -> None:
         for table in self.local:
-            table.meter(FORGET, 1)
+            table.meter(DROP_DENIALS, 1)
         for shared in self.shared:
-            shared.forget_denials()
+            shared.drop_denials()
 
     # -- rules
 

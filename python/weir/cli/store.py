@@ -101,7 +101,7 @@ class Store(ABC):
     def health(self) -> dict[str, Any]:
         """The state of the store."""
 
-    def forget_denials(self) -> None:  # noqa: B027  (a table remembers none)
+    def drop_denials(self) -> None:  # noqa: B027  (a table remembers none)
         """Make workers ask the store again instead of using denials they remember."""
 
     def ipv6_prefix(self) -> int | None:

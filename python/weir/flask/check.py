@@ -1,10 +1,10 @@
 """Checks: limits that are decided together, prepared as far as possible.
 
-A :class:`Check` is a prepared check of the core, made together with its plan. The limits of an
-:class:`Ask` depend on the result of a function, a :class:`Wide` has more limits than fit into one
-decision, and a :class:`Broken` raises the error that prevented its check. Each of these has a
-method ``next(request)``, which the hooks call until they have a check, or ``None`` if there is
-nothing to check.
+A :class:`Check` is a prepared check of the core, made together with its plan. The limits of a
+:class:`Dynamic` check depend on the result of a function, a :class:`Wide` check has more limits
+than fit into one decision, and a :class:`Broken` one raises the error that prevented its check.
+Each of these has a method ``next(request)``, which the hooks call until they have a check, or
+``None`` if there is nothing to check.
 """
 
 from __future__ import annotations
@@ -281,30 +281,30 @@ class _Empty:
 
 
 #: A check, a step towards one, or ``None``.
-Node: TypeAlias = "Check | Ask | Broken | Complaints | Wide | Away | None"
+Node: TypeAlias = "Check | Dynamic | Broken | LoggedErrors | Wide | Away | None"
 
 
-class Ask:
+class Dynamic:
     """A check that depends on the result of one function."""
 
-    __slots__ = ("ask", "grow", "known")
+    __slots__ = ("cache", "function", "make")
 
-    def __init__(self, ask: Callable[[], str], grow: Callable[[str], Node]) -> None:
-        self.ask = ask
-        self.grow = grow
-        self.known: dict[str, Node] = {}
+    def __init__(self, function: Callable[[], str], make: Callable[[str], Node]) -> None:
+        self.function = function
+        self.make = make
+        self.cache: dict[str, Node] = {}
 
     def next(self, request: object) -> Node:
         """Call the function, and return the node for its result."""
-        text = self.ask()
+        text = self.function()
         if text.__class__ is not str:
             text = "" if not text else str(text) if isinstance(text, str) else repr(text)
         try:
-            return self.known[text]
+            return self.cache[text]
         except KeyError:
-            if len(self.known) >= TEXTS_MAX:
-                self.known.clear()
-            node = self.known[text] = self.grow(text)
+            if len(self.cache) >= TEXTS_MAX:
+                self.cache.clear()
+            node = self.cache[text] = self.make(text)
             return node
 
 
@@ -321,7 +321,7 @@ class Broken:
         raise self.error.with_traceback(None)
 
 
-class Complaints:
+class LoggedErrors:
     """Logs the invalid limits of a check each time it is made."""
 
     __slots__ = ("context", "messages", "node")
@@ -395,4 +395,4 @@ def make_node(
                     for i, group in enumerate(groups)
                 ]
             )
-    return Complaints(context, complaints, node) if complaints else node
+    return LoggedErrors(context, complaints, node) if complaints else node

@@ -293,9 +293,9 @@ def find_endpoint(
             f"{printable(path)} could not be matched to an endpoint"
         ) from None
     except MethodNotAllowed:
-        asked = f"{(method or 'GET').upper()}: {path}"
+        text = f"{(method or 'GET').upper()}: {path}"
         raise click.ClickException(
-            f"{printable(asked)} could not be matched to an endpoint"
+            f"{printable(text)} could not be matched to an endpoint"
         ) from None
     return found
 
@@ -443,12 +443,12 @@ def clear(endpoint: str | None, path: str | None, method: str | None, key: str, 
             if only is None:
                 for limit in expand(state, shared):
                     for one in [method] if method or not limit.per_method else HTTP_METHODS:
-                        forget(state, limit, "", one, key)
+                        clear_limit(state, limit, "", one, key)
                     cleared.setdefault("Application and meta limits", []).append(named(limit))
             for rule, applying, _ in rules(app, state, only):
                 for _, limit in applying:
                     for one in methods_of(rule, limit, method):
-                        forget(state, limit, rule.endpoint, one, key)
+                        clear_limit(state, limit, rule.endpoint, one, key)
                     cleared.setdefault(rule.endpoint, []).append(named(limit))
             for name, texts in cleared.items():
                 tree = Tree(escape(name))
@@ -460,7 +460,7 @@ def clear(endpoint: str | None, path: str | None, method: str | None, key: str, 
 HTTP_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
-def forget(
+def clear_limit(
     state: AppState, limit: RuntimeLimit, endpoint: str, method: str | None, key: str
 ) -> None:
     bound, counter = counter_of(state, limit, endpoint, method, key)

@@ -309,7 +309,7 @@ class Limiter(KnownNames):
 
     def _changed(self) -> None:
         for state in list(self._states):
-            state.forget_plans()
+            state.clear_plans()
 
     # -- in a request
 

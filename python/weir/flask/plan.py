@@ -75,7 +75,7 @@ class Plan(PlanBase):
         before = self.before
         if not isinstance(before, Check) or self.filters:
             return frozenset()
-        peeked = bits(before.asked & before.meta_mask & ~before.observed)
+        peeked = bits(before.evaluated & before.meta_mask & ~before.observed)
         metas = [before.entries[i] for i in peeked]
         return frozenset(
             meta.counter

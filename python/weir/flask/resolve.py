@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from flask import Flask
 
-from .check import Ask, Broken, Complaints, Context, Entry, Node, make_node
+from .check import Broken, Context, Dynamic, Entry, LoggedErrors, Node, make_node
 from .constants import ExemptionScope
 from .errors import ConfigurationError
 from .limits import Limit, RuntimeLimit, View
@@ -278,7 +278,7 @@ class Resolver:
             return build()
         except UnaskedError as need:
             provider: Any = need.group.limit_provider
-            return Ask(provider, lambda text: self.grow(build, {**texts, id(provider): text}))
+            return Dynamic(provider, lambda text: self.grow(build, {**texts, id(provider): text}))
         except Exception as error:
             broken = Broken(error)
-            return Complaints(self.state, self.complaints, broken) if self.complaints else broken
+            return LoggedErrors(self.state, self.complaints, broken) if self.complaints else broken

@@ -135,7 +135,7 @@ class AppState:
         declared = list(declared_limits(self.limiter, self.app))
         limits = [*self.application_limits, *self.default_limits, *self.meta_limits, *declared]
         refuse_unfit(self.store.opened, self.strategy, limits)
-        self.forget_plans()
+        self.clear_plans()
 
     def _configure_answers(self, options: LimiterOptions, read: Reader) -> None:
         """Configure how refused requests are answered."""
@@ -296,7 +296,7 @@ class AppState:
 
     # -- plans
 
-    def forget_plans(self) -> None:
+    def clear_plans(self) -> None:
         """Drop all plans after something was registered."""
         # New dicts, so that a plan that is being made is stored in the old ones and dropped, too.
         self.plans = {}
@@ -348,7 +348,7 @@ class AppState:
 
     def enable(self, enabled: bool) -> None:
         self.enabled = enabled
-        self.forget_plans()
+        self.clear_plans()
 
     def plan_for(self, request: Request) -> Plan:
         """The plan for a request."""
@@ -448,7 +448,7 @@ class AppState:
     def use_storage(self, storage: Table) -> None:
         """Use another table from now on."""
         self.store.use(storage)
-        self.forget_plans()
+        self.clear_plans()
 
     def store_name(self) -> str:
         """The store that decides at this moment, without its password."""

@@ -47,12 +47,14 @@ def client_name(address: str | None, ipv6_prefix: int | None = None) -> str:
     return address
 
 
-def note_ipv6_prefix(board: Table, key_func: Callable[..., Any], configured: int | None) -> None:
+def note_ipv6_prefix(
+    stats_table: Table, key_func: Callable[..., Any], configured: int | None
+) -> None:
     """Store the IPv6 prefix in the table, for commands and rules."""
     # Only Weir's own functions have the attribute; others are not read, as a proxy may be unbound.
     own = type(key_func) is FunctionType
     prefix = getattr(key_func, "ipv6_prefix", configured) if own else configured
-    board.ipv6_prefix = prefix if type(prefix) is int else _IPV6_PREFIX
+    stats_table.ipv6_prefix = prefix if type(prefix) is int else _IPV6_PREFIX
 
 
 def note_proxy(environ: dict[str, Any]) -> None:

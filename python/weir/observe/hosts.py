@@ -56,7 +56,7 @@ class Host(NamedTuple):
 def read_host(stats: Any) -> Host:
     """A host's snapshot, as :meth:`weir.stores.shared_stats.SharedStats.read` returns it."""
     stats = stats if isinstance(stats, dict) else {}
-    listed = stats.get("heaviest")
+    listed = stats.get("top_clients")
     listed = listed if isinstance(listed, dict) else {}
     time, info = stats.get("time"), stats.get("info")
     return Host(
@@ -65,7 +65,7 @@ def read_host(stats: Any) -> Host:
         [LimitCounts(*row) for row in _rows(stats.get("counts"), str, int, int, int, int)],
         [TopClient(*row) for row in _clients(listed.get("denied"))],
         [TopClient(*row) for row in _clients(listed.get("allowed"))],
-        list(_limits(stats.get("catalogue"))),
+        list(_limits(stats.get("registry"))),
         {printable(name, 60): value for name, value in info.items() if _is_number(value)}
         if isinstance(info, dict)
         else None,

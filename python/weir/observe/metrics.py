@@ -20,7 +20,7 @@ Flask applications mount it by :func:`weir.flask.metrics.mount`.
                                        limit or more was used
 ``weir_shadow_denied_total``           by ``limit``: requests that a limit in shadow mode would
                                        have denied
-``weir_heaviest_denied_total``         by ``limit``: grows by what the client that was denied most
+``weir_top_client_denied_total``       by ``limit``: grows by what the client that was denied most
                                        was denied since the last scrape: its rate is that of
                                        the most denied client
 ``weir_store_seconds``                 by ``store``: histogram of the trips to a remote store
@@ -73,7 +73,7 @@ _FRESH = 1.0
 _CLIENTS = 64
 
 #: Stores each client's denials at the last scrape.
-_SEEN = Limit(1 << 62, 1, "year", strategy="fixed-window", namespace="!heaviest")
+_SEEN = Limit(1 << 62, 1, "year", strategy="fixed-window", namespace="!top client")
 
 
 class _Found(NamedTuple):
@@ -83,7 +83,7 @@ class _Found(NamedTuple):
     denied: Counter[str]
     near: Counter[str]
     shadow: Counter[str]
-    heaviest: Counter[str]
+    top_client: Counter[str]
     info: Counter[str]
     rules: Counter[str]
     stores: dict[str, StoreSeen]
@@ -140,7 +140,7 @@ class Collector(BaseCollector):
         )
         read: set[object] = set()
         for source in self._sources():
-            table = source if isinstance(source, Table) else _stats_table_of(source)
+            table = source if isinstance(source, Table) else source.stats_table
             if not isinstance(source, Table) and not table.closed:
                 seen = (source if isinstance(source, StoreMeters) else source.meters).read()
                 name = printable(hide_password(seen.store))
@@ -151,12 +151,6 @@ class Collector(BaseCollector):
                 read.add(identity)
                 _add_table(found, table)
         return found
-
-
-def _stats_table_of(source: Any) -> Table:
-    """The attribute ``stats_table``, or ``board``, which is its earlier name."""
-    table: Table = source.stats_table if hasattr(source, "stats_table") else source.board
-    return table
 
 
 def _place(uri: str) -> str:
@@ -171,7 +165,7 @@ def _add_table(found: _Found, table: Table) -> None:
         found.near[counts.limit] += counts.near
         found.shadow[counts.limit] += counts.shadow
     for limit, number in _most_denied(table).items():
-        found.heaviest[printable(limit)] += number
+        found.top_client[printable(limit)] += number
     found.info.update(table.info())
     for rule in table.rules():
         found.rules[rule.kind] += 1
@@ -186,14 +180,12 @@ def _most_denied(table: Table) -> dict[str, int]:
     The denials of each client at the last scrape are kept in the table, in counters of their own. A
     client that is new in the list adds nothing at its first scrape.
     """
-    heaviest: dict[str, int] = {}
+    most: dict[str, int] = {}
     try:
         for client in table.top_clients("denied", _CLIENTS):
             grown = _since_last_scrape(table, client)
-            heaviest[client.limit] = max(heaviest.get(client.limit, 0), grown)
-        return {
-            limit: table.meter(f"heaviest {limit}", number) for limit, number in heaviest.items()
-        }
+            most[client.limit] = max(most.get(client.limit, 0), grown)
+        return {limit: table.meter(f"top client {limit}", number) for limit, number in most.items()}
     except (StorageError, ValueError):  # no room for so many limits
         return {}
 
@@ -227,8 +219,8 @@ def _families(found: _Found | None) -> list[Metric]:
     shadow = CounterMetricFamily(
         "weir_shadow_denied", "Requests that would have been denied.", labels=["limit"]
     )
-    heaviest = CounterMetricFamily(
-        "weir_heaviest_denied", "Denials of the most denied client.", labels=["limit"]
+    top_client = CounterMetricFamily(
+        "weir_top_client_denied", "Denials of the most denied client.", labels=["limit"]
     )
     seconds = HistogramMetricFamily(
         "weir_store_seconds", "How long a remote store took to answer.", labels=["store"]
@@ -250,7 +242,7 @@ def _families(found: _Found | None) -> list[Metric]:
             decisions.add_metric([limit, "denied"], found.denied[limit])
             near.add_metric([limit], found.near[limit])
             shadow.add_metric([limit], found.shadow[limit])
-            heaviest.add_metric([limit], found.heaviest[limit])
+            top_client.add_metric([limit], found.top_client[limit])
         for store in found.stores.values():
             _add_store(store, seconds, errors)
         away.add_metric([], any(store.away for store in found.stores.values()))
@@ -261,8 +253,8 @@ def _families(found: _Found | None) -> list[Metric]:
         for kind in ("allow", "block"):
             rules.add_metric([kind], found.rules[kind])
     return [
-        decisions, near, shadow, heaviest, seconds, errors, away, keys, room, evictions, recoveries,
-        rules,
+        decisions, near, shadow, top_client, seconds, errors, away, keys, room, evictions,
+        recoveries, rules,
     ]  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def _identify() -> str:
 
 _NAME = re.compile(
     r"weir\.(auto-(\d{1,10})(?:\.\d{1,4})?/(\d{1,19})-(\d{1,10})-(\d{1,19})"
-    r"-([0-9a-f]{12})((?:-(?:keys|hits|rules|stats|board)\d{1,19})*)(?:\.\d{1,2})?)",
+    r"-([0-9a-f]{12})((?:-(?:keys|hits|rules|stats)\d{1,19})*)(?:\.\d{1,2})?)",
     re.ASCII,
 )
 

@@ -65,16 +65,16 @@ class Denials:
         self._verified_at = now
         return True
 
-    def remember(
-        self, request: bytes, names: Iterable[bytes], asked_at: float, decision: Decision
+    def add(
+        self, request: bytes, names: Iterable[bytes], started_at: float, decision: Decision
     ) -> None:
-        """Cache a denial. asked_at: when the request was sent, in monotonic seconds."""
+        """Cache a denial. started_at: when the request was sent, in monotonic seconds."""
         wait = min(verdict.retry_after for verdict in decision if not verdict.allowed)
         wait = min(wait, self.seconds)
         if wait <= 0:
             return
         request = self._short(request)
-        self._verified_at = asked_at
+        self._verified_at = started_at
         with self._lock:
             for oldest in list(islice(self.entries, max(0, len(self.entries) - self.capacity + 1))):
                 self._drop(oldest)
@@ -82,9 +82,9 @@ class Denials:
             self._names[request] = tuple(map(self._short, names))
             for name in self._names[request]:
                 self._requests.setdefault(name, set()).add(request)
-            self.entries[request] = (asked_at + wait, asked_at, decision)
+            self.entries[request] = (started_at + wait, started_at, decision)
 
-    def forget(self, names: Iterable[bytes]) -> None:
+    def remove(self, names: Iterable[bytes]) -> None:
         """Drop the cached denials of these counters."""
         with self._lock:
             for name in map(self._short, names):

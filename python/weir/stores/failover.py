@@ -97,7 +97,7 @@ class FailoverStorage(Storage):
         if policy not in POLICIES:
             raise ConfigurationError(f"unknown policy {policy!r}: one of {', '.join(POLICIES)}")
         self.storage: StorageTypes = _opened(storage)
-        self._ask_prepared = prepared_decider(self.storage)
+        self._decide_prepared = prepared_decider(self.storage)
         self.policy = policy
         #: The store that decides during an outage; ``None`` unless the policy is ``"local"``.
         self.fallback: StorageTypes | None = None
@@ -127,7 +127,7 @@ class FailoverStorage(Storage):
         self.counters: Counter[str] = Counter()
         self._lock = new_lock()
         self._pause = 0.0
-        self._ask_again = 0.0
+        self._next_probe_at = 0.0
         self._since = 0.0
         #: The store with its statistics table, if it has one.
         self._instrumented: Any = storage if hasattr(storage, "meters") else None
@@ -150,12 +150,12 @@ class FailoverStorage(Storage):
         with self._lock:
             if self._is_pausing():
                 return False
-            self._ask_again = self._clock() + LONGEST_PAUSE
+            self._next_probe_at = self._clock() + LONGEST_PAUSE
             return True
 
     def _is_pausing(self) -> bool:
         # A clock that was set back must not extend the pause beyond the longest one.
-        return self._clock() < self._ask_again <= self._clock() + LONGEST_PAUSE
+        return self._clock() < self._next_probe_at <= self._clock() + LONGEST_PAUSE
 
     def _failed(self, error: Exception, was_away: bool) -> None:
         with self._lock:
@@ -169,7 +169,7 @@ class FailoverStorage(Storage):
                 self._pause = 0.0
                 self.counters["switches"] += 1
             self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
-            self._ask_again = self._clock() + self._pause
+            self._next_probe_at = self._clock() + self._pause
         if not is_first:
             return
         if self.probed:  # Flask-Limiter's words
@@ -184,7 +184,7 @@ class FailoverStorage(Storage):
             if not self.away:
                 return
             self.away = False
-            self._ask_again = 0.0
+            self._next_probe_at = 0.0
             self.counters["returns"] += 1
             seconds = self._clock() - self._since
         if self._instrumented is not None:
@@ -220,7 +220,7 @@ class FailoverStorage(Storage):
                     raise
             except BaseException:
                 if was_away:
-                    self._ask_again = 0.0  # unrelated to the store
+                    self._next_probe_at = 0.0  # unrelated to the store
                 raise
             else:
                 if was_away:
@@ -242,7 +242,7 @@ class FailoverStorage(Storage):
         """Deny a request that cannot be decided because of its own key or cost."""
         self.counters["refused"] += 1
         if was_away:
-            self._ask_again = 0.0  # unrelated to the store
+            self._next_probe_at = 0.0  # unrelated to the store
         if self.policy == "raise":
             raise error
         now = time.time()
@@ -260,7 +260,7 @@ class FailoverStorage(Storage):
         was_away, may_ask = self._state_for_prepared()
         if may_ask:
             try:
-                self._ask_prepared(evaluation, mode, parts, settling)
+                self._decide_prepared(evaluation, mode, parts, settling)
                 if was_away and not self.storage.check():
                     # A replica answers commands that write nothing, and refuses others.
                     raise StoreAwayError("the store answers, but does not count")
@@ -270,7 +270,7 @@ class FailoverStorage(Storage):
                         raise
                     self.counters["refused"] += 1
                     if was_away:
-                        self._ask_again = 0.0  # unrelated to the store
+                        self._next_probe_at = 0.0  # unrelated to the store
                     raise
                 self._failed(error, was_away)
                 if self.policy == "raise":
@@ -284,7 +284,7 @@ class FailoverStorage(Storage):
                     raise StoreSwitchedError(str(error)) from error
             except BaseException:
                 if was_away:
-                    self._ask_again = 0.0
+                    self._next_probe_at = 0.0
                 raise
             else:
                 if was_away:
@@ -333,14 +333,14 @@ class FailoverStorage(Storage):
         else:
             with self._lock:
                 self._pause = min(self._pause * 2, LONGEST_PAUSE) or 1.0
-                self._ask_again = self._clock() + self._pause
+                self._next_probe_at = self._clock() + self._pause
         return alive
 
     def _answer(self, limits: Sequence[Limit], mode: int) -> Decision:
         """The decision of the policies ``open`` and ``closed``."""
         now = time.time()
         allowed = self.policy == "open" or mode == REFUND
-        wait = 0.0 if allowed else max(1.0, min(self._ask_again - self._clock(), LONGEST_PAUSE))
+        wait = 0.0 if allowed else max(1.0, min(self._next_probe_at - self._clock(), LONGEST_PAUSE))
         verdicts = [
             Verdict(
                 allowed,

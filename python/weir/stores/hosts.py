@@ -80,12 +80,12 @@ class Resolver:
 
     def __init__(self) -> None:
         self._known: dict[str, list[str]] = {}
-        self._forget_threads()
+        self._drop_threads()
 
-    def _forget_threads(self) -> None:
+    def _drop_threads(self) -> None:
         """A child of fork() has no threads of its parent."""
         self._lock = threading.Lock()
-        self._asked: dict[str, _LookUp] = {}
+        self._pending: dict[str, _LookUp] = {}
         self._pid = os.getpid()
 
     def addresses(self, host: str, seconds: float | None) -> list[str]:
@@ -97,14 +97,14 @@ class Resolver:
         else:
             return [host]
         if self._pid != os.getpid():
-            self._forget_threads()
+            self._drop_threads()
         with self._lock:
             known = self._known.get(host)
-            look_up = self._asked.get(host)
+            look_up = self._pending.get(host)
             if look_up is not None and known is not None:
                 return known
             if look_up is None:
-                look_up = self._asked[host] = _LookUp()
+                look_up = self._pending[host] = _LookUp()
                 threading.Thread(
                     target=self._look_up, args=(host, look_up), name="weir-resolver", daemon=True
                 ).start()
@@ -131,5 +131,5 @@ class Resolver:
         with self._lock:
             if found:
                 self._known[host] = list(dict.fromkeys(found))
-            self._asked.pop(host, None)
+            self._pending.pop(host, None)
         look_up.done.set()

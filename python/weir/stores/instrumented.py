@@ -24,7 +24,7 @@ from .auto import open_stats_table
 from .hosts import shown
 from .registry import Keys, Storage, StorageTypes, prepared_decider, supports_peek
 from .shared_stats import RULES_MAX, SharedStats
-from .sync import FORGET, SYNC_INTERVAL, HostSync
+from .sync import DROP_DENIALS, SYNC_INTERVAL, HostSync
 from .tenants import tenant_of
 
 __all__ = ["InstrumentedStorage", "name_of", "stats_table_for", "stats_table_of"]
@@ -123,11 +123,11 @@ class InstrumentedStorage(Storage):
         self.stats_table = table
         self.name = name_of(storage)
         self.meters = StoreMeters(table, self.name)
-        self._ask = storage.decide
-        self._ask_prepared = prepared_decider(storage)
+        self._decide = storage.decide
+        self._decide_prepared = prepared_decider(storage)
         self._ruled = table.ruled
         self._next_sync = 0.0
-        self._forgotten = 0
+        self._seen_drops = 0
         self._timed = False
         if isinstance(storage, Storage) and storage.times_itself:
             storage.observe = self.meters.answered
@@ -151,14 +151,14 @@ class InstrumentedStorage(Storage):
         mode: int = HIT,
         /,
     ) -> Decision:
-        self._forget_denials()
+        self._drop_denials()
         decision = None
         if mode != REFUND:
             decision = self._ruled(limits, keys)
         if decision is None:
             began = 0.0 if self._timed else monotonic()
             try:
-                decision = self._ask(limits, keys, costs, mode)
+                decision = self._decide(limits, keys, costs, mode)
             except (StorageError, OSError) as error:
                 self.meters.failed(error)
                 raise
@@ -172,11 +172,11 @@ class InstrumentedStorage(Storage):
     def decide_prepared(
         self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
     ) -> None:
-        self._forget_denials()
+        self._drop_denials()
         if mode == REFUND or not evaluation.rule_match(parts):
             began = 0.0 if self._timed else monotonic()
             try:
-                self._ask_prepared(evaluation, mode, parts, settling)
+                self._decide_prepared(evaluation, mode, parts, settling)
             except (StorageError, OSError) as error:
                 self.meters.failed(error)
                 raise
@@ -192,18 +192,18 @@ class InstrumentedStorage(Storage):
             if self.sync is not None:
                 self.sync.wake()
 
-    def _forget_denials(self) -> None:
+    def _drop_denials(self) -> None:
         """Drop the cached denials of the store if a counter was reset since the last call.
 
         This precedes each decision, so that no denial from before the reset is repeated once the
         table says that there was one. It reads the table only.
         """
-        count = self.stats_table.meter(FORGET)
-        if count != self._forgotten:
-            self._forgotten = count
-            forget = getattr(self.storage, "forget_denials", None)
-            if forget is not None:
-                forget()
+        count = self.stats_table.meter(DROP_DENIALS)
+        if count != self._seen_drops:
+            self._seen_drops = count
+            drop = getattr(self.storage, "drop_denials", None)
+            if drop is not None:
+                drop()
 
     def without_prepared(
         self, evaluation: Evaluation, mode: int, parts: int, settling: bool, decide: Any
@@ -226,10 +226,10 @@ class InstrumentedStorage(Storage):
 
     def _announce_reset(self) -> None:
         """Make all processes that share the table or the server drop their cached denials."""
-        self.stats_table.meter(FORGET, 1)
+        self.stats_table.meter(DROP_DENIALS, 1)
         if self.sync is not None:
             with contextlib.suppress(StorageError):  # a user without these rights, or an outage
-                self.sync.shared.forget_denials()
+                self.sync.shared.drop_denials()
 
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
         self.storage.clear(limits, keys)

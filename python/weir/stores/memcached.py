@@ -129,7 +129,7 @@ class MemcachedStorage(KeyedStorage):
             client = self._clients.client = self._servers.client()
         return client
 
-    def forget_denials(self) -> None:
+    def drop_denials(self) -> None:
         """Drop cached denials: the next request of each client asks the server."""
         self._denials.clear()
 
@@ -164,14 +164,14 @@ class MemcachedStorage(KeyedStorage):
         if self._pid != os.getpid():
             self._after_fork()
         checks = memcached_checks(self._prefix, limits, keys, costs)
-        asked_at = monotonic()
+        started_at = monotonic()
         request = b"%d " % mode + b" ".join(
             b"%b %d%b" % (check.name, check.cost, b"?" if check.peek else b"") for check in checks
         )
         if self._denials.entries and mode <= TEST:
-            known = self._denials.get(request, asked_at)
+            known = self._denials.get(request, started_at)
             if known is not None:
-                if not self._denials.must_verify(asked_at):
+                if not self._denials.must_verify(started_at):
                     return known
                 self._denials.clear()  # valid denials are cached again
         now = self._now()
@@ -183,13 +183,13 @@ class MemcachedStorage(KeyedStorage):
             else:
                 verdicts = [self.charge(check, mode, now) for check in checks]
         if self.observe is not None:
-            self.observe(monotonic() - asked_at)
+            self.observe(monotonic() - started_at)
         decision = Decision(verdicts, deciding(limits, verdicts), now)
         names = [check.name for check in checks]
         if mode in (EACH, REFUND):
-            self._denials.forget(names)
+            self._denials.remove(names)
         elif not decision.allowed and mode <= TEST and self._denials.seconds > 0:
-            self._denials.remember(request, names, asked_at, decision)
+            self._denials.add(request, names, started_at, decision)
         return decision
 
     def _test(
@@ -197,12 +197,12 @@ class MemcachedStorage(KeyedStorage):
     ) -> list[Verdict]:
         """Nothing is charged, so the costs of several checks of one counter are added."""
         verdicts: list[Verdict] = []
-        asked: dict[bytes, int] = {}
+        summed: dict[bytes, int] = {}
         for check in checks:
-            before = asked.get(check.name, 0)
-            verdict = self.peek(check.asking(min(check.cost + before, 2**63 - 1)), now)
+            before = summed.get(check.name, 0)
+            verdict = self.peek(check.with_cost(min(check.cost + before, 2**63 - 1)), now)
             if verdict.allowed and not check.peek:
-                asked[check.name] = check.cost + before
+                summed[check.name] = check.cost + before
             verdicts.append(verdict)
         return verdicts
 
@@ -222,7 +222,7 @@ class MemcachedStorage(KeyedStorage):
     def charge(self, check: MemcachedCheck, mode: int, now: float) -> Verdict:
         """Charge one limit if it allows the request, or give back."""
         if check.peek:
-            return self.peek(check.asking(0) if mode == REFUND else check, now)
+            return self.peek(check.with_cost(0) if mode == REFUND else check, now)
         if not self.counts(check):
             return self.update(check, mode, now)
         if mode == REFUND:
@@ -257,7 +257,7 @@ class MemcachedStorage(KeyedStorage):
         return next(self.count_each([(check, what)], now))[1]
 
     def count_each(
-        self, asked: list[tuple[MemcachedCheck, int]], now: float
+        self, requests: list[tuple[MemcachedCheck, int]], now: float
     ) -> Iterator[tuple[int, Count]]:
         """Charge counters or peek, all of one server in one round trip.
 
@@ -266,12 +266,12 @@ class MemcachedStorage(KeyedStorage):
         Servers that failed recently come first: if they still fail, no other has been charged.
         """
         by_node: dict[Node, list[int]] = {}
-        for i, (check, _) in enumerate(asked):
+        for i, (check, _) in enumerate(requests):
             by_node.setdefault(self._node(check.name), []).append(i)
         for node in sorted(by_node, key=lambda node: -node.failed_at):
             places = by_node[node]
             meta, at = self._uses_meta(node), self._true(now)
-            found = count_windows(node, [asked[i] for i in places], meta, at)
+            found = count_windows(node, [requests[i] for i in places], meta, at)
             yield from zip(places, found, strict=True)
 
     def undo(self, check: MemcachedCheck, count: Count) -> None:
@@ -339,7 +339,7 @@ class MemcachedStorage(KeyedStorage):
                 for check in checks:
                     self._node(check.name).use(partial(delete, name=check.name))
         finally:
-            self._denials.forget(check.name for check in checks)
+            self._denials.remove(check.name for check in checks)
 
     def reset(self) -> None:
         """Not supported: Memcached cannot list names, and can only flush everything."""
@@ -366,7 +366,7 @@ class MemcachedStorage(KeyedStorage):
     def _after_fork(self) -> None:
         """In a forked child: do not use the parent's connections."""
         for node in self._nodes:
-            node.forget_connections()
+            node.drop_connections()
         self._clients = threading.local()
         self._denials = Denials(self._remember)
         self._pid = os.getpid()
@@ -402,12 +402,12 @@ class _Hit:
         """The limits that the servers count, in one round trip per server."""
         storage = self._storage
         places = [i for i, check in enumerate(self._checks) if storage.counts(check)]
-        asked = [
+        requests = [
             (check, CHARGE if 0 < check.cost <= check.amount and not check.peek else PEEK)
             for check in (self._checks[i] for i in places)
         ]
-        for at, count in storage.count_each(asked, self._now):
-            i, (check, what) = places[at], asked[at]
+        for at, count in storage.count_each(requests, self._now):
+            i, (check, what) = places[at], requests[at]
             if what == CHARGE:
                 self._counts[i] = count
             there, left_ns = count.left_ns > 0, count.left_ns
@@ -455,5 +455,5 @@ class _Hit:
                 before, left_ns = max(0, count.number - check.cost), count.left_ns
                 was = check.evaluate(True, before, left_ns, GIVE_BACK, self._now)
             else:
-                was = self._storage.peek(check.asking(0), self._now)
+                was = self._storage.peek(check.with_cost(0), self._now)
             self._verdicts[i] = verdict._replace(remaining=was.remaining, reset_at=was.reset_at)

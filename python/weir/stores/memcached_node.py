@@ -203,7 +203,7 @@ class Node:
             place = f"{host}:{address[1]}"
         self.name = f"memcached://{place}"
 
-    def forget_connections(self) -> None:
+    def drop_connections(self) -> None:
         self._idle = []
 
     def close(self) -> None:
@@ -211,8 +211,8 @@ class Node:
         for client in idle:
             client.close()
 
-    def use(self, ask: Callable[[Any], T], harmless: bool = False) -> T:
-        """Call ``ask`` with a client of pymemcache that no other caller uses meanwhile.
+    def use(self, call: Callable[[Any], T], harmless: bool = False) -> T:
+        """Call ``call`` with a client of pymemcache that no other caller uses meanwhile.
 
         harmless: it changes nothing on the server, so it may be done again after a connection
         ended. Otherwise it is done again only if no command was sent in full.
@@ -220,15 +220,15 @@ class Node:
         try:
             client = self._idle.pop()
         except IndexError:
-            return self._use_anew(ask)
+            return self._use_new_connection(call)
         sock = client.sock
         if sock is None or is_readable(sock):  # it was closed while nobody used it
             client.close()
             self.close()
-            return self._use_anew(ask)
+            return self._use_new_connection(call)
         sock.sent = False
         try:
-            answer = ask(client)
+            answer = call(client)
         except StorageError:  # first: it is an error of the client library, too
             client.close()
             raise
@@ -237,7 +237,7 @@ class Node:
             if sock.sent and not harmless:
                 raise self.failure(error) from error
             self.close()
-            return self._use_anew(ask)
+            return self._use_new_connection(call)
         except BaseException as error:
             client.close()
             raise self.failure(error) from error
@@ -245,12 +245,12 @@ class Node:
         self._idle.append(client)
         return answer
 
-    def _use_anew(self, ask: Callable[[Any], T]) -> T:
+    def _use_new_connection(self, call: Callable[[Any], T]) -> T:
         client = self._make_client(self.address)
         try:
             if self.meta is None:
                 self.meta = _version(client.version()) >= (1, 6)
-            answer = ask(client)
+            answer = call(client)
         except BaseException as error:
             client.close()
             raise self.failure(error) from error

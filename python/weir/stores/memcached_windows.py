@@ -47,22 +47,22 @@ def _count(check: MemcachedCheck, reply: Reply, at: float) -> Count:
 
 
 def count_windows(
-    node: Node, asked: list[tuple[MemcachedCheck, int]], meta: bool, at: float
+    node: Node, requests: list[tuple[MemcachedCheck, int]], meta: bool, at: float
 ) -> list[Count]:
     """Charge windows of one server, or peek, in one round trip. at: the true time.
 
     meta: whether to use meta commands. Otherwise each limit takes a trip or two.
     """
     if meta:
-        harmless = all(what == PEEK for _, what in asked)
-        replies = node.talk([check.command(what, 0, at) for check, what in asked], harmless)
+        harmless = all(what == PEEK for _, what in requests)
+        replies = node.talk([check.command(what, 0, at) for check, what in requests], harmless)
     else:
         replies = [
             _charge_by_incr(node, check, at) if what == CHARGE else _peek(node, check, meta, at)
-            for check, what in asked
+            for check, what in requests
         ]
-    counts = [_count(check, reply, at) for (check, _), reply in zip(asked, replies, strict=True)]
-    for i, (check, what) in enumerate(asked):
+    counts = [_count(check, reply, at) for (check, _), reply in zip(requests, replies, strict=True)]
+    for i, (check, what) in enumerate(requests):
         if what == CHARGE and counts[i].left_ns == 0:
             counts[i] = _replace(node, check, counts[i], meta, at)
     return counts
@@ -133,14 +133,14 @@ def _lower(
 ) -> Count | None:
     """Take ``by`` from a window that has at least as many hits. ``None``: it has changed."""
     if meta:
-        reply = node.talk([check.asking(by).command(UNDO, count.cas, at)])[0]
+        reply = node.talk([check.with_cost(by).command(UNDO, count.cas, at)])[0]
         if not reply.there:
             return None
         lowered = _count(check, reply, at)
         if lowered.number == 0:  # all charges were taken back
             node.talk([b"md %b C%d\r\n" % (check.name, lowered.cas)])
         return lowered
-    _, seconds = check.asking(by).opened(at)
+    _, seconds = check.with_cost(by).opened(at)
     value = b"%d" % (count.start << check.count_bits | count.number - by)
     if count.number == by:
         value = b""

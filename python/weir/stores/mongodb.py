@@ -89,7 +89,7 @@ class MongoDBStorage(StateStorage):
         self._client: Any = None
         self._states: Any = None
         self._opening = threading.Lock()
-        self._asked = threading.local()
+        self._current = threading.local()
         self._ahead, self._ahead_until = 0.0, 0.0
         self._sweeps = False
         self._prefixes = OwnPrefixes(self._prefix.decode())
@@ -221,9 +221,9 @@ class MongoDBStorage(StateStorage):
             try:
                 self._swap(states, change.name, change.value, change._replace(value=was))
             except Conflict:
-                for limit, key, cost in getattr(self._asked, "charges", ()):
-                    if self.ask([limit], key, None, HIT).names[0] == change.name:
-                        super().attempt(self.ask([limit], key, [cost], REFUND))
+                for limit, key, cost in getattr(self._current, "charges", ()):
+                    if self.make_request([limit], key, None, HIT).names[0] == change.name:
+                        super().attempt(self.make_request([limit], key, [cost], REFUND))
         except Exception as error:
             if not isinstance(self.failed(error), StorageError):
                 raise
@@ -243,17 +243,17 @@ class MongoDBStorage(StateStorage):
     ) -> Decision:
         if mode in (EACH, REFUND) and len(limits) > 1:
             return self._one_by_one(limits, keys, costs, mode)
-        self._asked.charges = []
+        self._current.charges = []
         if mode == HIT and len(limits) > 1:
-            asked = checks(limits, keys, costs)
-            self._asked.charges = [one for one in asked if type(one[2]) is int]
+            requested = checks(limits, keys, costs)
+            self._current.charges = [one for one in requested if type(one[2]) is int]
         return super().decide(limits, keys, costs, mode)
 
     def _one_by_one(
         self, limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None, mode: int
     ) -> Decision:
         """Decide limits one by one, in modes in which they do not depend on each other."""
-        self.ask(limits, keys, costs, mode)  # raises for invalid arguments
+        self.make_request(limits, keys, costs, mode)  # raises for invalid arguments
         decisions = [
             super(MongoDBStorage, self).decide([limit], key, [cost], mode)
             for limit, key, cost in checks(limits, keys, costs)

@@ -312,9 +312,9 @@ class PostgreSQLStorage(StateStorage):
             self._ahead = theirs - (sent + monotonic()) / 2
         self._call.answered = True
         if there is None:
-            self._guesses.learn(names, following)
+            self._guesses.update(names, following)
             return decision
-        self._guesses.learn(names, there, forget=True)
+        self._guesses.update(names, there, drop=True)
         return None
 
     @contextmanager
@@ -335,7 +335,7 @@ class PostgreSQLStorage(StateStorage):
         transaction.theirs, values = cursor.fetchone()
         self._call.answered = True
         there = {name: bytes(value) for name, value in zip(names, values, strict=True)}
-        self._guesses.learn(names, list(there.values()))
+        self._guesses.update(names, list(there.values()))
         return there
 
     def now(self, transaction: Any) -> float:
@@ -348,7 +348,7 @@ class PostgreSQLStorage(StateStorage):
         values = [change.value or b"" for change in changes]
         expires = [_rounded(change.expires_at, now) for change in changes]
         cursor.execute(f"{self._write}; COMMIT", (names, values, expires))
-        self._guesses.learn(names, values)
+        self._guesses.update(names, values)
 
     # -- the rest
 

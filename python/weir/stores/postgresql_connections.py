@@ -58,7 +58,7 @@ class Connections:
         self._last: list[Any] = []
         self._lock = threading.Lock()
         #: Threads that want a connection from the pool.
-        self._asking = 0
+        self._waiting = 0
         self._pool.open()
 
     def take(self, until: float | None) -> Any:
@@ -78,7 +78,7 @@ class Connections:
 
     def _from_pool(self, until: float | None) -> Any:
         with self._lock:
-            self._asking += 1
+            self._waiting += 1
         try:
             connection = self._last_used()
             if connection is None:
@@ -89,7 +89,7 @@ class Connections:
             return connection
         finally:
             with self._lock:
-                self._asking -= 1
+                self._waiting -= 1
 
     def give_back(self, connection: Any) -> None:
         usable = connection.pgconn.transaction_status == _IDLE
@@ -98,7 +98,7 @@ class Connections:
             return
         self._last.append(connection)
         # A thread that did not find it here may wait for the pool now.
-        if self._asking and (last := self._last_used()):
+        if self._waiting and (last := self._last_used()):
             self._pool.putconn(last)
 
     def close(self) -> None:

@@ -27,14 +27,14 @@ class Guesses:
     def of(self, names: Sequence[str]) -> list[bytes | None]:
         return [self._values.get(name) for name in names]
 
-    def learn(
-        self, names: Sequence[str], states: Sequence[bytes | None], forget: bool = False
+    def update(
+        self, names: Sequence[str], states: Sequence[bytes | None], drop: bool = False
     ) -> None:
-        """Remember these states. ``None``: leave what is known; with ``forget``, drop it."""
+        """Remember these states. ``None``: leave what is known; with ``drop``, remove it."""
         values = self._values
         with self._lock:
             for name, value in zip(names, states, strict=True):
-                if value is None and not forget:
+                if value is None and not drop:
                     continue
                 self._bytes -= len(values.pop(name, b""))
                 if value is None or len(value) > _LONGEST:

@@ -35,7 +35,7 @@ from .redis_base import (
 )
 from .redis_cluster import RedisClusterStorage
 from .redis_errors import answer_failure, call_failure, errors_of, without_clients
-from .redis_fake import FakeStates, ask_mock, is_fake
+from .redis_fake import FakeStates, call_mock, is_fake
 from .redis_server import Server, prepare_pool
 
 __all__ = ["RedisClusterStorage", "RedisSentinelStorage", "RedisStorage"]
@@ -122,23 +122,23 @@ class RedisStorage(Remembering):
             super().decide_prepared(evaluation, mode, parts, settling)
             return
         # The common case: all limits are charged, by one command.
-        asked_at = monotonic()
+        started_at = monotonic()
         _, limits, keys, costs = evaluation.checks(parts)
         if self._fake is None:
             command = self.encode(limits, keys, costs, mode)
-            decision = self.decide_command(command, mode, asked_at)
+            decision = self.decide_command(command, mode, started_at)
         else:
             decision = self._fake.decide(limits, keys, costs, mode)
         evaluation.keep(parts, decision, False)
 
-    def decide_command(self, command: RedisCommand, mode: int, asked_at: float) -> Decision:
+    def decide_command(self, command: RedisCommand, mode: int, started_at: float) -> Decision:
         try:
-            if ask_mock(self._client):
+            if call_mock(self._client):
                 self._denials.clear()
         except Exception as error:
             self._denials.clear()
             self._fail(error)
-        return super().decide_command(command, mode, asked_at)
+        return super().decide_command(command, mode, started_at)
 
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
         if self._fake is not None:
@@ -150,15 +150,15 @@ class RedisStorage(Remembering):
         if self._fake is not None:
             return self._fake.check()
         try:
-            ask_mock(self._client)
+            call_mock(self._client)
         except Exception:
             return False
         return super().check()
 
-    def forget_denials(self) -> None:
-        super().forget_denials()
+    def drop_denials(self) -> None:
+        super().drop_denials()
         if self._fake is not None:
-            self._fake.forget_denials()
+            self._fake.drop_denials()
 
     def _open_client(self, uri: str, options: dict[str, Any]) -> Any:
         scheme, _, rest = uri.partition("://")
@@ -183,13 +183,13 @@ class RedisStorage(Remembering):
         """The same, by its name in ``limits``."""
         return self.client
 
-    def _ask(
-        self, command: RedisCommand, asked_at: float, harmless: bool = False
+    def _request(
+        self, command: RedisCommand, started_at: float, harmless: bool = False
     ) -> Decision | bool:
         deadline = self.deadline
         try:
-            answer = self._server.ask(
-                command, deadline, None if deadline is None else asked_at + deadline, harmless
+            answer = self._server.request(
+                command, deadline, None if deadline is None else started_at + deadline, harmless
             )
         except BaseException as error:
             self._fail(error)

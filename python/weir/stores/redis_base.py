@@ -121,7 +121,7 @@ class Remembering(KeyedStorage):
         self._denials.clear()
         self._denials.seconds = 0.0 if given else self._remember
 
-    def forget_denials(self) -> None:
+    def drop_denials(self) -> None:
         """Drop cached denials: the next request of each client asks the server."""
         self._denials.clear()
 
@@ -143,36 +143,36 @@ class Remembering(KeyedStorage):
         if apart and not settling:
             decide_by_parts(self, evaluation, mode, parts, settling)
             return
-        asked_at = monotonic()
+        started_at = monotonic()
         command = self._codec.prepared(evaluation, mode, parts, settling)
-        evaluation.keep(parts, self.decide_command(command, mode, asked_at), settling)
+        evaluation.keep(parts, self.decide_command(command, mode, started_at), settling)
 
-    def decide_command(self, command: RedisCommand, mode: int, asked_at: float) -> Decision:
+    def decide_command(self, command: RedisCommand, mode: int, started_at: float) -> Decision:
         """Decide an encoded request, unless its denial is cached.
 
-        asked_at: when the call began, in monotonic seconds; its deadline counts from then.
+        started_at: when the call began, in monotonic seconds; its deadline counts from then.
         """
         denials = self._denials
         if denials.entries and mode <= TEST:
-            known = denials.get(command.digest(), asked_at)
+            known = denials.get(command.digest(), started_at)
             if known is not None:
-                if denials.must_verify(asked_at):
-                    known = self._verify(command, known, asked_at)
+                if denials.must_verify(started_at):
+                    known = self._verify(command, known, started_at)
                 return known
-        decision = cast(Decision, self._ask(command, asked_at, mode == TEST))
+        decision = cast(Decision, self._request(command, started_at, mode == TEST))
         if self.observe is not None:
-            self.observe(monotonic() - asked_at)
+            self.observe(monotonic() - started_at)
         if mode in (EACH, REFUND) and denials.entries:
             # Cached denials of these counters may report a limit that does not deny any more.
-            denials.forget(names_of(command))
+            denials.remove(names_of(command))
         elif not decision.allowed and mode <= TEST and denials.seconds > 0:
-            denials.remember(command.digest(), names_of(command), asked_at, decision)
+            denials.add(command.digest(), names_of(command), started_at, decision)
         return decision
 
-    def _verify(self, command: RedisCommand, known: Decision, asked_at: float) -> Decision:
+    def _verify(self, command: RedisCommand, known: Decision, started_at: float) -> Decision:
         """Verify a cached denial with the server, whose counters may have been deleted."""
         try:
-            decision = cast(Decision, self._ask(command, asked_at))
+            decision = cast(Decision, self._request(command, started_at))
         except StorageError:
             return known
         if decision.allowed:
@@ -182,9 +182,9 @@ class Remembering(KeyedStorage):
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
         command = self._codec.clear(limits, keys)
         try:
-            self._ask(command, monotonic())
+            self._request(command, monotonic())
         finally:
-            self._denials.forget(names_of(command))
+            self._denials.remove(names_of(command))
 
     #: The ``maxmemory-policy`` of a server that may drop counters when it is full; "": none.
     evicts_by: str = ""
@@ -194,8 +194,8 @@ class Remembering(KeyedStorage):
             self.evicts_by = policy
             logger.warning("%s: %s", self.name, EVICTS % policy)
 
-    def _ask(
-        self, command: RedisCommand, asked_at: float, harmless: bool = False
+    def _request(
+        self, command: RedisCommand, started_at: float, harmless: bool = False
     ) -> Decision | bool:
         """The server's answer.
 
@@ -206,8 +206,8 @@ class Remembering(KeyedStorage):
     def check(self) -> bool:
         """Whether the server answers within the deadline and accepts writes; a replica does not."""
         try:
-            self._ask(self.encode([_CHECK], "check", [1], HIT), monotonic())
-            self._ask(self._codec.clear([_CHECK], "check"), monotonic())
+            self._request(self.encode([_CHECK], "check", [1], HIT), monotonic())
+            self._request(self._codec.clear([_CHECK], "check"), monotonic())
         except StorageError:
             return False
         return True

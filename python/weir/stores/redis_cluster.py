@@ -46,15 +46,15 @@ _uncharged = SeldomLine()
 Address = tuple[str, int]
 
 #: Redirections that are followed without a pause. Nodes that do not agree on the owner of a slot,
-#: as at the end of a migration, are asked again after a pause, until the deadline.
+#: as at the end of a migration, are sent again after a pause, until the deadline.
 _HOPS = 3
 _PAUSE = 0.01
 
 #: Seconds between two reads of the map of slots.
 _FRESH = 0.5
 
-#: Nodes that are asked for the map at the same time.
-_ASKED = 3
+#: Nodes that are queried for the map at the same time.
+_NODES_QUERIED = 3
 
 
 class _SplitError(Exception):
@@ -67,9 +67,9 @@ class _Topology:
     def __init__(self, startup: Sequence[Address], make: Any) -> None:
         self._startup = list(startup)
         self._make = make
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """In a child of fork(): do not use the parent's connections and threads."""
         self.servers: dict[Address, Server] = {}
         self.slots: dict[int, Address] = {}
@@ -113,11 +113,13 @@ class _Topology:
     def _load(self, loading: threading.Event, seconds: float | None) -> None:
         known = list(self.servers)
         random.shuffle(known)
-        addresses = list(dict.fromkeys([*known[:_ASKED], *self._startup]))[: 2 * _ASKED]
+        addresses = list(dict.fromkeys([*known[:_NODES_QUERIED], *self._startup]))[
+            : 2 * _NODES_QUERIED
+        ]
         found = threading.Event()
         left = [len(addresses)]
 
-        def ask(address: Address) -> None:
+        def load_from(address: Address) -> None:
             try:
                 slots = self.server(address).run(partial(_slots, address))
                 with self._lock:
@@ -133,20 +135,22 @@ class _Topology:
                     found.set()
 
         for address in addresses:
-            threading.Thread(target=ask, args=(address,), name="weir-slots", daemon=True).start()
+            threading.Thread(
+                target=load_from, args=(address,), name="weir-slots", daemon=True
+            ).start()
         found.wait(seconds)
         with self._lock:
             self._loading = None
         loading.set()
 
 
-def _slots(asked: Address, connection: Any) -> dict[int, Address]:
+def _slots(source: Address, connection: Any) -> dict[int, Address]:
     """The address of the master of each slot that is served."""
     connection.send_command("CLUSTER", "SLOTS")
     slots: dict[int, Address] = {}
     for first, last, master, *_ in connection.read_response():
         host = master[0].decode() if isinstance(master[0], bytes) else master[0]
-        address = (host or asked[0], int(master[1]))
+        address = (host or source[0], int(master[1]))
         slots.update(dict.fromkeys(range(int(first), int(last) + 1), address))
     return slots
 
@@ -256,13 +260,13 @@ class RedisClusterStorage(Remembering):
 
     # -- calls
 
-    def _ask(
-        self, command: RedisCommand, asked_at: float, harmless: bool = False
+    def _request(
+        self, command: RedisCommand, started_at: float, harmless: bool = False
     ) -> Decision | bool:
         deadline = self.deadline
-        end = None if deadline is None else asked_at + deadline
+        end = None if deadline is None else started_at + deadline
         try:
-            answer = self._ask_around(command, end, harmless)
+            answer = self._request_slot(command, end, harmless)
         except self._errors as error:
             raise call_failure(self.name, error, self._library, deadline) from error
         if isinstance(answer, str):
@@ -273,11 +277,11 @@ class RedisClusterStorage(Remembering):
             raise failure(self.name, "the server does not keep the script")
         return answer
 
-    def _ask_around(self, command: RedisCommand, end: float | None, harmless: bool) -> Answer:
+    def _request_slot(self, command: RedisCommand, end: float | None, harmless: bool) -> Answer:
         """Send the command to the node of its slot, and follow redirections."""
         topology = self._topology
         if topology.pid != os.getpid():
-            topology.forget()
+            topology.reset()
             self._cluster = None
         slot = command.slot()
         if slot not in topology.slots:
@@ -290,7 +294,7 @@ class RedisClusterStorage(Remembering):
             if hop > _HOPS:
                 time.sleep(_PAUSE if end is None else min(_PAUSE, left_until(end) or 0.0))
             try:
-                answer = topology.server(address).ask(command, left_until(end), end, harmless)
+                answer = topology.server(address).request(command, left_until(end), end, harmless)
             except (
                 ConnectionRefusedError,
                 ConnectionAbortedError,
@@ -315,16 +319,16 @@ class RedisClusterStorage(Remembering):
         return answer
 
     def _follow(
-        self, command: RedisCommand, answer: str, slot: int, asked: Address, end: float | None
+        self, command: RedisCommand, answer: str, slot: int, source: Address, end: float | None
     ) -> Answer | Address:
         """The node that an error redirects to, or the reply of that node."""
         topology = self._topology
         code, _, rest = answer.partition(" ")
         if code in ("MOVED", "ASK"):
             host, _, port = rest.partition(" ")[2].rpartition(":")
-            address = (host or asked[0], int(port))
+            address = (host or source[0], int(port))
             if code == "ASK":
-                return topology.server(address).ask_moved(command, end)
+                return topology.server(address).request_migrating(command, end)
             topology.slots[slot] = address
             topology.load_soon(self.deadline)
             return address
@@ -342,25 +346,25 @@ class RedisClusterStorage(Remembering):
         mode: int = HIT,
         /,
     ) -> Decision:
-        asked_at = monotonic()
+        started_at = monotonic()
         slots = self._codec.slots(limits, keys)
         apart = set(slots)
         if len(apart) == 1:
             command = self.encode(limits, keys, costs, mode)
             try:
-                return self.decide_command(command, mode, asked_at)
+                return self.decide_command(command, mode, started_at)
             except _SplitError as error:
                 if len(limits) == 1:
                     raise failure(self.name, str(error), refused=True) from None
             places = [[i] for i in range(len(limits))]
         else:
             places = [[i for i, its in enumerate(slots) if its == slot] for slot in sorted(apart)]
-        parts = [_Part(self, its, limits, keys, costs, asked_at) for its in places]
+        parts = [_Part(self, its, limits, keys, costs, started_at) for its in places]
         if mode == HIT:
             self._hit_all(parts)
         else:
             for part in parts:
-                part.ask(mode)
+                part.decide(mode)
         verdicts: list[Any] = [None] * len(limits)
         for part in parts:
             for i, verdict in zip(part.places, part.verdicts, strict=True):
@@ -376,9 +380,9 @@ class RedisClusterStorage(Remembering):
         """Charge one part after the other; if one denies or fails, give back the charges."""
         for n, part in enumerate(parts):
             try:
-                allowed = part.ask(HIT)
+                allowed = part.decide(HIT)
             except BaseException:
-                if self.deadline is None or monotonic() < part.asked_at + self.deadline:
+                if self.deadline is None or monotonic() < part.started_at + self.deadline:
                     _give_back(parts[:n])
                 else:  # the deadline of the call has passed
                     threading.Thread(target=_give_back, args=(parts[:n],), daemon=True).start()
@@ -386,7 +390,7 @@ class RedisClusterStorage(Remembering):
             if not allowed:
                 _give_back(parts[:n])
                 for later in parts[n + 1 :]:
-                    later.ask(TEST)
+                    later.decide(TEST)
                 return
 
     def clear(self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /) -> None:
@@ -421,7 +425,7 @@ class RedisClusterStorage(Remembering):
 def _give_back(parts: list[_Part]) -> None:
     for part in reversed(parts):
         try:
-            part.ask(REFUND, monotonic())
+            part.decide(REFUND, monotonic())
         except StorageError as error:
             _uncharged.warning(
                 logger, "%s; %d charged limits could not be given back", error, len(part.places)
@@ -438,23 +442,23 @@ class _Part:
         limits: Sequence[Limit],
         keys: str | bytes | Sequence[str | bytes],
         costs: Sequence[int] | None,
-        asked_at: float,
+        started_at: float,
     ) -> None:
         self._storage = storage
         self.places = places
         self._limits = [limits[i] for i in places]
         self._keys = [_key_at(keys, i) for i in places]
         self._costs = None if costs is None else [costs[i] for i in places]
-        self.asked_at = asked_at
+        self.started_at = started_at
         self.verdicts: Sequence[Verdict] = ()
         self.now = 0.0
 
-    def ask(self, mode: int, asked_at: float | None = None) -> bool:
-        """asked_at: when the call began, in monotonic seconds, if later than the others."""
+    def decide(self, mode: int, started_at: float | None = None) -> bool:
+        """started_at: when the call began, in monotonic seconds, if later than the others."""
         storage = self._storage
         command = storage.encode(self._limits, self._keys, self._costs, mode)
         decision = storage.decide_command(
-            command, mode, self.asked_at if asked_at is None else asked_at
+            command, mode, self.started_at if started_at is None else started_at
         )
         self.verdicts = decision[:]
         self.now = decision.now

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import StorageError
 from .state import Change, Conflict, StateStorage
 
-__all__ = ["FakeStates", "ask_mock", "is_fake"]
+__all__ = ["FakeStates", "call_mock", "is_fake"]
 
 
 def is_fake(pool: Any) -> bool:
@@ -23,7 +23,7 @@ def is_fake(pool: Any) -> bool:
     return str(getattr(pool.connection_class, "__module__", "")).startswith("fakeredis")
 
 
-def ask_mock(client: Any) -> bool:
+def call_mock(client: Any) -> bool:
     """Whether ``execute_command`` of a client is a mock. It is then called, and may raise.
 
     Programs simulate an outage by such a mock, which Weir's own calls would bypass.

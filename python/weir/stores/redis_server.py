@@ -53,7 +53,7 @@ class Connection:
         self._fd = sock.fileno() if type(sock).__module__ == "socket" else -1
         self._used = False
 
-    def ask(
+    def exchange(
         self, command: RedisCommand, seconds: float | None, message: bytes | None = None
     ) -> Answer:
         """Send ``message``, or the command itself, and read the answer to the command.
@@ -88,7 +88,7 @@ class Connection:
         except (ConnectionError, ssl.SSLEOFError) as error:
             raise ConnectionAbortedError("the server closed the connection") from error
 
-    def say(self, message: bytes, end: float | None) -> None:
+    def run(self, message: bytes, end: float | None) -> None:
         """Send a command with a reply of one line, and discard the reply."""
         self._send(message, end)
         data = b""
@@ -141,9 +141,9 @@ class Server:
         self.pool = pool
         self._lent = lent
         self._on_eviction_policy = on_eviction_policy
-        self.forget_connections()
+        self.drop_connections()
 
-    def forget_connections(self) -> None:
+    def drop_connections(self) -> None:
         """In a child of fork(): do not use the parent's connections."""
         self._idle: list[Connection] = []
         self._dials = threading.BoundedSemaphore(_DIALS)
@@ -151,7 +151,7 @@ class Server:
 
     # -- calls
 
-    def ask(
+    def request(
         self,
         command: RedisCommand,
         seconds: float | None,
@@ -165,24 +165,24 @@ class Server:
         executed it. Any other command is sent again only if the server cannot have done that.
         """
         if self._pid != os.getpid():
-            self.forget_connections()
+            self.drop_connections()
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._ask_anew(command, end)
+            return self._request_on_new_connection(command, end)
         try:
-            answer = connection.ask(command, seconds)
+            answer = connection.exchange(command, seconds)
         except ConnectionAbortedError:
             # It was closed while it was idle: the server was restarted or replaced.
             connection.close()
             self.drop_idle()
-            return self._ask_anew(command, end)
+            return self._request_on_new_connection(command, end)
         except (ConnectionResetError, BrokenPipeError):
             connection.close()
             self.drop_idle()
             if not harmless:
                 raise
-            return self._ask_anew(command, end)
+            return self._request_on_new_connection(command, end)
         except TimeoutError:
             connection.close()
             self.drop_idle()  # their server may not be a master any more
@@ -196,14 +196,14 @@ class Server:
         if isinstance(answer, str) and answer.startswith(WRONG_SERVER):
             connection.close()
             self.drop_idle()
-            return self._ask_anew(command, end)
+            return self._request_on_new_connection(command, end)
         return self._settle(connection, command, answer, end)
 
-    def _ask_anew(self, command: RedisCommand, end: float | None) -> Answer:
+    def _request_on_new_connection(self, command: RedisCommand, end: float | None) -> Answer:
         """The same over a new connection."""
         connection = self._connect(end)
         try:
-            answer = connection.ask(command, left_until(end))
+            answer = connection.exchange(command, left_until(end))
         except BaseException:
             connection.close()
             raise
@@ -215,7 +215,7 @@ class Server:
         """Use the connection; send the script if the server does not have it."""
         if answer is False:
             try:
-                answer = connection.ask(command, left_until(end), command.whole())
+                answer = connection.exchange(command, left_until(end), command.whole())
             except BaseException:
                 connection.close()
                 raise
@@ -225,8 +225,8 @@ class Server:
             self._keep(connection)
         return answer
 
-    def ask_moved(self, command: RedisCommand, end: float | None) -> Answer:
-        """Ask a node of a Cluster for a slot that is being moved to it."""
+    def request_migrating(self, command: RedisCommand, end: float | None) -> Answer:
+        """Send the command to the node that the slot is being moved to, after ASKING."""
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -238,8 +238,8 @@ class Server:
                 connection = self._connect(end)
         try:
             for message in (None, command.whole()):
-                connection.say(_ASKING, end)
-                answer = connection.ask(command, left_until(end), message)
+                connection.run(_ASKING, end)
+                answer = connection.exchange(command, left_until(end), message)
                 if answer is not False:
                     break
         except BaseException:
@@ -366,7 +366,7 @@ def _evicts_by(raw: Any) -> str:
         info = raw.read_response()
     except Exception as error:
         if type(error).__name__ in ("ResponseError", "NoPermissionError"):
-            return ""  # without the right to ask
+            return ""  # without the right to read it
         raise
     text = info if isinstance(info, str) else bytes(info).decode(errors="replace")
     found = dict(line.partition(":")[::2] for line in text.splitlines())

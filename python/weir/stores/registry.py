@@ -202,7 +202,7 @@ def decide_by_parts(
     """Decide parts of a prepared check by ``decide()``, in as few calls as their roles need."""
     check = evaluation.check
 
-    def ask(mask: int, mode: int, peeked: int = 0) -> bool:
+    def decide(mask: int, mode: int, peeked: int = 0) -> bool:
         indices, limits, keys, costs = evaluation.checks(mask)
         if peeked:
             costs = [Peek(c) if peeked >> i & 1 else c for i, c in zip(indices, costs, strict=True)]
@@ -215,18 +215,18 @@ def decide_by_parts(
         for i, limit, key in zip(indices, limits, keys, strict=True):
             first.setdefault((limit, key), i)
         once = sum(1 << i for i in first.values())
-        allowed = ask(once, TEST)
+        allowed = decide(once, TEST)
         return (peek(mask & ~once) and allowed) if mask & ~once else allowed
 
     if settling or mode not in (HIT, EACH):
-        ask(parts, mode)
+        decide(parts, mode)
         return
     shadows = parts & check.shadows
     peeked = parts & (check.peeked | check.deferred)
     charged = parts & ~shadows & ~peeked
     allowed = True
     if peeked and charged and supports_peek(storage) and mode == HIT:
-        allowed = ask(peeked | charged, mode, peeked)
+        allowed = decide(peeked | charged, mode, peeked)
     else:
         may_charge = True
         for mask, holds_back in (
@@ -237,10 +237,10 @@ def decide_by_parts(
                 allowed = False
                 may_charge = may_charge and not holds_back
         if charged:
-            allowed = ask(charged, mode if may_charge else TEST) and allowed
+            allowed = decide(charged, mode if may_charge else TEST) and allowed
     for i in range(shadows.bit_length()):
         if shadows >> i & 1:
-            ask(1 << i, HIT if allowed or mode == EACH else TEST)
+            decide(1 << i, HIT if allowed or mode == EACH else TEST)
 
 
 class TableStorage(StorageInterface, Table, metaclass=StoreType):

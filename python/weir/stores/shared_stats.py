@@ -4,11 +4,11 @@ A host whose limits are counted in Redis keeps its statistics in a local table o
 About once a second one worker writes them to Redis, so that commands and the dashboard can show all
 hosts, and checks whether the shared rules have changed::
 
-    weir:boards          sorted set   ids of the hosts, scored by the time of their last write
-    weir:board:{id}      string       one host's statistics as JSON
+    weir:hosts           sorted set   ids of the hosts, scored by the time of their last write
+    weir:stats:{id}      string       one host's statistics as JSON
     weir:rules           hash         client -> JSON with kind, since and until
     weir:rules:version   string       changes with the rules
-    weir:forgets         string       changes when hosts are to drop their cached denials
+    weir:denials:version string       changes when hosts are to drop their cached denials
 
 Each application has its own: in place of ``weir`` stands the store's ``key_prefix``, and the
 ``key_prefix`` of :mod:`weir.flask` follows the first word, as in ``weir:rules@shop``
@@ -83,20 +83,20 @@ def top_clients(table: Table, by: Literal["denied", "allowed"], count: int) -> l
 
     New clients have fewer requests than long-running ones, so the most recent are included.
     """
-    heaviest = table.top_clients(by, _CLIENTS_READ)
-    others = sorted(heaviest[count:], key=lambda client: -client.last)
-    return heaviest[:count] + others[:count]
+    clients = table.top_clients(by, _CLIENTS_READ)
+    others = sorted(clients[count:], key=lambda client: -client.last)
+    return clients[:count] + others[:count]
 
 
 def snapshot(table: Table) -> dict[str, Any]:
     """The statistics of a table, as values that JSON can represent."""
     return {
         "counts": [list(counts) for counts in table.counts()],
-        "heaviest": {
+        "top_clients": {
             by: [list(client) for client in top_clients(table, by, _CLIENTS_MAX // 2)]
             for by in ("denied", "allowed")
         },
-        "catalogue": [
+        "registry": [
             [
                 str(known.limit),
                 known.limit.strategy,
@@ -183,11 +183,11 @@ class SharedStats:
         self.storage = storage
         #: Whose statistics and rules these are.
         self.tenant = tenant_of(storage, own)
-        self._hosts_key = self.tenant.name("boards")
-        self._host_key = self.tenant.name("board", ":")
+        self._hosts_key = self.tenant.name("hosts")
+        self._host_key = self.tenant.name("stats", ":")
         self._rules_key = self.tenant.name("rules")
         self._version_key = self.tenant.name("rules", ":version")
-        self._forgets_key = self.tenant.name("forgets")
+        self._denials_key = self.tenant.name("denials", ":version")
         self._note_again = 0.0
 
     def _do(self, *command: Any) -> Any:
@@ -255,14 +255,14 @@ class SharedStats:
 
     # -- cached denials
 
-    def forget_denials(self) -> None:
+    def drop_denials(self) -> None:
         """Make all hosts drop their cached denials, within about two seconds."""
         # Longer than a host stays idle, and than any denial is cached.
-        self._do("SET", self._forgets_key, secrets.token_hex(8), "EX", 2 * HOST_TTL)
+        self._do("SET", self._denials_key, secrets.token_hex(8), "EX", 2 * HOST_TTL)
 
-    def forgets(self) -> str:
-        """A text that changes with each :meth:`forget_denials`; "" without a recent one."""
-        token = self._do("GET", self._forgets_key)
+    def denials_version(self) -> str:
+        """A text that changes with each :meth:`drop_denials`; "" without a recent one."""
+        token = self._do("GET", self._denials_key)
         return "" if token is None else _text(token)
 
     # -- rules

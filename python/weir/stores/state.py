@@ -100,13 +100,13 @@ class _States:
         self._clock: tuple[float, bool] = (0.0, False)
         self._pid = os.getpid()
         try:
-            self.ask([Limit(1)], "", None, HIT)
+            self.make_request([Limit(1)], "", None, HIT)
         except (ValueError, TableError):
             raise ConfigurationError(
                 "key_prefix: at most 64 printable ASCII characters, no blanks"
             ) from None
 
-    def ask(
+    def make_request(
         self, limits: Sequence[Limit], keys: Keys, costs: Sequence[int] | None, mode: int
     ) -> StateRequest:
         return state_request(self._prefix, limits, keys, costs, mode)
@@ -117,7 +117,7 @@ class _States:
         self._denials.clear()
         self._denials.seconds = 0.0 if given else self._remember
 
-    def forget_denials(self) -> None:
+    def drop_denials(self) -> None:
         """Drop cached denials: the next request of each client asks the server."""
         self._denials.clear()
 
@@ -126,11 +126,11 @@ class _States:
         moved, given = self._clock
         return moved if given else now + moved
 
-    def known(self, request: StateRequest) -> Decision | None:
+    def cached_denial(self, request: StateRequest) -> Decision | None:
         """The cached denial of a request, if there is one."""
         self.notice_fork()
         if self._denials.entries and request.mode <= TEST:
-            return self._denials.get(request.said, monotonic())
+            return self._denials.get(request.identity, monotonic())
         return None
 
     def notice_fork(self) -> None:
@@ -143,12 +143,14 @@ class _States:
     def after_fork(self) -> None:
         """Called in a forked child before its first decision: open new connections here."""
 
-    def learn(self, request: StateRequest, decision: Decision, asked_at: float) -> Decision:
+    def cache_denial(
+        self, request: StateRequest, decision: Decision, started_at: float
+    ) -> Decision:
         if request.mode == REFUND:
-            self._denials.forget(name.encode() for name in request.names)
+            self._denials.remove(name.encode() for name in request.names)
         elif not decision.allowed and request.mode != EACH and self._denials.seconds > 0:
             names = [name.encode() for name in request.names]
-            self._denials.remember(request.said, names, asked_at, decision)
+            self._denials.add(request.identity, names, started_at, decision)
         return decision
 
     def ahead_of(self, now: float) -> float:
@@ -262,15 +264,15 @@ class StateStorage(_States, KeyedStorage):
         mode: int = HIT,
         /,
     ) -> Decision:
-        request = self.ask(limits, keys, costs, mode)
-        known = self.known(request)
+        request = self.make_request(limits, keys, costs, mode)
+        known = self.cached_denial(request)
         if known is not None:
             return known
-        asked_at = monotonic()
+        started_at = monotonic()
         decision = self.attempt(request)
         if self.observe is not None:
-            self.observe(monotonic() - asked_at)
-        return self.learn(request, decision, asked_at)
+            self.observe(monotonic() - started_at)
+        return self.cache_denial(request, decision, started_at)
 
     def attempt(self, request: StateRequest) -> Decision:
         """Make one decision. A store may replace this if it has a better way than a transaction."""
@@ -299,12 +301,12 @@ class StateStorage(_States, KeyedStorage):
             self.write(transaction, [Change(name, None, 0.0) for name in names])
 
     def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
-        request = self.ask(limits, keys, None, HIT)
-        self.known(request)
+        request = self.make_request(limits, keys, None, HIT)
+        self.cached_denial(request)
         try:
             self._again(partial(self._remove, list(request.names)))
         finally:
-            self._denials.forget(name.encode() for name in request.names)
+            self._denials.remove(name.encode() for name in request.names)
 
     def check(self) -> bool:
         """Whether a transaction succeeds."""
@@ -360,12 +362,14 @@ class AsyncStateStorage(_States, ABC):
         mode: int = HIT,
         /,
     ) -> Decision:
-        request = self.ask(limits, keys, costs, mode)
-        known = self.known(request)
+        request = self.make_request(limits, keys, costs, mode)
+        known = self.cached_denial(request)
         if known is not None:
             return known
-        asked_at = monotonic()
-        return self.learn(request, await self._again(partial(self._step, request)), asked_at)
+        started_at = monotonic()
+        return self.cache_denial(
+            request, await self._again(partial(self._step, request)), started_at
+        )
 
     async def _again(self, what: Callable[[], Awaitable[T]]) -> T:
         for left in reversed(range(TRIES)):
@@ -389,9 +393,9 @@ class AsyncStateStorage(_States, ABC):
             await self.write(transaction, [Change(name, None, 0.0) for name in names])
 
     async def clear(self, limits: Sequence[Limit], keys: Keys, /) -> None:
-        request = self.ask(limits, keys, None, HIT)
-        self.known(request)
+        request = self.make_request(limits, keys, None, HIT)
+        self.cached_denial(request)
         try:
             await self._again(partial(self._remove, list(request.names)))
         finally:
-            self._denials.forget(name.encode() for name in request.names)
+            self._denials.remove(name.encode() for name in request.names)

@@ -21,12 +21,12 @@ from .._core import HIT, Limit, Table
 from .._locks import after_fork
 from .shared_stats import SharedStats, apply_rules, snapshot
 
-__all__ = ["FORGET", "SYNC_INTERVAL", "HostSync"]
+__all__ = ["DROP_DENIALS", "SYNC_INTERVAL", "HostSync"]
 
 logger = logging.getLogger("weir")
 
 #: The meter of a statistics table that grows when all workers are to drop their cached denials.
-FORGET = "denials forgotten"
+DROP_DENIALS = "denials dropped"
 
 #: Seconds between two synchronizations.
 SYNC_INTERVAL = 1.0
@@ -66,7 +66,7 @@ class HostSync:
         self._pause = threading.Event()
         self._awake_until = 0.0
         self._rules: str | None = None
-        self._forgets = ""
+        self._denials_version = ""
         self._cleaned = monotonic()
         self._failed = False
 
@@ -128,10 +128,10 @@ class HostSync:
         if version != self._rules:
             apply_rules(self.table, self.shared.rules())
             self._rules = version
-        forgets = self.shared.forgets()
-        if forgets and forgets != self._forgets:
-            self._forgets = forgets
-            self.table.meter(FORGET, 1)
+        version = self.shared.denials_version()
+        if version and version != self._denials_version:
+            self._denials_version = version
+            self.table.meter(DROP_DENIALS, 1)
         if monotonic() - self._cleaned > _CLEAN_INTERVAL:
             self._cleaned = monotonic()
             self.shared.clean()

@@ -69,8 +69,8 @@ class Tenant(NamedTuple):
     def name(self, what: str, rest: str = "") -> str:
         """A name on the server. No two applications have one in common.
 
-        >>> Tenant().name("rules"), Tenant("weir", "shop").name("board", ":1")
-        ('weir:rules', 'weir:board@shop:1')
+        >>> Tenant().name("rules"), Tenant("weir", "shop").name("stats", ":1")
+        ('weir:rules', 'weir:stats@shop:1')
         """
         if not self.own:
             return f"{self.store}:{what}{rest}"

@@ -123,7 +123,7 @@ static void end_at(struct flat *log, struct place place) {
     }
 }
 
-static void forget(struct flat *log) {
+static void empty(struct flat *log) {
     *log = (struct flat){.from = log->from, .to = log->from};
 }
 
@@ -212,7 +212,7 @@ static void bring_back(struct flat *log, int64_t now_ns) {
 
 static void expire(struct flat *log, int64_t upto_ns) {
     if (log->newest_ns <= upto_ns) {
-        forget(log);
+        empty(log);
         return;
     }
     struct place place = start_of(log);
@@ -255,7 +255,7 @@ static void add(struct flat *log, int64_t at_ns, int64_t hits, int64_t period_ns
 
 static void take_back(struct flat *log, int64_t hits) {
     if (hits >= log->total) {
-        forget(log);
+        empty(log);
         return;
     }
     int64_t left = log->total - hits, sum = 0, time_ns = log->oldest_ns;

@@ -13,7 +13,7 @@
 -- the open entry, which moves to the hit's time, if the last record is less than period / MANY old. So a window
 -- has at most three times MANY records. Moved hits expire later than they would otherwise, never earlier.
 local function make_logs(call, pack, take, now, given)
-    local ENTRIES_MAX, MANY, LOOK, SKEW, NEVER = 16777216, 131072, 8, 100000, -1
+    local ENTRIES_MAX, MANY, BATCH, SKEW, NEVER = 16777216, 131072, 8, 100000, -1
     local floor, least, char = math.floor, math.min, string.char
     local key, big, zero, record, header, width, start, ages, hits -- of the current log
 
@@ -120,7 +120,7 @@ local function make_logs(call, pack, take, now, given)
         return low
     end
 
-    local function forget(log)
+    local function empty(log)
         log.base, log.last, log.total, log.head, log.closed, log.changed = zero, zero, zero, 0, 0, true
     end
 
@@ -131,10 +131,10 @@ local function make_logs(call, pack, take, now, given)
     end
 
     local function expire(log, upto)
-        if log.newest <= upto then return forget(log) end
+        if log.newest <= upto then return empty(log) end
         if upto < log.oldest then return end
         -- Usually only a few have expired: read the first ones in one call.
-        local bytes, base = records(log, 0, least(LOOK, log.closed)), zero
+        local bytes, base = records(log, 0, least(BATCH, log.closed)), zero
         local seen = #bytes / width
         for i = 0, seen - 1 do
             local time, last = read_record(bytes, 1 + i * width)
@@ -179,7 +179,7 @@ local function make_logs(call, pack, take, now, given)
     end
 
     local function take_back(log, cost)
-        if log.total <= cost then return forget(log) end
+        if log.total <= cost then return empty(log) end
         local left = log.total - cost
         local i = first(log, 0, function(_, last) return left <= wrap(last - log.base) end)
         log.newest, log.closed = entry(log, i), i

@@ -223,13 +223,13 @@ def test_applications_of_one_server_share_nothing(served: Server) -> None:
     assert table("shop", "v2:").uri != one["shop"].uri
 
 
-def test_boards_beside_one_remote_store_are_each_applications(served: Server) -> None:
-    def board(prefix: str) -> Table:
+def test_applications_on_one_remote_store_have_separate_stats_tables(served: Server) -> None:
+    def stats_table(prefix: str) -> Table:
         with auto.application(self, "shop", prefix):
             return auto.open_stats_table("auto://?keys=64", "redis://localhost", counts=True)
 
     self = App()
-    first, second, again = board("a:"), board("b:"), board("a:")
+    first, second, again = stats_table("a:"), stats_table("b:"), stats_table("a:")
     first.block("ann")
     assert first.decide([ONCE], "k").allowed
     assert second.rule_of("ann") is None

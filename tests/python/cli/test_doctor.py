@@ -48,7 +48,7 @@ NAMES = {
 }
 
 
-def look(*arguments: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+def run_doctor(*arguments: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     done = CliRunner().invoke(cli, ["doctor", "--json", *arguments], standalone_mode=False)
     assert done.exception is None, done.output
     report = json.loads(done.stdout)
@@ -85,7 +85,7 @@ def application(module_of: Any, request: Any) -> str:
 
 
 def test_a_sound_machine_has_nothing_to_change() -> None:
-    code, found = look("--store", "memory://")
+    code, found = run_doctor("--store", "memory://")
     assert found["python"][0]["status"] == "ok"
     assert "libc" in found["python"][0]["text"] or "musl" in found["python"][0]["text"]
     assert found["store"][0]["status"] == "ok"
@@ -115,7 +115,7 @@ def automatic(name: str = "gunicorn") -> machine.Finding:
     return found
 
 
-_NOTHING = module.Asked("", "")
+_NOTHING = module.Arguments("", "")
 
 
 def test_without_shared_memory_each_worker_counts_on_its_own(
@@ -184,7 +184,7 @@ def test_macos_has_no_shared_memory_and_that_is_fine(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("scheme", ["redis", "valkey", "redis+sentinel", "memcached", "mongodb"])
 def test_a_store_that_does_not_answer_is_an_error_without_its_password(scheme: str) -> None:
     path = "/group" if "sentinel" in scheme else ""
-    code, found = look("--store", f"{scheme}://user:hush@127.0.0.1:1{path}")
+    code, found = run_doctor("--store", f"{scheme}://user:hush@127.0.0.1:1{path}")
     assert code == 1
     assert found["store"][0]["status"] == "error"
     assert "hush" not in json.dumps(found)
@@ -206,14 +206,14 @@ def test_the_reason_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     ["nothing://", "foo", "shm://", "shm://a/b", "file:///no/such/x", "shm://new-one?keys=many"],
 )
 def test_a_store_that_cannot_be_read_is_an_error(uri: str) -> None:
-    code, found = look("--store", uri)
+    code, found = run_doctor("--store", uri)
     assert code == 1
     assert found["store"][0]["status"] == "error"
 
 
 def test_a_table_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "table"
-    _, found = look("--store", f"file://{path}?keys=1000")
+    _, found = run_doctor("--store", f"file://{path}?keys=1000")
     assert found["store"][0]["status"] == "ok"
     assert "does not exist yet" in found["store"][0]["text"]
     assert not path.exists()
@@ -224,7 +224,7 @@ def test_a_table_is_not_created(tmp_path: Path) -> None:
 
 def test_a_foreign_weir_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_foreign, "foreign_distribution", lambda: tmp_path / "weir-1.dist-info")
-    code, found = look()
+    code, found = run_doctor()
     assert code == 1
     assert found["conflicts"][0]["status"] == "error"
     assert "pip uninstall weir" in found["conflicts"][0]["fix"]
@@ -236,7 +236,7 @@ def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
         yield
 
     monkeypatch.setattr(module, "_CHECKS", (check_stars, module.check_python))
-    code, found = look()
+    code, found = run_doctor()
     assert code == 1
     assert found["stars"][0]["status"] == "error"
     assert found["python"][0]["status"] == "ok"
@@ -260,7 +260,9 @@ def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_application_that_cannot_be_loaded_is_an_error(
     module_of: Any, text: str | None, say: str
 ) -> None:
-    code, found = look("--app", "no_such_module_at_all:app" if text is None else module_of(text))
+    code, found = run_doctor(
+        "--app", "no_such_module_at_all:app" if text is None else module_of(text)
+    )
     assert code == 1
     assert found["application"][0]["status"] == "error"
     assert say in found["application"][0]["text"]
@@ -269,7 +271,7 @@ def test_an_application_that_cannot_be_loaded_is_an_error(
 
 def test_what_an_application_prints_stays_out_of_the_report(module_of: Any) -> None:
     name = module_of("print('hello')\nfrom flask import Flask\napp = Flask(__name__)")
-    code, found = look("--app", name)
+    code, found = run_doctor("--app", name)
     assert code == 1
     assert "has no limiter" in found["application"][0]["text"]
 
@@ -291,7 +293,7 @@ def test_a_limiter_of_flask_limiter_is_a_warning(module_of: Any) -> None:
 
 @pytest.mark.parametrize("application", ['storage_uri="memory://"'], indirect=True)
 def test_private_memory_of_an_application_is_a_warning(application: str) -> None:
-    code, found = look("--app", application)
+    code, found = run_doctor("--app", application)
     assert code == 1
     assert [one["status"] for one in found["its store"]] == ["warning"]
     assert "trusted_proxies" in found["proxies"][0]["fix"]
@@ -300,7 +302,7 @@ def test_private_memory_of_an_application_is_a_warning(application: str) -> None
 
 @pytest.mark.parametrize("application", ["enabled=False"], indirect=True)
 def test_a_limiter_that_is_switched_off_is_a_warning(application: str) -> None:
-    code, found = look("--app", application)
+    code, found = run_doctor("--app", application)
     assert code == 1
     assert "switched off" in found["application"][0]["text"]
 
@@ -310,7 +312,7 @@ def test_a_limiter_that_is_switched_off_is_a_warning(application: str) -> None:
 
 def limits_of(module_of: Any, options: str, routes: str = "") -> list[str]:
     name = module_of(APP.format(options=options) + routes)
-    return [one["text"] for one in look("--app", name)[1]["limits"]]
+    return [one["text"] for one in run_doctor("--app", name)[1]["limits"]]
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_sums_are_right_with_more_clients_than_are_kept(weir: Weir, weir_json: A
     log = "".join(f"{START + t / 10:.1f} {key}\n" for t in range(3000) for key in ["hog", f"c{t}"])
     options = ("simulate", "10/minute", "--clients", "50")
     (result,) = weir_json(*options, input=log)["strategies"]
-    assert (result["requests"], result["clients_forgotten"] > 2000) == (6000, True)
+    assert (result["requests"], result["clients_dropped"] > 2000) == (6000, True)
     assert result["admitted"] + result["denied"] == 6000
     assert result["top"][0]["client"] == "hog"
     assert result["top"][0]["requests"] == 3000
@@ -316,7 +316,7 @@ def test_memory_is_bounded() -> None:
             None,  # type: ignore[arg-type]
         )
         for record, _ in in_order(opened):
-            replay.ask(record)
+            replay.decide(record)
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert replay.requests == lines

@@ -203,10 +203,10 @@ def test_a_request_that_a_rule_denies_says_so(
     limiter = make(storage_uri="elsewhere://" if remote else "memory://", key_prefix="shop")
     app.route("/")(limiter.limit("5/minute")(hello))
     assert statuses(2) == [200, 200]
-    board = limiter._state.stats_table
-    board.block("10.0.0.0/24", time.time() + 3600)
-    board.block("2001:db8::/32")
-    board.allow("10.0.0.9")
+    stats_table = limiter._state.stats_table
+    stats_table.block("10.0.0.0/24", time.time() + 3600)
+    stats_table.block("2001:db8::/32")
+    stats_table.allow("10.0.0.9")
     assert statuses(2) == [429, 429]
     assert statuses(9, address="10.0.0.9") == [200] * 9
     assert statuses(2, address="2001:db8::1") == [429, 429]
@@ -215,5 +215,5 @@ def test_a_request_that_a_rule_denies_says_so(
     assert first["retry_after"] == 3600.0
     assert (second["key"], second["rule"]) == ("2001:db8::/64", "block")
     assert second["retry_after"] is None, "it never passes"
-    assert board.unlist("10.0.0.0/24")
+    assert stats_table.unlist("10.0.0.0/24")
     assert statuses(4) == [200, 200, 200, 429], "what was blocked was charged nothing"

@@ -154,7 +154,7 @@ def test_a_connection_that_breaks_raises_the_error_of_the_client_library(servers
             def fail(*_: Any, error: Exception = error) -> None:
                 raise error
 
-            patch.setattr(store._server, "ask", fail, raising=False)
+            patch.setattr(store._server, "request", fail, raising=False)
             with pytest.raises(expected) as raised:
                 store.decide([limit], "alice")
         assert isinstance(raised.value, weir.StorageError)

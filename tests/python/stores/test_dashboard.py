@@ -56,7 +56,7 @@ def test_counts_of_other_hosts_are_added(client: FlaskClient, servers: Any) -> N
         {
             "name": "another.example",
             "counts": [["3 per 1 minute", 10, 20, 1, 0]],
-            "heaviest": {
+            "top_clients": {
                 "denied": [
                     ["10.0.0.1", "3 per 1 minute", 3, 7, 0, now],
                     ["10.0.0.2", "3 per 1 minute", 3, 13, 2, now],

@@ -104,7 +104,7 @@ def test_a_document_that_is_no_counter_refuses_its_key(
     store: MongoDBStorage, key: str, value: Any
 ) -> None:
     store.decide([MANY], f"other {key}")
-    (name,) = store.ask([MANY], key, None, weir.HIT).names
+    (name,) = store.make_request([MANY], key, None, weir.HIT).names
     store._states.insert_one({"_id": name, "value": value})
     with pytest.raises(KeyRefusedError, match="holds something that is not a counter"):
         store.decide([MANY], key)

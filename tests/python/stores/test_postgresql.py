@@ -101,7 +101,7 @@ def test_counters_that_others_keep_changing_are_locked_first(
     limits = [weir.parse(text) for text in ("3/day", "20/day")]
     store.decide([limits[1]], key)
     sent = trips(monkeypatch, store)
-    names = store.ask(limits, key, None, weir.HIT).names
+    names = store.make_request(limits, key, None, weir.HIT).names
     store._guesses.overtaken(names)
     assert store.decide(limits, key, None, weir.TEST)[0].remaining == 3
     assert [store.decide(limits, key).allowed for _ in range(4)] == [True] * 3 + [False]
@@ -278,7 +278,7 @@ def test_a_bucket_that_takes_ages_to_refill_is_kept(
 ) -> None:
     limit = weir.Limit(1, 100, "year", burst=2000)
     assert [store.decide([limit], key, [999]).allowed for _ in range(3)] == [True, True, False]
-    store._guesses.overtaken(store.ask([limit], key, None, weir.HIT).names)
+    store._guesses.overtaken(store.make_request([limit], key, None, weir.HIT).names)
     assert store.decide([limit], key, [2]).allowed
     assert not store.decide([limit], key).allowed
     found = sql(

@@ -114,7 +114,9 @@ def test_a_storage_refuses_the_key(
     with locked(servers, f"bad-{key}"):
         for contended in (False, True):
             if contended:
-                store._guesses.overtaken(store.ask([TWO], f"bad-{key}", None, weir.HIT).names)
+                store._guesses.overtaken(
+                    store.make_request([TWO], f"bad-{key}", None, weir.HIT).names
+                )
             threads = [threading.Thread(target=ask) for _ in range(3)]
             for thread in threads:
                 thread.start()

@@ -44,7 +44,7 @@ def test_what_another_has_changed_leaves_all_counters_as_they_were(
     for one in (store, other):
         one.decide(limits, key)
     for changed in range(len(limits)):
-        request = store.ask(limits, key, None, weir.HIT)
+        request = store.make_request(limits, key, None, weir.HIT)
         other.decide([limits[changed]], key)
         before = states(sql, key)
         assert store._guess(request) is None
@@ -65,7 +65,7 @@ def test_the_same_change_by_another_is_not_mistaken_for_this_one(
     other = PostgreSQLStorage(servers.postgresql.uri, remember_denials=0)
     for one in (other, store):
         one.decide(limits, key)
-    request = store.ask(limits, key, None, weir.HIT)
+    request = store.make_request(limits, key, None, weir.HIT)
     other.decide([limits[0]], key)
     assert store._guess(request) is None
     looked = store.decide(limits, key, [0] * counters, weir.TEST)
@@ -123,7 +123,7 @@ def test_a_counter_that_another_has_made_meanwhile_leaves_no_other_behind(
     other.decide([limits[1]], key)
     before = states(sql, key)
     assert len(before) == 2
-    assert store._guess(store.ask(limits, key, None, weir.HIT)) is None
+    assert store._guess(store.make_request(limits, key, None, weir.HIT)) is None
     assert states(sql, key) == before
     other.close()
 

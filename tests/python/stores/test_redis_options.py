@@ -138,7 +138,7 @@ def test_one_denial_a_second_is_verified() -> None:
     table = weir.Table()
     while (denied := table.decide([TWO], "a")).allowed:
         pass
-    denials.remember(b"request", [b"name"], 100.0, denied)
+    denials.add(b"request", [b"name"], 100.0, denied)
     assert [denials.must_verify(now) for now in (100.5, 101.0, 101.5, 102.5)] == [
         False,
         True,
@@ -256,7 +256,7 @@ def test_the_rights_in_the_manual_are_enough(servers: Any, name: str) -> None:
         assert host.sync is not None
         host.sync.once(force=True)
         assert len(host.sync.shared.read()) == len(host.sync.shared.known()) == 1
-        host.sync.shared.forget_denials()
+        host.sync.shared.drop_denials()
         host.sync.shared.clean()
         assert host.unlist("192.0.2.1")
         host.reset()

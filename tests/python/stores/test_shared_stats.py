@@ -83,7 +83,7 @@ def test_every_host_sees_all_hosts(hosts: Two) -> None:
     assert set(seen) == {"one", "two"}
     assert seen["one"]["counts"] == [["10 per 1 minute", 3, 0, 0, 0]]
     assert seen["two"]["counts"] == [["10 per 1 minute", 0, 1, 0, 0]]
-    (heavy,) = seen["two"]["heaviest"]["denied"]
+    (heavy,) = seen["two"]["top_clients"]["denied"]
     assert heavy[0] == "10.0.0.2"
     assert seen["one"]["time"] == pytest.approx(time.time(), abs=30)
     assert seen["one"]["info"]["keys_max"] > 0
@@ -277,8 +277,8 @@ def test_a_snapshot_is_json() -> None:
     table.decide([MINUTE], "10.0.0.1/view")
     stats = json.loads(json.dumps(snapshot(table)))
     row = ["10 per 1 minute", "fixed-window", "", "/view", None, "LIMITER"]
-    assert stats["catalogue"] == [row]
-    assert stats["heaviest"]["allowed"][0][:3] == ["10.0.0.1", "10 per 1 minute", 1]
+    assert stats["registry"] == [row]
+    assert stats["top_clients"]["allowed"][0][:3] == ["10.0.0.1", "10 per 1 minute", 1]
     assert SharedRule("10.0.0.1", "block", 1.0, None).until is None
 
 
@@ -338,10 +338,10 @@ def test_what_other_hosts_show_is_cleaned(servers: Any) -> None:
         deep = [deep]
     shared.publish(nasty, {nasty: [nasty] * 50, "deep": deep, "huge": 10**400, "inf": 1e999})
     with servers.redis.client() as client:
-        client.zadd("weir:boards", {"loop": 2e9, "large": 2e9, "list": 2e9})
-        client.set("weir:board:loop", "[" * 100_000, ex=60)
-        client.set("weir:board:large", '"' + "x" * 2_000_000 + '"', ex=60)
-        client.set("weir:board:list", "[1]", ex=60)
+        client.zadd("weir:hosts", {"loop": 2e9, "large": 2e9, "list": 2e9})
+        client.set("weir:stats:loop", "[" * 100_000, ex=60)
+        client.set("weir:stats:large", '"' + "x" * 2_000_000 + '"', ex=60)
+        client.set("weir:stats:list", "[1]", ex=60)
     (stats,) = shared.read()
     shown = json.dumps(stats, ensure_ascii=False)
     assert shown.isprintable()

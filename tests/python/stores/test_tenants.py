@@ -180,16 +180,16 @@ def test_statistics_are_apart(pair: tuple[App, App]) -> None:
     shop.sync()
     bank.sync()
     for app, mine in ((shop, "10.0.0.1"), (bank, "10.0.0.2")):
-        (board,) = app.store.instrumented.sync.shared.read()
-        clients = [row[0] for row in board["heaviest"]["allowed"]]
+        (stats,) = app.store.instrumented.sync.shared.read()
+        clients = [row[0] for row in stats["top_clients"]["allowed"]]
         assert clients == [mine]
 
 
-def test_cached_denials_are_forgotten_by_prefix(pair: tuple[App, App]) -> None:
+def test_cached_denials_are_dropped_by_prefix(pair: tuple[App, App]) -> None:
     shop, bank = (app.store.instrumented.sync.shared for app in pair)
-    shop.forget_denials()
-    assert shop.forgets()
-    assert not bank.forgets()
+    shop.drop_denials()
+    assert shop.denials_version()
+    assert not bank.denials_version()
 
 
 def test_counters_of_the_fallback_are_apart(
@@ -326,7 +326,7 @@ def test_a_prefix_is_for_stores_that_are_shared() -> None:
 def test_names_of_two_applications_are_never_the_same() -> None:
     texts = ["", "a", "weir", "a@b", "a:b", "%40", "é", "x" * 300, "x" * 301, "a/b", " ", "*"]
     tenants = [Tenant(store, own) for store in ("weir", "a", "weir:rules@a") for own in texts]
-    words = ("rules", "rules :version", "boards", "board :0123", "forgets")
+    words = ("rules", "rules :version", "hosts", "stats :0123", "denials :version")
     names = [tenant.name(*word.split()) for tenant in tenants for word in words]
     assert len(set(names)) == len(names)
     assert max(map(len, names)) < 150

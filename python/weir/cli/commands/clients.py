@@ -71,14 +71,14 @@ def use_of(counter: Counter, key: str, counted: str) -> Used:
 def place_of(store: Store, client: str, by: By) -> tuple[int | None, list[TopClient]]:
     """A client's rank among the top clients, from 1, and its entries."""
     name = client if is_hash(client) else store.name_of(client)
-    heaviest = store.top_clients(by, RANKED)
-    mine = [top for top in heaviest if top.client in (client, name)]
-    order = list(dict.fromkeys(top.client for top in heaviest if getattr(top, by)))
+    clients = store.top_clients(by, RANKED)
+    mine = [top for top in clients if top.client in (client, name)]
+    order = list(dict.fromkeys(top.client for top in clients if getattr(top, by)))
     place = next((i for i, one in enumerate(order, 1) if one in (client, name)), None)
     return place, mine
 
 
-class Asked(NamedTuple):
+class Selection(NamedTuple):
     """The limits that a command covers; without ``limits``: all registered limits."""
 
     limits: str | None
@@ -123,7 +123,7 @@ def show(
     """
     with answering():
         store = opened(context, store_uri)
-        counters = Asked(limits, strategy, tz, scope).counters(store, key)
+        counters = Selection(limits, strategy, tz, scope).counters(store, key)
         counted = store.counted(key)
         used = [use_of(counter, key, counted) for counter in counters]
         rule, denied, allowed = None, None, None
@@ -212,14 +212,14 @@ def reset(
     """
     with answering():
         store = opened(context, store_uri)
-        counters = Asked(limits, strategy, tz, scope).counters(store, key)
+        counters = Selection(limits, strategy, tz, scope).counters(store, key)
         counted = store.counted(key)
         used = [use_of(counter, key, counted) for counter in counters]
         for counter in counters:
             for form in dict.fromkeys([counted, key]):
                 counter.clear(form)
         if counters:
-            store.forget_denials()
+            store.drop_denials()
     if as_json:
         say_json({"client": counted, "cleared": [one.as_json() for one in used]})
     elif counters:

@@ -164,7 +164,7 @@ def _run(reader: Reader, replays: Sequence[Replay], progress: Progress) -> int:
         for number, (record, was_late) in enumerate(in_order(reader)):
             late += was_late
             for replay in replays:
-                replay.ask(record)
+                replay.decide(record)
             if number % 4096 == 0:
                 progress.show(reader)
     finally:
@@ -239,8 +239,8 @@ def _sums(replays: Sequence[Replay]) -> None:
 
 
 def _number_of_clients(replay: Replay) -> str:
-    """The number of clients, or a lower bound if some were forgotten."""
-    return f"over {count(replay.most_clients)}" if replay.forgotten else count(len(replay.clients))
+    """The number of clients, or a lower bound if some were dropped."""
+    return f"over {count(replay.most_clients)}" if replay.dropped else count(len(replay.clients))
 
 
 def _clients(replays: Sequence[Replay], top: int) -> None:
@@ -280,7 +280,7 @@ def _client_row(key: str, client: Client) -> list[Cell]:
 def _remarks(replay: Replay) -> None:
     if replay.longest_delay:
         hint(f"weir: {replay.name}: an admitted request waits up to {span(replay.longest_delay)}")
-    if replay.forgotten:
+    if replay.dropped:
         hint(
             f"weir: {replay.name}: there are more clients than could be distinguished; a client's "
             "counts start when it was last dropped. Raise --clients"
@@ -321,7 +321,7 @@ def _replay_json(replay: Replay, top: int) -> dict[str, Any]:
         "denied": replay.denied,
         "clients": len(replay.clients),
         "clients_denied": replay.clients_denied,
-        "clients_forgotten": replay.forgotten,
+        "clients_dropped": replay.dropped,
         "evictions": replay.evictions,
         "longest_wait": replay.longest_wait,
         "longest_delay": replay.longest_delay,

@@ -12,7 +12,7 @@ from ..errors import WARNED
 from ..options import json_option
 from ..output import Cell, say, say_json, table
 from .application import check_application
-from .finding import BAD, FINE, WARN, Asked, Finding, one_line
+from .finding import BAD, FINE, WARN, Arguments, Finding, one_line
 from .machine import (
     check_conflicts,
     check_parts,
@@ -25,7 +25,7 @@ from .machine import (
 #: Version of the output of --json. It increases if a name or a status changes its meaning.
 SCHEMA = 1
 
-_CHECKS: tuple[Callable[[Asked], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Callable[[Arguments], Iterator[Finding]], ...] = (
     check_python,
     check_parts,
     check_shared_memory,
@@ -36,11 +36,11 @@ _CHECKS: tuple[Callable[[Asked], Iterator[Finding]], ...] = (
 )
 
 
-def findings(asked: Asked) -> Iterator[Finding]:
+def findings(arguments: Arguments) -> Iterator[Finding]:
     """All findings. If a check raises an exception, this is a finding, and the others still run."""
     for check in _CHECKS:
         try:
-            yield from check(asked)
+            yield from check(arguments)
         except Exception as error:
             name = check.__name__.removeprefix("check_")
             text = one_line(f"{type(error).__name__}: {error}")
@@ -60,7 +60,7 @@ def doctor(context: click.Context, app: str | None, store: str | None, as_json: 
     there is something to change.
     """
     chosen = store or context.obj or os.environ.get("WEIR_STORE") or ""
-    found = list(findings(Asked(app or os.environ.get("FLASK_APP") or "", chosen)))
+    found = list(findings(Arguments(app or os.environ.get("FLASK_APP") or "", chosen)))
     if as_json:
         say_json({"schema": SCHEMA, "findings": [one._asdict() for one in found]})
     else:

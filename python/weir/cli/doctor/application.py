@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ...errors import WeirError
 from ..commands.check import warnings_of
 from ..words import shown, some
-from .finding import BAD, FINE, WARN, Asked, Finding, examine_store, one_line
+from .finding import BAD, FINE, WARN, Arguments, Finding, examine_store, one_line
 
 #: Findings about limits; more of them are counted, not shown.
 _LIMITS_MAX = 20
@@ -27,9 +27,9 @@ def _load(name: str) -> Any:
         return ScriptInfo(app_import_path=name).load_app()
 
 
-def check_application(asked: Asked) -> Iterator[Finding]:
+def check_application(arguments: Arguments) -> Iterator[Finding]:
     """The limiters of an application: store, client, proxies, limits."""
-    if not asked.app:
+    if not arguments.app:
         fix = "weir doctor --app module:app, or set FLASK_APP"
         yield Finding("application", FINE, "not checked: none was given", fix)
         return
@@ -37,11 +37,11 @@ def check_application(asked: Asked) -> Iterator[Finding]:
         yield Finding("application", BAD, "Flask is not installed", "pip install Flask")
         return
     try:
-        app = _load(asked.app)
+        app = _load(arguments.app)
     except (Exception, SystemExit) as error:
         what = one_line(f"{type(error).__name__}: {error}")
-        text = f"{shown(asked.app)} cannot be loaded: {what}"
-        fix = f"correct it until `flask --app {shown(asked.app)} routes` works"
+        text = f"{shown(arguments.app)} cannot be loaded: {what}"
+        fix = f"correct it until `flask --app {shown(arguments.app)} routes` works"
         yield Finding("application", BAD, text, fix)
         return
     states = app.extensions.get("weir")

@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-class Asked(NamedTuple):
+class Arguments(NamedTuple):
     """The arguments of the command; "" if not given."""
 
     app: str

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ... import __version__, _foreign
 from ..discover import SHARED_MEMORY, tables
 from ..words import shown
-from .finding import BAD, FINE, WARN, Asked, Finding, examine_store
+from .finding import BAD, FINE, WARN, Arguments, Finding, examine_store
 
 #: Bytes of a table with the usual number of keys, and of the smallest that auto:// tries.
 _TABLE, _SMALLEST = 24 << 20, 2 << 20
@@ -71,7 +71,7 @@ def _version(distribution: str) -> str:
         return ""
 
 
-def check_python(_: Asked) -> Iterator[Finding]:
+def check_python(_: Arguments) -> Iterator[Finding]:
     """Version, implementation, C library, processor."""
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     text = f"{platform.python_implementation()} {platform.python_version()}, {_libc()}"
@@ -81,7 +81,7 @@ def check_python(_: Asked) -> Iterator[Finding]:
     yield Finding("weir", FINE, f"{_foreign.DISTRIBUTION} {__version__}, {folder}")
 
 
-def check_parts(_: Asked) -> Iterator[Finding]:
+def check_parts(_: Arguments) -> Iterator[Finding]:
     """Which optional packages are installed."""
     there, missing = [], []
     for module, name, used_by in _PARTS:
@@ -122,7 +122,7 @@ def _shared_memory() -> _Room:
     return _Room("", text, free)
 
 
-def check_shared_memory(_: Asked) -> Iterator[Finding]:
+def check_shared_memory(_: Arguments) -> Iterator[Finding]:
     """Size and rights of /dev/shm."""
     room = _shared_memory()
     name, size = str(SHARED_MEMORY), _TABLE >> 20
@@ -169,7 +169,7 @@ def _remedy(room: _Room) -> str:
     return f"{what}, or configure another store"
 
 
-def check_servers(_: Asked) -> Iterator[Finding]:
+def check_servers(_: Arguments) -> Iterator[Finding]:
     """The store that ``auto://`` selects, under running and installed servers."""
     for found in tables():
         if found.server is not None:
@@ -185,10 +185,10 @@ def check_servers(_: Asked) -> Iterator[Finding]:
     yield Finding("auto:// without a server", FINE, "private memory that forked children share")
 
 
-def check_store(asked: Asked) -> Iterator[Finding]:
+def check_store(arguments: Arguments) -> Iterator[Finding]:
     """Whether the given store answers; without one, whether a Redis runs on this host."""
-    if asked.store:
-        yield examine_store(asked.store)
+    if arguments.store:
+        yield examine_store(arguments.store)
         return
     fix = "to check another server: weir doctor --store redis://host"
     try:
@@ -218,7 +218,7 @@ def check_store(asked: Asked) -> Iterator[Finding]:
 # ---------------------------------------------------------------------------------------- conflicts
 
 
-def check_conflicts(_: Asked) -> Iterator[Finding]:
+def check_conflicts(_: Arguments) -> Iterator[Finding]:
     """Other distributions that install the same names."""
     foreign = _foreign.foreign_distribution()
     if foreign is not None:

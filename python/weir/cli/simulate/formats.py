@@ -95,8 +95,8 @@ class _Csv:
     """Finds its columns in the first line, by their names or by their values."""
 
     def __init__(self, columns: Sequence[str], time_column: str | None) -> None:
-        self.asked = list(columns)
-        self.time_asked = time_column
+        self.columns = list(columns)
+        self.time_column = time_column
         self.delimiter = ","
         self.time: int | None = None
         self.keys: list[int] = []
@@ -126,17 +126,17 @@ class _Csv:
         """Find the columns; returns whether this line contains their names."""
         times = [i for i, cell in enumerate(cells) if _is_time(cell)]
         if times:
-            time = self._place(self.time_asked, None, len(cells)) if self.time_asked else times[0]
+            time = self._place(self.time_column, None, len(cells)) if self.time_column else times[0]
             free = [i for i in range(len(cells)) if i != time]
-            keys = [self._place(name, None, len(cells)) for name in self.asked] or free[:1]
+            keys = [self._place(name, None, len(cells)) for name in self.columns] or free[:1]
         else:
-            name = self.time_asked or _named(cells, _TIME_NAMES)
+            name = self.time_column or _named(cells, _TIME_NAMES)
             key = _named([cell for cell in cells if cell != name], _KEY_NAMES)
-            if name is None or not (self.asked or key):
+            if name is None or not (self.columns or key):
                 what = "time" if name is None else "key"
                 raise LineError(f"which column has the {what}? Set --{what}-column")
             time = self._place(name, cells, len(cells))
-            keys = [self._place(one, cells, len(cells)) for one in self.asked or [str(key)]]
+            keys = [self._place(one, cells, len(cells)) for one in self.columns or [str(key)]]
         self.time, self.keys = time, keys
         return not times
 

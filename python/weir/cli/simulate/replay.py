@@ -142,7 +142,7 @@ class Replay:
         self.longest_delay = 0.0
         self.clients: dict[str, Client] = {}
         #: The number of clients that were removed for lack of room; only the sums include them.
-        self.forgotten = 0
+        self.dropped = 0
         self.timeline = Timeline()
         # Twice as many cells as counters: a bucket of the table is full before the table is.
         keys = max(4096, 2 * clients * len(self.limits))
@@ -161,7 +161,7 @@ class Replay:
         """Evicted counters; their clients start with a full limit again."""
         return self.table.info()["evictions"]
 
-    def ask(self, record: Record) -> None:
+    def decide(self, record: Record) -> None:
         try:
             decision = self.table.decide(self.limits, record.key, None, HIT, record.time)
         except TableError as error:
@@ -192,10 +192,10 @@ class Replay:
         self.timeline.add(record.time, denied)
 
     def _make_room(self) -> None:
-        """Forget half of the clients: those with the fewest denied, then the fewest requests."""
+        """Drop half of the clients: those with the fewest denied, then the fewest requests."""
         ranked = sorted(self.clients.items(), key=_weight, reverse=True)
         keep = ranked[: len(ranked) // 2]
-        self.forgotten += len(ranked) - len(keep)
+        self.dropped += len(ranked) - len(keep)
         self.clients = dict(keep)
 
     def top_clients(self, most: int) -> list[tuple[str, Client]]:

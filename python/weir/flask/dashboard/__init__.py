@@ -183,12 +183,12 @@ def _rules(limiter: Limiter) -> Any:
     if not _genuine(limiter._state):
         return _refused(403, "this page is out of date: load it again")
     try:
-        asked = request.get_json(silent=True)
+        body = request.get_json(silent=True)
     except RecursionError:
-        asked = None
-    if not isinstance(asked, dict):
+        body = None
+    if not isinstance(body, dict):
         return _refused(400, 'send {"action": "block", "client": "10.1.2.3", "seconds": 3600}')
-    return _act(limiter._state, asked)
+    return _act(limiter._state, body)
 
 
 # --------------------------------------------------------------------------------------- showing
@@ -299,8 +299,8 @@ def _refused(status: int, why: str) -> tuple[Response, int]:
     return jsonify(error=why), status
 
 
-def _act(state: AppState, asked: dict[str, Any]) -> Any:
-    client, seconds = asked.get("client"), asked.get("seconds")
+def _act(state: AppState, body: dict[str, Any]) -> Any:
+    client, seconds = body.get("client"), body.get("seconds")
     if not isinstance(client, str) or not client.strip() or not _is_short_text(client):
         return _refused(400, f"client: a name of 1 to {CLIENT_MAX} bytes is needed")
     client = client.strip()
@@ -312,9 +312,9 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
         return _refused(400, f"seconds: 1 to {FOR_MAX}, or null for a rule without an end")
     until = None if seconds is None else time.time() + seconds
     lists = state.instrumented or state.stats_table
-    asked_for, client = client, counted_form(state.stats_table, client)
+    given, client = client, counted_form(state.stats_table, client)
     try:
-        match asked.get("action"):
+        match body.get("action"):
             case "block":
                 lists.block(client, until)
             case "allow":
@@ -328,11 +328,11 @@ def _act(state: AppState, asked: dict[str, Any]) -> Any:
         return _refused(503, str(error))
     except (WeirError, ValueError) as error:
         return _refused(400, str(error))
-    current_app.logger.info("weir dashboard: %s %s", asked["action"], _logged(client))
-    if client == asked_for:
+    current_app.logger.info("weir dashboard: %s %s", body["action"], _logged(client))
+    if client == given:
         return "", 204
     what = "the network" if "/" in client else "the address"
-    return jsonify(message=f"{asked['action']}: {client}, {what} that is counted")
+    return jsonify(message=f"{body['action']}: {client}, {what} that is counted")
 
 
 def _is_short_text(client: str) -> bool:

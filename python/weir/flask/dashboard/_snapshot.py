@@ -28,11 +28,11 @@ def snapshot(state: AppState, count: int = 20) -> dict[str, Any]:
     """
     table = state.stats_table
     store = _health(state)
-    mine: dict[str, Any] = {"counts": [], "heaviest": {"denied": [], "allowed": []}}
+    mine: dict[str, Any] = {"counts": [], "top_clients": {"denied": [], "allowed": []}}
     rules: list[Any] = []
     try:
         mine["counts"] = table.counts()
-        mine["heaviest"] = {by: top_clients(table, by, count) for by in ("denied", "allowed")}
+        mine["top_clients"] = {by: top_clients(table, by, count) for by in ("denied", "allowed")}
         rules = table.rules()
     except StorageError as error:  # for example damaged statistics: the rest is shown
         store["trouble"] = store["trouble"] or printable(error)

@@ -79,15 +79,15 @@ function showLimits(state, seconds) {
   return sums;
 }
 
-function showHeaviest(id, field, state, seconds) {
+function showTopClients(id, field, state, seconds) {
   const name = (row) => `${row.client}\n${row.limit}`;
   const speed = perSecond({ before: last?.[id] }, name, field, seconds);
   const blocked = new Set(state.rules.filter((rule) => rule.kind === "block").map((rule) => rule.client));
   // Clients with the highest current rate come first; a small change of the rate does not move rows.
   const known = new Set((last?.[id] ?? []).map(name));
-  const heat = (row) => Math.round(Math.log2(1 + (known.has(name(row)) || !seconds ? speed(row) : Math.min(row[field], 10) / seconds)));
-  const rows = state[id].map((row) => ({ row, heat: heat(row) }));
-  rows.sort((a, b) => b.heat - a.heat || b.row[field] - a.row[field]);
+  const rank = (row) => Math.round(Math.log2(1 + (known.has(name(row)) || !seconds ? speed(row) : Math.min(row[field], 10) / seconds)));
+  const rows = state[id].map((row) => ({ row, rank: rank(row) }));
+  rows.sort((a, b) => b.rank - a.rank || b.row[field] - a.row[field]);
   fill(id, rows.slice(0, SHOWN).map(({ row }) => make("tr", [
     cell(row.client, { title: row.error ? `at most ${whole(row.error)} too many` : "exact" }),
     cell(row.limit), cell(rate(speed(row))), cell(whole(row[field])), cell(ago(state.time - row.last)),
@@ -137,8 +137,8 @@ function show(state) {
   const seconds = last ? state.time - last.time : 0;
   if (last && seconds <= 0) return;
   const sums = showLimits(state, seconds);
-  showHeaviest("denied", "denied", state, seconds);
-  showHeaviest("allowed", "allowed", state, seconds);
+  showTopClients("denied", "denied", state, seconds);
+  showTopClients("allowed", "allowed", state, seconds);
   showRules(state);
   showStore(state.store);
   if (last) {

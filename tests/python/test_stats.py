@@ -96,10 +96,10 @@ def test_more_than_63_limits_count_as_other(table: Table) -> None:
     rows = table.counts()
     assert len(rows) == 64
     assert rows[-1] == ("other", 37, 0, 0, 0)
-    assert {heavy.limit for heavy in table.top_clients("allowed", limit="other")} == {"other"}
+    assert {top.limit for top in table.top_clients("allowed", limit="other")} == {"other"}
 
 
-def test_what_a_remote_store_decided_is_noted(table: Table) -> None:
+def test_decisions_of_a_remote_store_are_recorded(table: Table) -> None:
     limits = [parse("10/minute"), parse("5/minute")]
     passed, also = Verdict(True, 10, 2, NOW, 0.0, 0.0), Verdict(True, 5, 2, NOW, 0.0, 0.0)
     refused = Verdict(False, 5, 0, NOW, 9.0, 0.0)
@@ -107,7 +107,7 @@ def test_what_a_remote_store_decided_is_noted(table: Table) -> None:
     table.record(limits, ["10.0.0.1/view", "10.0.0.2"], Decision([passed, refused], 1, NOW))
     table.record(limits, "10.0.0.3", Decision([passed, refused], 1, NOW), shadow=True)
     assert counts(table) == {"10 per 1 minute": (1, 0, 1, 0), "5 per 1 minute": (1, 1, 0, 1)}
-    assert [heavy.client for heavy in table.top_clients()] == ["10.0.0.2"]
+    assert [top.client for top in table.top_clients()] == ["10.0.0.2"]
     assert table.info()["keys"] == 0
     with pytest.raises(ValueError, match="a decision of 2 limits for 1"):
         table.record(limits[:1], "a", Decision([passed, passed], 0, NOW))
@@ -146,7 +146,7 @@ def test_processes_count_together(shared: str) -> None:
     table.verify()
 
 
-# -- heaviest
+# -- top clients
 
 
 def test_the_client_is_the_first_identifier(table: Table) -> None:
@@ -158,12 +158,12 @@ def test_the_client_is_the_first_identifier(table: Table) -> None:
         table.decide([limit], "10.0.0.3/view")
     table.decide([limit], "")
     limiter.hit(limit)
-    assert [heavy[:5] for heavy in table.top_clients()] == [
+    assert [top[:5] for top in table.top_clients()] == [
         ("10.0.0.1", "3 per 1 minute", 3, 2, 0),
         ("10.0.0.3", "3 per 1 minute", 3, 2, 0),
         ("::1", "3 per 1 minute", 3, 2, 0),
     ]
-    assert {heavy.last for heavy in table.top_clients()} == {NOW}
+    assert {top.last for top in table.top_clients()} == {NOW}
 
 
 def test_a_limit_is_immutable(table: Table) -> None:
@@ -174,7 +174,7 @@ def test_a_limit_is_immutable(table: Table) -> None:
             setattr(limit, name, 5)
 
 
-def test_a_look_at_a_counter_knows_no_rule(table: Table) -> None:
+def test_peek_ignores_rules(table: Table) -> None:
     limit = parse("3/minute")
     table.block("10.0.0.1")
     assert not table.decide([limit], "10.0.0.1/view", None, weir.TEST).allowed
@@ -197,19 +197,19 @@ def test_clients_are_hashes_unless_revealed_or_addresses(table: Table) -> None:
     table.reveal = True
     assert table.reveal is True
     limiter.hit(limit, "bob@example.org")
-    assert {heavy.client for heavy in table.top_clients("allowed")} == {name, "bob@example.org"}
+    assert {top.client for top in table.top_clients("allowed")} == {name, "bob@example.org"}
     with pytest.raises(ValueError, match="a client must not be empty"):
         table.name_of("")
 
 
-def test_heaviest_by_what_and_how_many(table: Table) -> None:
+def test_top_clients_by_denied_or_allowed_and_count(table: Table) -> None:
     limits = [parse("2/minute"), parse("5/minute")]
     for number in range(1, 6):
         for limit in limits:
             for _ in range(number + 1):
                 table.decide([limit], f"10.0.0.{number}")
-    assert [heavy.client[-1] for heavy in table.top_clients(count=2)] == ["5", "4"]
-    denied = [(heavy.client[-1], heavy.denied) for heavy in table.top_clients(limit=limits[0])]
+    assert [top.client[-1] for top in table.top_clients(count=2)] == ["5", "4"]
+    denied = [(top.client[-1], top.denied) for top in table.top_clients(limit=limits[0])]
     assert denied == [("5", 4), ("4", 3), ("3", 2), ("2", 1)]
     assert len(table.top_clients("allowed", limit="5 per 1 minute")) == 5
     assert table.top_clients(limit="7 per 1 minute") == []
@@ -222,10 +222,10 @@ def test_heaviest_by_what_and_how_many(table: Table) -> None:
         table.top_clients(limit=7)  # type: ignore[arg-type]
 
 
-# -- catalogue
+# -- registry
 
 
-def test_limits_are_described_once_and_by_namespace(shared: str) -> None:
+def test_limits_are_registered_once_and_by_namespace(shared: str) -> None:
     ours, theirs = Table(shared), Table(shared, namespace=3)
     limit = Limit(10, strategy="leaky-bucket", max_delay=0.25, namespace="a/b")
     for _ in range(3):
@@ -256,7 +256,7 @@ def test_a_limit_in_a_zone_is_registered_with_it(shared: str, tz: str | None) ->
     assert (read.text, read.strategy, read.tz) == ("3 per 1 day", "calendar-window", tz)
 
 
-def test_a_full_catalogue_says_so(table: Table) -> None:
+def test_a_full_registry_is_reported(table: Table) -> None:
     added = [table.register(Limit(amount), "", "") for amount in range(1, 2000)]
     assert 0 < sum(added) < 1999
     assert sum(added) == len(table.registry())
@@ -266,7 +266,7 @@ def test_a_full_catalogue_says_so(table: Table) -> None:
 # -- in Flask
 
 
-def test_flask_tells_its_limits_and_clients(shared: str) -> None:
+def test_flask_registers_its_limits_and_counts_clients(shared: str) -> None:
     app = Flask(__name__)
     limiter = Limiter(
         lambda: "10.9.9.9", app=app, storage_uri=shared, key_prefix="a/b", default_limits=["9/hour"]
@@ -289,12 +289,12 @@ def test_flask_tells_its_limits_and_clients(shared: str) -> None:
     rows = counts(table)
     assert rows["3 per 1 minute"][:2] == (3, 2)
     assert rows["9 per 1 hour"][:2] == (1, 0)
-    assert [heavy[:4] for heavy in table.top_clients()] == [("10.9.9.9", "3 per 1 minute", 3, 2)]
-    told = {
+    assert [top[:4] for top in table.top_clients()] == [("10.9.9.9", "3 per 1 minute", 3, 2)]
+    remaining = {
         str(limit): table.decide([limit], f"{before}10.9.9.9{after}", None, weir.TEST)[0].remaining
         for limit, before, after in table.registry()
     }
-    assert told == {"3 per 1 minute": 0, "9 per 1 hour": 8}
+    assert remaining == {"3 per 1 minute": 0, "9 per 1 hour": 8}
 
 
 def test_two_limiters_of_one_limit_skip_their_own_prefix(shared: str) -> None:
@@ -310,14 +310,14 @@ def test_two_limiters_of_one_limit_skip_their_own_prefix(shared: str) -> None:
         )
         app.add_url_rule("/", view_func=lambda: "x")
         assert app.test_client().get("/").status_code == 200
-    (heavy,) = Table(shared).top_clients("allowed")
-    assert heavy[:3] == ("10.9.9.9", "5 per 1 minute", 3)
+    (top,) = Table(shared).top_clients("allowed")
+    assert top[:3] == ("10.9.9.9", "5 per 1 minute", 3)
 
 
 # -- closed
 
 
-def test_a_closed_table_tells_nothing(table: Table) -> None:
+def test_a_closed_table_raises(table: Table) -> None:
     limit = parse("5/minute")
     table.close()
     for call in (

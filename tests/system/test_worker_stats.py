@@ -1,4 +1,4 @@
-"""The board under a real server: every decision is counted, whichever worker made it."""
+"""Statistics of a real server: each worker reports the decisions of all workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from weir.flask import Limiter
 
 app = Flask(__name__)
 limiter = Limiter(
-    lambda: request.headers.get("X-Client", "nobody"), app=app, storage_uri=os.environ["STORE"],
+    lambda: request.headers.get("X-Client", "none"), app=app, storage_uri=os.environ["STORE"],
     default_limits=["1300 per day"],
 )
 
@@ -27,16 +27,16 @@ limiter = Limiter(
 def hit():
     return str(os.getpid())
 
-@app.get("/board")
+@app.get("/stats")
 @limiter.exempt
-def board():
+def stats():
     table = limiter.storage
-    return {"pid": os.getpid(), "counts": table.counts(), "heaviest": table.top_clients(),
+    return {"pid": os.getpid(), "counts": table.counts(), "top_clients": table.top_clients(),
             "name": table.name_of("hammer")}
 """
 
 
-def test_every_worker_tells_all_that_was_decided(serve: Callable[..., Served]) -> None:
+def test_every_worker_reports_the_decisions_of_all(serve: Callable[..., Served]) -> None:
     store = f"shm://test-{uuid.uuid4()}"
     server = serve(APP, STORE=store)
     try:
@@ -46,17 +46,17 @@ def test_every_worker_tells_all_that_was_decided(serve: Callable[..., Served]) -
         }
         near = LIMIT - (LIMIT * 8 + 9) // 10 + 1
         row = ["1300 per 1 day", LIMIT, REQUESTS - LIMIT, near, 0]
-        told = {}
+        reported = {}
         for _ in range(200):
-            board = json.loads(server.ask("/board")[1])
-            told[board.pop("pid")] = board
-            if len(told) >= 2:
+            stats = json.loads(server.ask("/stats")[1])
+            reported[stats.pop("pid")] = stats
+            if len(reported) >= 2:
                 break
-        assert len(told) >= 2
-        for board in told.values():
-            assert board["counts"] == [row]
-            ((client, *heavy, _),) = board["heaviest"]
-            assert client == board["name"]
+        assert len(reported) >= 2
+        for stats in reported.values():
+            assert stats["counts"] == [row]
+            ((client, *heavy, _),) = stats["top_clients"]
+            assert client == stats["name"]
             assert heavy == ["1300 per 1 day", LIMIT, REQUESTS - LIMIT, 0]
         with weir.Table(store) as table:  # and another process
             assert [list(counted) for counted in table.counts()] == [row]
