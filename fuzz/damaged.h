@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "saved.h"
 #include "table/cell.h"
 #include "table/hash.h"
 #include "weir/stats.h"
@@ -220,6 +221,27 @@ static inline int damaged_keeps_ends(const struct damaged *damaged, struct weir_
 }
 
 /*
+ * Loads the bytes as a private table (saved.h): it is refused, or passes verification. Returns whether it was loaded.
+ */
+static inline int damaged_load(const struct damaged *damaged, const unsigned char *bytes) {
+    struct weir_table *table;
+    struct weir_error error = {.message = ""};
+    int rc = weir_table_load(bytes, damaged->size, &table, &error);
+    if (rc < 0) {
+        DAMAGED_MUST(rc == WEIR_EFORMAT || rc == WEIR_EVERSION);
+        DAMAGED_MUST(strstr(error.message, "saved table") && !table);
+        return 0;
+    }
+    DAMAGED_MUST(weir_table_check(table, &error) == 0);
+    struct weir_check check = damaged_check(damaged, 0, 1);
+    struct weir_verdict verdict;
+    damaged_see(weir_decide(table, &check, 1, DAMAGED_NOW, WEIR_HIT, &verdict, NULL), &verdict,
+                check.limit);
+    weir_table_close(table);
+    return 1;
+}
+
+/*
  * Writes `bytes` into the file, opens it and uses it. With `live`, these are written over the table while it is
  * open, so they are not verified. Returns whether the table was opened.
  */
@@ -231,6 +253,7 @@ static inline int damaged_try(const struct damaged *damaged, const unsigned char
     DAMAGED_MUST(write(fd, live ? damaged->base : bytes, damaged->size) == (ssize_t)damaged->size);
     close(fd);
     int rc = weir_table_open(damaged->uri, &table, &error);
+    DAMAGED_MUST(live || damaged_load(damaged, bytes) == (rc == 0));
     if (rc < 0) {
         DAMAGED_MUST(!live);
         DAMAGED_MUST(rc == WEIR_EFORMAT || rc == WEIR_EVERSION);

@@ -200,8 +200,8 @@ static void *map_private(size_t bytes) {
     return base + before;
 }
 
-static int open_memory(struct weir_table *table, const struct weir_header *plan,
-                       struct weir_error *error) {
+int weir_open_memory(struct weir_table *table, const struct weir_header *plan,
+                     struct weir_error *error) {
     table->fd = -1;
     table->bytes = plan->bytes;
     bool forks = table->backing == WEIR_BACKING_FORKS;
@@ -295,9 +295,8 @@ static int refuse(const struct weir_table *table, int code, const char *why,
     return weir_fail(error, code, 0, "%s: %s", table->name, why);
 }
 
-/* 0 if the header was written by this library on such a machine and is undamaged; else an error. */
-static int check_header(const struct weir_table *table, const struct weir_header *header,
-                        uint64_t size, struct weir_error *error) {
+int weir_open_check_header(const struct weir_table *table, const struct weir_header *header,
+                           uint64_t size, struct weir_error *error) {
     struct weir_header plan;
     if (memcmp(header->magic, WEIR_MAGIC, sizeof header->magic) != 0)
         return refuse(table, WEIR_EFORMAT, "not a weir table", error);
@@ -351,8 +350,7 @@ static int check_owner(const struct weir_table *table, int fd, const struct weir
     return 0;
 }
 
-/* Repairs and verifies an existing table that no other process has open. */
-static int recover(struct weir_table *table, struct weir_error *error) {
+int weir_open_recover(struct weir_table *table, struct weir_error *error) {
     if (repair_all(table) < 0)
         return refuse(table, WEIR_ESYSTEM, "cannot renew its locks", error);
     struct weir_error damage;
@@ -390,14 +388,14 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
         goto out;
     }
     table->mapping = weir_mapping_add(base, (size_t)st.st_size);
-    rc = check_header(table, base, (uint64_t)st.st_size, error);
+    rc = weir_open_check_header(table, base, (uint64_t)st.st_size, error);
     if (rc == 0)
         rc = check_size(table, base, uri, error);
     if (rc < 0)
         goto out;
     attach(table, base);
     if (alone)
-        rc = recover(table, error);
+        rc = weir_open_recover(table, error);
     if (rc == 0 && alone && flock(fd, LOCK_SH) < 0)
         rc = fail_errno(table, errno, "cannot lock it", error);
     if (rc == 0 && weir_is_cut(table))
@@ -460,7 +458,7 @@ int weir_table_open_within(const char *text, int64_t wait_ns, bool make, struct 
     if (!WEIR_SHARED_TABLES && table->backing == WEIR_BACKING_FORKS)
         table->backing = WEIR_BACKING_MEMORY; /* a child that forks has its own copy */
     if (uri.backing == WEIR_BACKING_MEMORY || uri.backing == WEIR_BACKING_FORKS) {
-        rc = open_memory(table, &plan, error);
+        rc = weir_open_memory(table, &plan, error);
     } else if (!WEIR_SHARED_TABLES) {
         rc = refuse(table, WEIR_ESYSTEM,
                     "tables of several processes need Linux; use memory:// or a remote store",

@@ -7,7 +7,6 @@
  */
 #include "table_methods.h"
 #include "convert.h"
-#include "open.h"
 #include "table/lock.h"
 
 #include <stddef.h>
@@ -28,14 +27,15 @@ void core_table_init(void) {
 /* ---------------------------------------------------------------------------- open and close */
 
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static const char *const names[] = {"", "namespace", "_forks_share", "_observes", NULL};
+    static const char *const names[] = {"",          "namespace", "_forks_share",
+                                        "_observes", "_saved",    NULL};
     int forks_share = 0, observes = 0;
-    PyObject *uri = NULL, *namespace = NULL;
+    PyObject *uri = NULL, *namespace = NULL, *saved = NULL;
     struct core_state *state = core_state_of(type);
     int64_t number = 0;
     if (!state ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$Opp:Table", (char **)names, &uri, &namespace,
-                                     &forks_share, &observes) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|U$OppS:Table", (char **)names, &uri,
+                                     &namespace, &forks_share, &observes, &saved) ||
         (namespace && core_count(namespace, "namespace", &number) < 0))
         return NULL;
     struct core_table *self = SELF(type->tp_alloc(type, 0));
@@ -50,20 +50,13 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         Py_SETREF(opened, PyUnicode_FromFormat("%U%sforks=share", opened, more ? "&" : "?"));
     }
     const char *text = opened ? core_c_string(opened, "a URI") : NULL;
+    struct weir_error error;
+    int rc = text ? core_table_open(self, text, saved, !observes, &error) : 0;
+    Py_XDECREF(opened);
     if (!text) {
-        Py_XDECREF(opened);
         Py_DECREF(self);
         return NULL;
     }
-    struct weir_error error;
-    int rc;
-    /* If a table is truncated, requests fail, but the process does not crash. */
-    if (strncmp(text, "memory:", 7) != 0)
-        (void)weir_table_guard();
-    CORE_BEGIN_SLEEP
-    rc = weir_table_open_within(text, weir_open_wait_ns, !observes, &self->mapped, &error);
-    CORE_END_SLEEP
-    Py_DECREF(opened);
     if (rc < 0) {
         self->mapped = NULL;
         Py_DECREF(self);
@@ -346,7 +339,8 @@ int core_table_decides(struct core_state *state, PyObject *storage) {
 
 PyDoc_STRVAR(
     table_doc,
-    "Table(uri='memory://', /, *, namespace=0, _forks_share=False, _observes=False)\n--\n\n"
+    "Table(uri='memory://', /, *, namespace=0, _forks_share=False, _observes=False, "
+    "_saved=...)\n--\n\n"
     "A local store, created if it does not exist.\n\n"
     "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N, &rules=N, &group=NAME.\n"
     "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
@@ -386,6 +380,7 @@ static PyMethodDef table_methods[] = {
     {"raise_meter", (PyCFunction)(void (*)(void))core_table_raise_meter, METH_FASTCALL,
      PyDoc_STR("raise_meter($self, name, value, /)\n--\n\n"
                "Sets the meter to value, if that is greater.")},
+    {"_save", core_table_save, METH_NOARGS, core_save_doc},
     {"verify", table_verify, METH_NOARGS,
      PyDoc_STR("verify($self, /)\n--\n\nThe full integrity check; raises TableError.")},
     {"counts", core_table_counts, METH_NOARGS, core_counts_doc},

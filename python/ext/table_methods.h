@@ -4,6 +4,13 @@
 
 #include "core.h"
 
+/* saved.c */
+/* Opens self->mapped by its URI, or makes it from the bytes of _save() if they are not NULL. */
+int core_table_open(struct core_table *self, const char *uri, PyObject *saved, bool make,
+                    struct weir_error *error);
+PyObject *core_table_save(PyObject *object, PyObject *ignored);
+extern const char core_save_doc[];
+
 /* meter.c */
 PyObject *core_table_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);
 PyObject *core_table_raise_meter(PyObject *object, PyObject *const *args, Py_ssize_t nargs);

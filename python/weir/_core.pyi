@@ -450,7 +450,9 @@ class Table:
         namespace: int = 0,
         _forks_share: bool = False,
         _observes: bool = False,
+        _saved: bytes = ...,
     ) -> Self: ...
+    def _save(self) -> bytes: ...
     @property
     def uri(self) -> str: ...
     @property

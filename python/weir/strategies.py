@@ -151,6 +151,16 @@ class _Replaceable(RateLimiter, metaclass=_Strategy):
         super().__delattr__(name)
         _changed(name)
 
+    def __reduce__(self) -> Any:
+        return _load_limiter, (type(self), self.storage, self.strategy), vars(self) or None
+
+
+def _load_limiter(cls: type[RateLimiter], storage: StorageTypes, strategy: str) -> RateLimiter:
+    """The limiter that was pickled or copied."""
+    limiter = cls.__new__(cls)
+    RateLimiter.__init__(limiter, storage, strategy)
+    return limiter
+
 
 def _limiter_of(name: str) -> KnownStrategy:
     """A class for one strategy."""

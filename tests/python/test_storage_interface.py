@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import subprocess
 import sys
 import time
@@ -117,15 +116,6 @@ def test_the_documented_methods(uri: str) -> None:
     finally:
         if uri == "shm":
             weir.unlink(name)
-
-
-def test_a_memory_storage_pickles_without_its_counters() -> None:
-    storage = MemoryStorage("memory://?keys=64")
-    storage.incr("a", 60)
-    with pytest.warns(weir.WeirWarning, match="without its counters"):
-        text = pickle.dumps(storage)
-    again = pickle.loads(text)
-    assert (type(again), again.uri, again.get("a")) == (MemoryStorage, storage.uri, 0)
 
 
 def test_an_overridden_incr_of_a_memory_storage_is_called() -> None:

@@ -39,10 +39,20 @@ class RateLimiter:
                 f"a storage of type {type(storage).__name__} cannot count by {self.strategy}"
             )
         self.storage = storage
-        # A table is called directly: it answers faster than a switch of tasks.
-        self._inline: Any = None
-        if isinstance(storage, LocalStorage):
-            self._inline = _core.RateLimiter(storage.store, self.strategy)
+        self._inline = self._direct()
+
+    def _direct(self) -> Any:
+        """A table is called directly: it answers faster than a switch of tasks."""
+        if isinstance(self.storage, LocalStorage):
+            return _core.RateLimiter(self.storage.store, self.strategy)
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_inline"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._inline = self._direct()
 
     async def _verdict(
         self, item: Limit, identifiers: tuple[object, ...], cost: int, mode: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from urllib.parse import urlencode
 from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table
 from .._deciding import Keys, checks, deciding
 from ..counters import Counters, Counts, StorageInterface
-from ..errors import ConfigurationError, warn
+from ..errors import ConfigurationError
 from ..storage_methods import METHODS, StoreType, honour_own_methods, not_replaced
 
 __all__ = [
@@ -290,9 +291,40 @@ class MemoryStorage(TableStorage):
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **_: Any) -> None:
         self.wrap_exceptions = wrap_exceptions
 
+    def __copy__(self) -> MemoryStorage:
+        """The storage itself: in ``limits``, a shallow copy shares its counters, too."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self).copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
     def __reduce__(self) -> Any:
-        warn("a MemoryStorage is pickled without its counters: the copy starts empty")
-        return type(self), (self.uri,), {"wrap_exceptions": self.wrap_exceptions}
+        arguments = (type(self), self.uri, zlib.compress(self._save(), 1))
+        return load_memory, arguments, self.__getstate__()
+
+
+#: More than the largest table that can be saved.
+_SAVED_MAX = 257 << 20
+
+
+def load_memory(cls: type[MemoryStorage], uri: str, packed: bytes) -> MemoryStorage:
+    """The storage that was pickled.
+
+    Raises :class:`weir.TableError` if it was pickled by another version of Weir, and ``ValueError``
+    if the bytes are damaged.
+    """
+    unpacking = zlib.decompressobj()
+    try:
+        saved = unpacking.decompress(packed, _SAVED_MAX)
+    except zlib.error as error:
+        raise ValueError(f"a pickled MemoryStorage is damaged: {error}") from None
+    if not unpacking.eof:
+        raise ValueError("a pickled MemoryStorage is truncated or too large")
+    # Not __init__(), which pickle does not call either.
+    return Table.__new__(cls, uri, _saved=saved)
 
 
 Factory = Callable[..., StorageTypes]
