@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 from ._core import VERSION
 from ._log import keys_as_in_flask_limiter
 from .errors import ConfigurationError
+from .stores.registry import memory_as_in_limits
 
 __all__ = ["install_as_flask_limiter", "main"]
 
@@ -181,6 +182,7 @@ def install_as_flask_limiter() -> None:
         del sys.modules[name]
     sys.meta_path.insert(0, Finder())
     keys_as_in_flask_limiter()
+    memory_as_in_limits()
     # Such programs know what their log looks like; the audit's lines come when their level is set.
     audit = logging.getLogger("weir.audit")
     if audit.level == logging.NOTSET:

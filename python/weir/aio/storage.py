@@ -187,7 +187,8 @@ class LocalStorage(StoreStorage):
         return self.store.storage
 
 
-MemoryStorage = LocalStorage
+class MemoryStorage(LocalStorage):
+    """``async+memory://``."""
 
 
 class ThreadedStorage(StoreStorage):
@@ -207,7 +208,12 @@ class ThreadedStorage(StoreStorage):
             close()
 
 
-MemcachedStorage = MongoDBStorage = ThreadedStorage
+class MemcachedStorage(ThreadedStorage):
+    """``async+memcached://``."""
+
+
+class MongoDBStorage(ThreadedStorage):
+    """``async+mongodb://``."""
 
 
 class RedisStorage(ThreadedStorage):
@@ -375,4 +381,6 @@ class RedisSentinelStorage(RedisStorage):
 
 def storage_from_string(storage_string: str, **options: Any) -> Any:
     """Open the store that a URI names, ``async+redis://…``; without ``async+`` the same."""
-    return registry.storage_from_string(f"async+{_plain(storage_string)}", **options)
+    if isinstance(storage_string, str):
+        storage_string = f"async+{_plain(storage_string.lstrip())}"
+    return registry.storage_from_string(storage_string, **options)

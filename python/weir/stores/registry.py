@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table
 from .._deciding import Keys, checks, deciding
 from ..counters import Counters, Counts, StorageInterface
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, warn
 from ..storage_methods import METHODS, StoreType, honour_own_methods, not_replaced
 
 __all__ = [
@@ -348,13 +348,28 @@ def with_sizes(uri: str, options: dict[str, Any]) -> str:
     return f"{uri}{'&' if '?' in uri else '?'}{urlencode(sizes)}"
 
 
+_any_options = False
+
+
+def memory_as_in_limits() -> None:
+    """Let ``memory://`` URIs have any options, for :mod:`weir.compat`: ``limits`` ignores them."""
+    global _any_options
+    _any_options = True
+
+
 def _without_name(uri: str) -> str:
-    """The URI of a table of this process. ``limits`` accepts any text after ``memory://``."""
-    scheme, _, rest = uri.partition("://")
-    if scheme != "memory":
+    """The URI of a table of this process. ``limits`` accepts any text after ``memory:``."""
+    if not uri.startswith("memory:"):
         return uri
-    _, mark, sizes = rest.partition("?")
-    return f"memory://{mark}{sizes}"
+    _, _, query = uri.partition("?")
+    options = query.split("&") if query else []
+    if _any_options:
+        options = query.partition("#")[0].split("&")
+        unknown = [one for one in options if one.partition("=")[0] not in SIZES]
+        if any(unknown):
+            warn(f"memory://: these options have no effect: {', '.join(filter(None, unknown))}")
+        options = [one for one in options if one not in unknown]
+    return f"memory://?{'&'.join(options)}" if options else "memory://"
 
 
 def _open_table(uri: str, **options: Any) -> Table:
@@ -375,8 +390,11 @@ for _server in ("redis", "valkey"):
     SCHEMES[f"{_server}+cluster"] = "weir.stores.redis_cluster:RedisClusterStorage"
 
 
-for _scheme in ("memory", "auto", "shm", "file"):
+for _scheme in ("auto", "shm", "file"):
     SCHEMES[f"async+{_scheme}"] = "weir.aio.storage:LocalStorage"
+SCHEMES["async+memory"] = "weir.aio.storage:MemoryStorage"
+SCHEMES["async+memcached"] = "weir.aio.storage:MemcachedStorage"
+SCHEMES["async+mongodb"] = SCHEMES["async+mongodb+srv"] = "weir.aio.storage:MongoDBStorage"
 for _scheme, _place in list(SCHEMES.items()):
     if isinstance(_place, str) and _place.startswith("weir.stores.redis"):
         SCHEMES[f"async+{_scheme}"] = f"weir.aio.storage:{_place.partition(':')[2]}"
@@ -448,13 +466,27 @@ def storage_from_string(storage_string: str, **options: Any) -> StorageTypes:
     >>> storage_from_string("memory://", keys=1000).check()
     True
     """
-    scheme = storage_string.partition("://")[0]
-    if scheme == storage_string or not is_known(scheme):
+    scheme, uri = _with_scheme(storage_string)
+    if not scheme or not is_known(scheme):
         # Without the URI itself, which may contain a password.
         known = known_schemes()
         raise ConfigurationError(
             f"unknown storage scheme {scheme[:40]!r}: one of {known}"
-            if scheme != storage_string
+            if scheme
             else f"a storage URI begins with its scheme: one of {known}"
         )
-    return _factory_of(scheme)(storage_string, **options)
+    return _factory_of(scheme)(uri, **options)
+
+
+def _with_scheme(uri: object) -> tuple[str, str]:
+    """The scheme of a URI ("": none), and the URI with the scheme in lowercase.
+
+    As in ``limits``, spaces before the URI are ignored, and ``memory:`` needs no slashes.
+    """
+    if not isinstance(uri, str):
+        raise ConfigurationError(f"a storage URI must be a text, not {type(uri).__name__}")
+    scheme, _, rest = uri.lstrip().partition(":")
+    scheme = scheme.lower()
+    if scheme.removeprefix("async+") == "memory" and uri.strip().lower() != scheme:
+        rest = f"//{rest.lstrip('/')}"
+    return (scheme, f"{scheme}:{rest}") if rest.startswith("//") else ("", uri)
