@@ -90,6 +90,16 @@ NAMES = {
     """,
 }
 
+#: The stores that ``from limits.storage import *`` brings, if their client libraries are there.
+STORES = (
+    "MemcachedStorage",
+    "MemoryStorage",
+    "MongoDBStorage",
+    "RedisClusterStorage",
+    "RedisSentinelStorage",
+    "RedisStorage",
+)
+
 #: The packages that are replaced.
 PACKAGES = tuple(VERSIONS)
 
@@ -112,8 +122,8 @@ class AliasModule(ModuleType):
             return importlib.import_module(inner)
         if attribute == "__version__" and self.__name__ in VERSIONS:
             return f"{VERSIONS[self.__name__]}+weir{VERSION}"
-        if attribute == "__all__" and self.__name__ in NAMES:
-            return NAMES[self.__name__].split()
+        if attribute == "__all__":
+            return self._names()
         if inner in ("limits.parse", "limits.parse_many"):  # of several limits, the first
             return getattr(importlib.import_module("weir.limits_util"), attribute)
         try:
@@ -123,6 +133,23 @@ class AliasModule(ModuleType):
             raise AttributeError(
                 reason or f"{self.__name__}.{attribute} has no counterpart in {self.__ours}"
             ) from None
+
+    def _names(self) -> list[str]:
+        """What ``from … import *`` brings."""
+        if self.__name__ in NAMES:
+            return NAMES[self.__name__].split()
+        ours = importlib.import_module(self.__ours)
+        names = set(getattr(ours, "__all__", [name for name in vars(ours) if name[0] != "_"]))
+        if self.__ours == "weir.limits_storage":  # which imports them when they are first needed
+            names.update(name for name in STORES if self._has_client_of(name))
+        return sorted(names)
+
+    def _has_client_of(self, store: str) -> bool:
+        try:
+            getattr(self, store)
+        except (AttributeError, ImportError, ConfigurationError):
+            return False
+        return True
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *dir(importlib.import_module(self.__ours))})

@@ -103,6 +103,13 @@ class RateLimitItemMeta(type):
             GRANULARITIES[made.GRANULARITY.name] = made
         return made  # type: ignore[no-any-return]
 
+    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+        if not isinstance(getattr(cls, "GRANULARITY", None), tuple):
+            raise AttributeError(
+                f"{cls.__name__} has no GRANULARITY: set it to Granularity(seconds, name)"
+            )
+        return super().__call__(*arguments, **named)
+
 
 class RateLimitItem(Limit, metaclass=RateLimitItemMeta):
     """``amount`` hits per ``multiples`` units of the class; base of all items.

@@ -75,7 +75,7 @@ def described(name: str) -> str:
     return _ROWS[name][2].format(**_ANY_LIMIT)
 
 
-def _check_support(storage: object, name: str) -> None:
+def check_support(storage: object, name: str) -> None:
     """Refuse a storage written for ``limits`` that lacks what a strategy needs."""
     if getattr(storage, "counts_by_methods", False):
         needed = [method for method, strategy in METHODS.items() if strategy == name]
@@ -166,7 +166,7 @@ def _limiter_of(name: str) -> KnownStrategy:
     """A class for one strategy."""
 
     def init(self: RateLimiter, storage: StorageTypes) -> None:
-        _check_support(storage, name)
+        check_support(storage, name)
         RateLimiter.__init__(self, storage, name)
 
     camel = "".join(part.capitalize() for part in name.split("-"))

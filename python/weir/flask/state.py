@@ -20,7 +20,7 @@ from weir.storage import StorageTypes
 from weir.stores.auto import application, note_environ
 from weir.stores.failover import POLICIES
 from weir.stores.instrumented import InstrumentedStorage
-from weir.strategies import STRATEGIES, RateLimiter, is_built_in, watch
+from weir.strategies import STRATEGIES, RateLimiter, check_support, is_built_in, watch
 
 from .constants import ConfigVars
 from .errors import ConfigurationError
@@ -134,6 +134,7 @@ class AppState:
         self._open_store(options, read)
         declared = list(declared_limits(self.limiter, self.app))
         limits = [*self.application_limits, *self.default_limits, *self.meta_limits, *declared]
+        check_support(self.store.opened, self.strategy)
         refuse_unfit(self.store.opened, self.strategy, limits)
         self.clear_plans()
 

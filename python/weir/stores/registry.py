@@ -286,7 +286,15 @@ class MemoryStorage(TableStorage):
         return self.storage
 
     def __new__(cls, uri: str | None = None, *_: Any, **options: Any) -> MemoryStorage:
-        return super().__new__(cls, with_sizes(_without_name(uri or "memory://"), options))
+        return super().__new__(cls, with_sizes(_without_name(cls._own(uri)), options))
+
+    @classmethod
+    def _own(cls, uri: str | None) -> str:
+        """The URI; ``memory:`` in place of a scheme that a subclass has defined."""
+        scheme, _, rest = (uri or "memory://").partition(":")
+        schemes = getattr(cls, "STORAGE_SCHEME", None) or ()
+        known = [schemes] if isinstance(schemes, str) else schemes
+        return f"{'memory' if scheme in known else scheme}:{rest}"
 
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **_: Any) -> None:
         self.wrap_exceptions = wrap_exceptions
