@@ -24,6 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     isolate()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: none of them is still running alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def loggers_as_before() -> Iterator[None]:
     """A test that turns a logger off, or a program that it runs, does not do so for the next."""

@@ -18,6 +18,8 @@ import pytest
 import weir
 from weir import Limit, RateLimiter, Table, TableError
 
+pytestmark = pytest.mark.slow
+
 LIMIT = Limit(5, 1, "hour")
 
 #: Takes every lock of a table as libweir would, says so, and stops itself.

@@ -14,6 +14,7 @@ import pytest
 
 from servers.memcached_server import Memcached
 from servers.ports import free_port, wait_for
+from servers.recorded_hits import Run
 from servers.redis_server import RedisServer, ValkeyServer
 from servers.redis_topology import Cluster, Sentinels
 from servers.session import Servers
@@ -203,3 +204,13 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Processes that record each admitted hit."""
+    run = Run(tmp_path / "admitted")
+    yield run
+    run.stop()
+    if run.admitted:
+        run.report(request.node.name)

@@ -14,6 +14,8 @@ import pytest
 import weir
 from weir import EACH, HIT, REFUND, TEST, Limit, Peek, Table, Verdict
 
+pytestmark = pytest.mark.slow
+
 STRATEGIES = list(weir.strategies.STRATEGIES)
 LARGEST = 2**63 - 1
 

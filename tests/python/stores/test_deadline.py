@@ -19,6 +19,8 @@ from weir import Limit, StorageError, StoreAwayError
 from weir.storage import storage_from_string
 from weir.stores.hosts import Resolver
 
+pytestmark = pytest.mark.slow
+
 FIVE = Limit(5, 1, "hour")
 
 DEADLINE = 0.5

@@ -15,6 +15,8 @@ from servers.relay import Relay
 from weir import Limit, StoreAwayError
 from weir.storage import storage_from_string
 
+pytestmark = pytest.mark.slow
+
 FIVE = Limit(5, 1, "hour")
 
 DEADLINE = 0.5

@@ -16,6 +16,8 @@ from servers.ports import quickest, wait_for
 from weir import TEST, Limit, StorageError, Table
 from weir.storage import FailoverStorage, storage_from_string
 
+pytestmark = pytest.mark.slow
+
 STRATEGIES = ["fixed-window", "moving-window", "sliding-window-counter", "token-bucket"]
 
 

@@ -18,6 +18,8 @@ from weir.storage import storage_from_string
 from weir.stores.memcached import MemcachedStorage
 from weir.stores.memcached_servers import Servers
 
+pytestmark = pytest.mark.slow
+
 TIGHT = weir.parse("2 per minute")
 STRATEGIES = [
     "fixed-window",

@@ -21,6 +21,8 @@ from weir.storage import FailoverStorage
 from weir.stores.postgresql import PostgreSQLStorage
 from weir.stores.postgresql_waits import is_of_a_key
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 1.5
 TWO = weir.parse("2/day")
 MANY = weir.parse("1000000/day")

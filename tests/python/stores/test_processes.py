@@ -13,6 +13,8 @@ import pytest
 
 from weir._core import STRATEGIES
 
+pytestmark = pytest.mark.slow
+
 PROCESSES, ROUNDS, LIMIT, HITS = 8, 20, 100, 25
 
 #: The limit of each strategy, and hits of each process.
