@@ -2,12 +2,12 @@
  * The time of a decision in C, compared with its necessary parts: a lock and a cache miss.
  *
  * Workload: one limit with room for every hit, a 25-byte key; hot (always the same key) and over many
- * keys at random. Peers, in turn with it in every round of the same run: lock and unlock of an
- * uncontended robust process-shared pthread mutex; one dependent read at random of 4 KiB pages. The cost of
- * the statistics is measured against the same decision without them: with a label, and with a label and a client.
+ * keys at random. Measured alternately with it in each round: lock and unlock of an
+ * uncontended robust process-shared pthread mutex; one dependent read from random 4 KiB pages. The cost of
+ * statistics is compared with the same decision without them: with a label, and with a label and a client.
  *
- * Caveats: one machine, often shared; compare columns of one run, never two runs. Numbers are medians
- * over the rounds, followed by the lowest and highest.
+ * Caveats: the machine is often shared; compare numbers of one run only. Numbers are medians of the rounds,
+ * followed by the lowest and highest.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -81,21 +81,21 @@ static double read_ns(struct chain *chain) {
 
 /* ------------------------------------------------------------------------------------------- weir */
 
-/* The data of a check for the statistics. */
-enum watched { UNSEEN, LABELLED, LISTED };
+/* What a check adds to the statistics. */
+enum stats { NO_STATS, BY_LABEL, BY_CLIENT };
 
-static struct weir_check watch(struct weir_table *table, enum watched watched,
-                               struct weir_check check) {
-    if (watched >= LABELLED)
+static struct weir_check with_stats(struct weir_table *table, enum stats stats,
+                                    struct weir_check check) {
+    if (stats >= BY_LABEL)
         check.label = weir_stats_label(table, "1000000000 per 1 minute", 23);
-    if (watched >= LISTED) {
+    if (stats >= BY_CLIENT) {
         check.client = (const char *)check.key + 8; /* after "LIMITER/" */
         check.client_len = check.key_len - 8;
     }
     return check;
 }
 
-static double hot_ns(struct weir_table *table, int strategy, size_t n, enum watched watched) {
+static double hot_ns(struct weir_table *table, int strategy, size_t n, enum stats stats) {
     enum { N = 1000000 };
     static int64_t now = START_NS;
     static const char key[] = "LIMITER/10.1.2.3/api.view";
@@ -104,18 +104,19 @@ static double hot_ns(struct weir_table *table, int strategy, size_t n, enum watc
     struct weir_verdict verdict[8];
     for (size_t i = 0; i < n; i++) {
         limit[i] = limit_of(strategy, 1000000000 + (int64_t)i);
-        check[i] = watch(table, watched,
-                         (struct weir_check){
-                             .limit = &limit[i], .key = key, .key_len = sizeof key - 1, .cost = 1});
+        check[i] =
+            with_stats(table, stats,
+                       (struct weir_check){
+                           .limit = &limit[i], .key = key, .key_len = sizeof key - 1, .cost = 1});
     }
     double start = seconds();
-    for (int i = 0; i < N;
-         i++) /* a hit each 100 us: a moving window holds 600,000 of them at most */
+    /* A hit each 100 us: a moving window contains at most 600,000. */
+    for (int i = 0; i < N; i++)
         must(weir_decide(table, check, n, now += 100000, WEIR_HIT, verdict, NULL), NULL);
     return (seconds() - start) / N * 1e9;
 }
 
-/* Sixteen hexadecimal digits of `number` behind "LIMITER/": a key of 24 bytes, made in a few ns. */
+/* A key of 24 bytes: "LIMITER/" and 16 hexadecimal digits of `number`. Takes a few ns. */
 static void make_key(char key[24], uint64_t number) {
     static const char digit[] = "0123456789abcdef";
     memcpy(key, "LIMITER/", 8);
@@ -124,16 +125,16 @@ static void make_key(char key[24], uint64_t number) {
 }
 
 static double wide_ns(struct weir_table *table, int strategy, uint64_t keys, uint64_t *seed,
-                      enum watched watched) {
+                      enum stats stats) {
     enum { N = 500000 };
     static int64_t now = START_NS;
     struct weir_limit limit = limit_of(strategy, 1000000000);
-    limit.period_ns = WEIR_PERIOD_MAX_NS; /* nothing expires: every key stays */
+    limit.period_ns = WEIR_PERIOD_MAX_NS; /* so that no key expires */
     struct weir_verdict verdict;
     char key[24];
-    struct weir_check check =
-        watch(table, watched,
-              (struct weir_check){.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1});
+    struct weir_check check = with_stats(
+        table, stats,
+        (struct weir_check){.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1});
     double start = seconds();
     for (int i = 0; i < N; i++) {
         make_key(key, next_random(seed) % keys * UINT64_C(0x9E3779B97F4A7C15));
@@ -212,9 +213,9 @@ static void bench_hot(void) {
     for (int round = 0; round < ROUNDS; round++) {
         add(&mutex, mutex_ns());
         for (int s = 0; s < 5; s++) {
-            add(&one[s], hot_ns(table, s, 1, UNSEEN));
-            add(&shm[s], hot_ns(shared, s, 1, UNSEEN));
-            add(&three[s], hot_ns(table, s, 3, UNSEEN));
+            add(&one[s], hot_ns(table, s, 1, NO_STATS));
+            add(&shm[s], hot_ns(shared, s, 1, NO_STATS));
+            add(&three[s], hot_ns(table, s, 3, NO_STATS));
         }
     }
     printf("A hot key, one thread\n");
@@ -235,11 +236,12 @@ static void bench_hot(void) {
 
 static void bench_wide(uint64_t keys) {
     struct chain chain = make_chain(keys);
-    printf("\n%.0f M keys at random, one thread (making a key is taken off)\n", (double)keys / 1e6);
+    printf("\n%.0f M keys at random, one thread (without the time to make a key)\n",
+           (double)keys / 1e6);
     for (int s = 0; s < 5; s++) {
         char uri[96];
         uint64_t seed = 88172645463325252u;
-        /* A quarter more cells than keys: nothing is evicted. Moving windows need a line a key. */
+        /* A quarter more cells than keys, so that nothing is evicted. A moving window needs a line for each key. */
         snprintf(uri, sizeof uri, "memory://?keys=%llu&hits=%llu",
                  (unsigned long long)(keys + keys / 4),
                  (unsigned long long)(s == WEIR_MOVING_WINDOW ? keys * 14 : 0));
@@ -250,7 +252,7 @@ static void bench_wide(uint64_t keys) {
         for (int round = 0; round < ROUNDS; round++) {
             add(&read, read_ns(&chain));
             double making = keys_ns(keys, &seed);
-            add(&wide, wide_ns(table, s, keys, &seed, UNSEEN) - making);
+            add(&wide, wide_ns(table, s, keys, &seed, NO_STATS) - making);
         }
         must(weir_table_info(table, START_NS, &info), NULL);
         if (s == 0)
@@ -264,9 +266,9 @@ static void bench_wide(uint64_t keys) {
     munmap(chain.line, chain.n * 64);
 }
 
-/* Decisions with and without statistics, in turn. */
+/* Decisions with and without statistics, alternately. */
 static void bench_stats(uint64_t keys) {
-    static const char *const what[] = {"unseen", "counted under a label", "and for its client"};
+    static const char *const what[] = {"no statistics", "by label", "by label and client"};
     struct series hot[3] = {{.n = 0}}, three[3] = {{.n = 0}}, wide[3] = {{.n = 0}};
     char uri[96];
     uint64_t seed = 88172645463325252u;
@@ -275,27 +277,27 @@ static void bench_stats(uint64_t keys) {
     fill(large, WEIR_FIXED_WINDOW, keys);
     for (int round = 0; round < ROUNDS; round++)
         for (int w = 0; w < 3; w++) {
-            enum watched watched = (enum watched)((round + w) % 3);
-            add(&hot[watched], hot_ns(table, WEIR_FIXED_WINDOW, 1, watched));
-            add(&three[watched], hot_ns(table, WEIR_FIXED_WINDOW, 3, watched));
+            enum stats stats = (enum stats)((round + w) % 3);
+            add(&hot[stats], hot_ns(table, WEIR_FIXED_WINDOW, 1, stats));
+            add(&three[stats], hot_ns(table, WEIR_FIXED_WINDOW, 3, stats));
             double making = keys_ns(keys, &seed);
-            add(&wide[watched], wide_ns(large, WEIR_FIXED_WINDOW, keys, &seed, watched) - making);
+            add(&wide[stats], wide_ns(large, WEIR_FIXED_WINDOW, keys, &seed, stats) - making);
         }
-    printf("\nStatistics: fixed windows, seen or unseen\n");
+    printf("\nFixed windows with and without statistics\n");
     for (int w = 0; w < 3; w++) {
         char name[64];
         snprintf(name, sizeof name, "hot key, %s", what[w]);
-        print(name, &hot[w], "ns", "unseen", &hot[0]);
+        print(name, &hot[w], "ns", "none", &hot[0]);
     }
     for (int w = 0; w < 3; w++) {
         char name[64];
         snprintf(name, sizeof name, "three limits, %s", what[w]);
-        print(name, &three[w], "ns", "unseen", &three[0]);
+        print(name, &three[w], "ns", "none", &three[0]);
     }
     for (int w = 0; w < 3; w++) {
         char name[64];
         snprintf(name, sizeof name, "at random, %s", what[w]);
-        print(name, &wide[w], "ns", "unseen", &wide[0]);
+        print(name, &wide[w], "ns", "none", &wide[0]);
     }
     weir_table_close(table);
     weir_table_close(large);

@@ -1,6 +1,6 @@
-"""What rate limits add to a Flask request: bare Flask, Flask-Limiter and Weir, in turn.
+"""What rate limits add to a Flask request: bare Flask, Flask-Limiter and Weir, alternately.
 
-Caveats before numbers:
+Caveats:
 
 - A request here is one call of the WSGI application with a GET to a view that returns a constant.
   There is no server, no socket and no client; a real request costs several times more with each of
@@ -11,9 +11,9 @@ Caveats before numbers:
 - The numbers are CPU time of the thread that makes the requests, because wall-clock time on a
   shared machine includes other programs. They do not include a background thread of
   Flask-Limiter's storage.
-- The three applications, each in its own process, take turns in short rounds, in random order.
-  Requests before each round warm them up and are not measured. A machine that slows down slows all
-  three. The processes are started several times, because the layout of memory alone makes a
+- The applications, each in its own process, are measured alternately in short rounds, in random
+  order. Requests before each round warm them up and are not measured. If the machine slows down, it
+  slows down all. The processes are started several times, because the memory layout alone makes a
   difference of a microsecond. The result is the ratio of what Flask-Limiter adds to what Weir adds.
 - "hooks" is the minimum for any extension: a function before and one after each request that do
   nothing, and four constant headers where the limiters write headers.
@@ -178,8 +178,8 @@ WORKLOADS: dict[str, Callable[[Any], tuple[flask.Flask, str]]] = {
 
 def add_hooks(app: flask.Flask, headers: bool, denies: bool) -> None:
     """A pair of hooks that limit nothing, or deny everything without a check."""
-    said = [("X-RateLimit-Limit", "1"), ("X-RateLimit-Remaining", "1")]
-    said += [("X-RateLimit-Reset", "1"), ("Retry-After", "1")]
+    headers = [("X-RateLimit-Limit", "1"), ("X-RateLimit-Remaining", "1")]
+    headers += [("X-RateLimit-Reset", "1"), ("Retry-After", "1")]
 
     @app.before_request
     def before() -> None:
@@ -189,7 +189,7 @@ def add_hooks(app: flask.Flask, headers: bool, denies: bool) -> None:
     @app.after_request
     def after(response: flask.Response) -> flask.Response:
         if headers:
-            response.headers._list.extend(said)  # the quickest way there is
+            response.headers._list.extend(headers)  # the fastest way
         return response
 
 
@@ -263,7 +263,7 @@ def measure(workload: str, starts: int, rounds: int, calls: int) -> dict[str, An
                 _, commands = processes[peer]
                 commands.send(calls)
                 elapsed: float = commands.recv()
-                if n:  # the first round makes the plans
+                if n:  # the first round prepares the checks
                     times[peer].append(elapsed)
         for process, commands in processes.values():
             commands.send(0)

@@ -102,7 +102,7 @@ def own_redis() -> Iterator[str]:
 
 @contextlib.contextmanager
 def serve(folder: Path, name: str, kind: str, storage: str) -> Iterator[str]:
-    """An app under gunicorn, answering."""
+    """An app under gunicorn that answers requests."""
     (folder / f"{name}.py").write_text(APP.format(kind=kind, storage=storage))
     with gunicorn_server.serve(f"{name}:app", folder, 2) as url:
         with urllib.request.urlopen(url, timeout=60) as answer:
@@ -120,7 +120,7 @@ def wrk(url: str, seconds: int) -> float:
         raise SystemExit(f"some requests failed:\n{out}")
     found = re.search(r"Requests/sec:\s+([\d.]+)", out)
     if not found:
-        raise SystemExit(f"wrk said:\n{out}")
+        raise SystemExit(f"wrk printed:\n{out}")
     return float(found.group(1))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 def serve(
     app: str, folder: Path, workers: int, environ: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """The URL of ``app``, which answers; the server is stopped by its process id.
+    """The URL of ``app``, once it answers; the server is stopped by its process id.
 
     gunicorn inherits the listening socket, so no other process can take the port in between.
     """
@@ -42,7 +42,7 @@ def wait_until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
-        except urllib.error.HTTPError:  # it is limited, or has no such page
+        except urllib.error.HTTPError:  # a limit, or no such page
             return
         except OSError:
             if server.poll() is not None or time.monotonic() > deadline:

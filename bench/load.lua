@@ -2,8 +2,8 @@
 --
 --     wrk -t1 -c4 -d10s -s load.lua URL -- KIND
 --
--- polite     a thousand clients that take turns, with pauses
--- bursting   twenty clients that take turns; each sends 30 requests in a row
+-- polite     a thousand clients in rotation, with pauses
+-- bursting   twenty clients in rotation; each sends 30 requests in a row
 -- hammering  one client that sends as fast as it can
 -- anybody    as many clients as requests, as fast as possible: no client reaches a limit
 --

@@ -4,9 +4,9 @@
     load.py clients --limit TEXT   polite, bursting and hammering clients at once, by wrk
     load.py locust --limit TEXT    the same kinds by Locust (bench/locustfile.py)
 
-The app is bench/load_app.py under gunicorn, started and stopped here; ``--url`` drives a server
-of yours instead. Caveat: load generator and server share the machine's cores, so that a service of
-its own bears more than is measured here.
+The app is bench/load_app.py under gunicorn, started and stopped here; ``--url`` drives another
+server instead. Caveat: load generator and server share the machine's cores, so a server on a
+separate machine handles more than is measured here.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ HERE = Path(__file__).resolve().parent
 #: Kinds of clients, and how many connections each keeps busy.
 KINDS = {"polite": 4, "bursting": 4, "hammering": 16}
 
-#: Of what each kind saw.
+#: The head of the table of results.
 HEAD = f"{'':10}  {'admitted':>8}  {'denied':>8}  {'admitted/s':>10}  {'p50 ms':>8}  {'p99 ms':>8}"
 
 
 @contextlib.contextmanager
 def serve(workers: int, limit: str) -> Iterator[str]:
-    """The app under gunicorn, answering."""
+    """The app under gunicorn, ready for requests."""
     environ = {**os.environ, "LOAD_LIMIT": limit}
     with gunicorn_server.serve("load_app:app", HERE, workers, environ) as url:
         yield url
@@ -53,9 +53,7 @@ def result(process: subprocess.Popen[str]) -> dict[str, Any]:
         raise SystemExit(f"wrk failed:\n{printed}")
     found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
     if found["failed"] or found["broken"]:
-        print(
-            f"   ({found['failed']} answers of other kinds, {found['broken']} broken connections)"
-        )
+        print(f"   ({found['failed']} other responses, {found['broken']} broken connections)")
     return found
 
 
@@ -96,7 +94,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["capacity", "clients", "locust"])
     parser.add_argument("--limit", default="10 per second", help="of each client on /work")
-    parser.add_argument("--path", default="/work", help="what the clients ask for")
+    parser.add_argument("--path", default="/work", help="the path of the requests")
     parser.add_argument("--seconds", type=int, default=10, help="of load (each step)")
     parser.add_argument("--workers", type=int, default=2, help="of gunicorn")
     parser.add_argument("--users", type=int, default=30, help="of Locust")

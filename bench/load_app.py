@@ -1,7 +1,7 @@
-"""The example app behind a proxy, with a route that costs something: for bench/load.py.
+"""The example app behind a proxy, with an expensive route, for bench/load.py.
 
-``/work`` computes for about as long as a page with a few database queries takes (``LOAD_WORK``
-rounds of PBKDF2), under the limit ``LOAD_LIMIT``; ``/unlimited`` does the same for everybody.
+``/work`` takes about as long as a page with a few database queries (``LOAD_WORK``
+rounds of PBKDF2), under the limit ``LOAD_LIMIT``; ``/unlimited`` does the same without a limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples/tutorial"
 
 from app import app, limiter
 
-# One proxy in front, which names the client. Here the load generator plays both.
+# One trusted proxy, which sets the client's address. Here the load generator sets it.
 app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1)  # type: ignore[method-assign]
 
 ROUNDS = int(os.environ.get("LOAD_WORK", "10000"))

@@ -1,11 +1,11 @@
-"""Kinds of clients for Locust, driving the example app as bench/load.py serves it.
+"""Kinds of clients for Locust, for the example app that bench/load.py serves.
 
     locust -f bench/locustfile.py --host http://127.0.0.1:8000
 
-Each user is a separate client: an address in ``X-Forwarded-For``. A 429 is an answer, not a
-failure. At the end a table says what each kind saw.
+Each user is a separate client: an address in ``X-Forwarded-For``. A 429 is not a failure. At the
+end, a table of the results of each kind is printed.
 
-- Polite: few requests, and waits for as long as Retry-After says.
+- Polite: few requests; waits as long as Retry-After says.
 - Bursting: thirty requests in a row, then a pause of some seconds, whatever the responses are.
 - Hammering: as fast as it can; ignores Retry-After.
 """
@@ -39,8 +39,8 @@ class Client(FastHttpUser):
         number = next(_numbers)
         self.address = f"10.9.{number // 250}.{number % 250 + 1}"
 
-    def ask(self) -> float:
-        """One request. Returns the seconds that the client is asked to wait, 0 if it passed."""
+    def request(self) -> float:
+        """One request. Returns the seconds of Retry-After, 0 if it passed."""
         kind = type(self).__name__
         started = time.perf_counter()
         headers = {"X-Forwarded-For": self.address}
@@ -60,7 +60,7 @@ class Polite(Client):
 
     @task
     def visit(self) -> None:
-        gevent.sleep(min(self.ask(), 30.0))
+        gevent.sleep(min(self.request(), 30.0))
 
 
 class Bursting(Client):
@@ -70,7 +70,7 @@ class Bursting(Client):
     @task
     def visit(self) -> None:
         for _ in range(30):
-            self.ask()
+            self.request()
 
 
 class Hammering(Client):
@@ -79,7 +79,7 @@ class Hammering(Client):
 
     @task
     def visit(self) -> None:
-        self.ask()
+        self.request()
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -95,7 +95,7 @@ def start(**_: Any) -> None:
 
 @events.test_stop.add_listener
 def report(**_: Any) -> None:
-    """What each kind of client saw."""
+    """Print the results of each kind of client."""
     seconds = time.perf_counter() - _started
     heads = ("admitted", "denied", "admitted/s", "p50 ms", "p99 ms")
     print(f"{'':10}  {heads[0]:>8}  {heads[1]:>8}  {heads[2]:>10}  {heads[3]:>8}  {heads[4]:>8}")
@@ -109,4 +109,4 @@ def report(**_: Any) -> None:
             f"{p50:8.1f}  {p99:8.1f}"
         )
         if answers["failed"]:
-            print(f"{'':10}  {len(answers['failed'])} answers that were neither")
+            print(f"{'':10}  {len(answers['failed'])} other responses")

@@ -1,10 +1,10 @@
-"""Requests per second of nginx: no limit, its own limit_req, and the module, in alternation.
+"""Requests per second of nginx: no limit, its own limit_req, and the module, alternately.
 
     python bench/nginx_wrk.py [--seconds 3] [--rounds 7]
 
-Caveats: wrk and nginx share the machine's cores, so that absolute numbers say little; each round
-measures all variants one after the other, and what is compared are the medians of the rounds'
-ratios to limit_req. On a loaded machine only the worker's own CPU time per request says anything.
+Caveats: wrk and nginx share the machine's cores, so absolute numbers mean little. Each round
+measures all variants one after the other; compare the medians of the rounds' ratios to limit_req.
+On a loaded machine, only the worker's CPU time per request is reliable.
 Pages are 612 bytes from the file system; no request is refused. nginx runs one worker.
 """
 
@@ -61,17 +61,17 @@ def measure(nginx: Nginx, path: str, seconds: int) -> Run:
     (worker,) = nginx.workers()
     before = cpu_seconds(worker)
     command = ["wrk", "-t1", "-c16", "--latency", f"-d{seconds}s"]
-    said = subprocess.run(
+    printed = subprocess.run(
         [*command, f"http://127.0.0.1:{nginx.port}/{path}"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    rate = re.findall(r"Requests/sec: +([\d.]+)", said)
-    tail = re.findall(r"99% +([\d.]+)(us|ms|s)", said)
-    if not rate or not tail or "Non-2xx" in said:
-        raise SystemExit(said)
-    requests = int(re.findall(r"(\d+) requests in", said)[0])
+    rate = re.findall(r"Requests/sec: +([\d.]+)", printed)
+    tail = re.findall(r"99% +([\d.]+)(us|ms|s)", printed)
+    if not rate or not tail or "Non-2xx" in printed:
+        raise SystemExit(printed)
+    requests = int(re.findall(r"(\d+) requests in", printed)[0])
     return Run(
         float(rate[0]),
         float(tail[0][0]) * {"us": 1e-3, "ms": 1, "s": 1e3}[tail[0][1]],
@@ -99,7 +99,7 @@ def main() -> None:
                     seen[name].append(measure(nginx, name, options.seconds))
         finally:
             nginx.end()
-    print("                requests/s   p99 ms   CPU us   rate and CPU beside limit_req's")
+    print("                requests/s   p99 ms   CPU us   rate and CPU / limit_req's")
     for name, runs in seen.items():
         base = seen["limit_req3" if name.endswith("3") else "limit_req"]
         pairs = list(zip(runs, base, strict=True))

@@ -1,10 +1,10 @@
-"""A check on PostgreSQL: Weir beside a SELECT 1 of the same client.
+"""A check on PostgreSQL: Weir compared with a SELECT 1 of the same client.
 
-Caveats before numbers:
+Caveats:
 
 - A separate server on a loopback port, with its defaults except fsync, which is off: commits
-  of Weir do not wait for the disk (synchronous_commit=off), and a shared machine's disk is no
-  measure. The machine is shared with the server.
+  of Weir do not wait for the disk (synchronous_commit=off), and the disk of a shared machine would
+  distort the results. The machine is shared with the server.
 - SELECT 1 is psycopg's Connection.execute() on a connection of its pool that commits by itself, as
   an application uses it; the ratios refer to that. Below it is the same on an open connection.
 - Each short series of checks is followed by one of SELECT 1. The ratio is the median over all

@@ -1,20 +1,22 @@
-"""A check from Python: weir.RateLimiter beside limits, each strategy, in one process.
+"""A check from Python: weir.RateLimiter compared with limits, each strategy, in one process.
 
-Caveats before numbers:
+Caveats:
 
-- Both count in the memory of the process; nothing is refused; every key has been seen before.
+- Both count in the memory of the process; no hit is denied; every key was used before.
 - The numbers are CPU time of the process, all threads, because wall-clock time on a shared machine
   includes other programs. A hit of limits starts a thread that looks for expired keys. Its work
   during the measurement is part of the cost of hits, and grows with the number of keys. The
   program waits for this thread before it measures anything else.
 - All numbers include the loop around the calls, for weir and for limits; its cost is printed.
-- The two take turns in short rounds, those of one key with a fresh counter each: a moving window of
-  limits is a list that gets slower as it fills, so its cost depends on the length of the run.
+- The two are measured alternately in short rounds, with one key on a new counter each: a moving
+  window of limits is a list that gets slower as it fills, so its cost depends on the length of the
+  run.
 - Medians over the rounds, with the quartiles in brackets.
 - Bytes per key: for limits, the growth of the process; for weir, the mapping, with room for a
   fifth more keys (half as many more in a small table) so that hardly any is evicted, without the
   unused part of the room for moving-window hits. Each in a separate process. The hits of the
-  moving windows come at random; the bytes that weir needs for one depend on the time between hits.
+  moving windows are at random times; the bytes that weir needs for one depend on the time between
+  hits.
 
 Usage: python bench/python_hit.py [--rounds N] [--calls N] [--keys N] [--no-memory] [--json]
 """
@@ -84,14 +86,14 @@ def measure(peers: dict[str, Peer], keys: list[str], rounds: int, calls: int) ->
     gc.disable()
     for number in range(rounds):
         if len(keys) == 1:
-            asked = keys * calls
+            used = keys * calls
         else:
-            asked = random.Random(number).sample(keys, min(calls, len(keys)))
+            used = random.Random(number).sample(keys, min(calls, len(keys)))
         for call in CALLS:
             for name, peer in peers.items():
                 if len(keys) == 1 or number == 0:
                     peer.fresh(keys)
-                times[call][name].append(cpu_ns(getattr(peer.limiter, call), peer.item, asked))
+                times[call][name].append(cpu_ns(getattr(peer.limiter, call), peer.item, used))
                 peer.rest()
         gc.collect()
     gc.enable()

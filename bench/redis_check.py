@@ -1,21 +1,21 @@
-"""A check on Redis: Weir beside Flask-Limiter's library, and both beside a PING from C.
+"""A check on Redis: Weir compared with Flask-Limiter's library, and both with a PING from C.
 
-Caveats before numbers:
+Caveats:
 
-- A separate redis-server on a loopback port, one caller at a time, no other load. The machine
-  is shared with the server: the caller waits while it works, so a round trip has the CPU time of
-  both.
-- The peers take turns in short rounds. The table shows the quickest round (with the least
-  disturbance), and the median over all rounds with the quartiles in brackets.
-- Flask-Limiter asks its library, limits, once to hit each limit and once for each limit's headers;
-  so do its numbers here, without the extension's own Python. Its retries and timeouts are the
-  defaults of redis-py, and so is its connection pool.
+- A separate redis-server on a loopback port, one caller at a time, no other load. Client and
+  server run on the same machine: the caller waits while the server works, so a round trip includes
+  the CPU time of both.
+- The peers are measured alternately, in short rounds. The table shows the quickest round (with the
+  least disturbance), and the median over all rounds with the quartiles in brackets.
+- Flask-Limiter calls its library, limits, once to hit each limit and once for the headers of each
+  limit. The numbers are those calls, without the Python code of the extension. Retries, timeouts
+  and the connection pool are the defaults of redis-py.
 - "C client" is bench/ping.c: hiredis, blocking. The goal: a check of three limits by Weir from
   Python takes at most twice as long as its PING.
 - Trips are commands that clients sent, as the server's MONITOR saw them. CPU is the server's, user
   and system, per check.
 - Per second: 50 connections of bench/ping.c, one request at a time on each, for 10,000 clients at
-  random. Where there are only two cores, the program and the server have one each.
+  random. With only two cores, the program and the server have one each.
 - Memory: MEMORY USAGE of one key with 1,000 hits in its window.
 
 Usage: python bench/redis_check.py [--rounds N] [--calls N] [--json]
@@ -54,9 +54,9 @@ STRATEGIES = [
     "token-bucket",
     "leaky-bucket",
 ]
-#: Limits as applications have them, with room for every hit.
+#: Limits of usual size that deny no hit.
 MODEST = ["1000000 per minute", "1000000 per hour", "100000 per day"]
-#: A leaky bucket goes by its rate.
+#: For a leaky bucket, whose rate must be high enough for the benchmark.
 QUICK = ["1000000 per second", "10000000 per minute", "1000000000 per hour"]
 
 
@@ -91,7 +91,7 @@ class PingProgram:
             else None
         )
 
-    def ask(self, what: str, calls: int, limits: int = 3) -> float:
+    def run(self, what: str, calls: int, limits: int = 3) -> float:
         assert self.process
         assert self.process.stdin
         assert self.process.stdout
@@ -105,7 +105,7 @@ class PingProgram:
 
 
 def timed(call: Callable[[], Any]) -> Callable[[int], float]:
-    """Microseconds of one call, on average over so many."""
+    """Average microseconds of one call."""
 
     def measure(calls: int) -> float:
         start = time.perf_counter()
@@ -165,9 +165,9 @@ def memory(port: int, uri: str) -> dict[str, dict[str, int]]:
     store: Any = storage_from_string(uri, remember_denials=0)
     with redis.Redis(port=port) as client:
 
-        def take(name: str, who: str) -> None:
+        def take(name: str, library: str) -> None:
             keys = client.keys()
-            used.setdefault(name, {})[who] = sum(client.memory_usage(key) for key in keys)
+            used.setdefault(name, {})[library] = sum(client.memory_usage(key) for key in keys)
             client.flushall()
 
         client.flushall()
@@ -203,8 +203,8 @@ def measure(port: int, rounds: int, calls: int) -> dict[str, Any]:
     }
     peers = {name: timed(check) for name, check in checks.items()}
     if program.process:
-        peers["C client, PING"] = lambda calls: program.ask("ping", calls)
-        peers["C client, 3 limits"] = lambda calls: program.ask("check", calls)
+        peers["C client, PING"] = lambda calls: program.run("ping", calls)
+        peers["C client, 3 limits"] = lambda calls: program.run("check", calls)
     times: dict[str, list[float]] = {name: [] for name in peers}
     for number in range(rounds + 1):
         for name, peer in peers.items():
@@ -221,7 +221,7 @@ def measure(port: int, rounds: int, calls: int) -> dict[str, Any]:
         "cpu": cpu,
         "trips": {name: trips(port, check) for name, check in checks.items()},
         "per_second": {
-            name: statistics.median(program.ask("load", 50_000, count) for _ in range(5))
+            name: statistics.median(program.run("load", 50_000, count) for _ in range(5))
             for name, count in (("PING", 0), ("1 limit", 1), ("3 limits", 3))
             if program.process
         },

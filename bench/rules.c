@@ -24,9 +24,9 @@
 #define DECISIONS 200000
 #define PAIRS 15
 
-enum about { IPV4, IPV6, NAMES };
+enum kind { IPV4, IPV6, NAMES };
 
-static const char *const abouts[] = {"IPv4", "IPv6", "names"};
+static const char *const kind_names[] = {"IPv4", "IPv6", "names"};
 
 static double now(void) {
     struct timespec t;
@@ -64,32 +64,32 @@ struct text {
     uint32_t len;
 };
 
-static struct weir_range random_range(enum about about, uint32_t prefix) {
-    struct weir_range range = {.family = about == IPV4 ? WEIR_FAMILY_4 : WEIR_FAMILY_6,
+static struct weir_range random_range(enum kind kind, uint32_t prefix) {
+    struct weir_range range = {.family = kind == IPV4 ? WEIR_FAMILY_4 : WEIR_FAMILY_6,
                                .prefix = (uint8_t)prefix};
-    uint32_t bits = about == IPV4 ? 32 : 128;
+    uint32_t bits = kind == IPV4 ? 32 : 128;
     unsigned __int128 value = (unsigned __int128)next_random() << 64 | next_random();
-    value = about == IPV4 ? (uint32_t)value : (value >> 3) | (unsigned __int128)1 << 125;
+    value = kind == IPV4 ? (uint32_t)value : (value >> 3) | (unsigned __int128)1 << 125;
     value = value >> (bits - prefix) << (bits - prefix);
     range.first = (struct weir_address){(uint64_t)(value >> 64), (uint64_t)value};
     return range;
 }
 
-static void random_rule(enum about about, struct weir_rule *rule) {
-    uint32_t least = about == IPV4 ? 12 : 32, most = about == IPV4 ? 32 : 128;
+static void random_rule(enum kind kind, struct weir_rule *rule) {
+    uint32_t least = kind == IPV4 ? 12 : 32, most = kind == IPV4 ? 32 : 128;
     struct weir_range range =
-        random_range(about, least + (uint32_t)(next_random() % (most - least + 1)));
+        random_range(kind, least + (uint32_t)(next_random() % (most - least + 1)));
     rule->kind = WEIR_RULE_BLOCK;
-    rule->client_len = about == NAMES
+    rule->client_len = kind == NAMES
                            ? (uint32_t)snprintf(rule->client, sizeof rule->client, "user-%016llx",
                                                 (unsigned long long)next_random())
                            : (uint32_t)weir_range_print(&range, rule->client, sizeof rule->client);
 }
 
 /* A client to which the rule applies, or (NULL) any client. */
-static void random_text(enum about about, const struct weir_rule *rule, struct text *text) {
-    struct weir_range range = random_range(about, about == IPV4 ? 32 : 128);
-    if (about == NAMES) {
+static void random_text(enum kind kind, const struct weir_rule *rule, struct text *text) {
+    struct weir_range range = random_range(kind, kind == IPV4 ? 32 : 128);
+    if (kind == NAMES) {
         text->len = rule ? rule->client_len
                          : (uint32_t)snprintf(text->bytes, sizeof text->bytes, "user-%016llx",
                                               (unsigned long long)next_random());
@@ -107,18 +107,18 @@ static void random_text(enum about about, const struct weir_rule *rule, struct t
     text->len = (uint32_t)weir_range_print(&range, text->bytes, sizeof text->bytes);
 }
 
-static void measure(struct weir_table *table, enum about about, size_t count, bool hit, bool ends,
+static void measure(struct weir_table *table, enum kind kind, size_t count, bool hit, bool ends,
                     const struct weir_rule *rules) {
     static struct text text[TEXTS];
     static double cost[CHUNKS];
     size_t found = 0, chunks = 0;
     for (int i = 0; i < TEXTS; i++)
-        random_text(about, hit ? &rules[next_random() % count] : NULL, &text[i]);
+        random_text(kind, hit ? &rules[next_random() % count] : NULL, &text[i]);
     for (int round = 0; round < ROUNDS; round++)
         for (int from = 0; from < TEXTS; from += CHUNK) {
             double began = now();
             for (int i = from; i < from + CHUNK; i++) {
-                /* In a server, the text has just been written, so it is in the cache. */
+                /* In a server, the text was just written and is in the cache. */
                 __builtin_prefetch(&text[(i + 16) % TEXTS]);
                 found +=
                     weir_rules_match_client(table, text[i].bytes, text[i].len, NOW_NS).kind != 0;
@@ -126,19 +126,19 @@ static void measure(struct weir_table *table, enum about about, size_t count, bo
             cost[chunks++] = (now() - began) / CHUNK;
         }
     qsort(cost, chunks, sizeof cost[0], by_value);
-    printf("  %7zu %-5s %-12s %-5s %8.1f ns      (%.1f; %2.0f %% found)\n", count, abouts[about],
+    printf("  %7zu %-5s %-12s %-5s %8.1f ns      (%.1f; %2.0f %% found)\n", count, kind_names[kind],
            ends ? "for an hour" : "forever", hit ? "hit" : "miss", cost[chunks / 2],
            cost[chunks / 10], 100.0 * (double)found / (TEXTS * ROUNDS));
 }
 
-static void bench_lookup(enum about about, size_t count, bool ends) {
+static void bench_lookup(enum kind kind, size_t count, bool ends) {
     struct weir_table *table = open_table();
     struct weir_rule *rules = calloc(count, sizeof *rules);
     struct weir_error error;
     if (!rules)
         exit(1);
     for (size_t i = 0; i < count; i++) {
-        random_rule(about, &rules[i]);
+        random_rule(kind, &rules[i]);
         rules[i].until_ns = ends ? NOW_NS + INT64_C(3600000000000) : WEIR_NEVER;
     }
     double began = now();
@@ -150,7 +150,7 @@ static void bench_lookup(enum about about, size_t count, bool ends) {
     weir_rules_set(table, "192.0.2.1", 9, WEIR_RULE_BLOCK, NOW_NS, WEIR_NEVER, NULL);
     double set = now();
     for (int hit = 1; hit >= 0; hit--)
-        measure(table, about, count, hit, ends, rules);
+        measure(table, kind, count, hit, ends, rules);
     if (count >= 100000)
         printf("          (all loaded in %.1f ms, one more set in %.1f ms)\n",
                (loaded - began) / 1e6, (set - loaded) / 1e6);
@@ -173,14 +173,14 @@ static void compare(struct weir_table *table, const char *what) {
     struct weir_limit limit;
     double with[PAIRS], without[PAIRS];
     weir_limit_init(&limit, INT64_MAX, 1, WEIR_MINUTE, NULL);
-    struct weir_check nobody = {
+    struct weir_check without_client = {
         .limit = &limit, .key = "LIMITER/10.20.30.40/view/", .key_len = 25, .cost = 1};
-    struct weir_check client = nobody;
-    client.client = (const char *)client.key + 8;
-    client.client_len = 11;
+    struct weir_check with_client = without_client;
+    with_client.client = (const char *)with_client.key + 8;
+    with_client.client_len = 11;
     for (int i = 0; i < PAIRS; i++) {
-        without[i] = decide(table, &nobody);
-        with[i] = decide(table, &client);
+        without[i] = decide(table, &without_client);
+        with[i] = decide(table, &with_client);
     }
     qsort(with, PAIRS, sizeof with[0], by_value);
     qsort(without, PAIRS, sizeof without[0], by_value);
@@ -199,9 +199,9 @@ int main(void) {
     weir_table_close(table);
     printf("\nfrom a client's text to its rule: median (lowest decile)\n");
     static const size_t counts[] = {10, 1000, 100000};
-    for (int about = IPV4; about <= NAMES; about++)
+    for (int kind = IPV4; kind <= NAMES; kind++)
         for (int i = 0; i < 3; i++)
-            bench_lookup((enum about)about, counts[i], false);
+            bench_lookup((enum kind)kind, counts[i], false);
     bench_lookup(IPV4, 100000, true);
     bench_lookup(IPV6, 100000, true);
     return 0;

@@ -1,7 +1,7 @@
 """Runs the benchmarks one after another and prints their tables; ``--list`` names them.
 
-Each states its workload and measures its peers in the same run. Ratios are what counts: absolute
-times drift with the machine.
+Each states its workload and measures its peers in the same run. Compare ratios: absolute times vary
+with the load of the machine.
 """
 
 from __future__ import annotations
@@ -17,24 +17,32 @@ HERE = Path(__file__).resolve().parent
 
 #: name, what it measures, command
 BENCHES: list[tuple[str, str, list[str]]] = [
-    ("c", "libweir: a decision beside a mutex and a memory read", ["{build}/decide"]),
+    ("c", "a decision in C, compared with a mutex and a memory read", ["{build}/decide"]),
     (
         "prepared",
-        "a prepared check beside Rust's governor",
+        "a prepared check, compared with Rust's governor",
         ["{build}/prepared"],
     ),
-    ("rules", "who is blocked: with no rules, and with 100,000", ["{build}/rules"]),
-    ("python", "weir.RateLimiter beside limits", [sys.executable, str(HERE / "python_hit.py")]),
+    ("rules", "look-up of rules about clients, up to 100,000 rules", ["{build}/rules"]),
+    (
+        "python",
+        "weir.RateLimiter, compared with limits",
+        [sys.executable, str(HERE / "python_hit.py")],
+    ),
     (
         "flask",
         "what Weir and Flask-Limiter add to a Flask app, in process",
         [sys.executable, str(HERE / "flask_inprocess.py")],
     ),
     ("wrk", "requests per second under gunicorn", [sys.executable, str(HERE / "flask_wrk.py")]),
-    ("redis", "a check on Redis beside a PING", [sys.executable, str(HERE / "redis_check.py")]),
+    (
+        "redis",
+        "a check on Redis, compared with a PING",
+        [sys.executable, str(HERE / "redis_check.py")],
+    ),
     (
         "postgresql",
-        "a check on PostgreSQL beside a SELECT 1",
+        "a check on PostgreSQL, compared with SELECT 1",
         [sys.executable, str(HERE / "postgresql_check.py")],
     ),
 ]

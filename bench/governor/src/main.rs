@@ -1,7 +1,7 @@
-//! One round of governor beside Weir: a keyed rate limiter (dashmap, `String` keys), one hot key, every hit
+//! One round of governor, to compare with Weir: a keyed rate limiter (dashmap, `String` keys), one hot key, every hit
 //! admitted. Prints nanoseconds per decision: with governor's own clock, and with its fake clock.
 //!
-//! The fake clock advances at each decision, as the time that Weir is given does.
+//! The fake clock advances at each decision, as does the time argument of Weir.
 use governor::clock::{DefaultClock, FakeRelativeClock};
 use governor::{Quota, RateLimiter};
 use std::hint::black_box;
