@@ -300,7 +300,6 @@ int core_strategy_of(const char *name, size_t len);
 int core_add_strategies(PyObject *module);
 
 PyObject *core_make_zone(PyObject *module, PyObject *args);
-
 /* The zone of tz=…, a str, a tzinfo or None; NULL is UTC. It is never freed. 0, or -1 with an exception. */
 int core_zone_of(PyObject *tz, const struct weir_zone **zone);
 /* By enum weir_unit. */
@@ -363,8 +362,9 @@ int core_tuples_init(PyObject *module, struct core_state *state);
 /* A Decision with room for `count` verdicts; NULL with an exception set. */
 struct core_decision *core_decision_new(struct core_state *state, Py_ssize_t count);
 
-/* later(decision, seconds). */
+/* later(decision, seconds) and deciding(limits, verdicts). */
 PyObject *core_later(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *core_deciding(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
 PyObject *core_verdict_new(struct core_state *state, const struct weir_verdict *verdict);
 PyObject *core_stats_new(struct core_state *state, double reset_time, int64_t remaining);

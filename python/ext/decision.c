@@ -8,6 +8,8 @@
 #include "core.h"
 
 #include <stddef.h>
+
+#include "checks.h"
 #include <string.h>
 #include <strings.h>
 #include <structmember.h>
@@ -399,4 +401,58 @@ PyObject *core_later(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
     for (Py_ssize_t i = 0; i < count; i++)
         age(&decision->verdict[i], decision->now_ns, wait_ns);
     return (PyObject *)decision;
+}
+
+/* ------------------------------------------------------------------------------------- deciding() */
+
+/* Writes what weir_checks_choose() reads of a limit: its period. May run Python code. */
+static int read_period(struct core_state *state, PyObject *object, struct weir_limit *limit) {
+    if (!core_is_limit(state, object)) {
+        PyErr_Format(PyExc_TypeError, "limits must be of Limit, not %.100s",
+                     Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    limit->period_ns = ((struct core_limit *)object)->limit.period_ns;
+    if (!(((struct core_limit *)object)->own & CORE_OWN_EXPIRY))
+        return 0;
+    PyObject *expiry = PyObject_CallMethod(object, "get_expiry", NULL);
+    int rc = expiry ? read_seconds(expiry, "get_expiry()", &limit->period_ns) : -1;
+    Py_XDECREF(expiry);
+    return rc;
+}
+
+static PyObject *choose(struct core_state *state, PyObject *limits, PyObject *verdicts) {
+    struct weir_limit limit[WEIR_CHECKS_MAX];
+    struct weir_check check[WEIR_CHECKS_MAX];
+    struct weir_verdict verdict[WEIR_CHECKS_MAX];
+    Py_ssize_t count = PyTuple_GET_SIZE(limits);
+    if (count < 1 || count > WEIR_CHECKS_MAX || PyTuple_GET_SIZE(verdicts) != count) {
+        PyErr_Format(PyExc_ValueError, "1 to %d limits are needed, and a verdict for each",
+                     WEIR_CHECKS_MAX);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (read_period(state, PyTuple_GET_ITEM(limits, i), &limit[i]) < 0 ||
+            read_verdict(PyTuple_GET_ITEM(verdicts, i), &verdict[i]) < 0)
+            return NULL;
+        check[i].limit = &limit[i];
+    }
+    struct weir_decision decision;
+    weir_checks_choose(check, verdict, (size_t)count, &decision);
+    return PyLong_FromLong(decision.deciding);
+}
+
+PyObject *core_deciding(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "deciding() takes limits and verdicts, not %zd arguments",
+                     nargs);
+        return NULL;
+    }
+    PyObject *limits = core_tuple_of(args[0], "limits must be a sequence of Limit");
+    PyObject *verdicts =
+        limits ? core_tuple_of(args[1], "verdicts must be a sequence of Verdict") : NULL;
+    PyObject *index = verdicts ? choose(PyModule_GetState(module), limits, verdicts) : NULL;
+    Py_XDECREF(limits);
+    Py_XDECREF(verdicts);
+    return index;
 }

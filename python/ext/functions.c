@@ -1,4 +1,5 @@
-/* Functions of the module: parse(), parse_many(), join_key(), identifier(), client_form(), unlink(). */
+/* Functions of the module: parse(), parse_many(), join_key(), identifier(), client_form(), unlink(). Other files have
+ * later() and deciding() (decision.c), and those whose names begin with "_". */
 #include "core.h"
 
 #include "rules/address.h"
@@ -220,6 +221,11 @@ PyMethodDef core_functions[] = {
                "A denial, updated to `seconds` later: the waits are shorter. The remaining hits of "
                "limits\n"
                "that did not deny are unchanged.")},
+    {"deciding", (PyCFunction)(void (*)(void))core_deciding, METH_FASTCALL,
+     PyDoc_STR("deciding($module, limits, verdicts, /)\n--\n\n"
+               "The index of the limit to report to the client.\n\n"
+               "Of those that denied, the one whose retry_after is furthest away; else the\n"
+               "shortest period.")},
     {"_set_items", core_set_items, METH_VARARGS, NULL},
     {"_restore_limit", core_restore_limit, METH_VARARGS, NULL},
     {"_make_zone", core_make_zone, METH_VARARGS, NULL},

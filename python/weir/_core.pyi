@@ -712,6 +712,12 @@ class RedisCommand:
         """The same with the script itself."""
     def arguments(self) -> list[bytes]: ...
 
+def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict], /) -> int:
+    """The index of the limit to report to the client.
+
+    Of those that denied, the one whose ``retry_after`` is furthest away; else the shortest period.
+    """
+
 def later(decision: Decision, seconds: float, /) -> Decision:
     """A denial as it is so many seconds later."""
 

@@ -1,13 +1,13 @@
-"""The arguments of a decision, and the limit that it reports."""
+"""The arguments of a decision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ._core import Limit, Verdict
+from ._core import Limit
 
-__all__ = ["Keys", "checks", "deciding"]
+__all__ = ["Keys", "checks"]
 
 #: One key for each limit, or one for all of them.
 Keys: TypeAlias = str | bytes | Sequence[str | bytes]
@@ -26,14 +26,3 @@ def checks(
     if costs is None:
         costs = [1] * len(limits)
     return list(zip(limits, keys, costs, strict=True))
-
-
-def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> int:
-    """The index of the limit to report to the client.
-
-    Of those that denied, the one whose ``retry_after`` is furthest away; else the shortest period.
-    """
-    denied = [i for i, verdict in enumerate(verdicts) if not verdict.allowed]
-    if denied:
-        return max(denied, key=lambda i: verdicts[i].retry_after)
-    return min(range(len(limits)), key=lambda i: limits[i].get_expiry())

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
-from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict
-from ._deciding import Keys, deciding
+from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict, deciding
+from ._deciding import Keys
 from .errors import StorageError, StoreAwayError
 
 __all__ = [

@@ -425,6 +425,19 @@ def test_deciding_limit() -> None:
     assert deciding(limits, verdicts(0, 0, 0)) == 1
     assert deciding(limits, verdicts(3, 0, 5)) == 2
     assert deciding(limits, verdicts(3, math.inf, 5)) == 1
+    assert deciding(limits, verdicts(5, 3, 5)) == 0, "of equal ones, the first"
+
+    class Fortnight(weir.Limit):
+        def get_expiry(self) -> int:
+            return 14 * 86400
+
+    longer = [Fortnight(1, 1, "second"), *limits]
+    assert deciding(longer, verdicts(0, 0, 0, 0)) == 2, "a class may have its own period"
+    for wrong in ([], limits[:2], [*limits, *limits]):
+        with pytest.raises(ValueError, match=r"1 to 32 limits are needed, and a verdict for each"):
+            deciding(wrong, verdicts(0, 0, 0))
+    with pytest.raises(TypeError, match=r"limits must be of Limit, not str"):
+        deciding(["1/minute"], verdicts(0))  # type: ignore[list-item]
 
 
 def test_limits_of_one_length_are_one_counter(clock: mock.Mock) -> None:

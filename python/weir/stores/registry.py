@@ -13,8 +13,8 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlencode
 
-from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table
-from .._deciding import Keys, checks, deciding
+from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, deciding
+from .._deciding import Keys, checks
 from ..counters import Counters, Counts, StorageInterface
 from ..errors import ConfigurationError, warn
 from ..storage_methods import METHODS, StoreType, honour_own_methods, not_replaced
