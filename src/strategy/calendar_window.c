@@ -5,8 +5,7 @@
  *     ---- a day -----|---- a day ---|---- a day ----
  *                  midnight       midnight
  *
- * word[0]     charged hits, 1 to amount (0: nothing is charged)
- * expires_ns  the end of the window
+ * The state is that of strategy/window.h.
  *
  * Clock: a call up to WEIR_SKEW_NS before the state's window is counted in that window, which an earlier call
  * started. If a call is earlier, the clock stepped back: all counts move to the window of that call. No hit is
@@ -15,58 +14,29 @@
 #include "calendar.h"
 #include "strategy/numbers.h"
 #include "strategy/strategy.h"
+#include "strategy/window.h"
 
 /* Updates the state to now. Returns the end of the effective window. */
 static int64_t settle(struct weir_state *state, const struct weir_step *step) {
     struct weir_window window = weir_calendar_window(step->limit, step->now_ns);
     int64_t end_ns = window.end_ns;
-    if (state->expires_ns <= step->now_ns) {
-        state->expires_ns = 0;
-        state->word[0] = 0;
-    } else {
+    if (weir_window_refresh(state, step)) {
         if (state->expires_ns == window.next_ns && end_ns - step->now_ns <= WEIR_SKEW_NS)
             end_ns = window.next_ns;
         state->expires_ns = end_ns;
     }
-    if (state->word[0] < 0 || state->word[0] > step->limit->amount) /* damaged: deny */
-        state->word[0] = step->limit->amount;
     return end_ns;
-}
-
-static void report(const struct weir_state *state, const struct weir_step *step,
-                   struct weir_verdict *verdict) {
-    verdict->limit = step->limit->amount;
-    verdict->remaining = step->limit->amount - state->word[0];
-    verdict->reset_at_ns = state->word[0] ? state->expires_ns : step->now_ns;
-    verdict->delay_ns = 0;
 }
 
 int weir_calendar_window_step(struct weir_state *state, const struct weir_step *step,
                               struct weir_verdict *verdict) {
-    int64_t end_ns = settle(state, step);
-    verdict->allowed = step->cost <= step->limit->amount - state->word[0];
-    verdict->retry_after_ns = 0;
-    if (!verdict->allowed) {
-        verdict->retry_after_ns =
-            step->cost > step->limit->amount ? WEIR_NEVER : end_ns - step->now_ns;
-    } else if (step->charge && step->cost > 0) {
-        state->expires_ns = end_ns;
-        state->word[0] += step->cost;
-    }
-    report(state, step, verdict);
-    return 0;
+    return weir_window_step(state, step, settle(state, step), verdict);
 }
 
 int weir_calendar_window_refund(struct weir_state *state, const struct weir_step *step,
                                 struct weir_verdict *verdict) {
     settle(state, step);
-    state->word[0] -= step->cost < state->word[0] ? step->cost : state->word[0];
-    if (state->word[0] == 0)
-        state->expires_ns = 0;
-    verdict->allowed = 1;
-    verdict->retry_after_ns = 0;
-    report(state, step, verdict);
-    return 0;
+    return weir_window_refund(state, step, verdict);
 }
 
 /* The bounds of the window at the caller's time and of the next one. The script chooses by the server's time. */

@@ -24,17 +24,4 @@ if value then
         opens = was ~= ends
     end
 end
-if charge < 0 then
-    used = cost < used and used - cost or zero
-elseif amount - used < cost then
-    allowed, retry = false, amount < cost and NEVER or ends - now
-elseif charge > 0 and zero < cost then
-    used = used + cost
-end
-remaining = amount - used
-if used == zero then
-    is[slot] = false
-else
-    resets, dies[slot], renew[slot] = ends, ends, renew[slot] or opens
-    is[slot] = wide and big.write(ends, used) or pack('<dd', ends, used)
-end
+--@include window_kept.lua

@@ -18,29 +18,25 @@
 #include "strategy/strategy.h"
 
 struct queue {
-    weir_u128 level;   /* at now */
+    struct weir_level now;
     weir_u128 longest; /* the level at which the wait is max_delay */
-    bool changed;
 };
 
 static struct queue current_queue(const struct weir_state *state, const struct weir_step *step) {
     const struct weir_limit *limit = step->limit;
     struct queue queue = {.longest = weir_mul(limit->max_delay_ns, limit->amount)};
-    if (limit->amount > 0) {
-        weir_u128 most = queue.longest + weir_mul(limit->amount, limit->period_ns);
-        struct weir_level found = weir_level_at(state, step, most);
-        queue.level = found.level;
-        queue.changed = found.stale;
-    }
+    if (limit->amount > 0)
+        queue.now =
+            weir_level_at(state, step, queue.longest + weir_mul(limit->amount, limit->period_ns));
     return queue;
 }
 
 /* The number of hits of cost 1 that would be admitted now: one at the present level and one for each
  * interval up to the longest wait, but at most `amount`. */
 static int64_t room(const struct queue *queue, const struct weir_limit *limit) {
-    if (queue->level > queue->longest || limit->amount == 0)
+    if (queue->now.level > queue->longest || limit->amount == 0)
         return 0;
-    int64_t turns = weir_div_down(queue->longest - queue->level, limit->period_ns);
+    int64_t turns = weir_div_down(queue->longest - queue->now.level, limit->period_ns);
     return turns < limit->amount ? turns + 1 : limit->amount;
 }
 
@@ -48,9 +44,7 @@ static void finish(struct weir_state *state, const struct weir_step *step,
                    const struct queue *queue, struct weir_verdict *verdict) {
     verdict->limit = step->limit->amount;
     verdict->remaining = room(queue, step->limit);
-    verdict->reset_at_ns = weir_level_empty_ns(queue->level, step);
-    if (queue->changed)
-        weir_level_keep(state, step, queue->level, verdict->reset_at_ns);
+    weir_level_finish(state, step, &queue->now, verdict);
 }
 
 int weir_leaky_bucket_step(struct weir_state *state, const struct weir_step *step,
@@ -58,18 +52,18 @@ int weir_leaky_bucket_step(struct weir_state *state, const struct weir_step *ste
     const struct weir_limit *limit = step->limit;
     struct queue queue = current_queue(state, step);
     verdict->allowed =
-        step->cost == 0 || (step->cost <= limit->amount && queue.level <= queue.longest);
+        step->cost == 0 || (step->cost <= limit->amount && queue.now.level <= queue.longest);
     verdict->retry_after_ns = 0;
     verdict->delay_ns = 0;
     if (!verdict->allowed) {
         verdict->retry_after_ns = step->cost > limit->amount
                                       ? WEIR_NEVER
-                                      : weir_div_up(queue.level - queue.longest, limit->amount);
+                                      : weir_div_up(queue.now.level - queue.longest, limit->amount);
     } else if (step->cost > 0) {
-        verdict->delay_ns = weir_div_up(queue.level, limit->amount);
+        verdict->delay_ns = weir_div_up(queue.now.level, limit->amount);
         if (step->charge) {
-            queue.level += weir_mul(step->cost, limit->period_ns);
-            queue.changed = true;
+            queue.now.level += weir_mul(step->cost, limit->period_ns);
+            queue.now.changed = true;
         }
     }
     finish(state, step, &queue, verdict);
@@ -79,9 +73,7 @@ int weir_leaky_bucket_step(struct weir_state *state, const struct weir_step *ste
 int weir_leaky_bucket_refund(struct weir_state *state, const struct weir_step *step,
                              struct weir_verdict *verdict) {
     struct queue queue = current_queue(state, step);
-    weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
-    queue.level -= queue.level < back ? queue.level : back;
-    queue.changed = true;
+    weir_level_give_back(&queue.now, step);
     verdict->allowed = 1;
     verdict->retry_after_ns = 0;
     verdict->delay_ns = 0;

@@ -37,7 +37,7 @@
 /* The level at the time of a request. */
 struct weir_level {
     weir_u128 level; /* at now */
-    bool stale;      /* the clock stepped back, or all has drained */
+    bool changed; /* is to be stored: charged, given back, clock stepped back, or all has drained */
 };
 
 /*
@@ -76,6 +76,21 @@ static inline void weir_level_keep(struct weir_state *state, const struct weir_s
     state->word[1] = (int64_t)(level >> 63);
     state->word[2] = level ? step->now_ns : 0;
     state->expires_ns = level ? empty_ns : 0;
+}
+
+/* Returns the hits of step->cost. */
+static inline void weir_level_give_back(struct weir_level *level, const struct weir_step *step) {
+    weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
+    level->level -= level->level < back ? level->level : back;
+    level->changed = true;
+}
+
+/* Completes the verdict, and stores the level if it has changed. */
+static inline void weir_level_finish(struct weir_state *state, const struct weir_step *step,
+                                     const struct weir_level *level, struct weir_verdict *verdict) {
+    verdict->reset_at_ns = weir_level_empty_ns(level->level, step);
+    if (level->changed)
+        weir_level_keep(state, step, level->level, verdict->reset_at_ns);
 }
 
 /*

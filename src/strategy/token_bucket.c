@@ -19,24 +19,24 @@
 #include "strategy/strategy.h"
 
 struct bucket {
-    weir_u128 level; /* at now */
+    struct weir_level now;
     weir_u128 size;
-    bool changed;
-    int64_t tokens; /* size in tokens; 0 if the amount is 0, since such a bucket never refills */
+    int64_t tokens; /* size in tokens */
 };
+
+/* The size in tokens; 0 if the amount is 0, since such a bucket never refills. */
+static int64_t tokens_of(const struct weir_limit *limit) {
+    return limit->amount == 0 ? 0 : limit->burst ? limit->burst : limit->amount;
+}
 
 static struct bucket current_bucket(const struct weir_state *state, const struct weir_step *step) {
     const struct weir_limit *limit = step->limit;
-    struct bucket bucket = {.tokens = limit->burst ? limit->burst : limit->amount};
-    if (limit->amount == 0) {
-        bucket.tokens = 0;
+    struct bucket bucket = {.tokens = tokens_of(limit)};
+    if (limit->amount == 0)
         return bucket;
-    }
     bucket.size = weir_mul(bucket.tokens, limit->period_ns);
     weir_u128 slack = weir_mul(limit->amount - 1, limit->period_ns);
-    struct weir_level found = weir_level_at(state, step, bucket.size + slack);
-    bucket.level = found.level;
-    bucket.changed = found.stale;
+    bucket.now = weir_level_at(state, step, bucket.size + slack);
     return bucket;
 }
 
@@ -44,19 +44,17 @@ static void finish(struct weir_state *state, const struct weir_step *step,
                    const struct bucket *bucket, struct weir_verdict *verdict) {
     const struct weir_limit *limit = step->limit;
     verdict->limit = limit->burst ? limit->burst : limit->amount;
-    verdict->remaining = bucket->level < bucket->size
-                             ? bucket->tokens - weir_div_up(bucket->level, limit->period_ns)
+    verdict->remaining = bucket->now.level < bucket->size
+                             ? bucket->tokens - weir_div_up(bucket->now.level, limit->period_ns)
                              : 0;
-    verdict->reset_at_ns = weir_level_empty_ns(bucket->level, step);
     verdict->delay_ns = 0;
-    if (bucket->changed)
-        weir_level_keep(state, step, bucket->level, verdict->reset_at_ns);
+    weir_level_finish(state, step, &bucket->now, verdict);
 }
 
 int weir_token_bucket_step(struct weir_state *state, const struct weir_step *step,
                            struct weir_verdict *verdict) {
     struct bucket bucket = current_bucket(state, step);
-    weir_u128 after = bucket.level + weir_mul(step->cost, step->limit->period_ns);
+    weir_u128 after = bucket.now.level + weir_mul(step->cost, step->limit->period_ns);
     verdict->allowed = step->cost == 0 || (step->cost <= bucket.tokens && after <= bucket.size);
     verdict->retry_after_ns = 0;
     if (!verdict->allowed)
@@ -64,7 +62,7 @@ int weir_token_bucket_step(struct weir_state *state, const struct weir_step *ste
                                       ? WEIR_NEVER
                                       : weir_div_up(after - bucket.size, step->limit->amount);
     else if (step->charge && step->cost > 0)
-        bucket = (struct bucket){after, bucket.size, true, bucket.tokens};
+        bucket.now = (struct weir_level){after, true};
     finish(state, step, &bucket, verdict);
     return 0;
 }
@@ -72,9 +70,7 @@ int weir_token_bucket_step(struct weir_state *state, const struct weir_step *ste
 int weir_token_bucket_refund(struct weir_state *state, const struct weir_step *step,
                              struct weir_verdict *verdict) {
     struct bucket bucket = current_bucket(state, step);
-    weir_u128 back = weir_mul(step->cost, step->limit->period_ns);
-    bucket.level -= bucket.level < back ? bucket.level : back;
-    bucket.changed = true;
+    weir_level_give_back(&bucket.now, step);
     verdict->allowed = 1;
     verdict->retry_after_ns = 0;
     finish(state, step, &bucket, verdict);
@@ -83,8 +79,7 @@ int weir_token_bucket_refund(struct weir_state *state, const struct weir_step *s
 
 void weir_token_bucket_numbers(const struct weir_limit *limit, int64_t now_ns,
                                struct weir_numbers *numbers) {
-    int64_t amount = limit->amount;
-    int64_t tokens = amount == 0 ? 0 : limit->burst ? limit->burst : amount;
+    int64_t amount = limit->amount, tokens = tokens_of(limit);
     (void)now_ns;
     numbers->wide |= tokens > WEIR_DOUBLE_COUNT_MAX;
     weir_level_numbers(limit, tokens,
