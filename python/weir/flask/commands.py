@@ -203,7 +203,7 @@ def configuration(state: AppState) -> Table:
     table.add_row(
         None, "Status", "[ok]OK[/ok]" if healthy else "[bad]Error: the store does not answer[/bad]"
     )
-    table.add_row(None, ConfigVars.ON_STORE_ERROR, state.on_store_error)
+    table.add_row(None, ConfigVars.ON_STORE_ERROR, state.store.on_store_error)
     for title, setting, groups, options in (
         ("Application limits", "APPLICATION", state.application_limits, state.application_options),
         ("Default limits", "DEFAULT", state.default_limits, state.default_options),

@@ -169,7 +169,6 @@ class AppState:
 
     def _open_store(self, options: LimiterOptions, read: Reader) -> None:
         policy = read.choice(options["on_store_error"], ConfigVars.ON_STORE_ERROR, POLICIES)
-        self.on_store_error = policy
         with application(self.app, *self.identity()):
             self.store = Store(
                 self.storage_uri,

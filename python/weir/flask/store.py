@@ -98,8 +98,8 @@ class Store:
             raise ConfigurationError(
                 "EOPTION", f"on_store_error={policy!r}; there are {', '.join(POLICIES)}"
             )
-        self.uri = uri
-        self.policy = policy
+        self.uri, self.policy = uri, policy
+        self.on_store_error = policy or ("local" if fallback else "raise")  #: the one in effect
         self.opened = storage_from_string(uri, **options)
         #: The number of this automatic storage; None for another kind of storage.
         self.auto_number: int | None = None

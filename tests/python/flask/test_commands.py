@@ -87,6 +87,31 @@ def test_config(limiter: Limiter, run: Any) -> None:
         assert text in output, text
 
 
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ({}, "raise"),
+        ({"on_store_error": "open"}, "open"),
+        ({"in_memory_fallback_enabled": True}, "local"),
+        ({"in_memory_fallback": ["1/minute"]}, "local"),
+        ({"on_store_error": "raise", "in_memory_fallback_enabled": True}, "raise"),
+    ],
+)
+def test_config_shows_the_policy_that_is_in_effect(
+    run: Any, make: Any, options: dict[str, Any], policy: str
+) -> None:
+    make(**options)
+    rows = [line.replace("│", " ").split() for line in run("config").splitlines()]
+    assert ["RATELIMIT_ON_STORE_ERROR", policy] in rows
+
+
+def test_config_shows_a_value_for_each_setting(limiter: Limiter, run: Any) -> None:
+    for line in run("config").splitlines():
+        words = line.replace("│", " ").split()
+        settings = [word for word in words if word.startswith("RATELIMIT_")]
+        assert not settings or words[-1] != settings[0], line
+
+
 def test_config_shows_no_password(app: Flask, run: Any, make: Any) -> None:
     limiter = make()
     app.extensions["weir"][limiter].storage_uri = "redis://user:secret@host/0"

@@ -77,7 +77,7 @@ def _health(state: AppState) -> dict[str, Any]:
         "seconds": time.perf_counter() - started,
         "trouble": trouble,
         "away": bool(getattr(state.storage, "away", False)),
-        "policy": state.on_store_error,
+        "policy": state.store.on_store_error,
         "table": printable(table.uri),
     }
     info = table.info()
