@@ -2,14 +2,14 @@
 #include "checks.h"
 
 #include "calendar.h"
-#include "limit.h"
 #include "strategy/strategy.h"
+#include "units.h"
 #include "weir/stats.h"
 
 static bool is_sound_limit(const struct weir_limit *limit) {
     if ((limit->amount | limit->burst | limit->max_delay_ns) < 0 || limit->period_ns <= 0 ||
         limit->period_ns > WEIR_PERIOD_MAX_NS || limit->max_delay_ns > limit->period_ns ||
-        (uint32_t)limit->strategy >= WEIR_STRATEGIES || !weir_limit_unit_name(limit->unit))
+        (uint32_t)limit->strategy >= WEIR_STRATEGIES || !weir_unit_name(limit->unit))
         return false;
     return !limit->zone || (weir_takes((uint32_t)limit->strategy, WEIR_TAKES_ZONE) &&
                             weir_zone_validate(limit->zone, NULL) == 0);

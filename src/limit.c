@@ -17,38 +17,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ascii.h"
 #include "calendar.h"
 #include "error.h"
-#include "limit.h"
 #include "strategy/strategy.h"
+#include "units.h"
 #include "weir/weir.h"
 
 #define NS_PER_SECOND INT64_C(1000000000)
 
-static const struct unit {
-    const char *name;
-    int64_t seconds;
-} units[] = {
-    [WEIR_SECOND] = {"second", 1},
-    [WEIR_MINUTE] = {"minute", 60},
-    [WEIR_HOUR] = {"hour", 3600},
-    [WEIR_DAY] = {"day", 86400},
-    [WEIR_MONTH] = {"month", INT64_C(30) * 86400},
-    [WEIR_YEAR] = {"year", INT64_C(360) * 86400},
-};
-
-enum { UNITS = sizeof units / sizeof units[0] };
-
-static bool is_unit(int unit) {
-    return unit >= 0 && unit < UNITS;
-}
-
-const char *weir_limit_unit_name(int unit) {
-    return is_unit(unit) ? units[unit].name : NULL;
-}
-
 static int64_t multiples_max(int unit) {
-    return WEIR_PERIOD_MAX_NS / NS_PER_SECOND / units[unit].seconds;
+    return WEIR_PERIOD_MAX_NS / NS_PER_SECOND / weir_unit_seconds(unit);
 }
 
 /* ---------------------------------------------------------------------------------------- values */
@@ -59,15 +38,16 @@ int weir_limit_init(struct weir_limit *limit, int64_t amount, int64_t multiples,
         return weir_fail(error, WEIR_EINVAL, 0, "limit is NULL");
     if (amount < 0)
         return weir_fail(error, WEIR_EINVAL, 0, "amount %" PRId64 " is negative", amount);
-    if (!is_unit(unit))
-        return weir_fail(error, WEIR_EINVAL, 0, "unit %d is not one of the %d units", unit, UNITS);
+    if (!weir_unit_name(unit))
+        return weir_fail(error, WEIR_EINVAL, 0, "unit %d is not one of the %d units", unit,
+                         WEIR_UNITS);
     if (multiples < 1 || multiples > multiples_max(unit))
         return weir_fail(error, WEIR_EINVAL, 0,
                          "multiples %" PRId64 " is out of its range for a %s: 1 to %" PRId64,
-                         multiples, units[unit].name, multiples_max(unit));
+                         multiples, weir_unit_name(unit), multiples_max(unit));
     *limit = (struct weir_limit){
         .amount = amount,
-        .period_ns = multiples * units[unit].seconds * NS_PER_SECOND,
+        .period_ns = multiples * weir_unit_seconds(unit) * NS_PER_SECOND,
         .max_delay_ns = WEIR_MAX_DELAY_DEFAULT_NS,
         .multiples = multiples,
         .unit = unit,
@@ -86,7 +66,7 @@ int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error
     if (limit->period_ns != fresh.period_ns)
         return weir_fail(
             error, WEIR_EINVAL, 0, "period_ns %" PRId64 " is not that of %" PRId64 " %s: %" PRId64,
-            limit->period_ns, limit->multiples, units[limit->unit].name, fresh.period_ns);
+            limit->period_ns, limit->multiples, weir_unit_name(limit->unit), fresh.period_ns);
     if (!weir_strategy_name(limit->strategy))
         return weir_fail(error, WEIR_EINVAL, 0, "strategy %" PRId32 " does not exist",
                          limit->strategy);
@@ -121,7 +101,8 @@ int weir_limit_print(const struct weir_limit *limit, char *buffer, size_t size) 
         size = 0;
     if (!limit)
         return snprintf(buffer, size, "no limit");
-    const char *unit = is_unit(limit->unit) ? units[limit->unit].name : "?";
+    const char *unit = weir_unit_name(limit->unit);
+    unit = unit ? unit : "?";
     if (limit->burst > 0)
         return snprintf(buffer, size, "%" PRId64 " per %" PRId64 " %s burst %" PRId64,
                         limit->amount, limit->multiples, unit, limit->burst);
@@ -154,12 +135,8 @@ static bool is_digit(char byte) {
     return byte >= '0' && byte <= '9';
 }
 
-static char lower(char byte) {
-    return byte >= 'A' && byte <= 'Z' ? (char)(byte - 'A' + 'a') : byte;
-}
-
 static bool is_letter(char byte) {
-    return lower(byte) >= 'a' && lower(byte) <= 'z';
+    return weir_lower(byte) >= 'a' && weir_lower(byte) <= 'z';
 }
 
 static bool is_separator(char byte) {
@@ -194,7 +171,7 @@ static bool starts_with(const struct cursor *cursor, size_t at, const char *word
     if (len > cursor->len - at)
         return false;
     for (size_t i = 0; i < len; i++)
-        if (lower(cursor->text[at + i]) != word[i])
+        if (weir_lower(cursor->text[at + i]) != word[i])
             return false;
     return true;
 }
@@ -289,30 +266,19 @@ static int read_count(struct cursor *cursor, const char *name, int64_t *count) {
     return read_number(cursor, digits, "count larger than 9223372036854775807", count);
 }
 
-/* Whether a word is this unit, or its plural. */
-static bool is_named(const struct cursor *cursor, struct span word, const char *name) {
-    size_t len = strlen(name);
-    bool plural = word.len == len + 1 && lower(cursor->text[word.at + len]) == 's';
-    return (word.len == len || plural) && starts_with(cursor, word.at, name);
-}
-
 static int read_unit(struct cursor *cursor, int *unit, int64_t *units_each) {
     struct span word = take(cursor, is_letter);
     *units_each = 1;
     if (word.len == 0)
         return refuse_here(cursor, "a unit");
     bool calendar = weir_takes((uint32_t)cursor->strategy, WEIR_TAKES_ZONE);
-    if (calendar && is_named(cursor, word, "week")) {
+    if (calendar && weir_unit_is_named(cursor->text + word.at, word.len, "week")) {
         *unit = WEIR_DAY;
         *units_each = 7;
         return 0;
     }
-    for (int i = 0; i < UNITS; i++)
-        if (is_named(cursor, word, units[i].name)) {
-            *unit = i;
-            return 0;
-        }
-    return refuse_word(cursor, word, "unknown unit");
+    *unit = weir_unit_find(cursor->text + word.at, word.len);
+    return *unit < 0 ? refuse_word(cursor, word, "unknown unit") : 0;
 }
 
 /* [multiples] unit */

@@ -302,9 +302,8 @@ int core_add_strategies(PyObject *module);
 PyObject *core_make_zone(PyObject *module, PyObject *args);
 /* The zone of tz=…, a str, a tzinfo or None; NULL is UTC. It is never freed. 0, or -1 with an exception. */
 int core_zone_of(PyObject *tz, const struct weir_zone **zone);
-/* By enum weir_unit. */
-extern const char *const core_units[];
-extern const int64_t core_unit_seconds[];
+/* Adds UNITS to the module. */
+int core_add_units(PyObject *module);
 
 /* Gives a limit another namespace (str). 0, or -1 with an exception set. */
 int core_limit_rename(struct core_limit *self, PyObject *namespace);

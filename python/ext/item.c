@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+#include "units.h"
+
 /* Indices in state->item_hooks. */
 enum hook { PARSE_OWN, COPY_ATTRIBUTES, PLAIN, PLAIN_JOINED, HOOKS };
 
@@ -63,7 +65,7 @@ PyObject *core_item_parsed(struct core_state *state, const struct weir_limit *li
     PyTypeObject *usual = core_item_class(state, limit->unit);
     PyObject *type = NULL;
     if (state->granularities) {
-        PyObject *name = PyUnicode_FromString(core_units[limit->unit]);
+        PyObject *name = PyUnicode_FromString(weir_unit_name(limit->unit));
         type = name ? PyDict_GetItemWithError(state->granularities, name) : NULL;
         Py_XDECREF(name);
         if (!type && PyErr_Occurred())
@@ -145,15 +147,15 @@ static int set_period(struct core_limit *self, int64_t amount, int64_t count,
         period = INT64_MAX; /* refused below, with the bound in the message */
     PyObject *name = PyTuple_GET_ITEM(granularity, 1);
     int unit = WEIR_YEAR;
-    while (unit > WEIR_SECOND && PyUnicode_CompareWithASCIIString(name, core_units[unit]) != 0)
+    while (unit > WEIR_SECOND && PyUnicode_CompareWithASCIIString(name, weir_unit_name(unit)) != 0)
         unit--;
-    bool usual = core_unit_seconds[unit] == seconds &&
-                 PyUnicode_CompareWithASCIIString(name, core_units[unit]) == 0;
+    bool usual = weir_unit_seconds(unit) == seconds &&
+                 PyUnicode_CompareWithASCIIString(name, weir_unit_name(unit)) == 0;
     if (!usual)
-        for (unit = WEIR_YEAR; unit > WEIR_SECOND && period % core_unit_seconds[unit] != 0;)
+        for (unit = WEIR_YEAR; unit > WEIR_SECOND && period % weir_unit_seconds(unit) != 0;)
             unit--;
     struct weir_error error;
-    if (weir_limit_init(&self->limit, amount, period / core_unit_seconds[unit], unit, &error) < 0) {
+    if (weir_limit_init(&self->limit, amount, period / weir_unit_seconds(unit), unit, &error) < 0) {
         PyErr_SetString(PyExc_ValueError, error.message);
         return -1;
     }

@@ -4,9 +4,20 @@
 #include <string.h>
 
 #include "strategy/strategy.h"
+#include "units.h"
 
-const char *const core_units[] = {"second", "minute", "hour", "day", "month", "year"};
-const int64_t core_unit_seconds[] = {1, 60, 3600, 86400, 2592000, 31104000};
+int core_add_units(PyObject *module) {
+    PyObject *table = PyDict_New();
+    for (int unit = 0; table && unit < WEIR_UNITS; unit++) {
+        PyObject *seconds = PyLong_FromLongLong(weir_unit_seconds(unit));
+        if (!seconds || PyDict_SetItemString(table, weir_unit_name(unit), seconds) < 0)
+            Py_CLEAR(table);
+        Py_XDECREF(seconds);
+    }
+    int rc = table ? PyModule_AddObjectRef(module, "UNITS", table) : -1;
+    Py_XDECREF(table);
+    return rc;
+}
 
 /* "minute", "minutes", in any case. -1 with an exception set. */
 static int unit_of(PyObject *text) {
@@ -14,16 +25,11 @@ static int unit_of(PyObject *text) {
     const char *name = PyUnicode_AsUTF8AndSize(text, &len);
     if (!name)
         return -1;
-    for (int unit = WEIR_SECOND; unit <= WEIR_YEAR; unit++) {
-        size_t n = strlen(core_units[unit]);
-        bool plural = (size_t)len == n + 1 && (name[n] | 0x20) == 's';
-        if (((size_t)len == n || plural) &&
-            PyOS_strnicmp(name, core_units[unit], (Py_ssize_t)n) == 0)
-            return unit;
-    }
-    PyErr_Format(PyExc_ValueError, "unknown unit %R: one of second, minute, hour, day, month, year",
-                 text);
-    return -1;
+    int unit = weir_unit_find(name, (size_t)len);
+    if (unit < 0)
+        PyErr_Format(PyExc_ValueError,
+                     "unknown unit %R: one of second, minute, hour, day, month, year", text);
+    return unit;
 }
 
 int core_limit_strategy_of(PyObject *text) {

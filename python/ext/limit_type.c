@@ -6,6 +6,8 @@
 #include <string.h>
 #include <structmember.h>
 
+#include "units.h"
+
 /* ------------------------------------------------------------------------------------ members */
 
 static PyObject *get_amount(PyObject *object, void *Py_UNUSED(closure)) {
@@ -13,7 +15,7 @@ static PyObject *get_amount(PyObject *object, void *Py_UNUSED(closure)) {
 }
 
 static int64_t period_seconds(const struct core_limit *limit) {
-    return limit->limit.multiples * core_unit_seconds[limit->limit.unit];
+    return limit->limit.multiples * weir_unit_seconds(limit->limit.unit);
 }
 
 /* Units per period, in the unit of the limit's class. */
@@ -26,7 +28,7 @@ static int64_t multiples_of(const struct core_limit *limit) {
 
 static PyObject *unit_name(const struct core_limit *limit) {
     return limit->granularity ? Py_NewRef(PyTuple_GET_ITEM(limit->granularity, 1))
-                              : PyUnicode_FromString(core_units[limit->limit.unit]);
+                              : PyUnicode_FromString(weir_unit_name(limit->limit.unit));
 }
 
 static PyObject *get_multiples(PyObject *object, void *Py_UNUSED(closure)) {
@@ -90,8 +92,8 @@ static PyObject *get_granularity(PyObject *object, void *Py_UNUSED(closure)) {
     if (!granularity)
         return NULL;
     int32_t unit = SELF(object)->limit.unit;
-    PyTuple_SET_ITEM(granularity, 0, PyLong_FromLongLong(core_unit_seconds[unit]));
-    PyTuple_SET_ITEM(granularity, 1, PyUnicode_FromString(core_units[unit]));
+    PyTuple_SET_ITEM(granularity, 0, PyLong_FromLongLong(weir_unit_seconds(unit)));
+    PyTuple_SET_ITEM(granularity, 1, PyUnicode_FromString(weir_unit_name(unit)));
     if (!PyTuple_GET_ITEM(granularity, 0) || !PyTuple_GET_ITEM(granularity, 1))
         Py_CLEAR(granularity);
     return granularity;
@@ -191,7 +193,7 @@ static PyObject *limit_reduce(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     const struct weir_limit *limit = &SELF(object)->limit;
     return Py_BuildValue(
         "N(LLsNNNON)", restore, (long long)limit->amount, (long long)limit->multiples,
-        core_units[limit->unit], get_burst(object, NULL), get_strategy(object, NULL),
+        weir_unit_name(limit->unit), get_burst(object, NULL), get_strategy(object, NULL),
         get_max_delay(object, NULL), SELF(object)->namespace, get_tz(object, NULL));
 }
 
@@ -203,7 +205,7 @@ static int order(int64_t a, int64_t b) {
 
 static int64_t seconds_of_unit(const struct core_limit *limit) {
     return limit->granularity ? PyLong_AsLongLong(PyTuple_GET_ITEM(limit->granularity, 0))
-                              : core_unit_seconds[limit->limit.unit];
+                              : weir_unit_seconds(limit->limit.unit);
 }
 
 /* Compares units, as limits does, then all other members except the namespace. */

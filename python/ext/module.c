@@ -192,7 +192,7 @@ static int module_exec(PyObject *module) {
     return core_clock_init(&state->clock) < 0 || add_strings(state) < 0 ||
                    add_errors(module, state) < 0 || add_types(module, state) < 0 ||
                    add_constants(module) < 0 || core_add_strategies(module) < 0 ||
-                   remote_init(module) < 0
+                   core_add_units(module) < 0 || remote_init(module) < 0
                ? -1
                : 0;
 }

@@ -28,6 +28,9 @@ ROLE_PEEKED: Final[int]
 ROLE_DEFERRED: Final[int]
 ROLE_SHADOW: Final[int]
 
+#: The seconds of each unit, by name; the shortest first.
+UNITS: Final[dict[str, int]]
+
 #: The strategies: tag in the names of counters, shape, and what they do in words, by name.
 STRATEGIES: Final[dict[str, tuple[str, str, str, tuple[str, ...], str]]]
 

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import _core
-from ._core import Granularity, Limit, ParseError, join_key
+from ._core import UNITS, Granularity, Limit, ParseError, join_key
 
 __all__ = [
     "GRANULARITIES",
@@ -50,12 +50,7 @@ __all__ = [
 
 #: The units and how long they are. A month is 30 days and a year 12 of those.
 TIME_TYPES: dict[str, Granularity] = {
-    "day": Granularity(86400, "day"),
-    "month": Granularity(2592000, "month"),
-    "year": Granularity(31104000, "year"),
-    "hour": Granularity(3600, "hour"),
-    "minute": Granularity(60, "minute"),
-    "second": Granularity(1, "second"),
+    name: Granularity(seconds, name) for name, seconds in UNITS.items()
 }
 
 #: The units, longest first.

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "limit.h"
+#include "units.h"
 #include "strategy/strategy.h"
 
 static char *put(char *to, const void *bytes, size_t len) {
@@ -48,7 +48,7 @@ static size_t tag_len(const char *key, size_t key_len) {
 size_t weir_remote_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
                         char *name) {
     const struct weir_limit *limit = check->limit;
-    const char *key = check->key, *unit = weir_limit_unit_name(limit->unit);
+    const char *key = check->key, *unit = weir_unit_name(limit->unit);
     size_t tag = tag_len(key, check->key_len);
     char *to = put(name, prefix, prefix_len);
     *to++ = ':';

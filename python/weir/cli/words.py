@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from fractions import Fraction
 
+from .._core import UNITS
 from .._text import printable
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -17,7 +18,8 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
 #: The longest accepted duration, in seconds: about a hundred years.
 LONGEST = 36500 * 86400
 
-NAMES = [(86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")]
+#: The units of periods, longest first. Months and years are shown in days.
+_PERIODS = [(UNITS[name], name) for name in ("day", "hour", "minute", "second")]
 
 
 def parse_duration(text: str) -> float | None:
@@ -106,7 +108,7 @@ def period(seconds: int) -> str:
     >>> [period(n) for n in (1, 60, 3600, 120, 90, 86400 * 7)]
     ['1 second', '1 minute', '1 hour', '2 minutes', '90 seconds', '7 days']
     """
-    for size, unit in NAMES:
+    for size, unit in _PERIODS:
         if seconds % size == 0:
             return some(seconds // size, unit)
     raise AssertionError(seconds)
