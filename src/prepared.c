@@ -97,6 +97,11 @@ void weir_prepared_free(struct weir_prepared *prepared) {
     free(prepared);
 }
 
+void weir_prepared_label(struct weir_prepared *prepared, size_t i, int32_t label) {
+    if (prepared && i < prepared->count && label >= 0 && label <= WEIR_STATS_LABELS)
+        prepared->part[i].label = label;
+}
+
 size_t weir_prepared_count(const struct weir_prepared *prepared) {
     return prepared ? prepared->count : 0;
 }

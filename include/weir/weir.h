@@ -381,7 +381,7 @@ struct weir_prepared;
 
 /*
  * Prepares `n` parts (1 to WEIR_CHECKS_MAX). The caller owns `*prepared` and frees it by weir_prepared_free().
- * It is immutable, so any number of threads may use it. Only its labels depend on a table. Zones of limits stay
+ * Any number of threads may use it. Only its labels depend on a table (weir_prepared_label()). Zones of limits stay
  * borrowed until it is freed.
  * Errors: WEIR_EINVAL (the message names the part and the member), WEIR_ETOOMANY, WEIR_ENOMEM.
  */
@@ -390,6 +390,12 @@ WEIR_API int weir_prepare(const struct weir_part *parts, size_t n, struct weir_p
 
 /* Frees a prepared check. NULL is ignored. */
 WEIR_API void weir_prepared_free(struct weir_prepared *prepared);
+
+/*
+ * Sets the label of part `i`, for a table that replaces a lost one (weir/lost.h): its labels may have other numbers.
+ * The check must not be in use by other threads. Ignored if there is no such part or label.
+ */
+WEIR_API void weir_prepared_label(struct weir_prepared *prepared, size_t i, int32_t label);
 
 /* The number of parts of a prepared check; 0 for NULL. */
 WEIR_API size_t weir_prepared_count(const struct weir_prepared *prepared);

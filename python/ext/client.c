@@ -122,6 +122,7 @@ int core_table_set_ipv6_prefix(PyObject *object, PyObject *value, void *Py_UNUSE
     struct weir_table *table = now_ns >= 0 ? core_table_borrow(SELF(object)) : NULL;
     if (!table)
         return -1;
+    SELF(object)->noted_prefix = (int)prefix + 1;
     int rc = core_set_ipv6_prefix(table, (int)prefix, now_ns);
     if (rc < 0)
         core_raise(SELF(object)->state, rc, NULL);

@@ -146,7 +146,9 @@ struct core_table {
     bool reported;  /* the failure to create it again was logged */
     unsigned users; /* calls that run without the GIL; the last one closes a closed table */
     struct weir_table *retired; /* a lost table; the last call that uses it closes it */
-    long renewing;              /* the process in which a thread opens the lost table again */
+    unsigned renewals; /* how often it was opened again: PreparedChecks register their labels */
+    int noted_prefix;  /* the last ipv6_prefix that was set here, plus one; 0: none */
+    long renewing;     /* the process in which a thread opens the lost table again */
 };
 
 /* --------------------------------------------------------------------------------------- module.c */
@@ -480,20 +482,9 @@ static inline void core_first_client(struct weir_check *check, const struct core
     check->client_len = end - at;
 }
 
-/* ----------------------------------------------------------------------------- prepared_check.c */
+/* ------------------------------------------- prepared_check.c, evaluation.c, flask_*.c, limiter.c */
 
-extern PyType_Spec core_prepared_spec;
-
-/* --------------------------------------------------------------------------------- evaluation.c */
-
-extern PyType_Spec core_evaluation_spec;
-
-/* -------------------------------------------------------------------------------- flask_hooks.c */
-
+extern PyType_Spec core_prepared_spec, core_evaluation_spec, core_limiter_spec;
 extern PyType_Spec core_request_spec, core_plan_spec, core_hooks_spec, core_address_spec;
-
-/* -------------------------------------------------------------------------------------- limiter.c */
-
-extern PyType_Spec core_limiter_spec;
 
 #endif

@@ -279,6 +279,7 @@ static int decide_on_table(struct core_evaluation *self, struct core_table *tabl
     struct call call;
     struct weir_verdict verdict[WEIR_CHECKS_MAX];
     struct weir_decision decision;
+    core_prepared_relabel(self->check);
     int rc = fill_call(self, &call, parts);
     if (rc == 0) {
         const struct weir_prepared *prepared =

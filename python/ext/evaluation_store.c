@@ -134,6 +134,7 @@ PyObject *evaluation_record(PyObject *object, PyObject *const *args, Py_ssize_t 
     if (parts == 0)
         Py_RETURN_NONE;
     struct core_expanded expanded;
+    core_prepared_relabel(self->check);
     int rc = core_evaluation_expand(self, &expanded, parts, true);
     bool open = rc == 0 && core_table_borrow(self->check->table);
     if (open && (rc = record_parts(self, &expanded, shadow, settled)) < 0)

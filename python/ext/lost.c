@@ -41,6 +41,7 @@ static void replace(struct core_table *self, struct weir_table *fresh) {
     self->mapped = self->table = fresh;
     memset(self->label, 0, sizeof self->label);
     self->lost = 0;
+    self->renewals++;
     self->reported = false;
 }
 
@@ -58,7 +59,7 @@ static void renew(struct core_table *self) {
     struct timespec clock = {0, 0};
     clock_gettime(CLOCK_REALTIME, &clock);
     int64_t now_ns = (int64_t)clock.tv_sec * 1000000000;
-    int prefix = readable ? core_ipv6_prefix(self->mapped) : -1;
+    int prefix = readable ? core_ipv6_prefix(self->mapped) : self->noted_prefix - 1;
     const char *happened = readable ? "removed" : "truncated";
     int shown = (int)strcspn(uri, "?");
     int rc;

@@ -114,6 +114,36 @@ static int prepare(struct core_prepared *self, bool marked, struct weir_prepared
     return rc < 0 ? -1 : 0;
 }
 
+/* As weir.flask registers it, for commands. A part whose scope depends on the request has no one key. */
+static void register_part(struct core_prepared *self, const struct core_part *part) {
+    struct core_key key;
+    core_key_init(&key);
+    if (!part->scope_of && core_prepared_before(self, &key, part, true) == 0)
+        (void)weir_stats_register(self->table->table, &part->limit->limit, key.data, key.len,
+                                  PyBytes_AS_STRING(part->after),
+                                  (size_t)PyBytes_GET_SIZE(part->after));
+    PyErr_Clear();
+    core_key_free(&key);
+}
+
+void core_prepared_relabel(struct core_prepared *self) {
+    const struct core_table *table = self->table;
+    /* Calls without the GIL may use the labels. */
+    if (self->renewals == table->renewals || !table->table || table->users > 0)
+        return;
+    bool all = true;
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        struct core_part *part = &self->part[i];
+        part->label = core_label(self->table, part->limit);
+        all = all && (part->label > 0 || core_limit_is_own(part->limit));
+        if (self->labels >> i & 1)
+            weir_prepared_label(self->labelled, (size_t)i, part->label);
+        register_part(self, part);
+    }
+    if (all)
+        self->renewals = table->renewals;
+}
+
 static int read_parts(struct core_prepared *self, PyObject *parts) {
     self->count = PySequence_Fast_GET_SIZE(parts);
     if (self->count < 1 || self->count > WEIR_CHECKS_MAX) {
@@ -151,6 +181,7 @@ static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *Py_U
     self->table = (struct core_table *)Py_NewRef(table);
     self->store = callable_or_null(store);
     self->on_empty = Py_NewRef(on_empty);
+    self->renewals = self->table->renewals;
     self->main = main;
     self->labels = labels;
     self->mode = mode == WEIR_EACH ? WEIR_EACH : WEIR_HIT;

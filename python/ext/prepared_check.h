@@ -31,6 +31,7 @@ struct core_prepared {
     PyObject *store;                /* decides by decide_prepared(); NULL: the table */
     PyObject *prefix;               /* bytes: the start of every key, before the client */
     PyObject *on_empty;             /* called with (index, "key" or "scope") */
+    unsigned renewals;              /* of the table, when the labels were found */
     struct weir_prepared *labelled; /* with the table's mark and labels */
     struct weir_prepared *plain;    /* with the keys of remote stores */
     struct core_part *part;
@@ -79,6 +80,9 @@ struct core_evaluation *core_evaluation_gather(struct core_prepared *check);
 /* Appends the start of a part's key, before the client: the table's mark, the namespace, the prefix. */
 int core_prepared_before(struct core_prepared *check, struct core_key *key,
                          const struct core_part *part, bool marked);
+
+/* If the check's table has replaced a lost one: registers its limits there, and finds their labels. */
+void core_prepared_relabel(struct core_prepared *check);
 
 /* Whether an object is an Evaluation. */
 bool core_is_evaluation(PyObject *object);

@@ -281,6 +281,10 @@ static void call_prepared_count(size_t n) {
     (void)weir_prepared_count(pointer(0, scratch));
 }
 
+static void call_prepared_label(size_t n) {
+    (void)weir_prepared_label(NULL, n, (int32_t)n);
+}
+
 static void call_decide_prepared(size_t n) {
     (void)n;
     (void)weir_decide_prepared(pointer(0, table), pointer(1, scratch), pointer(2, scratch),
@@ -399,6 +403,7 @@ static const struct call calls[] = {
     {"weir_clear", 2, call_clear},
     {"weir_prepare", 3, call_prepare},
     {"weir_prepared_free", 0, call_prepared_free},
+    {"weir_prepared_label", 0, call_prepared_label},
     {"weir_prepared_count", 1, call_prepared_count},
     {"weir_decide_prepared", 5, call_decide_prepared},
     {"weir_settle_prepared", 5, call_settle_prepared},

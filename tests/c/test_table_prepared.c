@@ -62,6 +62,29 @@ static void test_rules_decide_about_the_clients_of_enforced_parts(void **state) 
 
 /* --------------------------------------------------------------------------------------- settling */
 
+static void test_another_label_counts_instead_of_the_prepared_one(void **state) {
+    struct weir_table *table = open_table("memory://?keys=64");
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
+    int label = weir_stats_label(table, "one", 3), other = weir_stats_label(table, "two", 3);
+    struct weir_part part = {.limit = &limit, .before = {"a", 1}, .cost = 1, .label = label};
+    struct weir_prepared *prepared = prepare(&part, 1);
+    struct weir_request request = {.now_ns = NOW, .client = {"me", 2}};
+    struct weir_verdict verdict;
+    struct weir_stats_counts counts[WEIR_STATS_LABELS];
+    size_t n = WEIR_STATS_LABELS;
+    (void)state;
+    weir_prepared_label(prepared, 0, other);
+    weir_prepared_label(prepared, 0, WEIR_STATS_LABELS + 1); /* ignored, as are the next two */
+    weir_prepared_label(prepared, 0, -1);
+    weir_prepared_label(prepared, 1, label);
+    assert_int_equal(weir_decide_prepared(table, prepared, &request, &verdict, NULL), 0);
+    assert_int_equal(weir_stats_counts(table, counts, &n), 0);
+    assert_int_equal(counts[label - 1].allowed, 0);
+    assert_int_equal(counts[other - 1].allowed, 1);
+    weir_prepared_free(prepared);
+    weir_table_close(table);
+}
+
 static void test_settling_charges_deferred_parts_alone(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
@@ -241,6 +264,7 @@ static void test_checks_are_written_for_remote_codecs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rules_decide_about_the_clients_of_enforced_parts),
+        cmocka_unit_test(test_another_label_counts_instead_of_the_prepared_one),
         cmocka_unit_test(test_settling_charges_deferred_parts_alone),
         cmocka_unit_test(test_preparing_names_what_is_wrong),
         cmocka_unit_test(test_wrong_requests_are_refused),

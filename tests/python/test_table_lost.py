@@ -16,9 +16,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from flask import Flask
 
 import weir
 from weir import Limit, Table, TableError
+from weir.flask import Limiter
 
 LIMIT = Limit(2, 1, "hour")
 NOW = 1_800_000_000.0
@@ -121,6 +123,37 @@ def test_rules_statistics_and_notes_go_into_the_next_table(
         assert known[1].limit.tz == "Asia/Tokyo"
         assert [counts[0] for counts in table.counts()] == labels
         assert sum(counts.allowed for counts in table.counts()) == 2, "counted from nothing"
+
+
+@pytest.mark.parametrize("happens", ["removed", "truncated"])
+def test_applications_register_their_limits_in_the_next_table(
+    tmp_path: Path, clock: mock.Mock, happens: str
+) -> None:
+    """Even if another process has created it, and gave its labels other numbers."""
+    path = tmp_path / "table"
+    uri = f"file://{path}?keys=1000"
+    app = Flask(__name__)
+    limiter = Limiter(lambda: "192.0.2.1", app=app, storage_uri=uri)
+    app.get("/")(limiter.limit("2/hour; 9/day")(lambda: ""))
+    client = app.test_client()
+    table = limiter.storage
+    assert isinstance(table, Table)
+    with app.app_context():
+        assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+        known, prefix = table.registry(), table.ipv6_prefix
+        assert len(known) == 2
+        if happens == "truncated":
+            os.truncate(path, 4096)
+        path.unlink()
+        with Table(uri) as other:
+            other.decide([Limit(7), Limit(9, 1, "day")], "b")
+            clock.return_value += 1
+            assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+            counts = {counts.limit: counts[1:3] for counts in other.counts()}
+            assert counts["2 per 1 hour"] == (2, 1), counts
+            assert other.registry() == known
+            assert other.ipv6_prefix == prefix
+    table.close()
 
 
 def test_a_removed_table_that_cannot_be_made_again_goes_on(
