@@ -148,6 +148,7 @@ char *ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_weir_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_weir_check_conf(ngx_conf_t *cf);
 ngx_int_t ngx_http_weir_prepare(ngx_cycle_t *cycle, struct weir_table *table);
+void ngx_http_weir_relabel(ngx_cycle_t *cycle, struct weir_table *table);
 
 ngx_int_t ngx_http_weir_is_address(ngx_str_t *value);
 ngx_int_t ngx_http_weir_address(ngx_http_request_t *r, ngx_uint_t prefix, ngx_str_t *name);

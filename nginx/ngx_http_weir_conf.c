@@ -347,6 +347,36 @@ static ngx_int_t ngx_http_weir_prepare_set(ngx_cycle_t *cycle, struct weir_table
     return NGX_OK;
 }
 
+/* after a lost table was replaced: registers labels and limits in the new one */
+
+void ngx_http_weir_relabel(ngx_cycle_t *cycle, struct weir_table *table) {
+    int label;
+    ngx_uint_t i, j;
+    struct weir_part parts[WEIR_CHECKS_MAX];
+    ngx_http_weir_rate_t *rate;
+    ngx_http_weir_set_t **sets;
+    ngx_http_weir_main_conf_t *wmcf;
+
+    wmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_weir_module);
+
+    if (wmcf == NULL) {
+        return;
+    }
+
+    sets = wmcf->sets.elts;
+
+    for (i = 0; i < wmcf->sets.nelts; i++) {
+        ngx_memzero(parts, sizeof(parts));
+        ngx_http_weir_set_parts(table, sets[i], parts);
+
+        for (j = 0; j < sets[i]->n; j++) {
+            rate = sets[i]->parts[j].rate;
+            label = weir_stats_label(table, (char *)rate->text, rate->len);
+            weir_prepared_label(sets[i]->live, j, ngx_max(label, 0));
+        }
+    }
+}
+
 ngx_int_t ngx_http_weir_prepare(ngx_cycle_t *cycle, struct weir_table *table) {
     ngx_uint_t i;
     ngx_http_weir_set_t **sets;

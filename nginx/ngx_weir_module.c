@@ -250,6 +250,7 @@ void ngx_weir_check_lost(ngx_log_t *log, ngx_weir_conf_t *wcf, int64_t now) {
     rc = weir_table_reopen(wcf->table, (char *)wcf->uri.data, now, &error);
 
     if (rc == 0) {
+        ngx_http_weir_relabel((ngx_cycle_t *)ngx_cycle, wcf->table);
         ngx_log_error(NGX_LOG_WARN, log, 0,
                       "the table was removed or truncated while in use: all counts start at "
                       "zero in a new table");

@@ -20,7 +20,7 @@ import pytest
 from servers.nginx_server import NGINX, PAGE, Nginx, needs_nginx
 from servers.ports import free_port, wait_for
 from servers.web import fetch, hammer
-from weir import Table
+from weir import Limit, Table
 
 pytestmark = needs_nginx
 
@@ -322,6 +322,33 @@ def test_a_table_that_is_removed_is_opened_anew_by_all_workers(serving) -> None:
     with Table(nginx.table) as table:
         assert table.counts()[0].allowed == LIMIT
     assert "was removed or truncated while in use" in nginx.log.read_text()
+
+
+def test_limits_are_registered_in_the_table_that_replaces_a_truncated_one(serving) -> None:
+    nginx = serving(
+        'weir_limit_zone $arg_key zone=shared "5/day; 7/hour" scope=shared;',
+        f"location /shared {{ weir_limit zone=shared; {PAGE} }}",
+        workers=1,
+    )
+    with Table(nginx.table) as table:
+        nginx.get("/shared?key=a")
+        known = table.registry()
+        assert len(known) == 2
+    os.truncate(path_of(nginx), 4096)
+    path_of(nginx).unlink()
+    with Table(f"{nginx.table}?keys=8192") as table:
+        table.decide([Limit(1, 1, "minute"), Limit(7, 1, "hour")], "b")
+        deadline = time.monotonic() + 60
+        while not table.registry():
+            assert time.monotonic() < deadline
+            nginx.get("/shared?key=a")
+        assert table.registry() == known
+        before = {counts.limit: counts.allowed for counts in table.counts()}
+        assert nginx.get("/shared?key=c").status == 200
+        after = {counts.limit: counts.allowed for counts in table.counts()}
+        assert after["5 per 1 day"] == before["5 per 1 day"] + 1
+        assert after["7 per 1 hour"] == before["7 per 1 hour"] + 1
+        assert after["1 per 1 minute"] == before["1 per 1 minute"] == 1
 
 
 @pytest.mark.parametrize("left", [0, 4096, 100_000])
