@@ -186,8 +186,32 @@ static int add_constants(PyObject *module) {
                : 0;
 }
 
+/*
+ * A free-threaded Python enables the GIL before it executes this module, because of Py_MOD_GIL_USED, unless
+ * PYTHON_GIL=0 or -X gil=0 forbids that. Then the import fails: without the GIL, for example, close() unmaps a
+ * table while another thread decides. Returns 0, or -1 with ImportError set.
+ */
+static int require_gil(void) {
+#ifdef Py_GIL_DISABLED
+    PyObject *enabled = PySys_GetObject("_is_gil_enabled"); /* borrowed */
+    PyObject *answer = enabled ? PyObject_CallNoArgs(enabled) : Py_NewRef(Py_True);
+    int has_gil = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    if (has_gil == 0)
+        PyErr_SetString(
+            PyExc_ImportError,
+            "weir needs the GIL, and PYTHON_GIL=0 or -X gil=0 turned it off: remove that "
+            "setting, and importing weir enables the GIL");
+    return has_gil == 1 ? 0 : -1;
+#else
+    return 0;
+#endif
+}
+
 static int module_exec(PyObject *module) {
     struct core_state *state = PyModule_GetState(module);
+    if (require_gil() < 0)
+        return -1;
     core_table_init();
     return core_clock_init(&state->clock) < 0 || add_strings(state) < 0 ||
                    add_errors(module, state) < 0 || add_types(module, state) < 0 ||
