@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import tracemalloc
@@ -134,6 +135,11 @@ def resident_kib() -> int:
         return int(file.read().split()[1]) * (os.sysconf("SC_PAGE_SIZE") // 1024)
 
 
+#: A free-threaded Python frees classes and dicts later: memory in use grows and shrinks by many KiB
+#: at a time, without Weir as well. So there, only what grows in each of several runs is a leak.
+ATTEMPTS = 5 if sysconfig.get_config_var("Py_GIL_DISABLED") else 1
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_nothing_leaks(name: str) -> None:
     call = CALLS[name]
@@ -145,21 +151,33 @@ def test_nothing_leaks(name: str) -> None:
         gc.collect()
 
     watched: list[Any] = [LIMIT, TABLE, LIMITER, Table, Limit, RateLimiter, LONG, weir.Verdict]
+
+    def grown() -> list[str]:
+        references = [sys.getrefcount(thing) for thing in watched]
+        objects = len(gc.get_objects())
+        traced, resident = tracemalloc.get_traced_memory()[0], resident_kib()
+        run()
+        more_traced = tracemalloc.get_traced_memory()[0] - traced
+        more_resident = resident_kib() - resident
+        more_objects = len(gc.get_objects()) - objects
+        now = [sys.getrefcount(thing) for thing in watched]
+        kinds = {
+            f"{more_traced} bytes that the interpreter allocated": more_traced >= 16 * rounds,
+            f"{more_resident} KiB of resident memory": more_resident >= 16 * rounds,
+            f"{more_objects} objects": more_objects >= rounds / 3,
+            f"references: {references} before, {now} after": now != references,
+        }
+        return [kind for kind, grew in kinds.items() if grew]
+
     run()
     tracemalloc.start()
     try:
         run()  # fills what the interpreter keeps for later
         run()
-        references = [sys.getrefcount(thing) for thing in watched]
-        objects = len(gc.get_objects())
-        traced, resident = tracemalloc.get_traced_memory()[0], resident_kib()
-        run()
-        assert tracemalloc.get_traced_memory()[0] - traced < 16 * rounds
-        assert resident_kib() - resident < 16 * rounds, (
-            "KiB of memory the interpreter knows nothing of"
-        )
-        assert len(gc.get_objects()) - objects < rounds / 3
-        assert [sys.getrefcount(thing) for thing in watched] == references
+        found = [grown()]
+        while found[-1] and len(found) < ATTEMPTS:
+            found.append(grown())
+        assert not found[-1], found
     finally:
         tracemalloc.stop()
 
