@@ -238,7 +238,10 @@ static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
     void *base = MAP_FAILED;
     int fd = weir_new_file(uri->path, temporary, sizeof temporary);
     if (fd < 0)
-        return fail_errno(table, errno, "cannot create it", error);
+        return fail_errno(table, errno,
+                          table->backing == WEIR_BACKING_SHM ? "cannot create it in /dev/shm"
+                                                             : "cannot create it",
+                          error);
     int rc = 0, err = posix_fallocate(fd, 0, (off_t)plan->bytes);
     if (err) {
         rc = weir_fail(

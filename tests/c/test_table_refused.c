@@ -152,6 +152,7 @@ static void test_what_is_no_file_is_refused(void **state) {
     unlink(path_of("it"));
     refuses("file:///dev/null", geteuid() ? WEIR_EACCES : WEIR_EFORMAT, "file:///dev/null");
     refuses(uri_of("there/is/no/such", ""), WEIR_ENOENT, "cannot create it: No such file");
+    refuses("shm://auto-no-folder/it", WEIR_ENOENT, "cannot create it in /dev/shm: No such file");
 }
 
 static void test_a_symbolic_link_is_not_followed(void **state) {

@@ -71,6 +71,7 @@ __all__ = [
     "open_stats_table",
     "server",
     "stats_suffix",
+    "unwritable",
 ]
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -86,7 +87,7 @@ _FEWER_KEYS = (65536, 16384)
 
 _ADVICE = (
     "Each process counts limits separately: %s. "
-    'To share the counters, name a table: storage_uri="shm://name"'
+    'To share the counters, name a table: storage_uri="%s"'
 )
 
 
@@ -97,11 +98,22 @@ _private: weakref.WeakKeyDictionary[Table, int] = weakref.WeakKeyDictionary()
 _warned = False
 
 
-def _warn(why: str) -> None:
+def _warn(why: str, uri: str = "shm://name") -> None:
     global _warned
     if not _warned:
         _warned = True
-        warn(_ADVICE % why, stacklevel=3)
+        warn(_ADVICE % (why, uri), stacklevel=3)
+
+
+def unwritable(folder: Path) -> str:
+    """Why this user cannot create files in a folder; "" if it can."""
+    if not folder.is_dir():
+        return f"{folder} does not exist"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is mounted read-only"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"this user may not write to {folder}"
+    return ""
 
 
 def _several_by_mod_wsgi() -> bool:
@@ -396,7 +408,10 @@ def _query(sizes: str) -> str:
 def _shared_table(scope: Server, sizes: str, number: int, mark: str, suffix: str = "") -> Table:
     folder = _own_folder()
     if folder is None:
-        _warn(f"this user cannot create a directory in {SHARED_MEMORY}")
+        _warn(
+            unwritable(SHARED_MEMORY) or f"this user cannot create a directory in {SHARED_MEMORY}",
+            "file:///folder/name",
+        )
         return _private_table(sizes, number)
     namespace = _pid_namespace()
     name = f"{namespace}-{scope.pid}-{scope.started}-{mark}"
