@@ -1,7 +1,7 @@
-"""One application on Flask-Limiter and on Weir, step by step: both say the same.
+"""One application on Flask-Limiter and on Weir, step by step: both give the same responses.
 
-What the random applications of test_differential.py do not have. Where the two differ on purpose is
-said in docs/differences.md, and is not part of these.
+Covers what the random applications of test_differential.py do not. Intended differences are listed
+in docs/differences.md and are not compared.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SHOWN = ("x-", "retry-after")
 
 
 class Side:
-    """One of the two packages, an application, and what came of it."""
+    """One of the two packages, an application, and its responses."""
 
     def __init__(self, package: Any, clock: Any) -> None:
         self.package = package
         self.clock = clock
         self.app = Flask("tested")
-        self.said: list[Any] = []
+        self.results: list[Any] = []
 
     def make(self, app: Flask | None = None, **options: Any) -> Any:
         options.setdefault("storage_uri", "memory://")
@@ -40,7 +40,7 @@ class Side:
         key_func = options.pop("key_func", self.package.util.get_remote_address)
         return self.package.Limiter(key_func, app=app or self.app, **options)
 
-    def ask(self, path: str = "/", times: int = 1, method: str = "GET", **headers: str) -> None:
+    def send(self, path: str = "/", times: int = 1, method: str = "GET", **headers: str) -> None:
         for _ in range(times):
             reply = self.app.test_client().open(
                 path,
@@ -49,10 +49,12 @@ class Side:
                 environ_base={"REMOTE_ADDR": "10.0.0.1"},
             )
             shown = {k: v for k, v in reply.headers.items() if k.lower().startswith(SHOWN)}
-            self.said.append((path, method, reply.status_code, reply.get_data(as_text=True), shown))
+            self.results.append(
+                (path, method, reply.status_code, reply.get_data(as_text=True), shown)
+            )
 
     def note(self, *what: Any) -> None:
-        self.said.append(what)
+        self.results.append(what)
 
     def attempt(self, function: Callable[[], Any]) -> None:
         try:
@@ -71,7 +73,7 @@ def named(name: str) -> Callable[[], str]:
     return view
 
 
-#: What each package says of a reason comes after one of these.
+#: The reason in a log line follows one of these texts.
 REASONS = (': "', ": couldn't parse", ": no granularity", " EEMPTY: ", ": redis://", " after ")
 
 
@@ -83,12 +85,12 @@ def beginning(message: str) -> str:
 
 
 def compare(scenario: Callable[[Side], None], clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Play it on either side: the same is said, and logged by the same names and levels.
+    """Run it on both sides: the responses, and the names and levels of log lines, are equal.
 
     Lines of the log begin as Flask-Limiter's do.
     """
     caplog.set_level(logging.DEBUG, "flask-limiter")
-    sides = []
+    results = []
     start = clock.now
     for package in (flask_limiter, weir.flask):
         clock.now = start
@@ -100,8 +102,8 @@ def compare(scenario: Callable[[Side], None], clock: Any, caplog: pytest.LogCapt
             scenario(side)
         records = [record for record in caplog.records if record.name == "flask-limiter"]
         logs = [(record.levelname, beginning(record.getMessage())) for record in records]
-        sides.append((side.said, logs))
-    assert sides[0][0]
-    for theirs, ours in zip(sides[0][0], sides[1][0], strict=True):
+        results.append((side.results, logs))
+    assert results[0][0]
+    for theirs, ours in zip(results[0][0], results[1][0], strict=True):
         assert ours == theirs
-    assert sides[1][1] == sides[0][1]
+    assert results[1][1] == results[0][1]

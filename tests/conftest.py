@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from servers.isolation import isolate
 
-# On a machine that has other things to do, how long an example takes says nothing.
+# On a busy machine the duration of an example has no meaning.
 settings.register_profile(
     "weir", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )

@@ -302,7 +302,7 @@ def saved(model):
     return {k: v.copy() if isinstance(v, (list, dict)) else v for k, v in model.__dict__.items()}
 
 
-def ask(model, now, op, cost=1):
+def apply(model, now, op, cost=1):
     """One request: ``hit`` charges if allowed, ``test`` changes nothing, ``refund`` gives back."""
     before = saved(model)
     model.settle(now)

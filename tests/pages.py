@@ -1,7 +1,7 @@
 """README and docs, block by block: what they show is code, and can be run.
 
 A fenced block is run by its language: ``python`` by Python, ``console`` by bash, ``c`` by a
-compiler. An HTML comment right before it says more:
+compiler. An HTML comment right before it sets options:
 
     <!-- test: file app.py -->    the block is this file: other blocks of the page find it
     <!-- test: app -->            Python: runs after the page's app.py, in the same program
@@ -72,7 +72,7 @@ def files(page: Path) -> dict[str, str]:
 
 
 class Command(NamedTuple):
-    """A line of a console block, and what it prints; ``None``: the page does not say."""
+    """A line of a console block, and what it prints; ``None``: the page does not show it."""
 
     line: str
     output: str | None
@@ -90,7 +90,7 @@ def commands(block: Block) -> list[Command]:
 
 
 def matches(expected: str, seen: str) -> bool:
-    """Whether ``seen`` is what the page says, in which ``...`` stands for anything."""
+    """Whether ``seen`` equals the text of the page, in which ``...`` stands for anything."""
     pattern = re.escape(expected.strip()).replace(re.escape("..."), ".*?")
     # Spaces at the ends of lines are not seen.
     seen = re.sub(r"[ \r]+$", "", seen, flags=re.MULTILINE).strip()

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from models import MAX, MODELS, UNITS, Calendar, S, ask
+from models import MAX, MODELS, UNITS, Calendar, S, apply
 
 REQUESTS = Path(__file__).with_name("timelines-requests.txt")
 
@@ -39,7 +39,7 @@ COSTS = {"max": MAX, "max-1": MAX - 1, "max/2": MAX // 2}
 
 
 class Request(NamedTuple):
-    """One line: when it comes, in nanoseconds since the epoch, what it asks for, and its cost."""
+    """One line: when it comes, in nanoseconds since the epoch, its mode, and its cost."""
 
     now: int
     op: str
@@ -116,7 +116,7 @@ def lines(timeline: Timeline) -> Iterator[str]:
     model = model_of(timeline)
     yield "= " + " | ".join(timeline[:4])
     for now, op, cost in timeline.requests:
-        answer = ask(model, now, op, cost)
+        answer = apply(model, now, op, cost)
         yield f"{now} {op} {cost} -> " + " ".join(str(int(number)) for number in answer)
 
 

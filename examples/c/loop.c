@@ -20,7 +20,7 @@
 #define DEADLINE_MS 1000
 
 static short wanted; /* events that hiredis waits for */
-static int asked, said, failed;
+static int sent, answered, failed;
 
 static void add_read(void *data) {
     (void)data;
@@ -61,7 +61,7 @@ static void decided(void *data, int result, const struct weir_verdict *verdicts,
                     const struct weir_decision *decision) {
     struct question *question = data;
     question->pending = NULL;
-    said++;
+    answered++;
     if (result < 0) {
         failed++;
         printf("%s: nothing is known: %s\n", question->client, weir_strerror(result));
@@ -95,13 +95,13 @@ static void ask(redisAsyncContext *redis, const struct weir_limit *limit, const 
     struct weir_check check = {.limit = limit, .cost = 1};
     check.key = question->client;
     check.key_len = strlen(question->client);
-    asked++;
+    sent++;
     question->end_ms = clock_ms() + DEADLINE_MS;
     question->pending =
         weir_hiredis_decide_async(redis, NULL, &check, 1, WEIR_HIT, decided, question, &error);
     if (!question->pending) {
         fprintf(stderr, "%s\n", error.message);
-        said++;
+        answered++;
         failed++;
     }
 }
@@ -110,7 +110,7 @@ static void ask(redisAsyncContext *redis, const struct weir_limit *limit, const 
 static void loop(redisAsyncContext *redis, const struct weir_limit *limit) {
     char line[64];
     int more = 1;
-    while (more || said < asked) {
+    while (more || answered < sent) {
         int has_redis = wanted != 0;
         struct pollfd polled[2] = {{.fd = more ? 0 : -1, .events = POLLIN},
                                    {.fd = has_redis ? redis->c.fd : -1, .events = wanted}};

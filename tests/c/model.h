@@ -152,7 +152,7 @@ static inline int64_t model_sum(const struct model *m, int64_t index) {
     return model_least(sum);
 }
 
-/* Whether `cost` would pass at `now`, as an exact comparison of fractions. No clock step asked for.
+/* Whether `cost` would pass at `now`, as an exact comparison of fractions. The clock does not step.
  */
 static inline bool model_sliding_fits(const struct model *m, wide now, int64_t cost) {
     int64_t period = m->limit->period_ns;
@@ -233,7 +233,7 @@ static inline void model_sliding_refund(struct model *m, int64_t now, int64_t co
 
 /* -------------------------------------------------------------------------------------- buckets */
 
-/* How far the theoretical arrival time lies ahead, x amount. One that is past is forgotten. */
+/* How far the theoretical arrival time lies ahead, x amount. 0 if it is past. */
 static inline wide model_ahead(struct model *m, int64_t now, wide farthest) {
     wide here = (wide)now * m->limit->amount;
     if (m->tat > here + farthest)

@@ -1,7 +1,7 @@
 /*
  * A pool of lines in private memory for tests: what a table does for one decision, without a table.
  *
- *     pool_begin(&pool);  strategy->step(..., &pool.lines);  pool_commit(&pool);   or forget it
+ *     pool_begin(&pool);  strategy->step(..., &pool.lines);  pool_commit(&pool);   or discard it
  */
 #ifndef WEIR_TESTS_POOL_H
 #define WEIR_TESTS_POOL_H

@@ -9,7 +9,7 @@
 #include "table/cell.h"
 #include "table/hash.h"
 
-#define WATCHED_MAX 40
+#define TRACKED_MAX 40
 
 struct scene;
 
@@ -27,12 +27,12 @@ struct scene {
     const struct kind *kind;
     char uri[300];
     struct weir_table *table; /* as long as one is open in this process */
-    unsigned char *bytes;     /* the same, mapped by hand and without any lock */
+    unsigned char *bytes;     /* the same, mapped directly and without locks */
     size_t size;
     struct weir_limit limit[4];
-    char key[WATCHED_MAX][16];
-    struct weir_check watched[WATCHED_MAX]; /* all keys there are, or may be */
-    uint32_t watches;
+    char key[TRACKED_MAX][16];
+    struct weir_check tracked[TRACKED_MAX]; /* all keys that exist or may exist */
+    uint32_t tracked_count;
     struct weir_check checks[WEIR_CHECKS_MAX]; /* the decision */
     uint32_t n;
     enum weir_mode mode;
@@ -41,13 +41,13 @@ struct scene {
     unsigned char *before; /* the table's bytes when the decision begins */
 };
 
-static inline const struct weir_check *watch(struct scene *scene, const struct weir_limit *limit,
+static inline const struct weir_check *track(struct scene *scene, const struct weir_limit *limit,
                                              const char *key) {
-    uint32_t i = scene->watches++;
-    assert_true(i < WATCHED_MAX);
+    uint32_t i = scene->tracked_count++;
+    assert_true(i < TRACKED_MAX);
     snprintf(scene->key[i], sizeof scene->key[i], "%s", key);
-    scene->watched[i] = check_of(limit, scene->key[i], 1);
-    return &scene->watched[i];
+    scene->tracked[i] = check_of(limit, scene->key[i], 1);
+    return &scene->tracked[i];
 }
 
 static inline void hit_times(struct scene *scene, const struct weir_check *check, int times,
@@ -72,7 +72,7 @@ static inline void on_stripes(struct scene *scene, const struct weir_limit *limi
         if (stripe >= last || stripe < (uint32_t)(count - 1 - i))
             continue;
         last = stripe;
-        decides(scene, watch(scene, &limits[i], key));
+        decides(scene, track(scene, &limits[i], key));
         i++;
     }
     assert_int_equal(scene->n, count);
@@ -80,7 +80,7 @@ static inline void on_stripes(struct scene *scene, const struct weir_limit *limi
 
 static inline void new_key(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
-    decides(scene, watch(scene, &scene->limit[0], "new"));
+    decides(scene, track(scene, &scene->limit[0], "new"));
 }
 
 static inline void hot_key(struct scene *scene) {
@@ -92,7 +92,7 @@ static inline void three_limits_of_two_stripes(struct scene *scene) {
     for (int i = 0; i < 3; i++)
         scene->limit[i] = limit_of(i ? WEIR_TOKEN_BUCKET : WEIR_FIXED_WINDOW, 10 + i, MINUTE);
     on_stripes(scene, scene->limit, 2);
-    decides(scene, watch(scene, &scene->limit[2], "third"));
+    decides(scene, track(scene, &scene->limit[2], "third"));
     for (int i = 0; i < 2; i++)
         hit_times(scene, &scene->checks[i], 2, SECOND);
 }
@@ -149,14 +149,14 @@ static inline void until_lines(struct scene *scene, const struct weir_check *che
 
 static inline void log_takes_a_line(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
-    decides(scene, watch(scene, &scene->limit[0], "log"));
+    decides(scene, track(scene, &scene->limit[0], "log"));
     hit_times(scene, &scene->checks[0], 20, SECOND / 10);
     until_lines(scene, &scene->checks[0], SECOND / 10, 1);
 }
 
 static inline void log_gives_a_line(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
-    decides(scene, watch(scene, &scene->limit[0], "log"));
+    decides(scene, track(scene, &scene->limit[0], "log"));
     hit_times(scene, &scene->checks[0], 100, SECOND / 10);
     scene->now_ns += MINUTE - 10 * SECOND;
     until_lines(scene, &scene->checks[0], SECOND, -1);
@@ -164,13 +164,13 @@ static inline void log_gives_a_line(struct scene *scene) {
 
 static inline void log_takes_an_index_line(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
-    decides(scene, watch(scene, &scene->limit[0], "log"));
+    decides(scene, track(scene, &scene->limit[0], "log"));
     until_lines(scene, &scene->checks[0], SECOND / 10, 2);
 }
 
 static inline void long_log_expires_but_for_its_end(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
-    decides(scene, watch(scene, &scene->limit[0], "log"));
+    decides(scene, track(scene, &scene->limit[0], "log"));
     hit_times(scene, &scene->checks[0], 90, SECOND / 10);
     scene->now_ns += MINUTE - 2 * SECOND; /* all but 20 of them have left */
 }
@@ -189,7 +189,7 @@ static inline void three_logs_take_lines(struct scene *scene) {
 
 static inline void refund_of_a_log(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
-    decides(scene, watch(scene, &scene->limit[0], "log"));
+    decides(scene, track(scene, &scene->limit[0], "log"));
     hit_times(scene, &scene->checks[0], 120, SECOND / 10);
     scene->checks[0].cost = 60;
     scene->mode = WEIR_REFUND;
@@ -198,19 +198,19 @@ static inline void refund_of_a_log(struct scene *scene) {
 static inline void eviction_of_a_log(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_FIXED_WINDOW, 1, DAY);
     scene->limit[1] = limit_of(WEIR_MOVING_WINDOW, 1000, MINUTE);
-    hit_times(scene, watch(scene, &scene->limit[1], "log"), 50, SECOND / 10);
+    hit_times(scene, track(scene, &scene->limit[1], "log"), 50, SECOND / 10);
     for (int i = 0; i < 7; i++) { /* seven at their limits fill the only bucket */
         char key[16];
         snprintf(key, sizeof key, "other %d", i);
-        hit_times(scene, watch(scene, &scene->limit[0], key), 3, 1);
+        hit_times(scene, track(scene, &scene->limit[0], key), 3, 1);
     }
-    decides(scene, watch(scene, &scene->limit[0], "new"));
+    decides(scene, track(scene, &scene->limit[0], "new"));
 }
 
 /* Fills both buckets of a new key, of which one of the others could move to a third. */
 static inline void another_moves_out(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_FIXED_WINDOW, 10, DAY);
-    for (int number = 0; scene->watches + 1 < WATCHED_MAX; number++) {
+    for (int number = 0; scene->tracked_count + 1 < TRACKED_MAX; number++) {
         char key[16];
         uint64_t fingerprint[2], bucket[2];
         snprintf(key, sizeof key, "key %d", number);
@@ -221,10 +221,10 @@ static inline void another_moves_out(struct scene *scene) {
             for (uint32_t i = 0; i < WEIR_BUCKET_CELLS; i++)
                 full &= scene->table->cell[bucket[b] * WEIR_BUCKET_CELLS + i].state.expires_ns != 0;
         if (full) {
-            decides(scene, watch(scene, &scene->limit[0], key));
+            decides(scene, track(scene, &scene->limit[0], key));
             return;
         }
-        hit_times(scene, watch(scene, &scene->limit[0], key), 2, 1);
+        hit_times(scene, track(scene, &scene->limit[0], key), 2, 1);
     }
     scene->n =
         0; /* chance: no full pair of buckets this time; prepared again with another secret */
@@ -248,15 +248,15 @@ static inline bool until_free(struct scene *scene, const struct weir_check *chec
 static inline void reclaim(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 100, SECOND);
     scene->limit[1] = limit_of(WEIR_MOVING_WINDOW, 100, DAY);
-    const struct weir_check *log = watch(scene, &scene->limit[1], "log");
+    const struct weir_check *log = track(scene, &scene->limit[1], "log");
     hit_times(scene, log, 1, SECOND);
-    hit_times(scene, watch(scene, &scene->limit[0], "expired"), 50, SECOND / 100);
+    hit_times(scene, track(scene, &scene->limit[0], "expired"), 50, SECOND / 100);
     scene->now_ns += MINUTE;
     bool empty = false;
     for (int i = 0; i < 10 && !empty; i++) {
         char key[16];
         snprintf(key, sizeof key, "other %d", i);
-        empty = until_free(scene, watch(scene, &scene->limit[1], key), false);
+        empty = until_free(scene, track(scene, &scene->limit[1], key), false);
     }
     assert_true(empty && until_free(scene, log, true));
     memcpy(scene->bytes, scene->before, scene->size);

@@ -61,8 +61,8 @@ struct key {
 };
 
 /* One request as a table would do it: on a copy, which is kept or thrown away. */
-static inline int ask(struct key *key, enum op op, int64_t now, int64_t cost,
-                      struct weir_verdict *verdict) {
+static inline int apply(struct key *key, enum op op, int64_t now, int64_t cost,
+                        struct weir_verdict *verdict) {
     const struct weir_strategy_ops *strategy = weir_strategies[key->limit.strategy];
     struct weir_state copy = key->state;
     struct weir_step step = {.limit = &key->limit,
@@ -99,7 +99,7 @@ static inline void print_request(const struct key *key, enum op op, int64_t now,
 /* Every line in the log or free, once, and the log sound. */
 static inline bool pool_is_whole(struct key *key) {
     static uint8_t seen[1 << 20];
-    pool_begin(&key->pool); /* forget what an aborted request had in mind */
+    pool_begin(&key->pool); /* discard the changes of an aborted request */
     memset(seen, 0, key->pool.total / 8 + 1);
     if (key->limit.strategy == WEIR_MOVING_WINDOW && key->state.word[0] &&
         weir_log_verify(&key->state, &key->pool.lines, seen) < 0)

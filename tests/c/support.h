@@ -53,7 +53,7 @@
 #endif
 
 #if UNDER_TSAN
-/* Its deadlock detector knows 64 locks at a time; weir_table_check() takes them all. */
+/* Its deadlock detector supports 64 locks at a time; weir_table_check() takes them all. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "detect_deadlocks=0";

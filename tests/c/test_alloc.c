@@ -243,7 +243,7 @@ static const char *file_uri(void) {
 static void test_a_table_in_memory_that_cannot_be_made_leaves_nothing(void **state) {
     (void)state;
     fail_each("memory://?keys=64", false);
-    fail_each("memory://?keys=131072", false); /* one for which huge pages are asked */
+    fail_each("memory://?keys=131072", false); /* large enough for huge pages */
 }
 
 static void test_a_file_that_cannot_be_made_leaves_nothing(void **state) {

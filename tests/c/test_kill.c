@@ -108,7 +108,7 @@ enum request {
     TRIO,   /* three limits on each of four keys, logs among them: always together */
     BRIEF,  /* a log whose hits come and go, and a window that ends at once */
     FLOOD,  /* a key that will not be seen again */
-    FORGET, /* weir_clear() of a brief one */
+    CLEAR,  /* weir_clear() of a brief one */
     REQUESTS
 };
 
@@ -142,14 +142,14 @@ static uint32_t compose(const struct worker *worker, char key[TRIO_CHECKS][24],
         const struct weir_limit *limit = worker->request == SINGLE ? &massacre->single
                                          : worker->request == TRIO ? &massacre->trio[i]
                                                                    : &massacre->brief[i];
-        snprintf(key[i], 24, "%d %u %u", worker->request == FORGET ? BRIEF : (int)worker->request,
-                 i, worker->key);
+        snprintf(key[i], 24, "%d %u %u", worker->request == CLEAR ? BRIEF : (int)worker->request, i,
+                 worker->key);
         checks[i] = check_of(limit, key[i], worker->cost < 0 ? -worker->cost : worker->cost);
     }
     return n;
 }
 
-static void ask(struct weir_table *table, struct worker *worker, int64_t seen_ns) {
+static void decide_request(struct weir_table *table, struct worker *worker, int64_t seen_ns) {
     struct weir_check checks[TRIO_CHECKS];
     struct weir_verdict verdicts[TRIO_CHECKS];
     struct weir_decision decision = {.allowed = 1};
@@ -170,7 +170,7 @@ static void ask(struct weir_table *table, struct worker *worker, int64_t seen_ns
     worker->busy = true;
     int64_t now_ns = massacre->now_ns++;
     enum weir_mode mode = worker->cost < 0 ? WEIR_REFUND : WEIR_HIT;
-    int rc = worker->request == FORGET
+    int rc = worker->request == CLEAR
                  ? weir_clear(table, checks, n)
                  : weir_decide(table, checks, n, now_ns, mode, verdicts, &decision);
     if (rc < 0 && !machine_is_to_blame(rc, &massacre->absence_ns)) {
@@ -188,7 +188,7 @@ static int work(void *argument) {
     random_state ^= (uint64_t)getpid() << 20;
     MUST(weir_table_open(massacre->uri, &table, NULL) == 0);
     for (int64_t seen_ns = steady_ns(); !massacre->stop; seen_ns = steady_ns()) {
-        ask(table, worker, seen_ns);
+        decide_request(table, worker, seen_ns);
         massacre->decisions++;
     }
     weir_table_close(table);

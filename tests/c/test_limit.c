@@ -369,7 +369,7 @@ static void test_messages_are_escaped_and_cut(void **state) {
             assert_string_equal(error.message + sizeof error.message - 4, "...");
         }
     }
-    assert_int_equal(weir_fail(NULL, WEIR_EINVAL, 0, "nobody listens"), WEIR_EINVAL);
+    assert_int_equal(weir_fail(NULL, WEIR_EINVAL, 0, "no error argument"), WEIR_EINVAL);
 }
 
 /* -------------------------------------------------------------------------------- random runs */

@@ -13,7 +13,7 @@ static void long_log(struct key *key, uint32_t lines, int64_t amount, int64_t pe
                                   .strategy = WEIR_MOVING_WINDOW}};
     pool_init(&key->pool, lines);
     for (int64_t i = 0; i < hits; i++)
-        assert_int_equal(ask(key, HIT, i * (period_ns / amount), 1, &verdict), 0);
+        assert_int_equal(apply(key, HIT, i * (period_ns / amount), 1, &verdict), 0);
 }
 
 static void test_a_test_writes_nothing(void **state) {
@@ -27,10 +27,10 @@ static void test_a_test_writes_nothing(void **state) {
     memcpy(before, key.pool.line, lines * sizeof *before);
     for (int64_t now = 1; now < 3 * period; now += period / 50) /* between hits, and on them */
         for (int64_t cost = 0; cost <= 9001; cost += 1 + cost * 3) {
-            assert_int_equal(ask(&key, TEST, now - cost % 2, cost, &verdict), 0);
+            assert_int_equal(apply(&key, TEST, now - cost % 2, cost, &verdict), 0);
             assert_false(key.pool.lines.locked || key.pool.lines.changed);
         }
-    assert_int_equal(ask(&key, TEST, end - 1, 9000, &verdict), 0);
+    assert_int_equal(apply(&key, TEST, end - 1, 9000, &verdict), 0);
     assert_memory_equal(before, key.pool.line, lines * sizeof *before);
     free(before);
     pool_free(&key.pool);
@@ -64,14 +64,14 @@ static void test_an_empty_pool_is_an_error_that_charges_nothing(void **state) {
     struct weir_verdict verdict;
     long_log(&key, 4, 1000000, 1000 * SECOND, 1);
     int64_t now = 0, hits = 1;
-    while (ask(&key, HIT, ++now, 1, &verdict) == 0)
+    while (apply(&key, HIT, ++now, 1, &verdict) == 0)
         hits++;
-    assert_int_equal(ask(&key, HIT, now, 1, &verdict), WEIR_EFULL);
+    assert_int_equal(apply(&key, HIT, now, 1, &verdict), WEIR_EFULL);
     assert_int_equal(hits, 3 * WEIR_LINE_BYTES + 1); /* steps of one ns: one byte each */
     assert_true(pool_is_whole(&key));
-    assert_int_equal(ask(&key, TEST, now, 0, &verdict), 0);
+    assert_int_equal(apply(&key, TEST, now, 0, &verdict), 0);
     assert_int_equal(verdict.remaining, 1000000 - hits);
-    assert_int_equal(ask(&key, HIT, now + 1001 * SECOND, 1, &verdict), 0);
+    assert_int_equal(apply(&key, HIT, now + 1001 * SECOND, 1, &verdict), 0);
     pool_free(&key.pool);
 }
 
@@ -104,7 +104,7 @@ static void test_a_damaged_log_is_safe(void **state) {
         }
         for (int64_t j = 0; j < 4; j++) {
             int64_t now = below(8000) * SECOND, cost = below(4000);
-            int rc = ask(&broken, (enum op)below(4), now, cost, &verdict);
+            int rc = apply(&broken, (enum op)below(4), now, cost, &verdict);
             assert_true(rc == 0 || rc == WEIR_ECORRUPT || rc == WEIR_EFULL);
             refused += rc == WEIR_ECORRUPT;
         }
@@ -145,7 +145,7 @@ static void test_verification_finds_what_is_wrong(void **state) {
     assert_int_equal(verify(&key), WEIR_ECORRUPT);
     key.state = whole;
     struct weir_line *index = &key.pool.line[whole.line[2] & WEIR_LINE_MASK];
-    for (int byte = 0; byte < 52; byte++) { /* every byte of what an index line says */
+    for (int byte = 0; byte < 52; byte++) { /* every byte of an index line */
         index->bytes[byte] ^= 1;
         assert_int_equal(verify(&key), WEIR_ECORRUPT);
         index->bytes[byte] ^= 1;
@@ -168,7 +168,7 @@ static double seconds(void) {
 
 /* ns per request of each kind on a full log of `amount` hits, best of five rounds. */
 struct costs {
-    double hit, look, denied;
+    double hit, peek, denied;
     double bytes; /* per hit */
 };
 
@@ -184,25 +184,25 @@ static void measure(int64_t amount, struct costs *costs) {
     for (int round = 0; round < rounds; round++) {
         double start = seconds();
         for (int i = 0; i < many; i++, now += pace)
-            ask(&key, HIT, now, 1, &verdict);
+            apply(&key, HIT, now, 1, &verdict);
         double hit = (seconds() - start) / many * 1e9;
         assert_true(verdict.allowed && verdict.remaining <= 1);
         start = seconds();
         for (int i = 0; i < many; i++)
-            ask(&key, TEST, now + period / 2 + i, amount / 4, &verdict);
-        double look = (seconds() - start) / many * 1e9;
+            apply(&key, TEST, now + period / 2 + i, amount / 4, &verdict);
+        double peek = (seconds() - start) / many * 1e9;
         assert_true(verdict.allowed);
         start = seconds();
         for (int i = 0; i < many; i++)
-            ask(&key, HIT, now - pace, amount / 2 + i % (int)(amount / 4), &verdict);
+            apply(&key, HIT, now - pace, amount / 2 + i % (int)(amount / 4), &verdict);
         double denied = (seconds() - start) / many * 1e9;
         assert_true(!verdict.allowed);
-        double found[3] = {hit, look, denied};
+        double found[3] = {hit, peek, denied};
         for (int i = 0; i < 3; i++)
             best[i] = found[i] < best[i] ? found[i] : best[i];
     }
     costs->hit = best[0];
-    costs->look = best[1];
+    costs->peek = best[1];
     costs->denied = best[2];
     pool_free(&key.pool);
 }
@@ -215,12 +215,12 @@ static void test_a_full_log_of_a_million_is_as_fast_as_one_of_ten(void **state) 
     measure(10, &small);
     measure(1000000, &large);
     print_message("log of        10: hit %4.0f ns, half expired %5.0f ns, denied cost %5.0f ns\n",
-                  small.hit, small.look, small.denied);
+                  small.hit, small.peek, small.denied);
     print_message("log of 1,000,000: hit %4.0f ns, half expired %5.0f ns, denied cost %5.0f ns, "
                   "%.2f bytes a hit\n",
-                  large.hit, large.look, large.denied, large.bytes);
+                  large.hit, large.peek, large.denied, large.bytes);
     assert_true(large.hit < 4 * small.hit + 100);
-    assert_true(large.look < 100 * small.look + 2000);
+    assert_true(large.peek < 100 * small.peek + 2000);
     assert_true(large.denied < 100 * small.denied + 2000);
     assert_true(large.bytes < 5);
 }

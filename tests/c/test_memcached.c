@@ -149,7 +149,7 @@ static void test_what_a_count_means(void **state) {
     assert_true(!verdict.allowed && verdict.retry_after_ns == WEIR_NEVER);
 }
 
-/* What is left at `at_ns` of a window that began at `start_ns`; the server says that `left_s` are. */
+/* What is left at `at_ns` of a window that began at `start_ns`; the server reports `left_s`. */
 static int64_t left_of(const struct weir_limit *limit, int64_t start_ns, int64_t at_ns,
                        int64_t left_s, uint64_t *hits) {
     struct weir_check check = check_of(limit, "a", 1);

@@ -1,5 +1,5 @@
 /*
- * The promise over all time: no half-open interval of one period holds more than a strategy's bound, in the
+ * The bounds over all time: no half-open interval of one period holds more than a strategy's bound, in the
  * log of what several processes were admitted by the real clock.
  *
  *     fixed-window             2 x amount
@@ -9,10 +9,10 @@
  *     token-bucket             burst + amount
  *     leaky-bucket             amount, over the moments at which the requests leave (now + delay)
  *
- * When did a hit happen? Each process reads the clock, decides at that `now`, and reads the clock again when
- * it has the verdict. The table took it somewhere between the two, and processes overtake each other there. So
- * a hit counts into an interval if both readings lie in it: then it certainly happened there, in whatever
- * order the lock was taken. (A leaky bucket's departures are exact times, and need no such care.)
+ * The time of a hit: each process reads the clock, decides at that `now`, and reads the clock again when
+ * it has the verdict. The decision happened between the two, and processes can overtake each other. So
+ * a hit counts into an interval if both readings lie in it: it then happened there, in whatever
+ * order the lock was taken. (A leaky bucket has exact departure times and needs no such rule.)
  */
 #include "support.h"
 
@@ -44,7 +44,7 @@ struct run {
     struct admitted log[LOG_MAX];
 };
 
-/* One that does not step, on all processors; as if since the epoch. */
+/* The monotonic clock, offset to NOW; it never steps and is the same on all processors. */
 static int64_t steady_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -124,7 +124,7 @@ static int64_t largest_estimate(const struct run *run) {
     return largest;
 }
 
-/* Workers ask for RUN_NS. Returns the log, which the caller unmaps. */
+/* Workers decide for RUN_NS. Returns the log, which the caller unmaps. */
 static struct run *fight(const struct weir_limit *limit, int64_t largest_cost,
                          useconds_t pause_us) {
     struct run *run = shared_memory(sizeof *run);
@@ -234,5 +234,5 @@ int main(void) {
         cmocka_unit_test(test_leaky_bucket),
     };
     seed_random();
-    return cmocka_run_group_tests_name("promises", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("bounds", tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ static struct kept *find(const struct weir_check *check) {
     return NULL;
 }
 
-static void forget_all(void) {
+static void clear_all(void) {
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         free(kept[i].value);
     memset(kept, 0, sizeof kept);
@@ -110,7 +110,7 @@ static void test_packed_states_decide_as_a_table_does(void **state) {
                          (int)mode);
         }
         weir_table_close(table);
-        forget_all();
+        clear_all();
     }
 }
 
@@ -136,7 +136,7 @@ static void test_damaged_states_are_refused_or_used_within_bounds(void **state) 
         there->len = 0;
     }
     assert_true(refused > 100);
-    forget_all();
+    clear_all();
 }
 
 static void test_what_cannot_be_decided_is_refused(void **state) {

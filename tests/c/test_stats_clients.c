@@ -164,7 +164,7 @@ static uint32_t stripe_of(struct stream *stream, uint32_t rank) {
     return weir_cell_stripe(stream->table, fingerprint);
 }
 
-static void ask(struct stream *stream, uint32_t rank, int64_t now_ns) {
+static void add_request(struct stream *stream, uint32_t rank, int64_t now_ns) {
     char key[24];
     snprintf(key, sizeof key, "10.1.%u.%u", rank / 256, rank % 256);
     struct weir_check check = check_of(&stream->limit, key, 1);
@@ -186,7 +186,7 @@ static void test_the_error_bound_of_a_stream_of_denials(void **state) {
     stream.limit = limit_of(WEIR_FIXED_WINDOW, 0, MINUTE);
     stream.label = weir_stats_label(stream.table, labels[0], strlen(labels[0]));
     for (int i = 0; i < 300000; i++)
-        ask(&stream, rank_of(), NOW + i);
+        add_request(&stream, rank_of(), NOW + i);
     size_t n = 8192;
     assert_int_equal(weir_stats_top_clients(stream.table, WEIR_BY_DENIED, 0, list, &n), 0);
     assert_true(n > 1000);
@@ -206,7 +206,7 @@ static void test_the_error_bound_of_a_stream_of_denials(void **state) {
         due += stream.denied[rank] > bound;
         if (found->denied > stream.denied[rank] ||
             found->denied + found->error < stream.denied[rank] || found->error > bound + 1)
-            fail_msg("WEIR_SEED=%" PRIu64 ": %s: %" PRIu64 " denied, told: %" PRIu64
+            fail_msg("WEIR_SEED=%" PRIu64 ": %s: %" PRIu64 " denied, reported: %" PRIu64
                      " and at most %" PRIu64 " more, bound %" PRIu64,
                      seed, key, stream.denied[rank], found->denied, found->error, bound);
     }
@@ -225,9 +225,9 @@ static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
     stream.limit = limit_of(WEIR_FIXED_WINDOW, 1000, MINUTE);
     stream.label = weir_stats_label(stream.table, labels[0], strlen(labels[0]));
     for (int i = 0; i < 200000; i++) {
-        ask(&stream, (uint32_t)random_below(RANKS), NOW + i);
+        add_request(&stream, (uint32_t)random_below(RANKS), NOW + i);
         if (i % 100 == 0) { /* one client in a hundred */
-            ask(&stream, 7, NOW + i);
+            add_request(&stream, 7, NOW + i);
         }
     }
     assert_true(stream.denied[7] > 900);

@@ -43,17 +43,17 @@ const char *__asan_default_options(void) {
 }
 #endif
 
-/* What the table says to everyone, and its cells without the hints. */
+/* The visible state of the table, and its cells without the hints. */
 struct picture {
-    struct weir_verdict verdict[WATCHED_MAX][2];
+    struct weir_verdict verdict[TRACKED_MAX][2];
     struct weir_cell cell[512];
 };
 
 static void take_picture(struct scene *scene, struct picture *picture) {
     memset(picture, 0, sizeof *picture);
-    for (uint32_t i = 0; i < scene->watches; i++)
+    for (uint32_t i = 0; i < scene->tracked_count; i++)
         for (int many = 0; many < 2; many++) {
-            struct weir_check check = scene->watched[i];
+            struct weir_check check = scene->tracked[i];
             check.cost = many ? check.limit->amount : 1;
             int rc = weir_decide(scene->table, &check, 1, scene->now_ns, WEIR_TEST,
                                  &picture->verdict[i][many], NULL);

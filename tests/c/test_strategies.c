@@ -1,6 +1,6 @@
 /*
  * The strategies, without a table: the timelines of tests/timelines.txt, random runs against
- * the naive models of model.h, the promise of retry_after, and counters with damaged bytes.
+ * the naive models of model.h, the exactness of retry_after, and counters with damaged bytes.
  *
  * WEIR_SEED sets the seed of the random runs, WEIR_OPERATIONS their length per strategy.
  */
@@ -53,17 +53,17 @@ static void check_promise(struct run *run, int64_t cost, const struct weir_verdi
     struct weir_verdict verdict;
     if (denied->retry_after_ns > WEIR_NOW_MAX - run->now)
         return;
-    ask(&run->key, TEST, run->now + denied->retry_after_ns - 1, cost, &verdict);
+    apply(&run->key, TEST, run->now + denied->retry_after_ns - 1, cost, &verdict);
     if (verdict.allowed)
         fail_run(run, HIT, cost, "passes before retry_after", denied, &verdict);
-    ask(&run->key, TEST, run->now + denied->retry_after_ns, cost, &verdict);
+    apply(&run->key, TEST, run->now + denied->retry_after_ns, cost, &verdict);
     if (!verdict.allowed)
         fail_run(run, HIT, cost, "is denied at retry_after", denied, &verdict);
 }
 
 static void request(struct run *run, enum op op, int64_t cost) {
     struct weir_verdict got, want;
-    int rc = ask(&run->key, op, run->now, cost, &got);
+    int rc = apply(&run->key, op, run->now, cost, &got);
     struct model *model = model_for(run, op == TEST || op == ABORTED);
     if (op == REFUND)
         model_refund(model, run->now, cost, &want);
@@ -193,8 +193,8 @@ static void tick(struct run *run) {
     run->now = now < 0 ? 0 : now > WEIR_NOW_MAX ? WEIR_NOW_MAX : (int64_t)now;
 }
 
-/* What a store does with a key it forgets. */
-static void forget_key(struct run *run) {
+/* What a store does when it removes a key. */
+static void remove_key(struct run *run) {
     struct key *key = &run->key;
     bool owns = key->state.line[0] | key->state.line[1] | key->state.line[2];
     pool_begin(&key->pool);
@@ -207,7 +207,7 @@ static void forget_key(struct run *run) {
 }
 
 static void begin_key(struct run *run, int strategy) {
-    forget_key(run);
+    remove_key(run);
     random_limit(&run->key.limit, strategy);
     struct model fresh = {.limit = &run->key.limit, .hit = run->model.hit};
     run->model = fresh;
@@ -323,7 +323,7 @@ static void run_request(struct key *key, const char *line, int number) {
                             &allowed, &remaining, &reset_at, &retry_after, &delay),
                      8);
     enum op op = !strcmp(name, "hit") ? HIT : !strcmp(name, "test") ? TEST : REFUND;
-    assert_int_equal(ask(key, op, now, cost, &got), 0);
+    assert_int_equal(apply(key, op, now, cost, &got), 0);
     struct weir_verdict want = {.allowed = (int32_t)allowed,
                                 .limit = got.limit,
                                 .remaining = remaining,
@@ -365,7 +365,7 @@ static void test_timelines_answer_as_written(void **state) {
         assert_true(timelines[i] >= 25);
 }
 
-/* The words of a counter may say anything in a damaged file: verdicts stay within their bounds. */
+/* The words of a counter may have any value in a damaged file: verdicts stay within their bounds. */
 static void test_a_damaged_counter_is_safe(void **state) {
     (void)state;
     struct key key = {.pool = {.line = NULL}};
@@ -380,7 +380,7 @@ static void test_a_damaged_counter_is_safe(void **state) {
             key.state.word[j] = (int64_t)(one_in(4) ? random_bits() : random_bits() >> below(64));
         int64_t now = below(WEIR_NOW_MAX);
         int64_t cost = (int64_t)(random_bits() >> (1 + below(63)));
-        assert_int_equal(ask(&key, (enum op)below(3), now, cost, &verdict), 0);
+        assert_int_equal(apply(&key, (enum op)below(3), now, cost, &verdict), 0);
         assert_in_range(verdict.remaining, 0, verdict.limit);
         assert_true(verdict.retry_after_ns >= 0 && verdict.delay_ns >= 0);
         assert_true(verdict.reset_at_ns >= now);

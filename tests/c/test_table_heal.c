@@ -1,7 +1,7 @@
-/* What a decision brings to the present although it charges nothing: a clock that stepped back. */
+/* A decision that charges nothing corrects states that are ahead of a clock that stepped back. */
 #include "support.h"
 
-static void test_a_denied_decision_heals_every_clock_that_stepped_back(void **state) {
+static void test_a_denied_decision_corrects_states_after_a_clock_step_back(void **state) {
     (void)state;
     for (int strategy = 0; strategy < 5; strategy++) {
         struct weir_table *table = open_table("memory://?keys=64");
@@ -11,7 +11,7 @@ static void test_a_denied_decision_heals_every_clock_that_stepped_back(void **st
         struct weir_verdict verdicts[2];
         for (int i = 0; i < 3; i++)
             hit(table, &limit, "a", NOW + 60 * MINUTE);
-        /* An hour back: denied by the other limit, and yet from now on it is at most one more period. */
+        /* An hour back: the other limit denies, and the state is corrected to at most one period ahead. */
         assert_int_equal(weir_decide(table, both, 2, NOW, WEIR_HIT, verdicts, NULL), 0);
         assert_false(verdicts[1].allowed);
         assert_true(verdicts[0].reset_at_ns <= NOW + 2 * MINUTE);
@@ -22,7 +22,7 @@ static void test_a_denied_decision_heals_every_clock_that_stepped_back(void **st
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_denied_decision_heals_every_clock_that_stepped_back),
+        cmocka_unit_test(test_a_denied_decision_corrects_states_after_a_clock_step_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

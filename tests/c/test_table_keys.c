@@ -1,5 +1,5 @@
 /*
- * Which keys a table holds, what it forgets, and how handles and processes share it, for each backing.
+ * Which keys a table holds, what it removes, and how handles and processes share it, for each backing.
  */
 #include "backings.h"
 
@@ -61,9 +61,9 @@ static void test_long_keys_count_to_their_last_byte(void **state) {
     free(key);
 }
 
-/* ----------------------------------------------------------------------------------- forgetting */
+/* ---------------------------------------------------------------------------------- removal */
 
-static void test_clear_forgets_these_and_no_others(void **state) {
+static void test_clear_removes_only_these(void **state) {
     struct weir_limit limits[WEIR_STRATEGIES];
     struct weir_check checks[WEIR_STRATEGIES];
     for (int i = 0; i < WEIR_STRATEGIES; i++) {
@@ -84,7 +84,7 @@ static void test_clear_forgets_these_and_no_others(void **state) {
     assert_int_equal(info_of(table_of(state), NOW).keys, WEIR_STRATEGIES);
 }
 
-static void test_reset_forgets_everything(void **state) {
+static void test_reset_removes_everything(void **state) {
     for (int i = 0; i < 500; i++) {
         struct weir_limit limit = limit_of(i % WEIR_STRATEGIES, 30, MINUTE);
         char key[16];
@@ -136,7 +136,7 @@ static void test_another_handle_sees_the_same_counters(void **state) {
     struct backing *backing = *state;
     struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 100, MINUTE);
     bool private = !strncmp(backing->uri, "memory", 6);
-    /* no size said: takes what is there */
+    /* no size given: opens the existing table */
     struct weir_table *other = open_table(private ? "memory://?keys=64" : backing->uri);
     for (int i = 0; i < 50; i++)
         assert_true(hit(i % 2 ? backing->table : other, &limit, "k", NOW + i));
@@ -218,8 +218,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ON_EACH_BACKING(test_keys_are_any_bytes),
         ON_EACH_BACKING(test_long_keys_count_to_their_last_byte),
-        ON_EACH_BACKING(test_clear_forgets_these_and_no_others),
-        ON_EACH_BACKING(test_reset_forgets_everything),
+        ON_EACH_BACKING(test_clear_removes_only_these),
+        ON_EACH_BACKING(test_reset_removes_everything),
         ON_EACH_BACKING(test_info_counts_what_is_there),
         ON_EACH_BACKING(test_another_handle_sees_the_same_counters),
         ON_EACH_BACKING(test_reopened_alone_it_remembers),

@@ -208,7 +208,7 @@ static void test_keys_of_any_length_are_those_of_unprepared_checks(void **state)
                 struct weir_verdict v, w;
                 assert_int_equal(weir_clear(table, &check, 1), 0);
                 for (int64_t left = 4; left >= 3;
-                     left--) { /* the second time, keys are remembered */
+                     left--) { /* the second time, keys are in the hash cache */
                     assert_int_equal(weir_decide_prepared(table, prepared, &request, &v, NULL), 0);
                     assert_int_equal(v.remaining, left);
                     assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_TEST, &w, NULL), 0);

@@ -37,8 +37,8 @@ static struct model *counter_of(const char *key, const struct weir_limit *limit)
     return &fresh->model;
 }
 
-/* What one part asks for in one request. */
-struct ask {
+/* The values of one part in one request. */
+struct values {
     const struct weir_limit *limit;
     char key[48];
     int64_t cost;
@@ -46,29 +46,29 @@ struct ask {
     bool takes_part;
 };
 
-static bool is_charged(const struct ask *ask, bool settle) {
-    return settle || ask->role == WEIR_ROLE_CHARGED;
+static bool is_charged(const struct values *values, bool settle) {
+    return settle || values->role == WEIR_ROLE_CHARGED;
 }
 
-static void model_enforced(const struct ask asks[PARTS], enum weir_mode mode, bool settle,
+static void model_enforced(const struct values given[PARTS], enum weir_mode mode, bool settle,
                            int64_t now, struct weir_verdict verdicts[PARTS], bool *denied,
                            bool *vetoed) {
     for (int i = 0; i < PARTS; i++)
-        (void)counter_of(asks[i].key, asks[i].limit); /* so that all are there to be saved */
+        (void)counter_of(given[i].key, given[i].limit); /* so that all are there to be saved */
     memcpy(saved, counters, sizeof saved);
     *denied = *vetoed = false;
     for (int i = 0; i < PARTS; i++) {
-        const struct ask *ask = &asks[i];
-        if (!ask->takes_part || ask->role == WEIR_ROLE_SHADOW)
+        const struct values *values = &given[i];
+        if (!values->takes_part || values->role == WEIR_ROLE_SHADOW)
             continue;
-        struct model *counter = counter_of(ask->key, ask->limit);
-        bool charged = is_charged(ask, settle);
+        struct model *counter = counter_of(values->key, values->limit);
+        bool charged = is_charged(values, settle);
         if (mode == WEIR_REFUND)
-            model_refund(counter, now, charged ? ask->cost : 0, &verdicts[i]);
+            model_refund(counter, now, charged ? values->cost : 0, &verdicts[i]);
         else
-            model_step(counter, now, ask->cost, charged, &verdicts[i]);
+            model_step(counter, now, values->cost, charged, &verdicts[i]);
         *denied |= !verdicts[i].allowed;
-        *vetoed |= !verdicts[i].allowed && ask->role == WEIR_ROLE_PEEKED && !settle;
+        *vetoed |= !verdicts[i].allowed && values->role == WEIR_ROLE_PEEKED && !settle;
     }
     bool keeps =
         mode == WEIR_REFUND || (mode == WEIR_HIT && !*denied) || (mode == WEIR_EACH && !*vetoed);
@@ -76,92 +76,92 @@ static void model_enforced(const struct ask asks[PARTS], enum weir_mode mode, bo
         return;
     memcpy(counters, saved, sizeof saved);
     for (int i = 0; i < PARTS && mode != WEIR_TEST; i++)
-        if (asks[i].takes_part && asks[i].role != WEIR_ROLE_SHADOW) {
+        if (given[i].takes_part && given[i].role != WEIR_ROLE_SHADOW) {
             struct weir_verdict uncharged;
-            model_step(counter_of(asks[i].key, asks[i].limit), now, 0, false, &uncharged);
+            model_step(counter_of(given[i].key, given[i].limit), now, 0, false, &uncharged);
             verdicts[i].remaining = uncharged.remaining;
             verdicts[i].reset_at_ns = uncharged.reset_at_ns;
         }
 }
 
-/* A test changes nothing: the second part of one counter asks for what the first would have taken, too. */
-static void model_test(const struct ask asks[PARTS], int64_t now,
+/* A test changes nothing: the second part of one counter includes what the first would have taken. */
+static void model_test(const struct values given[PARTS], int64_t now,
                        struct weir_verdict verdicts[PARTS]) {
     for (int i = 0; i < PARTS; i++) {
-        if (!asks[i].takes_part || asks[i].role == WEIR_ROLE_SHADOW)
+        if (!given[i].takes_part || given[i].role == WEIR_ROLE_SHADOW)
             continue;
-        int64_t cost = asks[i].cost;
+        int64_t cost = given[i].cost;
         for (int j = 0; j < i; j++)
-            if (asks[j].takes_part && asks[j].role == WEIR_ROLE_CHARGED && verdicts[j].allowed &&
-                asks[j].limit == asks[i].limit && !strcmp(asks[j].key, asks[i].key))
-                cost += asks[j].cost;
-        model_step(counter_of(asks[i].key, asks[i].limit), now, cost, false, &verdicts[i]);
+            if (given[j].takes_part && given[j].role == WEIR_ROLE_CHARGED && verdicts[j].allowed &&
+                given[j].limit == given[i].limit && !strcmp(given[j].key, given[i].key))
+                cost += given[j].cost;
+        model_step(counter_of(given[i].key, given[i].limit), now, cost, false, &verdicts[i]);
     }
 }
 
-static void model_shadows(const struct ask asks[PARTS], enum weir_mode mode, bool denied,
+static void model_shadows(const struct values given[PARTS], enum weir_mode mode, bool denied,
                           int64_t now, struct weir_verdict verdicts[PARTS]) {
     bool charges = mode == WEIR_EACH || (mode == WEIR_HIT && !denied);
     for (int i = 0; i < PARTS; i++) {
-        if (!asks[i].takes_part || asks[i].role != WEIR_ROLE_SHADOW)
+        if (!given[i].takes_part || given[i].role != WEIR_ROLE_SHADOW)
             continue;
-        struct model *counter = counter_of(asks[i].key, asks[i].limit);
+        struct model *counter = counter_of(given[i].key, given[i].limit);
         if (mode == WEIR_REFUND)
-            model_refund(counter, now, asks[i].cost, &verdicts[i]);
+            model_refund(counter, now, given[i].cost, &verdicts[i]);
         else
-            model_step(counter, now, asks[i].cost, charges, &verdicts[i]);
-        if (charges && !verdicts[i].allowed && asks[i].label >= 0)
-            counted[asks[i].label].shadow++;
+            model_step(counter, now, given[i].cost, charges, &verdicts[i]);
+        if (charges && !verdicts[i].allowed && given[i].label >= 0)
+            counted[given[i].label].shadow++;
     }
 }
 
-static void model_count(const struct ask asks[PARTS], const struct weir_verdict verdicts[PARTS],
+static void model_count(const struct values given[PARTS], const struct weir_verdict verdicts[PARTS],
                         bool settle, bool all) {
     for (int i = 0; i < PARTS; i++) {
         const struct weir_verdict *v = &verdicts[i];
-        if (!asks[i].takes_part || asks[i].role == WEIR_ROLE_SHADOW || asks[i].label < 0)
+        if (!given[i].takes_part || given[i].role == WEIR_ROLE_SHADOW || given[i].label < 0)
             continue;
-        struct weir_stats_counts *counts = &counted[asks[i].label];
+        struct weir_stats_counts *counts = &counted[given[i].label];
         if (!v->allowed) {
             counts->denied++;
-        } else if (all && is_charged(&asks[i], settle)) {
+        } else if (all && is_charged(&given[i], settle)) {
             counts->allowed++;
             counts->near_limit += v->remaining <= v->limit / 5;
         }
     }
 }
 
-static struct weir_decision model_choose(const struct ask asks[PARTS],
+static struct weir_decision model_choose(const struct values given[PARTS],
                                          const struct weir_verdict verdicts[PARTS]) {
     bool enforced = false;
     int best = -1;
     for (int i = 0; i < PARTS; i++)
-        enforced |= asks[i].takes_part && asks[i].role != WEIR_ROLE_SHADOW;
+        enforced |= given[i].takes_part && given[i].role != WEIR_ROLE_SHADOW;
     for (int i = 0; i < PARTS; i++) {
-        if (!asks[i].takes_part || (enforced && asks[i].role == WEIR_ROLE_SHADOW))
+        if (!given[i].takes_part || (enforced && given[i].role == WEIR_ROLE_SHADOW))
             continue;
         const struct weir_verdict *a = &verdicts[i], *b = &verdicts[best < 0 ? i : best];
         if (best < 0 || (b->allowed && !a->allowed) ||
             (!a->allowed && !b->allowed && a->retry_after_ns > b->retry_after_ns) ||
-            (a->allowed && b->allowed && asks[i].limit->period_ns < asks[best].limit->period_ns))
+            (a->allowed && b->allowed && given[i].limit->period_ns < given[best].limit->period_ns))
             best = i;
     }
     return (struct weir_decision){.allowed = enforced ? verdicts[best].allowed : 1,
                                   .deciding = best};
 }
 
-static struct weir_decision model_decide(const struct ask asks[PARTS], enum weir_mode mode,
+static struct weir_decision model_decide(const struct values given[PARTS], enum weir_mode mode,
                                          bool settle, int64_t now,
                                          struct weir_verdict verdicts[PARTS]) {
     bool denied = false, vetoed = false;
     if (mode == WEIR_TEST)
-        model_test(asks, now, verdicts);
+        model_test(given, now, verdicts);
     else
-        model_enforced(asks, mode, settle, now, verdicts, &denied, &vetoed);
+        model_enforced(given, mode, settle, now, verdicts, &denied, &vetoed);
     if (mode == WEIR_HIT || mode == WEIR_EACH)
-        model_count(asks, verdicts, settle, !denied || (mode == WEIR_EACH && !vetoed));
-    model_shadows(asks, mode, denied, now, verdicts);
-    return model_choose(asks, verdicts);
+        model_count(given, verdicts, settle, !denied || (mode == WEIR_EACH && !vetoed));
+    model_shadows(given, mode, denied, now, verdicts);
+    return model_choose(given, verdicts);
 }
 
 /* ------------------------------------------------------------------------------------ random runs */
@@ -200,7 +200,7 @@ static void random_setting(struct weir_table *table, struct setting *setting) {
     assert_int_equal(weir_prepared_count(setting->prepared), PARTS);
 }
 
-/* A request, and what it asks of each part. The arrays belong to the caller. */
+/* A request, and what it given of each part. The arrays belong to the caller. */
 struct varied {
     struct weir_bytes clients[PARTS], after[PARTS];
     int64_t costs[PARTS];
@@ -209,7 +209,7 @@ struct varied {
 static const char *const clients[] = {"10.0.0.1", "10.0.0.2", ""};
 
 static struct weir_request random_request(const struct setting *setting, int64_t now, bool settle,
-                                          struct varied *varied, struct ask asks[PARTS]) {
+                                          struct varied *varied, struct values given[PARTS]) {
     const char *one = clients[random_below(3)];
     struct weir_request request = {.now_ns = now, .client = bytes_of(one)};
     uint32_t mask = (uint32_t)random_below(1u << PARTS), every = (1u << PARTS) - 1;
@@ -225,14 +225,14 @@ static struct weir_request random_request(const struct setting *setting, int64_t
         varied->after[i] = replaced ? bytes_of("+") : (struct weir_bytes){NULL, 0};
         varied->costs[i] = (int64_t)random_below(5);
         const struct weir_part *part = &setting->part[i];
-        asks[i] = (struct ask){
+        given[i] = (struct values){
             .limit = part->limit,
             .cost = request.costs ? varied->costs[i] : part->cost,
             .role = part->role,
             .label = part->label - 1,
             .takes_part = !request.parts || request.parts >> i & 1,
         };
-        snprintf(asks[i].key, sizeof asks[i].key, "%s%s%s", setting->before[i],
+        snprintf(given[i].key, sizeof given[i].key, "%s%s%s", setting->before[i],
                  request.clients ? client : one,
                  request.after && replaced ? "+" : setting->after[i]);
     }
@@ -256,20 +256,20 @@ static void compare_verdict(int round, int i, const struct weir_verdict *v,
 
 static void ask_both(struct weir_table *table, const struct setting *setting, int64_t now,
                      int round) {
-    struct weir_verdict said[PARTS], model[PARTS], untouched = {.limit = -77};
+    struct weir_verdict got[PARTS], model[PARTS], untouched = {.limit = -77};
     struct weir_decision decision, expected;
     struct varied varied;
-    struct ask asks[PARTS];
+    struct values given[PARTS];
     bool settle = random_below(4) == 0;
-    struct weir_request request = random_request(setting, now, settle, &varied, asks);
+    struct weir_request request = random_request(setting, now, settle, &varied, given);
     for (int i = 0; i < PARTS; i++)
-        said[i] = model[i] = untouched;
-    expected = model_decide(asks, (enum weir_mode)request.mode, settle, now, model);
+        got[i] = model[i] = untouched;
+    expected = model_decide(given, (enum weir_mode)request.mode, settle, now, model);
     assert_int_equal((settle ? weir_settle_prepared : weir_decide_prepared)(
-                         table, setting->prepared, &request, said, &decision),
+                         table, setting->prepared, &request, got, &decision),
                      0);
     for (int i = 0; i < PARTS; i++)
-        compare_verdict(round, i, &said[i], &model[i]);
+        compare_verdict(round, i, &got[i], &model[i]);
     if (decision.allowed != expected.allowed || decision.deciding != expected.deciding)
         fail_msg("WEIR_SEED=%" PRIu64 ": round %d: allowed %d/%d deciding %d/%d (table/model)",
                  seed, round, decision.allowed, expected.allowed, decision.deciding,

@@ -1,5 +1,5 @@
 /*
- * What weir_table_open() refuses and what it says: URIs, strangers' files, damaged and foreign tables, full
+ * What weir_table_open() refuses, and its errors: URIs, files of other programs, damaged and foreign tables, full
  * file systems. Nothing refused is changed, and nothing is left behind.
  */
 #include "refused.h"

@@ -92,7 +92,7 @@ static void test_several_clients_in_one_decision(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
     struct weir_check checks[3] = {check_by(&limit, "10.1.2.3"), check_by(&limit, "alice"),
-                                   check_of(&limit, "nobody", 1)};
+                                   check_of(&limit, "other!", 1)};
     struct weir_verdict verdicts[3];
     (void)state;
     set(table, "10.1.2.3", WEIR_RULE_ALLOW, NOW, WEIR_NEVER);

@@ -1,6 +1,6 @@
 /*
  * Threads on one table: mixed strategies, several limits over overlapping keys, every mode, a table that is
- * verified, counted and read meanwhile. What the table says was charged is what the threads were granted.
+ * verified, counted and read meanwhile. The sums of the table equal what the threads were granted.
  */
 #include "support.h"
 
@@ -36,7 +36,7 @@ static uint32_t draw(struct thread *thread, uint32_t bound) {
     return (uint32_t)((thread->random >> 33) % bound);
 }
 
-/* One decision over one to four limits of keys that the others ask for, too. */
+/* One decision over one to four limits of keys that the others use, too. */
 static int decide_some(struct thread *thread) {
     int64_t seen_ns = steady_ns();
     struct weir_check checks[4];

@@ -175,7 +175,7 @@ static void test_a_fork_in_the_middle_of_a_change(void **state) {
     pthread_t thread;
     (void)state;
     if (UNDER_TSAN)
-        SKIP("ThreadSanitizer knows no child of a process with threads");
+        SKIP("ThreadSanitizer does not support fork in a process with threads");
     prepare(stage, "memory://?keys=64");
     assert_int_equal(pthread_create(&thread, NULL, change_until_stopped, stage), 0);
     int failed = 0;

@@ -129,7 +129,7 @@ class Builder:
             (self.app if parent is None else self.blueprints[parent]).register_blueprint(blueprint)
 
     def view(self, n: int) -> Any:
-        """A view that answers what the limiter says of the request."""
+        """A view that returns the properties of the limiter for the request."""
 
         def view() -> Any:
             checked = [

@@ -21,10 +21,10 @@ class Reply:
     meta: bool
 
 
-def ask(app: flask.Flask, limiter: Any, request: dict[str, Any]) -> Reply:
+def send(app: flask.Flask, limiter: Any, request: dict[str, Any]) -> Reply:
     denied = []
 
-    def look(response: flask.Response) -> flask.Response:
+    def record(response: flask.Response) -> flask.Response:
         denied[:] = [limit for limit in limiter.current_limits if limit.breached]
         return response
 
@@ -34,7 +34,7 @@ def ask(app: flask.Flask, limiter: Any, request: dict[str, Any]) -> Reply:
         headers=request["headers"],
         environ_base={"REMOTE_ADDR": request["address"]},
     ) as context:
-        context._after_request_functions.append(look)
+        context._after_request_functions.append(record)
         response = app.full_dispatch_request()
     return Reply(
         response.status_code,

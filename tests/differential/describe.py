@@ -15,7 +15,7 @@ class Maker:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        #: Limits there are: those that a request's header can ask for, and each that is made.
+        #: Limits there are: those that a header of a request can select, and each that is made.
         self.taken = {"2 per minute", "1 per hour", "2 per day"}
 
     def maybe(self, chance: float, value: Any, otherwise: Any = None) -> Any:
@@ -35,7 +35,7 @@ class Maker:
         return text
 
     def dynamic(self) -> str:
-        # One limit at most is told by a header: two would be the same, and share a counter.
+        # At most one limit comes from a header: two would be equal and share a counter.
         kind = self.random.choice(["constant", "by header"])
         if kind in self.taken:
             return "constant"
@@ -156,9 +156,8 @@ class Maker:
         ]
         for route in routes:
             if route["kind"] == "block":
-                # One limit, which the view itself enters. What that has to do with limits before
-                # dispatch, Flask-Limiter learns at the first request: see "Limits known from the
-                # start".
+                # One limit, which the view itself enters. Flask-Limiter finds the limits of such a
+                # function at its first request: see docs/differences.md.
                 route["limits"] = [{**self.limit(), "dynamic": None}]
                 route["blueprint"] = route["exempt"] = None
         return routes

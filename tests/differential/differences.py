@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-#: What is different on purpose, and how the comparison knows. Each has its section in
+#: The intended differences, and how the comparison detects them. Each has its section in
 #: docs/differences.md.
 DIFFERENCES = {
     "denied-charges-nothing": "adjusted",

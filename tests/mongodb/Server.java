@@ -9,7 +9,7 @@ import io.netty.channel.Channel;
 
 public class Server {
     static class Backend extends MemoryBackend {
-        // It says that it is MongoDB 4.0, and pymongo wants 4.4. What the store asks for is in both.
+        // It reports version 4.0, and pymongo requires 4.4. The commands of the store exist in both.
         @Override
         public Document handleCommand(Channel channel, String database, String command, Document query) {
             boolean hello = command.equals("hello");

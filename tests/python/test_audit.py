@@ -335,7 +335,7 @@ def test_windows_that_end_under_load_lose_no_breach(shared: str, tmp_path: Path)
     assert len(lines) < 3 * 12, lines
 
 
-def test_what_a_killed_process_knew_another_tells(shared: str, tmp_path: Path) -> None:
+def test_another_process_reports_the_window_of_a_killed_one(shared: str, tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     ours = Audit(Table(shared))
     counted = multiprocessing.get_context("fork").Event()
@@ -381,7 +381,7 @@ def test_a_summary_comes_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_tests_hold_still_ends_no_window(events: list[Any]) -> None:
-    # The thread that tells of windows in time sees another time than the test does.
+    # The summary thread uses another clock than the test.
     ours = Audit(Table())
     with freezegun.freeze_time("2012-01-14 12:00:00") as frozen:
         for _ in range(50):

@@ -1,4 +1,4 @@
-"""A courtesy check of a callable says what is wrong, and never asks the callable."""
+"""The early check of a callable reports what is wrong, and never calls it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from weir._callables import uncallable_reason
 
 
 class Unbound:
-    """A proxy outside of a request: all that one asks of it raises."""
+    """A proxy outside of a request: every access raises."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(f"no request, so no {name}")
@@ -71,7 +71,7 @@ def test_what_may_work_is_let_be(works: object) -> None:
     assert uncallable_reason(works) is None
 
 
-def test_a_proxy_is_not_asked() -> None:
+def test_a_proxy_is_not_called() -> None:
     assert uncallable_reason(UNBOUND) is None
 
 

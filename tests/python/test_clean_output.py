@@ -47,7 +47,7 @@ def test_printable_text_stays_as_it_is() -> None:
         assert printable(text) == text
 
 
-def ask(uri: str) -> None:
+def use(uri: str) -> None:
     weir.storage.storage_from_string(uri).decide([weir.parse("1/minute")], ["key"])
 
 
@@ -83,7 +83,7 @@ def test_no_part_of_a_password_is_shown(uri: str) -> None:
     assert "SEC" not in shown
     assert "***" in shown
     with pytest.raises((weir.WeirError, ValueError, OSError)) as caught:
-        ask(uri.replace("host", "127.0.0.1:1"))
+        use(uri.replace("host", "127.0.0.1:1"))
     error: BaseException | None = caught.value
     while isinstance(error, weir.WeirError):
         assert "SEC" not in str(error), repr(error)
@@ -189,7 +189,7 @@ def test_a_host_without_readable_statistics_has_no_rows(stats: Any) -> None:
     )
 
 
-def test_what_another_host_says_is_escaped_and_bounded() -> None:
+def test_text_from_another_host_is_escaped_and_bounded() -> None:
     host = read_host(evil_host())
     texts = [host.name, *(row.limit for row in host.counts), *(row.client for row in host.denied),
              *(host.info or {})]  # fmt: skip

@@ -98,7 +98,7 @@ def test_the_latest_note_of_the_length_counts(monkeypatch: pytest.MonkeyPatch) -
                 table.ipv6_prefix = wrong  # type: ignore[assignment]
 
 
-def test_heavy_hitters_know_one_client_by_one_name() -> None:
+def test_heavy_hitters_list_a_client_under_one_name() -> None:
     with Table("memory://?keys=64") as table:
         for key in ("::ffff:10.0.0.1", "10.0.0.1", "64:ff9b::a00:1"):
             table.decide([LIMIT], key)

@@ -43,19 +43,19 @@ def check_a_minute(limiter: weir.RateLimiter, forward: Callable[[float], object]
 def test_freezegun_moves_the_clock(limiter: weir.RateLimiter) -> None:
     with freezegun.freeze_time("2024-02-29 12:34:56") as frozen:
         now = datetime.datetime(2024, 2, 29, 12, 34, 56, tzinfo=datetime.timezone.utc).timestamp()
-        assert limiter.get_window_stats(ONCE, "nobody").reset_time == now
+        assert limiter.get_window_stats(ONCE, "unused").reset_time == now
         check_a_minute(limiter, lambda seconds: frozen.tick(datetime.timedelta(seconds=seconds)))
 
 
 def test_time_machine_moves_the_clock(limiter: weir.RateLimiter) -> None:
     with time_machine.travel(1_700_000_000.0, tick=False) as traveller:
-        assert limiter.get_window_stats(ONCE, "nobody").reset_time == 1_700_000_000.0
+        assert limiter.get_window_stats(ONCE, "unused").reset_time == 1_700_000_000.0
         check_a_minute(limiter, traveller.shift)
 
 
 def test_hiro_moves_the_clock(limiter: weir.RateLimiter) -> None:
     with hiro.Timeline().freeze(1_700_000_000) as timeline:
-        assert limiter.get_window_stats(ONCE, "nobody").reset_time == 1_700_000_000.0
+        assert limiter.get_window_stats(ONCE, "unused").reset_time == 1_700_000_000.0
         check_a_minute(limiter, lambda seconds: timeline.forward(seconds))
 
 
@@ -64,7 +64,7 @@ def test_each_of_them_one_after_the_other() -> None:
     limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
 
     def now() -> float:
-        return limiter.get_window_stats(ONCE, "nobody").reset_time
+        return limiter.get_window_stats(ONCE, "unused").reset_time
 
     for _ in range(3):
         with freezegun.freeze_time("1999-12-31"):
@@ -94,7 +94,7 @@ def test_imported_while_the_clock_stands(start: str) -> None:
 {start}
 import weir
 limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
-now = lambda: limiter.get_window_stats(weir.Limit(1), "nobody").reset_time
+now = lambda: limiter.get_window_stats(weir.Limit(1), "unused").reset_time
 assert now() == 1e9
 import time
 f.stop() if "f" in globals() else setattr(time, "time", true)
@@ -199,7 +199,7 @@ def test_whole_seconds_from_1970_to_2106() -> None:
     limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
     for now in (0, 1, 2**31 - 1, 2**31, 2**32 - 61):
         with mock.patch.object(time, "time", return_value=now):
-            assert limiter.get_window_stats(ONCE, "nobody").reset_time == now
+            assert limiter.get_window_stats(ONCE, "unused").reset_time == now
             assert limiter.decide(ONCE, now).reset_at == now + 60
 
 
@@ -220,7 +220,7 @@ def test_moments_come_back_to_the_microsecond(fraction: float) -> None:
 def test_the_true_clock_is_read() -> None:
     limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
     before = time.time()
-    now = limiter.get_window_stats(ONCE, "nobody").reset_time
+    now = limiter.get_window_stats(ONCE, "unused").reset_time
     assert before - 1e-6 <= now <= time.time() + 1e-6
 
 

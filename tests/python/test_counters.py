@@ -88,7 +88,7 @@ def test_an_items_key_is_the_items_counter(table: weir.Table, counters: Counters
     assert limiter.hit(item, "alice", "a/b", cost=3)
 
 
-def test_clear_forgets_every_strategy(table: weir.Table, counters: Counters) -> None:
+def test_clear_removes_counters_of_every_strategy(table: weir.Table, counters: Counters) -> None:
     for key in ("bare", "LIMITER/a/2/1/minute"):
         counters.incr(key, 60)
         assert counters.acquire_entry(key, 2, 60, 2)

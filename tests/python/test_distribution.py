@@ -126,7 +126,7 @@ def test_other_distributions_are_not_taken_for_it(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("module", ["weir.flask", "weir.cli"])
-def test_a_package_that_was_overwritten_says_so(tmp_path: Path, module: str) -> None:
+def test_an_overwritten_package_is_reported(tmp_path: Path, module: str) -> None:
     """The other weir came last: its __init__.py among our files."""
     ours = Path(weir.__file__).parent
     package = tmp_path / "weir"
@@ -171,7 +171,7 @@ def test_what_macos_lacks_comes_from_platform_h() -> None:
         ("linux", "or install a wheel; see docs/installing.md."),
     ],
 )
-def test_the_build_says_what_works_without_a_compiler(
+def test_the_build_error_names_a_way_without_a_compiler(
     tmp_path: Path, system: str, end: str
 ) -> None:
     machine = tmp_path / "machine.ini"

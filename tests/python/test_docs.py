@@ -35,7 +35,7 @@ def of(language: str) -> list[pytest.param]:
 # ---------------------------------------------------------------------------------------- snippets
 
 
-def test_every_block_is_run_or_says_why_not() -> None:
+def test_every_block_is_run_or_has_a_reason() -> None:
     skipped = 0
     for block in BLOCKS:
         if block.language.startswith("{"):
@@ -69,7 +69,7 @@ def test_a_snippet_runs(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", of("c"))
-def test_a_c_program_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
+def test_a_c_program_prints_what_the_page_shows(block: Block, tmp_path: Path) -> None:
     libraries = sorted((ROOT / "build").glob("wheel/**/libweir.a"))
     if not libraries:
         pytest.skip("libweir was not built by script/setup")
@@ -85,7 +85,7 @@ def test_a_c_program_prints_what_the_page_says(block: Block, tmp_path: Path) -> 
     printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     here = pages.blocks(block.page)
     output = here[here.index(block) + 1]
-    assert output.mark == "output", f"{block.name} does not say what it prints"
+    assert output.mark == "output", f"{block.name} has no expected output"
     assert printed == output.text
 
 

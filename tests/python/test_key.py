@@ -24,7 +24,7 @@ IDENTIFIERS = st.lists(
 
 
 def canonical(identifier: str | bytes) -> bytes:
-    """What an identifier says: a str is its UTF-8."""
+    """The bytes of an identifier: a str is its UTF-8."""
     if isinstance(identifier, bytes):
         return identifier
     return identifier.encode("utf-8", "surrogatepass")
@@ -109,7 +109,7 @@ class Plan(enum.Enum):
 
 
 class Proxy:
-    """What werkzeug's LocalProxy is: all that one asks of it, another object answers."""
+    """What werkzeug's LocalProxy is: every access is forwarded to another object."""
 
     def __init__(self, value: object) -> None:
         self.value = value
@@ -160,7 +160,7 @@ def test_an_object_is_its_text_on_tables_and_on_other_stores(given: object, text
     limiter.clear(limit, "user", given)
     assert limiter.test(limit, "user", made)
     if given is None:
-        return  # a rule is about somebody
+        return  # a rule needs a client
     table.block(given)
     client = "10.1.2.3" if isinstance(given, ipaddress.IPv4Network) else given
     assert not limiter.test(limit, client)

@@ -81,7 +81,7 @@ def test_costs(limiter: RateLimiter, clock: mock.Mock) -> None:
     )
 
 
-def test_clear_forgets_one_counter(limiter: RateLimiter, clock: mock.Mock) -> None:
+def test_clear_removes_one_counter(limiter: RateLimiter, clock: mock.Mock) -> None:
     limit = parse("1/minute")
     assert limiter.hit(limit, "alice")
     assert limiter.hit(limit, "bob")
@@ -167,7 +167,7 @@ def test_answers_as_limits_does(strategy: str, amount: int, steps: list[tuple[in
     """hit, test and window stats beside the library, where both mean the same.
 
     Left out: costs of denied hits (there they fill a fixed window), the very end of a moving window
-    (there it is closed), and reset_time of what nobody has used. A sliding window weighs to a count
+    (there it is closed), and reset_time of an unused counter. A sliding window weighs to a count
     that is rounded up here and down there, so that the library lets through up to one more.
     """
     theirs = limits.strategies.STRATEGIES[strategy](_QuietMemoryStorage())
@@ -399,19 +399,19 @@ def test_nonsense_from_a_storage_is_an_error(answer: object) -> None:
             call(parse("1/minute"), "a")
 
 
-def test_a_table_whose_decide_is_replaced_is_asked_through_it() -> None:
+def test_a_replaced_decide_of_a_table_is_called() -> None:
     class InstrumentedStorage(Table):
-        asked = 0
+        calls = 0
 
         def decide(self, *arguments: Any) -> Decision:
-            self.asked += 1
+            self.calls += 1
             return super().decide(*arguments)
 
     table = InstrumentedStorage("memory://?keys=64")
     limiter = RateLimiter(table, "moving-window")
     assert limiter.hit(parse("1/minute"), "a", "b")
     assert not limiter.hit(parse("1/minute"), "a", "b")
-    assert table.asked == 2
+    assert table.calls == 2
     plain = RateLimiter(Table("memory://?keys=64"), "moving-window")
     assert plain.hit(parse("1/minute"), "a", "b")
 

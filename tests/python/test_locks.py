@@ -78,7 +78,7 @@ def test_each_lock_is_renewed_in_a_forked_child() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and MAKES.fullmatch(ast.unparse(node.func)):
                 made.add((name, inside.get(node)))
-    assert made == set(MADE), "make locks by weir._locks.new_lock(), or say here what renews them"
+    assert made == set(MADE), "make locks by weir._locks.new_lock(), or list here what renews them"
 
 
 def called_by(node: ast.AST) -> set[str]:
@@ -192,7 +192,7 @@ def test_a_child_of_a_fork_finds_the_lock_free(name: str) -> None:
 
 
 def test_requests_of_children_are_answered_whatever_the_parent_s_threads_do() -> None:
-    """Forks among threads that ask, scrape and fail."""
+    """Forks among threads that decide, scrape and fail."""
     table = weir.Table("memory://?keys=1000")
     collector = Collector(table)
     denials, store = Denials(), failover_store()
@@ -229,12 +229,12 @@ def test_requests_of_children_are_answered_whatever_the_parent_s_threads_do() ->
 # ------------------------------------------------------------------------------------ logging
 
 
-class AsksAgain(logging.Handler):
+class DecidesAgain(logging.Handler):
     """Calls the store again for each line, in this thread and in another."""
 
-    def __init__(self, ask: Callable[[], object]) -> None:
+    def __init__(self, decide: Callable[[], object]) -> None:
         super().__init__()
-        self.ask = ask
+        self.decide = decide
         self.lines: list[str] = []
         self.stuck = 0
         self.inside = False
@@ -244,16 +244,16 @@ class AsksAgain(logging.Handler):
         if self.inside:
             return
         self.inside = True
-        other = threading.Thread(target=self.ask, daemon=True)
+        other = threading.Thread(target=self.decide, daemon=True)
         other.start()
         other.join(20)
         self.stuck += other.is_alive()
-        self.ask()
+        self.send()
         self.inside = False
 
 
 @pytest.mark.parametrize("policy", ["open", "closed", "local"])
-def test_a_handler_may_ask_the_limiter_that_logs(policy: str) -> None:
+def test_a_handler_may_call_the_limiter_that_logs(policy: str) -> None:
     class Broken(weir.Table):
         broken = True
 
@@ -273,20 +273,20 @@ def test_a_handler_may_ask_the_limiter_that_logs(policy: str) -> None:
     )
     limit = weir.Limit(100)
 
-    def ask() -> None:
+    def send() -> None:
         store.decide([limit], "a")
 
-    handler = AsksAgain(ask)
+    handler = DecidesAgain(send)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     ended = threading.Event()
 
     def run() -> None:
         nonlocal clock
-        ask()
+        send()
         broken.broken = False
         clock += 100
-        ask()
+        send()
         ended.set()
 
     threading.Thread(target=run, daemon=True).start()

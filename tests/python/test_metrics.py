@@ -74,7 +74,7 @@ def test_decisions_of_all_limits_of_a_request_are_counted() -> None:
     assert page("weir_shadow_denied_total", limit=LABEL) == 1
 
 
-def test_looks_and_refunds_are_no_decisions() -> None:
+def test_peeks_and_refunds_are_no_decisions() -> None:
     from weir import REFUND, TEST
 
     table = Table()
@@ -280,7 +280,7 @@ def test_a_fallback_shows_until_the_store_is_back(
     failover.decide([MINUTE], "10.0.0.1")
     assert page("weir_fallback_active") == 1
     now[0] += 301
-    assert page("weir_fallback_active") == 0, "nobody has asked for minutes: nobody knows"
+    assert page("weir_fallback_active") == 0, "no request for minutes: unknown"
 
 
 @pytest.mark.parametrize("policy", ["raise", "open", "closed", "local"])

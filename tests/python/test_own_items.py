@@ -153,7 +153,7 @@ def test_burst_and_limits_without_it_may_be_mixed() -> None:
 @pytest.mark.parametrize(
     "text", ["1/fortnight", "1/week burst 0", "x/week", "1/0 weeks", "1/week;"]
 )
-def test_what_no_class_knows_is_still_refused(text: str) -> None:
+def test_text_that_no_class_accepts_is_refused(text: str) -> None:
     for call in (parse, parse_many):
         with pytest.raises(weir.ParseError):
             call(text)
@@ -211,7 +211,7 @@ def test_a_custom_init(store: Any) -> None:
     assert (type(again), again.label, again.burst) == (Named, "login", 3)
 
 
-def test_an_init_that_forgets_ours_is_an_error_not_a_limit(store: Any) -> None:
+def test_an_init_that_does_not_call_ours_is_an_error(store: Any) -> None:
     class Forgetful(RateLimitItemPerHour):
         def __init__(self, amount: int) -> None:
             pass
@@ -259,9 +259,9 @@ def test_a_custom_key_is_counted(strategy: str, store: Any) -> None:
     assert limiter.decide(item, "a").allowed
     limiter.clear(item, "a", "another")
     assert limiter.hit(item, "a", cost=2)
-    told = item.replace(strategy=strategy)
-    assert not store.decide([told], "a/whatever", [2])[0].allowed
-    assert store.decide([told], ["b/x"])[0].remaining == 0
+    with_strategy = item.replace(strategy=strategy)
+    assert not store.decide([with_strategy], "a/whatever", [2])[0].allowed
+    assert store.decide([with_strategy], ["b/x"])[0].remaining == 0
     assert item.full_key("a/x") == "=/one%2Fa/2/1/hour"
 
 

@@ -1,4 +1,4 @@
-"""The table of the peers' public names in the manual is what the installed packages say."""
+"""The table of the peers' public names in the manual matches the installed packages."""
 
 from __future__ import annotations
 

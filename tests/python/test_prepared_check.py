@@ -1,4 +1,4 @@
-"""Prepared checks: what Table.decide() would say, for a check whose fixed parts are known."""
+"""Prepared checks: the same as Table.decide(), with the fixed parts precomputed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FUNCTIONS = ("exempt_when", "scope_of", "cost_of", "deduct_when")
 
 
 class Plain(Storage):
-    """A store that knows decide() only, over a table."""
+    """A store with decide() only, over a table."""
 
     def __init__(self, table: Table, looks: bool) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ def test_verdicts_have_the_index_of_their_limit_whichever_take_part(kind: Kind) 
 
 @pytest.mark.parametrize("mode", [HIT, EACH])
 @pytest.mark.parametrize("role", [ROLE_PEEKED, ROLE_DEFERRED])
-def test_what_is_looked_at_is_not_charged_and_may_deny(kind: Kind, role: int, mode: int) -> None:
+def test_a_peeked_limit_is_not_charged_and_may_deny(kind: Kind, role: int, mode: int) -> None:
     check = kind.check(part(HOUR, "/h", role=role), part(MINUTE, "/m"), mode=mode)
     assert check.evaluate().denied == 0
     assert (kind.left(HOUR, "alice/h"), kind.left(MINUTE, "alice/m")) == (3, 1)
@@ -236,7 +236,7 @@ def test_a_key_function_is_called_once_for_all_its_limits(kind: Kind) -> None:
     assert calls == [1]
 
 
-def test_a_refused_request_says_never(kind: Kind) -> None:
+def test_a_refused_request_never_passes(kind: Kind) -> None:
     evaluation = kind.check(part(MINUTE), part(HOUR, "/h", role=ROLE_PEEKED), main=1).gather()
     evaluation.refuse()
     assert evaluation.denied == 0b01
@@ -244,7 +244,7 @@ def test_a_refused_request_says_never(kind: Kind) -> None:
 
 
 def test_functions_may_do_anything(kind: Kind) -> None:
-    """Closing the table, forgetting the check, raising: no crash."""
+    """Closing the table, releasing the check, raising: no crash."""
 
     def close() -> str:
         kind.table.close()

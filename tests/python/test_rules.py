@@ -42,7 +42,7 @@ def table() -> Iterator[Table]:
 
 
 def kind_of(table: Table, client: Any, now: float = NOW) -> str:
-    """What a decision about this client says."""
+    """The rule that decides about this client."""
     return table.decide([LIMIT], key(client, "view"), None, HIT, now).rule
 
 
@@ -111,7 +111,7 @@ def test_a_client_by_the_name_that_lists_show(table: Table) -> None:
     assert name.startswith("#")
     table.block(name)
     assert kind_of(table, "alice") == "block"
-    assert kind_of(table, name) == ""  # one who calls himself so
+    assert kind_of(table, name) == ""  # a client with that name
     assert table.rule_of(name) == table.rule_of("alice")
 
 
@@ -213,7 +213,7 @@ def test_limiters_look_up_rules(table: Table) -> None:
     assert not limiter.hit(LIMIT, "eve", "view")
     assert not limiter.test(LIMIT, "eve")
     assert limiter.hit(LIMIT, "alice", cost=1000)
-    assert limiter.hit(LIMIT, "bob", "eve")  # eve is not who asks
+    assert limiter.hit(LIMIT, "bob", "eve")  # eve is not the client
 
 
 def test_all_namespaces_of_a_table_share_its_rules() -> None:
@@ -375,22 +375,22 @@ def test_another_process_sees_a_rule_at_once(tmp_path: Path) -> None:
         assert child.stdin
         assert child.stdout
 
-        def asked(client: str) -> str:
+        def rule_of(client: str) -> str:
             child.stdin.write(f"{client}\n")  # type: ignore[union-attr]
             child.stdin.flush()  # type: ignore[union-attr]
             return child.stdout.readline().strip()  # type: ignore[union-attr]
 
         try:
-            assert asked("10.1.2.3") == "-"
+            assert rule_of("10.1.2.3") == "-"
             for _ in range(20):
                 table.block("10.0.0.0/8")
-                assert asked("10.1.2.3") == "block"
+                assert rule_of("10.1.2.3") == "block"
                 table.allow("10.1.0.0/16")
-                assert asked("10.1.2.3") == "allow"
+                assert rule_of("10.1.2.3") == "allow"
                 table.unlist("10.1.0.0/16")
-                assert asked("10.1.2.3") == "block"
+                assert rule_of("10.1.2.3") == "block"
                 table.unlist("10.0.0.0/8")
-                assert asked("10.1.2.3") == "-"
+                assert rule_of("10.1.2.3") == "-"
         finally:
             child.stdin.close()
             child.wait(120)

@@ -194,7 +194,7 @@ def test_flask_limits_by_a_custom_storage() -> None:
     assert all(key.startswith("LIMITER/me/index/") for key in storage.counts)
 
 
-def test_what_it_raises_says_that_it_is_away() -> None:
+def test_an_exception_of_a_storage_is_an_outage() -> None:
     storage: Any = make_storage()()
     storage.away_now = True
     with pytest.raises(weir.StorageError, match="no server") as error:
@@ -203,7 +203,7 @@ def test_what_it_raises_says_that_it_is_away() -> None:
     assert isinstance(error.value, LookupError)  # handlers of the application's own error find it
 
 
-def test_what_its_methods_raise_is_wrapped_if_asked_for() -> None:
+def test_errors_of_methods_are_wrapped_with_wrap_exceptions() -> None:
     storage: Any = make_storage()(wrap_exceptions=True)
     storage.away_now = True
     with pytest.raises(weir.StorageError, match="no server") as error:
@@ -264,7 +264,7 @@ def test_a_strategy_of_ones_own_is_refused_at_the_start(monkeypatch: pytest.Monk
             Limiter(lambda: "me", app=Flask("shop"), strategy=name, storage_uri="memory://")
 
 
-def test_unknown_stores_are_refused_with_those_there_are() -> None:
+def test_unknown_stores_are_refused_with_a_list() -> None:
     with pytest.raises(weir.ConfigurationError, match="'nosuch': one of ") as refused:
         storage_from_string("nosuch://host")
     known = str(refused.value).partition("one of ")[2].split(", ")
@@ -355,7 +355,7 @@ def make_aio_storage() -> Any:
     return Mine
 
 
-def test_aio_storages_of_an_applications_own() -> None:
+def test_custom_aio_storages() -> None:
     make_aio_storage()
 
     async def run() -> list[Any]:
@@ -374,7 +374,7 @@ def test_aio_storages_of_an_applications_own() -> None:
             aio_strategies.STRATEGIES[name](aio_storage.storage_from_string("mine://"))
 
 
-def test_errors_of_aio_storages_are_wrapped_if_asked_for() -> None:
+def test_errors_of_aio_storages_are_wrapped_with_wrap_exceptions() -> None:
     class Away(make_aio_storage()):  # type: ignore[misc]
         base_exceptions = LookupError  # type: ignore[assignment]
 

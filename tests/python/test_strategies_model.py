@@ -124,7 +124,7 @@ def test_every_verdict_equals_the_model(strategy: str, data: st.DataObject) -> N
         for i, step in enumerate(steps):
             clock.micros += int(step.wait * limit.get_expiry() * 10**6) + step.micros
             verdict = limiter.decide(limit, "key", cost=step.cost, mode=step.mode)
-            answer = models.ask(model, clock.exact, OPERATIONS[step.mode], step.cost)
+            answer = models.apply(model, clock.exact, OPERATIONS[step.mode], step.cost)
             assert verdict == expected(limit, answer), (i, step, limit, limit.max_delay)
 
 
@@ -139,11 +139,13 @@ def ask_all(counters: list[Any], now: int, costs: list[int], mode: int) -> list[
     """All or nothing: if one denies, the others answer as they are, uncharged."""
     before = [models.saved(counter) for counter in counters]
     operation = OPERATIONS[mode]
-    answers = [models.ask(c, now, operation, cost) for c, cost in zip(counters, costs, strict=True)]
+    answers = [
+        models.apply(c, now, operation, cost) for c, cost in zip(counters, costs, strict=True)
+    ]
     if mode == HIT and not all(answer.allowed for answer in answers):
         for i, (counter, state) in enumerate(zip(counters, before, strict=True)):
             counter.__dict__.update(state)
-            there = models.ask(counter, now, "test", 0)
+            there = models.apply(counter, now, "test", 0)
             answers[i] = answers[i]._replace(remaining=there.remaining, reset_at=there.reset_at)
     return answers
 
@@ -152,7 +154,7 @@ def ask_all(counters: list[Any], now: int, costs: list[int], mode: int) -> list[
 @given(data=st.data())
 def test_several_limits_are_charged_all_or_none(data: st.DataObject) -> None:
     bound = data.draw(st.lists(limits(), min_size=2, max_size=6, unique=True), "limits")
-    # The table tells limits apart by what they mean, not by how they are written.
+    # The table distinguishes limits by their values, not by their text.
     meaning = {(b.strategy, b.amount, b.get_expiry(), b.burst or b.amount) for b in bound}
     if len(meaning) < len(bound):
         return
@@ -179,7 +181,7 @@ def test_several_limits_are_charged_all_or_none(data: st.DataObject) -> None:
 @pytest.mark.parametrize("strategy", models.ZONELESS)
 @settings(max_examples=150)
 @given(data=st.data())
-def test_retry_after_is_a_promise(strategy: str, data: st.DataObject) -> None:
+def test_retry_after_is_exact(strategy: str, data: st.DataObject) -> None:
     """The same request a microsecond earlier is denied, at that moment it passes."""
     limit = data.draw(limits(strategy), "limit")
     steps = data.draw(st.lists(STEPS, min_size=1, max_size=20), "steps")
@@ -228,4 +230,4 @@ def test_a_clock_that_jumps_neither_grants_twice_nor_blocks_longer_than_a_period
         longest = 2 * 3600 if strategy == "sliding-window-counter" else 3600
         assert 0 < verdict.retry_after <= longest + 0.1
         clock.micros += math.ceil(verdict.retry_after * 10**6)
-        assert limiter.hit(limit, "key"), "blocked for longer than promised"
+        assert limiter.hit(limit, "key"), "blocked for longer than retry_after"

@@ -94,7 +94,7 @@ def test_keys_and_costs_by_limit(table: Table, clock: mock.Mock) -> None:
     assert table.decide([LIMIT, LIMIT], ["a", "b"], [2, 2]).allowed
 
 
-def test_a_key_and_limit_asked_twice_is_charged_twice(table: Table, clock: mock.Mock) -> None:
+def test_a_key_and_limit_given_twice_is_charged_twice(table: Table, clock: mock.Mock) -> None:
     decision = table.decide([LIMIT, LIMIT], "a")
     assert [verdict.remaining for verdict in decision] == [1, 0]
     assert not table.decide([LIMIT, LIMIT], "a").allowed

@@ -68,10 +68,10 @@ def test_all_who_have_a_removed_table_meet_in_the_next_one(
         assert not one.decide([LIMIT], "a").allowed
         with Table(uri) as three:
             assert not three.decide([LIMIT], "a").allowed
-        said = [record.getMessage() for record in caplog.records]
-        assert len(said) == 2, "one line of each handle"
-        assert all("was removed while in use: all counts start at zero" in line for line in said)
-        assert "keys=" not in said[0]
+        logged = [record.getMessage() for record in caplog.records]
+        assert len(logged) == 2, "one line of each handle"
+        assert all("was removed while in use: all counts start at zero" in line for line in logged)
+        assert "keys=" not in logged[0]
         clock.return_value += 5
         one.decide([LIMIT], "a")
         assert len(caplog.records) == 2
@@ -168,9 +168,9 @@ def test_a_removed_table_that_cannot_be_made_again_goes_on(
             clock.return_value += 1
             table.decide([LIMIT], "a")
         assert not table.decide([LIMIT], "a").allowed
-        said = [record.getMessage() for record in caplog.records]
-        assert len(said) == 1
-        assert "there is no new one yet" in said[0]
+        logged = [record.getMessage() for record in caplog.records]
+        assert len(logged) == 1
+        assert "there is no new one yet" in logged[0]
         folder.mkdir()
         clock.return_value += 1
         assert table.decide([LIMIT], "a").allowed
@@ -276,7 +276,7 @@ path, left, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 limits = [Limit(50, 1, "hour"), Limit(40, 1, "hour", strategy="moving-window")]
 outcomes = []
 
-def ask(call):
+def send(call):
     try:
         call()
     except TableError as error:
@@ -287,7 +287,7 @@ def ask(call):
     else:
         outcomes.append("done")
 
-with mock.patch("time.time", return_value=1_800_000_000.0):  # no second passes, so nobody looks
+with mock.patch("time.time", return_value=1_800_000_000.0):  # no second passes: no check
     table = Table(f"file://{path}?keys=1000")
     limiter = RateLimiter(table)
     for i in range(500):
@@ -308,7 +308,7 @@ with mock.patch("time.time", return_value=1_800_000_000.0):  # no second passes,
         until = threading.Event()
         def hammer():
             while "refused" not in outcomes and not until.is_set():
-                ask(random.choice(calls[:2]))
+                send(random.choice(calls[:2]))
         threads = [threading.Thread(target=hammer) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -320,9 +320,9 @@ with mock.patch("time.time", return_value=1_800_000_000.0):  # no second passes,
         until.set()
     else:
         os.truncate(path, left)
-        ask(calls[0])
-        ask(calls[0])
-    ask(lambda: [table.decide(limits, f"client {i}") for i in range(1000)])
+        send(calls[0])
+        send(calls[0])
+    send(lambda: [table.decide(limits, f"client {i}") for i in range(1000)])
     assert outcomes[-1] == "refused" or left > 1_000_000, outcomes
     for _ in range(3):  # other tables go on, and so do the robust locks of this thread
         with Table(f"file://{path}.other?keys=1000") as other:
@@ -364,7 +364,7 @@ with open(sys.argv[1] + ".mine", "w+b") as file:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "error"),
     [
         ("", "", ""),
         ("faulthandler.enable()", "", "Bus error"),
@@ -375,7 +375,7 @@ with open(sys.argv[1] + ".mine", "w+b") as file:
     ],
 )
 def test_a_bus_error_of_another_mapping_goes_where_it_went_before(
-    tmp_path: Path, before: str, after: str, said: str | None
+    tmp_path: Path, before: str, after: str, error: str | None
 ) -> None:
     program = _FOREIGN.format(before=before, after=after)
     done = subprocess.run(
@@ -385,8 +385,8 @@ def test_a_bus_error_of_another_mapping_goes_where_it_went_before(
         timeout=60,
     )
     assert done.returncode == -signal.SIGBUS, (done.returncode, done.stderr)
-    assert ("reading" in done.stdout) == (said is not None)
-    assert (said or "") in done.stderr
+    assert ("reading" in done.stdout) == (error is not None)
+    assert (error or "") in done.stderr
 
 
 def test_a_cut_is_no_bus_error_for_a_handler_that_was_there_before(tmp_path: Path) -> None:
@@ -400,9 +400,7 @@ def test_a_cut_is_no_bus_error_for_a_handler_that_was_there_before(tmp_path: Pat
     assert "Bus error" not in done.stderr
 
 
-def test_opening_anew_does_not_wait_for_who_locks_the_file(
-    tmp_path: Path, clock: mock.Mock
-) -> None:
+def test_opening_again_does_not_wait_for_a_file_lock(tmp_path: Path, clock: mock.Mock) -> None:
     path = tmp_path / "table"
     with Table(f"file://{path}?keys=1000") as table:
         bytes_of_another = path.read_bytes()
@@ -431,7 +429,7 @@ def test_memory_is_not_watched(clock: mock.Mock) -> None:
         table.decide([LIMIT], "a")
 
 
-def test_who_only_looks_at_a_table_makes_none_anew(tmp_path: Path, clock: mock.Mock) -> None:
+def test_reading_a_lost_table_creates_no_new_one(tmp_path: Path, clock: mock.Mock) -> None:
     path = tmp_path / "table"
     uri = f"file://{path}?keys=1000"
     with pytest.raises(TableError, match="No such file"):

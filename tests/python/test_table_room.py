@@ -12,7 +12,7 @@ import weir
 from weir import Limit, Table
 
 
-def test_a_table_too_small_for_a_decision_says_what_to_do() -> None:
+def test_a_table_too_small_for_a_decision_suggests_a_size() -> None:
     limits = [Limit(n) for n in range(1, 33)]
     errors = []
     for _ in range(1000):  # each with a secret of its own

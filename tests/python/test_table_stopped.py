@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 LIMIT = Limit(5, 1, "hour")
 
-#: Takes every lock of a table as libweir would, says so, and stops itself.
+#: Takes every lock of a table as libweir would, prints a line, and stops itself.
 HOLDER = """
 import ctypes, mmap, os, signal, struct, sys
 file = os.open(sys.argv[1], os.O_RDWR)

@@ -38,7 +38,7 @@ def test_a_limit_is_found_where_it_is() -> None:
     [(6, "request 6 was denied with 429; the first 6 should have passed"),
      (4, "request 5 was answered with 200; it should have been denied with 429. Is the limiter")],
 )  # fmt: skip
-def test_a_limit_that_is_elsewhere_fails_and_says_where(after: int, words: str) -> None:
+def test_an_assertion_names_the_actual_limit(after: int, words: str) -> None:
     with pytest.raises(AssertionError, match=words):
         assert_limited(shop().test_client(), "/login", after=after)
 

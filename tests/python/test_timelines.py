@@ -1,4 +1,4 @@
-"""The timelines that the C tests read, asked through the extension."""
+"""The timelines of the C tests, run through the extension."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_file_is_what_the_models_answer() -> None:
     assert TIMELINES.read_text() == timelines.text(), "run tests/timelines.py"
 
 
-def test_most_timelines_can_be_asked_from_python() -> None:
+def test_most_timelines_are_run_from_python() -> None:
     strategies = [head.split(" | ")[0] for head, _ in STORIES]
     assert {
         name: strategies.count(name) >= 15 for name in weir.strategies.STRATEGIES

@@ -1,4 +1,4 @@
-"""The tutorial's app does what its docstrings say."""
+"""The tutorial's app matches its docstrings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_defaults_hold_the_rest(client: FlaskClient) -> None:
     assert passes(client, "/", 60) == 50
 
 
-def test_a_refusal_is_json_and_says_when_to_return(client: FlaskClient) -> None:
+def test_a_refusal_is_json_with_retry_after(client: FlaskClient) -> None:
     passes(client, "/limited", 10)
     refused: TestResponse = client.get("/limited")
     assert refused.status_code == 429

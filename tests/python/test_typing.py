@@ -93,10 +93,12 @@ def test_inferred_types(tmp_path: Path) -> None:
 
 
 def test_the_stub_is_what_the_extension_is(tmp_path: Path) -> None:
-    said = run("mypy.stubtest", "weir._core", "--ignore-disjoint-bases", "--concise", cwd=tmp_path)
+    output = run(
+        "mypy.stubtest", "weir._core", "--ignore-disjoint-bases", "--concise", cwd=tmp_path
+    )
     # A buffer is no method before Python 3.12.
     wrong = [
-        line for line in said.splitlines() if not line.startswith("weir._core.RedisCommand.__b")
+        line for line in output.splitlines() if not line.startswith("weir._core.RedisCommand.__b")
     ]
     wrong = [line for line in wrong if "isn't marked with @final" not in line]
-    assert wrong == [] or wrong[0].startswith("Success"), said
+    assert wrong == [] or wrong[0].startswith("Success"), output

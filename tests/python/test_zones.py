@@ -1,4 +1,4 @@
-"""Calendar windows in zones of the tz database, beside what datetime says."""
+"""Calendar windows in zones of the tz database, compared with datetime."""
 
 from __future__ import annotations
 
@@ -92,17 +92,17 @@ except ValueError as error:
 """
 
 
-def test_a_machine_without_zones_says_what_to_install() -> None:
+def test_a_machine_without_zones_names_the_package() -> None:
     """As python:slim in a container. Offsets and UTC need no database."""
-    asked = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", NO_DATABASE],
         env={**os.environ, "PYTHONTZPATH": ""},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert asked.stdout.startswith("tz 'Europe/Berlin': this machine has no time zone database")
-    assert "pip install tzdata" in asked.stdout
+    assert done.stdout.startswith("tz 'Europe/Berlin': this machine has no time zone database")
+    assert "pip install tzdata" in done.stdout
 
 
 def test_only_a_calendar_has_zones_and_weeks() -> None:

@@ -20,7 +20,7 @@ REQUESTS = 400
 ROUNDS = 20
 SHM = Path("/dev/shm")
 
-#: Answers 200 or 429; the body tells who answered and from which store.
+#: Answers 200 or 429; the body names the process and the store.
 WSGI = """
 import os, threading
 import weir
@@ -84,7 +84,7 @@ from weir.flask import Limiter
 
 app = Flask(__name__)
 options = {"storage_uri": os.environ["STORE"]} if os.environ["STORE"] != "auto://" else {}
-limiter = Limiter(lambda: "everybody", app=app, default_limits=["1000000/day"], **options)
+limiter = Limiter(lambda: "all", app=app, default_limits=["1000000/day"], **options)
 
 @app.route("/<path:key>")
 @limiter.limit("100/day", key_func=lambda: __import__("flask").request.path)

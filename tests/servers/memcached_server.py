@@ -19,7 +19,7 @@ class Memcached(Server):
             *self.arguments,
         ]
 
-    def ask(self, command: bytes) -> bytes:
+    def send(self, command: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(command + b"\r\n")
             lists = command.split()[0] in (b"stats", b"get", b"lru_crawler")
@@ -31,11 +31,11 @@ class Memcached(Server):
             return answer
 
     def answers(self) -> bool:
-        return self.ask(b"version").startswith(b"VERSION")
+        return self.send(b"version").startswith(b"VERSION")
 
     def seconds(self) -> int:
         """The server's own clock, by which it ends values. It ticks once a second."""
-        lines = self.ask(b"stats").split(b"\r\n")
+        lines = self.send(b"stats").split(b"\r\n")
         return next(int(line.split()[2]) for line in lines if line.startswith(b"STAT time "))
 
     @property

@@ -62,7 +62,7 @@ def free_port() -> int:
 
 
 def listens(address: tuple[str, int] | str) -> bool:
-    """Whether somebody listens at a TCP address, or at the path of a Unix socket."""
+    """Whether a server listens at a TCP address, or at the path of a Unix socket."""
     kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(kind) as client:
         client.settimeout(60)

@@ -20,7 +20,7 @@ from servers.redis_topology import Cluster, Sentinels
 
 
 class Servers:
-    """All servers of a test session, started when first asked for."""
+    """All servers of a test session, started at first use."""
 
     def __init__(self) -> None:
         # Sockets have short names.

@@ -103,7 +103,7 @@ class Served:
         self.log = log
         self.url = f"http://127.0.0.1:{port}"
 
-    def ask(
+    def send(
         self, path: str, method: str = "GET", body: str | None = None, **headers: str
     ) -> tuple[int, str]:
         """Status and body. An underscore in a header's name stands for a hyphen."""

@@ -56,13 +56,13 @@ def env(prefix: Path) -> dict[str, str]:
 
 @pytest.fixture
 def build(env: dict[str, str], tmp_path: Path) -> Callable[..., Path]:
-    """Compile a file by what pkg-config says of the packages."""
+    """Compile a file with the flags of pkg-config for the packages."""
 
     def build(source: Path, *packages: str, flags: tuple[str, ...] = ("-std=gnu11",)) -> Path:
-        said = run("pkg-config", "--cflags", "--libs", *packages, env=env).stdout.split()
+        links = run("pkg-config", "--cflags", "--libs", *packages, env=env).stdout.split()
         compiler = "g++" if source.suffix == ".cpp" else "gcc"
         output = tmp_path / source.stem
-        run(compiler, *flags, "-Wall", "-Wextra", "-Werror", source, *said, "-o", output, env=env)
+        run(compiler, *flags, "-Wall", "-Wextra", "-Werror", source, *links, "-o", output, env=env)
         return output
 
     return build
@@ -128,10 +128,10 @@ def test_a_cmake_project_finds_the_library(prefix: Path, env, tmp_path: Path) ->
 
 
 def test_the_static_library_suffices(prefix: Path, env, tmp_path: Path) -> None:
-    said = run("pkg-config", "--static", "--cflags", "--libs", "weir", env=env).stdout.split()
-    said = [f"{prefix}/lib/libweir.a" if word == "-lweir" else word for word in said]
+    links = run("pkg-config", "--static", "--cflags", "--libs", "weir", env=env).stdout.split()
+    links = [f"{prefix}/lib/libweir.a" if word == "-lweir" else word for word in links]
     output = tmp_path / "demo"
-    run("gcc", "-std=gnu11", EXAMPLES / "demo.c", *said, "-o", output)
+    run("gcc", "-std=gnu11", EXAMPLES / "demo.c", *links, "-o", output)
     plain = {key: value for key, value in env.items() if key != "LD_LIBRARY_PATH"}
     assert "denied" in run(output, "1/minute", "alice", "2", env=plain).stdout
 
@@ -201,7 +201,7 @@ def test_the_event_loop_example(build, env, redis) -> None:
         "a passes:",
         "b passes:",
     ]
-    # The script is known now, and forgotten again; a stopped server answers nobody.
+    # The script is loaded, then flushed; a stopped server does not answer.
     redis.client().script_flush()
     again = run(loop, "127.0.0.1", str(port), "2 per hour", input="a\nb\n", env=env)
     assert "a is denied" in again.stdout
@@ -223,7 +223,7 @@ def test_the_event_loop_example(build, env, redis) -> None:
 
 
 class Probe:
-    """tests/system/c/probe.c, asked line by line."""
+    """tests/system/c/probe.c, one line for each request."""
 
     def __init__(self, program: Path, env: dict[str, str], *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -235,12 +235,12 @@ class Probe:
             env=env,
         )
 
-    def ask(self, key: str) -> tuple[str, int]:
+    def send(self, key: str) -> tuple[str, int]:
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(key + "\n")
-        said, _, took = self.process.stdout.readline().rstrip().rpartition(" ")
-        return said, int(took)
+        message, _, took = self.process.stdout.readline().rstrip().rpartition(" ")
+        return message, int(took)
 
     def end(self) -> int:
         with self.process as process:
@@ -264,64 +264,64 @@ def probe(build, env) -> Iterator[Callable[..., Probe]]:
 
 
 def test_a_decision_is_one_round_trip(probe, redis) -> None:
-    asked = probe(redis.port, 20_000)
-    assert [asked.ask("a")[0] for _ in range(4)] == ["allowed"] * 3 + ["denied"]
+    caller = probe(redis.port, 20_000)
+    assert [caller.send("a")[0] for _ in range(4)] == ["allowed"] * 3 + ["denied"]
     before = redis.commands()
-    assert asked.ask("b")[0] == "allowed"
+    assert caller.send("b")[0] == "allowed"
     assert redis.commands() == before + 1
     with redis.client() as client:  # the first alone sent the script
         assert client.info("commandstats")["cmdstat_eval"]["calls"] == 1
-    assert asked.ask("clear a")[0] == "cleared"
-    assert asked.ask("a")[0] == "allowed"
+    assert caller.send("clear a")[0] == "cleared"
+    assert caller.send("a")[0] == "allowed"
 
 
-def test_a_server_that_forgot_the_script_is_sent_it(probe, redis) -> None:
-    asked = probe(redis.port, 20_000)
-    assert asked.ask("a")[0] == "allowed"
+def test_a_server_without_the_script_is_sent_it(probe, redis) -> None:
+    caller = probe(redis.port, 20_000)
+    assert caller.send("a")[0] == "allowed"
     with redis.client() as client:
         client.script_flush()
-    assert [asked.ask("a")[0] for _ in range(3)] == ["allowed", "allowed", "denied"]
+    assert [caller.send("a")[0] for _ in range(3)] == ["allowed", "allowed", "denied"]
 
 
-def test_a_lost_connection_is_made_anew(probe, redis) -> None:
-    asked = probe(redis.port, 20_000)
-    assert asked.ask("a")[0] == "allowed"
+def test_a_lost_connection_is_opened_again(probe, redis) -> None:
+    caller = probe(redis.port, 20_000)
+    assert caller.send("a")[0] == "allowed"
     with redis.client() as client:
         client.execute_command("CLIENT KILL TYPE normal SKIPME yes")
-    assert asked.ask("a")[0] == "allowed"  # noticed before anything is sent
+    assert caller.send("a")[0] == "allowed"  # noticed before anything is sent
 
 
 def test_the_deadline_covers_the_whole_call(probe, redis) -> None:
-    asked = probe(redis.port, 300)
-    wait_for(lambda: asked.ask("a")[0] == "allowed")
+    caller = probe(redis.port, 300)
+    wait_for(lambda: caller.send("a")[0] == "allowed")
     with redis.frozen():
         for _ in range(2):  # on the connection there is, and while connecting or after it
-            said, took = asked.ask("a")
-            assert said == "Redis: Connection timed out"
+            message, took = caller.send("a")
+            assert message == "Redis: Connection timed out"
             assert 250 <= took < 20_000
-    wait_for(lambda: asked.ask("b")[0] in ("allowed", "denied"))
+    wait_for(lambda: caller.send("b")[0] in ("allowed", "denied"))
 
 
 def test_a_server_that_is_away_or_refuses_is_an_error(probe, redis) -> None:
-    assert "AUTH" in probe(redis.port, 20_000, "wrong").ask("a")[0]
+    assert "AUTH" in probe(redis.port, 20_000, "wrong").send("a")[0]
     nowhere = probe(free_port(), 20_000)
-    assert nowhere.ask("a")[0] == "Redis: cannot connect: Connection refused"
-    asked = probe(redis.port, 20_000)
-    assert asked.ask("a")[0] == "allowed"
+    assert nowhere.send("a")[0] == "Redis: cannot connect: Connection refused"
+    caller = probe(redis.port, 20_000)
+    assert caller.send("a")[0] == "allowed"
     redis.kill()
-    assert asked.ask("a")[0].startswith("Redis: ")
+    assert caller.send("a")[0].startswith("Redis: ")
 
 
 def test_what_is_no_redis_is_an_error(probe) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        asked = probe(listener.getsockname()[1], 5000)
-        assert asked.process.stdin
-        asked.process.stdin.write("a\n")
+        caller = probe(listener.getsockname()[1], 5000)
+        assert caller.process.stdin
+        caller.process.stdin.write("a\n")
         connection, _ = listener.accept()
         with connection:
             connection.recv(100)
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            assert asked.process.stdout
-            assert "not a Redis server" in asked.process.stdout.readline()
+            assert caller.process.stdout
+            assert "not a Redis server" in caller.process.stdout.readline()

@@ -1,4 +1,4 @@
-"""``weir`` beside a real server: it shows what all workers do, and what it says holds in each."""
+"""``weir`` with a real server: it shows the counts of all workers, and its rules apply in each."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ class Running:
         self.store: str = table["store"]
         assert table["running"]
 
-    def ask(self, path: str, client: str) -> tuple[int, str]:
+    def send(self, path: str, client: str) -> tuple[int, str]:
         """Status, and the worker that answered."""
-        answer: tuple[int, str] = self.server.ask(path, X_Client=client)
+        answer: tuple[int, str] = self.server.send(path, X_Client=client)
         return answer
 
     def by_workers(self, path: str, client: str, workers: int = 4) -> dict[str, set[int]]:
@@ -84,7 +84,7 @@ class Running:
         seen: dict[str, set[int]] = {}
 
         def all_seen() -> bool:
-            status, worker = self.ask(path, client)
+            status, worker = self.send(path, client)
             seen.setdefault(worker, set()).add(status)
             return len(seen) >= workers
 
@@ -95,7 +95,7 @@ class Running:
 @pytest.fixture
 def running(serve: Callable[..., Any]) -> Iterator[Running]:
     server = serve(APP)
-    server.ask("/search", X_Client="first")
+    server.send("/search", X_Client="first")
     running = Running(server)
     yield running
     server.stop()
@@ -109,7 +109,7 @@ def test_block_stops_a_client_in_every_worker_at_once(running: Running) -> None:
     assert weir("block", client, "--for", "1h", "-s", running.store).returncode == 0
     # From the very next request on, whichever worker it meets.
     assert set.union(*running.by_workers("/search", client).values()) == {429}
-    assert running.ask("/search", "203.0.113.8")[0] == 200
+    assert running.send("/search", "203.0.113.8")[0] == 200
     assert weir("unlist", client, "-s", running.store).returncode == 0
     assert set.union(*running.by_workers("/search", client).values()) == {200}
 
@@ -118,17 +118,17 @@ def test_a_range_is_blocked_and_one_of_it_let_through(running: Running) -> None:
     store = running.store
     weir("block", "203.0.113.0/24", "--for", "1h", "-s", store)
     weir("allow", "203.0.113.9", "--for", "1h", "-s", store)
-    asked = Counter(running.ask("/login", "203.0.113.9")[0] for _ in range(30))
-    assert asked == {200: 30}, "beyond the limit of 10"
-    assert running.ask("/login", "203.0.113.10")[0] == 429
-    assert running.ask("/login", "203.0.114.10")[0] == 200
+    statuses = Counter(running.send("/login", "203.0.113.9")[0] for _ in range(30))
+    assert statuses == {200: 30}, "beyond the limit of 10"
+    assert running.send("/login", "203.0.113.10")[0] == 429
+    assert running.send("/login", "203.0.114.10")[0] == 200
 
 
 def test_a_rule_sees_through_every_way_to_write_an_address(running: Running) -> None:
     weir("block", "2001:db8::/32", "--for", "1h", "-s", running.store)
     weir("block", "198.51.100.7", "--for", "1h", "-s", running.store)
     for client in ("2001:db8::1", "2001:0DB8:0:0::1", "::ffff:198.51.100.7"):
-        assert running.ask("/search", client)[0] == 429, client
+        assert running.send("/search", client)[0] == 429, client
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def hammering(running: Running, client: str) -> Iterator[None]:
 
     def hammer() -> None:
         while not stop.is_set():
-            running.ask("/login", client)
+            running.send("/login", client)
 
     thread = threading.Thread(target=hammer)
     thread.start()
@@ -150,9 +150,9 @@ def hammering(running: Running, client: str) -> Iterator[None]:
 
 def test_top_shows_who_is_hammering(running: Running) -> None:
     for i in range(20):
-        running.ask("/search", f"192.0.2.{i}")
+        running.send("/search", f"192.0.2.{i}")
     with hammering(running, "203.0.113.7"):
-        wait_for(lambda: running.ask("/login", "203.0.113.7")[0] == 429)
+        wait_for(lambda: running.send("/login", "203.0.113.7")[0] == 429)
         answer = weir_json("top", "-s", running.store)
     top_clients = answer["clients"][0]
     assert (top_clients["client"], top_clients["limit"]) == ("203.0.113.7", "10 per 1 hour")
@@ -163,29 +163,29 @@ def test_top_shows_who_is_hammering(running: Running) -> None:
     assert answer["health"]["table"]["evictions"] == 0
 
 
-def test_show_and_reset_know_the_limits_of_the_application(running: Running) -> None:
+def test_show_and_reset_find_the_limits_of_the_application(running: Running) -> None:
     for _ in range(13):
-        running.ask("/login", "203.0.113.7")
-    running.ask("/search", "203.0.113.7")
+        running.send("/login", "203.0.113.7")
+    running.send("/search", "203.0.113.7")
     answer = weir_json("show", "203.0.113.7", "-s", running.store)
     used = {one["limit"]: one["used"] for one in answer["limits"]}
     assert used == {"10 per 1 hour": 10, "100000 per 1 day": 1}
     assert answer["place"]["denied"] == 1
-    assert running.ask("/login", "203.0.113.7")[0] == 429
+    assert running.send("/login", "203.0.113.7")[0] == 429
     assert weir("reset", "203.0.113.7", "-s", running.store).returncode == 0
-    assert running.ask("/login", "203.0.113.7")[0] == 200
+    assert running.send("/login", "203.0.113.7")[0] == 200
 
 
 def test_an_api_key_is_not_shown_and_can_be_blocked_all_the_same(running: Running) -> None:
     for _ in range(13):
-        running.ask("/login", "secret-of-ann")
+        running.send("/login", "secret-of-ann")
     answer = weir_json("top", "-s", running.store)
     assert "secret-of-ann" not in json.dumps(answer)
     name = next(one["client"] for one in answer["clients"] if one["denied"] == 3)
     assert name.startswith("#")
     assert weir("block", name, "--for", "5m", "-s", running.store).returncode == 0
-    assert running.ask("/search", "secret-of-ann")[0] == 429
-    assert running.ask("/search", "secret-of-bob")[0] == 200
+    assert running.send("/search", "secret-of-ann")[0] == 429
+    assert running.send("/search", "secret-of-bob")[0] == 200
 
 
 def test_the_store_of_a_server_that_has_ended_is_not_running(running: Running) -> None:

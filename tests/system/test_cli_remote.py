@@ -91,7 +91,7 @@ def hosts(serve: Callable[..., Any]) -> Iterator[Callable[..., list[Any]]]:
 
 
 def login(server: Any, client: str) -> int:
-    status: int = server.ask("/login", X_Client=client)[0]
+    status: int = server.send("/login", X_Client=client)[0]
     return status
 
 
@@ -106,8 +106,8 @@ def test_two_hosts_count_together(redis: RedisServer, hosts: Callable[..., list[
     assert statuses.count(200) == 100
     login(one, "192.0.2.1")
 
-    # Both hosts' counts in one, once each has told.
-    def told() -> Any:
+    # Both hosts' counts in one, once each has reported.
+    def reported() -> Any:
         login(one, "192.0.2.2")
         login(two, "192.0.2.2")
         answer = weir_json("top", "-s", store)
@@ -115,7 +115,7 @@ def test_two_hosts_count_together(redis: RedisServer, hosts: Callable[..., list[
         both = len(answer["health"]["remote"]["hosts"]) == 2
         return both and limits["100 per 1 hour"]["denied"] >= 60 and answer
 
-    answer = wait_for(told)
+    answer = wait_for(reported)
     top = next(one for one in answer["clients"] if one["client"] == "203.0.113.7")
     assert (top["allowed"], top["denied"]) == (100, 60)
     assert answer["health"]["remote"]["latency"] > 0
@@ -130,7 +130,7 @@ def test_two_hosts_count_together(redis: RedisServer, hosts: Callable[..., list[
     ]
     assert answer["place"]["denied"] == 1
     weir("reset", "203.0.113.7", "-s", store)
-    # Each worker remembers that it was denied, for a minute, and is told to forget it.
+    # Each worker caches the denial for a minute, and drops it after the reset.
     for host in (one, two):
         wait_for(lambda host=host: {login(host, "203.0.113.7") for _ in range(4)} == {200}, 15)
 
@@ -164,7 +164,7 @@ def test_redis_that_is_away(redis: RedisServer, hosts: Callable[..., list[Any]])
     redis.stop()
     for _ in range(115):
         login(host, "203.0.113.7")
-    # What this host knows is still to be seen, and that it decides alone.
+    # The statistics of this host are still shown, and that it decides alone.
     answer = weir_json("top", "-s", store)
     assert answer["health"]["remote"]["latency"] is None
     assert answer["health"]["remote"]["fallback"] is True
@@ -176,9 +176,9 @@ def test_redis_that_is_away(redis: RedisServer, hosts: Callable[..., list[Any]])
     assert refused.stderr.startswith("weir: ")
 
 
-def test_redis_that_nobody_has_ever_seen() -> None:
+def test_redis_that_does_not_run() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
         store = f"redis://user:secret@127.0.0.1:{taken.getsockname()[1]}/0"
         for command in (["top", "--once"], ["show", "me"], ["rules"]):
             done = weir(*command, "-s", store, code=3)
@@ -209,7 +209,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples/stores"
 
 
 @pytest.mark.parametrize("kind", ["redis", "memcached", "sqlite", "shm"])
-def test_commands_know_a_limit_in_a_named_zone(
+def test_commands_find_a_limit_in_a_named_zone(
     request: pytest.FixtureRequest,
     hosts: Callable[..., list[Any]],
     tmp_path: Path,
@@ -229,7 +229,7 @@ def test_commands_know_a_limit_in_a_named_zone(
     client = "203.0.113.7"
 
     def report() -> int:
-        status: int = server.ask("/report", X_Client=client)[0]
+        status: int = server.send("/report", X_Client=client)[0]
         return status
 
     assert [report() for _ in range(5)] == [200, 200, 200, 429, 429]

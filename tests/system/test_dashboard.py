@@ -89,7 +89,7 @@ def load(site: Any) -> Iterator[None]:
 
     def visit(client: str, path: str, pause: float) -> None:
         while not over.wait(pause):
-            site.ask(path, X_Client=client)
+            site.send(path, X_Client=client)
 
     threads = [
         threading.Thread(target=visit, args=("203.0.113.9", "/search", 0.01)),
@@ -109,7 +109,7 @@ def load(site: Any) -> Iterator[None]:
 def open_page(browser: webdriver.Chrome, site: Any) -> None:
     browser.get(site.url + "/weir/?admin")
     browser.add_cookie({"name": "admin", "value": "yes"})
-    browser.get_log("browser")  # nobody had let its style and script in yet
+    browser.get_log("browser")  # its style and script were denied before
     browser.get(site.url + "/weir/")
 
 
@@ -144,8 +144,8 @@ def test_the_page_shows_who_hammers_and_blocks_him(
     wait(browser, block_button)
     wait(browser, lambda: any("203.0.113.9" in row for row in rows(browser, "rules")))
     for _ in range(12):  # whichever worker answers
-        assert site.ask("/prices", X_Client="203.0.113.9")[0] == 429
-        assert site.ask("/prices", X_Client="198.51.100.99")[0] == 200
+        assert site.send("/prices", X_Client="203.0.113.9")[0] == 429
+        assert site.send("/prices", X_Client="198.51.100.99")[0] == 200
 
     if path := os.environ.get("WEIR_SCREENSHOT"):
         wait(browser, lambda: browser.execute_script("return history.length") or True, 12)
@@ -153,7 +153,7 @@ def test_the_page_shows_who_hammers_and_blocks_him(
 
     browser.find_element(By.CSS_SELECTOR, "#rules button").click()
     wait(browser, lambda: not rows(browser, "rules"))
-    assert site.ask("/prices", X_Client="203.0.113.9")[0] == 200
+    assert site.send("/prices", X_Client="203.0.113.9")[0] == 200
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
@@ -171,7 +171,7 @@ def test_the_form_blocks_a_range_for_a_time(browser: webdriver.Chrome, site: Any
         browser,
         lambda: any("10.1.0.0/16" in row and "24 h" in row for row in rows(browser, "rules")),
     )
-    assert site.ask("/prices", X_Client="10.1.2.3")[0] == 429
+    assert site.send("/prices", X_Client="10.1.2.3")[0] == 429
     browser.find_element(By.NAME, "client").send_keys("10.1.0.0/99")
     browser.find_element(By.CSS_SELECTOR, "form button[value=block]").click()
     wait(browser, lambda: browser.find_element(By.ID, "message").is_displayed())
@@ -203,9 +203,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(
 
 
 def test_without_authorization_there_is_a_403_that_lists_nothing(site: Any) -> None:
-    site.ask("/search", X_Client="203.0.113.9")
+    site.send("/search", X_Client="203.0.113.9")
     for path in ("/weir/", "/weir/state", "/weir/events", "/weir/page.js"):
-        status, body = site.ask(path)
+        status, body = site.send(path)
         assert status == 403
         assert "203.0.113.9" not in body
         assert "per 1 minute" not in body

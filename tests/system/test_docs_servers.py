@@ -27,7 +27,7 @@ Start = Callable[..., None]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a server and waits until somebody answers at its address; stops it at the end."""
+    """Starts a server and waits until its address answers; stops it at the end."""
     with contextlib.ExitStack() as stack:
 
         def start(command: list[str], address: tuple[str, int] | str, env: dict[str, str]) -> None:
@@ -92,11 +92,11 @@ def test_the_consoles_of_a_page_show_what_happens(
                 text=True,
                 timeout=120,
             )
-            said = f"{block.name}: {command.line}\n{done.stdout}{done.stderr}"
+            context = f"{block.name}: {command.line}\n{done.stdout}{done.stderr}"
             if command.output is None:
-                assert done.returncode == 0, said
+                assert done.returncode == 0, context
             else:
-                assert pages.matches(here(command.output), done.stdout), said
+                assert pages.matches(here(command.output), done.stdout), context
 
 
 # --------------------------------------------------------------------------- Deploying: the servers
@@ -122,7 +122,7 @@ def remaining(port: int, source: str, forwarded: str | None = None, **headers: s
 
 
 @pytest.mark.skipif(not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="no nginx")
-def test_behind_the_manuals_nginx_each_client_counts_and_nobody_can_be_another(
+def test_behind_the_manuals_nginx_clients_are_counted_separately_and_cannot_forge_addresses(
     tmp_path: Path, start: Start
 ) -> None:
     port, sock = free_port(), str(tmp_path / "app.sock")
@@ -140,7 +140,7 @@ def test_behind_the_manuals_nginx_each_client_counts_and_nobody_can_be_another(
         f"{user}daemon off; pid {tmp_path}/nginx.pid; error_log stderr;\n"
         f"events {{}}\nhttp {{ access_log off; {paths}\n{site}\n}}\n"
     )
-    # The page's application, and a route to ask.
+    # The page's application, and a route to test it.
     (snippet,) = [b for b in pages.blocks(DEPLOYING) if "trusted_proxies" in b.text]
     app = snippet.text.replace("app=app,", "app=app, headers_enabled=True,")
     (tmp_path / "app.py").write_text(app + '\n@app.get("/")\ndef index():\n    return "ok"\n')
@@ -177,7 +177,7 @@ def test_the_manuals_uwsgi_counts_in_one_table(tmp_path: Path, start: Start) -> 
     assert sorted(remaining(port, "127.0.0.1") for _ in range(20)) == list(range(30, 50))
 
 
-def test_the_sizes_that_the_manual_tells_are_those_of_tables() -> None:
+def test_the_sizes_in_the_manual_are_those_of_tables() -> None:
     import weir
 
     page = DEPLOYING.read_text()

@@ -46,7 +46,7 @@ def test_commands_see_the_automatic_storage_of_the_server_in_the_same_folder(
     server = web.gunicorn(tmp_path, "app:app", workers=2)
     try:
         for _ in range(2):  # and one when it was ready
-            assert server.ask("/")[0] == 200
+            assert server.send("/")[0] == 200
         assert "Pass (6 out of 9 remaining)" in limits(tmp_path, "limits", "--key", "127.0.0.1")
         elsewhere = tmp_path / "elsewhere"
         assert "Pass (9 out of 9 remaining)" in limits(elsewhere, "limits", "--key", "127.0.0.1")

@@ -1,7 +1,7 @@
 """Real servers: all workers together admit exactly the limit.
 
-The application says nothing about a storage (``auto://``), or names one (``shm://``). Each round
-uses a key nobody has used before: 400 requests of 8 clients at once, of which exactly 100 may pass.
+The application names no storage (``auto://``), or names one (``shm://``). Each round
+uses a new key: 400 requests of 8 clients at once, of which exactly 100 may pass.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def test_old_and_new_arbiter_share_after_usr2(start: Start, tmp_path: Path) -> N
     pidfile = tmp_path / "pid"
     command = [sys.executable, "-m", "gunicorn", "-w", "4", "-b", "127.0.0.1:{port}"]
     command += ["--no-control-socket", "--pid", str(pidfile), "served:app"]
-    server = start(command=command)  # a socket of its own, which it can hand on
+    server = start(command=command)  # its own socket, which it can pass on
     path = fresh()
     assert server.hammer(path, 60) == {200: 60}
     os.kill(server.process.pid, signal.SIGUSR2)

@@ -43,7 +43,7 @@ def test_wrk_drives_all_kinds_of_clients() -> None:
     assert list(rows) == ["polite", "bursting", "hammering"]
     admitted, denied = rows["polite"]
     assert admitted > 0
-    assert denied == 0  # nobody's turn comes a sixth time
+    assert denied == 0  # no client sends a sixth request
     admitted, denied = rows["hammering"]
     assert 0 < admitted <= 5
     assert denied > 0

@@ -50,7 +50,7 @@ def limited():
     return "in"
 
 @app.after_request
-def tell(response):
+def set_header(response):
     response.headers["X-Worker"] = str(os.getpid())
     return response
 """
@@ -129,7 +129,7 @@ def redis_uri(redis: RedisServer) -> str:
 
 
 @pytest.mark.parametrize("store", ["auto", "redis"])
-def test_any_worker_tells_exactly_what_all_decided(
+def test_any_worker_reports_exactly_what_all_decided(
     serve: Serve, tmp_path: Path, request: pytest.FixtureRequest, store: str
 ) -> None:
     uri = "auto://" if store == "auto" else request.getfixturevalue("redis_uri")
@@ -137,7 +137,7 @@ def test_any_worker_tells_exactly_what_all_decided(
     options = ("-k", "gthread", "--threads", "4", "--graceful-timeout", "5")
     server = serve(SHOP, *options, workers=4, STORE=uri, AUDIT=str(audit))
     assert hammer(server.port, "/limited", 2000) == {200: 1300, 429: 700}
-    time.sleep(1.1)  # what a worker read is told again for a second
+    time.sleep(1.1)  # a worker reports what it read for a second
     pages = metrics_of_each_worker(server.port, 4)
     assert len(pages) == 4
     for page in pages.values():
@@ -152,7 +152,7 @@ def test_any_worker_tells_exactly_what_all_decided(
         assert value("weir_fallback_active") == 0
         if store == "redis":
             (count,) = (n for name, n in page.items() if name.startswith("weir_store_seconds_coun"))
-            # Denials are remembered: not each request was a trip.
+            # Denials are cached: not each request was a trip.
             assert 1300 < count <= 2000
     server.stop()
     events = [json.loads(line) for line in audit.read_text().splitlines()]
@@ -224,7 +224,7 @@ def run_promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_rules_are_valid_and_do_what_their_tests_say() -> None:
+def test_the_rules_are_valid_and_pass_their_tests() -> None:
     run_promtool("check", "config", "prometheus.yml")
     run_promtool("check", "rules", "weir.rules.yml")
     run_promtool("test", "rules", "weir.rules.test.yml")

@@ -92,11 +92,11 @@ def test_a_cost_is_logged_on_one_short_clean_line(serving, cost: str) -> None:
     nginx.get("/c/" + cost.replace(" ", "%20"))
     wait_for(lambda: "is not a number" in nginx.log.read_text(errors="replace"))
     lines = nginx.log.read_bytes().decode("latin-1").split("\n")
-    said = [line.partition(" is not a number")[0] for line in lines if " is not a number" in line]
-    assert len(said) == 1
-    assert said[0].isascii()
-    assert said[0].isprintable()
-    assert len(said[0]) < 500
+    logged = [line.partition(" is not a number")[0] for line in lines if " is not a number" in line]
+    assert len(logged) == 1
+    assert logged[0].isascii()
+    assert logged[0].isprintable()
+    assert len(logged[0]) < 500
     assert not [line for line in lines if line.startswith("2026/01/01")]
 
 
@@ -228,16 +228,16 @@ def test_status_and_log_level_are_as_configured(serving) -> None:
     assert "[info]" in nginx.log.read_text()
 
 
-def test_variables_say_what_was_decided(serving) -> None:
+def test_variables_contain_the_decision(serving) -> None:
     nginx = serving(
         'weir_limit_zone $remote_addr zone=one "2/hour; 5/day";',
-        "location / { weir_limit zone=one; add_header X-Said"
+        "location / { weir_limit zone=one; add_header X-Status"
         f' "$weir_status $weir_limit $weir_remaining $weir_retry_after" always; {PAGE} }}',
     )
-    said = [nginx.get("/").headers["x-said"] for _ in range(3)]
-    assert said[0] == "PASSED 2 1 0"
-    assert said[1] == "PASSED 2 0 0"
-    assert said[2].startswith("REJECTED 2 0 3")
+    values = [nginx.get("/").headers["x-status"] for _ in range(3)]
+    assert values[0] == "PASSED 2 1 0"
+    assert values[1] == "PASSED 2 0 0"
+    assert values[2].startswith("REJECTED 2 0 3")
 
 
 def test_a_request_is_decided_once_whatever_redirects_follow(serving) -> None:
@@ -297,7 +297,7 @@ def test_headers_are_those_of_weir_flask(serving) -> None:
     assert sole["ratelimit"].startswith('"default";r=1;t=')
 
 
-def test_a_promise_of_retry_after_is_kept(serving) -> None:
+def test_retry_after_is_exact_in_nginx(serving) -> None:
     nginx = serving(
         'weir_limit_zone $remote_addr zone=one "1/2seconds";',
         f"location / {{ weir_limit zone=one; {PAGE} }}",
@@ -327,19 +327,19 @@ def test_an_ipv6_client_is_its_network(serving, key: str) -> None:
         )
     )
 
-    def ask(path: str, address: str) -> int:
+    def send(path: str, address: str) -> int:
         return nginx.get(path, X_Real_IP=address).status
 
-    assert ask("/", "2001:db8:1:2::1") == 200
-    assert ask("/", "2001:db8:1:2:ffff::2") == 200
-    assert ask("/", "2001:db8:1:2::3") == 429
-    assert ask("/", "2001:db8:1:3::3") == 200
-    assert [ask("/128", "2001:db8:1:2::1") for _ in range(3)] == [200, 200, 429]
-    assert ask("/128", "2001:db8:1:2::2") == 200
+    assert send("/", "2001:db8:1:2::1") == 200
+    assert send("/", "2001:db8:1:2:ffff::2") == 200
+    assert send("/", "2001:db8:1:2::3") == 429
+    assert send("/", "2001:db8:1:3::3") == 200
+    assert [send("/128", "2001:db8:1:2::1") for _ in range(3)] == [200, 200, 429]
+    assert send("/128", "2001:db8:1:2::2") == 200
     # An IPv4 address mapped into IPv6 is the IPv4 address.
-    assert ask("/", "192.0.2.7") == 200
-    assert ask("/", "::ffff:192.0.2.7") == 200
-    assert ask("/", "192.0.2.7") == 429
+    assert send("/", "192.0.2.7") == 200
+    assert send("/", "::ffff:192.0.2.7") == 200
+    assert send("/", "192.0.2.7") == 429
 
 
 # --------------------------------------------------------------------------------------- rules
@@ -418,8 +418,8 @@ def login():
         f"location /door {{ weir_limit zone=login peek; {PAGE} }}",
     )
     app = serve(program, workers=2, STORE=nginx.table)
-    assert [app.ask("/login")[0] for _ in range(3)] == [200] * 3
-    assert nginx.statuses("/door", 4) == [200] * 4  # asks without counting
+    assert [app.send("/login")[0] for _ in range(3)] == [200] * 3
+    assert nginx.statuses("/door", 4) == [200] * 4  # peeks
     assert nginx.statuses("/login", 3) == [200, 200, 429]
     assert nginx.get("/door").status == 429
-    assert app.ask("/login")[0] == 429
+    assert app.send("/login")[0] == 429

@@ -1,4 +1,4 @@
-"""The configuration of the nginx module: what is refused, and what is said of it."""
+"""The configuration of the nginx module: what is refused, with which error."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("text", "says", "line"), WRONG)
-def test_errors_of_the_configuration_say_file_line_and_what(
-    nginx: Nginx, text: str, says: str, line: int | None
+@pytest.mark.parametrize(("text", "error", "line"), WRONG)
+def test_errors_of_the_configuration_name_file_line_and_cause(
+    nginx: Nginx, text: str, error: str, line: int | None
 ) -> None:
     nginx.write(text)
     tested = nginx.command("-t")
     assert tested.returncode != 0
-    assert re.search(says, tested.stderr), tested.stderr
+    assert re.search(error, tested.stderr), tested.stderr
     if line is not None:
         first = nginx.conf.read_text().split(text)[0].count("\n") + 1
         assert f"{nginx.conf}:{first + line}" in tested.stderr
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "error"),
     [
         ("weir_table memory://;", "each worker would count by itself"),
         ("weir_table shm://a/b;", "a name may hold letters"),
@@ -71,13 +71,13 @@ def test_errors_of_the_configuration_say_file_line_and_what(
     ],
 )
 def test_tables_that_cannot_be_are_refused_with_their_line(
-    nginx: Nginx, table: str, says: str
+    nginx: Nginx, table: str, error: str
 ) -> None:
     zone = 'weir_limit_zone $remote_addr zone=one "1/hour"; server { weir_limit zone=one; }'
     nginx.write(f"{table}\n{zone}", table="")
     tested = nginx.command("-t")
     assert tested.returncode != 0
-    assert says in tested.stderr
+    assert error in tested.stderr
     assert f"{nginx.conf}:" in tested.stderr
 
 

@@ -14,8 +14,8 @@ RATE = (
 )
 
 
-def sides(serving, burst: int, mode: str, dry_run: str = "off", second: str = ""):  # type: ignore[no-untyped-def]
-    """What both say of eight requests in a row: status code and variable."""
+def both(serving, burst: int, mode: str, dry_run: str = "off", second: str = ""):  # type: ignore[no-untyped-def]
+    """Status code and variable of eight requests in a row, for limit_req and weir_limit."""
     req2 = f"limit_req zone=req2 burst=3 {mode};" if second else ""
     weir2 = f"weir_limit zone=weir2 {mode};" if second else ""
     nginx = serving(
@@ -28,38 +28,38 @@ def sides(serving, burst: int, mode: str, dry_run: str = "off", second: str = ""
         "location /weir { add_header X-Status $weir_status always;"
         f" weir_limit zone=weir {mode}; {weir2} {PAGE} }}",
     )
-    said = []
+    results = []
     for path in ("/req", "/weir"):
         answers = [nginx.get(f"{path}?key=a{second}") for _ in range(8)]
-        said.append([(answer.status, answer.headers.get("x-status")) for answer in answers])
-    return said
+        results.append([(answer.status, answer.headers.get("x-status")) for answer in answers])
+    return results
 
 
 @pytest.mark.parametrize("burst", [0, 1, 5])
 @pytest.mark.parametrize("dry_run", ["on", "off"])
 def test_without_delay(serving, burst: int, dry_run: str) -> None:
-    req, weir = sides(serving, burst, "nodelay", dry_run)
+    req, weir = both(serving, burst, "nodelay", dry_run)
     assert weir == req
 
 
 @pytest.mark.parametrize("burst", [0, 1, 5])
 @pytest.mark.parametrize("mode", ["", "delay=2", "delay=9"])
 def test_with_delay(serving, burst: int, mode: str) -> None:
-    req, weir = sides(serving, burst, mode, "on")
+    req, weir = both(serving, burst, mode, "on")
     assert weir == req
 
 
 def test_the_smaller_of_two_limits_decides(serving) -> None:
-    req, weir = sides(serving, 5, "nodelay", "off", "&b=1")
+    req, weir = both(serving, 5, "nodelay", "off", "&b=1")
     assert weir == req
 
 
 def test_an_empty_key_leaves_its_limit_out(serving) -> None:
-    req, weir = sides(serving, 1, "nodelay", "off", "&b=")
+    req, weir = both(serving, 1, "nodelay", "off", "&b=")
     assert weir == req
 
 
-def test_nothing_asked_is_no_status(serving) -> None:
+def test_without_a_limit_there_is_no_status(serving) -> None:
     nginx = serving(
         RATE + 'weir_limit_zone $arg_key zone=weir "1/minute";',
         "location /req { add_header X-Status $limit_req_status always; limit_req zone=req;"

@@ -283,17 +283,17 @@ def test_ten_thousand_requests_with_reloads_are_clean_under_valgrind(
         os.kill(nginx.master(), signal.SIGHUP)
     assert sent == 10_000
     nginx.stop(signal.SIGQUIT)
-    said = "".join(path.read_text(errors="replace") for path in tmp_path.glob("valgrind.*"))
+    output = "".join(path.read_text(errors="replace") for path in tmp_path.glob("valgrind.*"))
     # Each report ends in an empty line. nginx leaks some blocks of its own as it ends; frames of a
     # module that is unloaded by then name no file.
-    reports = re.split(r"^==\d+== $", said, flags=re.MULTILINE)
+    reports = re.split(r"^==\d+== $", output, flags=re.MULTILINE)
     ours = [
         report
         for report in reports
         if "weir" in report or re.search(r"0x[0-9A-F]+: \?\?\?$", report, re.MULTILINE)
     ]
     assert not ours, "\n\n".join(ours)
-    assert "Invalid" not in said, said
+    assert "Invalid" not in output, output
 
 
 # ----------------------------------------------------------------- tables whose file is lost
@@ -303,7 +303,7 @@ def path_of(nginx: Nginx) -> Path:
     return Path(f"/dev/shm/weir.{nginx.table.partition('://')[2]}")
 
 
-def test_a_table_that_is_removed_is_opened_anew_by_all_workers(serving) -> None:
+def test_a_removed_table_is_opened_again_by_all_workers(serving) -> None:
     """nginx and a program that opens the table later use the same table."""
     nginx = serving(
         'weir_limit_zone $arg_key zone=shared "50/day" scope=shared;',

@@ -66,7 +66,7 @@ app.conf.broker_transport_options = dict.fromkeys(
 app.conf.worker_hijack_root_logger = False
 
 @app.task
-def ask(number):
+def send(number):
     # Each child answers at least once: none goes on before all four have begun.
     pathlib.Path("pids", str(os.getpid())).touch()
     deadline = time.monotonic() + 120
@@ -78,7 +78,7 @@ def ask(number):
 
 CLIENT = """
 import json, tasks
-waiting = [tasks.ask.delay(number) for number in range(40)]
+waiting = [tasks.send.delay(number) for number in range(40)]
 print(json.dumps([each.get(timeout=240) for each in waiting]))
 """
 
@@ -237,9 +237,9 @@ def test_processes_of_a_worker_share_with_the_server(
     folder = tmp_path / "answers"
     folder.mkdir()
     server = serve(APP, "--timeout", "300", workers=2)
-    assert server.ask(f"{folder}?{way.replace(' ', '+')}")[0] == 200
+    assert server.send(f"{folder}?{way.replace(' ', '+')}")[0] == 200
     children = admitted_in(folder)
     assert len(children) == 4, server.log.read_text()
-    counts = [int(server.ask("/hit")[1]) for _ in range(4)]
+    counts = [int(server.send("/hit")[1]) for _ in range(4)]
     assert sum(children) == 10, (children, server.log.read_text())
     assert counts == [0, 0, 0, 0], (counts, server.log.read_text())

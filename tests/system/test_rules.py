@@ -30,11 +30,11 @@ def refuse(error):
 """
 
 
-def ask(server: Any, client: str) -> dict[str, collections.Counter[int]]:
+def send(server: Any, client: str) -> dict[str, collections.Counter[int]]:
     """Which worker answered how often with which status."""
     found: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
     for _ in range(REQUESTS):
-        status, body = server.ask("/", Client=client)
+        status, body = server.send("/", Client=client)
         found[body.split()[0]][status] += 1
         if status == 429:
             assert body.split()[1:] == ["block"]
@@ -47,19 +47,19 @@ def statuses(found: dict[str, collections.Counter[int]]) -> set[int]:
 
 def test_a_rule_holds_in_every_worker_at_once(serve: Callable[..., Any]) -> None:
     server = serve(APP, workers=WORKERS)
-    uri, namespace = server.ask("/", Client="nobody")[1].split()[1:]
+    uri, namespace = server.send("/", Client="nobody")[1].split()[1:]
     seen: set[str] = set()
     with Table(uri, namespace=int(namespace)) as table:
         for client, rule in (("203.0.113.7", "203.0.113.0/24"), ("2001:db8::1", "2001:db8::/32"),
                              ("tenant/7", "tenant/7")):  # fmt: skip
-            assert statuses(ask(server, client)) == {200}
+            assert statuses(send(server, client)) == {200}
             table.block(rule)
-            found = ask(server, client)  # not one request comes through
+            found = send(server, client)  # not one request comes through
             assert statuses(found) == {429}
             seen |= set(found)
             table.allow(client)
-            assert statuses(ask(server, client)) == {200}
+            assert statuses(send(server, client)) == {200}
             assert table.unlist(client)
             table.unlist(rule)
-            assert statuses(ask(server, client)) == {200}
+            assert statuses(send(server, client)) == {200}
         assert len(seen) > 1  # or it would prove nothing

@@ -70,7 +70,7 @@ def test_werkzeug_with_several_processes_shares(start: Start, app: str) -> None:
 @needs("uvicorn")
 @pytest.mark.parametrize("module", ["uvicorn", "hypercorn"])
 def test_a_limiter_made_at_the_first_request(start: Start, module: str) -> None:
-    """In a thread of the application, which knows nothing of the server."""
+    """In a thread of the application, independent of the server."""
     where = ["--port", "{port}"] if module == "uvicorn" else ["-b", "127.0.0.1:{port}"]
     workers = ["--workers", "4"]
     command = [sys.executable, "-m", module, *workers, *where, "served:app"]

@@ -25,16 +25,16 @@ class Reply(NamedTuple):
     headers: Any
 
 
-Ask = Callable[..., Reply]
+Send = Callable[..., Reply]
 
 
 @contextlib.contextmanager
-def running(program: str, log: Path, *, by: str = "weir", **environment: str) -> Iterator[Ask]:
+def running(program: str, log: Path, *, by: str = "weir", **environment: str) -> Iterator[Send]:
     """The program, limited by Weir in the place of what it imports, or by that itself."""
     port = free_port()
     stand_in = ["-m", "weir.compat"] if by == "weir" else []
 
-    def ask(path: str, data: bytes | None = None, **headers: str) -> Reply:
+    def send(path: str, data: bytes | None = None, **headers: str) -> Reply:
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}{path}",
             data=data,
@@ -53,31 +53,31 @@ def running(program: str, log: Path, *, by: str = "weir", **environment: str) ->
         log,
         env={"PORT": str(port), **environment},
     ):
-        yield ask
+        yield send
 
 
-def statuses(ask: Ask, n: int, path: str, *arguments: Any, **options: Any) -> list[int]:
-    return [ask(path, *arguments, **options).status for _ in range(n)]
+def statuses(send: Send, n: int, path: str, *arguments: Any, **options: Any) -> list[int]:
+    return [send(path, *arguments, **options).status for _ in range(n)]
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    with running("quickstart.py", tmp_path / "log") as ask:
-        assert statuses(ask, 2, "/slow") == [200, 429]
-        assert "1 per 1 day" in ask("/slow").text
-        assert statuses(ask, 51, "/fast") == [200] * 50 + [429]
-        assert statuses(ask, 60, "/ping") == [200] * 60
-        assert 429 in statuses(ask, 5, "/medium")
+    with running("quickstart.py", tmp_path / "log") as send:
+        assert statuses(send, 2, "/slow") == [200, 429]
+        assert "1 per 1 day" in send("/slow").text
+        assert statuses(send, 51, "/fast") == [200] * 50 + [429]
+        assert statuses(send, 60, "/ping") == [200] * 60
+        assert 429 in statuses(send, 5, "/medium")
 
 
 def test_old_signature(tmp_path: Path) -> None:
-    with running("old_signature.py", tmp_path / "log") as ask:
-        assert statuses(ask, 3, "/") == [200] * 3
-        refused = ask("/")
+    with running("old_signature.py", tmp_path / "log") as send:
+        assert statuses(send, 3, "/") == [200] * 3
+        refused = send("/")
         assert refused.status == 429
         assert json.loads(refused.text) == {"error": "ratelimit exceeded 3 per 1 minute"}
         assert refused.headers["X-RateLimit-Remaining"] == "0"
         assert 0 < int(refused.headers["Retry-After"]) <= 60
-        assert [ask(f"/search/{what}").status for what in ("users", "posts", "users")] == [
+        assert [send(f"/search/{what}").status for what in ("users", "posts", "users")] == [
             200,
             200,
             429,
@@ -85,37 +85,37 @@ def test_old_signature(tmp_path: Path) -> None:
 
 
 def test_api_keys(tmp_path: Path) -> None:
-    with running("api_keys.py", tmp_path / "log") as ask:
-        assert ask("/api/data").status == 401
-        assert statuses(ask, 3, "/api/data", X_API_KEY="free-key") == [200, 200, 429]
-        assert json.loads(ask("/api/data", X_API_KEY="paid-key").text) == {
+    with running("api_keys.py", tmp_path / "log") as send:
+        assert send("/api/data").status == 401
+        assert statuses(send, 3, "/api/data", X_API_KEY="free-key") == [200, 200, 429]
+        assert json.loads(send("/api/data", X_API_KEY="paid-key").text) == {
             "plan": "4 per minute;100 per day",
             "left": 3,
         }
-        assert statuses(ask, 4, "/api/data", X_API_KEY="paid-key") == [200, 200, 200, 429]
-        assert ask("/api/report", b"", X_API_KEY="free-key").status == 200
-        refused = ask("/api/report", b"", X_API_KEY="free-key")
+        assert statuses(send, 4, "/api/data", X_API_KEY="paid-key") == [200, 200, 200, 429]
+        assert send("/api/report", b"", X_API_KEY="free-key").status == 200
+        refused = send("/api/report", b"", X_API_KEY="free-key")
         assert (refused.status, json.loads(refused.text)) == (429, {"error": "one report a minute"})
 
 
 def test_login(tmp_path: Path) -> None:
-    with running("login.py", tmp_path / "log") as ask:
-        assert statuses(ask, 5, "/login", b"password=secret") == [200] * 5
-        assert statuses(ask, 4, "/login", b"password=guess") == [401, 401, 429, 429]
-        assert ask("/breaches").text == ",".join(["LIMITER/127.0.0.1/login/2/1/minute"] * 2)
-        assert ask("/login", b"password=secret").status == 429
-        assert "3 per 1 hour" in ask("/login", b"password=secret").text
+    with running("login.py", tmp_path / "log") as send:
+        assert statuses(send, 5, "/login", b"password=secret") == [200] * 5
+        assert statuses(send, 4, "/login", b"password=guess") == [401, 401, 429, 429]
+        assert send("/breaches").text == ",".join(["LIMITER/127.0.0.1/login/2/1/minute"] * 2)
+        assert send("/login", b"password=secret").status == 429
+        assert "3 per 1 hour" in send("/login", b"password=secret").text
 
 
 def test_without_flask_limiter(tmp_path: Path) -> None:
-    with running("without_flask_limiter.py", tmp_path / "log") as ask:
-        assert statuses(ask, 3, "/moving") == [200, 200, 429]
-        assert ask("/fixed").status == 200
-        refused = ask("/fixed")
+    with running("without_flask_limiter.py", tmp_path / "log") as send:
+        assert statuses(send, 3, "/moving") == [200, 200, 429]
+        assert send("/fixed").status == 200
+        refused = send("/fixed")
         assert refused.status == 429
-        told = json.loads(refused.text)
-        assert 3500 <= told["retry_in"] <= 3600
-        assert told["remaining"] == 0
+        body = json.loads(refused.text)
+        assert 3500 <= body["retry_in"] <= 3600
+        assert body["remaining"] == 0
 
 
 class Step(NamedTuple):
@@ -127,7 +127,7 @@ class Step(NamedTuple):
     headers: dict[str, str] = {}  # noqa: RUF012
 
 
-#: What is asked of each program, with Flask-Limiter and limits, and with Weir in their place.
+#: The requests to each program, with Flask-Limiter and limits, and with Weir instead.
 PROGRAMS: dict[str, list[Step]] = {
     "redis_storage.py": [
         Step("/reset", [200]),
@@ -198,18 +198,18 @@ PROGRAMS: dict[str, list[Step]] = {
 MOMENTS = ("X-RateLimit-Reset", "X-My-Reset", "Retry-After")
 
 
-def replies(ask: Ask, program: str) -> list[tuple[str, int, str, dict[str, str]]]:
-    said = []
+def replies(send: Send, program: str) -> list[tuple[str, int, str, dict[str, str]]]:
+    replies_seen = []
     for step in PROGRAMS[program]:
         for _ in step.statuses:
-            reply = ask(step.path, step.data, **step.headers)
+            reply = send(step.path, step.data, **step.headers)
             headers = {
                 name: "there" if name in MOMENTS else value
                 for name, value in reply.headers.items()
                 if name.startswith("X-") or name in MOMENTS
             }
-            said.append((step.path, reply.status, reply.text, headers))
-    return said
+            replies_seen.append((step.path, reply.status, reply.text, headers))
+    return replies_seen
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -219,10 +219,10 @@ def test_it_is_as_with_what_the_program_imports(
     environment = {}
     if program == "redis_storage.py":
         environment["REDIS_URL"] = request.getfixturevalue("redis").uri
-    with running(program, tmp_path / "weir", **environment) as ask:
-        ours = replies(ask, program)
-    with running(program, tmp_path / "theirs", by="flask-limiter", **environment) as ask:
-        theirs = replies(ask, program)
+    with running(program, tmp_path / "weir", **environment) as send:
+        ours = replies(send, program)
+    with running(program, tmp_path / "theirs", by="flask-limiter", **environment) as send:
+        theirs = replies(send, program)
     expected = [status for step in PROGRAMS[program] for status in step.statuses]
     assert [status for _, status, _, _ in ours] == expected
     for mine, reference in zip(ours, theirs, strict=True):

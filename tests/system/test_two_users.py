@@ -1,8 +1,8 @@
 """Two users of one host: what one tries against the other's server changes nothing.
 
 The attacker makes, removes, locks, cuts and replaces all that it may in /dev/shm, by names that the
-server has and names that it might take, and sends signals. Meanwhile the server is asked, its
-workers are killed and start anew, and a second server starts. ``WEIR_SECONDS`` says for how long.
+server has and names that it might take, and sends signals. Meanwhile the server gets requests, its
+workers are killed and restart, and a second server starts. ``WEIR_SECONDS`` sets the duration.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def lock(path):
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 def names_by_the_thousand():
-    '''Up to 200,000 names in a run: nobody may have to look at each.'''
+    '''Up to 200,000 names in a run: no process may have to read each.'''
     global made
     uid = os.stat(f"/proc/{victim}").st_uid
     for i in range(made, min(made + 2000, most)):
@@ -174,10 +174,10 @@ def said_by(command: str) -> str:
         text=True,
         timeout=60,
     )
-    said = done.stdout + done.stderr
-    assert all(line.isprintable() for line in said.split("\n")), said
-    assert "forged" not in said
-    return said
+    output = done.stdout + done.stderr
+    assert all(line.isprintable() for line in output.split("\n")), output
+    assert "forged" not in output
+    return output
 
 
 def test_another_user_changes_nothing(start: Start, tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_another_user_changes_nothing(start: Start, tmp_path: Path) -> None:
         assert "Warning" not in server.log.read_text()
     finally:
         attack.kill()
-        said = attack.communicate()[0]
-        print(said)
+        output = attack.communicate()[0]
+        print(output)
         remove_what_is_left()
-    assert "succeeded" in said, said
-    assert int(said.split()[-2]) > 10, "it could do something"
+    assert "succeeded" in output, output
+    assert int(output.split()[-2]) > 10, "it could do something"

@@ -48,7 +48,7 @@ def test_every_worker_reports_the_decisions_of_all(serve: Callable[..., Served])
         row = ["1300 per 1 day", LIMIT, REQUESTS - LIMIT, near, 0]
         reported = {}
         for _ in range(200):
-            stats = json.loads(server.ask("/stats")[1])
+            stats = json.loads(server.send("/stats")[1])
             reported[stats.pop("pid")] = stats
             if len(reported) >= 2:
                 break

@@ -24,7 +24,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """This process is a worker of its parent, as far as ``server()`` can tell."""
+    """This process is a worker of its parent, as ``server()`` detects it."""
     server = Server(os.getppid(), auto._started(os.getppid()))
     monkeypatch.setattr(auto, "server", lambda: server)
     yield server

@@ -67,7 +67,7 @@ def test_a_script_is_not_bothered(imports: str) -> None:
 
 
 def test_forked_children_of_a_script_share_its_table() -> None:
-    """By multiprocessing, ProcessPoolExecutor, os.fork(); a subprocess is somebody else."""
+    """By multiprocessing, ProcessPoolExecutor, os.fork(); a subprocess is a separate program."""
     program = (
         SCRIPT.format(imports="concurrent.futures, multiprocessing, subprocess")
         + """
@@ -94,7 +94,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_children_by_spawn_share_with_each_other_and_say_so(method: str, tmp_path: Path) -> None:
+def test_spawned_children_share_a_table_and_warn(method: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         f"""
 import multiprocessing, weir
@@ -120,7 +120,7 @@ if __name__ == "__main__":
 
 
 def test_processes_of_an_application_find_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Started by spawn, they know nothing but the environment."""
+    """Spawned processes inherit only the environment."""
     me = server_process._itself()
     monkeypatch.setattr(server_process, "_multiprocessing_parent", os.getppid)
     server_process.note_server(me)
@@ -165,7 +165,7 @@ def test_the_workers_of_a_server_share_a_table(served: Server) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "already hit"
 
 
-def test_storages_of_one_process_are_told_apart_by_their_order(served: Server) -> None:
+def test_storages_of_one_process_are_numbered(served: Server) -> None:
     first, second = open_auto(keys=64), open_auto(keys=64)
     assert first.uri == second.uri
     assert (first.namespace, second.namespace) == (0, 1)
@@ -187,7 +187,7 @@ def test_a_failure_to_open_takes_no_place(served: Server, monkeypatch: pytest.Mo
     assert open_auto(keys=64).namespace == 0
 
 
-def test_a_process_is_known_by_its_start(served: Server) -> None:
+def test_a_process_is_identified_by_its_start_time(served: Server) -> None:
     assert served.started > 0
     assert auto._started(2**22 + 1) == 0
     assert auto._started(1) > 0 or server_process._stat(1)[19] == "0"
@@ -238,7 +238,7 @@ def test_applications_on_one_remote_store_have_separate_stats_tables(served: Ser
     assert not again.decide([ONCE], "k").allowed
 
 
-def test_applications_that_look_alike_are_told_of(served: Server) -> None:
+def test_applications_that_cannot_be_distinguished_are_a_warning(served: Server) -> None:
     first, second = App(), App()
     with auto.application(first, "tenant"):
         open_auto(keys=64)
@@ -291,7 +291,7 @@ def test_uwsgi(
     assert server_process._uwsgi() == (servers[expected] if expected else None)
 
 
-# ----------------------------------------------------------------------------- when we cannot tell
+# ------------------------------------------------------------------------------ when it is unknown
 
 
 @pytest.mark.parametrize(
@@ -317,12 +317,12 @@ def test_other_servers(
     open_auto()  # once is enough: a second warning would be an error here
 
 
-def test_a_server_that_says_so() -> None:
+def test_wsgi_multiprocess_is_a_warning() -> None:
     several = {"wsgi.multiprocess": True}
     private = open_auto()
     note_environ(private, {"wsgi.multiprocess": False})
     note_environ(private, {})
-    note_environ(MemoryStorage(keys=64), several)  # was asked for by name
+    note_environ(MemoryStorage(keys=64), several)  # was named explicitly
     note_environ(object(), several)
     with pytest.warns(weir.WeirWarning, match="wsgi.multiprocess"):
         note_environ(private, several)
@@ -330,7 +330,7 @@ def test_a_server_that_says_so() -> None:
 
 
 def test_one_process_of_mod_wsgi_is_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``processes=1`` it says that there may be several."""
+    """With ``processes=1`` it reports that there may be several."""
     module = types.ModuleType("mod_wsgi")
     vars(module)["maximum_processes"] = 1
     monkeypatch.setitem(sys.modules, "mod_wsgi", module)

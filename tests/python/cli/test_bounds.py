@@ -1,4 +1,4 @@
-"""What `weir check` says of limits beside one another, against the code that decides."""
+"""The notes of `weir check` about several limits, compared with the code that decides."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def traffic(chance: random.Random, limit: weir.Limit, guard: weir.Limit) -> list
 
 def test_a_limit_that_never_binds_never_does() -> None:
     chance = random.Random(SEED)
-    said = 0
+    checked = 0
     for _ in range(4000):
         limit, guard = some_limit(chance), some_limit(chance)
         if bounds.never_binds(limit, guard) is None:
             continue
-        said += 1
+        checked += 1
         cost = chance.choice([1, 1, 1, 2, 3])
         moments = traffic(chance, limit, guard)
         assert not denies_what_the_guard_admits(limit, guard, moments, cost), (
             f"seed {SEED}: {limit!r} {limit.strategy} beside {guard!r} {guard.strategy}, "
             f"cost {cost}: {moments}"
         )
-    assert said > 500, "the test asks for something"
+    assert checked > 500, "most limits were checked"
 
 
 def flood(limit: weir.Limit, guard: weir.Limit) -> bool:

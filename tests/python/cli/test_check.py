@@ -105,7 +105,7 @@ def test_a_burst_keeps_its_strategy(weir_json: Any) -> None:
     assert answer["limits"][0]["at_once"] == 3
 
 
-def test_max_delay_is_said(weir: Weir) -> None:
+def test_max_delay_is_shown(weir: Weir) -> None:
     arguments = ("check", "10/minute", "--strategy", "leaky-bucket")
     assert "wait for at most 0.5 s" in weir(*arguments).stdout
     assert "wait for at most 30 s" in weir(*arguments, "--max-delay", "30").stdout
@@ -165,7 +165,7 @@ def test_python_m_weir(process: Process) -> None:
     assert process("--version").stdout == f"weir, version {package.__version__}\n"
 
 
-def test_help_tells_the_exit_codes(process: Process) -> None:
+def test_help_lists_the_exit_codes(process: Process) -> None:
     text = process("--help").stdout
     assert "Exit codes:" in text
     for command in ("check", "simulate"):
@@ -181,7 +181,7 @@ def without(tmp_path: Path, *modules: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path), *([there] if there else [])])}
 
 
-def test_without_click_it_says_what_to_install(process: Process, tmp_path: Path) -> None:
+def test_without_click_the_error_names_the_package(process: Process, tmp_path: Path) -> None:
     done = process("check", "10/minute", env=without(tmp_path, "click"))
     assert done.returncode == 2
     assert done.stderr == "weir: the command line needs click: pip install click\n"
@@ -212,7 +212,7 @@ def test_every_command_prints_json_and_is_in_the_manual(process: Process) -> Non
         assert command.help, name
 
 
-def test_the_manual_tells_the_exit_codes() -> None:
+def test_the_manual_lists_the_exit_codes() -> None:
     page = (Path(__file__).parents[3] / "docs/cli.md").read_text()
     for code in (FINE, WARNED, UNREADABLE, AWAY, UNABLE, INTERRUPTED):
         assert f"\n| {code} | " in page

@@ -1,4 +1,4 @@
-"""weir doctor: each thing that is wrong is a finding, and the finding says what to do."""
+"""weir doctor: each thing that is wrong is a finding, and the finding suggests a fix."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_a_foreign_weir_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "pip uninstall weir" in found["conflicts"][0]["fix"]
 
 
-def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def check_stars(_: object) -> Any:
         raise KeyError("cloud")
         yield
@@ -246,7 +246,7 @@ def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "say"),
+    ("text", "words"),
     [
         (None, "cannot be loaded"),
         ("x = 1", "Failed to find Flask application"),
@@ -258,14 +258,14 @@ def test_a_look_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     ids=["missing", "no-app", "syntax", "raises", "exits", "several"],
 )
 def test_an_application_that_cannot_be_loaded_is_an_error(
-    module_of: Any, text: str | None, say: str
+    module_of: Any, text: str | None, words: str
 ) -> None:
     code, found = run_doctor(
         "--app", "no_such_module_at_all:app" if text is None else module_of(text)
     )
     assert code == 1
     assert found["application"][0]["status"] == "error"
-    assert say in found["application"][0]["text"]
+    assert words in found["application"][0]["text"]
     assert "\n" not in found["application"][0]["text"]
 
 
@@ -364,7 +364,7 @@ def test_limits_that_count_other_requests_are_not_compared(module_of: Any, decor
     assert ("were not examined" in text) == ("1 / 0" in decorators)
 
 
-def test_no_more_than_a_screenful_of_limits_is_shown(module_of: Any) -> None:
+def test_at_most_a_screenful_of_limits_is_shown(module_of: Any) -> None:
     routes = "".join(
         f"\n@app.get('/{n}')\n@limiter.limit('1000/second;10/hour')\ndef view_{n}(): return ''\n"
         for n in range(30)

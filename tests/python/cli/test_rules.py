@@ -119,7 +119,7 @@ def test_a_hash_names_the_client(weir: Weir, store: str, table: package.Table) -
     assert "blocked until" in weir("show", "api-key-of-ann", "-s", store).stdout
 
 
-def test_show_tells_of_a_blocked_client_what_it_has_used(
+def test_show_lists_the_usage_of_a_blocked_client(
     weir: Weir, weir_json: Any, store: str, table: package.Table
 ) -> None:
     for _ in range(4):

@@ -31,7 +31,7 @@ Process = Callable[..., subprocess.CompletedProcess[str]]
 
 START = 1_800_000_000
 
-#: Alice asks four times in ten seconds, Bob once, Alice again when the minute is over.
+#: Four requests of Alice in ten seconds, one of Bob, and one of Alice after the minute.
 STORY = [(0, "alice"), (1, "alice"), (2.5, "bob"), (3, "alice"), (10, "alice"), (61, "alice")]
 
 PLAIN = "".join(f"{START + t} {key}\n" for t, key in STORY)
@@ -416,7 +416,7 @@ def test_ascii_where_the_terminal_has_no_more(process: Process) -> None:
     assert "# admitted  - denied" in done.stdout
 
 
-def test_an_interrupted_command_says_so_and_ends_with_130() -> None:
+def test_an_interrupted_command_prints_that_and_exits_with_130() -> None:
     reader, writer = os.pipe()
     with subprocess.Popen(
         [sys.executable, "-m", "weir", "simulate", "3/minute"],

@@ -26,7 +26,7 @@ HOURLY = package.parse("100/hour").replace(strategy="moving-window")
 SHM = Path("/dev/shm")
 
 
-def ask(table: package.Table, client: str, times: int = 1) -> None:
+def hits(table: package.Table, client: str, times: int = 1) -> None:
     key = f"{package.join_key(client)}/search"
     for _ in range(times):
         table.decide([LIMIT, HOURLY], key)
@@ -40,7 +40,7 @@ def ask(table: package.Table, client: str, times: int = 1) -> None:
 @pytest.mark.parametrize(
     ("uri", "code", "advice"),
     [
-        ("shm://test-cli-nobody-made-it", 3, "weir tables"),
+        ("shm://test-cli-missing", 3, "weir tables"),
         ("file:///nowhere/at/all", 3, "there is no table"),
         ("memory://", 4, "shm://name"),
         ("orders", 2, "is not a URI"),
@@ -55,13 +55,13 @@ def test_a_store_that_is_not_there(
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.startswith("weir: ")
     assert advice in result.stderr
-    assert not (SHM / "weir.test-cli-nobody-made-it").exists(), "looking made it"
+    assert not (SHM / "weir.test-cli-missing").exists(), "looking made it"
 
 
 @pytest.mark.parametrize(
     ("uri", "code", "text"),
     [
-        ("shm://test-cli-nobody-made-it", 4, "nothing to create: shm://"),
+        ("shm://test-cli-missing", 4, "nothing to create: shm://"),
         ("file:///nowhere/at/all", 4, "nothing to create: file://"),
         ("memory://", 4, "nothing to create: memory://"),
         ("redis://127.0.0.1:1/0", 4, "nothing to create: redis://"),
@@ -74,7 +74,7 @@ def test_store_init_creates_no_table(weir: Weir, uri: str, code: int, text: str)
     result = weir("store", "init", "-s", uri)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     assert text in result.stderr
-    assert not (SHM / "weir.test-cli-nobody-made-it").exists()
+    assert not (SHM / "weir.test-cli-missing").exists()
 
 
 def test_store_init_of_an_existing_table_changes_nothing(weir: Weir, store: str) -> None:
@@ -82,16 +82,16 @@ def test_store_init_of_an_existing_table_changes_nothing(weir: Weir, store: str)
     assert (result.exit_code, result.stdout) == (4, ""), result.output
 
 
-def test_the_store_may_be_told_in_three_places(
+def test_the_store_can_be_set_in_three_places(
     weir: Weir, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask(table, "10.0.0.1")
-    told = ["top", "--json"]
-    assert json.loads(weir(*told, "-s", store).stdout)["store"] == store
-    assert json.loads(weir("-s", store, *told).stdout)["store"] == store
+    hits(table, "10.0.0.1")
+    arguments = ["top", "--json"]
+    assert json.loads(weir(*arguments, "-s", store).stdout)["store"] == store
+    assert json.loads(weir("-s", store, *arguments).stdout)["store"] == store
     monkeypatch.setenv("WEIR_STORE", store)
-    assert json.loads(weir(*told).stdout)["store"] == store
-    assert weir(*told, "-s", "shm://test-cli-nobody-made-it").exit_code == 3, "the nearest counts"
+    assert json.loads(weir(*arguments).stdout)["store"] == store
+    assert weir(*arguments, "-s", "shm://test-cli-missing").exit_code == 3, "the nearest counts"
 
 
 def servers(monkeypatch: pytest.MonkeyPatch, *running: str) -> None:
@@ -121,7 +121,7 @@ def test_of_several_servers_none_is_guessed(weir: Weir, monkeypatch: pytest.Monk
     assert "old" not in result.stderr
 
 
-def test_without_a_server_it_says_what_to_write(
+def test_without_a_server_the_error_suggests_an_option(
     weir: Weir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers(monkeypatch)
@@ -129,7 +129,7 @@ def test_without_a_server_it_says_what_to_write(
     assert (result.exit_code, "--store URI" in result.stderr) == (3, True)
 
 
-def test_tables_of_another_user_are_told_of(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_another_user_are_reported(weir: Weir, monkeypatch: pytest.MonkeyPatch) -> None:
     servers(monkeypatch)
     monkeypatch.setattr("weir.cli.open_store.other_users", lambda: ["www-data"])
     assert "sudo -u www-data weir" in weir("top", "--once").stderr
@@ -159,7 +159,7 @@ def test_tables_lists_what_is_there(weir: Weir, weir_json: Any, store: str) -> N
 
     assert mine() is None
     opened = package.Table(f"{store}?keys=800")
-    ask(opened, "10.0.0.1")
+    hits(opened, "10.0.0.1")
     seen = mine()
     assert seen is not None
     assert (seen["table"]["keys"], seen["table"]["keys_max"]) == (2, 800)
@@ -181,7 +181,7 @@ def test_a_table_that_a_process_has_open_is_in_use(weir_json: Any, store: str) -
         process.stdin.close()
 
 
-def test_a_servers_table_is_known_by_its_process(weir_json: Any) -> None:
+def test_a_servers_table_is_found_by_its_process(weir_json: Any) -> None:
     me = auto.Server(os.getpid(), auto._started(os.getpid()))
     folder = auto._own_folder()
     assert folder is not None
@@ -220,11 +220,11 @@ def test_a_damaged_table_is_listed_with_what_is_wrong(weir_json: Any, store: str
 # ------------------------------------------------------------------------------------ show, reset
 
 
-def test_show_tells_what_a_client_has_used(
+def test_show_lists_what_a_client_has_used(
     weir: Weir, weir_json: Any, store: str, table: package.Table
 ) -> None:
-    ask(table, "10.0.0.1", 14)
-    ask(table, "10.0.0.2", 3)
+    hits(table, "10.0.0.1", 14)
+    hits(table, "10.0.0.2", 3)
     answer = weir_json("show", "10.0.0.1", "-s", store)
     assert answer["client"] == "10.0.0.1"
     assert [
@@ -250,7 +250,7 @@ def test_show_tells_what_a_client_has_used(
 def test_clients_are_named_as_the_key_function_does(
     weir: Weir, weir_json: Any, store: str, table: package.Table, client: str
 ) -> None:
-    ask(table, client, 4)
+    hits(table, client, 4)
     assert [one["used"] for one in weir_json("show", client, "-s", store)["limits"]] == [4, 4]
     assert weir_json("show", client, "-s", store)["place"]["allowed"] == 1
     assert "\x1b" not in weir("show", client, "-s", store).output
@@ -261,7 +261,7 @@ def test_clients_are_named_as_the_key_function_does(
 def test_a_client_that_is_no_address_is_found_by_its_hash(
     weir: Weir, weir_json: Any, store: str, table: package.Table
 ) -> None:
-    ask(table, "api-key-of-ann", 12)
+    hits(table, "api-key-of-ann", 12)
     name = table.name_of("api-key-of-ann")
     assert name.startswith("#")
     answer = weir_json("show", name, "-s", store)
@@ -272,13 +272,13 @@ def test_a_client_that_is_no_address_is_found_by_its_hash(
     assert weir("reset", name, "-s", store).exit_code == 1
 
 
-def test_a_client_nobody_has_seen(weir: Weir, weir_json: Any, store: str, table: Any) -> None:
+def test_a_client_without_requests(weir: Weir, weir_json: Any, store: str, table: Any) -> None:
     answer = weir_json("show", "10.9.9.9", "-s", store)
     assert answer["place"] == {"denied": None, "allowed": None}
     assert "Not among the top clients" in weir("show", "10.9.9.9", "-s", store).stdout
 
 
-def test_storages_of_one_server_are_all_looked_at(weir_json: Any, store: str, table: Any) -> None:
+def test_all_storages_of_one_server_are_read(weir_json: Any, store: str, table: Any) -> None:
     second = package.Table(store, namespace=1)
     second.register(LIMIT, "", "/other")
     second.decide([LIMIT], "10.0.0.1/other")
@@ -286,11 +286,11 @@ def test_storages_of_one_server_are_all_looked_at(weir_json: Any, store: str, ta
     assert {one["scope"]: one["used"] for one in limits} == {"search": 0, "other": 1}
 
 
-def test_reset_forgets_one_client_alone(
+def test_reset_clears_one_client_only(
     weir: Weir, weir_json: Any, store: str, table: package.Table
 ) -> None:
-    ask(table, "10.0.0.1", 12)
-    ask(table, "10.0.0.2", 12)
+    hits(table, "10.0.0.1", 12)
+    hits(table, "10.0.0.2", 12)
     answer = weir_json("reset", "10.0.0.1", "-s", store)
     assert [one["used"] for one in answer["cleared"]] == [10, 10]
     used = {
@@ -298,11 +298,11 @@ def test_reset_forgets_one_client_alone(
         for client in ("10.0.0.1", "10.0.0.2")
     }
     assert used == {"10.0.0.1": [0, 0], "10.0.0.2": [10, 10]}
-    ask(table, "10.0.0.1", 1)
+    hits(table, "10.0.0.1", 1)
     assert table.decide([LIMIT], "10.0.0.1/search").allowed
 
 
-def test_reset_without_a_known_limit_says_so(weir: Weir, store: str) -> None:
+def test_reset_without_a_registered_limit_is_reported(weir: Weir, store: str) -> None:
     package.Table(store)
     result = weir("reset", "10.0.0.1", "-s", store)
     assert (result.exit_code, "no limit is registered" in result.stderr) == (1, True)

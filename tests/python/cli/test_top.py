@@ -27,14 +27,14 @@ HOURLY = package.parse("100/hour").replace(strategy="moving-window")
 SHM = Path("/dev/shm")
 
 
-def ask(table: package.Table, client: str, times: int = 1) -> None:
+def hits(table: package.Table, client: str, times: int = 1) -> None:
     key = f"{package.join_key(client)}/search"
     for _ in range(times):
         table.decide([LIMIT, HOURLY], key)
 
 
 def test_top_once(weir: Weir, store: str, table: package.Table) -> None:
-    ask(table, "203.0.113.7", 15)
+    hits(table, "203.0.113.7", 15)
     result = weir("top", "--once", "-s", store)
     assert result.exit_code == 0
     assert re.search(r"10 per 1 minute +0.0 +0.0 +10 +5 +3 +0", result.stdout)
@@ -55,7 +55,7 @@ def hammering(table: package.Table, client: str) -> Iterator[None]:
 
     def hammer() -> None:
         while not stop.wait(0.005):
-            ask(table, client)
+            hits(table, client)
 
     thread = threading.Thread(target=hammer)
     thread.start()
@@ -67,7 +67,7 @@ def hammering(table: package.Table, client: str) -> Iterator[None]:
 
 
 def test_top_json_reports_rates(weir_json: Any, store: str, table: package.Table) -> None:
-    ask(table, "10.0.0.1", 2000)  # yesterday's
+    hits(table, "10.0.0.1", 2000)  # yesterday's
     with hammering(table, "203.0.113.7"):
         answer = weir_json("top", "-s", store)
     assert answer["clients"][0]["client"] == "203.0.113.7", "the top_clients now comes first"
@@ -142,7 +142,7 @@ def test_the_live_view_shows_a_hammering_client_within_two_seconds(
     assert "\x1b[?1049l" in screen.seen, "the screen from before is there again"
 
 
-def test_the_live_view_without_rich_says_what_to_install(
+def test_the_live_view_without_rich_names_the_package(
     store: str, table: package.Table, tmp_path: Path
 ) -> None:
     (tmp_path / "rich.py").write_text("raise ImportError('rich')\n")
@@ -154,7 +154,7 @@ def test_the_live_view_without_rich_says_what_to_install(
 
 
 def test_tables_are_drawn_by_rich_on_a_terminal(store: str, table: package.Table) -> None:
-    ask(table, "203.0.113.7", 15)
+    hits(table, "203.0.113.7", 15)
     screen = Screen("top", "--once", "-s", store)
     assert screen.until("recoveries", 30), screen.seen
     assert screen.end(key=b"") == 0
@@ -182,7 +182,7 @@ def test_the_live_view_fits_its_terminal(store: str) -> None:
     assert first.count("\n") <= 41
 
 
-def test_a_table_whose_server_has_gone_is_said_to_be_removed(
+def test_a_table_whose_server_has_gone_is_shown_as_removed(
     weir: Weir, weir_json: Any, store: str, table: package.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert weir_json("top", "-s", store)["health"]["removed"] is False

@@ -65,7 +65,7 @@ def test_a_breach_is_an_event_with_all_it_takes_to_understand_it(
     ]
 
 
-def test_secrets_are_hidden_unless_asked_for(
+def test_secrets_are_hidden_by_default(
     app: Flask, make: Make, get: Any, events: Events, caplog: pytest.LogCaptureFixture
 ) -> None:
     def api_key() -> str:
@@ -187,7 +187,7 @@ def test_a_store_is_named_without_its_password(app: Flask, make: Make) -> None:
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["table", "store"])
-def test_a_request_that_a_rule_denies_says_so(
+def test_an_event_names_the_rule_that_denied(
     app: Flask, make: Make, statuses: Statuses, events: Events, remote: bool
 ) -> None:
     class Elsewhere(Storage):

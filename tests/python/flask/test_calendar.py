@@ -34,7 +34,7 @@ def app_with(limit: str, **options: object) -> Flask:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", BERLIN])
-def test_a_day_starts_anew_at_midnight_of_the_zone(clock: Clock, zone: str | ZoneInfo) -> None:
+def test_a_day_starts_at_midnight_of_the_zone(clock: Clock, zone: str | ZoneInfo) -> None:
     client = app_with("3 per day", strategy="calendar-window", tz=zone).test_client()
     denied = assert_limited(client, "/", after=3)
     assert denied.headers["Retry-After"] == "2"

@@ -212,14 +212,14 @@ def test_limits_that_read_the_request(app: Flask, make: Any, run: Any) -> None:
     assert "3 per 1 minute" in run("limits")
 
 
-def test_a_storage_that_cannot_be_asked(limiter: Limiter, run: Any) -> None:
+def test_an_unavailable_storage_is_reported(limiter: Limiter, run: Any) -> None:
     with mock.patch.object(limiter.storage, "check", return_value=False):
         assert "99 per 1 day: Storage not available" in run("limits", "--key", "10.0.0.1")
         assert "Error" in run("config")
     assert "Pass (99 out of 99 remaining)" in run("limits", "--key", "10.0.0.1")
 
 
-def test_what_is_left_is_asked_of_the_strategy(limiter: Limiter, run: Any) -> None:
+def test_what_is_left_comes_from_the_strategy(limiter: Limiter, run: Any) -> None:
     with (
         mock.patch.object(limiter.limiter, "test", return_value=False),
         mock.patch.object(limiter.limiter, "get_window_stats", return_value=(0, 0)),

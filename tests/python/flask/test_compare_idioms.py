@@ -59,7 +59,7 @@ def the_decorator_and_init_app_are_mocks(side: Side) -> None:
     ):
         limiter = side.make(default_limits=["1/minute"])
         side.app.add_url_rule("/", "x", limiter.limit("1/minute")(named("x")))
-        side.ask(times=3)
+        side.send(times=3)
 
 
 def strategy_of(side: Side) -> Any:
@@ -72,14 +72,14 @@ def strategy_of(side: Side) -> Any:
 def methods_of_the_strategy_are_mocks(side: Side) -> None:
     limiter = side.make(default_limits=["3/minute"])
     hello(side)
-    side.ask()
+    side.send()
     with mock.patch.object(strategy_of(side), "hit", return_value=False) as hit:
-        side.ask(times=2)
+        side.send(times=2)
         side.note(hit.call_count, hit.call_args.args[1:], hit.call_args.kwargs)
-    side.ask()
+    side.send()
     with mock.patch.object(limiter.limiter, "hit", return_value=True):
-        side.ask(times=3)
-    side.ask(times=2)
+        side.send(times=3)
+    side.send(times=2)
     with mock.patch.object(limiter.limiter, "get_window_stats", return_value=(0, 0)):
         side.note(tuple(limiter.limiter.get_window_stats(None)))
 
@@ -92,8 +92,8 @@ def a_strategy_that_fails(side: Side) -> None:
         hello(side)
         side.app.register_error_handler(500, lambda error: (str(error.original_exception), 500))
         with mock.patch.object(strategy_of(side), "hit", side_effect=RuntimeError("gone")):
-            side.ask(times=2)
-        side.ask(times=2)
+            side.send(times=2)
+        side.send(times=2)
 
 
 @scenario
@@ -108,8 +108,8 @@ def a_deduction_that_fails(side: Side) -> None:
         )
         hello(side)
         with mock.patch.object(strategy_of(side), "hit", side_effect=RuntimeError("gone")):
-            side.ask(times=2)
-        side.ask(times=2)
+            side.send(times=2)
+        side.send(times=2)
 
 
 @scenario
@@ -121,7 +121,7 @@ def a_subclass_that_is_disabled(side: Side) -> None:
     with mock.patch.object(side.package, "Limiter", Disabled):
         side.make(default_limits=["1/minute"])
     hello(side)
-    side.ask(times=3)
+    side.send(times=3)
 
 
 @scenario
@@ -136,11 +136,11 @@ def the_storage_is_cleared_between_tests(side: Side) -> None:
         lambda: limiter.limiter.storage.storage.clear(),
         lambda: limiter._limiter.storage.reset(),
     ):
-        side.ask(times=2)
+        side.send(times=2)
         clear()
     for what in ("storage", "expirations", "events"):
         getattr(limiter._storage, what).clear()
-    side.ask(times=2)
+    side.send(times=2)
 
 
 @scenario
@@ -156,9 +156,9 @@ def limits_are_hit_by_hand(side: Side) -> None:
         )
 
     side.app.add_url_rule("/", "x", view)
-    side.ask(times=3)
+    side.send(times=3)
     limiter.limiter.clear(item, "me", "login")
-    side.ask(times=2)
+    side.send(times=2)
 
 
 @scenario
@@ -169,10 +169,10 @@ def one_key_is_cleared(side: Side) -> None:
         return str(limiter.current_limit.key)
 
     side.app.add_url_rule("/", "x", limiter.limit("1/minute")(view))
-    side.ask(times=2)
+    side.send(times=2)
     for storage in (limiter.storage, limiter.limiter.storage, limiter._storage):
-        storage.clear(side.said[0][3])
-        side.ask(times=2)
+        storage.clear(side.results[0][3])
+        side.send(times=2)
 
 
 # --------------------------------------------------------------------------------- what is answered
@@ -185,8 +185,8 @@ def all_http_errors_have_one_handler(side: Side) -> None:
         HTTPException, lambda e: ({"code": e.code, "name": e.name, "text": e.description}, e.code)
     )
     hello(side)
-    side.ask(times=2)
-    side.ask("/unknown")
+    side.send(times=2)
+    side.send("/unknown")
 
 
 @scenario
@@ -194,7 +194,7 @@ def all_exceptions_have_one_handler(side: Side) -> None:
     side.make(default_limits=["1/minute"])
     side.app.register_error_handler(Exception, lambda e: (f"{type(e).__name__}: {e}", 500))
     hello(side)
-    side.ask(times=2)
+    side.send(times=2)
 
 
 @scenario
@@ -210,7 +210,7 @@ def a_handler_reads_the_limit(side: Side) -> None:
 
     side.app.register_error_handler(side.package.RateLimitExceeded, handle)
     hello(side)
-    side.ask(times=2)
+    side.send(times=2)
 
 
 @scenario
@@ -223,7 +223,7 @@ def callbacks_that_return_something_else_or_abort(side: Side) -> None:
         limiter = side.make(on_breach=callback, key_prefix=path)
         view = limiter.limit("1/minute")(named(path[1:]))
         side.app.add_url_rule(path, path, view)
-        side.ask(path, times=2)
+        side.send(path, times=2)
         side.app._got_first_request = False
 
 
@@ -239,12 +239,12 @@ def a_view_sets_its_own_headers(side: Side) -> None:
     side.app.after_request(after)
     hello(side)
     side.app.add_url_rule("/error", "error", lambda: str(1 // 0))
-    side.ask(times=3)
-    side.ask("/error")
-    side.ask("/unknown")
+    side.send(times=3)
+    side.send("/error")
+    side.send("/unknown")
 
 
-# ---------------------------------------------------------------------------------- who is asking
+# ----------------------------------------------------------------------------------- the client
 
 
 class Colour(enum.Enum):
@@ -277,7 +277,7 @@ def keys_of_all_types(side: Side) -> None:
     side.make(key_func=lambda: KEYS[request.args["key"]], default_limits=["1/minute"])
     hello(side)
     for key in KEYS:
-        side.ask(f"/?key={key}", times=2)
+        side.send(f"/?key={key}", times=2)
 
 
 @scenario
@@ -285,13 +285,13 @@ def a_key_that_is_a_proxy(side: Side) -> None:
     who = LocalProxy(lambda: g.who)
     side.make(key_func=lambda: who, default_limits=["1/minute"])
 
-    def remember() -> None:
+    def set_user() -> None:
         g.who = request.args.get("who", "")
 
-    side.app.before_request(remember)
+    side.app.before_request(set_user)
     hello(side)
     for name in ("alice", "bob", ""):
-        side.ask(f"/?who={name}", times=2)
+        side.send(f"/?who={name}", times=2)
 
 
 @scenario
@@ -302,8 +302,8 @@ def the_user_that_is_logged_in(side: Side) -> None:
         def __init__(self, name: str) -> None:
             self.id = name
 
-    def load(asked: Any) -> User | None:
-        name = asked.headers.get("X-User")
+    def load(request: Any) -> User | None:
+        name = request.headers.get("X-User")
         return User(name) if name else None
 
     LoginManager(side.app).request_loader(load)
@@ -312,8 +312,8 @@ def the_user_that_is_logged_in(side: Side) -> None:
     side.app.add_url_rule("/outside", "outside", by_user(login_required(named("outside"))))
     for path in ("/inside", "/outside"):
         for user in ("1", "2"):
-            side.ask(path, times=2, X_User=user)
-        side.ask(path, times=2)
+            side.send(path, times=2, X_User=user)
+        side.send(path, times=2)
 
 
 @scenario
@@ -322,7 +322,7 @@ def an_address_behind_a_proxy(side: Side) -> None:
     side.app.wsgi_app = ProxyFix(side.app.wsgi_app, x_for=1)  # type: ignore[method-assign]
     hello(side)
     for address in ("1.2.3.4", "1.2.3.5"):
-        side.ask(times=2, X_Forwarded_For=address)
+        side.send(times=2, X_Forwarded_For=address)
 
 
 # ---------------------------------------------------------------------------------- what is limited
@@ -350,11 +350,11 @@ def resources_of_flask_restful(side: Side) -> None:
     api = Api(side.app)
     api.add_resource(All, "/all")
     api.add_resource(Some, "/some")
-    side.ask("/all", times=2)
-    side.ask("/all", times=2, method="POST")
-    side.ask("/some")
+    side.send("/all", times=2)
+    side.send("/all", times=2, method="POST")
+    side.send("/some")
     side.clock.forward(61)
-    side.ask("/some", times=2)
+    side.send("/some", times=2)
 
 
 @scenario
@@ -364,7 +364,7 @@ def functions_before_a_request(side: Side) -> None:
     blueprint.add_url_rule("/", "x", named("x"))
     blueprint.before_request(limiter.limit("1/minute")(lambda: None))
     side.app.register_blueprint(blueprint)
-    side.ask("/b/", times=3)
+    side.send("/b/", times=3)
 
 
 @scenario
@@ -385,8 +385,8 @@ def views_that_call_themselves_and_each_other(side: Side) -> None:
     def both() -> str:
         return f"{helper()} {helper()} {again(0)}"
 
-    side.ask(times=3)
-    side.ask("/both", times=3)
+    side.send(times=3)
+    side.send("/both", times=3)
 
 
 @scenario
@@ -396,8 +396,8 @@ def exempt_above_and_below_a_limit(side: Side) -> None:
     below = limiter.limit("1/minute")(limiter.exempt(named("below")))
     side.app.add_url_rule("/above", "above", above)
     side.app.add_url_rule("/below", "below", below)
-    side.ask("/above", times=3)
-    side.ask("/below", times=3)
+    side.send("/above", times=3)
+    side.send("/below", times=3)
 
 
 @scenario
@@ -413,7 +413,7 @@ def a_blueprint_that_is_limited_after_it_is_registered(side: Side) -> None:
     limiter.limit("2/minute")(blueprint)
     limiter.limit("30/hour", key_func=lambda: "all")(blueprint)
     for path, times in (("/b/", 3), ("/b/free", 6), ("/b/own", 4), ("/b/added", 3)):
-        side.ask(path, times=times)
+        side.send(path, times=times)
 
 
 @scenario
@@ -430,8 +430,8 @@ def a_method_view_with_decorators(side: Side) -> None:
             return "posted"
 
     side.app.add_url_rule("/", view_func=Each.as_view("each"))
-    side.ask(times=2)
-    side.ask(times=2, method="POST")
+    side.send(times=2)
+    side.send(times=2, method="POST")
 
 
 @scenario
@@ -439,7 +439,7 @@ def limits_that_cannot_be_read(side: Side) -> None:
     limiter = side.make(default_limits=["3/minute"])
     for name, text in (("word", "nonsense"), ("unit", "1/m"), ("second", "1/minute;bad")):
         side.app.add_url_rule(f"/{name}", name, limiter.limit(text)(named(name)))
-        side.ask(f"/{name}", times=2)
+        side.send(f"/{name}", times=2)
         side.app._got_first_request = False
 
 
@@ -451,12 +451,12 @@ def a_storage_that_is_away(side: Side) -> None:
     side.make(default_limits=["2/minute"], storage_uri=away)
     side.app.register_error_handler(redis.exceptions.RedisError, lambda e: ("away", 503))
     hello(side)
-    side.ask(times=2)
+    side.send(times=2)
     for options in ({"swallow_errors": True}, {"in_memory_fallback": ["1/minute"]}):
         side.app = Flask("tested")
         side.make(default_limits=["2/minute"], storage_uri=away, **options)
         hello(side)
-        side.ask(times=2)
+        side.send(times=2)
 
 
 test_idiom = play_it

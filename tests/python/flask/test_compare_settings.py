@@ -55,8 +55,8 @@ def arguments_win(side: Side) -> None:
     def view() -> str:
         return str([(limit.key, limit.remaining) for limit in limiter.current_limits])
 
-    side.ask("/", 3)
-    side.ask("/", 3, "POST")
+    side.send("/", 3)
+    side.send("/", 3, "POST")
     side.note(side.app.config["RATELIMIT_STRATEGY"], side.app.config["RATELIMIT_ENABLED"])
 
 
@@ -90,11 +90,11 @@ def objects_in_lists(side: Side) -> None:
     side.app.add_url_rule("/", "view", view, methods=["GET", "POST"])
     limit = package.RouteLimit("2/second", limiter=limiter, override_defaults=False)
     side.app.add_url_rule("/decorated", "decorated", limit(decorated))
-    side.ask("/", 4, X_User="a")
-    side.ask("/", 3, "POST", X_User="b")
-    side.ask("/", 2, X_User="c", X_Exempt="1")
-    side.ask("/", 4, X_User="a")
-    side.ask("/decorated", 3, X_User="d")
+    side.send("/", 4, X_User="a")
+    side.send("/", 3, "POST", X_User="b")
+    side.send("/", 2, X_User="c", X_Exempt="1")
+    side.send("/", 4, X_User="a")
+    side.send("/decorated", 3, X_User="d")
 
 
 @scenario
@@ -114,11 +114,11 @@ def limits_that_cannot_be_read(side: Side) -> None:
     blueprint.add_url_rule("/bp", "view", lambda: "bp")
     limiter.limit("garbage")(blueprint)
     side.app.register_blueprint(blueprint)
-    side.ask("/dynamic", 2)
-    side.ask("/dynamic", 2, X_Limit="1/minute")
-    side.ask("/fixed", 2)
-    side.ask("/one-of-two", 3)
-    side.ask("/bp", 2)
+    side.send("/dynamic", 2)
+    side.send("/dynamic", 2, X_Limit="1/minute")
+    side.send("/fixed", 2)
+    side.send("/one-of-two", 3)
+    side.send("/bp", 2)
 
 
 @scenario
@@ -126,15 +126,15 @@ def defaults_that_cannot_be_read(side: Side) -> None:
     limiter = side.make(default_limits=["nonsense"])
     side.app.add_url_rule("/", "view", named("view"))
     side.app.add_url_rule("/own", "own", limiter.limit("1/minute")(named("own")))
-    side.ask("/")
-    side.ask("/own", 2)
+    side.send("/")
+    side.send("/own", 2)
 
 
 @scenario
 def errors_that_are_swallowed(side: Side) -> None:
     side.make(default_limits=["1/minute"], key_func=lambda: 1 // 0, swallow_errors=True)
     side.app.add_url_rule("/", "view", lambda: "view")
-    side.ask("/", 3)
+    side.send("/", 3)
 
 
 @scenario
@@ -143,7 +143,7 @@ def keys_of_any_kind(side: Side) -> None:
     limiter = side.make(default_limits=["1/minute"], key_func=lambda: keys[request.headers["X-K"]])
     side.app.add_url_rule("/", "view", lambda: str([limit.key for limit in limiter.current_limits]))
     for name in keys:
-        side.ask("/", 2, X_K=name)
+        side.send("/", 2, X_K=name)
 
 
 @scenario
@@ -162,9 +162,9 @@ def costs_of_zero(side: Side) -> None:
             lambda: "view"
         ),
     )
-    side.ask("/", 2)
-    side.ask("/", 3, X_Cost="0")
-    side.ask("/", 1)
+    side.send("/", 2)
+    side.send("/", 3, X_Cost="0")
+    side.send("/", 1)
 
 
 # --------------------------------------------------------------------------- limiters and apps
@@ -189,7 +189,7 @@ def two_limiters(side: Side) -> None:
     )
     side.app.add_url_rule("/exempt", "exempt", first.exempt(view("exempt")))
     for path in ("/", "/both", "/exempt"):
-        side.ask(path, 4)
+        side.send(path, 4)
 
 
 @scenario
@@ -203,16 +203,16 @@ def limits_after_the_first_request(side: Side) -> None:
         return "view"
 
     side.app.add_url_rule("/", "view", view)
-    side.ask("/", 2)
-    side.ask("/bp", 1)
+    side.send("/", 2)
+    side.send("/bp", 1)
     limiter.limit("2/minute")(blueprint)
-    side.ask("/bp", 3)
+    side.send("/bp", 3)
     limiter.exempt(view)
-    side.ask("/", 1)
+    side.send("/", 1)
     limiter.exempt(blueprint)
-    side.ask("/bp", 1)
+    side.send("/bp", 1)
     limiter.request_filter(lambda: "X-Filter" in request.headers)
-    side.ask("/bp", 1, X_Filter="1")
+    side.send("/bp", 1, X_Filter="1")
 
 
 @scenario
@@ -220,15 +220,15 @@ def turned_off_and_on(side: Side) -> None:
     limiter = side.make(default_limits=["1/minute"])
     side.app.add_url_rule("/", "view", named("view"))
     side.app.add_url_rule("/own", "own", limiter.limit("1/minute")(named("own")))
-    side.ask("/", 2)
+    side.send("/", 2)
     limiter.enabled = False
-    side.ask("/", 2)
-    side.ask("/own", 2)
+    side.send("/", 2)
+    side.send("/own", 2)
     limiter.enabled = True
-    side.ask("/", 1)
-    side.ask("/own", 2)
+    side.send("/", 1)
+    side.send("/own", 2)
     limiter.reset()
-    side.ask("/", 2)
+    side.send("/", 2)
 
 
 @scenario
@@ -249,8 +249,8 @@ def a_count_that_depends_on_what_others_made_of_the_response(side: Side) -> None
     limit = limiter.limit("2/minute", deduct_when=lambda response: response.status_code == 418)
     side.app.add_url_rule("/free", "free", named("free"))
     side.app.add_url_rule("/", "view", limit(named("view")))
-    side.ask("/free", 2)
-    side.ask("/", 4)
+    side.send("/free", 2)
+    side.send("/", 4)
 
 
 @scenario
@@ -264,7 +264,7 @@ def never_on(side: Side) -> None:
             reported = (limiter.identify_request(), limiter.current_limit, limiter.current_limits)
         return str(reported)
 
-    side.ask("/", 3)
+    side.send("/", 3)
     side.note(limiter.enabled, side.app.config["RATELIMIT_ENABLED"], limiter.initialized)
 
 
@@ -300,7 +300,7 @@ def every_exemption_of_nested_blueprints(side: Side) -> None:
         blueprints[0].register_blueprint(blueprints[1])
         side.app.register_blueprint(blueprints[0])
         for path in ("/b0/", "/b0/b1/", "/b0/b1/b2/"):
-            side.ask(path)
+            side.send(path)
 
 
 @scenario
@@ -312,7 +312,7 @@ def names_of_constants(side: Side) -> None:
 
 
 @pytest.mark.parametrize("played", scenarios, ids=lambda function: function.__name__)
-def test_both_say_the_same(
+def test_both_give_the_same_responses(
     played: Callable[[Side], None], clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     compare(played, clock, caplog)

@@ -41,8 +41,8 @@ def decorators_of_a_class(side: Side) -> None:
             return "both"
 
     side.app.add_url_rule("/", view_func=Both.as_view("both"))
-    side.ask("/", 3)
-    side.ask("/", 3, "POST")
+    side.send("/", 3)
+    side.send("/", 3, "POST")
 
 
 def limited_resources(limiter: Any, base: Any) -> list[type]:
@@ -115,8 +115,8 @@ def resources(side: Side, api: Any, base: Any) -> None:
     for n, resource in enumerate(classes):
         api.add_resource(resource, f"/{n}")
     for n in range(len(classes)):
-        side.ask(f"/{n}", 3)
-        side.ask(f"/{n}", 3, "POST")
+        side.send(f"/{n}", 3)
+        side.send(f"/{n}", 3, "POST")
 
 
 @scenario
@@ -157,10 +157,10 @@ def flask_restx_namespaces(side: Side) -> None:
         return {"message": f"limited to {error.description}"}, 429
 
     side.app.register_blueprint(blueprint)
-    side.ask("/api/things/", 3)
-    side.ask("/api/things/", 3, "POST")
-    side.ask("/api/others/1", 4)
-    side.ask("/api/nowhere", 2)
+    side.send("/api/things/", 3)
+    side.send("/api/things/", 3, "POST")
+    side.send("/api/others/1", 4)
+    side.send("/api/nowhere", 2)
 
 
 @scenario
@@ -190,7 +190,7 @@ def async_views(side: Side) -> None:
     side.app.add_url_rule("/method", view_func=Method.as_view("method"))
     side.app.add_url_rule("/decorated", view_func=Decorated.as_view("decorated"))
     for path in ("/function", "/default", "/method", "/decorated"):
-        side.ask(path, 3)
+        side.send(path, 3)
 
 
 @scenario
@@ -208,7 +208,7 @@ def a_block_that_is_caught(side: Side) -> None:
         except side.package.RateLimitExceeded as error:
             return f"caught {error.description} {reported()}"
 
-    side.ask("/", 4)
+    side.send("/", 4)
 
 
 @scenario
@@ -220,8 +220,8 @@ def a_block_whose_options_are_made_anew(side: Side) -> None:
         with limiter.limit("2/hour", deduct_when=lambda response: response.status_code == 200):
             return "view", int(request.headers.get("X-Status", "200"))
 
-    side.ask("/", 4, X_Status="400")
-    side.ask("/", 4)
+    side.send("/", 4, X_Status="400")
+    side.send("/", 4)
 
 
 @scenario
@@ -234,7 +234,7 @@ def a_block_in_a_limited_view(side: Side) -> None:
         with limiter.limit("2/hour"):
             return str([str(limit.limit) for limit in limiter.current_limits])
 
-    side.ask("/", 4)
+    side.send("/", 4)
 
 
 # ------------------------------------------------------------------------- what a limit reports
@@ -268,9 +268,9 @@ def what_a_request_limit_has(side: Side) -> None:
         side.note("after", limiter.current_limit and shown(limiter.current_limit))
         return response
 
-    side.ask("/", 4)
-    side.ask("/exempt")
-    side.ask("/nowhere")
+    side.send("/", 4)
+    side.send("/exempt")
+    side.send("/nowhere")
 
 
 @scenario
@@ -310,8 +310,8 @@ def handlers_of_429(side: Side) -> None:
     mine = limiter.limit("2/hour", error_message="no")(named("mine"))
     side.app.add_url_rule("/", "view", named("view"))
     side.app.add_url_rule("/mine", "mine", mine)
-    side.ask("/", 2)
-    side.ask("/mine", 3)
+    side.send("/", 2)
+    side.send("/mine", 3)
 
 
 @scenario
@@ -321,7 +321,7 @@ def a_handler_of_the_exception(side: Side) -> None:
         side.package.RateLimitExceeded, lambda error: (f"mine {error.description}", 200)
     )
     side.app.add_url_rule("/", "view", lambda: "view")
-    side.ask("/", 2)
+    side.send("/", 2)
 
 
 @scenario
@@ -329,7 +329,7 @@ def a_handler_of_everything(side: Side) -> None:
     side.make(default_limits=["1/minute"])
     side.app.register_error_handler(Exception, lambda error: (f"{error}", 503))
     side.app.add_url_rule("/", "view", lambda: "view")
-    side.ask("/", 2)
+    side.send("/", 2)
 
 
 @scenario
@@ -340,7 +340,7 @@ def somebody_elses_429(side: Side) -> None:
         raise TooManyRequests("by hand", retry_after=7)
 
     side.app.add_url_rule("/", "view", view)
-    side.ask("/", 2)
+    side.send("/", 2)
 
 
 @scenario
@@ -363,7 +363,7 @@ def callbacks(side: Side) -> None:
         view = limiter.limit("1/minute", on_breach=callback)(named(name))
         side.app.add_url_rule(f"/{name}", name, view)
     for name in ("second", "nothing", "tuple", "fails"):
-        side.ask(f"/{name}", 2)
+        side.send(f"/{name}", 2)
 
 
 @scenario
@@ -375,7 +375,7 @@ def callbacks_that_fail_and_are_swallowed(side: Side) -> None:
         swallow_errors=True,
     )
     side.app.add_url_rule("/", "view", limiter.limit("1/minute")(lambda: "view"))
-    side.ask("/", 5)
+    side.send("/", 5)
 
 
 @scenario
@@ -390,8 +390,8 @@ def meta_limits(side: Side) -> None:
     side.app.add_url_rule("/", "view", view)
     other = limiter.limit("1/minute", meta_limits=["1/hour"])(named("other"))
     side.app.add_url_rule("/other", "other", other)
-    side.ask("/", 6)
-    side.ask("/other", 4)
+    side.send("/", 6)
+    side.send("/other", 4)
 
 
 @scenario
@@ -410,7 +410,7 @@ def exempt_from_meta_limits(side: Side) -> None:
             limiter.exempt(view, flags=flags)
         side.app.add_url_rule(f"/{name}", name, view)
     for path in ("/a", "/a", "/a", "/a", "/m", "/m", "/m", "/d", "/d", "/all", "/all"):
-        side.ask(path)
+        side.send(path)
 
 
 @scenario
@@ -430,7 +430,7 @@ def headers_by_settings(side: Side) -> None:
         header_name_mapping={names.LIMIT: "X-Mine"},
     )
     side.app.add_url_rule("/", "view", lambda: "view")
-    side.ask("/")
+    side.send("/")
 
 
 @scenario
@@ -439,11 +439,11 @@ def a_longer_wait_under_another_name(side: Side) -> None:
     mapping = {side.package.HeaderNames.RETRY_AFTER: "X-Retry"}
     side.make(default_limits=["9/minute"], header_name_mapping=mapping)
     side.app.add_url_rule("/", "view", lambda: ("view", {"Retry-After": "300"}))
-    side.ask("/")
+    side.send("/")
 
 
 @pytest.mark.parametrize("played", scenarios, ids=lambda function: function.__name__)
-def test_both_say_the_same(
+def test_both_give_the_same_responses(
     played: Callable[[Side], None], clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     compare(played, clock, caplog)

@@ -110,7 +110,7 @@ async def refuse(request, error):
 app = Starlette(routes=[Route("/", index)], exception_handlers={RateLimitExceeded: refuse})
 app.state.limiter = limiter
 
-async def ask():
+async def send():
     messages = []
     async def receive():
         return {"type": "http.request", "body": b""}
@@ -121,7 +121,7 @@ async def ask():
     headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
     return messages[0]["status"], headers.get("x-ratelimit-remaining")
 
-print([asyncio.run(ask()) for _ in range(3)], type(limiter._storage).__module__.split(".")[0])
+print([asyncio.run(send()) for _ in range(3)], type(limiter._storage).__module__.split(".")[0])
 """
 
 

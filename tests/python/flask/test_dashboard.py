@@ -48,9 +48,9 @@ def token_of(client: FlaskClient) -> str:
     return found[1]
 
 
-def act(client: FlaskClient, token: str | None = None, /, **asked: Any) -> TestResponse:
+def act(client: FlaskClient, token: str | None = None, /, **body: Any) -> TestResponse:
     headers = {"X-CSRF-Token": token_of(client) if token is None else token}
-    return client.post("/weir/rules", json=asked, headers=headers)
+    return client.post("/weir/rules", json=body, headers=headers)
 
 
 def state_of(client: FlaskClient) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def state_of(client: FlaskClient) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("authorize", [None, True, "yes"])
-def test_nothing_is_mounted_without_somebody_to_ask(
+def test_nothing_is_mounted_without_an_access_check(
     app: Flask, limiter: Limiter, authorize: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match="authorize="):
@@ -115,10 +115,10 @@ def test_a_coroutine_function_is_awaited(app: Flask, limiter: Limiter) -> None:
 
 
 def test_an_authorize_coroutine_is_refused(app: Flask, limiter: Limiter) -> None:
-    async def nobody() -> bool:
+    async def deny() -> bool:
         return False
 
-    dashboard.mount(app, limiter, authorize=lambda: nobody())
+    dashboard.mount(app, limiter, authorize=lambda: deny())
     assert {app.test_client().get(path).status_code for path in PATHS} == {500}
 
 
@@ -129,7 +129,7 @@ def test_a_limiter_that_is_off_has_nothing_to_show(
     assert {app.test_client().get(path).status_code for path in PATHS} == {503}
 
 
-def test_who_is_asked_can_see_the_request(app: Flask, limiter: Limiter) -> None:
+def test_the_access_check_can_read_the_request(app: Flask, limiter: Limiter) -> None:
     from flask import request
 
     dashboard.mount(app, limiter, authorize=lambda: request.headers.get("X-Admin") == "1")
@@ -138,7 +138,7 @@ def test_who_is_asked_can_see_the_request(app: Flask, limiter: Limiter) -> None:
     assert client.get("/weir/", headers={"X-Admin": "1"}).status_code == 200
 
 
-# ---------------------------------------------------------------------------------- what it tells
+# ---------------------------------------------------------------------------------- the snapshot
 
 
 def test_nothing_of_the_page_comes_from_elsewhere(client: FlaskClient) -> None:
@@ -168,14 +168,14 @@ def test_the_state_counts_what_was_decided(client: FlaskClient) -> None:
 def test_who_begins_to_hammer_is_there_beside_those_of_the_past(
     client: FlaskClient, limiter: Limiter, clock: Any
 ) -> None:
-    board = limiter._state.stats_table
+    stats_table = limiter._state.stats_table
     limit = parse("1 per hour")
     for i in range(60):
         for _ in range(40):
-            board.decide([limit], f"10.1.0.{i}")
+            stats_table.decide([limit], f"10.1.0.{i}")
     clock.forward(600)
     for _ in range(10):
-        board.decide([limit], "10.9.9.9")
+        stats_table.decide([limit], "10.9.9.9")
     state = state_of(client)
     assert "10.9.9.9" in [row["client"] for row in state["denied"]]
     assert len(state["denied"]) <= 40
@@ -250,9 +250,7 @@ def test_open_pages_keep_one_thread_at_most(client: FlaskClient) -> None:
     assert dashboard._streams.open._value == 1, "the first has given its place back"
 
 
-def test_a_key_is_shown_by_its_hash_unless_asked_for(
-    app: Flask, make: Callable[..., Limiter]
-) -> None:
+def test_a_key_is_shown_by_its_hash_by_default(app: Flask, make: Callable[..., Limiter]) -> None:
     limiter = make()
     dashboard.mount(app, limiter, authorize=lambda: True)
 
@@ -344,7 +342,7 @@ def test_another_site_cannot_act(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"),
+    ("body", "status"),
     [
         ({}, 400),
         ({"action": "block"}, 400),
@@ -360,9 +358,9 @@ def test_another_site_cannot_act(client: FlaskClient) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_reason(
-    client: FlaskClient, asked: dict[str, Any], status: int
+    client: FlaskClient, body: dict[str, Any], status: int
 ) -> None:
-    response = act(client, **asked)
+    response = act(client, **body)
     assert response.status_code == status
     assert response.get_json()["error"]
     assert state_of(client)["rules"] == []

@@ -92,7 +92,7 @@ def test_an_empty_key_raises_if_strict(app: Flask, make: Any, get: Any) -> None:
         get("/")
 
 
-def test_keys_that_look_alike_are_apart(app: Flask, limiter: Limiter, get: Any) -> None:
+def test_similar_keys_are_separate(app: Flask, limiter: Limiter, get: Any) -> None:
     shared = functools.partial(
         limiter.shared_limit, "1/minute", key_func=lambda: request.headers["X-Key"]
     )
@@ -143,7 +143,7 @@ def test_each_key_function_is_called_once_for_each_check(app: Flask, make: Any, 
 
 @pytest.mark.parametrize("looks", [False, True])
 def test_a_check_calls_the_storage_once(app: Flask, make: Any, get: Any, looks: bool) -> None:
-    asked = []
+    lengths = []
 
     class Counting(weir.storage.Storage):
         STORAGE_SCHEME = ("counting",)
@@ -154,7 +154,7 @@ def test_a_check_calls_the_storage_once(app: Flask, make: Any, get: Any, looks: 
             self.table = weir.Table()
 
         def decide(self, *arguments: Any) -> Any:
-            asked.append(len(arguments[0]))
+            lengths.append(len(arguments[0]))
             return self.table.decide(*arguments)
 
         def clear(self, *arguments: Any) -> None:
@@ -165,7 +165,7 @@ def test_a_check_calls_the_storage_once(app: Flask, make: Any, get: Any, looks: 
     )
     app.add_url_rule("/", "hello", limiter.limit("2/minute", override_defaults=False)(hello))
     assert [get("/").status_code for _ in range(3)] == [200, 200, 429]
-    assert asked == [3, 3, 3]
+    assert lengths == [3, 3, 3]
 
 
 def test_cost(app: Flask, limiter: Limiter, get: Any) -> None:
@@ -234,7 +234,7 @@ def test_a_dynamic_limit_does_not_grow_without_bound(
     for _ in range(1100):
         assert get("/").status_code == 200
     plan = next(iter(app.extensions["weir"][limiter].plans.values()))
-    assert all(len(ask.known) <= 1024 for ask in plan.calls.values())
+    assert all(len(call.cache) <= 1024 for call in plan.calls.values())
 
 
 @pytest.mark.parametrize("limit", ["10 per fortnight", lambda: "10 per fortnight", lambda: 10])
@@ -315,15 +315,15 @@ def test_strategy_burst_and_max_delay_of_a_limit(
     assert statuses(2, "/moving") == [200, 429]
 
 
-def test_what_is_known_of_a_request_only_outside_of_one(limiter: Limiter) -> None:
-    for ask in (
+def test_request_properties_outside_of_a_request(limiter: Limiter) -> None:
+    for call in (
         lambda: limiter.current_limit,
         lambda: limiter.current_limits,
         limiter.check,
         limiter.identify_request,
     ):
         with pytest.raises(RuntimeError, match="there is no request"):
-            ask()
+            call()
 
 
 def test_check(app: Flask, limiter: Limiter, get: Any) -> None:

@@ -29,7 +29,7 @@ import weir.flask
 import weir.storage
 from differential.adjusted import adjust
 from differential.build import build
-from differential.compare import ask, compare
+from differential.compare import compare, send
 from differential.describe import Maker
 from differential.differences import DIFFERENCES, used
 
@@ -99,15 +99,15 @@ def quiet() -> Iterator[None]:
         logger.level = level
 
 
-def said(value: Any) -> Any:
+def described(value: Any) -> Any:
     """The description without what it leaves open."""
     if isinstance(value, dict):
         return {
-            name: said(given)
+            name: described(given)
             for name, given in value.items()
             if given not in (None, [], "") and (given is not False or name == "override_defaults")
         }
-    return [said(item) for item in value] if isinstance(value, list) else value
+    return [described(item) for item in value] if isinstance(value, list) else value
 
 
 def run(seed: int, clock: Clock) -> int:
@@ -127,13 +127,13 @@ def run(seed: int, clock: Clock) -> int:
         requests = maker.requests(spec)
         for n, request in enumerate(requests):
             clock.now += request["wait"]
-            reference = ask(*theirs, request)
-            wrong = compare(spec, request, reference, ask(*ours, request))
+            reference = send(*theirs, request)
+            wrong = compare(spec, request, reference, send(*ours, request))
             if wrong or reference.status == 500:
                 pytest.fail(
                     f"seed {seed} on {store}, request {n}\n"
                     + "\n".join(wrong)
-                    + f"\n{pprint.pformat(said(spec), sort_dicts=False, width=150)}\n"
+                    + f"\n{pprint.pformat(described(spec), sort_dicts=False, width=150)}\n"
                     + "\n".join(map(str, requests[: n + 1]))
                 )
         theirs[1].reset()

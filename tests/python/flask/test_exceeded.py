@@ -1,4 +1,4 @@
-"""What a client over its limit gets, and what the application learns of it."""
+"""The response to a client over its limit, and the events for the application."""
 
 from __future__ import annotations
 
@@ -315,15 +315,15 @@ def test_deduct_when(make: Any, app: Flask, get: Any, reserve: bool) -> None:
         ),
     )
 
-    def ask(status: int) -> tuple[int, str]:
+    def send(status: int) -> tuple[int, str]:
         reply = get(f"/{status}")
         return reply.status_code, reply.headers["X-RateLimit-Remaining"]
 
-    assert ask(200) == (200, "2")
-    assert ask(401) == (401, "1")
-    assert ask(200) == (200, "1")
-    assert ask(401) == (401, "0")
-    assert ask(200) == (429, "0")
+    assert send(200) == (200, "2")
+    assert send(401) == (401, "1")
+    assert send(200) == (200, "1")
+    assert send(401) == (401, "0")
+    assert send(200) == (429, "0")
 
 
 @pytest.mark.parametrize("reserve", [False, True])
@@ -343,7 +343,7 @@ def test_requests_at_the_same_time_under_deduct_when(
         return "", 401
 
     assert get("/").status_code == 401
-    # Without a reservation both get in, one more than the limit says.
+    # Without a reservation both get in, one more than the limit.
     assert inner == [429 if reserve else 401]
 
 
@@ -454,7 +454,7 @@ def test_a_refusal_gives_nothing_back_that_was_not_charged(
 
 @pytest.mark.parametrize("limits", [3, 40])
 @pytest.mark.parametrize("reserve", [False, True])
-def test_a_refusal_is_deducted_where_deduct_when_says_so(
+def test_a_denial_is_deducted_if_deduct_when_is_true(
     make: Any, app: Flask, statuses: Any, reserve: bool, limits: int
 ) -> None:
     limiter = make()

@@ -59,7 +59,7 @@ def test_retry_after_is_the_first_second_at_which_the_request_passes(
     "strategy",
     ["fixed-window", "moving-window", "sliding-window-counter", "token-bucket"],
 )
-def test_retry_after_is_a_promise_under_every_strategy(
+def test_retry_after_is_exact_under_every_strategy(
     make: Any, hello: None, get: Any, clock: Any, strategy: str
 ) -> None:
     make(default_limits=["7 per minute; 50 per hour"], headers_enabled=True, strategy=strategy)

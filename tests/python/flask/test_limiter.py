@@ -165,12 +165,12 @@ def test_several_limiters_of_one_application(app: Flask, clock: Any) -> None:
     def view() -> str:
         return f"{by_address.current_limit.limit}, {by_user.current_limit.limit}"
 
-    def ask(address: str) -> Any:
+    def send(address: str) -> Any:
         return app.test_client().get("/", environ_base={"REMOTE_ADDR": address})
 
-    assert ask("10.0.0.1").text == "1 per 1 hour, 2 per 1 hour"
-    assert ask("10.0.0.1").status_code == 429
-    assert "2 per 1 hour" in ask("10.0.0.2").text
+    assert send("10.0.0.1").text == "1 per 1 hour, 2 per 1 hour"
+    assert send("10.0.0.1").status_code == 429
+    assert "2 per 1 hour" in send("10.0.0.2").text
     assert by_user.storage is not by_address.storage
 
 
@@ -296,7 +296,7 @@ def test_mistakes_have_a_code(arguments: dict[str, Any], code: str) -> None:
     assert caught.value.code == code
 
 
-def test_an_unknown_argument_names_the_nearest() -> None:
+def test_an_unknown_argument_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean default_limits"):
         Limiter(get_remote_address, default_limit=["1/hour"])
     with pytest.raises(TypeError):
@@ -340,20 +340,18 @@ def test_threads_get_exactly_the_limit(app: Flask, clock: Any) -> None:
     app.add_url_rule("/", "hello", hello)
     app.add_url_rule("/own", "own", limiter.limit("50 per hour; 60 per day")(hello))
 
-    def ask(n: int) -> tuple[str, int]:
+    def send(n: int) -> tuple[str, int]:
         path = ("/", "/own")[n % 2]
         if n == 150:
-            limiter.exempt(lambda: "something else")  # plans are made anew
+            limiter.exempt(lambda: "something else")  # plans are made again
         return path, app.test_client().get(path).status_code
 
     with ThreadPoolExecutor(8) as pool:
-        replies = Counter(pool.map(ask, range(400)))
+        replies = Counter(pool.map(send, range(400)))
     assert replies == {("/", 200): 100, ("/", 429): 100, ("/own", 200): 50, ("/own", 429): 150}
 
 
-def test_flask_calls_us_after_requests_only_if_there_is_something_to_do(
-    make: Any, app: Flask, get: Any
-) -> None:
+def test_after_request_hook_only_if_needed(make: Any, app: Flask, get: Any) -> None:
     limiter = make(default_limits=["9 per minute"])
     app.add_url_rule("/", "hello", hello)
     app.add_url_rule(

@@ -50,7 +50,7 @@ def test_reveal_keys_shows_them_escaped(make: Any, hello: None, get: Any, caplog
     assert len(line) <= 1024
 
 
-def test_in_the_place_of_flask_limiter_the_line_is_the_known_one() -> None:
+def test_under_compat_the_log_line_is_flask_limiters() -> None:
     program = f"""
         import logging, weir
         weir.install_as_flask_limiter()

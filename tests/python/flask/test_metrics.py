@@ -20,10 +20,10 @@ Statuses = Callable[..., list[int]]
 
 
 @pytest.fixture
-def said(app: Flask) -> Callable[..., tuple[float, ...]]:
+def counts(app: Flask) -> Callable[..., tuple[float, ...]]:
     """Of a limit: allowed, denied, would have been denied."""
 
-    def said(limiter: Limiter, limit: str) -> tuple[float, ...]:
+    def counts(limiter: Limiter, limit: str) -> tuple[float, ...]:
         registry = CollectorRegistry()
         registry.register(collector(limiter))
 
@@ -36,10 +36,10 @@ def said(app: Flask) -> Callable[..., tuple[float, ...]]:
             value("weir_shadow_denied_total"),
         )
 
-    return said
+    return counts
 
 
-Said = Callable[..., tuple[float, ...]]
+Counts = Callable[..., tuple[float, ...]]
 
 
 def hello() -> str:
@@ -77,7 +77,7 @@ def test_who_is_not_authorized_sees_nothing(app: Flask, make: Make, get: Any) ->
         mount(app, make(), "/other", authorize=True, endpoint="other")  # type: ignore[arg-type]
 
 
-def test_a_coroutine_function_may_say_who_sees_them(app: Flask, make: Make, get: Any) -> None:
+def test_a_coroutine_function_may_check_access(app: Flask, make: Make, get: Any) -> None:
     async def only_bob() -> bool:
         return request.headers.get("X-User") == "bob"
 
@@ -109,59 +109,59 @@ def test_two_limiters_have_two_pages(app: Flask, make: Make, get: Any) -> None:
 
 
 def test_of_a_denied_request_only_those_count_that_denied(
-    app: Flask, make: Make, statuses: Statuses, said: Said
+    app: Flask, make: Make, statuses: Statuses, counts: Counts
 ) -> None:
     limiter = make()
     app.route("/")(limiter.limit("3/minute; 100/hour")(hello))
     statuses(10)
-    assert said(limiter, "3 per 1 minute") == (3, 7, 0)
-    assert said(limiter, "100 per 1 hour") == (3, 0, 0)
+    assert counts(limiter, "3 per 1 minute") == (3, 7, 0)
+    assert counts(limiter, "100 per 1 hour") == (3, 0, 0)
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["limit", "limiter"])
 def test_shadow_limits_count_what_they_would_have_denied(
-    app: Flask, make: Make, statuses: Statuses, said: Said, whole: bool
+    app: Flask, make: Make, statuses: Statuses, counts: Counts, whole: bool
 ) -> None:
     limiter = make(shadow=whole)
     app.route("/")(limiter.limit("3/minute", shadow=not whole)(hello))
     assert statuses(10) == [200] * 10
-    assert said(limiter, "3 per 1 minute") == (0, 0, 7)
+    assert counts(limiter, "3 per 1 minute") == (0, 0, 7)
     assert all(heavy.denied == 0 for heavy in limiter._state.stats_table.top_clients())
 
 
 def test_a_limit_that_counts_after_the_response_counts_each_request_once(
-    app: Flask, make: Make, statuses: Statuses, said: Said
+    app: Flask, make: Make, statuses: Statuses, counts: Counts
 ) -> None:
     limiter = make()
     app.route("/")(limiter.limit("3/minute", deduct_when=lambda response: True)(hello))
     assert statuses(10) == [200] * 3 + [429] * 7
-    assert said(limiter, "3 per 1 minute") == (3, 7, 0)
+    assert counts(limiter, "3 per 1 minute") == (3, 7, 0)
 
 
 def test_the_long_way_counts_as_the_short_one(
-    app: Flask, make: Make, statuses: Statuses, said: Said
+    app: Flask, make: Make, statuses: Statuses, counts: Counts
 ) -> None:
     limiter = make()
     options: dict[str, Any] = {"exempt_when": lambda: False}
     decorate = limiter.limit("3/minute", deduct_when=lambda response: True, **options)
     app.route("/")(limiter.limit("100/hour", **options)(decorate(hello)))
     assert statuses(10) == [200] * 3 + [429] * 7
-    assert said(limiter, "3 per 1 minute") == (3, 7, 0)
-    assert said(limiter, "100 per 1 hour") == (3, 0, 0)
+    assert counts(limiter, "3 per 1 minute") == (3, 7, 0)
+    assert counts(limiter, "100 per 1 hour") == (3, 0, 0)
 
 
 def test_a_meta_limit_that_refuses_counts_as_denied(
-    app: Flask, make: Make, statuses: Statuses, said: Said
+    app: Flask, make: Make, statuses: Statuses, counts: Counts
 ) -> None:
     limiter = make(meta_limits=["2/hour"])
     app.route("/")(limiter.limit("1/minute")(hello))
     assert statuses(10) == [200] + [429] * 9
-    assert said(limiter, "1 per 1 minute") == (1, 2, 0)
-    assert said(limiter, "2 per 1 hour")[1] == 7
+    assert counts(limiter, "1 per 1 minute") == (1, 2, 0)
+    assert counts(limiter, "2 per 1 hour")[1] == 7
 
 
 def test_clients_that_make_up_limits_push_no_declared_one_out(
-    app: Flask, make: Make, get: Any, said: Said
+    app: Flask, make: Make, get: Any, counts: Counts
 ) -> None:
     limiter = make(default_limits=["501 per hour"], meta_limits=["502 per hour"])
     by_client = limiter.limit(lambda: f"{request.headers['X-Limit']} per minute")
@@ -181,10 +181,10 @@ def test_clients_that_make_up_limits_push_no_declared_one_out(
         for _ in range(4):
             get(path)
     get("/plain")
-    assert said(limiter, "2 per 1 day") == (2, 2, 0)
-    assert said(limiter, "3 per 1 day") == (3, 1, 0)
-    assert said(limiter, "501 per 1 hour") == (1, 0, 0)
-    assert said(limiter, "502 per 1 hour")[0] == 3
+    assert counts(limiter, "2 per 1 day") == (2, 2, 0)
+    assert counts(limiter, "3 per 1 day") == (3, 1, 0)
+    assert counts(limiter, "501 per 1 hour") == (1, 0, 0)
+    assert counts(limiter, "502 per 1 hour")[0] == 3
     labels = {row.limit for row in limiter._state.stats_table.counts()}
     assert len(labels) == 64
     assert "other" in labels

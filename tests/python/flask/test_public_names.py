@@ -138,7 +138,7 @@ def test_the_flask_command_with_flask_limiter_installed_beside(
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_that_executes_itself_anew_keeps_weir(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_executes_itself_again_keeps_weir(monkeypatch: pytest.MonkeyPatch) -> None:
     executed: list[Any] = []
     monkeypatch.setattr(os, "execvpe", lambda file, args, env: executed.append(args))
     monkeypatch.setattr(sys, "argv", ["/bin/gunicorn", "-w", "4", "program:app"])

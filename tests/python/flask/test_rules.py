@@ -1,4 +1,4 @@
-"""Clients that a rule blocks or lets through, whatever the limits say."""
+"""Clients that a rule blocks or allows, regardless of limits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_block_for_good(make: Any, hello: None, get: Any, clock: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"fail_on_first_breach": False}])
-def test_the_exception_says_that_it_was_a_rule(
+def test_the_exception_names_the_rule(
     app: Flask, make: Any, hello: None, get: Any, clock: Any, options: dict[str, Any]
 ) -> None:
     seen: list[RateLimitExceeded] = []

@@ -34,7 +34,7 @@ def answers(app: Flask, path: str = "/") -> list[int]:
 
 
 def proxy() -> Any:
-    """Unbound: anything that asks it something outside of a request raises."""
+    """Unbound: every access outside of a request raises."""
     return LocalProxy(lambda: current_app.config["WHO"])
 
 
@@ -74,7 +74,7 @@ FLAGS = [
 
 @pytest.mark.parametrize("text", ["False", "false", "0", "off", " No ", "f", 0, False])
 @pytest.mark.parametrize("setting", FLAGS)
-def test_texts_that_say_no_mean_no(setting: str, text: Any) -> None:
+def test_texts_that_mean_false(setting: str, text: Any) -> None:
     app = app_with(**{setting: text})
     response = app.test_client().get("/")
     assert "X-RateLimit-Limit" not in response.headers
@@ -82,7 +82,7 @@ def test_texts_that_say_no_mean_no(setting: str, text: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["True", "1", "on", "YES", 1, True])
-def test_texts_that_say_yes_mean_yes(text: Any) -> None:
+def test_texts_that_mean_true(text: Any) -> None:
     assert answers(app_with(SHADOW=text)) == [200, 200]
     assert "X-RateLimit-Limit" in app_with(HEADERS_ENABLED=text).test_client().get("/").headers
 
@@ -140,12 +140,12 @@ WRONG = [
 def test_what_cannot_be_meant_is_an_error_at_the_start(setting: str, value: Any, text: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         app_with({"storage_uri": None}, **{setting: value})
-    said = str(error.value)
-    assert setting in said
-    assert text in said
+    message = str(error.value)
+    assert setting in message
+    assert text in message
     if isinstance(value, str):
-        assert repr(value) in said
-    assert len(said) < 400
+        assert repr(value) in message
+    assert len(message) < 400
 
 
 def test_texts_of_numbers_are_numbers() -> None:
@@ -154,7 +154,7 @@ def test_texts_of_numbers_are_numbers() -> None:
     assert app.config["RATELIMIT_IPV6_PREFIX"] == 56
 
 
-def test_a_setting_that_says_nothing_leaves_the_argument() -> None:
+def test_an_empty_setting_leaves_the_argument() -> None:
     app = app_with({"default_limits": ["1/minute"]}, DEFAULT="", DEFAULTS_COST=None)
     assert answers(app, "/free") == [200, 429]
     app = app_with({"default_limits": ["", None, "1/minute"]})
@@ -222,10 +222,10 @@ def test_other_mappings_are_refused(wrong: Any) -> None:
 
 def test_unknown_settings(caplog: pytest.LogCaptureFixture) -> None:
     app_with(STORAGE_URL="memory://", DEFUALT="1/minute", SHOP_PLAN="gold")
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert any("RATELIMIT_STORAGE_URL: it is RATELIMIT_STORAGE_URI now" in text for text in said)
-    assert any("did you mean RATELIMIT_DEFAULT?" in text for text in said)
-    assert any(text.endswith("there is no setting RATELIMIT_SHOP_PLAN") for text in said)
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any("RATELIMIT_STORAGE_URL: it is RATELIMIT_STORAGE_URI now" in text for text in logged)
+    assert any("did you mean RATELIMIT_DEFAULT?" in text for text in logged)
+    assert any(text.endswith("there is no setting RATELIMIT_SHOP_PLAN") for text in logged)
 
 
 @pytest.mark.parametrize("allowed", [True, "true", "RATELIMIT_SHOP_", ["RATELIMIT_SHOP_"]])

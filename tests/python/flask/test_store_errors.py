@@ -19,10 +19,10 @@ class Broken:
         self.table = table
         self.broken = False
         self.error: Exception = ConnectionError("no route to storage")
-        self.asked = 0
+        self.calls = 0
 
     def decide(self, *arguments: Any) -> weir.Decision:
-        self.asked += 1
+        self.calls += 1
         if self.broken:
             raise self.error
         return self.table.decide(*arguments)
@@ -129,7 +129,7 @@ def test_swallow_errors_of_a_key_function(
 def test_open(broken: Any, hello: None, statuses: Any, caplog: Any) -> None:
     _, storage = broken(default_limits=["1/minute"], on_store_error="open", headers_enabled=True)
     assert statuses(3) == [200] * 3
-    assert storage.asked == 1
+    assert storage.calls == 1
     assert "every request passes" in caplog.text
 
 
@@ -146,7 +146,7 @@ def test_closed(broken: Any, hello: None, get: Any, clock: Any, monotonic: None)
 def test_local(broken: Any, hello: None, statuses: Any, clock: Any, monotonic: None) -> None:
     _, storage = broken(default_limits=["2/minute"], on_store_error="local")
     assert statuses(3) == [200, 200, 429]
-    assert storage.asked == 1
+    assert storage.calls == 1
     storage.broken = False
     clock.forward(1)
     assert statuses(3) == [200, 200, 429]
@@ -171,13 +171,13 @@ def test_the_usual_limits_are_counted_in_memory_until_the_storage_is_back(
     assert statuses(1) == [200]
     storage.broken = True
     assert statuses(3) == [200, 200, 429]
-    assert storage.asked == 2
+    assert storage.calls == 2
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
     assert limiter.limiter.storage is not limiter.storage
     storage.broken = False
     clock.forward(2)
-    assert statuses(2) == [200, 429]  # what it knew is still there
+    assert statuses(2) == [200, 429]  # its counts are still there
     assert "Rate limit storage recovered" in caplog.text
     assert limiter.limiter.storage is limiter.storage
 
@@ -198,7 +198,7 @@ def test_a_dead_storage_is_probed_after_1_2_4_seconds_up_to_32(
         assert get("/").status_code == 200
         clock.forward(0.25)
     assert probes == [1, 3, 7, 15, 31, 63, 95, 127]
-    assert storage.asked == 1
+    assert storage.calls == 1
 
 
 def test_in_memory_fallback_limits_take_the_place_of_all_others(

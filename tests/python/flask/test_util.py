@@ -1,4 +1,4 @@
-"""Who is asking."""
+"""Key functions: the address of the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weir.flask.contrib.util import get_remote_address_cloudflare
 from weir.flask.util import get_remote_address, trusted_proxies
 
 
-def ask(
+def send(
     function: Any, address: str | None, headers: dict[str, str] | None = None, **settings: Any
 ) -> str:
     app = Flask("util")
@@ -47,7 +47,7 @@ def ask(
     ],
 )
 def test_get_remote_address(address: str | None, key: str) -> None:
-    assert ask(get_remote_address, address) == key
+    assert send(get_remote_address, address) == key
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_get_remote_address(address: str | None, key: str) -> None:
 )
 def test_the_length_of_an_ipv6_network_is_a_setting(prefix: int, key: str) -> None:
     address = "2001:db8:1:2:3:4:5:6"
-    assert ask(get_remote_address, address, RATELIMIT_IPV6_PREFIX=prefix) == key
+    assert send(get_remote_address, address, RATELIMIT_IPV6_PREFIX=prefix) == key
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_length_of_an_ipv6_network_is_a_setting(prefix: int, key: str) -> No
 )
 def test_trusted_proxies(address: str, forwarded: str, client: str) -> None:
     function = trusted_proxies("10.0.0.0/8", "2001:db8:ffff::/48")
-    assert ask(function, address, {"X-Forwarded-For": forwarded}) == client
+    assert send(function, address, {"X-Forwarded-For": forwarded}) == client
 
 
 @pytest.mark.parametrize(
@@ -101,24 +101,24 @@ def test_trusted_proxies(address: str, forwarded: str, client: str) -> None:
         ("proto=https", "peer of 10.0.0.1"),
     ],
 )
-def test_trusted_proxies_that_say_forwarded(forwarded: str, client: str) -> None:
+def test_trusted_proxies_with_the_forwarded_header(forwarded: str, client: str) -> None:
     function = trusted_proxies("10.0.0.0/8", header="Forwarded")
     headers = {"Forwarded": forwarded, "X-Forwarded-For": "6.6.6.6"}
-    assert ask(function, "10.0.0.1", headers) == client
-    assert ask(trusted_proxies("10.0.0.0/8"), "10.0.0.1", {"Forwarded": forwarded}) == client
+    assert send(function, "10.0.0.1", headers) == client
+    assert send(trusted_proxies("10.0.0.0/8"), "10.0.0.1", {"Forwarded": forwarded}) == client
 
 
 def test_a_client_cannot_choose_the_header_that_is_believed(monkeypatch: Any, caplog: Any) -> None:
-    """Most proxies write X-Forwarded-For and hand Forwarded on as the client sent it."""
+    """Most proxies write X-Forwarded-For and forward Forwarded as the client sent it."""
     monkeypatch.setattr(util, "_warned_of_conflict", False)
     spoofed = {"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=6.6.6.6"}
     function = trusted_proxies("10.0.0.0/8")
-    assert [ask(function, "10.0.0.1", spoofed) for _ in range(3)] == ["198.51.100.7"] * 3
+    assert [send(function, "10.0.0.1", spoofed) for _ in range(3)] == ["198.51.100.7"] * 3
     assert caplog.text.count("Forwarded with different clients") == 1
-    said = trusted_proxies("10.0.0.0/8", header="x-forwarded-for")
-    assert ask(said, "10.0.0.1", spoofed) == "198.51.100.7"
+    key_func = trusted_proxies("10.0.0.0/8", header="x-forwarded-for")
+    assert send(key_func, "10.0.0.1", spoofed) == "198.51.100.7"
     agreeing = {"X-Forwarded-For": "6.6.6.6, 198.51.100.7", "Forwarded": "for=198.51.100.7"}
-    assert ask(function, "10.0.0.1", agreeing) == "198.51.100.7"
+    assert send(function, "10.0.0.1", agreeing) == "198.51.100.7"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_client_cannot_choose_the_header_that_is_believed(monkeypatch: Any, ca
 )
 def test_an_open_quote_does_not_swallow_what_the_proxy_added(forwarded: str) -> None:
     function = trusted_proxies("10.0.0.0/8")
-    assert ask(function, "10.0.0.1", {"Forwarded": forwarded}) == "198.51.100.7"
+    assert send(function, "10.0.0.1", {"Forwarded": forwarded}) == "198.51.100.7"
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_an_open_quote_does_not_swallow_what_the_proxy_added(forwarded: str) -> 
 def test_a_network_of_proxies_in_any_form(network: str) -> None:
     function = trusted_proxies(network)
     for proxy in ("10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "10.1.2.3:99"):
-        assert ask(function, proxy, {"X-Forwarded-For": "198.51.100.7"}) == "198.51.100.7"
-    assert ask(function, "11.1.2.3", {"X-Forwarded-For": "198.51.100.7"}) == "11.1.2.3"
+        assert send(function, proxy, {"X-Forwarded-For": "198.51.100.7"}) == "198.51.100.7"
+    assert send(function, "11.1.2.3", {"X-Forwarded-For": "198.51.100.7"}) == "11.1.2.3"
 
 
 @pytest.mark.parametrize("proxies", [(), ("nonsense",), ("10.0.0.0/99",)])
@@ -200,4 +200,4 @@ def test_proxy_fix_is_not_reported(
 )
 def test_the_client_that_cloudflare_names(header: str | None, key: str) -> None:
     headers = {} if header is None else {"CF-Connecting-IP": header}
-    assert ask(get_remote_address_cloudflare, "10.0.0.1", headers) == key
+    assert send(get_remote_address_cloudflare, "10.0.0.1", headers) == key

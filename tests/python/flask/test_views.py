@@ -223,7 +223,7 @@ def test_a_limited_block(app: Flask, limiter: Limiter, get: Any) -> None:
     assert get("/1").status_code == 429
 
 
-def test_a_block_whose_options_are_made_anew_is_no_twin_of_itself(
+def test_a_block_with_new_options_each_time_is_not_reported_as_a_duplicate(
     app: Flask, make: Any, get: Any, caplog: Any
 ) -> None:
     limiter = make(strict=True)
@@ -237,7 +237,7 @@ def test_a_block_whose_options_are_made_anew_is_no_twin_of_itself(
     assert "ETWICE" not in caplog.text
 
 
-def test_blocks_made_anew_do_not_grow_without_bound(app: Flask, limiter: Limiter, get: Any) -> None:
+def test_new_blocks_use_bounded_memory(app: Flask, limiter: Limiter, get: Any) -> None:
     @app.route("/<int:n>")
     def view(n: int) -> str:
         with limiter.limit(f"{n} per minute"):

@@ -61,7 +61,7 @@ def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(autouse=True)
 def _every_key_goes_away(servers: Servers) -> Iterator[None]:
-    """No test leaves a key on a server that would stay there, or somebody who makes more."""
+    """No test leaves a key without expiry on a server, or a thread that makes more."""
     yield
     for host in list(sync._syncs):
         host.stop()

@@ -1,4 +1,4 @@
-"""What every store does alike: one suite, run on each."""
+"""The behaviour that all stores share; each test runs on every store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def limit(text: str, strategy: str = "fixed-window", max_delay: float = 0.0) -> 
 
 
 def spacing(item: Limit) -> float:
-    """Seconds between hits that pass: a leaky bucket without a wait spaces them."""
+    """Seconds between admitted hits: a leaky bucket without a wait admits them one by one."""
     return item.get_expiry() / item.amount if item.strategy == "leaky-bucket" else 0.0
 
 
@@ -47,7 +47,7 @@ def test_exactly_the_limit_is_admitted(store: Any, clock: Any, key: str, strateg
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_retry_after_is_a_promise(store: Any, clock: Any, key: str, strategy: str) -> None:
+def test_retry_after_is_exact(store: Any, clock: Any, key: str, strategy: str) -> None:
     item = limit("3 per 10 seconds", strategy)
     passed = 0
     for _ in range(40):
@@ -100,7 +100,7 @@ def test_a_refund_gives_back_and_never_above_full(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_clear_forgets_one_counter(store: Any, clock: Any, key: str, strategy: str) -> None:
+def test_clear_removes_one_counter(store: Any, clock: Any, key: str, strategy: str) -> None:
     item = limit("1 per minute", strategy)
     for name in (key, f"{key}-other"):
         assert store.decide([item], [name]).allowed
@@ -112,7 +112,7 @@ def test_clear_forgets_one_counter(store: Any, clock: Any, key: str, strategy: s
 
 
 def test_all_or_nothing(store: Any, clock: Any, key: str) -> None:
-    """What one limit denies, no limit is charged for."""
+    """If one limit denies, no limit is charged."""
     items = [limit("10 per minute", strategy) for strategy in STRATEGIES[:4]]
     tight = limit("1 per hour")
     group = [*items, tight]
@@ -127,7 +127,7 @@ def test_all_or_nothing(store: Any, clock: Any, key: str) -> None:
 
 
 def test_all_or_nothing_over_many_keys(store: Any, clock: Any, key: str) -> None:
-    """The same where the keys have nothing in common: in a Cluster, several slots."""
+    """The same for unrelated keys: in a Cluster, they have several slots."""
     item, tight = limit("10 per minute"), limit("1 per hour")
     names = [f"{key}-{i}" for i in range(6)]
     group = [item] * 5 + [tight]
@@ -143,8 +143,8 @@ def test_each_charges_what_has_room(store: Any, clock: Any, key: str) -> None:
     wide, tight = limit("10 per minute"), limit("1 per hour", "moving-window")
     assert store.decide([wide, tight], [key] * 2, None, EACH).allowed
     assert not store.decide([wide, tight], [key] * 2, None, EACH).allowed
-    looked = store.decide([wide, tight], [key] * 2, [0, 0], TEST)
-    assert [verdict.remaining for verdict in looked] == [8, 0]
+    peeked = store.decide([wide, tight], [key] * 2, [0, 0], TEST)
+    assert [verdict.remaining for verdict in peeked] == [8, 0]
 
 
 def test_one_counter_twice_in_a_decision(store: Any, clock: Any, key: str) -> None:
@@ -255,7 +255,7 @@ def test_wrong_arguments(store: Any, clock: Any, key: str) -> None:
         store.decide([item], [key], None, 7)
 
 
-def test_it_can_be_asked(store: Any) -> None:
+def test_check_succeeds(store: Any) -> None:
     assert store.check()
 
 
@@ -270,7 +270,7 @@ def test_a_limiter_uses_it(store: Any, clock: Any, key: str) -> None:
     assert limiter.test(item, key, "view")
 
 
-# ------------------------------------------------------------------------- beside the local store
+# ------------------------------------------------------------------- compared with the local store
 
 
 def timelines() -> Iterator[Any]:
@@ -278,7 +278,7 @@ def timelines() -> Iterator[Any]:
     head, lines = "", list[str]()
     for line in [*text.splitlines(), "= "]:
         if line.startswith("= "):
-            # A float tells microseconds apart until 2106.
+            # A float can represent each microsecond until 2106.
             if head and all(int(line.split()[0]) < 2**32 * 10**9 for line in lines):
                 yield head, lines
             head, lines = line[2:], []
@@ -295,10 +295,10 @@ def in_seconds(ns: int) -> float:
 
 
 def same(a: Verdict, b: Verdict) -> bool:
-    """Equal, but for the last bit of floats that are too large to tell microseconds apart.
+    """Equal, except for the last bit of floats that are too large to represent microseconds.
 
-    Redis computes microseconds as doubles: a wait of more than 2^53 of them, 285 years, is infinite
-    there.
+    Redis computes microseconds as doubles: there, a wait of more than 2^53 of them, 285 years, is
+    infinite.
     """
     times = zip((a.reset_at, a.retry_after), (b.reset_at, b.retry_after), strict=True)
     alike = all(
@@ -309,10 +309,10 @@ def same(a: Verdict, b: Verdict) -> bool:
 
 
 def test_timelines(store: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """The timelines that the C tests read, with moments rounded down to the microsecond.
+    """The timelines of the C tests, with times rounded down to microseconds.
 
-    Where there is nothing to round, the answers are those of the file; else those of the local
-    store at the same moments.
+    If no time needs rounding, the verdicts are those of the file; otherwise those of the local
+    store at the same times.
     """
     table = Table("memory://?keys=4096")
     for n, (head, lines) in enumerate(TIMELINES):
@@ -325,8 +325,8 @@ def test_timelines(store: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> Non
         whole = all(int(line.split()[0]) % 1000 == 0 for line in lines) and int(delay) % 1000 == 0
         name = f"{key}/{n}"
         for line in lines:
-            question, _, answer = line.partition(" -> ")
-            now, op, cost = question.split()
+            request, _, answer = line.partition(" -> ")
+            now, op, cost = request.split()
             seconds = int(now) // 1000 / 1e6
             monkeypatch.setattr(time, "time", lambda seconds=seconds: seconds)
             if not isinstance(store, Table):
@@ -342,33 +342,33 @@ def test_timelines(store: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> Non
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_is_only_looked_at(store: Any, clock: Any, key: str, strategy: str) -> None:
-    """It is not charged, and yet nothing is charged if it denies."""
-    watched = limit("2 per minute", strategy, max_delay=50.0)
+def test_peeked_limits(store: Any, clock: Any, key: str, strategy: str) -> None:
+    """They are not charged, and if one denies, nothing is charged."""
+    peeked = limit("2 per minute", strategy, max_delay=50.0)
     counted = Limit(100, 1, "hour", strategy="fixed-window")
     for _ in range(2):
-        decision = store.decide([watched, counted], key, [Peek(1), 1])
+        decision = store.decide([peeked, counted], key, [Peek(1), 1])
         assert decision.allowed
         assert decision[0].remaining == 2
     assert [verdict.remaining for verdict in decision] == [2, 98]
-    assert store.decide([watched], key, [Peek(1)]).allowed
-    assert store.decide([watched], key, [2]).allowed
-    denied = store.decide([watched, counted], key, [Peek(1), 1])
+    assert store.decide([peeked], key, [Peek(1)]).allowed
+    assert store.decide([peeked], key, [2]).allowed
+    denied = store.decide([peeked, counted], key, [Peek(1), 1])
     assert [verdict.allowed for verdict in denied] == [False, True]
     assert (denied.allowed, denied.deciding) == (False, 0)
     assert 0 < denied[0].retry_after <= 120
     assert denied[1].remaining == 98
-    assert not store.decide([watched], key, [Peek(1)]).allowed
-    # Each for itself; and nothing is given back by a look.
-    assert [v.allowed for v in store.decide([watched, counted], key, [Peek(1), 1], EACH)] == [
+    assert not store.decide([peeked], key, [Peek(1)]).allowed
+    # In mode EACH; and a refund does not change a peeked limit.
+    assert [v.allowed for v in store.decide([peeked, counted], key, [Peek(1), 1], EACH)] == [
         False,
         True,
     ]
-    store.decide([watched, counted], key, [Peek(1), 1], REFUND)
-    left = store.decide([watched, counted], key, [0, 0], TEST)
+    store.decide([peeked, counted], key, [Peek(1), 1], REFUND)
+    left = store.decide([peeked, counted], key, [0, 0], TEST)
     assert [verdict.remaining for verdict in left] == [0, 98]
-    # Of two limits the second denies: the first was not charged, whatever looked at it.
-    assert not store.decide([counted, watched], key, [Peek(5), 1]).allowed
+    # If the second limit denies, the peeked first one is not charged.
+    assert not store.decide([counted, peeked], key, [Peek(5), 1]).allowed
     assert store.decide([counted], key, [0])[0].remaining == 98
 
 
@@ -388,7 +388,7 @@ def random_limit(rng: random.Random) -> Limit:
 
 
 def random_step(rng: random.Random, item: Limit) -> int:
-    """Microseconds from one question to the next."""
+    """Microseconds between two requests."""
     period = item.get_expiry() * 10**6
     kind = rng.random()
     if kind < 0.3:
@@ -402,42 +402,42 @@ def random_step(rng: random.Random, item: Limit) -> int:
     return -rng.choice([rng.randrange(10**5), rng.randrange(period)])
 
 
-def test_random_requests_beside_the_local_store(
+def test_random_requests_match_the_local_store(
     store: Any, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """The same questions at the same moments have the same answers, several limits at once.
+    """The same requests at the same times get the same verdicts, with several limits at once.
 
-    Memcached decides limit after limit: what it would have said of a second check of a counter, and
-    what heals a clock that stepped back, is not asked once one has denied.
+    Memcached decides limits one after the other and stops at the first denial. So on Memcached no
+    counter occurs twice in a request, and the clock does not step back.
     """
     if isinstance(store, Table):
-        pytest.skip("it would be compared with itself")
-    in_turn = type(store).__name__ == "MemcachedStorage"
+        pytest.skip("this is the local store")
+    one_by_one = type(store).__name__ == "MemcachedStorage"
     seed = random.randrange(2**32)
     rng = random.Random(seed)
-    for story in range(40):
-        table = Table("memory://?keys=65536")  # so many that no two states meet in a full bucket
+    for run in range(40):
+        table = Table("memory://?keys=65536")  # large enough that no bucket is full
         items = [random_limit(rng) for _ in range(rng.randint(1, 4))]
         now = 1_700_000_000_000_000
         for _ in range(rng.randint(5, 40)):
             step = random_step(rng, rng.choice(items))
-            now = max(0, min(now + (abs(step) if in_turn else step), 4_200_000_000_000_000))
+            now = max(0, min(now + (abs(step) if one_by_one else step), 4_200_000_000_000_000))
             monkeypatch.setattr(time, "time", lambda now=now: now / 1e6)
             store.set_clock(now / 1e6, True)
-            asked = [rng.choice(items) for _ in range(rng.choice([1, 1, 2, 4]))]
-            asked = list(dict.fromkeys(asked)) if in_turn else asked
+            limits = [rng.choice(items) for _ in range(rng.choice([1, 1, 2, 4]))]
+            limits = list(dict.fromkeys(limits)) if one_by_one else limits
             costs = [
                 min(LARGEST, rng.choice([0, 1, 1, 1, 2, a // 2, a, a + 1, LARGEST]))
-                for a in ((item.burst or item.amount) for item in asked)
+                for a in ((item.burst or item.amount) for item in limits)
             ]
             costs = [Peek(cost) if rng.random() < 0.25 else cost for cost in costs]
             mode = rng.choice([HIT] * 6 + [TEST, EACH, REFUND])
-            names = [f"{key}/{story}"] * len(asked)
-            got = store.decide(asked, names, costs, mode)
-            want = table.decide(asked, names, costs, mode)
+            names = [f"{key}/{run}"] * len(limits)
+            got = store.decide(limits, names, costs, mode)
+            want = table.decide(limits, names, costs, mode)
             alike = all(same(a, b) for a, b in zip(got, want, strict=True))
-            assert alike, (seed, story, now, mode, asked, costs)
+            assert alike, (seed, run, now, mode, limits, costs)
             assert got.allowed == want.allowed
-            # Two denials may end in the same microsecond, which is as far as servers count.
+            # Two denials may end in the same microsecond, the resolution of servers.
             tie = got[got.deciding].retry_after == got[want.deciding].retry_after
-            assert got.deciding == want.deciding or tie, (seed, story, now, mode, asked, costs)
+            assert got.deciding == want.deciding or tie, (seed, run, now, mode, limits, costs)

@@ -42,12 +42,12 @@ def client(uri: str) -> FlaskClient:
     return app.test_client()
 
 
-def ask(client: FlaskClient, who: str) -> int:
+def send(client: FlaskClient, who: str) -> int:
     return client.get("/limited", headers={"X-Client": who}).status_code
 
 
 def test_the_page_shows_what_a_custom_store_counts(client: FlaskClient) -> None:
-    assert [ask(client, "203.0.113.9") for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert [send(client, "203.0.113.9") for _ in range(5)] == [200, 200, 200, 429, 429]
     state: Any = client.get("/weir/state").get_json()
     rows = [(row["limit"], row["allowed"], row["denied"]) for row in state["limits"]]
     assert rows == [("3 per 1 minute", 3, 2)]
@@ -60,4 +60,4 @@ def test_the_page_shows_what_a_custom_store_counts(client: FlaskClient) -> None:
         headers={"X-CSRF-Token": token[1]},
     )
     assert blocked.status_code == 204
-    assert ask(client, "192.0.2.1") == 429
+    assert send(client, "192.0.2.1") == 429

@@ -31,7 +31,7 @@ def client(servers: Any) -> FlaskClient:
     return app.test_client()
 
 
-def ask(client: FlaskClient, who: str) -> int:
+def send(client: FlaskClient, who: str) -> int:
     return client.get("/limited", headers={"X-Client": who}).status_code
 
 
@@ -48,7 +48,7 @@ def act(client: FlaskClient, /, **asked: Any) -> int:
 
 
 def test_counts_of_other_hosts_are_added(client: FlaskClient, servers: Any) -> None:
-    assert [ask(client, "10.0.0.1") for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert [send(client, "10.0.0.1") for _ in range(5)] == [200, 200, 200, 429, 429]
     shared = SharedStats(storage_from_string(servers.redis.uri))
     now = time.time()
     shared.publish(
@@ -78,10 +78,10 @@ def test_counts_of_other_hosts_are_added(client: FlaskClient, servers: Any) -> N
 
 def test_a_block_reaches_all_hosts(client: FlaskClient, servers: Any) -> None:
     assert act(client, action="block", client="10.0.0.0/8", seconds=60) == 204
-    assert ask(client, "10.0.0.1") == 429
-    assert ask(client, "192.0.2.1") == 200
+    assert send(client, "10.0.0.1") == 429
+    assert send(client, "192.0.2.1") == 200
     shared = SharedStats(storage_from_string(servers.redis.uri))
     assert [(rule.client, rule.kind) for rule in shared.rules()] == [("10.0.0.0/8", "block")]
     assert act(client, action="unlist", client="10.0.0.0/8", seconds=None) == 204
     assert shared.rules() == []
-    assert ask(client, "10.0.0.1") == 200
+    assert send(client, "10.0.0.1") == 200

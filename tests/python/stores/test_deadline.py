@@ -31,7 +31,7 @@ LONGEST = DEADLINE + PATIENCE
 
 
 class Talker(Listener):
-    """A server that answers as a test says."""
+    """A server whose answers a test sets."""
 
     def __init__(self, talk: Callable[[socket.socket], object]) -> None:
         self.serve = talk  # type: ignore[method-assign, assignment]
@@ -50,12 +50,12 @@ def trickle(client: socket.socket) -> None:
 def trickle_later(client: socket.socket) -> None:
     """The handshake is answered; after that, bytes come one by one."""
     while True:
-        asked = client.recv(65536)
-        if b"EVAL" in asked or b"ma weir" in asked or not asked:
+        received = client.recv(65536)
+        if b"EVAL" in received or b"ma weir" in received or not received:
             break
-        if asked.startswith(b"version"):
+        if received.startswith(b"version"):
             client.sendall(b"VERSION 1.6.18\r\n")
-        for _ in range(asked.count(b"*")):
+        for _ in range(received.count(b"*")):
             client.sendall(b"+OK\r\n")
     client.sendall(b"$60000\r\n")
     for _ in range(200):
@@ -150,22 +150,22 @@ class Names:
     """Stands in for the system's resolver."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked = 0
+        self.calls = 0
         self.silent = False
         self.fails = False
-        self._ask = socket.getaddrinfo
+        self._resolve = socket.getaddrinfo
         self.release = threading.Event()
-        monkeypatch.setattr(socket, "getaddrinfo", self.ask)
+        monkeypatch.setattr(socket, "getaddrinfo", self.resolve)
 
-    def ask(self, host: Any, *args: Any, **options: Any) -> Any:
+    def resolve(self, host: Any, *args: Any, **options: Any) -> Any:
         if host != "store.example":
-            return self._ask(host, *args, **options)
-        self.asked += 1
+            return self._resolve(host, *args, **options)
+        self.calls += 1
         if self.silent:
             self.release.wait(30)
         if self.fails:
             raise socket.gaierror(-2, "Name or service not known")
-        return self._ask("127.0.0.1", *args, **options)
+        return self._resolve("127.0.0.1", *args, **options)
 
 
 @pytest.fixture
@@ -195,11 +195,11 @@ def test_the_last_good_answer_is_kept(servers: Any, names: Names, name: str, fau
     store = storage_from_string(f"{scheme}://store.example:{server.port}", socket_timeout=20)
     assert store.decide([FIVE], "kept", [0]).allowed
     setattr(names, fault, True)
-    asked = names.asked
+    calls = names.calls
     for _ in range(3):
         store.close()
         assert store.decide([FIVE], "kept", [0]).allowed
-    assert names.asked > asked
+    assert names.calls > calls
     store.close()
 
 
@@ -210,20 +210,20 @@ def test_a_name_without_an_address_is_an_error(names: Names) -> None:
         store.decide([FIVE], "a")
 
 
-def test_one_question_at_a_time_is_asked_about_a_name(names: Names) -> None:
+def test_a_name_is_resolved_once_at_a_time(names: Names) -> None:
     names.silent = True
     resolver = Resolver()
 
-    def ask() -> None:
+    def send() -> None:
         with contextlib.suppress(TimeoutError):
             resolver.addresses("store.example", 0.05)
 
-    threads = [threading.Thread(target=ask) for _ in range(20)]
+    threads = [threading.Thread(target=send) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert names.asked == 1
+    assert names.calls == 1
     names.release.set()
 
 
@@ -235,13 +235,13 @@ def test_callers_of_a_silent_cluster_do_not_queue(talker: Any, scheme: str) -> N
     nodes = ",".join(f"127.0.0.1:{talker(keep_silent).port}" for _ in range(3))
     store = storage_from_string(f"{scheme}+cluster://{nodes}", socket_timeout=DEADLINE)
 
-    def ask_by_twenty() -> float:
+    def send_twenty() -> float:
         """The median of how long callers wait; half of the sum, if they queued."""
         with ThreadPoolExecutor(20) as pool:
             took = list(pool.map(lambda _: time_of_a_failure(store), range(20)))
         return sorted(took)[10]
 
-    assert quickest(ask_by_twenty, LONGEST) < LONGEST
+    assert quickest(send_twenty, LONGEST) < LONGEST
     store.close()
 
 

@@ -26,7 +26,7 @@ PATIENCE = 2.0
 
 
 class Between(Relay):
-    """``stage`` says how the replies of the server are forwarded."""
+    """``stage``: how the replies of the server are forwarded."""
 
     def __init__(self, port: int) -> None:
         #: "fast", "silent", "half" (each chunk's first half, then nothing), or "trickle".

@@ -37,13 +37,13 @@ class Flaky(Storage):
         super().__init__("flaky://")
         self.table = Table()
         self.away = False
-        self.asked = 0
+        self.calls = 0
         self.entered = threading.Event()
         self.leave = threading.Event()
         self.leave.set()
 
     def decide(self, *args: Any) -> weir.Decision:
-        self.asked += 1
+        self.calls += 1
         self.entered.set()
         self.leave.wait(10)
         if self.away:
@@ -56,8 +56,8 @@ class Flaky(Storage):
         self.table.clear(limits, keys)
 
 
-class Hand:
-    """A clock that is moved by hand."""
+class ManualClock:
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -67,10 +67,10 @@ class Hand:
 
 
 @pytest.fixture
-def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
-    hand = Hand()
-    monkeypatch.setattr(policy, "monotonic", hand)
-    return hand
+def manual_clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    manual_clock = ManualClock()
+    monkeypatch.setattr(policy, "monotonic", manual_clock)
+    return manual_clock
 
 
 @pytest.fixture
@@ -92,19 +92,21 @@ def test_raise_is_the_callers_matter(flaky: Flaky) -> None:
     assert failover.decide([TIGHT], "a").allowed
 
 
-def test_open_lets_everybody_pass(flaky: Flaky, hand: Hand) -> None:
+def test_open_admits_every_request(flaky: Flaky, manual_clock: ManualClock) -> None:
     failover = FailoverStorage(flaky, "open")
     flaky.away = True
     for _ in range(10):
         decision = failover.decide([TIGHT, weir.parse("1/hour burst 7")], ["a", "b"])
         assert decision.allowed
         assert [verdict.remaining for verdict in decision] == [2, 7]
-    assert flaky.asked == 1
+    assert flaky.calls == 1
     assert failover.counters["answered"] == 10
     failover.clear([TIGHT], "a")
 
 
-def test_closed_denies_all_and_reports_when_to_retry(flaky: Flaky, hand: Hand) -> None:
+def test_closed_denies_all_and_reports_when_to_retry(
+    flaky: Flaky, manual_clock: ManualClock
+) -> None:
     failover = FailoverStorage(flaky, "closed")
     flaky.away = True
     for _ in range(3):
@@ -117,54 +119,56 @@ def test_closed_denies_all_and_reports_when_to_retry(flaky: Flaky, hand: Hand) -
     assert failover.decide([TIGHT], "a", None, REFUND).allowed
 
 
-def test_local_counts_in_another_store(flaky: Flaky, hand: Hand) -> None:
+def test_local_counts_in_another_store(flaky: Flaky, manual_clock: ManualClock) -> None:
     failover = FailoverStorage(flaky, "local", Table())
     assert failover.decide([TIGHT], "a").allowed
     flaky.away = True
     assert [failover.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
     failover.clear([TIGHT], "a")
     assert failover.decide([TIGHT], "a").allowed
-    hand.now += 1
+    manual_clock.now += 1
     flaky.away = False
     assert failover.decide([TIGHT], "a").allowed
     assert not failover.decide([TIGHT], "a").allowed
     assert not failover.away
 
 
-def test_it_is_asked_again_after_1_2_4_up_to_32_seconds(flaky: Flaky, hand: Hand) -> None:
+def test_the_store_is_probed_after_1_2_4_up_to_32_seconds(
+    flaky: Flaky, manual_clock: ManualClock
+) -> None:
     failover = FailoverStorage(flaky, "open")
     flaky.away = True
-    start, asked_at = hand.now, []
+    start, probed_at = manual_clock.now, []
     for _ in range(1200):
-        before = flaky.asked
+        before = flaky.calls
         failover.decide([TIGHT], "a")
-        if flaky.asked > before:
-            asked_at.append(hand.now - start)
-        hand.now += 0.125
-    assert asked_at == [0, 1, 3, 7, 15, 31, 63, 95, 127]
+        if flaky.calls > before:
+            probed_at.append(manual_clock.now - start)
+        manual_clock.now += 0.125
+    assert probed_at == [0, 1, 3, 7, 15, 31, 63, 95, 127]
     flaky.away = False
-    hand.now += 32
+    manual_clock.now += 32
     failover.decide([TIGHT], "a")
     flaky.away = True
-    hand.now += 1
+    manual_clock.now += 1
     failover.decide([TIGHT], "a")
-    asked = flaky.asked
-    hand.now += 1
+    calls = flaky.calls
+    manual_clock.now += 1
     failover.decide([TIGHT], "a")
-    assert flaky.asked == asked + 1  # the pauses begin anew
+    assert flaky.calls == calls + 1  # the pauses start again at 1 second
 
 
 def test_the_switch_and_the_return_are_logged_once(
-    flaky: Flaky, hand: Hand, caplog: pytest.LogCaptureFixture
+    flaky: Flaky, manual_clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     failover = FailoverStorage(flaky, "local", Table())
     with caplog.at_level(logging.INFO, "weir"):
         flaky.away = True
         for _ in range(5):
             failover.decide([TIGHT], "a")
-            hand.now += 2
+            manual_clock.now += 2
         flaky.away = False
-        hand.now += 32
+        manual_clock.now += 32
         for _ in range(5):
             failover.decide([TIGHT], "a")
     away, back = (record.getMessage() for record in caplog.records)
@@ -173,24 +177,26 @@ def test_the_switch_and_the_return_are_logged_once(
     assert failover.counters["switches"] == failover.counters["returns"] == 1
 
 
-def test_one_caller_probes_and_the_others_do_not_wait(flaky: Flaky, hand: Hand) -> None:
+def test_one_caller_probes_and_the_others_do_not_wait(
+    flaky: Flaky, manual_clock: ManualClock
+) -> None:
     failover = FailoverStorage(flaky, "open")
     flaky.away = True
     failover.decide([TIGHT], "a")
-    hand.now += 1
+    manual_clock.now += 1
     flaky.entered.clear()
     flaky.leave.clear()
     asking = threading.Thread(target=failover.decide, args=([TIGHT], "a"))
     asking.start()
     assert flaky.entered.wait(60)
-    asked = flaky.asked
+    calls = flaky.calls
     assert all(failover.decide([TIGHT], "a").allowed for _ in range(20))
-    assert flaky.asked == asked
+    assert flaky.calls == calls
     flaky.leave.set()
     asking.join(60)
 
 
-def test_a_callers_mistake_is_no_failure(flaky: Flaky, hand: Hand) -> None:
+def test_a_callers_mistake_is_no_failure(flaky: Flaky, manual_clock: ManualClock) -> None:
     failover = FailoverStorage(flaky, "open")
     with pytest.raises(TypeError):
         failover.decide([TIGHT], [None])  # type: ignore[list-item]
@@ -198,7 +204,7 @@ def test_a_callers_mistake_is_no_failure(flaky: Flaky, hand: Hand) -> None:
     flaky.away = True
     failover.decide([TIGHT], "a")
     flaky.away = False
-    hand.now += 1
+    manual_clock.now += 1
     with pytest.raises(TypeError):
         failover.decide([TIGHT], [None])  # type: ignore[list-item]
     assert failover.decide([TIGHT], "a").allowed
@@ -215,7 +221,7 @@ DEADLINE = 1.0
 
 @pytest.fixture
 def frozen(servers: Any) -> Iterator[Any]:
-    """A Redis server that was asked before it stopped."""
+    """A Redis server that was used before it stopped."""
     store = storage_from_string(servers.redis.uri, socket_timeout=DEADLINE)
     assert store.decide([TIGHT], "a", [0], HIT).allowed
     with servers.redis.frozen():
@@ -224,8 +230,10 @@ def frozen(servers: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["raise", "open", "local"])
-def test_a_stopped_server_costs_one_deadline_per_probe(frozen: Any, hand: Hand, name: str) -> None:
-    def ask(failover: FailoverStorage) -> float:
+def test_a_stopped_server_costs_one_deadline_per_probe(
+    frozen: Any, manual_clock: ManualClock, name: str
+) -> None:
+    def send(failover: FailoverStorage) -> float:
         start = time.perf_counter()
         if name == "raise":
             with pytest.raises(StorageError, match=r"no answer within 1 s"):
@@ -235,12 +243,12 @@ def test_a_stopped_server_costs_one_deadline_per_probe(frozen: Any, hand: Hand, 
         return time.perf_counter() - start
 
     def probe() -> float:
-        return ask(FailoverStorage(frozen, name, Table()))
+        return send(FailoverStorage(frozen, name, Table()))
 
     # Once one deadline, whatever a busy machine adds to single calls.
     assert 0.9 * DEADLINE < quickest(probe, 1.9 * DEADLINE) < 1.9 * DEADLINE
     failover = FailoverStorage(frozen, name, Table())
-    waits = [ask(failover) for _ in range(3 if name == "raise" else 50)]
+    waits = [send(failover) for _ in range(3 if name == "raise" else 50)]
     assert waits[0] > 0.9 * DEADLINE
     if name == "raise":
         assert min(waits) > 0.9 * DEADLINE
@@ -290,12 +298,14 @@ def test_a_refused_key_raises_where_errors_do() -> None:
     assert failover.counters == {"refused": 1}
 
 
-def test_a_refused_key_leaves_the_next_caller_to_find_out(flaky: Flaky, hand: Hand) -> None:
+def test_a_refused_key_leaves_the_next_caller_to_find_out(
+    flaky: Flaky, manual_clock: ManualClock
+) -> None:
     picky = Picky()
     failover = FailoverStorage(picky, "open")
     picky.away = True
     failover.decide([TIGHT], "a")
-    hand.now += 2
+    manual_clock.now += 2
     picky.away = False
     assert not failover.decide([TIGHT], "greedy").allowed
     assert failover.away
@@ -303,7 +313,7 @@ def test_a_refused_key_leaves_the_next_caller_to_find_out(flaky: Flaky, hand: Ha
     assert not failover.away
 
 
-def test_a_store_that_answers_but_does_not_count_is_not_back(hand: Hand) -> None:
+def test_a_store_that_answers_but_does_not_count_is_not_back(manual_clock: ManualClock) -> None:
     class Replica(Flaky):
         counts = False
 
@@ -315,16 +325,16 @@ def test_a_store_that_answers_but_does_not_count_is_not_back(hand: Hand) -> None
     replica.away = True
     failover.decide([TIGHT], "a")
     replica.away = False
-    hand.now += 2
+    manual_clock.now += 2
     failover.decide([TIGHT], "a", None, TEST)
     assert failover.away
     replica.counts = True
-    hand.now += 4
+    manual_clock.now += 4
     failover.decide([TIGHT], "a", None, TEST)
     assert not failover.away
 
 
-def test_errors_say_whether_the_store_is_away() -> None:
+def test_is_outage_of_errors() -> None:
     table = Table()
     with pytest.raises(ValueError, match="cost") as bad_cost:
         table.decide([TIGHT], "a", [-5])

@@ -22,13 +22,13 @@ STRATEGIES = ["fixed-window", "moving-window", "sliding-window-counter", "token-
 
 
 class Crowd:
-    """Threads that ask a store without a pause."""
+    """Threads that use a store without a pause."""
 
-    def __init__(self, ask: Callable[[], bool], threads: int = 6) -> None:
+    def __init__(self, decide: Callable[[], bool], threads: int = 6) -> None:
         self.allowed = 0
-        self.asked = 0
+        self.requests = 0
         self.errors: list[BaseException] = []
-        self._ask = ask
+        self._decide = decide
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._work) for _ in range(threads)]
@@ -36,14 +36,14 @@ class Crowd:
     def _work(self) -> None:
         while not self._end.is_set():
             try:
-                allowed = self._ask()
+                allowed = self._decide()
             except BaseException as error:
                 with self._lock:
                     self.errors.append(error)
                 time.sleep(0.01)
             else:
                 with self._lock:
-                    self.asked += 1
+                    self.requests += 1
                     self.allowed += allowed
 
     def __enter__(self) -> Crowd:
@@ -58,9 +58,9 @@ class Crowd:
 
     def wait_for(self, more: int, seconds: float = 120.0) -> None:
         """Until so many more have been answered."""
-        goal, end = self.asked + more, time.monotonic() + seconds
-        while self.asked < goal:
-            assert time.monotonic() < end, f"{self.asked} of {goal} were answered"
+        goal, end = self.requests + more, time.monotonic() + seconds
+        while self.requests < goal:
+            assert time.monotonic() < end, f"{self.requests} of {goal} were answered"
             time.sleep(0.01)
 
 
@@ -77,7 +77,7 @@ def redis_server(make_redis: Callable[..., Any]) -> Iterator[Callable[..., Any]]
         server.stop()
 
 
-def test_a_restart_loses_nothing_that_was_written_down(redis_server: Callable[..., Any]) -> None:
+def test_a_restart_loses_nothing_that_was_persisted(redis_server: Callable[..., Any]) -> None:
     """With appendfsync always: exactly the limit, whatever is killed in the middle."""
     server = redis_server("--appendonly", "yes", "--appendfsync", "always")
     store = storage_from_string(server.uri, remember_denials=0)
@@ -90,7 +90,7 @@ def test_a_restart_loses_nothing_that_was_written_down(redis_server: Callable[..
             server.start()
         crowd.wait_for(600)
     assert all(isinstance(error, StorageError) for error in crowd.errors)
-    # A caller whose answer was cut off may have been charged: he is not among those who passed.
+    # A caller whose answer was cut off may have been charged: it is not among those that passed.
     cut_off = 6 * 3
     assert 400 - cut_off <= crowd.allowed <= 400
     store.close()
@@ -148,7 +148,7 @@ def test_local_while_the_server_is_away(
 
 
 def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
-    """The app sees nothing but what its policy says; afterwards the new master decides."""
+    """The app sees only what its policy allows; afterwards the new master decides."""
     sentinels = make_sentinels()
     try:
         store = storage_from_string(sentinels.uri, remember_denials=0)
@@ -162,7 +162,7 @@ def test_a_failover_under_load(make_sentinels: Callable[[], Any]) -> None:
             wait_for(lambda: not failover.away and failover.counters["returns"] > 0)
             crowd.wait_for(300)
         assert not crowd.errors
-        assert crowd.allowed == crowd.asked
+        assert crowd.allowed == crowd.requests
         with sentinels.replica.client() as client:
             assert client.info("replication")["role"] == "master"
             assert client.dbsize() == 1, client.keys()

@@ -1,6 +1,6 @@
 """An application answers the same on every kind of store, whatever its limits are made of.
 
-Random applications, each asked the same requests on all stores. Limits are per hour or day, so that
+Random applications, each with the same requests on all stores. Limits are per hour or day, so that
 the clocks of servers do not matter. The seed is in the name of a failing test.
 """
 
@@ -23,7 +23,7 @@ APPS = 40
 
 
 class Plain(weir.storage.Storage):
-    """A store that knows decide() only."""
+    """A store with decide() only."""
 
     STORAGE_SCHEME = ("agree", "agree-looks")
 
@@ -44,7 +44,7 @@ def header(name: str, default: str = "") -> str:
 
 
 FUNCTIONS: dict[str, list[Any]] = {
-    "key_func": [lambda: header("X-Key", "somebody"), lambda: header("X-Key") or None],
+    "key_func": [lambda: header("X-Key", "anonymous"), lambda: header("X-Key") or None],
     "exempt_when": [lambda: header("X-Exempt") == "1"],
     "deduct_when": [
         lambda response: response.status_code == 200,
@@ -162,9 +162,9 @@ def test_every_store_answers_the_same(seed: int, servers: Any) -> None:
         weir.unlink(table)
     exact = answers(make_app(seed, redis, remember_denials=0), seed)
     assert exact == expected, f"seed {seed} on Redis"
-    # What a remembered denial says of the remaining amount may be a moment old.
-    remembered = answers(make_app(seed, redis), seed)
-    assert statuses(remembered) == statuses(expected), f"seed {seed} on Redis, with denials"
+    # The remaining amount of a cached denial may be a moment old.
+    cached = answers(make_app(seed, redis), seed)
+    assert statuses(cached) == statuses(expected), f"seed {seed} on Redis, with denials"
 
 
 def test_a_request_that_only_a_meta_limit_without_force_watches(servers: Any) -> None:

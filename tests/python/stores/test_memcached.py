@@ -32,10 +32,10 @@ STRATEGIES = [
 
 @pytest.fixture(params=["meta", "incr"])
 def store(request: pytest.FixtureRequest, servers: Any) -> Iterator[MemcachedStorage]:
-    """Once with meta commands and once as servers before 1.6 are asked."""
+    """Once with meta commands and once with those of servers before 1.6."""
     meta = None if request.param == "meta" else False
     store = MemcachedStorage(servers.memcached.uri, meta=meta, remember_denials=0)
-    servers.memcached.ask(b"flush_all")
+    servers.memcached.send(b"flush_all")
     yield store
     store.close()
 
@@ -43,15 +43,15 @@ def store(request: pytest.FixtureRequest, servers: Any) -> Iterator[MemcachedSto
 def commands(server: Any) -> int:
     """How many commands the server has been sent, but for this question."""
     total = 0
-    for line in server.ask(b"stats").split(b"\r\n"):
+    for line in server.send(b"stats").split(b"\r\n"):
         words = line.split()
         if len(words) == 3 and words[1] in (b"cmd_get", b"cmd_set", b"cmd_meta"):
             total += int(words[2])
     return total
 
 
-def trips(server: Any, ask: Callable[[], object]) -> int:
-    """How often something was sent to the server while ``ask`` ran."""
+def trips(server: Any, send: Callable[[], object]) -> int:
+    """How often something was sent to the server while ``send`` ran."""
     sent = []
     original = Servers.make_client
 
@@ -73,7 +73,7 @@ def trips(server: Any, ask: Callable[[], object]) -> int:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Servers, "make_client", make_client)
-        ask()
+        send()
     return len(sent)
 
 
@@ -128,7 +128,7 @@ def until(moment: float) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_denied_request_passes_when_the_store_said(store: Any, key: str, strategy: str) -> None:
+def test_a_denied_request_passes_after_retry_after(store: Any, key: str, strategy: str) -> None:
     """Not later, although Memcached has whole seconds; and not earlier."""
     item = weir.parse("2 per second").replace(strategy=strategy)
     for n in range(5):
@@ -172,10 +172,10 @@ def test_requests_that_arrive_together_open_one_window(store: Any, key: str) -> 
         until(reset_at)
         verdicts: list[Any] = []
 
-        def ask(verdicts: list[Any] = verdicts) -> None:
+        def send(verdicts: list[Any] = verdicts) -> None:
             verdicts.extend(store.decide([item], key)[0] for _ in range(4))
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        threads = [threading.Thread(target=send) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -197,7 +197,7 @@ def test_a_set_clock_does_not_depend_on_the_servers(servers: Any, key: str) -> N
     for item in (weir.parse("1 per second"), TIGHT):
         for strategy in STRATEGIES:
             store.decide([item.replace(strategy=strategy)], key)
-    dump = servers.memcached.ask(b"lru_crawler metadump all").decode()
+    dump = servers.memcached.send(b"lru_crawler metadump all").decode()
     ends = [
         int(line.split("exp=")[1].split()[0]) - time.time()
         for line in dump.splitlines()
@@ -220,7 +220,7 @@ def test_an_undone_charge_is_not_taken_from_the_next_window(
     undo = store.undo
 
     def window_ends_first(check: Any, count: Any) -> None:
-        servers.memcached.ask(b"delete " + check.name)
+        servers.memcached.send(b"delete " + check.name)
         store.decide([item], [key])  # another one opens the next
         undo(check, count)
 
@@ -234,16 +234,16 @@ def test_an_undone_charge_is_not_taken_from_the_next_window(
 def test_a_fixed_window_is_one_trip(servers: Any, key: str) -> None:
     items = [weir.parse("10 per minute"), weir.parse("100 per hour"), weir.parse("3 per 2 months")]
 
-    def ask() -> None:
+    def send() -> None:
         store = MemcachedStorage(servers.memcached.uri)
         for _ in range(3):
             assert store.decide(items, key).allowed
         for _ in range(20):
-            assert not store.decide(items, key).allowed  # remembered from the first on
+            assert not store.decide(items, key).allowed  # cached from the first on
         store.close()
 
     # The version, three hits, the denied one; then each of its charges is taken back.
-    assert trips(servers.memcached, ask) == 1 + 3 + 1 + 3
+    assert trips(servers.memcached, send) == 1 + 3 + 1 + 3
 
 
 def test_names_are_safe(servers: Any) -> None:
@@ -251,7 +251,7 @@ def test_names_are_safe(servers: Any) -> None:
     for key in ("10.1.2.3", "a b", "a\r\nflush_all", "größe", "x" * 5000, b"\x00", ""):
         store.clear([TIGHT], key)
         assert [store.decide([TIGHT], key).allowed for _ in range(3)] == [True, True, False]
-    dump = servers.memcached.ask(b"lru_crawler metadump all")
+    dump = servers.memcached.send(b"lru_crawler metadump all")
     assert b"key=shop%3Afw%3A%7BLIMITER%2F10.1.2.3%7D%2F2%2F1%2Fminute" in dump
     assert dump.count(b"key=shop%3Afw%3A") >= 7
     for prefix in ("a b", "x" * 65, "é"):
@@ -262,11 +262,11 @@ def test_names_are_safe(servers: Any) -> None:
 
 def test_every_value_has_an_end(servers: Any, key: str) -> None:
     store = MemcachedStorage(servers.memcached.uri)
-    servers.memcached.ask(b"flush_all")
+    servers.memcached.send(b"flush_all")
     for strategy in STRATEGIES:
         for text in ("2 per minute", "2 per month", "2 per year"):
             store.decide([weir.parse(text).replace(strategy=strategy)], key)
-    dump = servers.memcached.ask(b"lru_crawler metadump all").decode()
+    dump = servers.memcached.send(b"lru_crawler metadump all").decode()
     ends = {int(line.split("exp=")[1].split()[0]) - time.time() for line in dump.splitlines()[:-1]}
     assert len(dump.splitlines()) >= 15
     assert all(0 < end < 2 * 31_104_000 + 10 for end in ends)
@@ -278,7 +278,7 @@ def test_counters_are_spread_over_several_servers(servers: Any, make_memcached: 
     try:
         uri = f"{servers.memcached.uri},127.0.0.1:{other.port}"
         store = storage_from_string(uri)
-        servers.memcached.ask(b"flush_all")
+        servers.memcached.send(b"flush_all")
         items = [
             weir.parse("2 per minute"),
             weir.parse("2 per hour").replace(strategy="token-bucket"),
@@ -286,7 +286,7 @@ def test_counters_are_spread_over_several_servers(servers: Any, make_memcached: 
         for i in range(40):
             assert store.decide(items, f"client-{i}").allowed
         for server in (servers.memcached, other):
-            dump = server.ask(b"lru_crawler metadump all")
+            dump = server.send(b"lru_crawler metadump all")
             count = sum(dump.count(b"%%2Fclient-%d%%7D" % i) for i in range(40))
             assert 10 < count < 70
         for i in range(40):
@@ -358,7 +358,7 @@ def test_threads_and_children(servers: Any) -> None:
     store.close()
 
 
-def test_reset_says_that_it_cannot(servers: Any) -> None:
+def test_reset_is_not_supported(servers: Any) -> None:
     store = MemcachedStorage(servers.memcached.uri)
     with pytest.raises(NotImplementedError, match="cannot delete only the counters"):
         store.reset()
@@ -370,10 +370,10 @@ def test_a_key_that_holds_something_else(servers: Any, strategy: str, key: str) 
     item = TIGHT.replace(strategy=strategy)
     name = f"weir:{ {'f': 'fw', 'm': 'mw', 's': 'sw', 't': 'tb', 'l': 'lb'}[strategy[0]] }:"
     name += f"{{LIMITER/{key}}}/2/1/minute" + ("/2" if strategy == "token-bucket" else "")
-    servers.memcached.ask(b"set %b 0 60 5\r\nhello" % name.encode())
+    servers.memcached.send(b"set %b 0 60 5\r\nhello" % name.encode())
     with pytest.raises(StorageError, match=r"non-numeric|not a counter"):
         store.decide([item], key)
-    assert b"hello" in servers.memcached.ask(b"get " + name.encode())
+    assert b"hello" in servers.memcached.send(b"get " + name.encode())
     store.close()
 
 
@@ -427,13 +427,13 @@ def test_a_stopped_server_costs_one_deadline(servers: Any) -> None:
     with servers.memcached.frozen():
         for item in (TIGHT, moving):
 
-            def ask(item: Any = item) -> float:
+            def send(item: Any = item) -> float:
                 start = time.perf_counter()
                 with pytest.raises(StorageError, match=r"no answer within 1 s"):
                     store.decide([item], "stopped")
                 return time.perf_counter() - start
 
-            assert 0.9 < quickest(ask, 1.9) < 1.9
+            assert 0.9 < quickest(send, 1.9) < 1.9
     store.close()
 
 

@@ -104,8 +104,8 @@ def test_a_counter_that_others_keep_changing_refuses_its_key_only(servers: Any, 
     node = store._node(check.name)
     use = node.use
 
-    def after_another(ask: Any, once: bool = False) -> Any:
-        def ask_late(client: Any) -> Any:
+    def after_another(send: Any, once: bool = False) -> Any:
+        def send_late(client: Any) -> Any:
             gets = client.gets
 
             def fetch(name: bytes) -> Any:
@@ -116,11 +116,11 @@ def test_a_counter_that_others_keep_changing_refuses_its_key_only(servers: Any, 
 
             client.gets = fetch
             try:
-                return ask(client)
+                return send(client)
             finally:
                 del client.gets
 
-        return use(ask_late, once)
+        return use(send_late, once)
 
     node.use = after_another
     failover = FailoverStorage(store, "open")

@@ -1,4 +1,4 @@
-"""What one client does to its own key changes nothing for others, however the store is asked."""
+"""What one client does to its own key changes nothing for others, for every kind of call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SEED = int(os.environ.get("WEIR_SEED") or random.randrange(2**32))
 def names_on(servers: Any, where: str, key: str) -> list[bytes]:
     """The names of a client's counters."""
     if where == "memcached":
-        listed = servers.memcached.ask(b"lru_crawler metadump all")
+        listed = servers.memcached.send(b"lru_crawler metadump all")
         lines = [line.split()[0] for line in listed.splitlines() if line.startswith(b"key=")]
         names = [unquote_to_bytes(line.removeprefix(b"key=")) for line in lines]
         return [name for name in names if key.encode() in name]
@@ -95,18 +95,18 @@ def test_flask_refuses_the_client_and_counts_on(
     )
     client = app.test_client()
 
-    def ask(who: str) -> int:
+    def send(who: str) -> int:
         code: int = client.get("/", headers={"X-Client": f"{who}-{key}"}).status_code
         return code
 
-    codes = [ask("good") for _ in range(3)]
+    codes = [send("good") for _ in range(3)]
     assert codes == [200, 429 if strategy == "leaky-bucket" else 200, 429]
-    assert ask("bad") == 200
+    assert send("bad") == 200
     spoil(servers, where, f"bad-{key}", how)
     for _ in range(3):
-        assert ask("bad") in (429, 500, 503)
-        assert ask("good") == 429
-    assert ask("fresh") == 200
+        assert send("bad") in (429, 500, 503)
+        assert send("good") == 429
+    assert send("fresh") == 200
     errors = limiter._state.store.instrumented.meters.read().errors
     limiter._state.opened.close()
     assert sum(errors.values()) == 0, "an error of one key is none of the store"
@@ -175,9 +175,7 @@ def damage(rng: random.Random, good: bytes) -> bytes:
 
 @pytest.mark.parametrize("amount", [5, 2**55, 2**63 - 1])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_no_value_whatever_looks_like_an_outage(
-    servers: Any, strategy: str, amount: int, key: str
-) -> None:
+def test_no_value_causes_an_outage(servers: Any, strategy: str, amount: int, key: str) -> None:
     """Random damage to a counter: a verdict, or a refusal of the key."""
     print(f"seed {SEED}")
     rng = random.Random(f"{SEED} {strategy} {amount}")
@@ -224,13 +222,13 @@ def test_a_cost_that_is_none_is_of_its_request(
 
     client = app.test_client()
 
-    def ask(who: str, cost: int = 1) -> int:
+    def send(who: str, cost: int = 1) -> int:
         headers = {"X-Client": f"{who}-{key}", "X-Cost": str(cost)}
         code: int = client.get("/", headers=headers).status_code
         return code
 
-    assert [ask("good") for _ in range(3)] == [200, 200, 429]
+    assert [send("good") for _ in range(3)] == [200, 200, 429]
     for _ in range(3):
-        assert ask("bad", cost) in (429, 500, 503)
-        assert ask("good") == 429
+        assert send("bad", cost) in (429, 500, 503)
+        assert send("good") == 429
     limiter._state.opened.close()

@@ -81,7 +81,7 @@ def test_an_idea_of_the_time_that_is_off_is_corrected(store: PostgreSQLStorage, 
     assert abs(store.decide([MANY], key).now - time.time()) < 60
 
 
-def test_a_limit_that_is_only_looked_at_is_locked_while_others_are_charged(
+def test_a_peeked_limit_is_locked_while_others_are_charged(
     store: PostgreSQLStorage, sql: Any, key: str
 ) -> None:
     looked, charged = weir.parse("1/day"), weir.parse("20/day")
@@ -112,7 +112,7 @@ def test_counters_that_others_keep_changing_are_locked_first(
     assert sent[-1] == 1
 
 
-def test_a_row_that_somebody_else_has_locked_takes_no_longer_than_the_deadline(
+def test_a_locked_row_takes_no_longer_than_the_deadline(
     servers: Any, store: PostgreSQLStorage, key: str, default_deadline: None
 ) -> None:
     limits = [weir.parse("10/day"), weir.parse("20/day")]
@@ -354,7 +354,7 @@ def check_that_no_statement_reads_the_whole_table(
     assert sql(count) == before
 
 
-def test_missing_functions_are_an_error_that_says_what_to_run(servers: Any) -> None:
+def test_missing_functions_are_an_error_with_the_command_to_run(servers: Any) -> None:
     store = PostgreSQLStorage(servers.postgresql.uri, table="not_there")
     with pytest.raises(StorageError, match="run `weir store init --store URI` once, with the URI"):
         store.decide([MANY], "a")
@@ -362,7 +362,7 @@ def test_missing_functions_are_an_error_that_says_what_to_run(servers: Any) -> N
 
 
 def test_a_user_needs_four_rights(own: Any) -> None:
-    """And is told which one is missing to create the table."""
+    """The error names the missing right to create the table."""
     with psycopg.connect(own.uri, autocommit=True) as connection:
         connection.execute("CREATE USER app")
         uri = own.uri.replace("weir@", "app@")
@@ -421,7 +421,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again(
     assert store.decide([MANY], key).allowed
 
 
-def test_reset_forgets_the_counters_of_the_prefix(servers: Any, store: PostgreSQLStorage) -> None:
+def test_reset_clears_the_counters_of_the_prefix(servers: Any, store: PostgreSQLStorage) -> None:
     other = PostgreSQLStorage(servers.postgresql.uri, key_prefix="other")
     limit = weir.parse("1/day")
     for one in (store, other):

@@ -67,7 +67,7 @@ def kill_all(server: Any) -> None:
 
 @pytest.mark.parametrize("durable", [True, False])
 def test_a_killed_server_is_used_again_and_admits_no_more(own: Any, durable: bool) -> None:
-    """Hits whose outcome is unknown may be charged. Only with ``durable`` is none forgotten."""
+    """Hits whose outcome is unknown may be charged. Only with ``durable`` is none lost."""
     text = f"{LIMIT} per day"
     store = PostgreSQLStorage(own.uri, create=True, remember_denials=0, socket_timeout=20.0)
     store.init()

@@ -79,18 +79,18 @@ def test_flask_refuses_the_client_and_counts_on(
 
     client = app.test_client()
 
-    def ask(who: str) -> int:
+    def send(who: str) -> int:
         code: int = client.get("/", headers={"X-Client": f"{who}-{key}"}).status_code
         return code
 
-    assert [ask("good") for _ in range(3)] == [200, 200, 429]
-    assert ask("bad") == 200
+    assert [send("good") for _ in range(3)] == [200, 200, 429]
+    assert send("bad") == 200
     with locked(servers, f"bad-{key}"):
         for who in ("second", "third"):
-            assert ask("bad") in (429, 500, 503)
-            assert ask("good") == 429
-            assert [ask(who) for _ in range(3)] == [200, 200, 429]
-    assert [ask("bad"), ask("bad")] == [200, 429], "what was refused was not charged"
+            assert send("bad") in (429, 500, 503)
+            assert send("good") == 429
+            assert [send(who) for _ in range(3)] == [200, 200, 429]
+    assert [send("bad"), send("bad")] == [200, 429], "what was refused was not charged"
     errors = limiter._state.store.instrumented.meters.read().errors  # type: ignore[union-attr]
     assert sum(errors.values()) == 0, "an error of one key is none of the store"
     opened: Any = limiter._state.opened
@@ -107,7 +107,7 @@ def test_a_storage_refuses_the_key(
     store.close()
     seen: list[Any] = []
 
-    def ask() -> None:
+    def send() -> None:
         try:
             seen.append(failover.decide([TWO], f"bad-{key}").allowed)
         except Exception as error:
@@ -119,7 +119,7 @@ def test_a_storage_refuses_the_key(
                 store._guesses.overtaken(
                     store.make_request([TWO], f"bad-{key}", None, weir.HIT).names
                 )
-            threads = [threading.Thread(target=ask) for _ in range(3)]
+            threads = [threading.Thread(target=send) for _ in range(3)]
             for thread in threads:
                 thread.start()
             name = f"other-{contended}-{key}"

@@ -128,13 +128,13 @@ def test_a_counter_that_another_has_made_meanwhile_leaves_no_other_behind(
     other.close()
 
 
-@pytest.mark.parametrize("forgotten", ["first", "last"])
-def test_what_was_removed_at_the_server_begins_anew(
-    store: PostgreSQLStorage, sql: Any, key: str, forgotten: str
+@pytest.mark.parametrize("deleted", ["first", "last"])
+def test_a_counter_removed_at_the_server_starts_at_zero(
+    store: PostgreSQLStorage, sql: Any, key: str, deleted: str
 ) -> None:
     limits = [weir.parse(text) for text in ("10/day", "20/day")]
     store.decide(limits, key)
-    name = (min if forgotten == "first" else max)(states(sql, key))[0]
+    name = (min if deleted == "first" else max)(states(sql, key))[0]
     sql("DELETE FROM weir_states WHERE name = %s RETURNING 1", [name])
     left = [verdict.remaining for verdict in store.decide(limits, key)]
-    assert left == ([9, 18] if forgotten == "first" else [8, 19])
+    assert left == ([9, 18] if deleted == "first" else [8, 19])

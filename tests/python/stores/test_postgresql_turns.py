@@ -30,7 +30,7 @@ def test_first_come_first_served() -> None:
         thread.start()
         threads.append(thread)
         wait_for(lambda: len(turns._waiting) == len(threads))
-    assert not turns.take(["d"], None), "nobody uses or waits for it"
+    assert not turns.take(["d"], None), "it is not used, and no thread waits for it"
     turns.leave(["a", "b"])
     for thread in threads:
         thread.join()
@@ -44,7 +44,7 @@ def test_who_gives_up_leaves_nothing_behind() -> None:
     turns.take(["a"], None)
     with pytest.raises(TurnTimeoutError):
         turns.take(["a", "b"], monotonic())
-    assert not turns.take(["b"], None), "nobody waits for it"
+    assert not turns.take(["b"], None), "no thread waits for it"
     turns.leave(["a"])
     assert not turns.take(["a"], None)
 

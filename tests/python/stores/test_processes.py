@@ -36,7 +36,7 @@ def item(strategy, text):
 
 items = [item(*limit) for limit in json.loads(limits)]
 
-def ask(key):
+def send(key):
     while True:
         try:
             return store.decide(items, key).allowed
@@ -48,7 +48,7 @@ input()
 allowed = []
 for n in range(int(rounds)):
     key = f"{run}-{n}"
-    allowed.append(sum(ask(key) for _ in range(int(hits))))
+    allowed.append(sum(send(key) for _ in range(int(hits))))
 print(json.dumps(allowed))
 """
 
@@ -95,7 +95,7 @@ def options_of(where: str) -> dict[str, Any]:
 def test_exactly_the_limit(servers: Any, where: str, strategy: str) -> None:
     if where == "mongodb" and not servers.mongodb.atomic:
         pytest.skip("its updates are not atomic")
-    # Memcached knows no longer time than 30 days.
+    # Memcached supports at most 30 days.
     period = "day" if where == "memcached" and strategy != "leaky-bucket" else "year"
     limits = [(strategy, f"{FEW} per {period}")]
     uri = getattr(servers, where).uri
@@ -149,7 +149,7 @@ def test_the_server_is_killed_and_started_again(
         if keeps:
             assert all(count <= LIMIT for count in passed), passed
         else:
-            # Each restart hands the counters back that were there: those of the rounds at work.
+            # Each restart returns the existing counters: those of the current rounds.
             assert sum(passed) <= (LIMIT * ROUNDS) * 2
             assert all(count <= LIMIT * (kills + 1) for count in passed), passed
     finally:

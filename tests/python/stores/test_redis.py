@@ -1,4 +1,4 @@
-"""Redis: names, round trips, remembered denials, large windows."""
+"""Redis: names, round trips, cached denials, large windows."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_changed_strategy_is_no_wrong_type(store: Any) -> None:
 # ------------------------------------------------------------------------------------------- trips
 
 
-def test_a_check_is_one_trip_whatever_it_asks(servers: Any, store: Any) -> None:
+def test_a_check_is_always_one_trip(servers: Any, store: Any) -> None:
     store.decide(THREE, "a")
     before = servers.redis.commands()
     for mode in (0, TEST, EACH, REFUND):
@@ -89,7 +89,7 @@ def test_a_check_is_one_trip_whatever_it_asks(servers: Any, store: Any) -> None:
     assert servers.redis.commands() == before + 8
 
 
-@pytest.mark.parametrize("key_func", [get_remote_address, lambda: "somebody"])
+@pytest.mark.parametrize("key_func", [get_remote_address, lambda: "anonymous"])
 def test_trips_of_a_request(servers: Any, key_func: Callable[[], str]) -> None:
     """What is only looked at goes with what is charged."""
     app = Flask(__name__)
@@ -113,7 +113,7 @@ def test_trips_of_a_request(servers: Any, key_func: Callable[[], str]) -> None:
         assert struct.unpack("<dd", server.get(name))[1] == 3  # the refusal has charged nothing
 
 
-def test_a_forgotten_script_is_sent_once(servers: Any, store: Any, client: Any) -> None:
+def test_a_flushed_script_is_sent_once(servers: Any, store: Any, client: Any) -> None:
     store.decide(THREE, "a")
     client.script_flush()
     before = servers.redis.commands()
@@ -123,7 +123,7 @@ def test_a_forgotten_script_is_sent_once(servers: Any, store: Any, client: Any) 
     assert servers.redis.commands() == before + 3
 
 
-def test_a_denial_is_remembered(servers: Any, store: Any) -> None:
+def test_a_denial_is_cached(servers: Any, store: Any) -> None:
     start = time.monotonic()
     assert [store.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
     before = servers.redis.commands()
@@ -135,20 +135,20 @@ def test_a_denial_is_remembered(servers: Any, store: Any) -> None:
     assert least < later[0].retry_after < first[0].retry_after <= 60
     assert later[0].reset_at == first[0].reset_at
     assert later.now > first.now
-    # Anything else is asked.
+    # Any other request goes to the server.
     assert store.decide([TIGHT], "b").allowed
     assert store.decide([TIGHT], "a", [0]).allowed
     assert not store.decide([TIGHT], "a", None, EACH).allowed
     assert servers.redis.commands() == before + 3
 
 
-@pytest.mark.parametrize("forget", ["clear", "refund", "reset"])
-def test_what_frees_a_counter_here_forgets_the_denial(store: Any, forget: str) -> None:
+@pytest.mark.parametrize("action", ["clear", "refund", "reset"])
+def test_freeing_a_counter_drops_the_cached_denial(store: Any, action: str) -> None:
     other = weir.parse("100/hour")
     assert [store.decide([TIGHT, other], "a").allowed for _ in range(3)] == [True, True, False]
-    if forget == "clear":
+    if action == "clear":
         store.clear([TIGHT], "a")
-    elif forget == "refund":
+    elif action == "refund":
         store.decide([TIGHT], "a", None, REFUND)
     else:
         store.reset()
@@ -161,12 +161,12 @@ def test_a_denial_is_repeated_until_the_request_could_pass(store: Any) -> None:
     sooner = time.monotonic()
     denied = store.decide([second], "a")[0]
     later = time.monotonic()
-    told, ask = denied, 0.0
-    while not told.allowed:  # asked before, and it ends by then
-        assert ask < later + denied.retry_after + 0.001
+    verdict, started = denied, 0.0
+    while not verdict.allowed:  # sent before the end of the denial
+        assert started < later + denied.retry_after + 0.001
         time.sleep(0.02)
-        ask = time.monotonic()
-        told = store.decide([second], "a")[0]
+        started = time.monotonic()
+        verdict = store.decide([second], "a")[0]
     assert time.monotonic() > sooner + denied.retry_after - 0.001
 
 

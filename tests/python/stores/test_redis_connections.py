@@ -161,7 +161,7 @@ def other():
 
 gevent.joinall([gevent.spawn(work) for _ in range(16)] + [gevent.spawn(other)], raise_error=True)
 assert sum(allowed) == 500 and len(allowed) == 800, (sum(allowed), len(allowed))
-assert len(turns) > 20, "nobody else had a turn"
+assert len(turns) > 20, "other threads had no turn"
 if hasattr(store, "_topology"):
     servers = list(store._topology.servers.values())
 else:

@@ -191,7 +191,7 @@ def test_a_full_server(servers: Any, store: Any, client: Any) -> None:
 def test_a_script_that_is_killed(
     servers: Any, store: Any, client: Any, wait_for: Callable[..., Any]
 ) -> None:
-    """While another's script runs too long, the server says so; once it is killed, all is well."""
+    """If another script runs too long, the server reports that; decisions succeed afterwards."""
     assert store.decide([TIGHT], "a").allowed
     client.config_set("busy-reply-threshold", "20")
 

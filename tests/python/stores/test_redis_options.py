@@ -50,7 +50,7 @@ def fake_by_class() -> RedisStorage:
         return RedisStorage("redis://fake-class.example:6379/0")
 
 
-def test_a_mock_of_a_client_is_asked_before_the_server() -> None:
+def test_a_mock_of_a_client_is_called_before_the_server() -> None:
     store = RedisStorage("redis://127.0.0.1:1")
     with mock.patch("redis.Redis.execute_command", side_effect=LookupError("dead")) as called:
         with pytest.raises(LookupError, match="dead"):
@@ -115,19 +115,19 @@ def test_fakeredis_counts(fake: RedisStorage, strategy: str, key: str) -> None:
 def test_denials_end_with_the_counters(
     servers: Any, name: str, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """FLUSHALL by hand, or another process that resets: within a second, all are asked again."""
+    """After FLUSHALL or a reset by another process, cached denials end within a second."""
     server = getattr(servers, name)
     store: Any = storage_from_string(server.uri)
     for each in ("a", "b"):
         while store.decide([TWO], f"{key}-{each}").allowed:
             pass
     if name == "memcached":
-        server.ask(b"flush_all")
+        server.send(b"flush_all")
     else:
         for node in getattr(server, "nodes", [server]):
             with node.client() as client:
                 client.flushall()
-    # Much sooner than the hour that a denial is remembered for.
+    # Much sooner than the hour for which a denial is cached.
     wait_for(lambda: store.decide([TWO], f"{key}-a").allowed)
     assert store.decide([TWO], f"{key}-b").allowed
     store.close()
@@ -178,7 +178,7 @@ def test_startup_nodes_that_are_none() -> None:
         {"password": "master", "sentinel_password": "watch"},
     ],
 )
-def test_sentinels_have_passwords_of_their_own(
+def test_sentinels_have_separate_passwords(
     make_sentinels: Callable[[], Any], options: dict[str, Any]
 ) -> None:
     sentinels = make_sentinels()
@@ -226,7 +226,7 @@ assert store.decide([weir.Limit(2)], "slow").allowed
 
 
 def rights(*rows: str) -> str:
-    """What docs/redis.md says that a user needs."""
+    """The rights of a user that docs/redis.md lists."""
     text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
     found = dict(re.findall(r"^\| ([^|]+) \| `(.+)` \|$", text, re.MULTILINE))
     return " ".join(found[row] for row in rows).replace("\\|", "|")

@@ -1,4 +1,4 @@
-"""A reset in another process ends the denials that a worker remembers, at its next request."""
+"""A reset in another process drops the cached denials of a worker, at its next request."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ class Workers:
 
     def both_remember_a_denial(self) -> None:
         """The first request is admitted, and then each worker denies one."""
-        assert self.server.ask("/limited")[0] == 200
+        assert self.server.send("/limited")[0] == 200
         denied_by = set()
 
-        def ask() -> bool:
-            status, body = self.server.ask("/limited")
+        def send() -> bool:
+            status, body = self.server.send("/limited")
             assert status == 429
             denied_by.add(body)
             return len(denied_by) == 2
 
-        wait_for(ask)
+        wait_for(send)
 
 
 @pytest.fixture(params=["raise", "local"])
@@ -76,7 +76,7 @@ def workers(request: pytest.FixtureRequest, servers: Any, tmp_path: Path) -> Ite
 def test_one_worker_resets_all(workers: Workers) -> None:
     for _ in range(10):
         workers.both_remember_a_denial()
-        assert workers.server.ask("/reset")[0] == 200
+        assert workers.server.send("/reset")[0] == 200
 
 
 def test_a_command_resets_a_client(workers: Workers, servers: Any) -> None:

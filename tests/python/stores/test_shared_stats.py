@@ -181,7 +181,7 @@ def test_a_full_list_takes_what_needs_no_room(hosts: Two, monkeypatch: pytest.Mo
     # Another rule in the place of the one that there is.
     shared.set_rule("10.0.0.2", "allow", now + 60)
     assert [rule.kind for rule in shared.rules()] == ["block", "block", "allow"]
-    # One that has ended is in nobody's way.
+    # An expired one has no effect.
     monkeypatch.setattr("time.time", lambda: now + 61)
     shared.set_rule("10.0.0.9", "block")
     assert [rule.client for rule in shared.rules()] == ["10.0.0.0", "10.0.0.1", "10.0.0.9"]

@@ -205,7 +205,7 @@ class Recorder(StateStorage):
     def __init__(self, uri: str | None = None, **options: Any) -> None:
         super().__init__(uri, **options)
         self.states: dict[str, bytes] = {}
-        self.asked: list[Sequence[str]] = []
+        self.names_read: list[Sequence[str]] = []
         self.error: BaseException | None = None
 
     @contextmanager
@@ -215,7 +215,7 @@ class Recorder(StateStorage):
         yield
 
     def read(self, transaction: Any, names: Sequence[str]) -> dict[str, bytes]:
-        self.asked.append(names)
+        self.names_read.append(names)
         return {name: self.states[name] for name in names if name in self.states}
 
     def write(self, transaction: Any, changes: Sequence[Change]) -> None:
@@ -228,16 +228,16 @@ def test_a_cached_denial_makes_no_call() -> None:
     store = Recorder()
     limit = weir.parse("1 per minute")
     assert [store.decide([limit], "a").allowed for _ in range(5)] == [True] + [False] * 4
-    assert len(store.asked) == 2
+    assert len(store.names_read) == 2
     store.clear([limit], "a")
-    assert len(store.asked) == 3
+    assert len(store.names_read) == 3
 
 
 def test_names_are_sorted_and_each_is_read_once() -> None:
     store = Recorder()
     limits = [weir.parse("9/minute"), weir.parse("10/minute"), weir.parse("9/minute")]
     store.decide(limits, ["b", "a", "b"])
-    (names,) = store.asked
+    (names,) = store.names_read
     assert list(names) == sorted(names)
     assert len(names) == 2
     for name, left in zip(names, (9, 7), strict=True):
@@ -245,7 +245,7 @@ def test_names_are_sorted_and_each_is_read_once() -> None:
         assert store.decide([limit], key, [0], weir.TEST)[0].remaining == left
 
 
-def test_a_denial_is_not_remembered_for_a_question_of_other_counters() -> None:
+def test_a_cached_denial_is_not_used_for_other_counters() -> None:
     """The same names and costs, but the third check is of the first counter or of the second."""
     store = Recorder()
     limits = [weir.parse("2/minute"), weir.parse("1/minute")]
@@ -291,7 +291,7 @@ def test_limits_that_go_away_meanwhile_do_not_matter() -> None:
         request.decide(["a", None], 1.0)  # type: ignore[list-item]
 
 
-def test_schemes_of_modules_in_the_environment_are_known(
+def test_schemes_of_modules_in_the_environment_are_registered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = tmp_path / "weir_test_plugin.py"

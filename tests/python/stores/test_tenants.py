@@ -40,7 +40,7 @@ class App:
         self.client = self.app.test_client()
         self.store: Any = self.limiter._state.store
 
-    def ask(self, client: str = "10.0.0.1") -> int:
+    def send(self, client: str = "10.0.0.1") -> int:
         code: int = self.client.get("/", headers={"X-Client": client}).status_code
         return code
 
@@ -53,7 +53,7 @@ class App:
         self.store.opened.close()
 
 
-#: How two applications are told apart: by weir.flask's prefix, by the store's, by one of each.
+#: How two applications are distinguished: by weir.flask's prefix, by the store's, by one of each.
 APART: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "own": ({"key_prefix": "shop"}, {"key_prefix": "bank"}),
     "store": (
@@ -99,13 +99,13 @@ def test_a_rule_of_one_is_none_of_the_other(pair: tuple[App, App]) -> None:
     for _ in range(2):
         shop.sync()
         bank.sync()
-    assert shop.ask("10.0.0.1") == 429
-    assert bank.ask("10.0.0.1") == 200
-    assert [bank.ask("10.0.0.2") for _ in range(4)] == [200] * 4
-    assert [shop.ask("10.0.0.2") for _ in range(4)] == [200, 200, 429, 429]
+    assert shop.send("10.0.0.1") == 429
+    assert bank.send("10.0.0.1") == 200
+    assert [bank.send("10.0.0.2") for _ in range(4)] == [200] * 4
+    assert [shop.send("10.0.0.2") for _ in range(4)] == [200, 200, 429, 429]
     assert bank.store.instrumented.unlist("10.0.0.2")
     shop.sync()
-    assert shop.ask("10.0.0.1") == 429
+    assert shop.send("10.0.0.1") == 429
 
 
 def test_each_counts_for_itself_and_resets_its_own(pair: tuple[App, App]) -> None:
@@ -113,13 +113,13 @@ def test_each_counts_for_itself_and_resets_its_own(pair: tuple[App, App]) -> Non
     shop.sync()
     bank.sync()
     for app in pair:
-        assert [app.ask() for _ in range(3)] == [200, 200, 429]
+        assert [app.send() for _ in range(3)] == [200, 200, 429]
     shop.limiter.reset()
-    assert shop.ask() == 200
-    assert bank.ask() == 429
+    assert shop.send() == 200
+    assert bank.send() == 429
     bank.limiter.reset()
-    assert bank.ask() == 200
-    assert [shop.ask() for _ in range(2)] == [200, 429]
+    assert bank.send() == 200
+    assert [shop.send() for _ in range(2)] == [200, 429]
 
 
 @pytest.fixture(params=["postgresql", "mongodb"])
@@ -142,17 +142,17 @@ def test_reset_without_a_prefix_keeps_the_counters_of_those_with_one(
     try:
         for app in apps:
             for client in odd:
-                assert [app.ask(client) for _ in range(3)] == [200, 200, 429]
+                assert [app.send(client) for _ in range(3)] == [200, 200, 429]
         apps[0].limiter.reset()
-        assert apps[0].ask("10.0.0.1") == 200, "its own are deleted"
+        assert apps[0].send("10.0.0.1") == 200, "its own are deleted"
         for app in apps[1:]:
-            assert [app.ask(client) for client in odd] == [429] * 3
+            assert [app.send(client) for client in odd] == [429] * 3
         apps[1].limiter.reset()
         # The names of counters whose key is not ASCII are hashes, which do not contain the prefix.
-        assert apps[1].ask("10.0.0.1") == (200 if other.isascii() else 429)
-        assert apps[2].ask("10.0.0.1") == 429
-        assert apps[0].ask("10.0.0.1") == 200
-        assert apps[0].ask("10.0.0.1") == 429
+        assert apps[1].send("10.0.0.1") == (200 if other.isascii() else 429)
+        assert apps[2].send("10.0.0.1") == 429
+        assert apps[0].send("10.0.0.1") == 200
+        assert apps[0].send("10.0.0.1") == 429
     finally:
         for app in apps:
             app.close()
@@ -165,9 +165,9 @@ def test_reset_of_the_only_application_deletes_all_counters(
     app = App(uri, storage_options=options)
     try:
         for client in ("10.0.0.1", "ä", "c" * 250):
-            assert [app.ask(client) for _ in range(3)] == [200, 200, 429]
+            assert [app.send(client) for _ in range(3)] == [200, 200, 429]
         app.limiter.reset()
-        assert [app.ask(client) for client in ("10.0.0.1", "ä", "c" * 250)] == [200] * 3
+        assert [app.send(client) for client in ("10.0.0.1", "ä", "c" * 250)] == [200] * 3
     finally:
         app.close()
 
@@ -175,8 +175,8 @@ def test_reset_of_the_only_application_deletes_all_counters(
 def test_statistics_are_apart(pair: tuple[App, App]) -> None:
     shop, bank = pair
     for _ in range(3):
-        shop.ask("10.0.0.1")
-    bank.ask("10.0.0.2")
+        shop.send("10.0.0.1")
+    bank.send("10.0.0.2")
     shop.sync()
     bank.sync()
     for app, mine in ((shop, "10.0.0.1"), (bank, "10.0.0.2")):
@@ -263,20 +263,20 @@ def run(uri: str, *arguments: str) -> tuple[str, str, int]:
 def test_block_is_about_all_applications_or_one(uri: str, pair: tuple[App, App]) -> None:
     bank = pair[1]
     for app in pair:
-        app.ask("10.0.0.9")
+        app.send("10.0.0.9")
         app.sync()
-    _, said, code = run(uri, "block", "10.0.0.1", "--for", "1h", "--prefix", "bank")
+    _, warned, code = run(uri, "block", "10.0.0.1", "--for", "1h", "--prefix", "bank")
     assert code == 0
-    assert "bank" in said or bank.store.instrumented.sync.shared.tenant.label != "bank"
+    assert "bank" in warned or bank.store.instrumented.sync.shared.tenant.label != "bank"
     labels = [app.store.instrumented.sync.shared.tenant.label for app in pair]
-    _, said, code = run(uri, "block", "10.0.0.2", "--for", "1h")
+    _, warned, code = run(uri, "block", "10.0.0.2", "--for", "1h")
     assert code == 0
-    assert all(label in said for label in labels if label)
+    assert all(label in warned for label in labels if label)
     for app in pair:
         app.sync()
-        assert app.ask("10.0.0.2") == 429
+        assert app.send("10.0.0.2") == 429
     if "bank" in labels:
-        assert [app.ask("10.0.0.1") for app in pair] == [200, 429]
+        assert [app.send("10.0.0.1") for app in pair] == [200, 429]
     out, _, _ = run(uri, "rules", "--json")
     clients = [rule["client"] for rule in json.loads(out)["rules"]]
     assert clients.count("10.0.0.2") == 1
@@ -284,29 +284,29 @@ def test_block_is_about_all_applications_or_one(uri: str, pair: tuple[App, App])
     assert code == 0
     for app in pair:
         app.sync()
-        assert app.ask("10.0.0.2") == 200
+        assert app.send("10.0.0.2") == 200
     run(uri, "unlist", "10.0.0.1", "--prefix", "bank")
 
 
 def test_reset_finds_the_counters_of_each(uri: str, make: Callable[..., App]) -> None:
     apps = [make(key_prefix="shop"), make(storage_options={"key_prefix": "bank"}), make()]
     for app in apps:
-        assert [app.ask() for _ in range(3)] == [200, 200, 429]
+        assert [app.send() for _ in range(3)] == [200, 200, 429]
         app.sync()
-    out, said, _ = run(uri, "show", "10.0.0.1", "--json")
-    assert "bank" in said
+    out, warned, _ = run(uri, "show", "10.0.0.1", "--json")
+    assert "bank" in warned
     assert [limit["used"] for limit in json.loads(out)["limits"]] == [2, 2, 2]
     out, _, _ = run(uri, "reset", "10.0.0.1", "--prefix", "bank", "--json")
     assert [one["used"] for one in json.loads(out)["cleared"]] == [2]
-    assert [app.ask() for app in apps] == [429, 200, 429]
+    assert [app.send() for app in apps] == [429, 200, 429]
     run(uri, "reset", "10.0.0.1")
-    assert [app.ask() for app in apps] == [200, 200, 200]
+    assert [app.send() for app in apps] == [200, 200, 200]
 
 
 def test_top_shows_one_or_all(uri: str, make: Callable[..., App]) -> None:
     shop, bank = make(key_prefix="shop"), make(key_prefix="bank")
     for app, client in ((shop, "10.0.0.1"), (bank, "10.0.0.2")):
-        app.ask(client)
+        app.send(client)
         app.sync()
     out, _, _ = run(uri, "top", "--json")
     assert {"10.0.0.1", "10.0.0.2"} <= {row["client"] for row in json.loads(out)["clients"]}

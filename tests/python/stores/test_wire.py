@@ -78,14 +78,14 @@ def test_a_connection_cut_anywhere(proxy: Any, strategy: str, key: str) -> None:
     for cut in range(0, 330, 7):
         between.cut = cut
         store = storage_from_string(uri, remember_denials=0, socket_timeout=10)
-        passed = asked = 0
+        passed = sent = 0
         name = f"{key}/{cut}"
         for _ in range(4):
-            asked += 1
+            sent += 1
             with contextlib.suppress(StorageError):
                 passed += store.decide([item], name).allowed
         charged = 1000 - sure.decide([item], name, [0], TEST)[0].remaining
-        assert passed <= charged <= 2 * asked, (cut, passed, charged)
+        assert passed <= charged <= 2 * sent, (cut, passed, charged)
         store.close()
     sure.close()
 
@@ -95,13 +95,13 @@ def test_a_slow_server_costs_the_deadline(proxy: Any, key: str, default_deadline
     between.delay = 1.5
     store = storage_from_string(uri)
 
-    def ask() -> float:
+    def send() -> float:
         start = time.perf_counter()
         with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
             store.decide([Limit(5)], key)
         return time.perf_counter() - start
 
-    assert quickest(ask, 1.2) < 1.2
+    assert quickest(send, 1.2) < 1.2
     assert not store.check()
     between.delay = 0.0
     store.deadline = 20.0
@@ -110,12 +110,12 @@ def test_a_slow_server_costs_the_deadline(proxy: Any, key: str, default_deadline
 
 
 def ask_often(store: Any, item: Limit, key: str, allowed: list[bool]) -> Callable[[], None]:
-    def ask() -> None:
+    def send() -> None:
         for _ in range(50):
             with contextlib.suppress(StorageError):
                 allowed.append(store.decide([item], key).allowed)
 
-    return ask
+    return send
 
 
 def test_threads_whose_connections_are_cut(proxy: Any, key: str) -> None:
@@ -265,7 +265,7 @@ def test_a_lost_clear_is_not_repeated(lossy: Lossy, key: str) -> None:
     assert lossy.lost == 1
 
 
-def test_a_question_that_charges_nothing_is_asked_again(lossy: Lossy, key: str) -> None:
+def test_a_request_that_charges_nothing_is_sent_again(lossy: Lossy, key: str) -> None:
     item = Limit(1000, 1, "day")
     lossy.store.decide([item], key)
     lossy.lose(1, reads=True)

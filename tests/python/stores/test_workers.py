@@ -33,7 +33,7 @@ def app(environ, start_response):
 
 
 class Load:
-    """Two workers of twelve threads that serve the application, and clients that ask them."""
+    """Two workers of twelve threads that serve the application, and clients that send requests."""
 
     def __init__(self, directory: Path, store: str, policy: str) -> None:
         (directory / "application.py").write_text(APPLICATION)
@@ -48,11 +48,11 @@ class Load:
     def request(self) -> tuple[int, float]:
         """The status of a request, and the seconds it took."""
         start = time.perf_counter()
-        status, _ = self.server.ask("/")
+        status, _ = self.server.send("/")
         return status, time.perf_counter() - start
 
     def of(self, clients: int, seconds: float) -> list[tuple[int, float]]:
-        """What so many clients get that ask for so long."""
+        """The responses to so many clients in so many seconds."""
         answers: list[tuple[int, float]] = []
         end = time.monotonic() + seconds
 
@@ -99,7 +99,7 @@ def test_a_stopped_redis(servers: Any, load: Any, policy: str) -> None:
         assert percentile(answers, 0.5) < 1.5 * deadline
         assert percentile(answers, 0.99) < 1.9 * deadline
     else:
-        # Each worker asks when it is stopped, and a second later.
+        # Each worker probes when the store is stopped, and a second later.
         assert statuses == {200}
         assert len(answers) > 60  # some ten, if each of them had waited
         assert len(slow) <= 12

@@ -1,4 +1,4 @@
-/* Asks a Redis server for each line of input, a key, and says what became of it and how long it took. */
+/* For each line of input, a key: makes a decision on a Redis server, and prints the result and its duration. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

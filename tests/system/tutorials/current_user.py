@@ -1,4 +1,4 @@
-"""As with Flask-Login: who is logged in counts as himself, and staff may do more."""
+"""As with Flask-Login: each user has a limit, and staff a higher one."""
 
 import os
 

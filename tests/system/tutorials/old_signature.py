@@ -1,4 +1,4 @@
-"""As tutorials wrote it before version 3: the application first, and a handler that says JSON."""
+"""The signature before version 3: the application first; and a handler that returns JSON."""
 
 import os
 

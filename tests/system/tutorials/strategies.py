@@ -42,10 +42,10 @@ def parsing():
 
 @app.route("/hits")
 def hits():
-    said = []
+    results = []
     for limiter in (window, moving, sliding):
         limiter.storage.reset()
-        said.append(
+        results.append(
             [
                 limiter.test(one_per_hour, "ns", "foo"),
                 limiter.hit(one_per_hour, "ns", "foo"),
@@ -59,13 +59,13 @@ def hits():
             ]
         )
         limiter.clear(one_per_hour, "ns", "foo")
-        said[-1].append(limiter.hit(one_per_hour, "ns", "foo"))
-    return jsonify(said)
+        results[-1].append(limiter.hit(one_per_hour, "ns", "foo"))
+    return jsonify(results)
 
 
 @app.route("/errors")
 def errors():
-    said = []
+    results = []
     for make in (
         lambda: parse("ten per hour"),
         lambda: parse("10 per fortnight"),
@@ -74,10 +74,10 @@ def errors():
         try:
             make()
         except ConfigurationError:
-            said.append("configuration")
+            results.append("configuration")
         except ValueError:
-            said.append("value")
-    return jsonify(said=said, healthy=memory.check())
+            results.append("value")
+    return jsonify(results=results, healthy=memory.check())
 
 
 if __name__ == "__main__":
