@@ -130,11 +130,11 @@ def written(page: str) -> str:
     """The page with every table between marks replaced."""
     sizes = measured()
 
-    def anew(match: re.Match[str]) -> str:
+    def updated(match: re.Match[str]) -> str:
         new = regions() if match[1] == "regions" else table(match[1], sizes)
         return f"<!-- {match[1]} -->\n\n{new}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- (weir_\w+|regions) -->\n.*?<!-- end -->", anew, page, flags=re.DOTALL)
+    return re.sub(r"<!-- (weir_\w+|regions) -->\n.*?<!-- end -->", updated, page, flags=re.DOTALL)
 
 
 def main() -> int:

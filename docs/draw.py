@@ -65,16 +65,16 @@ def play(
     hits, stands = [], []
     todo = sorted(moments)
 
-    def ask(moment: float, cost: int, mode: int) -> weir.Verdict:
+    def decide(moment: float, cost: int, mode: int) -> weir.Verdict:
         return table.decide([limit], "client", [cost], mode, START + moment)[0]
 
     for index in range(int(end / STEP) + 1):
         now = index * STEP
         while todo and todo[0] <= now:
             moment = todo.pop(0)
-            hits.append(Hit(moment, ask(moment, 1, weir.HIT)))
-            stands.append((moment, ask(moment, 0, weir.TEST)))
-        stands.append((now, ask(now, 0, weir.TEST)))
+            hits.append(Hit(moment, decide(moment, 1, weir.HIT)))
+            stands.append((moment, decide(moment, 0, weir.TEST)))
+        stands.append((now, decide(now, 0, weir.TEST)))
     return hits, stands
 
 
@@ -194,7 +194,7 @@ def timeline(
     drawing.text(182, 14, "denied")
 
     base = extra(drawing, hits, lane) if extra else lane + 16
-    promise(drawing, hits, base + 12)
+    retry_after(drawing, hits, base + 12)
     head, floor = base + 54, base + 130
     drawing.text(LEFT, head - 12, caption)
 
@@ -212,7 +212,7 @@ def timeline(
     return drawing
 
 
-def promise(drawing: Drawing, hits: list[Hit], y: float) -> None:
+def retry_after(drawing: Drawing, hits: list[Hit], y: float) -> None:
     """The first denied request's retry_after: from it to the moment at which it would pass."""
     hit = next(hit for hit in hits if not hit.verdict.allowed)
     start, until = drawing.x(hit.at), drawing.x(hit.at + hit.verdict.retry_after)

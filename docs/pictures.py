@@ -1,7 +1,7 @@
-"""Sphinx extension: puts the timelines into the page itself, so that they take on its colours.
+"""Sphinx extension: inlines the pictures of timelines, so that they use the colours of the page.
 
-``![words](pictures/fixed-window.svg)`` stays plain Markdown for whoever reads the file; an SVG
-that a page merely links to cannot know which colour scheme the reader has chosen there.
+``![words](pictures/fixed-window.svg)`` stays plain Markdown in the file. A linked SVG
+cannot use the colour scheme that the reader has chosen on the page.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ typedef struct {
     ngx_str_t uri; /* NUL-terminated; empty: none */
     ngx_http_weir_place_t place;
     struct weir_table *table;
-    int64_t checked; /* when the file of the table was looked at last */
+    int64_t checked; /* when the file of the table was last checked */
     ngx_uint_t lost; /* it has none, and there is no new one yet */
 } ngx_weir_conf_t;
 

@@ -295,7 +295,7 @@ static void ngx_http_weir_set_parts(struct weir_table *table, ngx_http_weir_set_
             parts[n].role = use[i].peek ? WEIR_ROLE_PEEKED : WEIR_ROLE_CHARGED;
             n++;
 
-            /* if the registry is full, "weir show" does not know this limit */
+            /* if the registry is full, "weir show" does not list this limit */
 
             (void)weir_stats_register(table, &rate[j].limit, zone->before.data, zone->before.len,
                                       zone->after.data, zone->after.len);

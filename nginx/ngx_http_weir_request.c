@@ -179,7 +179,7 @@ static void ngx_http_weir_record(ngx_http_request_t *r, struct weir_table *table
     size_t need;
     uint8_t part[WEIR_CHECKS_MAX];
     struct weir_check checks[WEIR_CHECKS_MAX];
-    struct weir_verdict said[WEIR_CHECKS_MAX];
+    struct weir_verdict part_verdicts[WEIR_CHECKS_MAX];
 
     need = 0;
 
@@ -199,10 +199,10 @@ static void ngx_http_weir_record(ngx_http_request_t *r, struct weir_table *table
     }
 
     for (i = 0; i < n; i++) {
-        said[i] = verdicts[part[i]];
+        part_verdicts[i] = verdicts[part[i]];
     }
 
-    (void)weir_stats_record(table, checks, n, request->now_ns, said, denied);
+    (void)weir_stats_record(table, checks, n, request->now_ns, part_verdicts, denied);
 }
 
 static ngx_msec_t ngx_http_weir_delay_of(ngx_http_weir_set_t *set, uint32_t parts,
@@ -286,7 +286,7 @@ static ngx_int_t ngx_http_weir_pass(ngx_http_request_t *r, ngx_http_weir_loc_con
     return ngx_http_weir_start_delay(r, delay);
 }
 
-/* does what a rule about the client says */
+/* applies a rule about the client */
 
 static ngx_int_t ngx_http_weir_follow_rule(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
                                            ngx_http_weir_ctx_t *ctx,

@@ -1,4 +1,4 @@
-"""Asks the example app 15 times what it allows 10 times a minute (see script/demo)."""
+"""Sends 15 requests to the example app, which allows 10 a minute (see script/demo)."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def visit(port: int) -> Iterator[http.client.HTTPResponse]:
-    """Sends the requests, each over a connection of its own.
+    """Sends the requests, each over its own connection.
 
-    The next visitor connects before the one before has asked, as on a busy site: a worker that
-    waits for a visitor's request cannot serve another, so another worker serves the next one.
+    Each connection is opened before the previous request is sent, as on a busy site: a worker that
+    waits for a request cannot serve another connection, so another worker serves the next one.
     """
     deadline = time.monotonic() + DEADLINE
     with ExitStack() as connections:

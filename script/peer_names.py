@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes the table of Flask-Limiter's and limits' public names into docs/migrating.md.
 
-The names are those of the installed packages; what becomes of each is found out by importing it
-under weir.compat, in another process. ``--check`` says whether the table is up to date.
+The names are those of the installed packages; each is tested by importing it under
+weir.compat, in another process. ``--check`` reports whether the table is up to date.
 """
 
 from __future__ import annotations
@@ -125,14 +125,14 @@ def table() -> str:
     rows = ["| name | under Weir |", "|---|---|"]
     for path, answer in json.loads(done.stdout).items():
         if isinstance(answer, str):
-            said = f"refused: `{answer}`"
+            result = f"refused: `{answer}`"
         elif path in DIFFERS:
-            said = f"[differs]({DIFFERS[path]})"
+            result = f"[differs]({DIFFERS[path]})"
         else:
-            said = "works"
+            result = "works"
         if isinstance(answer, list) and answer:
-            said += "; refused (`AttributeError`): " + ", ".join(f"`{name}`" for name in answer)
-        rows.append(f"| `{path}` | {said} |")
+            result += "; refused (`AttributeError`): " + ", ".join(f"`{name}`" for name in answer)
+        rows.append(f"| `{path}` | {result} |")
     return "\n".join(rows)
 
 

@@ -1,7 +1,7 @@
 """Builds the wheels and the source distribution. Run by script/wheels.
 
 Meson compiles, with zig as the cross compiler, once per processor and C library; only the extension
-is compiled anew for each Python. A Python is described to meson by its headers and a PEP 739 file,
+is compiled again for each Python. A Python is described to meson by its headers and a PEP 739 file,
 so that none needs to run. auditwheel names the wheels for glibc by what they need.
 """
 
@@ -39,7 +39,7 @@ WORK = OUT / "work"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-#: 2.17 is the oldest glibc that manylinux names and zig knows; the code needs nothing newer.
+#: 2.17 is the oldest glibc that manylinux names and zig supports; the code needs nothing newer.
 GLIBC = "2.17"
 
 
@@ -126,7 +126,7 @@ def fetch_headers(version: str, folder: Path) -> None:
 
 
 def describe(version: str, target: Target) -> Path:
-    """The PEP 739 file by which meson knows a Python that does not run here."""
+    """The PEP 739 file that describes a Python that does not run here, for meson."""
     short = version.replace(".", "")
     suffix = f".cpython-{short}-{target.arch}-linux-{target.libc}.so"
     path = WORK / f"python-{version}-{target.arch}-{target.libc}.json"
@@ -151,7 +151,7 @@ def describe(version: str, target: Target) -> Path:
 
 
 def cross_file(target: Target) -> Path:
-    """What meson needs to know about the target."""
+    """The description of the target for meson."""
     path = WORK / f"{target.arch}-{target.libc}.ini"
     zig = f"'{sys.executable}', '-m', 'ziglang'"
     path.write_text(
@@ -248,7 +248,7 @@ def build_wheel(target: Target, version: str) -> Path:
     raw = pack(package, f"{short}-{short}-linux_{target.arch}", WORK)
     repaired = WORK / "repaired"
     shutil.rmtree(repaired, ignore_errors=True)
-    # "auto": auditwheel knows the policies of other processors, but its command line does not.
+    # "auto": the command line of auditwheel does not accept the policies of other processors.
     command = (sys.executable, "-m", "auditwheel", "repair", "--plat", "auto", "-w", repaired)
     run(*command, raw, SOURCE_DATE_EPOCH="1577836800")
     raw.unlink()

@@ -189,7 +189,10 @@ def install(
     names = [found.group() for found in wanted if found]
     if version == "3.10":  # the newest of some need a later Python
         names = [name.partition("==")[0] for name in names]
-        names += ["exceptiongroup", "typing_extensions"]  # pip asks its own Python, not that one
+        names += [
+            "exceptiongroup",
+            "typing_extensions",
+        ]  # pip evaluates this for its own Python, not that one
     call(*command, wheel, *names, "tomli", "tzdata")
 
 

@@ -40,13 +40,13 @@ def mirror() -> str:
     """Where this machine's own packages come from."""
     uris = call("apt-get", "indextargets", "--format", "$(REPO_URI)").split()
     if not uris:
-        raise RuntimeError("apt knows no packages: run apt-get update, or set WEIR_DEBIAN")
+        raise RuntimeError("apt has no package lists: run apt-get update, or set WEIR_DEBIAN")
     named = [uri for uri in uris if uri.rstrip("/").endswith("/debian")]
     return (named or uris)[0].rstrip("/")
 
 
 def apt() -> dict[str, str]:
-    """An environment in which apt knows RELEASES and has nothing installed."""
+    """An environment in which apt uses RELEASES and has nothing installed."""
     config = APT / "apt.conf"
     folders = ("state/lists/partial", "archives/partial", "etc/apt.conf.d", "etc/preferences.d")
     for name in folders:

@@ -29,8 +29,8 @@ ANSWERS = {
     "ac_cv_working_tzset": "yes",
 }
 
-#: Goes before the call of the compiler. Asked by these words where it looks for headers, zig names
-#: folders of this machine, which it does not use. setup.py of Python 3.11 would add them, and its
+#: Precedes the call of the compiler. With these arguments, zig prints header directories of this
+#: machine, which it does not use. setup.py of Python 3.11 would add them, and its
 #: modules would then need glibc.
 NO_SEARCH_LIST = '[ "$*" != "-E -v -" ] || exit 1'
 
@@ -106,7 +106,7 @@ def tools(folder: Path, target: str) -> dict[str, str]:
 
 
 def zlib(folder: Path, environment: dict[str, str]) -> dict[str, str]:
-    """Compile zlib for the target of the tools in that folder; what configure must know of it.
+    """Compile zlib for the target of the tools in that folder; returns the settings for configure.
 
     pip, pytest and zipfile need the module zlib.
     """

@@ -127,8 +127,8 @@ int weir_access_lock(const char *name, int fd, int64_t wait_ns, struct weir_erro
 
 void weir_access_watch(struct weir_table *table) {
     struct stat st;
-    table->watched = table->fd >= 0 && fstat(table->fd, &st) == 0 && st.st_nlink > 0;
-    if (table->watched) {
+    table->has_name = table->fd >= 0 && fstat(table->fd, &st) == 0 && st.st_nlink > 0;
+    if (table->has_name) {
         table->device = (uint64_t)st.st_dev;
         table->inode = (uint64_t)st.st_ino;
     }

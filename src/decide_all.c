@@ -216,7 +216,7 @@ struct part_context {
     const struct weir_request *request;
     struct weir_verdict *verdicts;
     bool settle;
-    bool known;               /* the client's fingerprints may be in the hash cache */
+    bool cacheable;           /* the client's fingerprints may be in the hash cache */
     struct weir_words client; /* if so */
 };
 
@@ -248,7 +248,7 @@ INLINE int add_item(struct decision *q, struct part_context *context, uint32_t i
     item->cost = part->cost;
     item->client = request->client.bytes;
     item->client_len = request->client.len;
-    if (context->known) {
+    if (context->cacheable) {
         context->client.owner = part->owner;
         if (weir_recall(weir_hash_cache_entry(q->table, &context->client), &context->client,
                         item->fingerprint))
@@ -272,10 +272,11 @@ INLINE int decide_parts(struct weir_table *table, const struct weir_prepared *pr
     context.request = request;
     context.verdicts = verdicts;
     context.settle = settle;
-    context.known = !request->clients && !request->after && !request->costs &&
-                    request->client.bytes && weir_may_remember(request->client.len);
-    context.client = context.known ? weir_words_of(0, request->client.bytes, request->client.len)
-                                   : (struct weir_words){.owner = 0};
+    context.cacheable = !request->clients && !request->after && !request->costs &&
+                        request->client.bytes && weir_may_remember(request->client.len);
+    context.client = context.cacheable
+                         ? weir_words_of(0, request->client.bytes, request->client.len)
+                         : (struct weir_words){.owner = 0};
     q.table = table;
     q.now_ns = request->now_ns;
     q.mode = (enum weir_mode)request->mode;

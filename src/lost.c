@@ -1,6 +1,6 @@
 /*
  * Tables whose file is removed or truncated while a process has it open. A removed file could still be used, but
- * processes that start later create another one, and each of the two tables would admit the whole quota. The bytes
+ * processes that start later create another one, and each of the two tables would admit the whole limit. The bytes
  * that were cut off are lost (guard.c), so the mapping of a truncated file is not accessed again.
  */
 #include <errno.h>
@@ -22,7 +22,7 @@
 
 #define REOPEN_WAIT_NS 5000000 /* decisions wait for it; it is tried again later */
 
-static bool is_watched(const struct weir_table *table, const struct stat *st) {
+static bool is_file_of(const struct weir_table *table, const struct stat *st) {
     return (uint64_t)st->st_dev == table->device && (uint64_t)st->st_ino == table->inode;
 }
 
@@ -32,7 +32,7 @@ int weir_table_lost(struct weir_table *table) {
         return WEIR_EINVAL;
     if (weir_is_cut(table) || table->was_cut)
         return WEIR_EFORMAT; /* even if the file was extended again */
-    if (!table->watched || fstat(table->fd, &st) < 0 || !is_watched(table, &st))
+    if (!table->has_name || fstat(table->fd, &st) < 0 || !is_file_of(table, &st))
         return 0;
     table->was_cut = (uint64_t)st.st_size < table->bytes;
     if (table->was_cut)
@@ -52,27 +52,27 @@ static int carry_labels(const struct weir_table *from, struct weir_table *to) {
     return 0;
 }
 
-static void carry_registry(struct weir_table *from, struct weir_table *to) {
+static void copy_registry(struct weir_table *from, struct weir_table *to) {
     size_t n = 0;
     if (weir_stats_registry(from, NULL, &n) < 0 || n == 0)
         return;
-    struct weir_registered_limit *known = calloc(n, sizeof *known);
-    if (known && weir_stats_registry(from, known, &n) == 0)
+    struct weir_registered_limit *limits = calloc(n, sizeof *limits);
+    if (limits && weir_stats_registry(from, limits, &n) == 0)
         for (size_t i = 0; i < n; i++) {
-            const char *after = known[i].text + known[i].before_len;
+            const char *after = limits[i].text + limits[i].before_len;
             const struct weir_zone_offset none = {0, 0};
             char name[WEIR_ZONE_NAME_MAX + 1] = "";
             const struct weir_zone zone = {name, &none, 1}; /* only its name is stored */
-            memcpy(name, after + known[i].after_len, known[i].zone_len);
-            known[i].limit.zone = known[i].zone_len > 0 ? &zone : NULL;
-            if (weir_stats_register(to, &known[i].limit, known[i].text, known[i].before_len, after,
-                                    known[i].after_len) == WEIR_EBUSY)
+            memcpy(name, after + limits[i].after_len, limits[i].zone_len);
+            limits[i].limit.zone = limits[i].zone_len > 0 ? &zone : NULL;
+            if (weir_stats_register(to, &limits[i].limit, limits[i].text, limits[i].before_len,
+                                    after, limits[i].after_len) == WEIR_EBUSY)
                 break; /* each further limit would wait, too */
         }
-    free(known);
+    free(limits);
 }
 
-static void carry_rules(struct weir_table *from, struct weir_table *to, int64_t now_ns) {
+static void copy_rules(struct weir_table *from, struct weir_table *to, int64_t now_ns) {
     size_t room = from->header->rules, n = room;
     struct weir_rule *rules = room ? calloc(room, sizeof *rules) : NULL;
     struct weir_error error;
@@ -118,15 +118,15 @@ int weir_table_replacement(struct weir_table *table, const char *uri, int64_t no
     rc = rc < 0 ? rc : weir_table_open_within(uri, REOPEN_WAIT_NS, true, &fresh, error);
     if (rc < 0)
         return rc;
-    if (fresh->fd < 0 || fstat(fresh->fd, &st) < 0 || is_watched(table, &st)) {
+    if (fresh->fd < 0 || fstat(fresh->fd, &st) < 0 || is_file_of(table, &st)) {
         /* Truncated and extended again: the bytes that were cut off are lost. */
         weir_table_close(fresh);
         return weir_fail(error, WEIR_EFORMAT, 0, "%s: was truncated; remove it", table->name);
     }
     if (lost == WEIR_ENOENT) {
         if (carry_labels(table, fresh) == 0)
-            carry_registry(table, fresh);
-        carry_rules(table, fresh, now_ns);
+            copy_registry(table, fresh);
+        copy_rules(table, fresh, now_ns);
     }
     weir_stats_reveal(fresh, atomic_load(&table->reveal));
     *replacement = fresh;

@@ -13,7 +13,7 @@
  *
  * Caveats first
  * -------------
- *  - A decision is one round trip. Only a server that does not know the script yet costs a second one.
+ *  - A decision is one round trip. If the server does not have the script yet, it takes a second one.
  *  - A call that fails closes its connection, and the next call reconnects. After an error it is unknown whether
  *    the server charged the request; it is not sent again.
  *  - The deadline covers the whole call: connecting, authenticating, every byte of the reply, interruptions by

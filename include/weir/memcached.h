@@ -76,7 +76,7 @@ struct weir_memcached_reply {
     size_t used; /* bytes of the input */
     uint64_t
         count; /* as the server keeps it; after weir_memcached_window(), the hits of the window */
-    int64_t left_s; /* seconds until the item expires, rounded up; -1: not known */
+    int64_t left_s; /* seconds until the item expires, rounded up; -1: unknown */
     uint64_t cas;
     const char *error; /* points into the input */
     size_t error_len;

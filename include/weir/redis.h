@@ -75,7 +75,7 @@ struct weir_redis_command {
 enum weir_redis_kind {
     WEIR_REDIS_DECIDED,  /* verdicts and decision are filled in */
     WEIR_REDIS_CLEARED,  /* the reply to `clear` */
-    WEIR_REDIS_NOSCRIPT, /* the server does not know the script: nothing was decided */
+    WEIR_REDIS_NOSCRIPT, /* the server does not have the script: nothing was decided */
     WEIR_REDIS_ERROR,    /* nothing was decided; the reason is in `error` */
 };
 

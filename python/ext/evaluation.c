@@ -30,11 +30,11 @@ static PyObject *as_who(PyObject *who) {
 }
 
 static int gather_who(struct core_evaluation *self, Py_ssize_t index) {
-    PyObject *said = PyObject_CallNoArgs(self->check->key_func[index]);
-    if (!said)
+    PyObject *client = PyObject_CallNoArgs(self->check->key_func[index]);
+    if (!client)
         return -1;
-    self->item[index].who = as_who(said);
-    Py_DECREF(said);
+    self->item[index].who = as_who(client);
+    Py_DECREF(client);
     return self->item[index].who ? 0 : -1;
 }
 

@@ -192,7 +192,7 @@ static PyMethodDef evaluation_methods[] = {
     {"scope", evaluation_scope, METH_O,
      PyDoc_STR("scope($self, index, /)\n--\n\nThe result of scope_of; None if there is none.")},
     {"key", evaluation_key, METH_O,
-     PyDoc_STR("key($self, index, /)\n--\n\nWhat stores know a part's counter by, beside the "
+     PyDoc_STR("key($self, index, /)\n--\n\nThe name of a part's counter in stores, beside the "
                "limit.")},
     {"cost", evaluation_cost, METH_O,
      PyDoc_STR("cost($self, index, /)\n--\n\nThe cost of the request for a part.")},

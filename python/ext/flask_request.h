@@ -17,7 +17,7 @@ struct core_flask_request {
     double wake; /* leaky bucket: when the view may run, seconds since the epoch; 0: at once */
 };
 
-/* The plan of one endpoint and method; a base class. NULL members are not known. */
+/* The plan of one endpoint and method; a base class. NULL members are unknown. */
 struct core_plan {
     PyObject ob_base;
     PyObject *function; /* the view function that it was made for */

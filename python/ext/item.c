@@ -2,7 +2,7 @@
  * Limits of other classes: RateLimitItemPerSecond to RateLimitItemPerYear, and classes of applications.
  *
  * A class defines its unit by GRANULARITY, (seconds, name). A unit that Weir does not have is stored as a
- * multiple of the largest unit that divides it, so the core does not need to know it: a week is 7 days.
+ * multiple of the largest unit that divides it, so the core needs no such unit: a week is 7 days.
  *
  * If a class overrides get_expiry() or key_for(), functions of weir.limits call these methods at each
  * use, and a plain limit with that period and key is decided. For other limits, this costs only the

@@ -205,7 +205,7 @@ static PyMethodDef command_methods[] = {
          "read($self, data, /)\n--\n\n"
          "The result of a reply: a Decision, or True for a command that clears; None if more "
          "bytes\n"
-         "are needed; False if the server does not know the script: send whole() then; a str, the\n"
+         "are needed; False if the server does not have the script: send whole() then; a str, the\n"
          "server's error. Raises ValueError if it is not a reply to this command.")},
     {"exchange", (PyCFunction)(void (*)(void))redis_command_exchange, METH_FASTCALL,
      PyDoc_STR(

@@ -28,7 +28,7 @@ struct exchange {
     const char *out;
     size_t out_len;
     size_t sent;
-    bool looked; /* the check for pending input is done */
+    bool polled; /* pending input was checked for */
     bool endless;
     int64_t end_ns;
     char *in;
@@ -77,10 +77,10 @@ static bool would_block(void) {
 static enum outcome go_on(struct exchange *exchange) {
     enum outcome outcome;
     char byte;
-    if (!exchange->looked) {
+    if (!exchange->polled) {
         if (recv(exchange->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || !would_block())
             return UNUSABLE;
-        exchange->looked = true;
+        exchange->polled = true;
     }
     while (exchange->sent < exchange->out_len) {
         ssize_t sent = send(exchange->fd, exchange->out + exchange->sent,

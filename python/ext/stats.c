@@ -306,7 +306,7 @@ static PyObject *unescaped(const char *text, size_t len) {
     return plain;
 }
 
-/* Sets *limit, with its zone. Returns 1 if this machine does not know the zone. */
+/* Sets *limit, with its zone. Returns 1 if this machine does not have the zone. */
 static int with_zone(const struct weir_registered_limit *registered, struct weir_limit *limit) {
     *limit = registered->limit;
     if (registered->zone_len == 0)
@@ -322,7 +322,7 @@ static int with_zone(const struct weir_registered_limit *registered, struct weir
 }
 
 /*
- * A RegisteredLimit, or None if the limit is of another namespace of the table, or of a zone that is not known here.
+ * A RegisteredLimit, or None if the limit is of another namespace of the table, or of a zone that this machine does not have.
  * NULL with an exception set.
  */
 static PyObject *registered_item(struct core_table *self,

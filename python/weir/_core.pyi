@@ -262,7 +262,7 @@ class TopClient(NamedTuple):
     """The counts of one client under the limits of one text.
 
     ``client``: an IP address, what :attr:`Table.reveal` reveals, or ``#`` and 16 hexadecimal
-    digits. ``allowed`` and ``denied`` have happened; at most ``error`` more of what was asked for
+    digits. ``allowed`` and ``denied`` have happened; at most ``error`` more of the requested kind
     may have happened before it was listed. ``last``: its latest hit, in seconds since the epoch.
     """
 
@@ -679,7 +679,7 @@ class RedisCodec:
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> RedisCommand:
-        """The command that forgets these counters."""
+        """The command that clears these counters."""
     def slots(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> list[int]:
@@ -696,7 +696,7 @@ class RedisCommand:
         """The result of a reply.
 
         A :class:`Decision`, or ``True`` for a command that clears; ``None`` if more bytes are
-        needed; ``False`` if the server does not know the script: send :meth:`whole`; a str: its
+        needed; ``False`` if the server does not have the script: send :meth:`whole`; a str: its
         error.
         """
     def exchange(

@@ -113,14 +113,16 @@ _shows_keys = False
 
 
 def keys_as_in_flask_limiter() -> None:
-    """Show clients' keys in clear in the line about a denied request: programs that use Weir in
-    the place of Flask-Limiter (:mod:`weir.compat`) know that line."""
+    """Show clients' keys in clear in the log line about a denied request, as Flask-Limiter does.
+
+    Programs that use :mod:`weir.compat` may parse that line.
+    """
     global _shows_keys
     _shows_keys = True
 
 
 def shows_keys() -> bool:
-    """Whether that was asked for. Otherwise a key that is not an address is logged as its hash."""
+    """Whether keys are logged in clear. Otherwise those that are not addresses are hashed."""
     return _shows_keys
 
 

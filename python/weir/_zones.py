@@ -22,7 +22,7 @@ _STEP = timedelta(days=7)
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-#: Zones by what they were asked for. They are never given back: see python/ext/zone.c.
+#: Zones by their names as given. They are never freed: see python/ext/zone.c.
 _known: dict[str, Any] = {}
 
 

@@ -203,14 +203,14 @@ def install_as_flask_limiter() -> None:
             raise ConfigurationError(
                 f"{name} is imported already; call install_as_flask_limiter() before that"
             )
-    # Those that nobody holds were imported by the flask command, which loads the commands of all
-    # installed extensions before the application.
+    # Modules that no other module refers to were imported by the flask command, which loads the
+    # commands of all installed extensions before the application.
     for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
         del sys.modules[name]
     sys.meta_path.insert(0, Finder())
     keys_as_in_flask_limiter()
     memory_as_in_limits()
-    # Such programs know what their log looks like; the audit's lines come when their level is set.
+    # Such programs may parse their log, so audit lines are off unless their level is set.
     audit = logging.getLogger("weir.audit")
     if audit.level == logging.NOTSET:
         audit.setLevel(logging.CRITICAL)
@@ -238,7 +238,7 @@ def run_program(
 
 
 def _keep_running(runner: str, program: list[str]) -> None:
-    """Let a server that executes itself anew, as gunicorn does on USR2, come back through us."""
+    """If a server executes itself again, as gunicorn does on USR2, run it under this module."""
     execute = os.execvpe
 
     def execvpe(file: str, args: Any, env: Any) -> NoReturn:

@@ -174,7 +174,7 @@ class Counters:
     def _other(
         self, key: str, strategy: str, limit: int | None, expiry: float, write: bool = False
     ) -> tuple[Limit, str] | None:
-        """The counter of a strategy that is asked with its limit and expiry."""
+        """The counter of a strategy, by limit and expiry."""
         named = _Key(key)
         seconds = _whole(expiry)
         if named.seconds == seconds and limit in (None, named.amount):
@@ -319,7 +319,7 @@ class StorageInterface:
         return Counters(self).get_expiry(key)
 
     def clear_key(self, key: str) -> None:
-        """Forget what a key counts: ``clear(key)`` calls this."""
+        """Remove the counters of a key: ``clear(key)`` calls this."""
         Counters(self).clear(key)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:

@@ -7,8 +7,8 @@ Two kinds of errors mean that a store could not decide:
   away applies (``open``, ``closed``, ``local``, ``swallow_errors``).
 * :class:`KeyRefusedError`: this request cannot be decided, because of its own key or cost: a key
   of another type, a counter that others keep changing, a log that is full. ``error.is_outage`` is
-  false. One client can cause it for itself, so it says nothing about the store: the
-  request is refused under every policy, and the next request asks the store.
+  false. One client can cause it for itself, so it does not mean that the store is away: the
+  request is refused under every policy, and the next request uses the store.
 
 :func:`is_outage` distinguishes them, for any exception.
 """
@@ -40,7 +40,7 @@ class ConfigurationError(WeirError, ValueError):
 
 
 class StoreAwayError(StorageError):
-    """The store cannot be asked by anyone. ``is_outage`` is true."""
+    """No request can use the store. ``is_outage`` is true."""
 
 
 class KeyRefusedError(StorageError):
@@ -57,11 +57,11 @@ class ConcurrentUpdateError(KeyRefusedError):
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error that a store raised says that the store itself is away.
+    """Whether an error of a store means that the store itself is away.
 
     An error of the system is one (``OSError``: connections, deadlines), as is a
-    :class:`StorageError` that does not say otherwise; ``ValueError``, ``TypeError`` and the like
-    are about what was asked.
+    :class:`StorageError` whose ``is_outage`` is not false; ``ValueError``, ``TypeError`` and the
+    like concern the arguments of the request.
 
     >>> is_outage(ConnectionRefusedError()), is_outage(ValueError("cost must be 0 to 2**63-1"))
     (True, False)

@@ -18,7 +18,7 @@ When a class with a new unit is defined, the unit can be parsed:
 A class may replace ``key_for()``: items of one amount and period whose keys are the same text share
 a counter. It may replace ``get_expiry()`` by another number of whole seconds, which must be the
 same each time: where the end of a window is a moment of the calendar, use the strategy
-``calendar-window``. Both are asked at each use of such an item.
+``calendar-window``. Both are called at each use of such an item.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ _WHOLE_KEYS = "="
 #: The result of get_expiry() for items of each name, the latest last.
 _EXPIRIES: dict[tuple[Any, ...], int] = {}
 
-#: The number of names to remember; after that, the oldest is forgotten and may have a new result.
+#: The number of names to keep; after that, the oldest is dropped and may have a new result.
 _EXPIRIES_MOST = 10_000
 
 

@@ -56,7 +56,7 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
 
     _stands_for_all: ClassVar[bool] = True
 
-    #: Limiters look whether its methods are those that their strategy needs.
+    #: Limiters check whether it has the methods that their strategy needs.
     counts_by_methods: ClassVar[bool] = True
 
     STORAGE_SCHEME: ClassVar[Any] = None
@@ -136,7 +136,7 @@ class Storage(LazyDependency, WeirStorage, metaclass=StorageRegistry):
 
     @abstractmethod
     def clear(self, key: Any, keys: Any = None, /) -> None:
-        """Forget what a key counts."""
+        """Remove the counters of a key."""
 
 
 class MovingWindowSupport(ABC):
@@ -172,7 +172,7 @@ class SlidingWindowCounterSupport(ABC):
 
     @abstractmethod
     def clear_sliding_window(self, key: str, expiry: int) -> None:
-        """Forget what a key counts."""
+        """Remove the counters of a key."""
 
     @classmethod
     def __subclasshook__(cls, other: type) -> Any:
@@ -193,7 +193,7 @@ class TimestampedSlidingWindow:
 
 
 def __getattr__(name: str) -> Any:
-    """The stores by their classes' names, imported when first asked for."""
+    """The stores by their classes' names, imported at their first use."""
     if name == "MemoryStorage":
         return MemoryStorage
     for factory in SCHEMES.values():

@@ -141,7 +141,7 @@ def _give_back(storage: Any, limit: Limit, key: str, cost: int) -> Verdict:
 
 
 def clear_by_methods(storage: Any, limits: Sequence[Limit], keys: Keys) -> None:
-    """Forget counters by the methods of a storage written for ``limits``."""
+    """Clear counters by the methods of a storage written for ``limits``."""
     given = [keys] * len(limits) if isinstance(keys, str | bytes) else keys
     for limit, key in zip(limits, given, strict=True):
         name = limit.full_key(key)

@@ -76,7 +76,7 @@ class _Dependencies(dict[str, Dependency]):
 
 
 class LazyDependency:
-    """Finds the modules that a class names in ``DEPENDENCIES`` when they are first asked for."""
+    """Finds the modules that a class names in ``DEPENDENCIES`` at their first use."""
 
     DEPENDENCIES: ClassVar[Mapping[str, Any] | Sequence[str]] = ()
 
@@ -85,7 +85,7 @@ class LazyDependency:
 
     @property
     def dependencies(self) -> Mapping[str, Dependency]:
-        """The modules by their names; one that is missing raises when it is asked for."""
+        """The modules by their names; one that is missing raises at its first use."""
         if getattr(self, "_dependencies", None) is None:
             names = self.DEPENDENCIES
             wanted = names if isinstance(names, Mapping) else dict.fromkeys(names)

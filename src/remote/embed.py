@@ -33,7 +33,7 @@ def symbols(rows: Path) -> list[str]:
     """The symbol of every row, in the order of enum weir_strategy."""
     found = [match[2] for match in ROW.finditer(rows.read_text())]
     if not found or len(found) != rows.read_text().count("\n    X("):
-        sys.exit(f"{rows}: a row does not have the form that its comment says")
+        sys.exit(f"{rows}: a row does not have the form in the file's comment")
     return found
 
 
@@ -48,7 +48,7 @@ def piece(symbol: str) -> str:
         sys.exit(f"{path} is missing: what the strategy does on Redis")
     holds = re.search(r"^--@holds (a log|(\d+) (\d+))$", path.read_text(), re.MULTILINE)
     if not holds:
-        sys.exit(f'{path}: says not how long a counter is: "--@holds 16 26", or "--@holds a log"')
+        sys.exit(f'{path}: has no length of a counter: "--@holds 16 26", or "--@holds a log"')
     if holds[1] == "a log":
         check = PLACE.format("<=").rstrip()
     else:

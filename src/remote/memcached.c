@@ -154,7 +154,7 @@ int weir_memcached_command(const struct weir_check *check, const char *name, siz
 
 /*
  * What is left of a window by the server's clock, which has whole seconds and does not depend on the hosts' clocks:
- * it corrects a host whose clock is wrong. Beyond a month the server knows an end by such a clock only.
+ * it corrects a host whose clock is wrong. An end more than a month ahead is stored as a time of a host's clock.
  */
 static int64_t corrected(const struct weir_limit *limit, int64_t left_ns, int64_t left_s) {
     if (left_s < 0 || kept_s(limit) > WEIR_MEMCACHED_MONTH_S)

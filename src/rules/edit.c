@@ -194,7 +194,7 @@ static bool apply(struct merge *merge, const struct change *change, uint32_t num
                     change->until_ns == until_of(merge->table, merge->from, number);
         if (same && merge->keep_since)
             return take_over(merge, number);
-        if (entry.family == WEIR_FAMILY_NONE && entry.name_len == 0) { /* its name stays known */
+        if (entry.family == WEIR_FAMILY_NONE && entry.name_len == 0) { /* keep its name */
             entry.name_len = was->name_len;
             name = weir_rules_names(merge->table, merge->from) + was->name_at;
         }

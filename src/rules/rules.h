@@ -36,7 +36,7 @@ struct weir_rule_entry {
     struct weir_address first; /* writer: of names: `high` is their hash */
     int64_t since_ns;          /* writer */
     uint32_t name_at;          /* writer: among the names */
-    uint16_t name_len;         /* writer: 0: known by its hash alone, or an address */
+    uint16_t name_len;         /* writer: 0: only the hash is stored, or an address */
     uint8_t family;            /* writer: enum weir_family */
     uint8_t prefix;            /* writer */
     int32_t kind;              /* writer: enum weir_rule_kind */
@@ -46,8 +46,8 @@ struct weir_rule_entry {
 _Static_assert(sizeof(struct weir_rule_entry) == 40, "byte map");
 
 /*
- * What a search must know of a range, as its mark: its prefix, whether it allows, has an end, lies in a wider
- * one. So most look-ups need to read nothing else.
+ * The mark of a range: its prefix, and whether it allows, has an end, and lies in a wider one. Most look-ups
+ * read nothing else.
  */
 #define WEIR_MARK_PREFIX 0x00ffu
 #define WEIR_MARK_ALLOWS 0x0100u

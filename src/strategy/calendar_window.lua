@@ -1,5 +1,5 @@
 -- Calendar window: its end, its hits. x: the start of the window at the caller's time; y: its end; z: the end of the
--- next window. The server's time may be in a later window: those are assumed to be as long as the last known one.
+-- next window. The server's time may be in a later window: those are assumed to be as long as the last of these.
 --@holds 16 26
 if wide then x, y, z = big.time(x), big.time(y), big.time(z) end
 if not (x < y and y < z) then malformed('window') end

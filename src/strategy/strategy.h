@@ -1,6 +1,6 @@
 /*
  * The interface of a strategy: pure functions over the state of one key, and one row in
- * include/weir/strategies.h. A strategy knows no table, lock or clock.
+ * include/weir/strategies.h. A strategy uses no table, lock or clock.
  *
  * A store passes a *copy* of the state, decides with several limits, and then writes the copies back or
  * discards them.

@@ -1,7 +1,7 @@
 /*
- * Tables whose file is cut short while a call reads it. The kernel sends SIGBUS for a page that the file no longer
+ * Tables whose file is truncated while a call reads it. The kernel sends SIGBUS for a page that the file no longer
  * has, which would end the process. The handler here puts an empty private page in its place and notes that the table
- * is lost. The call ends with whatever that gives (a table may hold any bytes: test_damage.c), and its result is
+ * is lost. The call continues with zeros (a table may contain any bytes: test_damage.c), and its result is
  * replaced by WEIR_EFORMAT.
  *
  * The handler takes no lock and reads an array. Faults outside of tables are passed to the previous handler.
@@ -29,8 +29,8 @@ static int installed;
 struct weir_mapping *weir_mapping_add(void *base, size_t bytes) {
     uintptr_t begin = (uintptr_t)base;
     for (struct weir_mapping *m = mappings; m < mappings + MAPPINGS; m++) {
-        uintptr_t nobody = 0;
-        if (!atomic_compare_exchange_strong(&m->begin, &nobody, begin))
+        uintptr_t unused = 0;
+        if (!atomic_compare_exchange_strong(&m->begin, &unused, begin))
             continue;
         atomic_store(&m->lost, 0);
         atomic_store(&m->end, begin + bytes);

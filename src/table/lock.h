@@ -70,7 +70,7 @@ static inline int weir_lock_take(struct weir_table *table, uint32_t index) {
     return weir_lock_take_at(table, weir_lock_at(table, index), index);
 }
 
-/* The same for a lock that is known to be a stripe's. */
+/* The same for the lock of a stripe. */
 static inline int weir_stripe_take(struct weir_table *table, uint32_t stripe) {
     return weir_lock_take_at(table, &table->stripe[stripe].lock, stripe);
 }

@@ -62,7 +62,7 @@ struct weir_table {
     int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
     struct weir_mapping *mapping; /* NULL: memory */
-    bool watched;                 /* the file is looked at: lost.c */
+    bool has_name;                /* the file had a name when it was opened: lost.c */
     bool was_cut;                 /* and it was shorter once */
     uint64_t device, inode;       /* of the file. The program may have closed the descriptor */
     uint32_t huge_pages;

@@ -129,7 +129,7 @@ class StoreStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
         return function(*arguments)
 
     async def decide(self, limit: Limit, key: str, cost: int, mode: int = HIT) -> Decision:
-        """What :meth:`weir.storage.Storage.decide` is asked, for one limit."""
+        """The same as :meth:`weir.storage.Storage.decide`, for one limit."""
         return await self.call(self.store.decide, [limit], [key], [cost], mode)
 
     async def remove(self, limit: Limit, key: str) -> None:

@@ -79,7 +79,7 @@ class RemoteStore(Store):
             return SharedStats(self.storage).known()
         except ConfigurationError:
             return None
-        except StorageError:  # what is asked next raises it
+        except StorageError:  # the next command raises it
             return []
 
     def _need_stats_tables(self) -> list[Table]:
@@ -124,7 +124,7 @@ class RemoteStore(Store):
                 if row.namespace is not None:
                     limit = limit.replace(namespace=row.namespace)
             except ValueError:
-                continue  # of another version, or a zone that this machine does not know
+                continue  # of another version, or in a zone that this machine does not have
             yield Counter(storage, limit, row.before, row.after)
 
     def _limits(self) -> list[tuple[Any, Any]]:

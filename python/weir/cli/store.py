@@ -67,7 +67,7 @@ class Counter(NamedTuple):
         return self.storage.decide([self.limit], [self.key(client)], [0], TEST)[0]
 
     def clear(self, client: str) -> None:
-        """Forget what a client has used."""
+        """Clear what a client has used."""
         self.storage.clear([self.limit], [self.key(client)])
 
 
@@ -101,7 +101,7 @@ class Store(ABC):
     def health(self) -> dict[str, Any]:
         """The state of the store."""
 
-    def drop_denials(self) -> None:  # noqa: B027  (a table remembers none)
+    def drop_denials(self) -> None:  # noqa: B027  (a table caches none)
         """Make workers ask the store again instead of using denials they remember."""
 
     def ipv6_prefix(self) -> int | None:

@@ -1,6 +1,6 @@
 """Response headers: ``X-RateLimit-*``, ``Retry-After``, and those of the IETF draft.
 
-They are written from the decision that was made for the request. The store is not asked again.
+They are written from the decision that was made for the request. The store is not called again.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class RequestState(RequestBase):
 
     @property
     def state(self) -> AppState:
-        return self.plan.state  # type: ignore[return-value]  # a plan knows only what was declared
+        return self.plan.state  # type: ignore[return-value]  # a plan declares only a protocol
 
     # -- called during a request, besides the hooks of the core
 

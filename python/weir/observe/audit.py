@@ -17,10 +17,10 @@ with ``"key": null``. So the log stays short under any load.
 
 Implementation: each key has two counters in the table, which the breaches "hit" like a limit whose
 amount is never reached. The first hit of one counter opens a window and sets its end. The other
-counter, the bucket, is named after that end. Its number holds the breaches, the processes that know
-of them, and whether the summary was written. So any process that knows of the window can write the
-summary, only one does, and a breach that comes at that moment counts into the next bucket: none is
-lost, and none is reported twice. Breaches seen only by a killed process are lost.
+counter, the bucket, is named after that end. Its number holds the breaches, the processes that
+counted some, and whether the summary was written. Any of these processes can write the summary, and
+only one does. A breach at that moment is counted in the next bucket, so none is lost or reported
+twice. Breaches seen only by a killed process are lost.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ KEYS_MAX = 1000
 #: The namespace of the counters of this module; "!" keeps them out of the statistics.
 _NAMESPACE = "!audit"
 
-#: The fields of a bucket's number: breaches, then processes that know of it, then summaries.
+#: The fields of a bucket's number: breaches, then processes that counted some, then summaries.
 _BREACH = 1
 _PROCESS = 1 << 40
 _SUMMARY = 1 << 52
@@ -340,7 +340,7 @@ class Audit:
             "key": _clean(about.key),
             "shadow": about.shadow,
             "store": _clean(about.store),
-            # If the bucket was evicted, this process knows at least its own breaches.
+            # If the bucket was evicted, at least the breaches of this process are known.
             "count": max(used % _PROCESS, window.known),
             "since": _moment(window.since),
             "until": _moment(min(window.end, now)),
@@ -348,7 +348,7 @@ class Audit:
         _log(event)
 
     def close(self) -> None:
-        """At exit: the last process that knows of a window writes its summary."""
+        """At exit: the last process with breaches in a window writes its summary."""
         with self._lock:
             windows = [window for _, _, window in self._due]
             self._due, self._windows = [], {}

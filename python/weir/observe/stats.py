@@ -22,7 +22,7 @@ BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 KINDS = ("timeout", "connection", "answer", "table")
 
 #: Seconds after which an outage is not shown any more if the store was not used since.
-_FORGET = 300.0
+_STALE = 300.0
 
 
 class StoreSeen(NamedTuple):
@@ -91,7 +91,7 @@ class StoreMeters:
             tuple(meter(name) for name in self._classes),
             meter(self._seconds) / 1e9,
             {kind: meter(name) for kind, name in self._errors.items()},
-            away > meter(self._back) and time.time() * 1000 - away < _FORGET * 1000,
+            away > meter(self._back) and time.time() * 1000 - away < _STALE * 1000,
             self.timed,
         )
 

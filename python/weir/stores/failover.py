@@ -161,7 +161,7 @@ class FailoverStorage(Storage):
         with self._lock:
             self.counters["failures"] += 1
             if self.policy == "raise" or (self.away and not was_away):
-                return  # the latter: asked at the same time as another that failed
+                return  # the latter: began at the same time as another that failed
             is_first = not self.away
             if is_first:
                 self.away = True
@@ -303,7 +303,7 @@ class FailoverStorage(Storage):
             )
 
     def _state_for_prepared(self) -> tuple[bool, bool]:
-        """Whether the store is away, and whether this caller may ask it."""
+        """Whether the store is away, and whether this caller may probe it."""
         if self.away and self.probed:
             alive = self.probe()
             return not alive, alive

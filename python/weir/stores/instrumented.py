@@ -3,7 +3,7 @@
 A local table also counts how often each limit denied, lists the clients with most requests, and
 keeps rules about clients. A remote store does none of this, so it is used together with a small
 local table, which the workers of this server share as with ``auto://``. Each decision checks the
-rules in the table, asks the remote store, and counts the result and the time it took in the table.
+rules in the table, calls the remote store, and counts the result and the time it took in the table.
 
 On Redis and Valkey, hosts also share their statistics and rules (:mod:`weir.stores.sync`). On other
 stores, each host has its own.
@@ -236,7 +236,7 @@ class InstrumentedStorage(Storage):
         self._announce_reset()
 
     def reset(self) -> Any:
-        """Forget the counters of this application; those of others stay."""
+        """Clear the counters of this application; those of others stay."""
         count = self._reset()
         self._announce_reset()
         return count

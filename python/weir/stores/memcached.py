@@ -130,7 +130,7 @@ class MemcachedStorage(KeyedStorage):
         return client
 
     def drop_denials(self) -> None:
-        """Drop cached denials: the next request of each client asks the server."""
+        """Drop cached denials: the next request of each client is sent to the server."""
         self._denials.clear()
 
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:

@@ -91,7 +91,7 @@ def _hurried(base: Any) -> Any:
     """A class of sockets like ``base``, whose waits are those of a call here."""
 
     class Socket(base):  # type: ignore[misc]
-        #: Whether a command was sent in full since somebody last cleared this.
+        #: Whether a command was sent in full since this was last reset.
         sent = False
 
         def connect(self, address: Any) -> None:
@@ -194,7 +194,7 @@ class Node:
         self._idle: list[Any] = []
         #: When the last call failed, in monotonic seconds; 0.0: it succeeded.
         self.failed_at = 0.0
-        #: Whether the server knows meta commands; ``None``: not known yet.
+        #: Whether the server supports meta commands; ``None``: unknown.
         self.meta: bool | None = None
         if isinstance(address, str):
             place = address
@@ -222,7 +222,7 @@ class Node:
         except IndexError:
             return self._use_new_connection(call)
         sock = client.sock
-        if sock is None or is_readable(sock):  # it was closed while nobody used it
+        if sock is None or is_readable(sock):  # it was closed while idle
             client.close()
             self.close()
             return self._use_new_connection(call)

@@ -170,7 +170,7 @@ class PostgreSQLStorage(StateStorage):
         try:
             self._psycopg.ClientCursor(connection).execute("; ".join(statements))  # one round trip
         except Exception as second:
-            # The server is not asked in vain twice: one that was slow before is slow now, too.
+            # No second attempt: a server that was too slow once is too slow now.
             state = getattr(second, "sqlstate", None)
             self._call.table_locked = state == LOCKED
             self._call.answered = state is not None or error.sqlstate == LOCKED

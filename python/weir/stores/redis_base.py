@@ -122,7 +122,7 @@ class Remembering(KeyedStorage):
         self._denials.seconds = 0.0 if given else self._remember
 
     def drop_denials(self) -> None:
-        """Drop cached denials: the next request of each client asks the server."""
+        """Drop cached denials: the next request of each client is sent to the server."""
         self._denials.clear()
 
     def decide(

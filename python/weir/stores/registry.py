@@ -432,7 +432,7 @@ def is_known(scheme: str) -> bool:
         return True
     plain = scheme.removeprefix("async+")
     if plain != scheme:
-        if is_known(plain):  # it is asked in threads
+        if is_known(plain):  # called in threads
             SCHEMES.setdefault(scheme, "weir.aio.storage:ThreadedStorage")
         return scheme in SCHEMES
     for point in entry_points(group=_ENTRY_POINTS):

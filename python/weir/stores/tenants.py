@@ -1,7 +1,7 @@
 """Which applications share a server, by their prefixes.
 
-Each application has statistics, rules and cached denials of its own, although it shares a server
-with others. Two prefixes tell applications apart: the store's ``key_prefix``, with which all names
+Applications that share a server have separate statistics, rules and cached denials. Two prefixes
+distinguish them: the store's ``key_prefix``, with which all names
 on the server begin, and the ``key_prefix`` of :mod:`weir.flask`, with which its keys begin.
 
 On Redis and Valkey, hosts note both in ``weir:prefixes``, a sorted set of JSON lists scored by the

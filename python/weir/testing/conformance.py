@@ -84,7 +84,7 @@ class StoreConformance:
     whose ``decide`` is a coroutine is tested, too.
     """
 
-    #: Those that the store knows.
+    #: The strategies that the store supports.
     strategies: tuple[str, ...] = tuple(STRATEGIES)
 
     #: Whether several threads may use it at once.
@@ -140,9 +140,7 @@ class StoreConformance:
             clock.move(spacing if left else 0.0)
         assert not store.decide([limit], key).allowed
 
-    def test_retry_after_is_a_promise(
-        self, store: Any, clock: _Moved, key: str, strategy: str
-    ) -> None:
+    def test_retry_after_is_exact(self, store: Any, clock: _Moved, key: str, strategy: str) -> None:
         limit = _limit("3 per 10 seconds", strategy)
         passed = 0
         for _ in range(25):
@@ -177,7 +175,7 @@ class StoreConformance:
         assert store.decide([limit], key, [10]).allowed
         assert not store.decide([limit], key, [1]).allowed
 
-    def test_clear_forgets_one_counter(
+    def test_clear_removes_one_counter(
         self, store: Any, clock: _Moved, key: str, strategy: str
     ) -> None:
         limit = _limit("1 per minute", strategy)

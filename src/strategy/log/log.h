@@ -1,6 +1,6 @@
 /*
  * The log of a moving window: admitted hits as (time, count), oldest first, in lines of the pool. It
- * knows times and counts, but no limit. src/strategy/log/log.c describes the layout.
+ * contains times and counts, but no limit. src/strategy/log/log.c describes the layout.
  *
  * A caller reads the state of a key into a `struct weir_log`, changes that, and saves it. A log that was
  * read with `dry` set accepts the same calls but writes no line; it must not be saved.
@@ -59,7 +59,7 @@ int weir_log_take_back(struct weir_log *log, int64_t hits);
 int weir_log_bring_back(struct weir_log *log, int64_t now_ns);
 
 /*
- * For the store, which does not know the period.
+ * For stores; the period is not needed.
  *
  * weir_log_drop gives back all lines of a moving window's state. It does not change the state, whose
  * line[] must not be used again. weir_log_verify checks a whole log outside of a decision: every

@@ -99,7 +99,7 @@ int weir_log_arrive(const struct weir_log *log, struct weir_log_place *place);
 /* Goes to the next entry. The current one must not be the open entry. */
 int weir_log_advance(const struct weir_log *log, struct weir_log_place *place);
 
-/* Finds the first entry that fulfils the goal. The caller knows that there is one; else WEIR_ECORRUPT. */
+/* Finds the first entry that fulfils the goal. WEIR_ECORRUPT if there is none. */
 int weir_log_find(const struct weir_log *log, struct weir_log_goal goal,
                   struct weir_log_place *place);
 

@@ -1,6 +1,6 @@
 """Replays past requests against limits, with the code that decides and the time of the log.
 
-Memory is bounded: by the clients told apart, by the requests that wait to be put in order, and by
+Memory is bounded: by the number of clients, by the requests that wait to be sorted, and by
 the columns of the timeline.
 """
 
@@ -126,7 +126,7 @@ class Timeline:
 class Replay:
     """The decisions under one strategy.
 
-    limits: each with its strategy. clients: how many are told apart. hits: room for hits of moving
+    limits: each with its strategy. clients: the most that are kept. hits: room for hits of moving
     windows.
     """
 
