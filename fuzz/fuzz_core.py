@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Calls everything in weir._core with random objects, of which many are evil.
+"""Calls all functions and methods of weir._core with random objects, many of them hostile.
 
 Their __str__, __eq__, __hash__, __index__, __bool__, __len__ and __iter__ close tables, change the
-lists that they are in, call back into the extension, or raise. Threads do the same at once. Nothing
-may crash, hang or raise SystemError. Under AddressSanitizer a use after free is a crash, too:
+lists that they are in, call back into the extension, or raise. Several threads do so at the same
+time. No call may crash, hang or raise SystemError. Under AddressSanitizer, a use after free is a
+crash, too:
 
     LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 python fuzz_core.py
 
-WEIR_SECONDS: how long (default 10). WEIR_SEED: what to do again; it is printed first.
+WEIR_SECONDS: how long (default 10). WEIR_SEED: repeats a run; it is printed first.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ SEED = int(os.environ.get("WEIR_SEED", "0")) or random.SystemRandom().getrandbit
 THREADS = 3
 KEPT = 24
 
-#: Of another process, or of no use here.
+#: Names that are not called.
 _SKIPPED = {"__init_subclass__", "__subclasshook__", "__class_getitem__", "__class__"}
 
 
 def nests(value: Any) -> bool:
-    """Whether a container has containers in it; without calling what is evil."""
+    """Whether a container has containers in it. Calls no hostile method."""
     kind = list if issubclass(type(value), list) else tuple
     if not issubclass(type(value), kind):
         return False
@@ -44,7 +45,7 @@ def nests(value: Any) -> bool:
 
 
 class Fuzzer:
-    """One thread's random calls; the objects are shared among all."""
+    """The random calls of one thread; all threads share the objects."""
 
     def __init__(self, seed: int, shared: list[Any]) -> None:
         self.chance = random.Random(seed)
@@ -54,8 +55,8 @@ class Fuzzer:
 
     # -- objects
 
-    def mischief(self) -> None:
-        """What evil objects do in the middle of a call."""
+    def side_effect(self) -> None:
+        """What a hostile object does in the middle of a call."""
         chance = self.chance
         victim = chance.choice(self.shared)
         match chance.randrange(7):
@@ -75,14 +76,14 @@ class Fuzzer:
             case 5 if self.depth < 3:
                 self.call()
             case 6:
-                raise RuntimeError("evil")
+                raise RuntimeError("hostile")
 
-    def evil(self) -> Any:
-        """An object whose every method does mischief."""
+    def hostile(self) -> Any:
+        """An object whose methods all have side effects."""
 
         def act(result: Callable[[], Any]) -> Callable[..., Any]:
             def method(*arguments: Any) -> Any:
-                self.mischief()
+                self.side_effect()
                 return result()
 
             return method
@@ -90,7 +91,7 @@ class Fuzzer:
         chance = self.chance
         methods: dict[str, Any] = {
             "__str__": act(lambda: chance.choice(["ann", "10.0.0.1", "", "x" * 400])),
-            "__repr__": act(lambda: "evil"),
+            "__repr__": act(lambda: "hostile"),
             "__eq__": act(lambda: True),
             "__hash__": act(lambda: 1),
             "__index__": act(lambda: chance.randrange(-2, 40)),
@@ -108,7 +109,7 @@ class Fuzzer:
             methods = {
                 name: methods[name] for name in ("__str__", "__repr__", "__eq__", "__hash__")
             }
-        return type("Evil", (base,), methods)()
+        return type("Hostile", (base,), methods)()
 
     def value(self) -> Any:
         """Any object."""
@@ -117,7 +118,7 @@ class Fuzzer:
             case 0 | 1 | 2:
                 return chance.choice(self.shared)
             case 3 | 4:
-                return self.evil()
+                return self.hostile()
             case 5:
                 return chance.choice([0, 1, -1, 2**63 - 1, 2**63, -(2**63), 2**200, True])
             case 6:
@@ -132,7 +133,9 @@ class Fuzzer:
                 return chance.choice(["10/minute", "5 per hour burst 7", "1/day;2/second", "block"])
             case 10 | 11:
                 made = self.items()
-                self.shared[chance.randrange(len(self.shared))] = made  # to be changed meanwhile
+                self.shared[chance.randrange(len(self.shared))] = (
+                    made  # so that other calls change it
+                )
                 return made
             case 12:
                 return tuple(self.items())
@@ -144,7 +147,7 @@ class Fuzzer:
                 return self.fresh()
 
     def items(self) -> list[Any]:
-        """What is in a container, or arguments: nothing that is nested more than once.
+        """The items of a container, or arguments, nested at most once.
 
         Containers that share their parts at every level take forever to print.
         """
@@ -155,7 +158,7 @@ class Fuzzer:
         return None if nests(value) else value
 
     def fresh(self) -> Any:
-        """An object of the extension that works."""
+        """A valid object of the extension."""
         chance = self.chance
         limit = _core.Limit(chance.randrange(1, 20), 1, "minute", strategy="fixed-window")
         table = _core.Table("memory://?keys=64&hits=64&rules=4")
@@ -164,7 +167,7 @@ class Fuzzer:
                 return self.prepared(table)
             case 8:
                 prepared = self.prepared(table)
-                with contextlib.suppress(Exception):  # what an evil function raises
+                with contextlib.suppress(Exception):  # raised by a hostile function
                     return prepared.gather() if chance.random() < 0.5 else prepared.evaluate()
                 return prepared
             case 9:
@@ -188,19 +191,19 @@ class Fuzzer:
                 return weir.parse("10/minute")
 
     def function(self) -> Any:
-        """What a prepared check calls: does mischief, and returns anything."""
+        """A function for a prepared check: has side effects, and returns anything."""
         if self.chance.random() < 0.3:
             return None
 
         def function(*arguments: Any) -> Any:
             if self.chance.random() < 0.4:
-                self.mischief()
+                self.side_effect()
             return self.chance.choice(["ann", "10.0.0.1", b"x", 1, True, False, self.value()])
 
         return function
 
     def prepared(self, table: Any) -> Any:
-        """A prepared check whose functions are evil."""
+        """A prepared check whose functions are hostile."""
         chance = self.chance
         kinds = ["fixed-window", "moving-window", "token-bucket"]
         parts = [
@@ -217,7 +220,7 @@ class Fuzzer:
         masks = [chance.randrange(1 << len(parts)) for _ in range(5)]
         return _core.PreparedCheck(
             table,
-            chance.choice([None, None, self.evil()]),
+            chance.choice([None, None, self.hostile()]),
             parts,
             "prefix/",
             self.function() or (lambda index, what: None),
@@ -256,7 +259,7 @@ class Fuzzer:
             if self.chance.random() < 0.2:
                 named[self.chance.choice(["now", "until", "limit", "shadow"])] = self.value()
             if inspect.isclass(function) and issubclass(function, _core.Table) and arguments:
-                arguments[0] = "memory://?keys=8"  # never a file of ours
+                arguments[0] = "memory://?keys=8"  # not an existing file
             result = function(*arguments, **named)
             if type(result).__module__.startswith("weir"):
                 self.shared[self.chance.randrange(len(self.shared))] = result

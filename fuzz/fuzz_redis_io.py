@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Calls what talks to Redis and Memcached in weir._core, against a server that answers anything.
+"""Calls the clients of Redis and Memcached in weir._core, with a server that sends random replies.
 
 Replies are valid, garbled, cut, in pieces of any size, too long, or followed by the end of the
-connection; signals interrupt the waits, and their handlers may raise. Nothing may crash, hang, or
-return what is no answer. Under AddressSanitizer a read behind the end of a buffer is a crash, too;
-script/fuzz-core runs it so.
+connection; signals interrupt the waits, and their handlers may raise. No call may crash, hang, or
+return an invalid answer. Under AddressSanitizer, as script/fuzz-core runs it, a read behind the end
+of a buffer is a crash, too.
 
-WEIR_SECONDS: how long (default 10). WEIR_SEED: what to do again; it is printed first.
+WEIR_SECONDS: how long (default 10). WEIR_SEED: repeats a run; it is printed first.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from weir import Limit, _core
 SECONDS = float(os.environ.get("WEIR_SECONDS", "10"))
 SEED = int(os.environ.get("WEIR_SEED", "0")) or random.SystemRandom().getrandbits(32)
 
-#: Seconds that an exchange may take; one that takes many times as long hangs.
+#: The deadline of an exchange, and the time after which it is considered as hanging, in seconds.
 DEADLINE, PATIENCE = 0.05, 30.0
 
-#: What may be raised: a connection that ends, a reply that is none, a signal's handler.
+#: Exceptions that may be raised: for closed connections, invalid replies, signal handlers.
 EXPECTED = (OSError, ValueError, InterruptedError)
 
 
@@ -40,7 +40,7 @@ class HandlerError(Exception):
 
 
 class Peer:
-    """The other end: sends what it is given once anything was received."""
+    """The server: sends the given bytes once it has received a request."""
 
     def __init__(self) -> None:
         self.ours, self._theirs = socket.socketpair()
@@ -214,7 +214,7 @@ class Fuzzer:
             peer.close()
 
     def read(self) -> None:
-        """The same bytes without a socket, as other sockets bring them."""
+        """Parses the same bytes without a socket."""
         limits = self.limits()
         command = self.command(limits)
         data = self.reply(len(limits))
@@ -226,11 +226,11 @@ class Fuzzer:
                 _core.memcached_read(self.mc_reply(), wrong)
 
     def misuse(self) -> None:
-        """Arguments that are none."""
+        """Invalid arguments."""
         command = self.command(self.limits())
         wrong = [None, -1, 10**6, 2**70, "x", 1.5, object(), [], float("nan")]
         arguments = [self.chance.choice(wrong) for _ in range(self.chance.randrange(5))]
-        if arguments[1:2] == [None]:  # no deadline
+        if arguments[1:2] == [None]:  # without a deadline
             arguments[1] = 0.01
         with contextlib.suppress(*EXPECTED, HandlerError, TypeError, OverflowError):
             command.exchange(*arguments)
@@ -245,7 +245,7 @@ class Fuzzer:
             self.misuse()
 
 
-#: Whether the main thread is in an exchange: elsewhere a handler that raises breaks this program.
+#: Whether the main thread is in an exchange; the handler raises only there.
 _may_raise = [False]
 
 
@@ -274,7 +274,7 @@ def main() -> None:
         thread.start()
     signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
     while time.monotonic() < end and not failures:
-        # The handler may raise anywhere in this thread; only in the exchange does that matter.
+        # The handler may raise at any point of this thread; only the exchange is tested.
         with contextlib.suppress(HandlerError):
             fuzzers[0].run(end)
     signal.setitimer(signal.ITIMER_REAL, 0)

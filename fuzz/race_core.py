@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Many threads use the same tables, so that ThreadSanitizer sees the races between them.
 
-The extension releases the GIL where a call may wait, and Python's code is not instrumented: what is
-found is a race in the extension or in libweir. Tables are small, so that keys are evicted, and
+The extension releases the GIL where a call may wait, and Python's code is not instrumented: each
+race that is found is in the extension or in libweir. Tables are small, so that keys are evicted, and
 some are closed while others use them.
 
     LD_PRELOAD=$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=halt_on_error=1 python race_core.py
 
-WEIR_SECONDS: how long (default 10). WEIR_SEED: what to do again; it is printed first.
+WEIR_SECONDS: how long (default 10). WEIR_SEED: repeats a run; it is printed first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CODEC = _core.RedisCodec()
 
 
 class Shared:
-    """What all threads use: tables that any of them replaces by a new one."""
+    """The tables that all threads use; any of them may replace one."""
 
     def __init__(self, folder: str) -> None:
         uris = ["memory://?keys=64", f"file://{folder}/table?keys=64&rules=64"]
@@ -47,7 +47,7 @@ class Shared:
 
 
 def actions(table: Table, chance: random.Random) -> list[Callable[[], object]]:
-    """Calls of which one is made. Those that release the GIL, and those beside which they run."""
+    """The calls to choose from: some release the GIL, others can run at the same time."""
     limits = chance.sample(LIMITS, chance.randint(1, 3))
     client = chance.choice(["a", "b", f"c{chance.randrange(200)}", "10.0.0.1", "2001:db8::1"])
     until = time.time() + 1
@@ -79,7 +79,7 @@ def actions(table: Table, chance: random.Random) -> list[Callable[[], object]]:
 
 
 def work(shared: Shared, seed: int, until: float, counts: collections.Counter[str]) -> None:
-    """One thread's calls."""
+    """The calls of one thread."""
     chance = random.Random(seed)
     while time.monotonic() < until:
         if chance.random() < 0.002:
@@ -90,7 +90,7 @@ def work(shared: Shared, seed: int, until: float, counts: collections.Counter[st
         call = chance.choice(actions(table, chance))
         try:
             call()
-        except ValueError as error:  # of a closed table
+        except ValueError as error:  # a closed table
             if not table.closed:
                 raise
             counts[str(error)] += 1
