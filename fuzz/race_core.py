@@ -2,8 +2,8 @@
 """Many threads use the same tables, so that ThreadSanitizer sees the races between them.
 
 The extension releases the GIL where a call may wait, and Python's code is not instrumented: each
-race that is found is in the extension or in libweir. Tables are small, so that keys are evicted, and
-some are closed while others use them.
+race that is found is in the extension or in libweir. Tables are small, so that keys are evicted,
+and some are closed while others use them.
 
     LD_PRELOAD=$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=halt_on_error=1 python race_core.py
 

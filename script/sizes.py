@@ -1,4 +1,9 @@
-"""Fails if a Python or C file has more than 500 lines, or a function more than 50.
+"""Fails if a source file has more than 500 lines, or a Python or C function more than 50.
+
+Source files are those that people edit: Python, C, Lua, scripts, pages and the manual. Not included
+are data and generated files, and the stub python/weir/_core.pyi: it declares all names of one
+extension module, and mypy reads the types of a module from one stub. Its parts cannot be stubs of
+submodules, because mypy.stubtest would find no such modules at run time.
 
 A docstring does not count as lines of its function. C files are formatted by clang-format, so a
 function begins and ends in the first column of a line.
@@ -25,6 +30,10 @@ FILE_MAX, FUNCTION_MAX = 500, 50
 DECLARATION = re.compile(r"[A-Za-z_]")
 NAME = re.compile(r"\b(?!__attribute__)(\w+)\(")
 
+#: Patterns of the files that are checked, for git.
+SOURCES = ["*.py", "*.c", "*.h", "*.cpp", "*.rs", "*.java", "*.lua", "*.in", "*.js", "*.css"]
+SOURCES += ["*.html", "*.md", "*.rst", "*.sh", "*.yml", "*.build", "script/*", ":!*.json"]
+
 ROOT = Path(__file__).resolve().parent.parent
 LISTED = Path(__file__).with_suffix(".txt")
 
@@ -32,9 +41,9 @@ Lengths = dict[str, int]
 
 
 def sources() -> list[str]:
-    """The Python and C files of the repository, new ones included."""
+    """The source files of the repository, new ones included."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--"]
-    command += ["*.py", "*.c", "*.h"]
+    command += SOURCES
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return [name for name in sorted(set(names.split("\n"))) if name and (ROOT / name).exists()]
 
@@ -70,10 +79,11 @@ def too_long(name: str, text: str) -> Lengths:
     lines = text.count("\n")
     if lines > FILE_MAX:
         found[name] = lines
-    if not name.endswith(".py"):
+    if name.endswith((".c", ".h")):
         for function, length in c_functions(text):
             if length > FUNCTION_MAX:
                 found[f"{name}:{function}"] = length
+    if not name.endswith(".py"):
         return found
 
     def visit(node: ast.AST, path: str) -> None:
