@@ -332,7 +332,7 @@ def test_subinterpreters() -> None:
     assert (done.stdout, done.returncode) == ("all well\n", 0), done.stderr
 
 
-def test_the_module_can_be_loaded_anew() -> None:
+def test_the_module_can_be_loaded_again() -> None:
     program = """
 import gc, importlib, sys
 import weir

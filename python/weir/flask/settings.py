@@ -14,7 +14,7 @@ import difflib
 import enum
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -204,6 +204,13 @@ class Reader:
 
     def report_unknown(self, strict: bool, logger: logging.Logger) -> None:
         """Log unknown settings; raise if the limiter is strict."""
+        for message in self.unknown():
+            if strict:
+                raise ConfigurationError("EOPTION", message)
+            logger.warning("EOPTION: %s", message)
+
+    def unknown(self) -> Iterator[str]:
+        """A message for each unknown setting; it names a known one that is similar."""
         allowed = self._allowed()
         known = ConfigVars.known()
         for name in self.config:
@@ -211,10 +218,7 @@ class Reader:
                 continue
             if allowed is True or (allowed and name.startswith(allowed)):
                 continue
-            message = f"there is no setting {name}{_hint(name, known)}"
-            if strict:
-                raise ConfigurationError("EOPTION", message)
-            logger.warning("EOPTION: %s", message)
+            yield f"there is no setting {name}{_hint(name, known)}"
 
     def _allowed(self) -> bool | tuple[str, ...]:
         """RATELIMIT_ALLOW_UNKNOWN: all names are allowed, or the prefixes of allowed names."""

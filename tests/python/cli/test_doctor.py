@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from weir import _foreign
+from weir import Table, _foreign
 from weir.cli import doctor as module
 from weir.cli.doctor import machine
 from weir.cli.doctor.finding import examine_store
@@ -42,6 +42,7 @@ NAMES = {
     "redis",
     "conflicts",
     "application",
+    "settings",
     "its store",
     "proxies",
     "limits",
@@ -102,10 +103,16 @@ def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def statvfs(folder: Path, monkeypatch: pytest.MonkeyPatch, free: int, flags: int = 0) -> None:
+def statvfs(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    size: int = 64 << 20,
+    flags: int = 0,
+) -> None:
     values = os.statvfs(folder)
     room = os.statvfs_result(
-        (4096, 4096, 16384, free // 4096, free // 4096, *values[5:8], flags, 255)
+        (4096, 4096, size // 4096, free // 4096, free // 4096, *values[5:8], flags, 255)
     )
     monkeypatch.setattr(machine.os, "statvfs", lambda _: room)
 
@@ -155,13 +162,35 @@ def test_the_room_in_shared_memory_decides_about_auto(
 def test_shared_memory_that_is_mounted_read_only_is_an_error(
     shared_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statvfs(shared_memory, monkeypatch, 64 << 20, os.ST_RDONLY)
+    statvfs(shared_memory, monkeypatch, 64 << 20, flags=os.ST_RDONLY)
     (found,) = machine.check_shared_memory(_NOTHING)
     assert found.status == "error"
     assert "read-only" in found.text
     assert "mount it writable" in found.fix
     assert "read-only" in automatic().text
     assert "room" not in automatic().fix  # there may be plenty
+
+
+def test_shared_memory_that_no_table_fits_in_gets_no_advice_that_fails(
+    shared_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `--shm-size=64k`: neither fewer keys nor removing files helps."""
+    statvfs(shared_memory, monkeypatch, 64 << 10, 64 << 10)
+    (found,) = machine.check_shared_memory(_NOTHING)
+    assert found.text.startswith("64 KiB of 64 KiB free")
+    assert "keys" not in found.fix
+    assert "64 KiB free" in automatic().text
+    assert "room" not in automatic().fix
+
+
+@pytest.mark.parametrize("free", [1 << 20, 3 << 20, 7 << 20, 23 << 20])
+def test_a_table_with_the_suggested_keys_fits(
+    shared_memory: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    statvfs(shared_memory, monkeypatch, free)
+    (found,) = machine.check_shared_memory(_NOTHING)
+    keys = found.fix.partition("keys=")[2]
+    assert Table(f"memory://?keys={keys}").info()["bytes"] <= free
 
 
 def test_shared_memory_of_other_users_is_an_error(
@@ -219,6 +248,24 @@ def test_a_table_is_not_created(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("free", "flags", "text"),
+    [
+        (64 << 10, 0, "64 KiB free"),
+        (64 << 20, os.ST_RDONLY, "is mounted read-only"),
+    ],
+)
+def test_a_table_that_cannot_be_created_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, flags: int, text: str
+) -> None:
+    statvfs(tmp_path, monkeypatch, free, flags=flags)
+    found = examine_store(f"file://{tmp_path}/table?keys=10000")
+    assert found.status == "error"
+    assert f"/table?keys=10000 cannot be created: {'it takes' if not flags else ''}" in found.text
+    assert text in found.text
+    assert found.fix
+
+
 # --------------------------------------------------------------------------------------- conflicts
 
 
@@ -251,11 +298,13 @@ def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
         (None, "cannot be loaded"),
         ("x = 1", "Failed to find Flask application"),
         ("from flask import Flask\nFlask(", "SyntaxError"),
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such"),
+        ("class E(Exception):\n  def __str__(self): raise E\nraise E", "E, whose text cannot be"),
         ("raise RuntimeError('no\\ndatabase')", "RuntimeError: no database"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("from flask import Flask\na, b = Flask('a'), Flask('b')", "multiple Flask applications"),
     ],
-    ids=["missing", "no-app", "syntax", "raises", "exits", "several"],
+    ids=["missing", "no-app", "syntax", "imports", "broken-error", "raises", "exits", "several"],
 )
 def test_an_application_that_cannot_be_loaded_is_an_error(
     module_of: Any, text: str | None, words: str
@@ -274,6 +323,43 @@ def test_what_an_application_prints_stays_out_of_the_report(module_of: Any) -> N
     code, found = run_doctor("--app", name)
     assert code == 1
     assert "has no limiter" in found["application"][0]["text"]
+
+
+LOUD = """
+import atexit, os, sys
+atexit.register(print, 'at exit')
+os.write(1, b'from C')
+print('while imported')
+sys.stdout.write('unfinished')
+from flask import Flask
+app = Flask(__name__)
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "import no_such_module_at_all", "raise SystemExit(1)"])
+def test_only_the_report_is_on_standard_output(module_of: Any, ending: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "weir", "doctor", "--json", "--app", module_of(LOUD + ending)],
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout)["schema"] == 1
+    for text in ("from C", "while imported", "unfinished", "at exit"):
+        assert text in done.stderr
+
+
+def test_settings_that_weir_does_not_have_are_warnings(module_of: Any) -> None:
+    """Also if the limiter is switched off; a similar setting is named."""
+    for enabled in (True, False):
+        settings = "app.config.update(RATELIMIT_DEAFULT='5/minute', RATELIMIT_GLOBAL='6/minute')"
+        text = APP.replace("limiter =", f"{settings}\nlimiter =")
+        _, found = run_doctor(
+            "--app", f"{module_of(text.format(options=f'enabled={enabled}'))}:app"
+        )
+        assert [one["text"] for one in found["settings"]] == [
+            "there is no setting RATELIMIT_DEAFULT; did you mean RATELIMIT_DEFAULT?",
+            "there is no setting RATELIMIT_GLOBAL: it is RATELIMIT_DEFAULT now",
+        ]
 
 
 def test_a_limiter_of_flask_limiter_is_a_warning(module_of: Any) -> None:
@@ -362,6 +448,12 @@ def test_limits_that_count_other_requests_are_not_compared(module_of: Any, decor
     (text,) = limits_of(module_of, "", routes)
     assert "each can deny requests" in text
     assert ("were not examined" in text) == ("1 / 0" in decorators)
+
+
+def test_a_cost_that_a_limit_never_admits_is_a_warning(module_of: Any) -> None:
+    view = "\n@app.get('/{0}')\n@limiter.limit('10/minute', cost={0})\ndef view_{0}(): return ''\n"
+    (text,) = limits_of(module_of, "", view.format(10) + view.format(11))
+    assert text.startswith('route view_11: "10 per 1 minute" denies every request: each costs 11')
 
 
 def test_at_most_a_screenful_of_limits_is_shown(module_of: Any) -> None:

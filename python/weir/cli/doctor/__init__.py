@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import click
@@ -12,7 +15,7 @@ from ..errors import WARNED
 from ..options import json_option
 from ..output import Cell, say, say_json, table
 from .application import check_application
-from .finding import BAD, FINE, WARN, Arguments, Finding, one_line
+from .finding import BAD, FINE, WARN, Arguments, Finding, error_line, one_line
 from .machine import (
     check_conflicts,
     check_parts,
@@ -43,8 +46,43 @@ def findings(arguments: Arguments) -> Iterator[Finding]:
             yield from check(arguments)
         except Exception as error:
             name = check.__name__.removeprefix("check_")
-            text = one_line(f"{type(error).__name__}: {error}")
+            text = error_line(error)
             yield Finding(name, BAD, text, "report this error to the authors of Weir")
+
+
+def _stdout_to_stderr() -> tuple[int, int] | None:
+    """Let what is written to file descriptor 1 go to standard error; the two, 1 saved."""
+    try:
+        output, errors = sys.__stdout__.fileno(), sys.__stderr__.fileno()  # type: ignore[union-attr]
+        saved = os.dup(output)
+    except (AttributeError, OSError, ValueError):  # closed, or not a file
+        return None
+    os.dup2(errors, output)
+    return output, saved
+
+
+@contextlib.contextmanager
+def _clean_output() -> Iterator[None]:
+    """Send what an application and its C libraries print to standard error."""
+    sys.stdout.flush()
+    moved = _stdout_to_stderr()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if sys.__stdout__ is not None and moved:
+            sys.__stdout__.flush()
+        if moved:
+            os.dup2(moved[1], moved[0])
+            os.close(moved[1])
+
+
+def _silence_exit() -> None:
+    """Send what the application prints when the process exits to standard error."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    _stdout_to_stderr()
+    sys.stdout = sys.stderr
 
 
 @click.command("doctor")
@@ -60,7 +98,9 @@ def doctor(context: click.Context, app: str | None, store: str | None, as_json: 
     there is something to change.
     """
     chosen = store or context.obj or os.environ.get("WEIR_STORE") or ""
-    found = list(findings(Arguments(app or os.environ.get("FLASK_APP") or "", chosen)))
+    with _clean_output():
+        found = list(findings(Arguments(app or os.environ.get("FLASK_APP") or "", chosen)))
+    atexit.register(_silence_exit)  # runs before the functions that the application registered
     if as_json:
         say_json({"schema": SCHEMA, "findings": [one._asdict() for one in found]})
     else:

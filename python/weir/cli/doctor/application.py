@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import WeirError
+from .. import bounds
 from ..commands.check import warnings_of
 from ..words import shown, some
-from .finding import BAD, FINE, WARN, Arguments, Finding, examine_store, one_line
+from .finding import (
+    BAD,
+    FINE,
+    TEXT_MAX,
+    WARN,
+    Arguments,
+    Finding,
+    error_line,
+    examine_store,
+    one_line,
+)
 
 #: Findings about limits; more of them are counted, not shown.
 _LIMITS_MAX = 20
 
 
 def _load(name: str) -> Any:
-    """The application. What it prints while it is imported goes to standard error."""
+    """The application."""
     from flask.cli import ScriptInfo
 
     if "" not in sys.path:
         sys.path.insert(0, "")
-    with contextlib.redirect_stdout(sys.stderr):
-        return ScriptInfo(app_import_path=name).load_app()
+    return ScriptInfo(app_import_path=name).load_app()
+
+
+def _why_not_loaded(error: BaseException) -> str:
+    """An error on one line; of one whose text is a traceback, its last line."""
+    found = error_line(error)
+    if ": Traceback (most recent call last): " not in found:
+        return found
+    return one_line(str(error).strip().rpartition("\n")[2], 2 * TEXT_MAX)
 
 
 def check_application(arguments: Arguments) -> Iterator[Finding]:
@@ -39,8 +56,7 @@ def check_application(arguments: Arguments) -> Iterator[Finding]:
     try:
         app = _load(arguments.app)
     except (Exception, SystemExit) as error:
-        what = one_line(f"{type(error).__name__}: {error}")
-        text = f"{shown(arguments.app)} cannot be loaded: {what}"
+        text = f"{shown(arguments.app)} cannot be loaded: {_why_not_loaded(error)}"
         fix = f"correct it until `flask --app {shown(arguments.app)} routes` works"
         yield Finding("application", BAD, text, fix)
         return
@@ -52,8 +68,19 @@ def check_application(arguments: Arguments) -> Iterator[Finding]:
         yield Finding("application", WARN, f"{shown(app.name)} {text}", fix)
     elif not states:
         yield _switched_off(app)
+    if states is not None:
+        yield from _check_settings(app)
     for limiter, state in (states or {}).items():
         yield from _check_limiter(app, limiter, state)
+
+
+def _check_settings(app: Any) -> Iterator[Finding]:
+    """Settings that Weir does not have. Wrong values are errors when the application is loaded."""
+    fix = "correct its name; RATELIMIT_ALLOW_UNKNOWN allows names of the application"
+    from ...flask.settings import Reader
+
+    for message in Reader(app.config).unknown():
+        yield Finding("settings", WARN, one_line(message), fix)
 
 
 def _switched_off(app: Any) -> Finding:
@@ -223,6 +250,13 @@ def _remarks(place: _Place) -> Iterator[str]:
         first = group[0][1]
         if callable(first.cost):
             continue  # the cost is known only during a request
+        for source, limit in group:
+            most = bounds.largest_cost(limit.limit)
+            if source in place.reported and 0 < most < limit.cost:
+                yield (
+                    f'"{limit.limit}" denies every request: each costs {limit.cost}, '
+                    f"and the limit admits at most {most}"
+                )
         guards = [
             (source, limit)
             for source, limit in place.limits

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..._text import hide_password, printable
 from ...errors import WeirError
+from ...stores.auto import unwritable
 from ..local import path_of
 
 FINE, WARN, BAD = "ok", "warning", "error"
@@ -43,6 +46,27 @@ def one_line(text: object, most: int = TEXT_MAX) -> str:
     return printable(re.sub(r"\s+", " ", str(text)).strip(), most)
 
 
+def amount(size: int) -> str:
+    """A number of bytes in MiB; in KiB if it is small."""
+    return f"{size >> 20} MiB" if size >= 2 << 20 else f"{size >> 10} KiB"
+
+
+def free_bytes(folder: Path) -> int:
+    """How much this user can still store in a folder."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def error_line(error: BaseException) -> str:
+    """Type and text of an error on one line, cut; the text may fail to be made."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return f"{name}, whose text cannot be shown"
+    return one_line(f"{name}: {text}" if text else name, 2 * TEXT_MAX)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Disables logging by client libraries, because the finding contains the error."""
@@ -59,13 +83,14 @@ def examine_store(uri: str, name: str = "store") -> Finding:
     from ...storage import storage_from_string
 
     safe = hide_password(uri)
-    new = _is_new(uri)
+    new = uri if _is_new(uri) else ""
     if new:  # only its options can be examined
         uri = f"memory://{uri[uri.find('?') :] if '?' in uri else ''}"
     try:
         with _quiet():
-            storage = storage_from_string(uri)
+            storage: Any = storage_from_string(uri)
             try:
+                size = storage.info()["bytes"] if new else 0
                 reason = _why_not(storage)
             finally:
                 getattr(storage, "close", lambda: None)()
@@ -75,9 +100,7 @@ def examine_store(uri: str, name: str = "store") -> Finding:
     except (WeirError, ValueError, OSError, ImportError) as error:
         return Finding(name, BAD, _without_prefix(safe, error), "correct the URI, or what it names")
     if new:
-        return Finding(
-            name, FINE, f"{safe} does not exist yet; the first process that uses it creates it"
-        )
+        return _new_table(path_of(new), safe, name, size)
     if not reason:
         return Finding(name, FINE, f"{safe} answers")
     fix = "start the server, or correct the URI"
@@ -92,6 +115,19 @@ def _is_new(uri: str) -> bool:
         return False
     path = path_of(uri)
     return path.name not in ("", "weir.") and path.parent.is_dir() and not path.exists()
+
+
+def _new_table(path: Path, safe: str, name: str, size: int) -> Finding:
+    """Whether a table of this size, which does not exist yet, can be created."""
+    why_not, fix = unwritable(path.parent), "make the folder writable, or correct the URI"
+    free = 0 if why_not else free_bytes(path.parent)
+    if not why_not and free < size:
+        why_not = f"it takes {amount(size)}, and {path.parent} has {amount(free)} free"
+        fix = "free some space, or set fewer keys with ?keys=N"
+    if why_not:
+        return Finding(name, BAD, f"{safe} cannot be created: {why_not}", fix)
+    text = f"{safe} does not exist yet; the first process that uses it creates it"
+    return Finding(name, FINE, text)
 
 
 #: What servers and their clients say of a missing or wrong password.

@@ -9,20 +9,23 @@ import importlib.util
 import os
 import platform
 import socket
-import sys
 import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from ... import __version__, _foreign
+from ... import Table, __version__, _foreign
+from ...stores.auto import unwritable
 from ..discover import SHARED_MEMORY, tables
 from ..words import shown
-from .finding import BAD, FINE, WARN, Arguments, Finding, examine_store
+from .finding import BAD, FINE, WARN, Arguments, Finding, amount, examine_store, free_bytes
 
 #: Bytes of a table with the usual number of keys, and of the smallest that auto:// tries.
 _TABLE, _SMALLEST = 24 << 20, 2 << 20
+
+#: Fewer keys that a finding suggests.
+_KEYS = (100_000, 50_000, 20_000, 10_000, 5_000, 1_000)
 
 #: Seconds for a server to answer.
 _PATIENCE = 0.5
@@ -73,10 +76,11 @@ def _version(distribution: str) -> str:
 
 def check_python(_: Arguments) -> Iterator[Finding]:
     """Version, implementation, C library, processor."""
-    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     text = f"{platform.python_implementation()} {platform.python_version()}, {_libc()}"
     text += f", {platform.system()} {platform.machine()}"
-    yield Finding("python", FINE, text + ("" if gil else ", without GIL"))
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        text += ", free-threaded; importing Weir enabled the GIL"
+    yield Finding("python", FINE, text)
     folder = Path(__file__).parents[2]
     yield Finding("weir", FINE, f"{_foreign.DISTRIBUTION} {__version__}, {folder}")
 
@@ -104,22 +108,29 @@ class _Room(NamedTuple):
     why_not: str
     text: str = ""
     free: int = 0
+    size: int = 0
     read_only: bool = False
 
 
 def _shared_memory() -> _Room:
     if platform.system() != "Linux":
         return _Room(f"{platform.system()} has no tables that processes share")
+    why_not = unwritable(SHARED_MEMORY)
     if not SHARED_MEMORY.is_dir():
-        return _Room(f"{SHARED_MEMORY} does not exist")
+        return _Room(why_not)
     status = os.statvfs(SHARED_MEMORY)
-    size, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
-    text = f"{free >> 20} MiB of {size >> 20} MiB free"
-    if status.f_flag & os.ST_RDONLY:
-        return _Room(f"{SHARED_MEMORY} is mounted read-only", text, free, read_only=True)
-    if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
-        return _Room(f"this user may not write to {SHARED_MEMORY}", text, free)
-    return _Room("", text, free)
+    size, free = status.f_blocks * status.f_frsize, free_bytes(SHARED_MEMORY)
+    text = f"{amount(free)} of {amount(size)} free"
+    return _Room(why_not, text, free, size, bool(status.f_flag & os.ST_RDONLY))
+
+
+def _fewer_keys(free: int) -> str:
+    """What to set so that a table fits into so many bytes; "" if none does."""
+    for keys in _KEYS:
+        with Table(f"memory://?keys={keys}") as table:
+            if table.info()["bytes"] <= free:
+                return f", or set fewer keys: shm://name?keys={keys}"
+    return ", or use file:///path or a remote store"
 
 
 def check_shared_memory(_: Arguments) -> Iterator[Finding]:
@@ -136,7 +147,7 @@ def check_shared_memory(_: Arguments) -> Iterator[Finding]:
         fix = f"{remedy}, or use file:///path or a remote store"
         yield Finding(name, BAD, f"{room.why_not}: workers cannot share memory", fix)
     elif room.free < _TABLE:
-        fix = "run the container with --shm-size=128m, or set fewer keys: shm://name?keys=50000"
+        fix = "run the container with --shm-size=128m" + _fewer_keys(room.free)
         yield Finding(name, WARN, f"{room.text}; a table takes {size} MiB", fix)
     else:
         yield Finding(name, FINE, f"{room.text}, writable")
@@ -153,7 +164,8 @@ def _automatic(server: str, room: _Room) -> tuple[str, str]:
     if room.why_not:
         return WARN, f"private memory, each worker counts separately: {room.why_not}"
     if room.free < _SMALLEST:
-        return BAD, f"the server does not start: {SHARED_MEMORY} is full"
+        text = f"the server does not start: {SHARED_MEMORY} has {amount(room.free)} free, "
+        return BAD, f"{text}and the smallest table that it tries takes {amount(_SMALLEST)}"
     if room.free < _TABLE:
         return WARN, f"{text}; there is room for a smaller table only"
     return FINE, text
@@ -162,8 +174,8 @@ def _automatic(server: str, room: _Room) -> tuple[str, str]:
 def _remedy(room: _Room) -> str:
     """What to change so that ``auto://`` selects shared memory."""
     what = (
-        f"do what is said about {SHARED_MEMORY}"
-        if room.why_not
+        f"correct {SHARED_MEMORY} as described in its line"
+        if room.why_not or room.size < _TABLE
         else f"make room in {SHARED_MEMORY}"
     )
     return f"{what}, or configure another store"
