@@ -32,7 +32,7 @@ def server() -> Iterator[int]:
     command += ["--timeout", "300"]  # a slow machine is no reason to replace a worker
     command += ["--chdir", str(ROOT / "examples" / "tutorial"), "app:app"]
     with tempfile.TemporaryFile("w+") as log:
-        # A session of its own: what is left of it at the end can be ended as one group.
+        # A new session, so that all its processes can be ended as one group.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

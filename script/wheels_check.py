@@ -205,7 +205,7 @@ def checkout(to: Path) -> None:
 
 
 def mounts(where: wheels_roots.Place, work: Path) -> str:
-    """Commands that give a root /proc, /tmp and /dev of its own, and what is in ``work``."""
+    """Commands that give a root its own /proc, /tmp and /dev, and the files of ``work``."""
     # Programs that change how mounts propagate need a root that is a mount itself.
     lines = ["mount --bind {0} {0}"]
     lines += ["mount -t proc proc {0}/proc", "mount -t tmpfs tmpfs {0}/tmp"]

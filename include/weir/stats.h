@@ -11,7 +11,7 @@
  * Caveats first
  * -------------
  *  - Only checks with a label are counted, in the modes WEIR_HIT and WEIR_EACH, and what weir_stats_record()
- *    reports. A process that is killed loses at most the counts of its own last decision.
+ *    reports. A process that is killed loses at most the counts of its last decision.
  *  - Counters start at 0 when the table is created. weir_table_reset() does not reset them.
  *  - A client is stored in clear only if it is an IP address, or if this process called weir_stats_reveal().
  *    Otherwise it is stored as "#" and 16 hexadecimal digits: a hash under the table's secret key, the same for

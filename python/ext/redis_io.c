@@ -143,7 +143,7 @@ static int grow(struct exchange *exchange, char *first) {
     return 0;
 }
 
-static PyObject *talk(PyObject *command, struct exchange *exchange) {
+static PyObject *exchange_command(PyObject *command, struct exchange *exchange) {
     char first[FIRST_READ];
     PyObject *answer = NULL;
     exchange->in = first;
@@ -197,7 +197,7 @@ PyObject *redis_command_exchange(PyObject *command, PyObject *const *args, Py_ss
         return NULL;
     exchange.out = out.buf;
     exchange.out_len = (size_t)out.len;
-    PyObject *answer = talk(command, &exchange);
+    PyObject *answer = exchange_command(command, &exchange);
     PyBuffer_Release(&out);
     return answer;
 }

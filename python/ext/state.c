@@ -270,7 +270,7 @@ static PyObject *module_request(PyObject *module, PyObject *args) {
         return NULL;
     self->state = PyModule_GetState(module);
     self->mode = mode;
-    limits = PySequence_Tuple(limits); /* a tuple of our own: checks point into its limits */
+    limits = PySequence_Tuple(limits); /* kept: checks point into its limits */
     int rc =
         limits ? core_request_read(&self->request, self->state, NULL, limits, keys, costs) : -1;
     Py_XDECREF(limits);

@@ -41,7 +41,7 @@ def printable(text: object, most: int = NAME_MAX) -> str:
 
 
 def printable_lines(text: str, most: int = LINE_MAX) -> str:
-    """The same for each line of a text of our own that has several."""
+    """The same for each line of a text that Weir itself wrote."""
     return "\n".join(printable(line, most) for line in text.split("\n"))
 
 

@@ -217,7 +217,7 @@ def not_replaced(what: str) -> str:
     """Why a method of a store cannot be replaced, and what to do instead."""
     return (
         f"{what}() cannot be replaced: limits are decided in the core. Replace it in a subclass,"
-        " or raise from a storage of your own"
+        " or raise from a custom storage"
     )
 
 

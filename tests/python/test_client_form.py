@@ -104,5 +104,5 @@ def test_heavy_hitters_list_a_client_under_one_name() -> None:
             table.decide([LIMIT], key)
         for key in ("2001:DB8::1", "2001:db8:0::1", "2001:db8::1%25eth0"):
             table.decide([LIMIT], key)
-        names = {heavy.client for heavy in table.top_clients("allowed")}
+        names = {top.client for top in table.top_clients("allowed")}
         assert names == {"10.0.0.1", "2001:db8::1"}

@@ -55,9 +55,9 @@ def test_every_worker_reports_the_decisions_of_all(serve: Callable[..., Served])
         assert len(reported) >= 2
         for stats in reported.values():
             assert stats["counts"] == [row]
-            ((client, *heavy, _),) = stats["top_clients"]
+            ((client, *counts, _),) = stats["top_clients"]
             assert client == stats["name"]
-            assert heavy == ["1300 per 1 day", LIMIT, REQUESTS - LIMIT, 0]
+            assert counts == ["1300 per 1 day", LIMIT, REQUESTS - LIMIT, 0]
         with weir.Table(store) as table:  # and another process
             assert [list(counted) for counted in table.counts()] == [row]
             table.verify()

@@ -287,7 +287,7 @@ class RedisStorage(ThreadedStorage):
                     await each.disconnect()
         self.store.close()
 
-    async def _talk(self, command: RedisCommand) -> bytes | None:
+    async def _exchange(self, command: RedisCommand) -> bytes | None:
         """Send a command. The script's answer; None: it was no script."""
         arguments: list[Any] = command.arguments()
         client = self.storage
@@ -312,7 +312,7 @@ class RedisStorage(ThreadedStorage):
     async def _request(self, command: RedisCommand) -> Decision | bool:
         try:
             # One deadline for names, connecting, and all replies.
-            packed = await asyncio.wait_for(self._talk(command), self.store.deadline)
+            packed = await asyncio.wait_for(self._exchange(command), self.store.deadline)
         except Exception as error:
             raised = self._failure(error)
             if raised is error:

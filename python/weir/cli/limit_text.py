@@ -17,7 +17,7 @@ _AROUND = 34
 def read_limits(text: str, strategy: str | None = None, tz: str | None = None) -> list[Limit]:
     """The limits of a text; ends the command if it cannot be read.
 
-    strategy, tz: of limits that have no strategy of their own.
+    strategy, tz: of limits without a strategy.
     """
     text = text.encode("utf-8", "backslashreplace").decode()  # bytes that were no UTF-8
     try:

@@ -70,7 +70,7 @@ class Limiter(KnownNames):
     :param key_func: a function that returns the key of the client to count. It is called once per
         check. The older form ``Limiter(app, key_func=...)`` works as well.
     :param app: the application; or call :meth:`init_app` later.
-    :param default_limits: limits for every route without limits of its own: texts, functions that
+    :param default_limits: limits for every route that has no limits: texts, functions that
         return texts, or :class:`Limit`.
     :param default_limits_per_method: count each HTTP method separately.
     :param default_limits_exempt_when: a function; if it returns true, the request is not limited.

@@ -107,7 +107,7 @@ class RuntimeLimit:
 
 @dataclasses.dataclass(eq=True, unsafe_hash=True)
 class Limit:
-    """A limit for ``default_limits``, with options of its own::
+    """A limit for ``default_limits`` with options::
 
         Limiter(get_remote_address, default_limits=[
             Limit("10/second", key_function=get_user),

@@ -80,7 +80,7 @@ class AppState:
         #: Our after_request function, until it is registered.
         self._after: Callable[[Response], Response] | None = None
         self._after_at = 0
-        #: The lines about requests that are refused because of their own keys.
+        #: Log lines about requests that are refused because of errors of their keys.
         self.refused_line = SeldomLine()
         self.swallowed_line = SeldomLine()
         #: Counts of events: ``empty_key``, ``shadow_denied``, ``store_error``, …

@@ -177,7 +177,7 @@ def _add_table(found: _Found, table: Table) -> None:
 def _most_denied(table: Table) -> dict[str, int]:
     """By limit: the sum over all scrapes of the most denials of one client between two scrapes.
 
-    The denials of each client at the last scrape are kept in the table, in counters of their own. A
+    The denials of each client at the last scrape are kept in separate counters of the table. A
     client that is new in the list adds nothing at its first scrape.
     """
     most: dict[str, int] = {}

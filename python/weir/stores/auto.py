@@ -210,26 +210,26 @@ def digest_of(itself: object, *parts: str) -> str:
         return _digest(current.text)
 
 
-#: The store beside which automatic tables are opened at this moment; "" for none.
-_beside: contextvars.ContextVar[str] = contextvars.ContextVar("weir store", default="")
+#: The remote store whose fallback table is being opened; "" for none.
+_fallback_of: contextvars.ContextVar[str] = contextvars.ContextVar("weir store", default="")
 
 
 @contextlib.contextmanager
-def beside(store: str, tenant: int) -> Iterator[None]:
-    """Tables that are opened within stand in for ``store``, for one tenant; others have others."""
-    token = _beside.set(f"{store} {tenant}")
+def as_fallback_of(store: str, tenant: int) -> Iterator[None]:
+    """Tables that are opened within replace ``store`` for one tenant; each tenant has its own."""
+    token = _fallback_of.set(f"{store} {tenant}")
     try:
         yield
     finally:
-        _beside.reset(token)
+        _fallback_of.reset(token)
 
 
 def _identify() -> str:
     """The current application's hash. Warns if two applications here have the same one."""
     current = _application.get()
     if current is None:
-        return _digest(_caller() + _beside.get())
-    mark = _digest(current.text + _beside.get())
+        return _digest(_caller() + _fallback_of.get())
+    mark = _digest(current.text + _fallback_of.get())
     with contextlib.suppress(TypeError):
         owner = _owners.setdefault(mark, weakref.ref(current.itself))()
         if owner is not None and owner is not current.itself and server() is not None:

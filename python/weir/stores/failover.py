@@ -26,7 +26,7 @@ from .._clock import monotonic
 from .._core import HIT, REFUND, Decision, Evaluation, Limit, Table, Verdict
 from .._locks import new_lock
 from ..errors import ConfigurationError, StorageError, StoreAwayError, WeirError, is_outage
-from .auto import beside
+from .auto import as_fallback_of
 from .instrumented import name_of
 from .registry import (
     Storage,
@@ -103,7 +103,7 @@ class FailoverStorage(Storage):
         self.fallback: StorageTypes | None = None
         if policy == "local":
             # Each store and prefix has its own table, in whatever order stores are made.
-            with beside(name_of(self.storage), tenant_of(self.storage).digits):
+            with as_fallback_of(name_of(self.storage), tenant_of(self.storage).digits):
                 self.fallback = _opened(fallback)
         self.PEEKS = all(
             isinstance(store, Table) or supports_peek(store)

@@ -38,7 +38,7 @@ _STATS_ONLY = f"auto://?keys=16384&rules={RULES_MAX}"
 def stats_table_for(storage: StorageTypes, *, own: str = "", counts: bool = False) -> Table:
     """Open the statistics table for ``storage``, a store that is not a table.
 
-    own: the ``key_prefix`` of :mod:`weir.flask`. Each application has a table of its own.
+    own: the ``key_prefix`` of :mod:`weir.flask`. Each application has a separate table.
     counts: whether limits are counted in it during an outage. Otherwise the table is small, and
     private to this process if shared memory has no room.
     """

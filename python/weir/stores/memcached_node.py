@@ -276,9 +276,9 @@ class Node:
             self.failed_at = monotonic()
         return raised
 
-    def talk(self, commands: Sequence[bytes], harmless: bool = False) -> list[Reply]:
+    def exchange(self, commands: Sequence[bytes], harmless: bool = False) -> list[Reply]:
         """Send several meta commands at once."""
-        return self.use(partial(_talk, commands=commands), harmless)
+        return self.use(partial(_exchange, commands=commands), harmless)
 
 
 def _version(text: bytes) -> tuple[int, ...]:
@@ -286,7 +286,7 @@ def _version(text: bytes) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers if number.isdigit())
 
 
-def _talk(client: Any, commands: Sequence[bytes]) -> list[Reply]:
+def _exchange(client: Any, commands: Sequence[bytes]) -> list[Reply]:
     if client.sock is None:
         client.version()  # connects
     client.sock.sendall(b"".join(commands) + b"mn\r\n")

@@ -55,7 +55,7 @@ def count_windows(
     """
     if meta:
         harmless = all(what == PEEK for _, what in requests)
-        replies = node.talk([check.command(what, 0, at) for check, what in requests], harmless)
+        replies = node.exchange([check.command(what, 0, at) for check, what in requests], harmless)
     else:
         replies = [
             _charge_by_incr(node, check, at) if what == CHARGE else _peek(node, check, meta, at)
@@ -70,7 +70,7 @@ def count_windows(
 
 def _peek(node: Node, check: MemcachedCheck, meta: bool, at: float) -> Reply:
     if meta:
-        return node.talk([check.command(PEEK, 0, at)], True)[0]
+        return node.exchange([check.command(PEEK, 0, at)], True)[0]
     value, cas = node.use(partial(fetch, name=check.name), True)
     if value is None:
         return Reply(0, 0, 0, False)
@@ -110,7 +110,7 @@ def _replace(node: Node, check: MemcachedCheck, count: Count, meta: bool, at: fl
         count = _count(check, reply, at)
         if not reply.there or count.left_ns > 0:
             if meta:
-                reply = node.talk([check.command(CHARGE, 0, at)])[0]
+                reply = node.exchange([check.command(CHARGE, 0, at)])[0]
             else:
                 reply = _charge_by_incr(node, check, at)
             count = _count(check, reply, at)
@@ -133,12 +133,12 @@ def _lower(
 ) -> Count | None:
     """Take ``by`` from a window that has at least as many hits. ``None``: it has changed."""
     if meta:
-        reply = node.talk([check.with_cost(by).command(UNDO, count.cas, at)])[0]
+        reply = node.exchange([check.with_cost(by).command(UNDO, count.cas, at)])[0]
         if not reply.there:
             return None
         lowered = _count(check, reply, at)
         if lowered.number == 0:  # all charges were taken back
-            node.talk([b"md %b C%d\r\n" % (check.name, lowered.cas)])
+            node.exchange([b"md %b C%d\r\n" % (check.name, lowered.cas)])
         return lowered
     _, seconds = check.with_cost(by).opened(at)
     value = b"%d" % (count.start << check.count_bits | count.number - by)

@@ -159,8 +159,8 @@ def test_the_state_counts_what_was_decided(client: FlaskClient) -> None:
     state = state_of(client)
     [row] = state["limits"]
     assert (row["limit"], row["allowed"], row["denied"]) == ("3 per 1 minute", 3, 2)
-    [heavy] = state["denied"]
-    assert (heavy["client"], heavy["denied"], heavy["error"]) == ("127.0.0.1", 2, 0)
+    [top] = state["denied"]
+    assert (top["client"], top["denied"], top["error"]) == ("127.0.0.1", 2, 0)
     assert state["store"]["reachable"] is True
     assert state["store"]["evictions"] == 0
 

@@ -126,7 +126,7 @@ def test_shadow_limits_count_what_they_would_have_denied(
     app.route("/")(limiter.limit("3/minute", shadow=not whole)(hello))
     assert statuses(10) == [200] * 10
     assert counts(limiter, "3 per 1 minute") == (0, 0, 7)
-    assert all(heavy.denied == 0 for heavy in limiter._state.stats_table.top_clients())
+    assert all(top.denied == 0 for top in limiter._state.stats_table.top_clients())
 
 
 def test_a_limit_that_counts_after_the_response_counts_each_request_once(

@@ -30,11 +30,11 @@ PATIENCE = 1.5
 LONGEST = DEADLINE + PATIENCE
 
 
-class Talker(Listener):
+class AnsweringServer(Listener):
     """A server whose answers a test sets."""
 
-    def __init__(self, talk: Callable[[socket.socket], object]) -> None:
-        self.serve = talk  # type: ignore[method-assign, assignment]
+    def __init__(self, answer: Callable[[socket.socket], object]) -> None:
+        self.serve = answer  # type: ignore[method-assign, assignment]
         super().__init__()
 
 
@@ -69,15 +69,15 @@ def keep_silent(client: socket.socket) -> None:
 
 
 @pytest.fixture
-def talker() -> Iterator[Callable[..., Talker]]:
-    talkers: list[Talker] = []
+def answering_server() -> Iterator[Callable[..., AnsweringServer]]:
+    servers_started: list[AnsweringServer] = []
 
-    def start(talk: Callable[[socket.socket], object]) -> Talker:
-        talkers.append(Talker(talk))
-        return talkers[-1]
+    def start(answer: Callable[[socket.socket], object]) -> AnsweringServer:
+        servers_started.append(AnsweringServer(answer))
+        return servers_started[-1]
 
     yield start
-    for each in talkers:
+    for each in servers_started:
         each.close()
 
 
@@ -92,13 +92,13 @@ def time_of_a_failure(store: Any) -> float:
 SCHEMES = ["redis", "valkey", "redis+cluster", "valkey+cluster", "redis+sentinel", "memcached"]
 
 
-@pytest.mark.parametrize("talk", [trickle, trickle_later, keep_silent])
+@pytest.mark.parametrize("answer", [trickle, trickle_later, keep_silent])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_server_that_trickles_costs_one_deadline(
-    talker: Any, scheme: str, talk: Callable[[socket.socket], object]
+    answering_server: Any, scheme: str, answer: Callable[[socket.socket], object]
 ) -> None:
     path = "/service" if "sentinel" in scheme else ""
-    uri = f"{scheme}://127.0.0.1:{talker(talk).port}{path}"
+    uri = f"{scheme}://127.0.0.1:{answering_server(answer).port}{path}"
     store = storage_from_string(uri, socket_timeout=DEADLINE)
     for _ in range(2):
         assert quickest(lambda: time_of_a_failure(store), LONGEST) < LONGEST
@@ -231,8 +231,8 @@ def test_a_name_is_resolved_once_at_a_time(names: Names) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
-def test_callers_of_a_silent_cluster_do_not_queue(talker: Any, scheme: str) -> None:
-    nodes = ",".join(f"127.0.0.1:{talker(keep_silent).port}" for _ in range(3))
+def test_callers_of_a_silent_cluster_do_not_queue(answering_server: Any, scheme: str) -> None:
+    nodes = ",".join(f"127.0.0.1:{answering_server(keep_silent).port}" for _ in range(3))
     store = storage_from_string(f"{scheme}+cluster://{nodes}", socket_timeout=DEADLINE)
 
     def send_twenty() -> float:

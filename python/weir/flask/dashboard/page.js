@@ -1,11 +1,11 @@
 "use strict";
-// Shows the states that /events sends. Counts in them only grow: a rate is the difference of two counts.
+// Shows the snapshots that /events sends. Counts only grow, so a rate is the difference of two counts.
 
 const SECONDS = 120;
 const SHOWN = 20; // clients
 const token = document.querySelector('meta[name="csrf-token"]').content;
 const history = []; // {time, allowed, denied} per second, the newest last
-let last = null; // the state before
+let last = null; // the previous snapshot
 
 const element = (id) => document.getElementById(id);
 
@@ -35,7 +35,7 @@ function until(moment, now) {
   return left < 172800 ? `${Math.round(left / 3600)} h` : `${Math.round(left / 86400)} days`;
 }
 
-/** Per second since the last state; 0 for a row that was not in it, unless there was no last state. */
+/** The rate since the last snapshot; 0 for a row that was not in it. */
 function perSecond(rows, identify, field, seconds) {
   const before = new Map((rows.before ?? []).map((row) => [identify(row), row[field]]));
   return (row) => {
@@ -188,14 +188,14 @@ element("rule").addEventListener("submit", async (event) => {
 });
 
 const source = new EventSource("events");
-let heard = Date.now();
+let receivedAt = Date.now();
 source.addEventListener("message", (event) => {
-  heard = Date.now();
+  receivedAt = Date.now();
   show(JSON.parse(event.data));
 });
 source.addEventListener("error", () => {
   if (source.readyState === EventSource.CLOSED) setStatus("access has ended: reload the page", true);
 });
 setInterval(() => {
-  if (Date.now() - heard > 5000 && source.readyState !== EventSource.CLOSED) setStatus("the server does not answer", true);
+  if (Date.now() - receivedAt > 5000 && source.readyState !== EventSource.CLOSED) setStatus("the server does not answer", true);
 }, 1000);
