@@ -1,8 +1,8 @@
 """Makes the linker's version script of libweir.so: ``symbols.py exports.txt libweir.map``.
 
-Each line of the list is a function, and the version of Weir that has it first, 0.1 if none is
-said. Programs linked against an older libweir.so keep working; one that needs a newer function
-says so when it starts.
+Each line of the list is a function, and the first version of Weir that has it, 0.1 if none is
+given. Programs linked against an older libweir.so keep working; one that needs a newer function
+reports that when it starts.
 """
 
 import sys

@@ -43,13 +43,13 @@ static void clean_up(void *data) {
     wanted = 0;
 }
 
-struct question {
+struct request {
     struct weir_hiredis_pending *pending;
     int64_t end_ms;
     char client[64];
 };
 
-static struct question questions[256]; /* an unused one has no pending */
+static struct request requests[256]; /* an unused one has no pending */
 
 static int64_t clock_ms(void) {
     struct timespec now;
@@ -59,47 +59,48 @@ static int64_t clock_ms(void) {
 
 static void decided(void *data, int result, const struct weir_verdict *verdicts,
                     const struct weir_decision *decision) {
-    struct question *question = data;
-    question->pending = NULL;
+    struct request *request = data;
+    request->pending = NULL;
     answered++;
     if (result < 0) {
         failed++;
-        printf("%s: nothing is known: %s\n", question->client, weir_strerror(result));
+        printf("%s: no decision: %s\n", request->client, weir_strerror(result));
     } else if (decision->allowed) {
-        printf("%s passes: %lld left\n", question->client,
+        printf("%s passes: %lld left\n", request->client,
                (long long)verdicts[decision->deciding].remaining);
     } else {
-        printf("%s is denied for %.1f s\n", question->client,
+        printf("%s is denied for %.1f s\n", request->client,
                (double)verdicts[decision->deciding].retry_after_ns / 1e9);
     }
 }
 
 /* Ends requests whose reply did not arrive in time. */
 static void expire(int64_t now_ms) {
-    for (size_t i = 0; i < sizeof questions / sizeof questions[0]; i++) {
-        struct question *question = &questions[i];
-        if (question->pending && question->end_ms <= now_ms) {
-            weir_hiredis_forget(question->pending);
-            decided(question, WEIR_ESYSTEM, NULL, NULL);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        struct request *request = &requests[i];
+        if (request->pending && request->end_ms <= now_ms) {
+            weir_hiredis_cancel(request->pending);
+            decided(request, WEIR_ESYSTEM, NULL, NULL);
         }
     }
 }
 
-static void ask(redisAsyncContext *redis, const struct weir_limit *limit, const char *client) {
-    struct question *question = questions;
+static void send_request(redisAsyncContext *redis, const struct weir_limit *limit,
+                         const char *client) {
+    struct request *request = requests;
     struct weir_error error;
-    while (question->pending)
-        if (++question == questions + sizeof questions / sizeof questions[0])
+    while (request->pending)
+        if (++request == requests + sizeof requests / sizeof requests[0])
             return; /* too many are pending; a server would refuse the request here */
-    snprintf(question->client, sizeof question->client, "%s", client);
+    snprintf(request->client, sizeof request->client, "%s", client);
     struct weir_check check = {.limit = limit, .cost = 1};
-    check.key = question->client;
-    check.key_len = strlen(question->client);
+    check.key = request->client;
+    check.key_len = strlen(request->client);
     sent++;
-    question->end_ms = clock_ms() + DEADLINE_MS;
-    question->pending =
-        weir_hiredis_decide_async(redis, NULL, &check, 1, WEIR_HIT, decided, question, &error);
-    if (!question->pending) {
+    request->end_ms = clock_ms() + DEADLINE_MS;
+    request->pending =
+        weir_hiredis_decide_async(redis, NULL, &check, 1, WEIR_HIT, decided, request, &error);
+    if (!request->pending) {
         fprintf(stderr, "%s\n", error.message);
         answered++;
         failed++;
@@ -129,7 +130,7 @@ static void loop(redisAsyncContext *redis, const struct weir_limit *limit) {
                 continue;
             }
             line[strcspn(line, "\n")] = '\0';
-            ask(redis, limit, line);
+            send_request(redis, limit, line);
         }
     }
 }

@@ -83,7 +83,7 @@ struct weir_hiredis_pending;
  * command and returns at once. The checks and their keys are copied. prefix: NULL for "weir".
  * decided: called once, with `data` and either 0, the verdicts and the decision, or an error of
  * weir_hiredis_decide(), NULL and NULL. The pointers are valid during that call only.
- * Returns a handle for weir_hiredis_forget(), or NULL with *error filled in: then `decided` is not called.
+ * Returns a handle for weir_hiredis_cancel(), or NULL with *error filled in: then `decided` is not called.
  * Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
  */
 WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
@@ -97,7 +97,10 @@ WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
  * Cancels a decision, for a timer at the deadline: `decided` will not be called. The server may still charge the
  * request. Call it only before `decided` was called.
  */
-WEIR_API void weir_hiredis_forget(struct weir_hiredis_pending *pending);
+WEIR_API void weir_hiredis_cancel(struct weir_hiredis_pending *pending);
+
+#define weir_hiredis_forget                                                                        \
+    weir_hiredis_cancel /* deprecated: the earlier name, until version 1.0 */
 
 #ifdef __cplusplus
 }

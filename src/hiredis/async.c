@@ -15,7 +15,7 @@
 struct weir_hiredis_pending {
     struct weir_redis_request request;
     void (*decided)(void *, int, const struct weir_verdict *,
-                    const struct weir_decision *); /* NULL: forgotten */
+                    const struct weir_decision *); /* NULL: canceled */
     void *data;
     struct weir_check check[WEIR_CHECKS_MAX];
     struct weir_limit limit[WEIR_CHECKS_MAX];
@@ -137,7 +137,7 @@ struct weir_hiredis_pending *weir_hiredis_decide_async(
     return pending;
 }
 
-void weir_hiredis_forget(struct weir_hiredis_pending *pending) {
+void weir_hiredis_cancel(struct weir_hiredis_pending *pending) {
     if (pending)
         pending->decided = NULL;
 }

@@ -216,7 +216,7 @@ def test_the_event_loop_example(build, env, redis) -> None:
             env=env,
         )
     assert late.returncode == 1
-    assert late.stdout.count("nothing is known") == 2
+    assert late.stdout.count("no decision") == 2
 
 
 # -------------------------------------------------------------------------------------- hiredis
