@@ -18,28 +18,29 @@ static int call_truth(PyObject *function) {
 }
 
 /* The result of a key function as str or bytes; "" for none. New reference. */
-static PyObject *as_who(PyObject *who) {
-    if (PyUnicode_CheckExact(who) || PyBytes_CheckExact(who))
-        return Py_NewRef(who);
-    int something = PyObject_IsTrue(who);
+static PyObject *client_text(PyObject *client) {
+    if (PyUnicode_CheckExact(client) || PyBytes_CheckExact(client))
+        return Py_NewRef(client);
+    int something = PyObject_IsTrue(client);
     if (something < 0)
         return NULL;
     if (!something)
         return PyUnicode_New(0, 0);
-    return PyBytes_Check(who) ? Py_NewRef(who) : PyObject_Str(who);
+    return PyBytes_Check(client) ? Py_NewRef(client) : PyObject_Str(client);
 }
 
-static int gather_who(struct core_evaluation *self, Py_ssize_t index) {
+static int gather_client(struct core_evaluation *self, Py_ssize_t index) {
     PyObject *client = PyObject_CallNoArgs(self->check->key_func[index]);
     if (!client)
         return -1;
-    self->item[index].who = as_who(client);
+    self->item[index].client = client_text(client);
     Py_DECREF(client);
-    return self->item[index].who ? 0 : -1;
+    return self->item[index].client ? 0 : -1;
 }
 
-static bool is_nothing(PyObject *who) {
-    return PyUnicode_Check(who) ? PyUnicode_GET_LENGTH(who) == 0 : PyBytes_GET_SIZE(who) == 0;
+static bool is_empty(PyObject *client) {
+    return PyUnicode_Check(client) ? PyUnicode_GET_LENGTH(client) == 0
+                                   : PyBytes_GET_SIZE(client) == 0;
 }
 
 /* Calls on_empty for a part without a client. 0, or -1 with an exception. */
@@ -81,7 +82,7 @@ static int gather_part(struct core_evaluation *self, Py_ssize_t i) {
         if (exempt != 0)
             return exempt < 0 ? -1 : 0;
     }
-    if (!self->item[part->who].who && gather_who(self, part->who) < 0)
+    if (!self->item[part->key_index].client && gather_client(self, part->key_index) < 0)
         return -1;
     if (part->scope_of) {
         Py_XSETREF(item->scope, PyObject_CallNoArgs(part->scope_of));
@@ -92,8 +93,8 @@ static int gather_part(struct core_evaluation *self, Py_ssize_t i) {
         if (!item->scope)
             return -1;
     }
-    bool no_client = is_nothing(self->item[part->who].who);
-    if (no_client || (item->scope && is_nothing(item->scope)))
+    bool no_client = is_empty(self->item[part->key_index].client);
+    if (no_client || (item->scope && is_empty(item->scope)))
         return report_empty(self, i, no_client ? "key" : "scope");
     item->cost = part->cost;
     return part->cost_of && gather_cost(item, part) < 0 ? -1 : 1;
@@ -149,7 +150,7 @@ void evaluation_dealloc(PyObject *object) {
     struct core_evaluation *self = SELF(object);
     PyObject_GC_UnTrack(object);
     for (Py_ssize_t i = 0; i < Py_SIZE(self); i++) {
-        Py_XDECREF(self->item[i].who);
+        Py_XDECREF(self->item[i].client);
         Py_XDECREF(self->item[i].scope);
     }
     Py_XDECREF((PyObject *)self->check);
@@ -180,7 +181,7 @@ static int append_all(const struct core_evaluation *self, struct call *call) {
     Py_ssize_t n = check->key_funcs;
     for (Py_ssize_t i = 0; i < n; i++) {
         call->start[i] = bytes->len;
-        if (self->item[i].who && core_key_identifier(bytes, self->item[i].who) < 0)
+        if (self->item[i].client && core_key_identifier(bytes, self->item[i].client) < 0)
             return -1;
     }
     call->start[n] = bytes->len;
@@ -207,8 +208,9 @@ static int fill_call(const struct core_evaluation *self, struct call *call, uint
         call->request.client = (struct weir_bytes){data, start[1]};
     } else {
         for (Py_ssize_t i = 0; i < check->count; i++) {
-            int32_t who = check->part[i].who;
-            call->client[i] = (struct weir_bytes){data + start[who], start[who + 1] - start[who]};
+            int32_t key_index = check->part[i].key_index;
+            call->client[i] = (struct weir_bytes){data + start[key_index],
+                                                  start[key_index + 1] - start[key_index]};
         }
         call->request.clients = call->client;
     }

@@ -12,9 +12,9 @@
 static int append_key(const struct core_evaluation *self, struct core_key *key, Py_ssize_t i,
                       size_t *client, size_t *client_len) {
     const struct core_part *part = &self->check->part[i];
-    PyObject *who = self->item[part->who].who, *scope = self->item[i].scope;
+    PyObject *name = self->item[part->key_index].client, *scope = self->item[i].scope;
     *client = key->len;
-    if (who && core_key_identifier(key, who) < 0)
+    if (name && core_key_identifier(key, name) < 0)
         return -1;
     *client_len = key->len - *client;
     if (scope)

@@ -24,17 +24,18 @@ static PyObject *evaluation_verdict(PyObject *object, PyObject *argument) {
     return item ? core_verdict_new(SELF(object)->check->state, &item->verdict) : NULL;
 }
 
-static PyObject *evaluation_who(PyObject *object, PyObject *argument) {
+static PyObject *evaluation_client(PyObject *object, PyObject *argument) {
     struct core_evaluation *self = SELF(object);
     Py_ssize_t i;
     if (!item_at(self, argument, &i))
         return NULL;
-    PyObject *who = self->item[self->check->part[i].who].who;
-    if (!who)
+    PyObject *client = self->item[self->check->part[i].key_index].client;
+    if (!client)
         return PyUnicode_New(0, 0);
-    return PyUnicode_Check(who) ? Py_NewRef(who)
-                                : PyUnicode_DecodeUTF8(PyBytes_AS_STRING(who),
-                                                       PyBytes_GET_SIZE(who), "backslashreplace");
+    return PyUnicode_Check(client)
+               ? Py_NewRef(client)
+               : PyUnicode_DecodeUTF8(PyBytes_AS_STRING(client), PyBytes_GET_SIZE(client),
+                                      "backslashreplace");
 }
 
 static PyObject *evaluation_scope(PyObject *object, PyObject *argument) {
@@ -187,8 +188,8 @@ static PyMethodDef evaluation_methods[] = {
                "Decision; whether it allows.\nparts: their indices in its order, or their mask.")},
     {"verdict", evaluation_verdict, METH_O,
      PyDoc_STR("verdict($self, index, /)\n--\n\nThe Verdict of a part.")},
-    {"who", evaluation_who, METH_O,
-     PyDoc_STR("who($self, index, /)\n--\n\nThe client that a part counts, as text.")},
+    {"client", evaluation_client, METH_O,
+     PyDoc_STR("client($self, index, /)\n--\n\nThe client that a part counts, as text.")},
     {"scope", evaluation_scope, METH_O,
      PyDoc_STR("scope($self, index, /)\n--\n\nThe result of scope_of; None if there is none.")},
     {"key", evaluation_key, METH_O,

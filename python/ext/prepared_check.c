@@ -55,7 +55,7 @@ static int read_part(struct core_prepared *self, struct core_part *part, PyObjec
         return -1;
     }
     part->limit = (struct core_limit *)Py_NewRef(limit);
-    part->who = index_of_key(self, key_func);
+    part->key_index = index_of_key(self, key_func);
     part->exempt_when = callable_or_null(exempt_when);
     part->scope_of = callable_or_null(scope_of);
     part->cost_of = callable_or_null(cost_of);

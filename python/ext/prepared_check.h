@@ -15,9 +15,9 @@ struct core_part {
     PyObject *cost_of;     /* called: the cost */
     PyObject *deduct_when; /* called with the response: whether the request counts */
     int64_t cost;
-    int32_t role;  /* enum weir_role */
-    int32_t who;   /* index of its key function */
-    int32_t label; /* in the statistics of the table, also if it is not counted there */
+    int32_t role;      /* enum weir_role */
+    int32_t key_index; /* of its key function */
+    int32_t label;     /* in the statistics of the table, also if it is not counted there */
 };
 
 /*
@@ -57,8 +57,8 @@ struct core_prepared {
 /* The evaluation of one part for one request. */
 struct core_item {
     struct weir_verdict verdict; /* if its bit is in `parts` */
-    PyObject *who;   /* of key function i, not of part i: str or bytes; NULL: not called */
-    PyObject *scope; /* str, of a part with scope_of */
+    PyObject *client; /* of key function i, not of part i: str or bytes; NULL: not called */
+    PyObject *scope;  /* str, of a part with scope_of */
     int64_t cost;
 };
 

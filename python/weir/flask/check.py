@@ -369,7 +369,7 @@ def make_node(
     limits: Sequence[Entry],
     peeked: Sequence[Entry],
     global_metas: Sequence[Entry],
-    complaints: Sequence[str],
+    errors: Sequence[str],
     defaults: bool,
 ) -> Node:
     """The node that checks these limits."""
@@ -395,4 +395,4 @@ def make_node(
                     for i, group in enumerate(groups)
                 ]
             )
-    return LoggedErrors(context, complaints, node) if complaints else node
+    return LoggedErrors(context, errors, node) if errors else node

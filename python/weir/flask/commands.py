@@ -37,7 +37,7 @@ from weir.stores.base import replaces_flask_limiter
 from .check import Entry
 from .constants import ConfigVars, ExemptionScope, HeaderNames
 from .limits import Limit, RuntimeLimit, iterate
-from .resolve import UnaskedError
+from .resolve import UncalledError
 
 try:
     from rich.console import Console, Group
@@ -346,11 +346,11 @@ def rules(
             try:
                 applying = list(resolver.describe())
                 break
-            except UnaskedError as need:
+            except UncalledError as need:
                 provider: Any = need.group.limit_provider
                 resolver.texts[id(provider)] = provider()
-        for complaint in resolver.complaints:
-            state.log_error(complaint)
+        for error in resolver.errors:
+            state.log_error(error)
         yield rule, applying, resolver.exemption
 
 

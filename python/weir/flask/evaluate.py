@@ -178,8 +178,8 @@ def call_back(
 
 def logged_key(request: RequestState, evaluation: Evaluation, i: int) -> str:
     """The client's key for a log line: addresses are shown, other keys may be secret."""
-    who: str = evaluation.who(i)
-    return who if shows_keys() else request.state.audit.name_of(who)
+    client: str = evaluation.client(i)
+    return client if shows_keys() else request.state.audit.name_of(client)
 
 
 def log_breach(request: RequestState, evaluation: Evaluation, i: int) -> None:
@@ -218,13 +218,13 @@ def report(request: RequestState, evaluation: Evaluation, i: int, shadow: bool =
         return
     entry = evaluation.check.entries[i]
     verdict = evaluation.verdict(i)
-    who = evaluation.who(i)
+    client = evaluation.client(i)
     breach = Breach(
         time.time(),
         str(entry.bound),
         request.scope_of(evaluation, i),
         entry.endpoint,
-        state.audit.name_of(who),
+        state.audit.name_of(client),
         evaluation.cost(i),
         verdict.remaining,
         verdict.retry_after if math.isfinite(verdict.retry_after) else None,

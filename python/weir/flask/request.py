@@ -214,7 +214,7 @@ class RequestState(RequestBase):
         """The state of a decided limit."""
         entry: Entry = evaluation.check.entries[i]
         verdict: Verdict = evaluation.verdict(i)
-        arguments = [evaluation.who(i), self.scope_of(evaluation, i)]
+        arguments = [evaluation.client(i), self.scope_of(evaluation, i)]
         if self.state.key_prefix:
             arguments.insert(0, self.state.key_prefix)
         return RequestLimit(

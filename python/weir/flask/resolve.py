@@ -59,7 +59,7 @@ class Declared(Context, Protocol):
     def learn(self, plan: Any, view: View) -> None: ...
 
 
-class UnaskedError(Exception):
+class UncalledError(Exception):
     """Raised when the text of a dynamic limit is needed to continue."""
 
     def __init__(self, group: Limit) -> None:
@@ -82,7 +82,7 @@ class Resolver:
         self.endpoint = endpoint
         self.method = method
         self.texts: dict[int, str] = {}
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         #: The function whose check uses each counter.
         self.counted: dict[object, object] = {}
         self.meta_entries: dict[RuntimeLimit, Entry] = {}
@@ -115,7 +115,7 @@ class Resolver:
             return self.texts[id(provider)]
         except KeyError:
             self.state.label_static_limits()
-            raise UnaskedError(group) from None
+            raise UncalledError(group) from None
 
     def expand_all(self, groups: Sequence[Limit]) -> list[RuntimeLimit]:
         return [limit for group in groups for limit in self.expand(group)]
@@ -129,7 +129,7 @@ class Resolver:
             except ValueError as error:
                 if self.state.strict:
                     raise
-                self.complaints.append(f"failed to load ratelimit for {what}: {error}")
+                self.errors.append(f"failed to load ratelimit for {what}: {error}")
         return limits
 
     # -- selecting limits
@@ -190,7 +190,7 @@ class Resolver:
 
     def describe(self) -> Iterator[tuple[str, RuntimeLimit]]:
         """All limits of the route and their origins, for commands."""
-        self.complaints = []
+        self.errors = []
         views = [view for view in (self.view, *self.inner) if view is not None]
         declared = [("route", limit) for view in views for limit in self.from_view(view)]
         if not any(limit.override_defaults for _, limit in declared):
@@ -234,7 +234,7 @@ class Resolver:
             entries,
             [meta for meta in peeked if meta.counter not in peeked_before],
             global_metas,
-            self.complaints,
+            self.errors,
             defaults,
         )
 
@@ -273,12 +273,12 @@ class Resolver:
     def grow(self, build: Callable[[], Node], texts: dict[int, str]) -> Node:
         """The check that ``build`` makes, or the function that has to be called first."""
         self.texts = texts
-        self.complaints = []
+        self.errors = []
         try:
             return build()
-        except UnaskedError as need:
+        except UncalledError as need:
             provider: Any = need.group.limit_provider
             return Dynamic(provider, lambda text: self.grow(build, {**texts, id(provider): text}))
         except Exception as error:
             broken = Broken(error)
-            return LoggedErrors(self.state, self.complaints, broken) if self.complaints else broken
+            return LoggedErrors(self.state, self.errors, broken) if self.errors else broken

@@ -193,8 +193,8 @@ def _places(app: Any, state: Any) -> Iterator[_Place]:
             function = app.view_functions.get(rule.endpoint)
             resolver = state.resolve(rule.endpoint, rule.endpoint, None, function)
             limits, unread = _described(resolver)
-            if resolver.complaints:
-                raise ValueError("; ".join(resolver.complaints))
+            if resolver.errors:
+                raise ValueError("; ".join(resolver.errors))
             name = f"route {shown(rule.endpoint)}"
             yield _Place(name, shared + limits, unread, ("route", "blueprint"))
 
@@ -212,13 +212,13 @@ def _expanded(state: Any, source: str, groups: Sequence[Any]) -> tuple[list[tupl
 
 def _described(resolver: Any) -> tuple[list[tuple[str, Any]], bool]:
     """The limits of a route that have a fixed text, and whether there are others."""
-    from ...flask.resolve import UnaskedError
+    from ...flask.resolve import UncalledError
 
     unread = False
     while True:
         try:
             return list(resolver.describe()), unread
-        except UnaskedError as need:
+        except UncalledError as need:
             unread = True
             resolver.texts[id(need.group.limit_provider)] = ""
 
