@@ -30,14 +30,17 @@ int weir_table_lost(struct weir_table *table) {
     struct stat st;
     if (!table)
         return WEIR_EINVAL;
-    if (weir_is_cut(table) || table->was_cut)
-        return WEIR_EFORMAT; /* even if the file was extended again */
-    if (!table->has_name || fstat(table->fd, &st) < 0 || !is_file_of(table, &st))
-        return 0;
-    table->was_cut = (uint64_t)st.st_size < table->bytes;
     if (table->was_cut)
+        return WEIR_EFORMAT; /* even if the file was extended again */
+    bool readable = table->has_name && fstat(table->fd, &st) == 0 && is_file_of(table, &st);
+    table->was_cut = (readable && (uint64_t)st.st_size < table->bytes) || weir_is_cut(table);
+    if (table->was_cut) {
+        /* A lock that was held then is still in its thread's list: the mapping stays (guard.h). */
+        if (table->mapping)
+            atomic_store(&table->mapping->lost, 1);
         return WEIR_EFORMAT;
-    return st.st_nlink == 0 ? WEIR_ENOENT : 0;
+    }
+    return readable && st.st_nlink == 0 ? WEIR_ENOENT : 0;
 }
 
 /* In the same order, so that they get the same numbers. 0, or WEIR_EBUSY after one wait. */

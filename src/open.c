@@ -119,7 +119,7 @@ static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits, ui
         page_up(header->stats_at + weir_stats_bytes(header->stripes, header->registry_room));
     header->cells_at = page_up(header->rules_at + weir_rules_bytes(rules));
     header->lines_at = header->cells_at + keys * sizeof(struct weir_cell);
-    header->bytes = page_up(header->lines_at + lines * sizeof(struct weir_line));
+    header->bytes = page_up(header->lines_at + lines * sizeof(struct weir_line) + WEIR_END_BYTES);
 }
 
 static void attach(struct weir_table *table, void *base) {
@@ -136,6 +136,8 @@ static void attach(struct weir_table *table, void *base) {
     table->stripe_mask = header->stripes - 1;
     table->lines = header->lines;
     table->bytes = header->bytes;
+    if (table->backing != WEIR_BACKING_MEMORY && table->backing != WEIR_BACKING_FORKS)
+        table->end_mark = (_Atomic uint64_t *)((char *)base + header->bytes - WEIR_END_BYTES);
 }
 
 /* ----------------------------------------------------------------------------------------- creating */
@@ -153,6 +155,8 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
         header->mix[i] |= 1;
     header->checksum = weir_checksum(header);
     attach(table, base);
+    if (table->end_mark)
+        atomic_store(table->end_mark, WEIR_END_MARK);
     for (uint32_t i = 0; i < weir_locks(table); i++)
         if (weir_lock_init(table, i) < 0)
             return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot create its locks", table->name);
@@ -397,12 +401,12 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
     if (rc < 0)
         goto out;
     attach(table, base);
-    if (alone)
+    if (alone && !weir_is_cut(table))
         rc = weir_open_recover(table, error);
     if (rc == 0 && alone && flock(fd, LOCK_SH) < 0)
         rc = fail_errno(table, errno, "cannot lock it", error);
     if (rc == 0 && weir_is_cut(table))
-        rc = refuse(table, WEIR_EFORMAT, "truncated while it was opened; remove it", error);
+        rc = refuse(table, WEIR_EFORMAT, "truncated; remove it", error);
 out:
     if (rc == 0) {
         table->fd = fd;

@@ -11,6 +11,7 @@
  *     rules_at        rules.h                                   rules about clients
  *     cells_at        struct weir_cell [keys]                   64 bytes a key, in buckets of 8
  *     lines_at        struct weir_line [lines]                  64 bytes, line 0 is never used
+ *     bytes - 64      uint64_t WEIR_END_MARK                    made. 0: the file was truncated and extended
  *
  * Bucket b belongs to stripe b mod stripes. Both buckets of a key are in the same stripe, so one lock protects
  * all its possible cells.
@@ -35,7 +36,9 @@
 #include "weir/weir.h"
 
 #define WEIR_MAGIC "WEIRTBL\n"
-#define WEIR_LAYOUT_VERSION 3u
+#define WEIR_LAYOUT_VERSION 4u
+#define WEIR_END_MARK UINT64_C(0x2E444E4552494557)
+#define WEIR_END_BYTES 64u /* its own cache line, which only readers use */
 #define WEIR_BUCKET_CELLS 8u
 #define WEIR_STRIPES_MAX 256u
 #define WEIR_CELL_NONE UINT32_MAX

@@ -62,6 +62,7 @@ struct weir_table {
     int fd; /* holds a shared flock() for as long as the table is open */
     size_t bytes;
     struct weir_mapping *mapping; /* NULL: memory */
+    _Atomic uint64_t *end_mark;   /* NULL: no file */
     bool has_name;                /* the file had a name when it was opened: lost.c */
     bool was_cut;                 /* and it was shorter once */
     uint64_t device, inode;       /* of the file. The program may have closed the descriptor */
@@ -72,11 +73,19 @@ struct weir_table {
     struct weir_hash_entry hash_cache[WEIR_HASH_CACHE_ENTRIES];
 };
 
-/* Whether its file was cut short and a call has met a page that is gone: what it read since is nothing. */
+/*
+ * Whether its file was truncated: a call has read a missing page, or the file was extended again and the mark at its
+ * end is missing. What calls have read since then is wrong. Ends a process without weir_table_guard() if the file is
+ * still too short.
+ */
 static inline bool weir_is_cut(const struct weir_table *table) {
     atomic_signal_fence(memory_order_seq_cst);
-    return table->mapping &&
-           __builtin_expect(atomic_load_explicit(&table->mapping->lost, memory_order_relaxed), 0);
+    return (table->mapping &&
+            __builtin_expect(atomic_load_explicit(&table->mapping->lost, memory_order_relaxed),
+                             0)) ||
+           (table->end_mark &&
+            __builtin_expect(
+                atomic_load_explicit(table->end_mark, memory_order_relaxed) != WEIR_END_MARK, 0));
 }
 
 /* The result of a call that has read the table. */

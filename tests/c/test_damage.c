@@ -120,7 +120,7 @@ static void test_cells_and_lines_overwritten_while_open(void **state) {
     struct weir_header header;
     (void)state;
     memcpy(&header, damaged.base, sizeof header);
-    for (size_t at = header.cells_at; at + 8 <= damaged.size; at += 8)
+    for (size_t at = header.cells_at; at < damaged.size - WEIR_END_BYTES; at += 8)
         for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
             if (UNDER_ASAN && random_below(2))
                 continue;
@@ -141,7 +141,7 @@ static void test_many_places_damaged_at_once(void **state) {
                       : random_below(2) ? header.stats_at
                                         : header.cells_at;
         for (uint64_t i = 1 + random_below(12); i-- > 0;) {
-            size_t at = from + (size_t)random_below(damaged.size - from - 8);
+            size_t at = from + (size_t)random_below(damaged.size - WEIR_END_BYTES - from - 8);
             uint64_t value = random_below(2) ? next_random() : values[random_below(7)];
             memcpy(bytes + at, &value, 1 + (size_t)random_below(8));
         }

@@ -126,6 +126,32 @@ static void test_a_guarded_process_outlives_the_cut(void **state) {
         }
 }
 
+/* A file that was extended again reads as zeros, which look like a table without counts. */
+static void test_a_table_that_was_extended_again_refuses_at_once(void **state) {
+    static const off_t left[] = {0, 4096, 20000, 100000, -1};
+    char uri[128];
+    struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 1, DAY);
+    struct weir_verdict verdict;
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/weir-cut-%d", (int)getpid());
+    snprintf(uri, sizeof uri, "file://%s?keys=1024", path);
+    for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
+        struct stat st;
+        struct weir_table *table = open_table(uri), *other;
+        struct weir_check check = {.limit = &limit, .key = "a", .key_len = 1, .cost = 1};
+        assert_true(hit(table, &limit, "a", NOW));
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(truncate(path, left[i] < 0 ? st.st_size - 64 : left[i]), 0);
+        assert_int_equal(truncate(path, st.st_size), 0);
+        assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL),
+                         WEIR_EFORMAT);
+        assert_int_equal(weir_table_lost(table), WEIR_EFORMAT);
+        assert_int_equal(weir_table_open(uri, &other, NULL), WEIR_EFORMAT);
+        weir_table_close(table);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
 static void test_one_that_is_not_guarded_ends(void **state) {
     (void)state;
     if (UNDER_ASAN || UNDER_TSAN)
@@ -164,6 +190,7 @@ static void test_a_removed_table_is_opened_anew_with_its_rules(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_guarded_process_outlives_the_cut),
+        cmocka_unit_test(test_a_table_that_was_extended_again_refuses_at_once),
         cmocka_unit_test(test_one_that_is_not_guarded_ends),
         cmocka_unit_test(test_a_removed_table_is_opened_anew_with_its_rules),
     };

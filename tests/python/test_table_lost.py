@@ -268,6 +268,35 @@ def test_a_truncated_table_refuses_until_it_is_removed(tmp_path: Path, left: int
     assert done.returncode == 0, (done.returncode, done.stderr)
 
 
+@pytest.mark.parametrize("left", [0, 4096, 100_000, -64])
+def test_a_table_that_is_extended_again_gives_no_second_quota(
+    tmp_path: Path, clock: mock.Mock, left: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "table"
+    uri = f"file://{path}?keys=1000"
+    with Table(uri) as table, Table(uri) as other:
+        assert [table.decide([LIMIT], "a").allowed for _ in range(3)] == [True, True, False]
+        size = path.stat().st_size
+        os.truncate(path, left if left >= 0 else size + left)
+        os.truncate(path, size)
+        for one in (table, other):  # before any of them looks at the file
+            with pytest.raises(TableError, match="truncated"):
+                one.decide([LIMIT], "a")
+        with pytest.raises(TableError, match=r"not a weir table|truncated"):
+            Table(uri)
+        clock.return_value += 1
+        for one in (table, other):
+            with pytest.raises(TableError, match="truncated"):
+                one.decide([LIMIT], "a")
+        said = [record.getMessage() for record in caplog.records]
+        assert sum("was truncated while in use" in line for line in said) == 2, said
+        path.unlink()
+        clock.return_value += 1
+        assert table.decide([LIMIT], "a").allowed
+        assert other.decide([LIMIT], "a").allowed
+        assert not table.decide([LIMIT], "a").allowed
+
+
 _CUT_AT_ONCE = """
 import os, random, sys, threading
 from unittest import mock
