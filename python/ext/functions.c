@@ -74,6 +74,16 @@ static PyObject *read_own(struct core_state *state, PyObject *args, const struct
     return items;
 }
 
+/* Parses the text into at most *count limits, and releases it. */
+static int parse_text(struct reading *reading, struct weir_limit *limits, size_t *count,
+                      struct weir_error *error) {
+    int rc = weir_limit_parse_as(PyBytes_AS_STRING(reading->text),
+                                 (size_t)PyBytes_GET_SIZE(reading->text), reading->number, limits,
+                                 count, error);
+    Py_CLEAR(reading->text);
+    return rc;
+}
+
 static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs) {
     struct core_state *state = PyModule_GetState(module);
     struct reading reading = read_arguments(state, args, kwargs, "O|$OO:parse");
@@ -81,13 +91,7 @@ static PyObject *module_parse(PyObject *module, PyObject *args, PyObject *kwargs
         return NULL;
     struct weir_limit limit;
     struct weir_error error;
-    int rc = reading.number != WEIR_FIXED_WINDOW
-                 ? weir_limit_parse_as(PyBytes_AS_STRING(reading.text),
-                                       (size_t)PyBytes_GET_SIZE(reading.text), reading.number,
-                                       &limit, &(size_t){1}, &error)
-                 : weir_limit_parse(PyBytes_AS_STRING(reading.text),
-                                    (size_t)PyBytes_GET_SIZE(reading.text), &limit, &error);
-    Py_DECREF(reading.text);
+    int rc = parse_text(&reading, &limit, &(size_t){1}, &error);
     if (rc == 0)
         return limit_as_read(core_item_parsed(state, &limit), &reading);
     PyObject *own = read_own(state, args, &reading);
@@ -108,10 +112,7 @@ static PyObject *module_parse_many(PyObject *module, PyObject *args, PyObject *k
     struct weir_limit limit[WEIR_CHECKS_MAX];
     size_t count = WEIR_CHECKS_MAX;
     struct weir_error error;
-    int rc =
-        weir_limit_parse_as(PyBytes_AS_STRING(reading.text), (size_t)PyBytes_GET_SIZE(reading.text),
-                            reading.number, limit, &count, &error);
-    Py_DECREF(reading.text);
+    int rc = parse_text(&reading, limit, &count, &error);
     if (rc < 0) {
         PyObject *own = read_own(state, args, &reading);
         if (own != Py_None)
