@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -14,10 +14,10 @@ from ..errors import WARNED, Unreadable
 from ..open_store import opened
 from ..options import Duration, seconds_of, store_options
 from ..output import Cell, hint, say, say_json, table
-from ..rule_text import rule_json
+from ..rule_text import effect_text, end_text, rule_json
 from ..store import Rule, Store, answering, counted_text
 from ..times import LineError, parse_time
-from ..words import iso, moment, shown, some
+from ..words import moment, shown, some
 
 #: Rules in a file, and its bytes, at most.
 LOAD_MAX = 1_000_000
@@ -32,7 +32,12 @@ def until(seconds: float, now: float) -> float | None:
 
 
 def _set(
-    context: click.Context, kind: str, key: str, seconds: float, uri: str | None, as_json: bool
+    context: click.Context,
+    kind: Literal["block", "allow"],
+    key: str,
+    seconds: float,
+    uri: str | None,
+    as_json: bool,
 ) -> None:
     now = time.time()
     end = until(seconds, now)
@@ -43,16 +48,14 @@ def _set(
             store.set_rule(counted, kind, end)
         except ValueError as error:
             raise Unreadable(str(error)) from None
+    rule = Rule(counted, kind, now, end)
     if as_json:
-        ends = None if end is None else iso(end)
-        say_json({"rule": {"client": counted, "kind": kind, "since": iso(now), "until": ends}})
+        say_json({"rule": rule_json(rule)})
         return
-    done = "blocked" if kind == "block" else "allowed"
-    until_text = "forever" if end is None else f"until {moment(end)}"
     if counted != key:
         does = "blocks" if kind == "block" else "allows"
         hint(f"weir: {shown(key)}: {does} {counted_text(key, counted).rstrip(',')}")
-    say(f"{shown(counted)} is {done} {until_text}")
+    say(f"{shown(counted)} is {effect_text(rule)}")
 
 
 _FOR = click.option(
@@ -215,7 +218,7 @@ def _rule_row(rule: Rule) -> list[Cell]:
     return [
         (rule.kind, "bad" if rule.kind == "block" else "good"),
         shown(rule.client),
-        "forever" if rule.until is None else moment(rule.until),
+        end_text(rule.until),
         moment(rule.since),
     ]
 
