@@ -226,11 +226,6 @@ static inline void model_sliding(struct model *m, int64_t now, int64_t cost, boo
         m->first < m->count ? model_least(model_sliding_when(m, now, v->remaining + 1)) : now;
 }
 
-static inline void model_sliding_refund(struct model *m, int64_t now, int64_t cost) {
-    model_sliding_settle(m, now);
-    model_take_newest(m, cost); /* the current window, then the previous */
-}
-
 /* -------------------------------------------------------------------------------------- buckets */
 
 /* How far the theoretical arrival time lies ahead, x amount. 0 if it is past. */
@@ -247,7 +242,12 @@ static inline void model_ahead_by(struct model *m, int64_t now, wide ahead) {
     m->tat = ahead > 0 ? (wide)now * m->limit->amount + ahead : 0;
 }
 
-static inline void model_token(struct model *m, int64_t now, int64_t cost, bool charge, bool refund,
+static inline void model_ahead_back(struct model *m, int64_t now, int64_t cost) {
+    wide ahead = m->tat - (wide)now * m->limit->amount, back = (wide)cost * m->limit->period_ns;
+    model_ahead_by(m, now, back < ahead ? ahead - back : 0);
+}
+
+static inline void model_token(struct model *m, int64_t now, int64_t cost, bool charge,
                                struct weir_verdict *v) {
     wide amount = m->limit->amount, period = m->limit->period_ns;
     int64_t burst = m->limit->burst ? m->limit->burst : m->limit->amount;
@@ -256,32 +256,26 @@ static inline void model_token(struct model *m, int64_t now, int64_t cost, bool 
     v->reset_at_ns = now;
     v->remaining = 0;
     if (amount == 0) {
-        v->allowed = refund || cost == 0;
+        v->allowed = cost == 0;
         v->retry_after_ns = v->allowed ? 0 : WEIR_NEVER;
         return;
     }
     wide ahead = model_ahead(m, now, (wide)burst * period + (amount - 1) * period);
-    if (refund) {
-        wide back = (wide)cost * period;
-        ahead -= back < ahead ? back : ahead;
-        v->allowed = 1;
-    } else {
-        v->allowed = cost == 0 || ahead + (wide)cost * period <= (wide)burst * period;
-        if (v->allowed && charge)
-            ahead += (wide)cost * period;
-        if (!v->allowed)
-            v->retry_after_ns =
-                cost > burst ? WEIR_NEVER
-                             : model_least(model_ceil(
-                                   ahead + (wide)cost * period - (wide)burst * period, amount));
-    }
+    v->allowed = cost == 0 || ahead + (wide)cost * period <= (wide)burst * period;
+    if (v->allowed && charge)
+        ahead += (wide)cost * period;
+    if (!v->allowed)
+        v->retry_after_ns = cost > burst
+                                ? WEIR_NEVER
+                                : model_least(model_ceil(
+                                      ahead + (wide)cost * period - (wide)burst * period, amount));
     model_ahead_by(m, now, ahead);
     v->remaining =
         ahead > (wide)burst * period ? 0 : (int64_t)(((wide)burst * period - ahead) / period);
     v->reset_at_ns = model_least(now + model_ceil(ahead, amount));
 }
 
-static inline void model_leaky(struct model *m, int64_t now, int64_t cost, bool charge, bool refund,
+static inline void model_leaky(struct model *m, int64_t now, int64_t cost, bool charge,
                                struct weir_verdict *v) {
     wide amount = m->limit->amount, period = m->limit->period_ns, wait = m->limit->max_delay_ns;
     v->limit = m->limit->amount;
@@ -289,16 +283,12 @@ static inline void model_leaky(struct model *m, int64_t now, int64_t cost, bool 
     v->reset_at_ns = now;
     v->remaining = 0;
     if (amount == 0) {
-        v->allowed = refund || cost == 0;
+        v->allowed = cost == 0;
         v->retry_after_ns = v->allowed ? 0 : WEIR_NEVER;
         return;
     }
     wide ahead = model_ahead(m, now, (wait + period) * amount);
-    if (refund) {
-        wide back = (wide)cost * period;
-        ahead -= back < ahead ? back : ahead;
-        v->allowed = 1;
-    } else if (cost == 0) {
+    if (cost == 0) {
         v->allowed = 1;
     } else {
         v->allowed = cost <= amount && ahead <= wait * amount;
@@ -353,10 +343,10 @@ static inline void model_step(struct model *m, int64_t now, int64_t cost, bool c
         model_sliding(m, now, cost, charge, v);
         break;
     case WEIR_TOKEN_BUCKET:
-        model_token(m, now, cost, charge, false, v);
+        model_token(m, now, cost, charge, v);
         break;
     case WEIR_LEAKY_BUCKET:
-        model_leaky(m, now, cost, charge, false, v);
+        model_leaky(m, now, cost, charge, v);
         break;
     case WEIR_CALENDAR_WINDOW:
         model_calendar(m, now, cost, charge, v);
@@ -366,34 +356,24 @@ static inline void model_step(struct model *m, int64_t now, int64_t cost, bool c
 
 static inline void model_refund(struct model *m, int64_t now, int64_t cost,
                                 struct weir_verdict *v) {
-    *v = (struct weir_verdict){.reserved = 0};
+    model_step(m, now, 0, false, v); /* updates it to now */
     switch (m->limit->strategy) {
     case WEIR_FIXED_WINDOW:
-        model_fixed(m, now, 0, false, v);
+    case WEIR_CALENDAR_WINDOW:
         m->used -= cost < m->used ? cost : m->used;
-        model_fixed(m, now, 0, false, v);
         break;
     case WEIR_MOVING_WINDOW:
-        model_moving_settle(m, now);
         m->live -= model_take_newest(m, cost);
-        model_moving(m, now, 0, false, v);
         break;
     case WEIR_SLIDING_WINDOW_COUNTER:
-        model_sliding_refund(m, now, cost);
-        model_sliding(m, now, 0, false, v);
+        model_take_newest(m, cost); /* the current window, then the previous */
         break;
     case WEIR_TOKEN_BUCKET:
-        model_token(m, now, cost, false, true, v);
-        break;
     case WEIR_LEAKY_BUCKET:
-        model_leaky(m, now, cost, false, true, v);
-        break;
-    case WEIR_CALENDAR_WINDOW:
-        model_calendar(m, now, 0, false, v);
-        m->used -= cost < m->used ? cost : m->used;
-        model_calendar(m, now, 0, false, v);
+        model_ahead_back(m, now, cost);
         break;
     }
+    model_step(m, now, 0, false, v);
     v->allowed = 1;
 }
 
