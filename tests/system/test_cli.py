@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from servers.load import hammering
 from servers.ports import wait_for
 
 SHM = Path("/dev/shm")
@@ -131,27 +130,10 @@ def test_a_rule_sees_through_every_way_to_write_an_address(running: Running) -> 
         assert running.send("/search", client)[0] == 429, client
 
 
-@contextlib.contextmanager
-def hammering(running: Running, client: str) -> Iterator[None]:
-    stop = threading.Event()
-
-    def hammer() -> None:
-        while not stop.is_set():
-            running.send("/login", client)
-
-    thread = threading.Thread(target=hammer)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_top_shows_who_is_hammering(running: Running) -> None:
     for i in range(20):
         running.send("/search", f"192.0.2.{i}")
-    with hammering(running, "203.0.113.7"):
+    with hammering(lambda: running.send("/login", "203.0.113.7")):
         wait_for(lambda: running.send("/login", "203.0.113.7")[0] == 429)
         answer = weir_json("top", "-s", running.store)
     top_clients = answer["clients"][0]

@@ -15,6 +15,7 @@ import click.testing
 import pytest
 
 import weir as core
+from table_requests import HOURLY, LIMIT
 from weir.cli.main import cli
 
 Weir = Callable[..., click.testing.Result]
@@ -87,7 +88,6 @@ def store() -> Iterator[str]:
 def table(store: str) -> core.Table:
     """The table, with two limits of one endpoint in use."""
     table = core.Table(store, namespace=0)
-    limits = [core.parse("10/minute"), core.parse("100/hour").replace(strategy="moving-window")]
-    for limit in limits:
+    for limit in (LIMIT, HOURLY):
         table.register(limit, "", "/search")
     return table

@@ -16,20 +16,13 @@ import click.testing
 import pytest
 
 import weir as package
+from table_requests import LIMIT, hits
 from weir.cli import discover as found
 from weir.stores import auto
 
 Weir = Callable[..., click.testing.Result]
 
-LIMIT = package.parse("10/minute")
-HOURLY = package.parse("100/hour").replace(strategy="moving-window")
 SHM = Path("/dev/shm")
-
-
-def hits(table: package.Table, client: str, times: int = 1) -> None:
-    key = f"{package.join_key(client)}/search"
-    for _ in range(times):
-        table.decide([LIMIT, HOURLY], key)
 
 
 # ----------------------------------------------------------------------------- which store is meant

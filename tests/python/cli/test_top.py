@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,13 @@ import click.testing
 import pytest
 
 import weir as package
+from servers.load import hammering
 from servers.terminal import Screen
+from table_requests import hits
 
 Weir = Callable[..., click.testing.Result]
 
-LIMIT = package.parse("10/minute")
-HOURLY = package.parse("100/hour").replace(strategy="moving-window")
 SHM = Path("/dev/shm")
-
-
-def hits(table: package.Table, client: str, times: int = 1) -> None:
-    key = f"{package.join_key(client)}/search"
-    for _ in range(times):
-        table.decide([LIMIT, HOURLY], key)
 
 
 def test_top_once(weir: Weir, store: str, table: package.Table) -> None:
@@ -48,27 +41,9 @@ def test_top_of_a_new_table(weir: Weir, store: str) -> None:
     assert (result.exit_code, "Limits: none yet" in result.stdout) == (0, True)
 
 
-@contextlib.contextmanager
-def hammering(table: package.Table, client: str) -> Iterator[None]:
-    """Some 200 requests a second, in a thread."""
-    stop = threading.Event()
-
-    def hammer() -> None:
-        while not stop.wait(0.005):
-            hits(table, client)
-
-    thread = threading.Thread(target=hammer)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_top_json_reports_rates(weir_json: Any, store: str, table: package.Table) -> None:
     hits(table, "10.0.0.1", 2000)  # yesterday's
-    with hammering(table, "203.0.113.7"):
+    with hammering(partial(hits, table, "203.0.113.7"), 0.005):
         answer = weir_json("top", "-s", store)
     assert answer["clients"][0]["client"] == "203.0.113.7", "the top_clients now comes first"
     assert answer["clients"][0]["denied_per_second"] > 1
@@ -129,7 +104,7 @@ def test_the_live_view_shows_a_hammering_client_within_two_seconds(
         for number in range(5):
             client = f"203.0.113.{number}"
             assert client not in screen.seen
-            with hammering(table, client):
+            with hammering(partial(hits, table, client), 0.005):
                 began = time.monotonic()
                 assert screen.until(client, 30), screen.seen
                 waited.append(time.monotonic() - began)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from servers.memcached_server import Memcached
@@ -150,6 +151,13 @@ def clock(store: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
 def key() -> str:
     """One that no other test uses."""
     return f"client-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def sql(servers: Servers) -> Iterator[Callable[..., list[Any]]]:
+    """Runs a statement on the shared PostgreSQL; its rows."""
+    with psycopg.connect(servers.postgresql.uri, autocommit=True) as connection:
+        yield lambda *arguments: connection.execute(*arguments).fetchall()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from flask import Flask, request
 import weir
 import weir.aio.storage
 import weir.aio.strategies
+from policies import POLICIES
 from weir import KeyRefusedError, Limit, StorageError
 from weir.errors import is_outage
 from weir.flask import Limiter
@@ -69,16 +70,6 @@ def application(**options: Any) -> Any:
         return "ok"
 
     return app, limiter
-
-
-POLICIES: dict[str, dict[str, Any]] = {
-    "raise": {},
-    "open": {"on_store_error": "open"},
-    "closed": {"on_store_error": "closed"},
-    "local": {"on_store_error": "local"},
-    "swallow_errors": {"swallow_errors": True},
-    "in_memory_fallback": {"in_memory_fallback": ["1000 per day"]},
-}
 
 
 @pytest.mark.parametrize("policy", POLICIES)

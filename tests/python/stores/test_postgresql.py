@@ -32,12 +32,6 @@ def store(servers: Any) -> Iterator[PostgreSQLStorage]:
     store.close()
 
 
-@pytest.fixture
-def sql(servers: Any) -> Iterator[Callable[..., list[Any]]]:
-    with psycopg.connect(servers.postgresql.uri, autocommit=True) as connection:
-        yield lambda *arguments: connection.execute(*arguments).fetchall()
-
-
 def trips(monkeypatch: pytest.MonkeyPatch, store: PostgreSQLStorage) -> list[int]:
     """One entry for each statement that is sent."""
     sent: list[int] = []

@@ -14,6 +14,7 @@ import pytest
 from flask import Flask, request
 
 import weir
+from policies import POLICIES
 from weir import KeyRefusedError, StoreAwayError, Table
 from weir.errors import is_outage
 from weir.flask import Limiter
@@ -26,15 +27,6 @@ pytestmark = pytest.mark.slow
 DEADLINE = 1.5
 TWO = weir.parse("2/day")
 MANY = weir.parse("1000000/day")
-
-POLICIES: dict[str, dict[str, Any]] = {
-    "raise": {},
-    "open": {"on_store_error": "open"},
-    "closed": {"on_store_error": "closed"},
-    "local": {"on_store_error": "local"},
-    "swallow_errors": {"swallow_errors": True},
-    "in_memory_fallback": {"in_memory_fallback": ["1000 per day"]},
-}
 
 
 @contextmanager

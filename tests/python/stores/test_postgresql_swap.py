@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -22,12 +22,6 @@ def store(servers: Any) -> Iterator[PostgreSQLStorage]:
     store.init()
     yield store
     store.close()
-
-
-@pytest.fixture
-def sql(servers: Any) -> Iterator[Callable[..., list[Any]]]:
-    with psycopg.connect(servers.postgresql.uri, autocommit=True) as connection:
-        yield lambda *arguments: connection.execute(*arguments).fetchall()
 
 
 def states(sql: Any, key: str) -> list[Any]:
