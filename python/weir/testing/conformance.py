@@ -25,6 +25,11 @@ __all__ = ["StoreConformance"]
 T0 = 1_700_000_000.0
 LARGEST = 2**63 - 1
 
+_KEYS = [
+    "", "a b", "a\r\nb", b"\x00\xff\xfe", "größe/☃", "{}", "}{", "{a}b/{c}", "%00", "*?[a]", "';--",
+    "a" * 300, "x" * 1_000_000,
+]  # fmt: skip
+
 
 class _Blocking:
     """Calls the coroutines of a store from tests that are not coroutines."""
@@ -138,7 +143,8 @@ class StoreConformance:
             assert (verdict.limit, verdict.retry_after) == (5, 0.0)
             assert _delays(strategy) or verdict.remaining == left
             clock.move(spacing if left else 0.0)
-        assert not store.decide([limit], key).allowed
+        denied = store.decide([limit], key)[0]
+        assert (denied.allowed, denied.remaining) == (False, 0)
 
     def test_retry_after_is_exact(self, store: Any, clock: _Moved, key: str, strategy: str) -> None:
         limit = _limit("3 per 10 seconds", strategy)
@@ -156,6 +162,17 @@ class StoreConformance:
             assert store.decide([limit], key, None, TEST).allowed
         assert passed >= 9
 
+    def test_a_cost_is_charged_at_once(
+        self, store: Any, clock: _Moved, key: str, strategy: str
+    ) -> None:
+        limit = _limit("10 per minute", strategy)
+        assert store.decide([limit], key, [7]).allowed
+        denied = store.decide([limit], key, [4])[0]
+        assert not denied.allowed
+        assert 0 < denied.retry_after <= 120
+        assert store.decide([limit], key, [11])[0].retry_after == math.inf
+        assert store.decide([limit], key, [0]).allowed
+
     def test_a_test_charges_nothing(
         self, store: Any, clock: _Moved, key: str, strategy: str
     ) -> None:
@@ -172,6 +189,8 @@ class StoreConformance:
         store.decide([limit], key, [8])
         assert store.decide([limit], key, [3], REFUND).allowed
         store.decide([limit], key, [LARGEST], REFUND)
+        full = store.decide([limit], key, [0], TEST)[0]
+        assert full.remaining == (1 if _delays(strategy) else 10)
         assert store.decide([limit], key, [10]).allowed
         assert not store.decide([limit], key, [1]).allowed
 
@@ -181,6 +200,7 @@ class StoreConformance:
         limit = _limit("1 per minute", strategy)
         for name in (key, f"{key}-other"):
             assert store.decide([limit], name).allowed
+            assert not store.decide([limit], name).allowed
         store.clear([limit], key)
         store.clear([limit], key)
         assert store.decide([limit], key).allowed
@@ -197,6 +217,32 @@ class StoreConformance:
         assert denied.deciding == len(wide)
         for verdict in store.decide(wide, key, [0] * len(wide), TEST):
             assert verdict.remaining == 9
+
+    def test_all_or_nothing_over_many_keys(self, store: Any, clock: _Moved, key: str) -> None:
+        """The keys have nothing in common: in a Cluster, they are in several slots."""
+        group = [_limit("10 per minute")] * 5 + [_limit("1 per hour")]
+        keys = [f"{key}-{i}" for i in range(6)]
+        assert store.decide(group, keys).allowed
+        denied = store.decide(group, keys)
+        assert [verdict.allowed for verdict in denied] == [True] * 5 + [False]
+        assert denied.deciding == 5
+        assert [verdict.remaining for verdict in denied] == [9] * 5 + [0]
+        left = store.decide(group, keys, [0] * 6, TEST)
+        assert [verdict.remaining for verdict in left] == [9] * 5 + [0]
+
+    def test_thirty_two_limits(self, store: Any, clock: _Moved, key: str) -> None:
+        names = [name for name in self.strategies if not _delays(name)]
+        limits = [_limit(f"{n} per minute", names[n % len(names)]) for n in range(1, 33)]
+        assert store.decide(limits, key).allowed
+        denied = store.decide(limits, key)
+        assert [verdict.allowed for verdict in denied] == [False] + [True] * 31
+
+    def test_the_furthest_denial_decides_else_the_shortest_period(
+        self, store: Any, clock: _Moved, key: str
+    ) -> None:
+        limits = [_limit(f"1 per {period}") for period in ("minute", "day", "hour")]
+        assert store.decide(limits, key).deciding == 0
+        assert store.decide(limits, key).deciding == 1
 
     def test_each_charges_what_has_room(self, store: Any, clock: _Moved, key: str) -> None:
         group = [_limit("10 per minute", self.strategies[0]), _limit("1 per hour")]
@@ -217,31 +263,46 @@ class StoreConformance:
         assert not store.decide([limit, limit], key, [1, 1]).allowed
         assert store.decide([limit], key, [1]).allowed
 
-    def test_what_is_only_looked_at_is_not_charged(
-        self, store: Any, clock: _Moved, key: str
+    def test_a_peek_is_not_charged_and_denies(
+        self, store: Any, clock: _Moved, key: str, strategy: str
     ) -> None:
         if not getattr(store, "PEEKS", True):
             pytest.skip("the store does not support Peek")
-        limit, other = _limit("2 per minute"), _limit("5 per minute")
-        assert store.decide([limit, other], key, [Peek(1), 1]).allowed
-        assert store.decide([limit], key, [2]).allowed
-        denied = store.decide([limit, other], key, [Peek(1), 1])
+        peeked, counted = _limit("2 per minute", strategy), _limit("100 per hour")
+        if _delays(strategy):
+            peeked = peeked.replace(max_delay=50.0)
+        for left in (99, 98):
+            decision = store.decide([peeked, counted], key, [Peek(1), 1])
+            assert [verdict.remaining for verdict in decision] == [2, left]
+        assert store.decide([peeked], key, [2]).allowed
+        denied = store.decide([peeked, counted], key, [Peek(1), 1])
         assert [verdict.allowed for verdict in denied] == [False, True]
-        assert store.decide([other], key, [0], TEST)[0].remaining == 4
+        assert (denied.allowed, denied.deciding, denied[1].remaining) == (False, 0, 98)
+        assert 0 < denied[0].retry_after <= 120
+        each = store.decide([peeked, counted], key, [Peek(1), 1], EACH)
+        assert [verdict.allowed for verdict in each] == [False, True]
+        store.decide([peeked, counted], key, [Peek(1), 1], REFUND)
+        left = store.decide([peeked, counted], key, [0, 0], TEST)
+        assert [verdict.remaining for verdict in left] == [0, 98]
+        assert not store.decide([counted, peeked], key, [Peek(5), 1]).allowed
+        assert store.decide([counted], key, [0])[0].remaining == 98
 
     @pytest.mark.parametrize(
         "name",
-        ["", "a b", "a\r\nb", b"\x00\xff\xfe", "größe/☃", "{}", "%00", "';--", "x" * 100_000],
+        _KEYS,
         ids=lambda name: repr(name[:8]),
     )
     def test_any_bytes_are_a_key(self, store: Any, clock: _Moved, name: str | bytes) -> None:
-        limit, other = _limit("2 per minute"), _limit("2 per hour")
-        for item in (limit, other):
-            store.clear([item], name)
-        assert [store.decide([limit], name).allowed for _ in range(3)] == [True, True, False]
-        assert store.decide([other], name).allowed
-        for item in (limit, other):
-            store.clear([item], name)
+        for strategy in self.strategies[:2]:
+            limit, other = _limit("2 per minute", strategy), _limit("2 per hour", strategy)
+            for item in (limit, other):
+                store.clear([item], name)
+            assert [store.decide([limit], name).allowed for _ in range(3)] == [True, True, False]
+            assert store.decide([other], name).allowed
+            store.clear([limit], name)
+            assert store.decide([limit], name).allowed
+            for item in (limit, other):
+                store.clear([item], name)
 
     def test_counters_are_told_apart(self, store: Any, clock: _Moved, key: str) -> None:
         limits = [
@@ -254,13 +315,18 @@ class StoreConformance:
             if takes(name, "tz"):
                 zones = ("+05:30", "-08:00")
                 limits += [Limit(2, 1, "day", tz=zone, strategy=name) for zone in zones]
+            if takes(name, "burst"):
+                limits.append(_limit("2 per day", name).replace(burst=7))
         for limit in limits:
-            assert store.decide([limit], key)[0].remaining == limit.amount - 1, limit
+            left = (limit.burst or limit.amount) - 1
+            assert store.decide([limit], key)[0].remaining == left, limit
 
     def test_the_largest_numbers(self, store: Any, clock: _Moved, key: str, strategy: str) -> None:
         limit = Limit(LARGEST, 100, "year", strategy=strategy)
-        assert store.decide([limit], key, [LARGEST - 5]).allowed
+        first = store.decide([limit], key, [LARGEST - 5])[0]
+        assert first.allowed
         if not _delays(strategy):
+            assert first.remaining == 5
             assert not store.decide([limit], key, [6]).allowed
             assert store.decide([limit], key, [5])[0].remaining == 0
 

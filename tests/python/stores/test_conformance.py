@@ -13,6 +13,9 @@ import pytest
 
 import weir
 from weir import EACH, HIT, REFUND, TEST, Limit, Peek, Table, Verdict
+from weir.stores.memcached import MemcachedStorage
+from weir.stores.mongodb import MongoDBStorage
+from weir.testing import StoreConformance
 
 pytestmark = pytest.mark.slow
 
@@ -20,225 +23,20 @@ STRATEGIES = list(weir.strategies.STRATEGIES)
 LARGEST = 2**63 - 1
 
 
-def limit(text: str, strategy: str = "fixed-window", max_delay: float = 0.0) -> Limit:
+def limit(text: str, strategy: str = "fixed-window") -> Limit:
     item = weir.parse(text).replace(strategy=strategy)
-    return item.replace(max_delay=max_delay) if strategy == "leaky-bucket" else item
+    return item.replace(max_delay=0.0) if strategy == "leaky-bucket" else item
 
 
-def spacing(item: Limit) -> float:
-    """Seconds between admitted hits: a leaky bucket without a wait admits them one by one."""
-    return item.get_expiry() / item.amount if item.strategy == "leaky-bucket" else 0.0
+class TestStores(StoreConformance):
+    """The suite of weir.testing, which custom stores pass as well."""
 
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_exactly_the_limit_is_admitted(store: Any, clock: Any, key: str, strategy: str) -> None:
-    item = limit("5 per hour", strategy)
-    for n in range(5):
-        verdict = store.decide([item], [key])[0]
-        assert verdict.allowed
-        assert verdict.limit == 5
-        if strategy != "leaky-bucket":
-            assert verdict.remaining == 4 - n
-        if n < 4:
-            clock.move(spacing(item))
-    denied = store.decide([item], [key])
-    assert not denied.allowed
-    assert denied[0].remaining == 0
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_retry_after_is_exact(store: Any, clock: Any, key: str, strategy: str) -> None:
-    item = limit("3 per 10 seconds", strategy)
-    passed = 0
-    for _ in range(40):
-        verdict = store.decide([item], [key])[0]
-        if verdict.allowed:
-            passed += 1
-            clock.move(0.7)
-            continue
-        start = clock.now
-        wait = round(verdict.retry_after * 1e6)
-        clock.set((round(start * 1e6) + wait - 1) / 1e6)
-        assert not store.decide([item], [key], None, TEST).allowed
-        clock.set((round(start * 1e6) + wait) / 1e6)
-        assert store.decide([item], [key], None, TEST).allowed
-    assert passed >= 15
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_cost_is_charged_at_once(store: Any, clock: Any, key: str, strategy: str) -> None:
-    item = limit("10 per minute", strategy)
-    assert store.decide([item], [key], [7]).allowed
-    again = store.decide([item], [key], [4])[0]
-    assert not again.allowed
-    assert 0 < again.retry_after <= 120
-    assert not store.decide([item], [key], [11])[0].allowed
-    assert store.decide([item], [key], [11])[0].retry_after == math.inf
-    assert store.decide([item], [key], [0])[0].allowed
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_test_charges_nothing(store: Any, clock: Any, key: str, strategy: str) -> None:
-    item = limit("2 per minute", strategy)
-    for _ in range(5):
-        assert store.decide([item], [key], None, TEST).allowed
-    assert store.decide([item], [key]).allowed
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_refund_gives_back_and_never_above_full(
-    store: Any, clock: Any, key: str, strategy: str
-) -> None:
-    item = limit("10 per minute", strategy)
-    store.decide([item], [key], [8])
-    back = store.decide([item], [key], [3], REFUND)
-    assert back.allowed
-    store.decide([item], [key], [LARGEST], REFUND)
-    full = store.decide([item], [key], [0], TEST)[0]
-    assert full.remaining == (1 if strategy == "leaky-bucket" else 10)
-    assert store.decide([item], [key], [10]).allowed
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_clear_removes_one_counter(store: Any, clock: Any, key: str, strategy: str) -> None:
-    item = limit("1 per minute", strategy)
-    for name in (key, f"{key}-other"):
-        assert store.decide([item], [name]).allowed
-        assert not store.decide([item], [name]).allowed
-    store.clear([item], [key])
-    store.clear([item], [key])
-    assert store.decide([item], [key]).allowed
-    assert not store.decide([item], [f"{key}-other"]).allowed
-
-
-def test_all_or_nothing(store: Any, clock: Any, key: str) -> None:
-    """If one limit denies, no limit is charged."""
-    items = [limit("10 per minute", strategy) for strategy in STRATEGIES[:4]]
-    tight = limit("1 per hour")
-    group = [*items, tight]
-    assert store.decide(group, [key] * 5).allowed
-    clock.move(0.5)
-    denied = store.decide(group, [key] * 5)
-    assert not denied.allowed
-    assert denied.deciding == 4
-    assert [verdict.allowed for verdict in denied] == [True] * 4 + [False]
-    for verdict in store.decide(items, [key] * 4, [0] * 4, TEST):
-        assert verdict.remaining >= 9
-
-
-def test_all_or_nothing_over_many_keys(store: Any, clock: Any, key: str) -> None:
-    """The same for unrelated keys: in a Cluster, they have several slots."""
-    item, tight = limit("10 per minute"), limit("1 per hour")
-    names = [f"{key}-{i}" for i in range(6)]
-    group = [item] * 5 + [tight]
-    assert store.decide(group, names).allowed
-    denied = store.decide(group, names)
-    assert [verdict.allowed for verdict in denied] == [True] * 5 + [False]
-    assert denied.deciding == 5
-    assert [verdict.remaining for verdict in denied] == [9] * 5 + [0]
-    assert [v.remaining for v in store.decide(group, names, [0] * 6, TEST)] == [9] * 5 + [0]
-
-
-def test_each_charges_what_has_room(store: Any, clock: Any, key: str) -> None:
-    wide, tight = limit("10 per minute"), limit("1 per hour", "moving-window")
-    assert store.decide([wide, tight], [key] * 2, None, EACH).allowed
-    assert not store.decide([wide, tight], [key] * 2, None, EACH).allowed
-    peeked = store.decide([wide, tight], [key] * 2, [0, 0], TEST)
-    assert [verdict.remaining for verdict in peeked] == [8, 0]
-
-
-def test_one_counter_twice_in_a_decision(store: Any, clock: Any, key: str) -> None:
-    for strategy in STRATEGIES[:4]:
-        item = limit("5 per minute", strategy)
-        assert store.decide([item, item], [key] * 2, [2, 2]).allowed
-        tested = store.decide([item, item], [key] * 2, [1, 1], TEST)
-        assert [verdict.allowed for verdict in tested] == [True, False]
-        assert not store.decide([item, item], [key] * 2, [1, 1]).allowed
-        assert store.decide([item], [key], [1]).allowed
-
-
-def test_the_furthest_denial_decides_else_the_shortest_period(
-    store: Any, clock: Any, key: str
-) -> None:
-    items = [limit("1 per minute"), limit("1 per day"), limit("1 per hour")]
-    assert store.decide(items, [key] * 3).deciding == 0
-    assert store.decide(items, [key] * 3).deciding == 1
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "a b",
-        "a\r\nb",
-        b"\x00\xff\xfe",
-        "größe/☃",
-        "{}",
-        "}{",
-        "{a}b/{c}",
-        "a" * 300,
-        "x" * 1_000_000,
-        "%00",
-        "*?[a]",
-    ],
-    ids=lambda key: repr(key[:12]),
-)
-@pytest.mark.parametrize("strategy", ["fixed-window", "moving-window"])
-def test_any_bytes_are_a_key(store: Any, clock: Any, key: str | bytes, strategy: str) -> None:
-    item = limit("2 per minute", strategy)
-    other = limit("2 per hour", strategy)
-    store.clear([item], [key])
-    store.clear([other], [key])
-    assert [store.decide([item], [key]).allowed for _ in range(3)] == [True, True, False]
-    assert store.decide([other], [key]).allowed
-    store.clear([item], [key])
-    assert store.decide([item], [key]).allowed
-    store.clear([item], [key])
-    store.clear([other], [key])
-
-
-def test_counters_are_distinguished(store: Any, clock: Any, key: str) -> None:
-    """By strategy, amount, period, burst and namespace."""
-    items = [
-        limit("1 per minute"),
-        limit("1 per hour"),
-        limit("2 per minute"),
-        *(limit("1 per minute", strategy) for strategy in STRATEGIES[1:]),
-        weir.parse("1 per minute burst 2"),
-        limit("1 per minute").replace(namespace="OTHER"),
-    ]
-    for item in items:
-        assert store.decide([item], [key])[0].remaining == item.amount - 1 + bool(item.burst)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_largest_numbers(store: Any, clock: Any, key: str, strategy: str) -> None:
-    item = Limit(LARGEST, 100, "year", strategy=strategy)
-    first = store.decide([item], [key], [LARGEST - 5])[0]
-    assert first.allowed
-    if strategy == "leaky-bucket":
-        return
-    assert first.remaining == 5
-    assert not store.decide([item], [key], [6]).allowed
-    assert store.decide([item], [key], [5])[0].remaining == 0
-
-
-def test_an_amount_of_zero_denies(store: Any, clock: Any, key: str) -> None:
-    for strategy in STRATEGIES:
-        item = limit("0 per minute", strategy)
-        denied = store.decide([item], [key])[0]
-        assert not denied.allowed
-        assert denied.retry_after == math.inf
-        assert store.decide([item], [key], [0]).allowed
-
-
-def test_thirty_two_limits(store: Any, clock: Any, key: str) -> None:
-    items = [limit(f"{n} per minute", STRATEGIES[n % 4]) for n in range(1, 33)]
-    assert store.decide(items, [key] * 32).allowed
-    denied = store.decide(items, [key] * 32)
-    assert [verdict.allowed for verdict in denied] == [False] + [True] * 31
-    with pytest.raises(ValueError, match="32"):
-        store.decide([*items, items[0]], [key] * 33)
+    @pytest.fixture
+    def store(self, store: Any, servers: Any) -> Any:
+        if isinstance(store, MongoDBStorage):
+            self.threads = servers.mongodb.atomic
+        self.atomic = not isinstance(store, MemcachedStorage)
+        return store
 
 
 def test_wrong_arguments(store: Any, clock: Any, key: str) -> None:
@@ -247,12 +45,14 @@ def test_wrong_arguments(store: Any, clock: Any, key: str) -> None:
         store.decide(["1 per minute"], [key])
     with pytest.raises(TypeError):
         store.decide([item], [7])
-    with pytest.raises(ValueError, match="length"):
-        store.decide([item], [key, key])
-    with pytest.raises(ValueError, match="cost"):
-        store.decide([item], [key], [-1])
-    with pytest.raises(ValueError, match="mode"):
-        store.decide([item], [key], None, 7)
+    for limits, keys, costs, mode, text in (
+        ([item], [key, key], None, HIT, "length"),
+        ([item], [key], [-1], HIT, "cost"),
+        ([item], [key], None, 7, "mode"),
+        ([item] * 33, [key] * 33, None, HIT, "32"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            store.decide(limits, keys, costs, mode)
 
 
 def test_check_succeeds(store: Any) -> None:
@@ -341,37 +141,6 @@ def test_timelines(store: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> Non
                 assert same(got, want), (head, line)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_peeked_limits(store: Any, clock: Any, key: str, strategy: str) -> None:
-    """They are not charged, and if one denies, nothing is charged."""
-    peeked = limit("2 per minute", strategy, max_delay=50.0)
-    counted = Limit(100, 1, "hour", strategy="fixed-window")
-    for _ in range(2):
-        decision = store.decide([peeked, counted], key, [Peek(1), 1])
-        assert decision.allowed
-        assert decision[0].remaining == 2
-    assert [verdict.remaining for verdict in decision] == [2, 98]
-    assert store.decide([peeked], key, [Peek(1)]).allowed
-    assert store.decide([peeked], key, [2]).allowed
-    denied = store.decide([peeked, counted], key, [Peek(1), 1])
-    assert [verdict.allowed for verdict in denied] == [False, True]
-    assert (denied.allowed, denied.deciding) == (False, 0)
-    assert 0 < denied[0].retry_after <= 120
-    assert denied[1].remaining == 98
-    assert not store.decide([peeked], key, [Peek(1)]).allowed
-    # In mode EACH; and a refund does not change a peeked limit.
-    assert [v.allowed for v in store.decide([peeked, counted], key, [Peek(1), 1], EACH)] == [
-        False,
-        True,
-    ]
-    store.decide([peeked, counted], key, [Peek(1), 1], REFUND)
-    left = store.decide([peeked, counted], key, [0, 0], TEST)
-    assert [verdict.remaining for verdict in left] == [0, 98]
-    # If the second limit denies, the peeked first one is not charged.
-    assert not store.decide([counted, peeked], key, [Peek(5), 1]).allowed
-    assert store.decide([counted], key, [0])[0].remaining == 98
-
-
 def random_limit(rng: random.Random) -> Limit:
     amount = rng.choice([0, 1, 2, 3, 5, 7, 10, 100, 1000, 10**6, 2**31, 2**50, LARGEST])
     strategy = rng.choice(STRATEGIES)
@@ -412,7 +181,7 @@ def test_random_requests_match_the_local_store(
     """
     if isinstance(store, Table):
         pytest.skip("this is the local store")
-    one_by_one = type(store).__name__ == "MemcachedStorage"
+    one_by_one = isinstance(store, MemcachedStorage)
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     for run in range(40):

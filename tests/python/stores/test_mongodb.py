@@ -1,4 +1,4 @@
-"""MongoDB's protocol, by a server that speaks it: what is the store's own, and the suite."""
+"""MongoDB's protocol, by a server that speaks it: what is the store's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import weir
 from weir.errors import KeyRefusedError, StorageError, is_outage
 from weir.stores.mongodb import MongoDBStorage
-from weir.testing import StoreConformance
 
 pymongo = pytest.importorskip("pymongo")
 MANY = weir.parse("1000000/day")
@@ -23,16 +22,6 @@ def store(servers: Any) -> Iterator[MongoDBStorage]:
     store = MongoDBStorage(servers.mongodb.uri, socket_timeout=20.0, remember_denials=0)
     yield store
     store.close()
-
-
-class TestMongoDB(StoreConformance):
-    @pytest.fixture(autouse=True)
-    def _servers(self, servers: Any) -> None:
-        self.uri = servers.mongodb.uri
-        self.threads = servers.mongodb.atomic
-
-    def open_store(self) -> Any:
-        return MongoDBStorage(self.uri, socket_timeout=60.0)
 
 
 def test_what_was_charged_is_given_back_when_another_limit_has_changed(
