@@ -20,6 +20,7 @@ from typing import assert_type
 
 import weir
 from weir import Decision, Limit, Table, Verdict, WindowStats
+from weir.flask import Limiter, RouteLimit
 from weir.storage import Storage, StorageTypes, storage_from_string
 from weir.strategies import STRATEGIES, FixedWindowRateLimiter, MovingWindowRateLimiter
 
@@ -62,6 +63,13 @@ limiter.hit(limit, "alice", cost="1")  # type: ignore[arg-type]
 FixedWindowRateLimiter("memory://")  # type: ignore[arg-type]
 Limit("10")  # type: ignore[arg-type]
 limit.amount = 3  # type: ignore[misc]
+
+in_flask = Limiter(storage_uri="memory://", on_store_error="open")
+assert_type(in_flask.limit("1/minute", burst=3, cost=lambda: 2), RouteLimit)
+in_flask.limit("1/minute", bursts=3)  # type: ignore[call-arg]
+in_flask.limit("1/minute", burst="3")  # type: ignore[arg-type]
+in_flask.shared_limit("1/minute", "search", bursts=3)  # type: ignore[call-arg]
+Limiter(storage_url="memory://")  # type: ignore[call-arg]
 
 try:
     weir.parse("nonsense")
