@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import weir._own  # noqa: F401  # first, to report another distribution
-
 __all__ = ["main"]
 
 
@@ -19,6 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     arguments: the arguments after ``weir``; ``None``: those of the process.
     """
+    try:
+        import weir._own  # noqa: F401
+    except ImportError as error:  # another distribution has overwritten files
+        sys.stderr.write(f"weir: {error}\n")
+        raise SystemExit(2) from None
     try:
         import click  # noqa: F401
     except ImportError:

@@ -15,10 +15,16 @@ from __future__ import annotations
 import weir._own  # noqa: F401  # first, to report another distribution
 from weir import __version__
 
-from .constants import HEADERS, ExemptionScope, HeaderNames
-from .errors import ConfigurationError, RateLimitExceeded, UsageError
-from .limiter import Limiter
-from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, RouteLimit
+try:
+    from .constants import HEADERS, ExemptionScope, HeaderNames
+    from .errors import ConfigurationError, RateLimitExceeded, UsageError
+    from .limiter import Limiter
+    from .limits import ApplicationLimit, Limit, MetaLimit, RequestLimit, RouteLimit
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] in ("flask", "werkzeug"):
+        text = "weir.flask needs the package Flask: pip install Flask"
+        raise ModuleNotFoundError(text, name=error.name) from error
+    raise
 
 __all__ = [
     "HEADERS",

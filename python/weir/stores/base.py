@@ -41,8 +41,9 @@ def need(module: str, package: str, scheme: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        quoted = f"'{package}'" if "[" in package else package  # a pattern for some shells
         raise ConfigurationError(
-            f"{scheme}:// needs the package {package}: pip install {package}"
+            f"{scheme}:// needs the package {package}: pip install {quoted}"
         ) from error
 
 

@@ -94,11 +94,11 @@ def examine_store(uri: str, name: str = "store") -> Finding:
                 reason = _why_not(storage)
             finally:
                 getattr(storage, "close", lambda: None)()
-    except ModuleNotFoundError as error:
-        fix = f"pip install {error.name}" if error.name else "install it"
-        return Finding(name, BAD, f"{safe} needs a package that is not installed: {error}", fix)
     except (WeirError, ValueError, OSError, ImportError) as error:
-        return Finding(name, BAD, _without_prefix(safe, error), "correct the URI, or what it names")
+        fix = "correct the URI, or what it names"
+        if isinstance(error.__cause__, ImportError):
+            fix = "install the package"
+        return Finding(name, BAD, _without_prefix(safe, error), fix)
     if new:
         return _new_table(path_of(new), safe, name, size)
     if not reason:
