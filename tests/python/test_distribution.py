@@ -125,8 +125,16 @@ def test_other_distributions_are_not_taken_for_it(tmp_path: Path, name: str) -> 
     _foreign.warn_of_foreign(tmp_path)
 
 
-@pytest.mark.parametrize("module", ["weir.flask", "weir.cli"])
-def test_an_overwritten_package_is_reported(tmp_path: Path, module: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "code", "start"),
+    [
+        ("import weir.flask", 1, "ImportError: "),
+        ("import weir.cli; weir.cli.main(['doctor'])", 2, "weir: "),
+    ],
+)
+def test_an_overwritten_package_is_reported(
+    tmp_path: Path, program: str, code: int, start: str
+) -> None:
     """The other weir came last: its __init__.py among our files."""
     ours = Path(weir.__file__).parent
     package = tmp_path / "weir"
@@ -136,16 +144,34 @@ def test_an_overwritten_package_is_reported(tmp_path: Path, module: str) -> None
             (package / path.name).symlink_to(path)
     (package / "__init__.py").write_text("")
     done = subprocess.run(
-        [sys.executable, "-c", f"import {module}"],
+        [sys.executable, "-c", program],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
+    assert done.returncode == code
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: ")
+    assert last.startswith(start)
     assert "another project named weir has overwritten it" in last
+
+
+@pytest.mark.parametrize(
+    ("missing", "program", "text"),
+    [
+        ("flask", "import weir.flask", "weir.flask needs the package Flask: pip install Flask"),
+        ("werkzeug", "import weir.flask", "weir.flask needs the package Flask: pip install Flask"),
+        ("redis", "storage('redis://x')", "redis:// needs the package redis: pip install redis"),
+        ("psycopg", "storage('postgresql://x')", "pip install 'psycopg[binary,pool]'"),
+        ("click", "import weir.cli; weir.cli.main([])", "needs click: pip install click"),
+    ],
+)
+def test_a_missing_package_is_named(missing: str, program: str, text: str) -> None:
+    start = f"import sys; sys.modules[{missing!r}] = None\n"
+    start += "from weir.storage import storage_from_string as storage\n"
+    done = subprocess.run([sys.executable, "-c", start + program], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert text in done.stderr.strip().splitlines()[-1]
 
 
 def test_what_macos_lacks_comes_from_platform_h() -> None:

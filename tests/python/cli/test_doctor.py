@@ -240,6 +240,14 @@ def test_a_store_that_cannot_be_read_is_an_error(uri: str) -> None:
     assert found["store"][0]["status"] == "error"
 
 
+def test_a_store_whose_package_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymemcache", None)
+    found = examine_store("memcached://127.0.0.1:1")
+    assert found.status == "error"
+    assert "pip install pymemcache" in found.text
+    assert found.fix == "install the package"
+
+
 def test_a_table_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "table"
     _, found = run_doctor("--store", f"file://{path}?keys=1000")
