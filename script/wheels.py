@@ -270,7 +270,10 @@ def build_python(name: str) -> Path:
         raise SystemExit("--python builds free-threaded Pythons: 3.13t or 3.14t")
     built = wheels_pythons.free_threaded(name.removesuffix("t"))
     if built is None:
-        raise SystemExit((wheels_pythons.PYTHONS / f"{name}.failed").read_text())
+        failure = wheels_pythons.PYTHONS / f"{name}.failed"
+        reason = failure.read_text().partition("\n")[2].strip()
+        again = f"remove {failure.relative_to(ROOT)} to try again"
+        raise SystemExit(f"{reason}\nwheels: Python {name} cannot be built; {again}")
     return built
 
 
