@@ -87,7 +87,7 @@ _FEWER_KEYS = (65536, 16384)
 
 _ADVICE = (
     "Each process counts limits separately: %s. "
-    'To share the counters, name a table: storage_uri="%s"'
+    'To share the counters, name a store: storage_uri="%s"'
 )
 
 
@@ -102,7 +102,9 @@ def _warn(why: str, uri: str = "shm://name") -> None:
     global _warned
     if not _warned:
         _warned = True
-        warn(_ADVICE % (why, uri), stacklevel=3)
+        # Only Linux has tables that processes share.
+        usable = uri if sys.platform.startswith("linux") else "redis://host"
+        warn(_ADVICE % (why, usable), stacklevel=3)
 
 
 def unwritable(folder: Path) -> str:

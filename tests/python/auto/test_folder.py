@@ -171,6 +171,16 @@ def test_no_shared_memory(served: Server, monkeypatch: pytest.MonkeyPatch) -> No
         assert open_auto(keys=64).check()
 
 
+def test_macos_gets_no_advice_that_it_refuses(
+    served: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "SHARED_MEMORY", Path("/no/such/place"))
+    monkeypatch.setattr(auto.sys, "platform", "darwin")
+    with pytest.warns(weir.WeirWarning, match=r"redis://host") as caught:
+        assert open_auto(keys=64).uri == "memory://?keys=64"
+    assert "file://" not in str(caught[0].message)
+
+
 def test_starts_are_not_believed_from_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     """``unshare --pid`` without a /proc of its own: /proc has other processes by our numbers."""
     own = server_process._itself()
