@@ -73,10 +73,10 @@ def hint(text: str) -> None:
     click.echo(printable_lines(text, LINE_MAX), err=True)
 
 
-def _parts(cell: Cell) -> tuple[str, str]:
+def _parts(cell: Cell, most: int = CELL_MAX) -> tuple[str, str]:
     """Text and style of a cell. The text may come from anywhere, so it is escaped and cut."""
     text, style = (cell, "") if isinstance(cell, str) else cell
-    return printable(text, CELL_MAX), style
+    return printable(text, most), style
 
 
 def _is_number(text: str) -> bool:
@@ -91,13 +91,18 @@ def numeric(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[bool
     ]
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None) -> None:
-    """Rows below the names of their columns; numbers to the right."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    title: str | None = None,
+    most: int = CELL_MAX,
+) -> None:
+    """Rows below the names of their columns; numbers to the right. most: characters of a cell."""
     right = numeric(columns, rows)
     if has_rich() and is_terminal():
-        Console(highlight=False).print(rich_table(columns, rows, title, right))
+        Console(highlight=False).print(rich_table(columns, rows, title, right, most))
     else:
-        _plain(columns, rows, title, right)
+        _plain(columns, rows, title, right, most)
 
 
 def rich_table(
@@ -105,6 +110,7 @@ def rich_table(
     rows: Sequence[Sequence[Cell]],
     title: str | None = None,
     right: Sequence[bool] | None = None,
+    most: int = CELL_MAX,
 ) -> RichTable:
     """The same as an object of rich's."""
     drawn = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
@@ -112,7 +118,7 @@ def rich_table(
     for i, name in enumerate(columns):
         drawn.add_column(name, justify="right" if right and right[i] else "left", overflow="fold")
     for row in rows:
-        texts = [_parts(cell) for cell in row]
+        texts = [_parts(cell, most) for cell in row]
         drawn.add_row(*(Text(text, _RICH.get(style, "")) for text, style in texts))
     return drawn
 
@@ -122,15 +128,16 @@ def _plain(
     rows: Sequence[Sequence[Cell]],
     title: str | None,
     right: Sequence[bool],
+    most: int,
 ) -> None:
-    texts = [[_parts(cell)[0] for cell in row] for row in rows]
+    texts = [[_parts(cell, most)[0] for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
 
     def line(cells: Sequence[Cell]) -> str:
         padded = []
         last = len(cells) - 1
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-            text, style = _parts(cell)
+            text, style = _parts(cell, most)
             if right[i]:
                 text = text.rjust(width)
             elif i < last:

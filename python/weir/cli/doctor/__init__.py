@@ -28,6 +28,9 @@ from .machine import (
 #: Version of the output of --json. It increases if a name or a status changes its meaning.
 SCHEMA = 1
 
+#: Characters of a finding: the value that is wrong is often at the end.
+_TEXT_MAX = 1000
+
 _CHECKS: tuple[Callable[[Arguments], Iterator[Finding]], ...] = (
     check_python,
     check_parts,
@@ -113,8 +116,8 @@ def show(found: list[Finding]) -> None:
     styles = {FINE: "good", WARN: "warn", BAD: "bad"}
     rows: list[list[Cell]] = []
     for one in found:
-        rows.append([(one.status, styles[one.status]), one.name, one_line(one.text, 1000)])
-    table(["", "what", "finding"], rows)
+        rows.append([(one.status, styles[one.status]), one.name, one_line(one.text, _TEXT_MAX)])
+    table(["", "what", "finding"], rows, most=_TEXT_MAX)
     for fix in dict.fromkeys(
         f"{one.name}: {one.fix}" for one in found if one.fix and one.status != FINE
     ):
