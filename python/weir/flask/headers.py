@@ -41,9 +41,7 @@ class Wait(NamedTuple):
 def parse_kinds(enabled: Any) -> frozenset[str]:
     """Read ``headers_enabled``: a truth value, one of the kinds, or several of them."""
     if isinstance(enabled, str):
-        words = [word.strip().lower() for word in enabled.split(",")]
-        if not any(word in (LEGACY, DRAFT) or word.startswith("draft") for word in words):
-            return frozenset({LEGACY} if enabled else ())
+        words = [word.strip().lower() for word in enabled.split(",") if word.strip()]
     elif isinstance(enabled, Sequence | set | frozenset):
         words = [str(word).lower() for word in enabled]
     else:
@@ -52,7 +50,8 @@ def parse_kinds(enabled: Any) -> frozenset[str]:
         if word not in (LEGACY, DRAFT):
             raise ConfigurationError(
                 "EOPTION",
-                f"headers_enabled={enabled!r}: there are {LEGACY!r} and {DRAFT!r}, not {word!r}",
+                f"RATELIMIT_HEADERS_ENABLED, or headers_enabled, must be True, False, {LEGACY}, "
+                f"{DRAFT} or several of these, not {enabled!r}",
             )
     return frozenset(words)
 

@@ -100,6 +100,8 @@ WRONG = [
     *[(flag, 2, "True or False") for flag in FLAGS if flag != "HEADERS_ENABLED"],
     ("ENABLED", "maybe", "True or False"),
     ("HEADERS_ENABLED", 3.5, "draft-11"),
+    ("HEADERS_ENABLED", "maybe", "draft-11"),
+    ("HEADERS_ENABLED", "x-ratelimit, drft-11", "draft-11"),
     ("STRATEGY", "fixed", "one of fixed-window"),
     ("STRATEGY", 7, "one of fixed-window"),
     ("STORAGE_URI", 7, "a text"),
