@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, deciding
 from .._deciding import Keys, checks
 from ..counters import Counters, Counts, StorageInterface
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, warn
 from ..storage_methods import METHODS, StoreType, honour_own_methods, not_replaced
 
 __all__ = [
