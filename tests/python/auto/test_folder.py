@@ -161,7 +161,7 @@ def test_every_name_is_taken(shm: Path, served: Server, monkeypatch: pytest.Monk
     monkeypatch.setattr(auto, "_FOLDERS_MAX", 2)
     for name in ("", ".1"):
         (shm / f"weir.auto-{os.geteuid()}{name}").touch()
-    with pytest.warns(weir.WeirWarning, match=r"/no/such/place does not exist.*file:///"):
+    with pytest.warns(weir.WeirWarning, match="cannot create a directory"):
         assert open_auto(keys=64).uri == "memory://?keys=64"
 
 

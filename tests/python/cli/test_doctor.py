@@ -241,10 +241,10 @@ def test_a_store_that_cannot_be_read_is_an_error(uri: str) -> None:
 
 
 def test_a_store_whose_package_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pymemcache", None)
-    found = examine_store("memcached://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "valkey", None)
+    found = examine_store("valkey://127.0.0.1:1")
     assert found.status == "error"
-    assert "pip install pymemcache" in found.text
+    assert "pip install valkey" in found.text
     assert found.fix == "install the package"
 
 

@@ -270,7 +270,6 @@ def test_both_kinds(make: Any, hello: None, get: Any) -> None:
         (False, set()),
         (None, set()),
         ("", set()),
-        ("true", {"x-ratelimit"}),
         ("X-RateLimit", {"x-ratelimit"}),
         ("draft-11", {"draft-11"}),
         (["draft-11", "x-ratelimit"], {"x-ratelimit", "draft-11"}),
