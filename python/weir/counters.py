@@ -86,6 +86,8 @@ class Counters:
         # A subclass whose methods decide calls us from within these.
         native = getattr(type(store), "_native_decide", None)
         self._decide = store.decide if native is None else partial(native, store)
+        native = getattr(type(store), "_native_clear", None)
+        self._clear = store.clear if native is None else partial(native, store)
 
     def _verdict(self, limit: Limit, key: str, cost: int, mode: int) -> Verdict:
         decision: Decision = self._decide([limit], [key], [cost], mode)
@@ -159,15 +161,15 @@ class Counters:
         if named.seconds:
             limits = [named.limit(name) for name in ("fixed-window", "moving-window")]
             limits += [named.limit("sliding-window-counter")]
-            self._store.clear(limits, [named.joined] * len(limits))
+            self._clear(limits, [named.joined] * len(limits))
         window = self._window(key) if named.seconds == 0 or self._beside("expiry", key) else None
         if window is not None:
-            self._store.clear([window[0]], [window[1]])
+            self._clear([window[0]], [window[1]])
         for strategy in ("moving-window", "sliding-window-counter"):
             kept = self._beside(strategy, key)
             expiry = self._beside(f"{strategy}-expiry", key)
             if kept and expiry:
-                self._store.clear([_limit(kept - 1, expiry, strategy, _BARE)], [key])
+                self._clear([_limit(kept - 1, expiry, strategy, _BARE)], [key])
 
     # -- the other strategies
 
@@ -226,7 +228,7 @@ class Counters:
     def clear_sliding_window(self, key: str, expiry: int) -> None:
         counter = self._other(key, "sliding-window-counter", None, expiry)
         if counter is not None:
-            self._store.clear([counter[0]], [counter[1]])
+            self._clear([counter[0]], [counter[1]])
 
     # -- the whole
 

@@ -22,6 +22,7 @@ __all__ = [
     "METHODS",
     "clear_by_methods",
     "decide_by_methods",
+    "honour_own_clear",
     "honour_own_methods",
     "not_replaced",
     "wrap_errors",
@@ -149,6 +150,40 @@ def clear_by_methods(storage: Any, limits: Sequence[Limit], keys: Keys) -> None:
             storage.clear_sliding_window(name, limit.get_expiry())
         else:
             storage.clear(name)
+
+
+def honour_own_clear(cls: Any) -> None:
+    """Let a subclass of one of Weir's stores have its own ``clear()``, by either interface.
+
+    That of ``limits`` takes the text of one key, that of Weir takes limits and keys. Limiters call
+    it with limits and keys, programs with either.
+    """
+    own = cls.__dict__.get("clear")
+    if own is None or getattr(own, "takes_key", False):
+        return
+    parameters = list(inspect.signature(own).parameters.values())[1:]
+    ours = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) > 1 or (
+        any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    )
+
+    @functools.wraps(own)
+    def clear(self: Any, limits: Any, keys: Any = None, /) -> None:
+        if keys is not None:
+            if ours:
+                own(self, limits, keys)
+                return
+            given = [keys] * len(limits) if isinstance(keys, str | bytes) else keys
+            for limit, key in zip(limits, given, strict=True):
+                own(self, limit.full_key(key))
+        elif ours and isinstance(limits, str):
+            self.clear_key(limits)
+        else:
+            own(self, limits)
+
+    clear.takes_key = True  # type: ignore[attr-defined]
+    if not ours:
+        cls._native_clear = getattr(cls, "_native_clear", None) or super(cls, cls).clear
+    cls.clear = clear
 
 
 def _wrapping(function: Any) -> Any:

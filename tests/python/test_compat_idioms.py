@@ -45,6 +45,43 @@ IDIOMS = {
         for name in ("fixed-window", "moving-window", "sliding-window-counter"):
             print(name, strategies.STRATEGIES[name](storage).hit(parse("2/hour"), "alice"))
     """,
+    "a subclass that replaces clear()": """
+        from limits import parse, strategies
+        from limits.storage import MemoryStorage
+        class Noting(MemoryStorage):
+            cleared = []
+            def clear(self, key):
+                self.cleared.append(key)
+                super().clear(key)
+        for name in ("fixed-window", "moving-window"):
+            storage = Noting()
+            limiter = strategies.STRATEGIES[name](storage)
+            item = parse("2/hour")
+            for _ in range(3):
+                limiter.hit(item, "alice", "bob")
+            limiter.clear(item, "alice", "bob")
+            remaining = limiter.get_window_stats(item, "alice", "bob").remaining
+            print(name, storage.cleared[-1], remaining)
+            storage.incr("bare", 3600)
+            storage.clear("bare")
+            print(storage.cleared[-1], storage.get("bare"))
+    """,
+    "private names of a limiter": """
+        from flask import Flask
+        from flask_limiter import Limiter
+        limiter = Limiter(lambda: "k", key_prefix="shop", storage_uri="memory://",
+                          strategy="moving-window", swallow_errors=True, headers_enabled=True,
+                          storage_options={"keys": 64})
+        names = ("_key_prefix", "_storage_uri", "_strategy", "_swallow_errors", "_headers_enabled")
+        print([getattr(limiter, name) for name in names])
+        limiter.init_app(Flask("shop"))
+        print([getattr(limiter, name) for name in names], limiter._storage_options)
+        app = Flask("other")
+        app.config.update(RATELIMIT_STRATEGY="moving-window", RATELIMIT_SWALLOW_ERRORS=True,
+                          RATELIMIT_STORAGE_URI="memory://", RATELIMIT_KEY_PREFIX="s")
+        limiter = Limiter(lambda: "k", app=app)
+        print([getattr(limiter, name) for name in names])
+    """,
     "a storage without moving windows": """
         from flask import Flask
         from flask_limiter import Limiter

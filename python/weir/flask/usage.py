@@ -76,6 +76,38 @@ class KnownNames:
     def _in_memory_fallback(self) -> list[Any]:
         return list(self._state.fallback_limits)
 
+    # They cannot be set: arguments and settings are read when an application is added.
+
+    @property
+    def _key_prefix(self) -> str:
+        return str(self._setting("key_prefix"))
+
+    @property
+    def _storage_uri(self) -> str | None:
+        return self._options["storage_uri"]  # type: ignore[no-any-return]
+
+    @property
+    def _storage_options(self) -> dict[str, Any]:
+        return dict(self._setting("storage_options") or {})
+
+    @property
+    def _strategy(self) -> str | None:
+        return self._setting("strategy")  # type: ignore[no-any-return]
+
+    @property
+    def _swallow_errors(self) -> bool | None:
+        return self._setting("swallow_errors")  # type: ignore[no-any-return]
+
+    @property
+    def _headers_enabled(self) -> bool:
+        if not self._states:
+            return bool(self._options["headers_enabled"])
+        return bool(self._state.headers.kinds)
+
+    def _setting(self, name: str) -> Any:
+        """An argument of the limiter; once it has an application, what is in effect."""
+        return getattr(self._state, name) if self._states else self._options[name]
+
     def report_missing_application(self, name: str) -> None:
         """Log once that a limited view was called although the limiter has no application.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import zlib
@@ -17,7 +16,7 @@ from .._core import EACH, HIT, TEST, Decision, Evaluation, Limit, Peek, Table, d
 from .._deciding import Keys, checks
 from ..counters import Counters, Counts, StorageInterface
 from ..errors import ConfigurationError, warn
-from ..storage_methods import METHODS, StoreType, honour_own_methods, not_replaced
+from ..storage_methods import METHODS, StoreType, honour_own_clear, honour_own_methods, not_replaced
 
 __all__ = [
     "SCHEMES",
@@ -149,18 +148,7 @@ class KeyedStorage(StorageInterface, Storage, metaclass=StoreType):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        clear: Any = cls.clear
-        if not getattr(clear, "takes_key", False):
-
-            @functools.wraps(clear)
-            def clear_any(self: Any, limits: Any, keys: Any = None, /) -> None:
-                if keys is None and isinstance(limits, str):
-                    self.clear_key(limits)
-                else:
-                    clear(self, limits, keys)
-
-            clear_any.takes_key = True  # type: ignore[attr-defined]
-            cls.clear = clear_any  # type: ignore[method-assign]
+        honour_own_clear(cls)
         if honour_own_methods(cls, StorageInterface):
             cls.decide_prepared = Storage.decide_prepared  # type: ignore[method-assign]
 
@@ -258,6 +246,7 @@ class TableStorage(StorageInterface, Table, metaclass=StoreType):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         register_schemes(cls)
+        honour_own_clear(cls)
         honour_own_methods(cls, TableStorage)
 
     @property
