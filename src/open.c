@@ -122,6 +122,10 @@ static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits, ui
     header->bytes = page_up(header->lines_at + lines * sizeof(struct weir_line) + WEIR_END_BYTES);
 }
 
+static _Atomic uint64_t *end_of(const struct weir_table *table) {
+    return (_Atomic uint64_t *)(void *)((char *)table->header + table->bytes - WEIR_END_BYTES);
+}
+
 static void attach(struct weir_table *table, void *base) {
     const struct weir_header *header = base;
     table->header = base;
@@ -137,7 +141,7 @@ static void attach(struct weir_table *table, void *base) {
     table->lines = header->lines;
     table->bytes = header->bytes;
     if (table->backing != WEIR_BACKING_MEMORY && table->backing != WEIR_BACKING_FORKS)
-        table->end_mark = (_Atomic uint64_t *)((char *)base + header->bytes - WEIR_END_BYTES);
+        table->end_mark = end_of(table);
 }
 
 /* ----------------------------------------------------------------------------------------- creating */
@@ -155,8 +159,7 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
         header->mix[i] |= 1;
     header->checksum = weir_checksum(header);
     attach(table, base);
-    if (table->end_mark)
-        atomic_store(table->end_mark, WEIR_END_MARK);
+    atomic_store(end_of(table), WEIR_END_MARK);
     for (uint32_t i = 0; i < weir_locks(table); i++)
         if (weir_lock_init(table, i) < 0)
             return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot create its locks", table->name);
@@ -358,6 +361,8 @@ static int check_owner(const struct weir_table *table, int fd, const struct weir
 }
 
 int weir_open_recover(struct weir_table *table, struct weir_error *error) {
+    if (atomic_load(end_of(table)) != WEIR_END_MARK)
+        return refuse(table, WEIR_EFORMAT, "truncated; remove it", error);
     if (repair_all(table) < 0)
         return refuse(table, WEIR_ESYSTEM, "cannot renew its locks", error);
     struct weir_error damage;
@@ -401,7 +406,7 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
     if (rc < 0)
         goto out;
     attach(table, base);
-    if (alone && !weir_is_cut(table))
+    if (alone)
         rc = weir_open_recover(table, error);
     if (rc == 0 && alone && flock(fd, LOCK_SH) < 0)
         rc = fail_errno(table, errno, "cannot lock it", error);
