@@ -33,6 +33,7 @@ from .options import (
     LIMITER_DEFAULTS,
     LimiterOptions,
     LimitOptions,
+    check_names,
     complete,
     limit_fields,
     takes,
@@ -232,6 +233,7 @@ class Limiter(KnownNames):
             request is not to be charged, so that concurrent requests cannot exceed the limit.
         :param shadow: evaluate, log and count, but never refuse.
         """
+        check_names(options, "limit")
         return RouteLimit(limit_value, limiter=self, scope=scope, **limit_fields(options))
 
     @takes(LimitOptions, LIMIT_DEFAULTS)
@@ -242,6 +244,7 @@ class Limiter(KnownNames):
         **options: Unpack[LimitOptions],
     ) -> RouteLimit:
         """As :meth:`limit`, but all functions with the same ``scope`` are counted together."""
+        check_names(options, "shared_limit")
         limit = self.limit(limit_value, scope=scope, **options)
         limit.shared = True
         return limit

@@ -95,14 +95,18 @@ def complete(given: LimiterOptions) -> LimiterOptions:
     return cast(LimiterOptions, {**LIMITER_DEFAULTS, **given})
 
 
-def limit_fields(given: LimitOptions) -> dict[str, Any]:
-    """The options of a limit, with defaults, by the names that :class:`RouteLimit` has for them.
+def check_names(given: LimitOptions, method: str) -> None:
+    """Refuse an option that does not exist.
 
-    :raises TypeError: for an option that does not exist, as Python raises it for an argument.
+    :raises TypeError: as Python raises it for an unknown argument of ``method``.
     """
     for name in given:
         if name not in LIMIT_DEFAULTS:
-            raise TypeError(f"Limiter.limit() got an unexpected keyword argument {name!r}")
+            raise TypeError(f"Limiter.{method}() got an unexpected keyword argument {name!r}")
+
+
+def limit_fields(given: LimitOptions) -> dict[str, Any]:
+    """The options of a limit, with defaults, by the names that :class:`RouteLimit` has for them."""
     fields: dict[str, Any] = {**LIMIT_DEFAULTS, **given}
     fields["key_function"] = fields.pop("key_func")
     return fields

@@ -381,3 +381,14 @@ def _limits(text: str) -> list[Any]:
     import weir
 
     return [limit.replace(strategy="fixed-window") for limit in weir.parse_many(text)]
+
+
+def test_an_unknown_option_is_refused_as_python_refuses_an_argument(make: Any) -> None:
+    limiter = make()
+    for method, arguments in (
+        (limiter.limit, ["1/minute"]),
+        (limiter.shared_limit, ["1/day", "x"]),
+    ):
+        name = rf"Limiter\.{method.__name__}\(\) got an unexpected keyword argument 'bursts'"
+        with pytest.raises(TypeError, match=name):
+            method(*arguments, bursts=3)
