@@ -9,9 +9,27 @@
 #include "error.h"
 #include "weir/rules.h"
 
+/*
+ * How much of a URI an error may show. A URI of another store with a mistyped scheme can contain a password, before an
+ * "@" or as an option. The path of file:///path may contain "@".
+ */
+static size_t shown_len(const char *text) {
+    static const char *const known[] = {"keys=", "hits=", "rules=", "group=", "forks="};
+    if (strchr(text, '@') && strncmp(text, "file:///", 8) != 0)
+        return strcspn(text, ":@");
+    for (const char *at = strchr(text, '?'); at; at = strchr(at, '&')) {
+        bool found = *++at == '&';
+        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+            found = found || strncmp(at, known[i], strlen(known[i])) == 0;
+        if (!found)
+            return (size_t)(at - text) + strcspn(at, "=&");
+    }
+    return strnlen(text, 4096);
+}
+
 static int fail(const char *text, const char *at, struct weir_error *error, const char *why) {
     char quoted[WEIR_QUOTE_SIZE(48)];
-    size_t len = strnlen(text, 4096);
+    size_t len = shown_len(text);
     weir_quote(quoted, sizeof quoted, text, len < 48 ? len : 48);
     return weir_fail(error, WEIR_ESYNTAX, (int)(at - text) + 1, "%s: %s", quoted, why);
 }

@@ -50,7 +50,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{0,2}", re.ASCII)
 _LOCAL = re.compile(r"(memory|shm|file|auto):", re.ASCII)
 #: ``user:password``, with all that is not plain percent-encoded.
 _USER = re.compile(r"([\w.~%-]*):[^:/?#\[\]@]*\Z", re.ASCII)
-_SECRET_OPTION = re.compile(r"([?&;][^=&;]*(?:pass|secret|token|auth|key)[^=&;]*=)[^&;]*", re.I)
+_SECRET_OPTION = re.compile(
+    r"([?&;](?!keys=)[^=&;]*(?:pass|secret|token|auth|key)[^=&;]*=)[^&;]*", re.I
+)
 
 
 def hide_password(uri: str) -> str:
@@ -67,8 +69,8 @@ def hide_password(uri: str) -> str:
     >>> hide_password("shm://shop?keys=1000")
     'shm://shop?keys=1000'
     """
-    if _LOCAL.match(uri):
-        return uri
+    if _LOCAL.match(uri) and ("@" not in uri or uri.startswith("file:///")):
+        return _SECRET_OPTION.sub(r"\1***", uri)
     match = _SCHEME.match(uri)
     scheme, rest = (match[0], uri[match.end() :]) if match else ("", uri)
     base, question, options = rest.partition("?")

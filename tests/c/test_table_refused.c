@@ -49,7 +49,7 @@ static const struct {
     {"file:///a%00b", WEIR_ESYNTAX, 10,
      "\"file:///a%00b\": % must be followed by two hexadecimal digits, not 00"},
     {"memory://?size=8", WEIR_ESYNTAX, 11,
-     "\"memory://?size=8\": unknown option; there are keys=N, hits=N, rules=N and group=NAME"},
+     "\"memory://?size\": unknown option; there are keys=N, hits=N, rules=N and group=NAME"},
     {"memory://?keys=", WEIR_ESYNTAX, 16, "\"memory://?keys=\": expected a whole number"},
     {"memory://?keys=8k", WEIR_ESYNTAX, 17, "\"memory://?keys=8k\": expected a whole number"},
     {"memory://?keys=-8", WEIR_ESYNTAX, 16, "\"memory://?keys=-8\": expected a whole number"},

@@ -74,6 +74,40 @@ def test_unknown_schemes(uri: str) -> None:
         storage_from_string(uri)
 
 
+@pytest.mark.parametrize("scheme", ["memory", "shm", "file", "auto", "redis", "postgresql", "x"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(
+            "u:PASSWORD@host/0",
+            "PASSWORD@host",
+            ":PASSWORD@[::1/0",
+            "u:a@PASSWORD@h:x",
+            "u:PASSWORD/[@h",
+        ),
+        *(
+            "h/0?password=PASSWORD",
+            "h?keys=8&password=PASSWORD",
+            "u:PASSWORD?x@h",
+            "u: PASSWORD\n@h",
+        ),
+    ],
+)
+def test_no_error_shows_the_password_of_a_mistyped_uri(scheme: str, rest: str) -> None:
+    uri = f"{scheme}://{rest}"
+    said = ""
+    try:
+        storage_from_string(uri)
+    except Exception as error:
+        said = str(error)
+    assert "PASSWORD" not in said, said
+    if scheme not in ("shm", "file"):
+        return
+    with pytest.raises(weir.ParseError) as raised:
+        Table(uri)
+    assert "PASSWORD" not in str(raised.value)
+
+
 def test_an_error_hides_the_password() -> None:
     with pytest.raises(weir.ConfigurationError) as refusal:
         storage_from_string("nosuch://user:secret@host/0")
