@@ -78,6 +78,8 @@ SERVERS = {
                 *("--interface", "wsgi", "--port", "{port}", "served:app")],
     "hypercorn": [*(sys.executable, "-m", "hypercorn", "-w", "2"),
                   *("-b", "127.0.0.1:{port}", "wsgi:served:app")],
+    "granian": [*(sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", "2"),
+                *("--host", "127.0.0.1", "--port", "{port}", "served:app")],
     "uwsgi": [*UWSGI, "--master"],
     "uwsgi without a master": UWSGI,
 }  # fmt: skip
