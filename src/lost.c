@@ -1,9 +1,11 @@
 /*
  * Tables whose file is removed or truncated while a process has it open. A removed file could still be used, but
  * processes that start later create another one, and each of the two tables would admit the whole limit. The bytes
- * that were cut off are lost (guard.c), so the mapping of a truncated file is not accessed again.
+ * that were cut off are lost (guard.c), so the mapping of a truncated file is not accessed again, and the file is
+ * removed: the next table takes its name.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "new_file.h"
 #include "open.h"
 #include "stats/stats.h"
 #include "table/table.h"
@@ -101,6 +104,41 @@ static int ensure_folder(const char *text, struct weir_error *error) {
     return 0;
 }
 
+/* Whether the file holds nothing but the rest of a table: it is empty, or begins with a table's header or with zeros. */
+static bool is_rest_of_table(int fd) {
+    static const char zeros[sizeof((struct weir_header *)0)->magic];
+    char begin[sizeof zeros];
+    ssize_t n = pread(fd, begin, sizeof begin, 0);
+    return n == 0 || (n == (ssize_t)sizeof begin && (!memcmp(begin, WEIR_MAGIC, sizeof begin) ||
+                                                     !memcmp(begin, zeros, sizeof begin)));
+}
+
+/*
+ * Removes the file of a truncated table, unless another process has done so, or a program has written other data into
+ * the file. Creators of tables wait meanwhile, so that a new table is not removed.
+ */
+static int remove_rest(const struct weir_table *table, const char *text, struct weir_error *error) {
+    struct weir_uri uri;
+    struct stat st;
+    int rc = weir_uri_parse(text, &uri, error);
+    if (rc < 0)
+        return rc;
+    int lock = weir_new_file_begin(uri.path, REOPEN_WAIT_NS);
+    int fd = open(uri.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &st) == 0 && is_file_of(table, &st)) {
+        if (!is_rest_of_table(fd))
+            rc = weir_fail(error, WEIR_EFORMAT, 0,
+                           "%s: was truncated, and has other data now; remove it", table->name);
+        else if (unlink(uri.path) < 0 && errno != ENOENT)
+            rc = weir_fail(error, WEIR_EFORMAT, 0, "%s: was truncated, and cannot be removed: %s",
+                           table->name, strerror(errno));
+    }
+    if (fd >= 0)
+        close(fd);
+    weir_new_file_end(lock);
+    return rc;
+}
+
 /* Closes `from` and moves `to` into its handle. */
 static void take_over(struct weir_table *from, struct weir_table *to) {
     weir_mapping_remove(from->mapping, from->header, from->bytes);
@@ -118,12 +156,13 @@ int weir_table_replacement(struct weir_table *table, const char *uri, int64_t no
     if (lost == 0)
         return 0;
     int rc = ensure_folder(uri, error);
+    if (rc == 0 && lost == WEIR_EFORMAT)
+        rc = remove_rest(table, uri, error);
     rc = rc < 0 ? rc : weir_table_open_within(uri, REOPEN_WAIT_NS, true, &fresh, error);
     if (rc < 0)
         return rc;
     if (fresh->fd < 0 || fstat(fresh->fd, &st) < 0 || is_file_of(table, &st)) {
-        /* Truncated and extended again: the bytes that were cut off are lost. */
-        weir_table_close(fresh);
+        weir_table_close(fresh); /* the file has its old name again */
         return weir_fail(error, WEIR_EFORMAT, 0, "%s: was truncated; remove it", table->name);
     }
     if (lost == WEIR_ENOENT) {

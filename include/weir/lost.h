@@ -24,9 +24,9 @@ WEIR_API int weir_table_lost(struct weir_table *table);
 
 /*
  * Opens a lost table again by its URI, in the same handle. Counts start at zero. Labels, the limit registry and rules
- * are copied, unless the table was truncated. No other thread may use the handle during the call. Returns 0, also
- * if nothing is lost. After an error the handle is unchanged. Errors: as weir_table_open(); WEIR_EFORMAT also if the
- * truncated file still exists: remove it first.
+ * are copied, unless the table was truncated. A truncated file is removed first, unless a program has written other data
+ * into it. No other thread may use the handle during the call. Returns 0, also if nothing is lost. After an error the
+ * handle is unchanged. Errors: as weir_table_open(); WEIR_EFORMAT also if the truncated file cannot be removed.
  */
 WEIR_API int weir_table_reopen(struct weir_table *table, const char *uri, int64_t now_ns,
                                struct weir_error *error);

@@ -74,8 +74,8 @@ static const char *message_of(int result, const struct weir_error *error) {
 
 PyObject *core_raise(struct core_state *state, int result, const struct weir_error *error) {
     static const struct weir_error cut = {
-        .message = "the table was truncated while it was open; remove it, and a new one is created "
-                   "within a second"};
+        .message = "the table was truncated while it was open; a new one takes its place within a "
+                   "second"};
     const char *message = message_of(result, error || result != WEIR_EFORMAT ? error : &cut);
     if (error && (result == WEIR_ESYNTAX || result == WEIR_EINVAL || result == WEIR_ETOOMANY))
         raise_error(state->parse_error, result, message, error->column, false);

@@ -79,8 +79,9 @@ static void renew(struct core_table *self) {
     } else if (fresh) {
         replace(self, fresh);
         snprintf(what, sizeof what,
-                 "%.*s was %s while in use: all counts start at zero in a new table",
-                 shown < 300 ? shown : 300, uri, happened);
+                 "%.*s was %s while in use: all counts start at zero in a new table%s",
+                 shown < 300 ? shown : 300, uri, happened,
+                 readable ? "" : ", and rules about clients are lost");
         log_soon(what, NULL);
     } else if (rc < 0 && !self->reported) {
         snprintf(what, sizeof what, "%.*s was %s while in use, and there is no new one yet",

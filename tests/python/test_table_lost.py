@@ -197,68 +197,61 @@ def test_a_descriptor_that_the_program_closed_is_not_judged(
 
 
 _TRUNCATED = """
-import os, sys, time
+import logging, os, sys
 from unittest import mock
 from weir import Limit, RateLimiter, Table, TableError
-path = sys.argv[1]
+path, left = sys.argv[1], int(sys.argv[2])
+uri = f"file://{path}?keys=1000"
 limit = Limit(2, 1, "hour")
+calls = [
+    lambda: table.decide([limit], "a"),
+    lambda: limiter.hit(limit, "a"),
+    lambda: limiter.test(limit, "a"),
+    lambda: limiter.get_window_stats(limit, "a"),
+    lambda: table.peek([limit], "a"),
+    lambda: table.clear([limit], "a"),
+    lambda: table.reset(), lambda: table.info(), lambda: table.verify(), lambda: table.counts(),
+    lambda: table.rules(), lambda: table.registry(),
+    lambda: table.block("192.0.2.1"),
+    lambda: table.meter("m"),
+    lambda: table.name_of("a"),
+    lambda: table.top_clients("denied", 5),
+    lambda: table.ipv6_prefix,
+    lambda: table.rules_version,
+]
+lines = []
+logging.getLogger("weir").addFilter(lambda record: lines.append(record.getMessage()))
 with mock.patch("time.time", return_value=1_800_000_000.0) as clock:
-    table = Table(f"file://{path}?keys=1000")
-    limiter = RateLimiter(table)
-    assert table.decide([limit], "a").allowed
-    size = os.path.getsize(path)
-    os.truncate(path, int(sys.argv[2]))
-    clock.return_value += 1
-    calls = [
-        lambda: table.decide([limit], "a"),
-        lambda: limiter.hit(limit, "a"),
-        lambda: limiter.test(limit, "a"),
-        lambda: limiter.get_window_stats(limit, "a"),
-        lambda: table.peek([limit], "a"),
-        lambda: table.clear([limit], "a"),
-        table.reset, table.info, table.verify, table.counts, table.rules, table.registry,
-        lambda: table.block("192.0.2.1"),
-        lambda: table.meter("m"),
-        lambda: table.name_of("a"),
-        lambda: table.top_clients("denied", 5),
-        lambda: table.ipv6_prefix,
-        lambda: table.rules_version,
-    ]
-    def refused():
-        for i, call in enumerate(calls):
-            try:
-                call()
-            except TableError as error:
-                assert "truncated" in str(error), error
-                assert error.is_outage
-            else:
-                raise AssertionError(i)
-        assert not table.check()
+    for i, call in enumerate(calls):
+        table = Table(uri)
+        limiter = RateLimiter(table)
+        assert table.decide([limit], "a").allowed
+        table.block("192.0.2.9")
+        os.truncate(path, left)
+        try:
+            call()
+        except TableError as error:
+            assert "truncated" in str(error), error
+            assert error.is_outage
         assert not table.closed
-    refused()
-    os.truncate(path, size)
-    clock.return_value += 1
-    refused()
-    os.unlink(path)
-    clock.return_value += 1
-    assert table.decide([limit], "a").allowed
-    assert table.decide([limit], "a").allowed
-    assert not table.decide([limit], "a").allowed
-    table.verify()
-    os.truncate(path, 0)
-    clock.return_value += 1
-    assert not table.check()
-    table.close()
-    assert table.closed
-    try:
-        table.decide([limit], "a")
-    except TableError as error:
-        assert "closed" in str(error)
+        clock.return_value += 1
+        assert table.peek([limit], "c")  # a call that reads the clock, as clear() does not
+        call()
+        assert [table.decide([limit], "b").allowed for _ in range(3)] == [True, True, False], i
+        table.verify()
+        with Table(uri) as other:
+            assert not other.decide([limit], "b").allowed, i
+        assert table.rule_of("192.0.2.9") is None
+        assert len(lines) == i + 1, lines
+        assert "truncated while in use: all counts start at zero in a new table" in lines[i]
+        assert lines[i].endswith("and rules about clients are lost")
+        table.close()
+        os.unlink(path)
 """
 
 
 @pytest.mark.parametrize("left", [0, 100, 4096, 20000])
-def test_a_truncated_table_refuses_until_it_is_removed(tmp_path: Path, left: int) -> None:
+def test_a_truncated_table_is_replaced_within_a_second(tmp_path: Path, left: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _TRUNCATED, str(tmp_path / "table"), str(left)],
         capture_output=True,
@@ -276,6 +269,7 @@ def test_a_table_that_is_extended_again_gives_no_second_quota(
     uri = f"file://{path}?keys=1000"
     with Table(uri) as table, Table(uri) as other:
         assert [table.decide([LIMIT], "a").allowed for _ in range(3)] == [True, True, False]
+        assert not other.decide([LIMIT], "a").allowed
         size = path.stat().st_size
         os.truncate(path, left if left >= 0 else size + left)
         os.truncate(path, size)
@@ -285,16 +279,31 @@ def test_a_table_that_is_extended_again_gives_no_second_quota(
         with pytest.raises(TableError, match=r"not a weir table|truncated"):
             Table(uri)
         clock.return_value += 1
-        for one in (table, other):
+        allowed = [one.decide([LIMIT], "a").allowed for one in (table, other, table, other)]
+        assert allowed == [True, True, False, False], "one quota in one new table"
+        lines = [record.getMessage() for record in caplog.records]
+        assert sum("was truncated while in use" in line for line in lines) == 2, lines
+        with Table(uri) as third:
+            assert not third.decide([LIMIT], "a").allowed
+
+
+def test_a_file_with_other_data_is_not_replaced(
+    tmp_path: Path, clock: mock.Mock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "table"
+    with Table(f"file://{path}?keys=1000") as table:
+        table.decide([LIMIT], "a")
+        path.write_text("the only copy")
+        for _ in range(3):
+            clock.return_value += 1
             with pytest.raises(TableError, match="truncated"):
-                one.decide([LIMIT], "a")
-        said = [record.getMessage() for record in caplog.records]
-        assert sum("was truncated while in use" in line for line in said) == 2, said
+                table.decide([LIMIT], "a")
+        assert path.read_text() == "the only copy"
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "has other data now; remove it" in line
         path.unlink()
         clock.return_value += 1
         assert table.decide([LIMIT], "a").allowed
-        assert other.decide([LIMIT], "a").allowed
-        assert not table.decide([LIMIT], "a").allowed
 
 
 _CUT_AT_ONCE = """
@@ -352,7 +361,8 @@ with mock.patch("time.time", return_value=1_800_000_000.0):  # no second passes:
         send(calls[0])
         send(calls[0])
     send(lambda: [table.decide(limits, f"client {i}") for i in range(1000)])
-    assert outcomes[-1] == "refused" or left > 1_000_000, outcomes
+    replaced = os.path.getsize(path) > left  # by a call that looks at the file each time
+    assert outcomes[-1] == "refused" or replaced, outcomes
     for _ in range(3):  # other tables go on, and so do the robust locks of this thread
         with Table(f"file://{path}.other?keys=1000") as other:
             assert other.decide(limits, "a").allowed

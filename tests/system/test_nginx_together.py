@@ -365,7 +365,6 @@ def test_no_worker_ends_when_the_table_is_cut_short(serving, left: int) -> None:
         assert nginx.get(f"/shared?key={i}").status == 200
     assert nginx.workers() == before
     assert "exited on signal" not in nginx.log.read_text()
-    path_of(nginx).unlink()
     deadline = time.monotonic() + 60
     while not nginx.statuses("/shared?key=b", 20).count(429):
         assert time.monotonic() < deadline
