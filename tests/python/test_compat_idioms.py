@@ -66,6 +66,32 @@ IDIOMS = {
             storage.clear("bare")
             print(storage.cleared[-1], storage.get("bare"))
     """,
+    "a subclass of an asyncio storage that replaces its methods": """
+        import asyncio
+        from limits import parse
+        from limits.aio import strategies
+        from limits.aio.storage import MemoryStorage
+        class Noting(MemoryStorage):
+            STORAGE_SCHEME = ["async+noting"]
+            async def incr(self, key, expiry, amount=1):
+                print("incr", key, amount)
+                return await super().incr(key, expiry, amount=amount)
+            async def acquire_entry(self, key, limit, expiry, amount=1):
+                print("entry", key, limit, expiry, amount)
+                return await super().acquire_entry(key, limit, expiry, amount=amount)
+            async def clear(self, key):
+                print("clear", key)
+                await super().clear(key)
+        async def main():
+            for name in ("fixed-window", "moving-window"):
+                limiter = strategies.STRATEGIES[name](Noting())
+                item = parse("2/hour")
+                print([await limiter.hit(item, "alice") for _ in range(3)])
+                print((await limiter.get_window_stats(item, "alice")).remaining)
+                await limiter.clear(item, "alice")
+                print(await limiter.test(item, "alice"))
+        asyncio.run(main())
+    """,
     "private names of a limiter": """
         from flask import Flask
         from flask_limiter import Limiter

@@ -20,6 +20,15 @@ __all__ = [
 ]
 
 
+def _replaces(storage: Any, *names: str) -> bool:
+    """Whether the class of a storage has its own methods of one of these names."""
+    return any(
+        next(kind for kind in type(storage).__mro__ if name in vars(kind)).__module__
+        != StoreStorage.__module__
+        for name in names
+    )
+
+
 class RateLimiter:
     """One strategy over one store.
 
@@ -39,11 +48,15 @@ class RateLimiter:
                 f"a storage of type {type(storage).__name__} cannot count by {self.strategy}"
             )
         self.storage = storage
+        #: Whether the storage decides; if not, its coroutines, which are those of limits, count.
+        self._decides = isinstance(storage, StoreStorage) and not _replaces(storage, *self._needs)
+        self._removes = self._decides and not _replaces(storage, "clear", "clear_sliding_window")
         self._inline = self._direct()
 
     def _direct(self) -> Any:
         """A table is called directly: it answers faster than a switch of tasks."""
-        if isinstance(self.storage, LocalStorage):
+        local = isinstance(self.storage, LocalStorage) and not _replaces(self.storage, "decide")
+        if local and self._decides:
             return _core.RateLimiter(self.storage.store, self.strategy)
         return None
 
@@ -67,13 +80,13 @@ class RateLimiter:
         """Charge ``cost`` if there is room. Returns whether there was."""
         if self._inline is not None:
             return self._inline.hit(item, *identifiers, cost=cost)  # type: ignore[no-any-return]
-        if isinstance(self.storage, StoreStorage):
+        if self._decides:
             return (await self._verdict(item, identifiers, cost, HIT)).allowed
         return await self._hit(item, item.key_for(*identifiers), cost)
 
     async def test(self, item: Limit, *identifiers: object, cost: int = 1) -> bool:
         """Whether there is room for ``cost``; nothing is charged."""
-        if isinstance(self.storage, StoreStorage):
+        if self._decides:
             return (await self._verdict(item, identifiers, cost, TEST)).allowed
         return await self._used(item, item.key_for(*identifiers)) + cost <= item.amount
 
@@ -89,7 +102,7 @@ class RateLimiter:
 
     async def get_window_stats(self, item: Limit, *identifiers: object) -> WindowStats:
         """When the window is reset, and what is left of it."""
-        if isinstance(self.storage, StoreStorage):
+        if self._decides:
             verdict = await self._verdict(item, identifiers, 0, TEST)
             return WindowStats(verdict.reset_at, verdict.remaining)
         key = item.key_for(*identifiers)
@@ -98,13 +111,13 @@ class RateLimiter:
 
     async def clear(self, item: Limit, *identifiers: object) -> None:
         """Delete this counter."""
-        if isinstance(self.storage, StoreStorage):
+        if self._removes:
             limit = item if item.strategy else item.replace(strategy=self.strategy)
             await self.storage.remove(limit, join_key(*identifiers))
         else:
             await self._clear(item, item.key_for(*identifiers))
 
-    # -- on a storage with the coroutines of limits
+    # -- by the coroutines of limits: of a custom storage, or of a subclass that replaces some
 
     async def _hit(self, item: Limit, key: str, cost: int) -> bool:
         used: int = await self.storage.incr(key, item.get_expiry(), amount=cost)
