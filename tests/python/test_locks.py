@@ -248,7 +248,7 @@ class DecidesAgain(logging.Handler):
         other.start()
         other.join(20)
         self.stuck += other.is_alive()
-        self.send()
+        self.decide()
         self.inside = False
 
 

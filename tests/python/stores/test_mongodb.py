@@ -58,6 +58,7 @@ def test_what_has_expired_is_removed_by_those_who_write(store: MongoDBStorage, k
     store._sweeps = True  # as on a server that has no TTL indexes
     old = datetime(2001, 1, 1, tzinfo=timezone.utc)
     states = store._collection()
+    states.delete_many({})  # the expired documents of other tests
     states.insert_many({"_id": f"old-{n}", "value": b"x", "expires_at": old} for n in range(10))
     for n in range(5):
         store.decide([MANY], f"{key}-{n}")
