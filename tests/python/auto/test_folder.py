@@ -214,6 +214,6 @@ def test_a_kept_dev_shm_does_not_fill_up(proc: list[str]) -> None:
         ["unshare", "--mount", "sh", "-c", mount + each * 5, sys.executable, CONTAINER],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if done.returncode == 77 or "unshare: unshare failed" in done.stderr:
+    if done.returncode == 77 or done.stderr.startswith("unshare: "):
         pytest.skip("no file system can be mounted here")
     assert done.stdout.splitlines() == ["True 1"] * 5, done.stderr
