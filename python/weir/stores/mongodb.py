@@ -267,7 +267,7 @@ class MongoDBStorage(StateStorage):
         def step() -> Decision:
             nonlocal tries
             tries += 1
-            self._note_prefixes()
+            self._prefixes.note(self._write_notes)
             if tries > 3:
                 time.sleep(random() * 0.001 * min(tries, 16))
             return self._step(request)
@@ -285,15 +285,11 @@ class MongoDBStorage(StateStorage):
         """An application of this process has the ``key_prefix`` ``own``."""
         self._prefixes.add(own)
 
-    def _note_prefixes(self) -> None:
-        names = self._prefixes.due()
-        if not names:
-            return
+    def _write_notes(self, names: list[str]) -> None:
         until = datetime.now(timezone.utc) + timedelta(seconds=KNOWN_TTL)
         for name in names:
             note = {"$set": {"value": b"", "expires_at": until}}
             self._collection().update_one({"_id": name}, note, upsert=True)
-        self._prefixes.done()
 
     def reset(self) -> None:
         """Delete all counters with this prefix."""

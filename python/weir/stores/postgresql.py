@@ -242,7 +242,7 @@ class PostgreSQLStorage(StateStorage):
         try:
             if self._create:
                 self._create_once()
-            self._note_prefixes()
+            self._prefixes.note(self._write_notes)
             call.waited = self._turns.take(names, call.until)
             try:
                 return self._decide(request)
@@ -382,15 +382,11 @@ class PostgreSQLStorage(StateStorage):
         """An application of this process has the ``key_prefix`` ``own``."""
         self._prefixes.add(own)
 
-    def _note_prefixes(self) -> None:
-        names = self._prefixes.due()
-        if not names:
-            return
+    def _write_notes(self, names: list[str]) -> None:
         with self._connection() as connection:
             cursor = self._psycopg.ClientCursor(connection)
             for name in names:
                 cursor.execute(NOTE.format(table=self._table, seconds=KNOWN_TTL), (name,))
-        self._prefixes.done()
 
     def reset_of(self, own: str, _: object) -> None:
         """Delete the counters of one application of weir.flask, by its ``key_prefix``.

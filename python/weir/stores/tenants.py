@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -149,9 +149,12 @@ class OwnPrefixes:
             return []
         return [f"{self.first}{quote(join_key(own), safe='')}" for own in sorted(self._own)]
 
-    def done(self) -> None:
-        """They are written."""
-        self._again = monotonic() + _NOTE_INTERVAL
+    def note(self, write: Callable[[list[str]], None]) -> None:
+        """Call ``write`` with the names that are due. After an error they are due again."""
+        names = self.due()
+        if names:
+            write(names)
+            self._again = monotonic() + _NOTE_INTERVAL
 
     def parts(self, names: Iterable[str]) -> list[str]:
         """The second parts (see :meth:`part`) of the counters of the applications in ``names``."""
