@@ -15,7 +15,7 @@ from math import inf
 from typing import Any
 
 from ._core import EACH, HIT, REFUND, TEST, Decision, Limit, Verdict, deciding
-from ._deciding import Keys
+from ._deciding import Keys, checks
 from .errors import StorageError, StoreAwayError
 
 __all__ = [
@@ -143,8 +143,7 @@ def _give_back(storage: Any, limit: Limit, key: str, cost: int) -> Verdict:
 
 def clear_by_methods(storage: Any, limits: Sequence[Limit], keys: Keys) -> None:
     """Clear counters by the methods of a storage written for ``limits``."""
-    given = [keys] * len(limits) if isinstance(keys, str | bytes) else keys
-    for limit, key in zip(limits, given, strict=True):
+    for limit, key, _ in checks(limits, keys):
         name = limit.full_key(key)
         if limit.strategy == "sliding-window-counter":
             storage.clear_sliding_window(name, limit.get_expiry())
@@ -172,8 +171,7 @@ def honour_own_clear(cls: Any) -> None:
             if ours:
                 own(self, limits, keys)
                 return
-            given = [keys] * len(limits) if isinstance(keys, str | bytes) else keys
-            for limit, key in zip(limits, given, strict=True):
+            for limit, key, _ in checks(limits, keys):
                 own(self, limit.full_key(key))
         elif ours and isinstance(limits, str):
             self.clear_key(limits)
