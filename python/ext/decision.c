@@ -5,11 +5,10 @@
  * A Decision stores libweir's structs and creates Python objects on demand: most callers only read
  * `allowed`.
  */
+#include "checks.h"
 #include "core.h"
 
 #include <stddef.h>
-
-#include "checks.h"
 #include <string.h>
 #include <strings.h>
 #include <structmember.h>

@@ -281,12 +281,9 @@ PyDoc_STRVAR(
     "prefix: precedes the client in keys. on_empty: called with the index of a part that has "
     "no client to count,\n"
     "and \"key\" or \"scope\". main: how many parts, the first, are limits of the route.\n"
-    "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics; evaluated: "
-    "decided "
-    "by\n"
-    "evaluate(); lenient: refuse no request; unshared: reported to the client before others; "
-    "observed:\n"
-    "evaluated separately, charge nothing and refuse no request.");
+    "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics; evaluated:\n"
+    "decided by evaluate(); lenient: refuse no request; unshared: reported to the client before\n"
+    "others; observed: evaluated separately, charge nothing and refuse no request.");
 
 static PyMethodDef prepared_methods[] = {
     {"evaluate", prepared_evaluate, METH_NOARGS,
