@@ -181,7 +181,7 @@ static void test_one_that_is_not_guarded_ends(void **state) {
     assert_int_equal(WTERMSIG(status), SIGBUS);
 }
 
-static void test_a_removed_table_is_opened_anew_with_its_rules(void **state) {
+static void test_a_removed_table_is_opened_again_with_its_rules(void **state) {
     char uri[128];
     struct weir_table *table, *other;
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 1, DAY);
@@ -213,7 +213,7 @@ int main(void) {
         cmocka_unit_test(test_a_table_that_was_extended_again_refuses_at_once),
         cmocka_unit_test(test_a_file_with_other_data_is_not_removed),
         cmocka_unit_test(test_one_that_is_not_guarded_ends),
-        cmocka_unit_test(test_a_removed_table_is_opened_anew_with_its_rules),
+        cmocka_unit_test(test_a_removed_table_is_opened_again_with_its_rules),
     };
     return cmocka_run_group_tests_name("cut", tests, NULL, NULL);
 }
