@@ -241,6 +241,12 @@ static inline bool until_free(struct scene *scene, const struct weir_check *chec
     return false;
 }
 
+static inline bool has_cell(const struct scene *scene, const struct weir_check *check) {
+    uint64_t fingerprint[2];
+    weir_fingerprint(scene->table, check->key, strlen(check->key), check->limit, fingerprint);
+    return weir_cell_find(scene->table, fingerprint) != WEIR_CELL_NONE;
+}
+
 /*
  * The pool is empty, and the hit needs a line, which is taken from an expired log. Several logs have the other
  * lines: a longer one would be refused the last of them.
@@ -250,7 +256,8 @@ static inline void reclaim(struct scene *scene) {
     scene->limit[1] = limit_of(WEIR_MOVING_WINDOW, 100, DAY);
     const struct weir_check *log = track(scene, &scene->limit[1], "log");
     hit_times(scene, log, 1, SECOND);
-    hit_times(scene, track(scene, &scene->limit[0], "expired"), 50, SECOND / 100);
+    const struct weir_check *expired = track(scene, &scene->limit[0], "expired");
+    hit_times(scene, expired, 50, SECOND / 100);
     scene->now_ns += MINUTE;
     bool empty = false;
     for (int i = 0; i < 10 && !empty; i++) {
@@ -260,7 +267,9 @@ static inline void reclaim(struct scene *scene) {
     }
     assert_true(empty && until_free(scene, log, true));
     memcpy(scene->bytes, scene->before, scene->size);
-    decides(scene, log);
+    /* By chance another key has taken it: then prepared again, with another secret. */
+    if (has_cell(scene, expired))
+        decides(scene, log);
 }
 
 static inline void clear(struct scene *scene) {

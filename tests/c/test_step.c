@@ -2,8 +2,8 @@
  * A kill at every instruction of a decision.
  *
  * A child makes one decision under ptrace. It is stepped through once, and the addresses of its instructions are
- * recorded. Then, for each address, another child is started from the same bytes, runs to that address (to a
- * breakpoint, then in steps) and is killed. The next process to use the table must find it valid, and exactly as
+ * recorded. Then, for each address, another child is started from the same bytes, runs to that address (from one
+ * breakpoint to the next) and is killed. The next process to use the table must find it valid, and exactly as
  * before the decision or exactly as after it, for all limits. That process either has the table open together with
  * others, or opens it alone.
  *
@@ -31,7 +31,7 @@ int main(void) {
 
 #include "step_scenes.h"
 
-#define TRACE_MAX 200000
+#define TRACE_MAX 2000000 /* a decision that never ends */
 #define STEPS_DEFAULT (UNDER_ASAN ? 30 : 100)
 #define COMMIT_MAX (UNDER_ASAN ? 60u : 500u) /* steps of a commit, per way of opening */
 
@@ -95,8 +95,8 @@ __attribute__((noinline)) static void act(struct scene *scene) {
 /* The addresses of the instructions of a decision, in order. */
 struct trace {
     uint64_t *at;
-    uint32_t *visit; /* 1: the first time that it is reached, 2: the second time ... */
-    uint32_t length;
+    uint32_t *from; /* the index from which this one is reached by one hop, see find_hops() */
+    uint32_t length, size;
     uint32_t commit_from, commit_to; /* indices; equal if there was no commit */
 };
 
@@ -129,26 +129,24 @@ static int single_step(pid_t pid) {
     return wait_stop(pid);
 }
 
-/* Runs until `address` is reached for the `times`th time from here on: SIGTRAP, else as wait_stop(). */
-static int run_to(pid_t pid, uint64_t address, uint32_t times) {
-    long word = peek(pid, address);
-    for (uint32_t i = 0; i < times; i++) {
-        int stop = i > 0 ? single_step(pid) : SIGTRAP;
-        if (stop != SIGTRAP)
+/* Runs until `address` is reached for the first time from here on: SIGTRAP, else as wait_stop(). */
+static int run_to(pid_t pid, uint64_t address) {
+    if (where(pid) == address) {
+        int stop = single_step(pid);
+        if (stop != SIGTRAP || where(pid) == address) /* a repeated instruction reaches itself */
             return stop;
-        if (where(pid) == address && i > 0)
-            continue; /* a repeated instruction comes by here again at once */
-        poke(pid, address, (word & ~0xffL) | 0xcc);
-        assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
-        stop = wait_stop(pid);
-        if (stop != SIGTRAP)
-            return stop;
-        poke(pid, address, word);
-        struct user_regs_struct regs;
-        assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &regs), 0);
-        regs.rip = address;
-        assert_int_equal(ptrace(PTRACE_SETREGS, pid, NULL, &regs), 0);
     }
+    long word = peek(pid, address);
+    poke(pid, address, (word & ~0xffL) | 0xcc);
+    assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
+    int stop = wait_stop(pid);
+    if (stop != SIGTRAP)
+        return stop;
+    poke(pid, address, word);
+    struct user_regs_struct regs;
+    assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &regs), 0);
+    regs.rip = address;
+    assert_int_equal(ptrace(PTRACE_SETREGS, pid, NULL, &regs), 0);
     return SIGTRAP;
 }
 
@@ -171,7 +169,7 @@ static pid_t start(struct scene *scene, bool alone) {
     if (signal == 0)
         SKIP("ptrace is not permitted here");
     assert_int_equal(signal, SIGSTOP);
-    assert_int_equal(run_to(pid, (uint64_t)(uintptr_t)act, 1), SIGTRAP);
+    assert_int_equal(run_to(pid, (uint64_t)(uintptr_t)act), SIGTRAP);
     return pid;
 }
 
@@ -182,29 +180,15 @@ static void end(pid_t pid) {
     assert_true(WIFSIGNALED(status));
 }
 
-/* How to get to the k-th address: a breakpoint on the times-th visit of an earlier one, then steps. */
-struct route {
-    uint64_t address;
-    uint32_t times, steps;
-};
-
-static struct route find_route(const struct trace *trace, uint32_t k) {
-    struct route best = {0, 0, 0};
-    for (uint32_t steps = 0, cost = UINT32_MAX; steps <= k && steps < cost; steps++) {
-        uint32_t times = trace->visit[k - steps];
-        if (times * 2 + steps < cost) {
-            cost = times * 2 + steps;
-            best = (struct route){trace->at[k - steps], times, steps};
-        }
-    }
-    return best;
-}
-
-static void count_visits(struct trace *trace) {
+/*
+ * The last index before k that has the k-th address, for each k; 0 if there is none: index 0 is act(), where each child
+ * begins.
+ */
+static void find_earlier(const struct trace *trace, uint32_t *earlier) {
     enum { SLOTS = 1 << 16 };
     struct {
         uint64_t at;
-        uint32_t times;
+        uint32_t index;
     } *slot = calloc(SLOTS, sizeof *slot);
     assert_non_null(slot);
     for (uint32_t k = 0; k < trace->length; k++) {
@@ -212,9 +196,51 @@ static void count_visits(struct trace *trace) {
         while (slot[i].at && slot[i].at != trace->at[k])
             i = (i + 1) % SLOTS;
         slot[i].at = trace->at[k];
-        trace->visit[k] = ++slot[i].times;
+        earlier[k] = slot[i].index;
+        slot[i].index = k;
     }
     free(slot);
+}
+
+/*
+ * One hop goes from any index to the next one that has a given address: k is reached from each index between the last
+ * one with the same address and k. from[k] is the one of them that takes the fewest hops. `best` has the indices that
+ * may be it: those with fewer hops than all later ones, in ascending order of both.
+ */
+static void find_hops(struct trace *trace) {
+    uint32_t *earlier = malloc(trace->length * sizeof *earlier);
+    uint32_t *best = malloc(trace->length * sizeof *best), count = 0;
+    uint32_t *hops = malloc(trace->length * sizeof *hops);
+    assert_true(earlier && best && hops);
+    find_earlier(trace, earlier);
+    for (uint32_t k = 0; k < trace->length; k++) {
+        uint32_t low = 0, high = count;
+        while (low < high) {
+            uint32_t middle = (low + high) / 2;
+            if (best[middle] < earlier[k])
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        trace->from[k] = k > 0 ? best[low] : 0;
+        hops[k] = k > 0 ? hops[best[low]] + 1 : 0;
+        while (count > 0 && hops[best[count - 1]] >= hops[k])
+            count--;
+        best[count++] = k;
+    }
+    free(earlier);
+    free(best);
+    free(hops);
+}
+
+static void append(struct trace *trace, uint64_t at) {
+    if (trace->length == trace->size) {
+        trace->size = trace->size ? trace->size * 2 : 1 << 16;
+        trace->at = realloc(trace->at, trace->size * sizeof trace->at[0]);
+        trace->from = realloc(trace->from, trace->size * sizeof trace->from[0]);
+        assert_true(trace->at && trace->from);
+    }
+    trace->at[trace->length++] = at;
 }
 
 static void follow(struct scene *scene, bool alone, struct trace *trace) {
@@ -231,21 +257,23 @@ static void follow(struct scene *scene, bool alone, struct trace *trace) {
         } else if (at == back) {
             trace->commit_to = trace->length; /* the last commit, if there are several */
         }
-        trace->at[trace->length++] = at;
+        append(trace, at);
         assert_int_equal(single_step(pid), SIGTRAP);
     }
     end(pid);
-    count_visits(trace);
+    find_hops(trace);
 }
 
 /* False, and the child is gone, if it goes another way than the trace. */
 static bool run_until(pid_t pid, const struct trace *trace, uint32_t k) {
-    struct route route = find_route(trace, k);
+    uint32_t *hop = malloc((k + 1) * sizeof *hop), count = 0;
+    assert_non_null(hop);
+    for (uint32_t i = k; i > 0; i = trace->from[i])
+        hop[count++] = i;
     int stop = SIGTRAP;
-    if (k > 0 && (route.address != trace->at[0] || route.times > 1))
-        stop = run_to(pid, route.address, route.times - (route.address == trace->at[0]));
-    for (uint32_t i = 0; i < route.steps && stop == SIGTRAP; i++)
-        stop = single_step(pid);
+    while (count > 0 && stop == SIGTRAP)
+        stop = run_to(pid, trace->at[hop[--count]]);
+    free(hop);
     if (stop == SIGTRAP && where(pid) == trace->at[k])
         return true;
     if (stop != 0)
@@ -379,10 +407,8 @@ static void leave_a_record(struct scene *scene, struct trace *trace) {
 
 static void step_through(void **state) {
     const struct kind *kind = *state;
-    struct trace trace = {.at = malloc(TRACE_MAX * sizeof trace.at[0]),
-                          .visit = malloc(TRACE_MAX * sizeof trace.visit[0])};
+    struct trace trace = {.length = 0};
     struct scene scene;
-    assert_true(trace.at && trace.visit);
     prepare(&scene, kind);
     if (kind->recovers)
         leave_a_record(&scene, &trace);
@@ -393,9 +419,10 @@ static void step_through(void **state) {
     int64_t began = clock_now();
     uint32_t kills = 0, steps = 0;
     for (int alone = 0; alone < (UNDER_ASAN && kind->recovers ? 1 : 2); alone++) {
-        follow(&scene, alone, &trace);
+        trace.length = 0;
+        append(&trace, (uint64_t)(uintptr_t)act);
         kill_at(&scene, alone, &trace,
-                0); /* once, so that this process has done what it does in between */
+                0); /* so that this process has done what it does in between */
         follow(&scene, alone, &trace);
         steps = trace.length;
         kills += kill_everywhere(&scene, alone, &trace);
@@ -409,7 +436,7 @@ static void step_through(void **state) {
     munmap(scene.bytes, scene.size);
     free(scene.before);
     free(trace.at);
-    free(trace.visit);
+    free(trace.from);
 }
 
 /* Arguments are names of kinds: only those, in the order of the list. */
