@@ -51,6 +51,7 @@ class Nginx:
         self.log = folder / "error.log"
         self.user = user or ("root" if os.geteuid() == 0 else None)
         self.process: subprocess.Popen[bytes] | None = None
+        self.worker_processes = 1
 
     def write(
         self,
@@ -61,6 +62,7 @@ class Nginx:
         table: str = "keys=8192",
     ) -> None:
         """Write the configuration: ``http_text`` stands in ``http {}``."""
+        self.worker_processes = workers
         paths = "\n".join(
             f"{name}_temp_path {self.folder}/{name};"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -99,9 +101,13 @@ access_log off;
             [*wrap, NGINX, "-p", str(self.folder), "-e", str(self.log), "-c", str(self.conf)],
             output,
         )
-        # nginx listens before it writes its process id.
+        # nginx listens before it writes its process id, and writes that before it starts workers.
         wait_until(
-            lambda: listens(("127.0.0.1", self.port)) and self.has_pid(),
+            lambda: (
+                listens(("127.0.0.1", self.port))
+                and self.has_pid()
+                and len(self.workers()) >= self.worker_processes
+            ),
             self.process,
             output,
             patience,
@@ -143,10 +149,15 @@ access_log off;
         return found
 
     def reload(self) -> None:
-        """Reload, and wait until only new workers are there."""
+        """Reload, and wait until only new workers are there, all of them."""
         old = set(self.workers())
         os.kill(self.master(), signal.SIGHUP)
-        wait_for(lambda: self.workers() and not old & set(self.workers()))
+
+        def only_new() -> bool:
+            found = set(self.workers())
+            return len(found) >= self.worker_processes and not old & found
+
+        wait_for(only_new)
 
     def stop(self, how: int = signal.SIGQUIT) -> None:
         if self.process is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import socket
 import subprocess
 import sys
 import threading
@@ -48,6 +49,22 @@ def fetch(
         connection.close()
 
 
+def status_of(port: int, path: str, headers: Mapping[str, str]) -> int:
+    """The status of the reply to one GET: a small part of the CPU time that ``fetch()`` takes.
+
+    ``ConnectionError`` if there is no whole reply.
+    """
+    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    with socket.create_connection(("127.0.0.1", port), process.PATIENCE) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    version, _, rest = received.partition(b" ")
+    if not version.startswith(b"HTTP/1.") or b"\r\n\r\n" not in rest:
+        raise ConnectionError(f"no whole reply: {received!r}")
+    return int(rest[:3])
+
+
 def hammer(
     ports: Sequence[int],
     path: str,
@@ -69,8 +86,8 @@ def hammer(
                 if next(left, None) is None:
                     return
             try:
-                status: int | str = fetch(port, path, headers=headers).status
-            except (OSError, http.client.HTTPException):
+                status: int | str = status_of(port, path, headers or {})
+            except OSError:
                 status = "lost"
             with lock:
                 counts[status] += 1

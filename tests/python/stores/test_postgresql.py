@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 import weir
+from servers.crew import Crew
 from servers.ports import wait_for
 from weir.errors import ConfigurationError, StorageError
 from weir.storage import storage_from_string
@@ -163,14 +164,18 @@ def test_threads_with_one_client_do_not_overtake_each_other(
     assert sent == [1] * 60
 
 
-HAMMER = """
-import sys, weir
+SOURCE = """
+import functools, weir
 from weir.stores.postgresql import PostgreSQLStorage
-from weir.stores.postgresql_schema import NOTES, OF_NONE, OF_ONE, RESET
-store = PostgreSQLStorage(sys.argv[1], socket_timeout=60.0, remember_denials=0)
-sys.stdin.readline()
-limits = [weir.parse(text) for text in sys.argv[3].split(";")]
-print(sum(store.decide(limits, sys.argv[2]).allowed for _ in range(int(sys.argv[4]))), flush=True)
+
+@functools.cache
+def open_store(uri):
+    return PostgreSQLStorage(uri, socket_timeout=60.0, remember_denials=0)
+
+def prepare(task):
+    uri, key, texts, hits = task
+    store, limits = open_store(uri), [weir.parse(text) for text in texts]
+    return lambda: sum(store.decide(limits, key).allowed for _ in range(hits))
 """
 
 
@@ -179,23 +184,15 @@ def test_eight_processes_admit_exactly_the_limit(servers: Any, store: PostgreSQL
     """Twenty rounds, the limits of a decision in another order in each process."""
     store.decide([MANY], "ready")
     texts = ["20 per day", "21 per day", "20 per day burst 20"]
-    for round_ in range(20):
-        key = f"round-{round_}-{uuid.uuid4()}"
-        processes = []
-        for number in range(8):
-            order = texts[number % 3 :] + texts[: number % 3]
-            command = [sys.executable, "-c", HAMMER, servers.postgresql.uri, key, ";".join(order)]
-            processes.append(
-                subprocess.Popen(
-                    [*command, "6"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
-            )
-        for process in processes:
-            assert process.stdin
-            process.stdin.write("\n")
-            process.stdin.flush()
-        admitted = [int(process.communicate(timeout=120)[0]) for process in processes]
-        assert sum(admitted) == 20, (round_, admitted)
+    orders = [texts[number % 3 :] + texts[: number % 3] for number in range(8)]
+    crew = Crew(SOURCE, len(orders))
+    try:
+        for round_ in range(20):
+            key = f"round-{round_}-{uuid.uuid4()}"
+            admitted = crew.run([[servers.postgresql.uri, key, order, 6] for order in orders])
+            assert sum(admitted) == 20, (round_, admitted)
+    finally:
+        crew.end()
 
 
 def test_overlapping_keys_in_any_order_are_never_a_deadlock(store: PostgreSQLStorage) -> None:
