@@ -51,7 +51,23 @@ def test_items_print_and_expire_alike(text: str) -> None:
     assert ours == theirs
 
 
-WORDS = ["1", "07", " ", "/", "per", "minute", "Hours", ";", ",", "|", ":", "-", ".", "week", "\n"]
+WORDS = [
+    "1",
+    "07",
+    " ",
+    "/",
+    "per",
+    "minute",
+    "Hours",
+    ";",
+    ",",
+    "|",
+    ":",
+    "-",
+    ".",
+    "fortnight",
+    "\n",
+]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=9).map("".join))
