@@ -1,8 +1,8 @@
 /*
- * Round trips of a blocking C client with hiredis: a PING, and a check of three limits with libweir's codec. bench/redis_check.py
- * measures it alternately with other clients. It reads "ping N K" or "check N K" and prints the average microseconds of
- * N round trips; or "load N K", where 50 connections send at the same time, with K limits for one of 10,000 clients
- * each (K = 0: a PING), and prints the number per second.
+ * Round trips of a blocking C client with hiredis: a PING, and a check of three limits with libweir's codec.
+ * bench/redis_check.py measures it alternately with other clients. It reads "ping N K" or "check N K" and prints the
+ * average microseconds of N round trips; or "load N K", where 50 connections send at the same time, with K limits for
+ * one of 10,000 clients each (K = 0: a PING), and prints the number per second.
  *
  * Usage: ping PORT, and these commands on standard input
  */

@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         MUST(in_input ? reply.error + reply.error_len <= bytes.bytes + bytes.len
                       : reply.error_len == strlen(reply.error));
     }
-    /* If a complete reply is cut, it is incomplete or the same. */
+    /* A complete reply that is cut is incomplete, or gives the same result. */
     if (rc == 1)
         for (size_t len = reply.used; len-- > 0;)
             MUST(weir_redis_read(bytes.bytes, len, &request, verdicts, &reply) == 0);
