@@ -3,7 +3,7 @@
  * buckets keep the TAT of GCRA as a fraction over `amount` in 128 bits. The result at a later time is found by a
  * decision at that time, not by a formula.
  *
- * model_step() decides and, if `charge` is set, charges; model_refund() gives back. Both fill the verdict.
+ * model_step() decides and, if `charge` is set, charges; model_refund() refunds. Both fill in the verdict.
  */
 #ifndef WEIR_TESTS_MODEL_H
 #define WEIR_TESTS_MODEL_H
@@ -64,7 +64,7 @@ static inline void model_fixed(struct model *m, int64_t now, int64_t cost, bool 
 
 /* -------------------------------------------------------------------------------- moving window */
 
-/* Brings the list to now; the moment that counts. */
+/* Removes expired hits from the list, and moves hits in the future to now. Returns the time to decide at. */
 static inline int64_t model_moving_settle(struct model *m, int64_t now) {
     int64_t at = now;
     if (m->first < m->count && m->hit[m->count - 1].time_ns + m->limit->period_ns <= now)
@@ -131,8 +131,10 @@ static inline int64_t model_take_newest(struct model *m, int64_t cost) {
 
 /* ----------------------------------------------------------------------- sliding window counter */
 
-/* The list holds (window, hits). The window that counts at `now`; times are wide: two periods from
- * now may lie behind INT64_MAX. */
+/*
+ * The list holds (window, hits). Returns the window to use at `now`. Times are wide: now + two periods can exceed
+ * INT64_MAX.
+ */
 static inline int64_t model_window(const struct model *m, wide now, wide *at) {
     int64_t index = (int64_t)(now / m->limit->period_ns);
     int64_t newest = m->first < m->count ? m->counter_index : index;
@@ -152,8 +154,7 @@ static inline int64_t model_sum(const struct model *m, int64_t index) {
     return model_least(sum);
 }
 
-/* Whether `cost` would pass at `now`, as an exact comparison of fractions. The clock does not step.
- */
+/* Whether `cost` would pass at `now`: an exact comparison of fractions. The clock does not step back. */
 static inline bool model_sliding_fits(const struct model *m, wide now, int64_t cost) {
     int64_t period = m->limit->period_ns;
     wide at;
@@ -191,7 +192,7 @@ static inline int64_t model_sliding_remaining(const struct model *m, int64_t now
     return low;
 }
 
-/* The first moment at which `cost` fits, searched for. */
+/* The first moment at which `cost` fits, found by a search. */
 static inline wide model_sliding_when(const struct model *m, int64_t now, int64_t cost) {
     wide low = now, high = (wide)now + MODEL_SKEW + 2 * (wide)m->limit->period_ns;
     while (low < high) {
@@ -228,7 +229,7 @@ static inline void model_sliding(struct model *m, int64_t now, int64_t cost, boo
 
 /* -------------------------------------------------------------------------------------- buckets */
 
-/* How far the theoretical arrival time lies ahead, x amount. 0 if it is past. */
+/* The time until the theoretical arrival time, multiplied by amount; 0 if it is past. */
 static inline wide model_ahead(struct model *m, int64_t now, wide farthest) {
     wide here = (wide)now * m->limit->amount;
     if (m->tat > here + farthest)
@@ -327,7 +328,7 @@ static inline void model_calendar(struct model *m, int64_t now, int64_t cost, bo
     v->reset_at_ns = m->used ? m->end_ns : now;
 }
 
-/* ---------------------------------------------------------------------------------- any of them */
+/* ------------------------------------------------------------------------------- all strategies */
 
 static inline void model_step(struct model *m, int64_t now, int64_t cost, bool charge,
                               struct weir_verdict *v) {

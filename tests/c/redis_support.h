@@ -1,5 +1,5 @@
 /*
- * What the tests of the codec for Redis share.
+ * Common parts of the tests of the Redis codec.
  */
 #ifndef WEIR_TESTS_REDIS_SUPPORT_H
 #define WEIR_TESTS_REDIS_SUPPORT_H
@@ -17,7 +17,7 @@ static inline struct weir_limit units(int64_t amount, int64_t multiples, int uni
     return limit;
 }
 
-/* For the text of one command. */
+/* The text of one command. */
 static char buffer[1 << 17];
 
 #endif

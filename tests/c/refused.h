@@ -1,5 +1,5 @@
 /*
- * What the tests of refused and contested tables share: a folder of the run, names in it, and refusals.
+ * Common parts of the tests of refused and contested tables: a folder for the run, names in it, refusals.
  */
 #ifndef WEIR_TESTS_REFUSED_H
 #define WEIR_TESTS_REFUSED_H

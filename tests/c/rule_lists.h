@@ -1,6 +1,6 @@
 /*
- * Two lists of rules of which every mixture is detected: each client's rule ends at different times in them, and the
- * lists have different rules, so that numbers, segments and slots of one do not match the other.
+ * Two lists of rules. A mixture of them is always detected: each client's rule ends at different times in the two
+ * lists, and the lists have different rules, so that numbers, segments and slots of one do not match the other.
  */
 #ifndef WEIR_TESTS_RULE_LISTS_H
 #define WEIR_TESTS_RULE_LISTS_H
@@ -40,20 +40,20 @@ static inline void make_list(struct rule_list *list, int which) {
                               : "user-%u",
                  i);
     }
-    for (unsigned i = 0; which && i < LIST_RULES - LIST_PROBES;
-         i++) /* before, between and behind them */
+    /* before, between and after them */
+    for (unsigned i = 0; which && i < LIST_RULES - LIST_PROBES; i++)
         list_add(list, WEIR_RULE_BLOCK, WEIR_NEVER, i % 2 ? "9.0.%u.0/24" : "2001:db7:%x::/48",
                  i % 256);
 }
 
-/* A client that both lists are about. */
+/* A client that has a rule in both lists. */
 static inline size_t probe_text(unsigned i, char *text, size_t size) {
     return (size_t)(i % 3 == 0   ? snprintf(text, size, "10.%u.7.9", i)
                     : i % 3 == 1 ? snprintf(text, size, "2001:db8:%x::1", i)
                                  : snprintf(text, size, "user-%u", i));
 }
 
-/* Which of the two lists a reader found, by one client: 0 or 1, or -1: neither. */
+/* Which list a reader finds, from the rule of one client: 0 or 1; -1: neither. */
 static inline int list_found(struct weir_table *table, unsigned probe) {
     char text[64];
     size_t len = probe_text(probe, text, sizeof text);
@@ -63,7 +63,7 @@ static inline int list_found(struct weir_table *table, unsigned probe) {
     return match.kind == WEIR_RULE_ALLOW && match.until_ns == NOW + 2 * DAY + probe ? 1 : -1;
 }
 
-/* The list that a table holds; fails if it is neither, in whole. */
+/* The list that a table has; fails unless it is exactly one of the two. */
 static inline int list_held(struct weir_table *table) {
     int which = list_found(table, 0);
     size_t n = 0;
@@ -71,8 +71,8 @@ static inline int list_held(struct weir_table *table) {
     assert_int_equal(weir_rules_list(table, NULL, &n), 0);
     for (unsigned i = 0; i < LIST_PROBES; i++)
         if (list_found(table, i) != which || which < 0)
-            fail_msg("WEIR_SEED=%" PRIu64 ": client %u is of list %d, the first of %d", seed, i,
-                     list_found(table, i), which);
+            fail_msg("WEIR_SEED=%" PRIu64 ": client %u is from list %d, the first from list %d",
+                     seed, i, list_found(table, i), which);
     struct rule_list list;
     make_list(&list, which);
     size_t distinct = which ? LIST_PROBES + 256 : LIST_PROBES;

@@ -1,5 +1,5 @@
 /*
- * What the tests of rules about clients share.
+ * Common parts of the tests of rules about clients.
  */
 #ifndef WEIR_TESTS_RULES_SUPPORT_H
 #define WEIR_TESTS_RULES_SUPPORT_H

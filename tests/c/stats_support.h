@@ -1,5 +1,5 @@
 /*
- * What the tests of statistics share: checks with a label and a client, and the counters of one label or client.
+ * Common parts of the tests of statistics: checks with a label and a client, and the counters of one label or client.
  */
 #ifndef WEIR_TESTS_STATS_SUPPORT_H
 #define WEIR_TESTS_STATS_SUPPORT_H
@@ -10,7 +10,7 @@
 
 static const char *const labels[] = {"10 per 1 minute", "5 per 1 second", "100 per 1 hour"};
 
-/* A check of cost 1 whose client is all of its key. */
+/* A check of cost 1 whose key is the client alone. */
 static inline struct weir_check labelled(struct weir_table *table, const struct weir_limit *limit,
                                          const char *key, const char *label) {
     struct weir_check check = check_of(limit, key, 1);
@@ -29,7 +29,7 @@ static inline struct weir_verdict decide_check(struct weir_table *table,
     return verdict;
 }
 
-/* The counters of a label, all 0 if it is not there. */
+/* The counters of a label; all 0 if the label does not exist. */
 static inline struct weir_stats_counts counts_of(struct weir_table *table, const char *label) {
     struct weir_stats_counts counts[WEIR_STATS_LABELS], none = {.label = ""};
     size_t n = WEIR_STATS_LABELS;
@@ -49,7 +49,7 @@ static inline struct weir_stats_counts counts_of(struct weir_table *table, const
         assert_int_equal(counts_.shadow, shadow_);                                                 \
     } while (0)
 
-/* The entry of a client, all 0 if it is not listed. */
+/* The entry of a client; all 0 if the client is not listed. */
 static inline struct weir_top_client top_client_of(struct weir_table *table, enum weir_top_by by,
                                                    const char *client) {
     static struct weir_top_client list[8192];

@@ -1,6 +1,6 @@
 /*
- * What the tests of the strategies share: one key with its state and log, requests of it, and random numbers
- * from a printed seed.
+ * Common parts of the tests of strategies: one key with its state and log, requests for it, and random numbers from a
+ * printed seed.
  */
 #ifndef WEIR_TESTS_STRATEGY_KEY_H
 #define WEIR_TESTS_STRATEGY_KEY_H
@@ -25,7 +25,7 @@
 static uint64_t seed;
 static uint64_t random_state;
 
-/* Reads WEIR_SEED, or takes the time, and prints the seed. */
+/* Prints the seed: WEIR_SEED, or the time. */
 static inline void seed_runs(void) {
     const char *text = getenv("WEIR_SEED");
     seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
@@ -60,7 +60,7 @@ struct key {
     struct pool pool;
 };
 
-/* One request as a table would do it: on a copy, which is kept or thrown away. */
+/* One request, as a table handles it: it changes a copy, which is kept or discarded. */
 static inline int apply(struct key *key, enum op op, int64_t now, int64_t cost,
                         struct weir_verdict *verdict) {
     const struct weir_strategy_ops *strategy = weir_strategies[key->limit.strategy];
@@ -96,7 +96,7 @@ static inline void print_request(const struct key *key, enum op op, int64_t now,
                   (long long)now);
 }
 
-/* Every line in the log or free, once, and the log sound. */
+/* Each line is exactly once in the log or in the free list, and the log is valid. */
 static inline bool pool_is_whole(struct key *key) {
     static uint8_t seen[1 << 20];
     pool_begin(&key->pool); /* discard the changes of an aborted request */

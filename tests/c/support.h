@@ -1,6 +1,6 @@
 /*
- * What the tests of the table share: limits in one call, one-check decisions, names that no other run
- * uses, children that report by exit status, random numbers from a printed seed.
+ * Common parts of the tests of tables: limits in one call, one-check decisions, names that no other run uses, children
+ * that report by exit status, random numbers from a printed seed.
  */
 #ifndef WEIR_TESTS_SUPPORT_H
 #define WEIR_TESTS_SUPPORT_H
@@ -53,14 +53,14 @@
 #endif
 
 #if UNDER_TSAN
-/* Its deadlock detector supports 64 locks at a time; weir_table_check() takes them all. */
+/* TSan's deadlock detector supports 64 locks at a time; weir_table_check() takes all locks. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "detect_deadlocks=0";
 }
 #endif
 
-/* In a child, where cmocka's asserts would jump into the parent's copy of the test. */
+/* For children, in which cmocka's asserts would jump into the copy of the parent's test. */
 #define MUST(condition)                                                                            \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -69,7 +69,7 @@ const char *__tsan_default_options(void) {
         }                                                                                          \
     } while (0)
 
-/* Says why and skips the test. */
+/* Prints the reason and skips the test. */
 #define SKIP(...)                                                                                  \
     do {                                                                                           \
         print_message("# skipped: " __VA_ARGS__);                                                  \
@@ -105,7 +105,7 @@ static inline uint64_t random_below(uint64_t bound) {
 
 static pid_t tidy_pid;
 
-/* Removes what a test that failed has left: every name of a table made by fresh_shm() in this process. */
+/* Removes what a failed test left behind: all names that fresh_shm() made in this process. */
 static inline void tidy_up(void) {
     char ours[32], path[300];
     struct dirent *entry;
@@ -120,7 +120,7 @@ static inline void tidy_up(void) {
         closedir(directory);
 }
 
-/* A shm:// URI that no other process uses, with `options` ("?keys=64", or ""). Static storage. */
+/* A shm:// URI that no other process uses, with `options` ("?keys=64", or ""). The buffer is static. */
 static inline const char *fresh_shm(const char *options) {
     static char uri[300];
     static int count;
@@ -168,7 +168,7 @@ static inline struct weir_check check_of(const struct weir_limit *limit, const c
     return (struct weir_check){.limit = limit, .key = key, .key_len = strlen(key), .cost = cost};
 }
 
-/* One check of cost 1, or `cost`; its verdict. */
+/* One check with a cost of 1, or of `cost`. Returns the verdict. */
 static inline struct weir_verdict decide_cost(struct weir_table *table,
                                               const struct weir_limit *limit, const char *key,
                                               int64_t cost, int64_t now_ns, enum weir_mode mode) {
@@ -192,7 +192,7 @@ static inline int64_t remaining(struct weir_table *table, const struct weir_limi
 
 /* -------------------------------------------------------------------------------------- processes */
 
-/* Runs `body` in a child that a watchdog ends after some minutes; returns its pid. */
+/* Runs `body` in a child, which is killed after five minutes; returns its pid. */
 static inline pid_t spawn(int (*body)(void *), void *argument) {
     fflush(NULL);
     pid_t pid = fork();
@@ -215,8 +215,8 @@ static inline void expect_success(pid_t pid) {
 }
 
 /*
- * If the owner of a lock gets no processor for a second, others fail with WEIR_EBUSY, as designed. Workers detect such
- * machines: they measure how long they get no processor although they wait for nothing.
+ * If the owner of a lock gets no processor for a second, other processes fail with WEIR_EBUSY, by design. Workers
+ * detect such machines: they measure for how long they did not run although they were ready to.
  */
 static inline int64_t steady_ns(void) {
     struct timespec now;
@@ -224,7 +224,7 @@ static inline int64_t steady_ns(void) {
     return now.tv_sec * SECOND + now.tv_nsec;
 }
 
-/* To be called when it has something to do again, with the moment at which it was last seen. */
+/* Call it when the worker runs again, with the time at which it last ran. */
 static inline void note_absence(_Atomic int64_t *longest_ns, int64_t seen_ns) {
     int64_t absence = steady_ns() - seen_ns, longest = *longest_ns;
     while (absence > longest && !atomic_compare_exchange_weak(longest_ns, &longest, absence))

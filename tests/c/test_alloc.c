@@ -1,9 +1,9 @@
 /*
- * A system that refuses: each call that opening a table makes, memory, descriptors, space, locks, randomness,
- * fails in turn, and then at random. What comes back is a clear error or a table that works; nothing leaks:
- * no descriptor, no mapping, no block, no name.
+ * Failing system calls: each call that opening a table makes (memory, descriptors, space, locks, randomness) fails in
+ * turn, and then at random. The result is a clear error or a table that works. Nothing leaks: no descriptor, no
+ * mapping, no block, no name.
  *
- * The linker sends these calls here (-Wl,--wrap in meson.build).
+ * The linker redirects these calls to this file (-Wl,--wrap in meson.build).
  */
 #include "support.h"
 
@@ -14,15 +14,15 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-/* ---------------------------------------------------------------------------------- what may fail */
+/* -------------------------------------------------------------------------------- calls that fail */
 
-static bool armed;          /* counts and fails */
-static unsigned calls;      /* since armed */
-static unsigned failing;    /* this one fails; 0: none */
-static unsigned chance;     /* or one in so many; 0: none */
-static unsigned failed;     /* how many did */
-static bool no_nameless;    /* O_TMPFILE is unknown here, as on some file systems */
-static const char *culprit; /* the one that failed last */
+static bool armed;          /* calls are counted, and fail */
+static unsigned calls;      /* since `armed` was set */
+static unsigned failing;    /* the number of the call that fails; 0: none */
+static unsigned chance;     /* one call in so many fails; 0: none */
+static unsigned failed;     /* the number of failed calls */
+static bool no_nameless;    /* O_TMPFILE is not supported, as on some file systems */
+static const char *culprit; /* the call that failed last */
 static int64_t mapped;      /* bytes */
 static int blocks;
 
@@ -34,7 +34,7 @@ static bool refuse(const char *name) {
     return true;
 }
 
-/* Names as the linker makes them. */
+/* The names that the linker uses. */
 void *__real_calloc(size_t count, size_t size);
 void __real_free(void *block);
 void *__real_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset);
@@ -153,7 +153,7 @@ int __wrap_madvise(void *at, size_t size, int advice) {
     return __real_madvise(at, size, advice);
 }
 
-/* ------------------------------------------------------------------------------ what may be left */
+/* ------------------------------------------------------------------------------------- leftovers */
 
 static char folder[32];
 
@@ -179,7 +179,7 @@ static int entries(const char *path) {
 }
 
 /*
- * Opens `uri` while calls fail; a table that comes back must work. True if it came.
+ * Opens `uri` while calls fail. If a table is returned, it must work. Returns whether one was.
  */
 static bool open_once(const char *uri) {
     struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 1000, DAY);
@@ -228,7 +228,7 @@ static void fail_each(const char *uri, bool exists) {
         if (came && !exists)
             weir_table_unlink(uri, NULL);
         if (!culprit)
-            break; /* there is no call of that number any more */
+            break; /* the opening makes fewer calls than that */
     }
     failing = 0;
     assert_true(errors > 3);

@@ -1,18 +1,18 @@
 /*
- * The bounds over all time: no half-open interval of one period holds more than a strategy's bound, in the
- * log of what several processes were admitted by the real clock.
+ * The bound of each strategy: no half-open interval of one period has more admitted hits. Several processes decide
+ * with the real clock, and log what is admitted.
  *
  *     fixed-window             2 x amount
  *     moving-window            amount
- *     sliding-window-counter   2 x amount; and its own estimate, in which the previous aligned window's hits
- *                              count as evenly spread, is at most amount with every hit that was admitted
+ *     sliding-window-counter   2 x amount; and the strategy's estimate, which takes the hits of the previous
+ *                              aligned window as evenly spread, is at most amount after each admitted hit
  *     token-bucket             burst + amount
- *     leaky-bucket             amount, over the moments at which the requests leave (now + delay)
+ *     leaky-bucket             amount, counted when the requests leave (now + delay)
  *
- * The time of a hit: each process reads the clock, decides at that `now`, and reads the clock again when
- * it has the verdict. The decision happened between the two, and processes can overtake each other. So
- * a hit counts into an interval if both readings lie in it: it then happened there, in whatever
- * order the lock was taken. (A leaky bucket has exact departure times and needs no such rule.)
+ * The time of a hit: each process reads the clock, decides at that `now`, and reads the clock again when it has the
+ * verdict. The decision happened between the two, and processes can overtake each other. So a hit counts in an
+ * interval only if both readings are in it: then the decision happened there, whatever the order in which processes
+ * took the lock. (A leaky bucket has exact departure times and needs no such rule.)
  */
 #include "support.h"
 
@@ -28,7 +28,7 @@
 #define RUNS_UNPAUSED 2
 
 struct admitted {
-    int64_t from_ns, to_ns; /* it happened in between */
+    int64_t from_ns, to_ns; /* the decision happened in between */
     int64_t cost;
 };
 
@@ -39,7 +39,7 @@ struct run {
     useconds_t pause_us; /* after each request */
     _Atomic bool stop;
     _Atomic int64_t denied;
-    _Atomic int64_t longest_ns; /* that a call took */
+    _Atomic int64_t longest_ns; /* the longest time of a call */
     _Atomic uint32_t count;
     struct admitted log[LOG_MAX];
 };
@@ -68,7 +68,7 @@ static int take_part(void *argument) {
         if (to_ns - from_ns > run->longest_ns)
             run->longest_ns = to_ns - from_ns;
         if (rc == WEIR_EBUSY)
-            continue; /* held up for a second: this run does not count */
+            continue; /* delayed for a second: this run does not count */
         MUST(rc == 0);
         if (!verdict.allowed) {
             run->denied++;
@@ -88,7 +88,7 @@ static int by_beginning(const void *a, const void *b) {
     return (left->from_ns > right->from_ns) - (left->from_ns < right->from_ns);
 }
 
-/* The most that certainly happened within a half-open interval of one period. */
+/* The largest cost that was certainly admitted within a half-open interval of one period. */
 static int64_t most_in_a_period(const struct run *run) {
     int64_t most = 0;
     for (uint32_t i = 0; i < run->count; i++) {
@@ -101,8 +101,8 @@ static int64_t most_in_a_period(const struct run *run) {
 }
 
 /*
- * The largest estimate of the sliding counter, hits that may have come later than the one in question left out.
- * (One that was overtaken by the end of its window counts in the next; no estimate is made for it.)
+ * The largest estimate of the sliding window counter, without hits that may have come after the hit in question. (A hit
+ * that is delayed past the end of its window counts in the next window; it gets no estimate.)
  */
 static int64_t largest_estimate(const struct run *run) {
     int64_t largest = 0;
@@ -136,7 +136,7 @@ static struct run *fight(const struct weir_limit *limit, int64_t largest_cost,
     struct weir_table *table = open_table(run->uri);
     for (int i = 0; i < WORKERS; i++)
         pid[i] = spawn(take_part, run);
-    usleep(RUN_NS / 1000); /* a marked sleep: the time that they have */
+    usleep(RUN_NS / 1000); /* a marked sleep: the duration of the run */
     run->stop = true;
     for (int i = 0; i < WORKERS; i++)
         expect_success(pid[i]);
@@ -147,21 +147,20 @@ static struct run *fight(const struct weir_limit *limit, int64_t largest_cost,
 }
 
 /*
- * A worker that is not scheduled for long between its clock and its decision arrives with a time that has
- * passed for the others, which is what a clock that stepped back looks like: not the case in question. On a
- * busy machine that happens, and then the run is made again; if it goes on, by workers that pause between
- * requests, and so are seldom taken off their processors just there.
+ * If a worker is not scheduled for a while between its clock and its decision, it decides with an old time, as if its
+ * clock had stepped back. This test is not about that case. It happens on a busy machine; then the run is repeated.
+ * After several attempts, workers pause between requests, so that they are rarely interrupted at that point.
  */
 static struct run *fight_undelayed(const struct weir_limit *limit, int64_t largest_cost) {
     for (int tries = 0; tries < RUNS_MAX; tries++) {
         struct run *run = fight(limit, largest_cost, tries < RUNS_UNPAUSED ? 0 : 50);
         if (run->longest_ns < 90 * SECOND / 1000)
             return run;
-        print_message("# a call was held up for %" PRId64 " ms: again\n",
+        print_message("# a call was delayed for %" PRId64 " ms: again\n",
                       run->longest_ns / 1000000);
         munmap(run, sizeof *run);
     }
-    SKIP("this machine is too busy: in each of its runs a call was held up");
+    SKIP("this machine is too busy: in each run a call was delayed");
     return NULL;
 }
 
@@ -181,7 +180,7 @@ static void keeps_its_promise(const struct weir_limit *limit, int64_t largest_co
                  weir_strategy_name(limit->strategy), most, bound);
     if (limit->strategy == WEIR_SLIDING_WINDOW_COUNTER)
         assert_in_range(largest_estimate(run), limit->amount * 9 / 10, limit->amount);
-    /* and the limit was really fought for */
+    /* the limit was reached again and again */
     assert_true(run->denied > 1000);
     assert_true(admitted > limit->amount * periods / 2);
     assert_true(most > limit->amount * 6 / 10);
@@ -220,8 +219,8 @@ static void test_token_bucket(void **state) {
 static void test_leaky_bucket(void **state) {
     struct weir_limit limit = limit_of(WEIR_LEAKY_BUCKET, AMOUNT / 10, PERIOD);
     (void)state;
-    keeps_its_promise(&limit, 1,
-                      AMOUNT / 10); /* strict spacing; wide enough not to miss many turns */
+    /* strict spacing; wide enough not to miss many turns */
+    keeps_its_promise(&limit, 1, AMOUNT / 10);
     limit.amount = AMOUNT;
     limit.max_delay_ns = PERIOD / 4;
     keeps_its_promise(&limit, 1, AMOUNT);

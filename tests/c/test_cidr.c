@@ -1,6 +1,6 @@
 /*
- * Addresses and ranges as texts: which are addresses, which are names, and which are errors. Random texts are
- * compared with what the C library makes of them.
+ * Addresses and ranges as texts: which texts are addresses, which are names, and which are errors. Random texts are
+ * compared with the result of the C library.
  */
 #include "support.h"
 
@@ -54,7 +54,7 @@ static void test_mapped_addresses_are_ipv4(void **state) {
     expect("64:ff9b::10.1.2.3", 4, "10.1.2.3"); /* NAT64 */
     expect("64:FF9B::a01:203", 4, "10.1.2.3");
     expect("64:ff9b:1::10.1.2.3", 6,
-           "64:ff9b:1::a01:203");               /* a network's own: it may be split otherwise */
+           "64:ff9b:1::a01:203"); /* a network-specific prefix: its length is unknown */
     expect("::ffff:0:10.1.2.3", 4, "10.1.2.3"); /* SIIT */
     expect("0:0:0:0:0:ffff:10.1.2.3", 4, "10.1.2.3");
     expect("::fffe:10.1.2.3", 6, "::fffe:a01:203");
@@ -136,7 +136,7 @@ static void test_names(void **state) {
     assert_int_equal(weir_address_parse("1.2.3.4\0x", 9, &address), 0);
     assert_int_equal(weir_address_parse("1.2.\0.4", 7, &address), 0);
     assert_int_equal(weir_address_parse("1.2.3.4xxxx", 7, &address),
-                     4); /* nothing beyond its end */
+                     4); /* nothing after the end is read */
     assert_int_equal(weir_address_parse("::123", 4, &address), 6);
     assert_int_equal(address.low, 0x12);
 }

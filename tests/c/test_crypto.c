@@ -49,7 +49,7 @@ static void to_hex(const unsigned char *from, size_t len, char *hex) {
         snprintf(hex + 2 * i, 3, "%02x", from[i]);
 }
 
-/* The example of the paper's appendix: key 00..0f, message 00..0e. */
+/* The example in the appendix of the paper: key 00..0f, message 00..0e. */
 static void test_siphash_of_the_paper(void **state) {
     (void)state;
     unsigned char key[16], message[15], out[8];
@@ -83,7 +83,7 @@ static void blake2b(const unsigned char *data, size_t len, char *hex) {
     to_hex(out, sizeof out, hex);
 }
 
-/* Computed by Python's hashlib, whose BLAKE2b is its authors'. */
+/* Computed by Python's hashlib, which contains the authors' BLAKE2b. */
 static void test_blake2b_is_that_of_hashlib(void **state) {
     (void)state;
     unsigned char data[LENGTH_MAX];
@@ -99,7 +99,7 @@ static void test_blake2b_is_that_of_hashlib(void **state) {
     assert_string_equal(hex, "0442cf14856eeee477bf0a9261dd7bc1e026709b");
 }
 
-/* However the data is cut into pieces, the hash is one. */
+/* The hash does not depend on how the data is cut into pieces. */
 static void test_blake2b_of_pieces(void **state) {
     (void)state;
     unsigned char data[LENGTH_MAX], whole[WEIR_BLAKE2B_BYTES], pieces[WEIR_BLAKE2B_BYTES];
@@ -143,7 +143,7 @@ static void test_own_hashes_are_those_of_libsodium(void **state) {
         assert_memory_equal(ours, theirs, 20);
     }
 #else
-    SKIP("this build is without libsodium");
+    SKIP("this build does not use libsodium");
 #endif
 }
 

@@ -38,10 +38,10 @@ static void report(int signal) {
     _exit(1);
 }
 
-/* Tries the bytes as they are; in less than a minute, or it hangs. */
+/* Tries the bytes as they are. A try of more than a minute counts as hanging. */
 static int attempt(size_t at, uint64_t value, int live) {
     current.at = at, current.value = value, current.live = live;
-    alarm(60); /* of a machine that has other things to do */
+    alarm(60); /* long enough for a busy machine */
     int64_t began_ns = clock_now();
     int opened = damaged_try(&damaged, bytes, live);
     if (clock_now() - began_ns > 2 * SECOND)
@@ -89,7 +89,7 @@ static const uint64_t values[] = {0,
                                   UINT64_C(0x3fffffff3fffffff),
                                   UINT64_C(0x0000000100000001)};
 
-/* Every word, set to what numbers break at; in the header the checksum is made right again. */
+/* Every word, set to boundary values; in the header the checksum is corrected. */
 static void test_every_word_overwritten(void **state) {
     int opened = 0, refused = 0;
     (void)state;

@@ -65,7 +65,7 @@ static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
     int64_t end_ns = clock_now() + soak_ns(3 * SECOND), total = 0;
     (void)state;
     snprintf(rounds->uri, sizeof rounds->uri, "%s", fresh_shm("?keys=8192&hits=50000"));
-    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* nothing drains in the milliseconds of a round */
+    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* no bucket refills within a round */
         rounds->limit[i] = limit_of(i, AMOUNT, 3600 * SECOND);
     struct weir_table *table = open_table(rounds->uri);
     rounds->now_ns = NOW - NOW % (3600 * SECOND);
@@ -76,7 +76,7 @@ static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
         rounds->stop = false;
         for (int i = 0; i < WORKERS; i++)
             pid[i] = spawn(hammer_a_round, rounds);
-        usleep(ROUND_NS / 1000); /* a marked sleep: the time that they have */
+        usleep(ROUND_NS / 1000); /* a marked sleep: the duration of the round */
         rounds->stop = true;
         for (int i = 0; i < WORKERS; i++)
             expect_success(pid[i]);
@@ -106,9 +106,9 @@ static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
 enum request {
     SINGLE, /* a fixed window */
     TRIO,   /* three limits on each of four keys, logs among them: always together */
-    BRIEF,  /* a log whose hits come and go, and a window that ends at once */
-    FLOOD,  /* a key that will not be seen again */
-    CLEAR,  /* weir_clear() of a brief one */
+    BRIEF,  /* a log whose hits expire soon, and a window that ends at once */
+    FLOOD,  /* a key that is used once */
+    CLEAR,  /* weir_clear() of a key of BRIEF */
     REQUESTS
 };
 
@@ -124,7 +124,7 @@ struct worker {
 struct massacre {
     char uri[300];
     struct weir_limit single, trio[TRIO_CHECKS], brief[2];
-    _Atomic int64_t now_ns; /* one more with each request */
+    _Atomic int64_t now_ns; /* incremented at each request */
     _Atomic int64_t absence_ns;
     _Atomic bool stop;
     _Atomic uint64_t decisions;
@@ -163,7 +163,7 @@ static void decide_request(struct weir_table *table, struct worker *worker, int6
     _Atomic int64_t *granted =
         worker->request <= TRIO ? &worker->granted[worker->request][worker->key] : NULL;
     if (granted && *granted > 100 &&
-        random_below(2)) /* far above what kills may have left uncertain */
+        random_below(2)) /* far more than kills can have left uncertain */
         worker->cost = -worker->cost;
     uint32_t n = compose(worker, key, checks);
     note_absence(&massacre->absence_ns, seen_ns);
@@ -262,7 +262,7 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
         massacre->worker[i].pid = spawn(work, &massacre->worker[i]);
     while (kills < KILLS || clock_now() - began_ns < least_ns) {
         struct worker *worker = &massacre->worker[random_below(WORKERS)];
-        usleep((useconds_t)random_below(8000)); /* a marked sleep: the victims' time */
+        usleep((useconds_t)random_below(8000)); /* a marked sleep: time to the next kill */
         bury(worker);
         kills++;
         worker->pid = spawn(work, worker);

@@ -392,7 +392,7 @@ static int start_random(void **state) {
     return 0;
 }
 
-/* Small and large numbers alike: a random count of random bits. */
+/* Small and large numbers: a random count of random bits. */
 static int64_t random_number(int64_t max) {
     uint64_t bits = random_below(64);
     int64_t number = (int64_t)(random_below(UINT64_MAX) >> (63 - bits) >> 1);

@@ -36,7 +36,7 @@ static void test_a_test_writes_nothing(void **state) {
     pool_free(&key.pool);
 }
 
-/* The second check sees what the first has in mind: links that are not yet in the pool. */
+/* The second check sees the pending changes of the first: links that are not yet in the pool. */
 static void test_two_checks_of_one_key_in_one_decision(void **state) {
     (void)state;
     struct key key;
@@ -75,8 +75,10 @@ static void test_an_empty_pool_is_an_error_that_charges_nothing(void **state) {
     pool_free(&key.pool);
 }
 
-/* Any byte of the state or the pool wrong: an error or a wrong count, never a wild access or a
- * hang. */
+/*
+ * Any byte of the state or the pool is wrong: the result is an error or a wrong count, never an access out of bounds or
+ * an endless loop.
+ */
 static void test_a_damaged_log_is_safe(void **state) {
     (void)state;
     struct key key, broken;
@@ -150,7 +152,10 @@ static void test_verification_finds_what_is_wrong(void **state) {
         assert_int_equal(verify(&key), WEIR_ECORRUPT);
         index->bytes[byte] ^= 1;
     }
-    /* A step in front of an index line; behind the newest one only the period would tell. */
+    /*
+     * A step before an index line. Verification could detect a wrong step after the newest index line only with the
+     * period.
+     */
     uint8_t *record = &key.pool.line[whole.line[0] & WEIR_LINE_MASK].bytes[55];
     *record ^= 1;
     assert_int_equal(verify(&key), WEIR_ECORRUPT);
@@ -159,7 +164,7 @@ static void test_verification_finds_what_is_wrong(void **state) {
     pool_free(&key.pool);
 }
 
-/* Of this process: what others do meanwhile does not count. */
+/* CPU time of this process, so other processes do not matter. */
 static double seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
@@ -207,8 +212,9 @@ static void measure(int64_t amount, struct costs *costs) {
     pool_free(&key.pool);
 }
 
-/* A linear search of a million would cost milliseconds; the bound is loose for sanitizers and
- * neighbours. */
+/*
+ * A linear search of a million would take milliseconds. The bound is loose because of sanitizers and other processes.
+ */
 static void test_a_full_log_of_a_million_is_as_fast_as_one_of_ten(void **state) {
     (void)state;
     struct costs small, large;

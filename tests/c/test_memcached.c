@@ -65,7 +65,7 @@ static void test_commands(void **state) {
     command_is(&check, WEIR_MEMCACHED_HIT, want);
     command_is(&check, WEIR_MEMCACHED_PEEK, "mg n v t c\r\n");
     command_is(&check, WEIR_MEMCACHED_UNDO, "ma n MD D3 C17 v t c\r\n");
-    /* Beyond a month a time to live is a moment. */
+    /* A time to live of more than a month is sent as an absolute time. */
     assert_int_equal(weir_memcached_opened(&monthly, NOW, &first, &kept), 0);
     snprintf(want, sizeof want, "ma n N%" PRId64 " J%" PRIu64 " D1 v t c\r\n",
              NOW / SECOND + 30 * DAY / SECOND + 5, first);
@@ -107,7 +107,7 @@ static void test_replies(void **state) {
         {"SERVER_ERROR out of memory\r\n", 1, WEIR_MEMCACHED_ERROR},
         {"ERROR\r\n", 1, WEIR_MEMCACHED_ERROR},
         {"VA 5 t59 c1\r\nhello\r\n", WEIR_EFORMAT, 0},
-        {"VA 1 t-1 c1\r\n1\r\n", WEIR_EFORMAT, 0}, /* never ends: not made by us */
+        {"VA 1 t-1 c1\r\n1\r\n", WEIR_EFORMAT, 0}, /* does not expire: not written by Weir */
         {"VA 65 t1 c1\r\n", WEIR_EFORMAT, 0},
         {"VA 1 tx\r\n1\r\n", WEIR_EFORMAT, 0},
         {"VA 20 t1 c1\r\n99999999999999999999\r\n", WEIR_EFORMAT, 0},
@@ -132,7 +132,7 @@ static void test_what_a_count_means(void **state) {
     weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
     assert_true(verdict.allowed && verdict.remaining == 0 && verdict.limit == 10);
     assert_true(verdict.reset_at_ns == NOW + 30 * SECOND && verdict.retry_after_ns == 0);
-    reply.count = 13; /* once it is undone, 9 */
+    reply.count = 13; /* 9 after it is undone */
     weir_memcached_evaluate(&check, &reply, WEIR_MEMCACHED_HIT, NOW, &verdict);
     assert_true(!verdict.allowed && verdict.remaining == 1 &&
                 verdict.retry_after_ns == 30 * SECOND);
@@ -149,7 +149,7 @@ static void test_what_a_count_means(void **state) {
     assert_true(!verdict.allowed && verdict.retry_after_ns == WEIR_NEVER);
 }
 
-/* What is left at `at_ns` of a window that began at `start_ns`; the server reports `left_s`. */
+/* The time left at `at_ns` of a window that began at `start_ns`; the server reports `left_s`. */
 static int64_t left_of(const struct weir_limit *limit, int64_t start_ns, int64_t at_ns,
                        int64_t left_s, uint64_t *hits) {
     struct weir_check check = check_of(limit, "a", 1);

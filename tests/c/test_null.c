@@ -429,7 +429,7 @@ static bool crashes(const struct call *call, int which, size_t n) {
     if (child == 0) {
         missing = which;
         memset(scratch, 0, SCRATCH_BYTES);
-        signal(SIGSEGV, SIG_DFL); /* cmocka catches it */
+        signal(SIGSEGV, SIG_DFL); /* cmocka handles it */
         signal(SIGBUS, SIG_DFL);
         alarm(20);
         call->make(n);
@@ -454,7 +454,7 @@ static void test_null_is_answered(void **state) {
     assert_int_equal(failed, 0);
 }
 
-/* What the library exports is called above. */
+/* Each exported function is called above. */
 static void test_every_function_of_the_api_is_called(void **state) {
     const char *tests = getenv("WEIR_TESTS");
     char path[4096], name[128];

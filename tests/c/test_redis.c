@@ -1,5 +1,5 @@
 /*
- * The codec for Redis by itself: commands, and replies whole, cut and damaged.
+ * The codec for Redis, without a server: commands, and replies that are whole, cut or damaged.
  */
 #include "redis_support.h"
 
@@ -100,7 +100,7 @@ static void test_slots_are_the_clusters(void **state) {
     (void)state;
     assert_int_equal(weir_redis_slot("123456789", 9), 0x31C3);
     assert_int_equal(weir_redis_slot("foo{123456789}{bar}", 19), 0x31C3);
-    assert_int_equal(weir_redis_slot("foo{}{bar}", 10), 8363); /* an empty tag is none */
+    assert_int_equal(weir_redis_slot("foo{}{bar}", 10), 8363); /* an empty tag does not count */
     assert_int_equal(weir_redis_slot("weir:fw:{LIMITER/a}/x/1/1/day", 29),
                      weir_redis_slot("LIMITER/a", 9));
     assert_int_equal(weir_redis_slot("", 0), 0);
@@ -139,7 +139,7 @@ static void test_a_reply_is_read_when_it_is_complete(void **state) {
     struct weir_verdict verdicts[2];
     struct weir_redis_reply reply;
     char bytes[512];
-    /* Before it, what a server pushes in RESP3: a message, and an attribute. */
+    /* First, what a server pushes in RESP3: a message, and an attribute. */
     const char *pushed = ">3\r\n+invalidate\r\n*1\r\n$3\r\nkey\r\n_\r\n|1\r\n+ttl\r\n:3600\r\n";
     size_t before = strlen(pushed), len = before + reply_of_two(bytes + before);
     memcpy(bytes, pushed, before);

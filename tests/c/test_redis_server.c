@@ -1,7 +1,7 @@
 /*
- * The script on a real Redis server beside the table: the timelines, and random decisions over several limits
- * with the largest numbers. Times are whole microseconds there; what the table answers is rounded up to them.
- * Without redis-server in the PATH the tests are skipped.
+ * The script on a real Redis server beside the table: the timelines, and random decisions over several limits with the
+ * largest numbers. The server's times are whole microseconds, so the table's times are rounded up to them. Without
+ * redis-server in the PATH the tests are skipped.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -129,7 +129,7 @@ static void show(const char *who, const struct weir_verdict *v) {
                   (long long)v->reset_at_ns, (long long)v->retry_after_ns, (long long)v->delay_ns);
 }
 
-/* One decision by the server and by the table: the same. */
+/* Makes one decision on the server and in the table, and compares the verdicts. */
 static void compare(struct weir_table *table, const struct weir_check *checks, size_t n,
                     int64_t now_ns, int mode, const char *where) {
     struct weir_verdict local[WEIR_CHECKS_MAX], remote[WEIR_CHECKS_MAX];
@@ -148,7 +148,7 @@ static void compare(struct weir_table *table, const struct weir_check *checks, s
         for (size_t j = 0; j < n; j++) {
             const struct weir_limit *l = checks[j].limit;
             print_message(
-                "%s %lld per %lld ns burst %lld max_delay %lld key %.*s cost %lld look %d\n",
+                "%s %lld per %lld ns burst %lld max_delay %lld key %.*s cost %lld peek %d\n",
                 weir_strategy_name(l->strategy), (long long)l->amount, (long long)l->period_ns,
                 (long long)l->burst, (long long)l->max_delay_ns, (int)checks[j].key_len,
                 (const char *)checks[j].key, (long long)checks[j].cost, checks[j].flags);
@@ -267,9 +267,9 @@ static int64_t draw_cost(const struct weir_limit *limit) {
 #define STORY_KEY 64
 
 /*
- * Names a key that shares no bucket with those before it. A table gives the cell of an expired key to the
- * next that needs one, the server keeps it a little longer: should the clock then step back, it lives again
- * there, and not here. That is as it should be, but no difference to be found by this test.
+ * Names a key that shares no bucket with the keys before it. A table gives the cell of an expired key to the next key
+ * that needs one, and the server keeps the key a little longer. If the clock then steps back, the key exists on the
+ * server but not in the table. That is correct, but this test would report it as a difference.
  */
 static void name_apart(struct weir_table *table, const struct weir_limit *limits,
                        char keys[][STORY_KEY], uint64_t buckets[][2], size_t i, int number) {

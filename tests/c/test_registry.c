@@ -71,7 +71,7 @@ static void test_the_registry_holds_each_limit_once(void **state) {
     assert_int_equal(rc, WEIR_ETOOMANY);
     limit.amount = 10;
     assert_int_equal(weir_stats_register(table, &limit, "LIMITER/", 8, "/view", 5),
-                     0); /* is there */
+                     0); /* exists already */
     check_sound(table);
     weir_table_close(again);
     weir_table_close(table);

@@ -84,9 +84,9 @@ static void expect_refused(const void *some, size_t len, int code) {
 static void test_every_other_length_is_refused(void **state) {
     (void)state;
     for (size_t len = 0; len < size; len += 1 + (size_t)random_below(len < 5000 ? 40 : 8000)) {
-        unsigned char *part = malloc(len + 1); /* ends where the bytes end, so that ASan sees it */
+        unsigned char *part = malloc(len + 1); /* ends with the bytes: ASan detects overreads */
         memcpy(part + 1, bytes, len);
-        expect_refused(part + 1, len, WEIR_EFORMAT); /* not aligned either */
+        expect_refused(part + 1, len, WEIR_EFORMAT); /* and is not aligned */
         free(part);
     }
     unsigned char *more = calloc(1, size + 64);

@@ -1,7 +1,7 @@
 /*
- * Decisions over packed states beside those of a table: several limits, every strategy and mode, counters that are
- * shared by checks, checks that only look. Values and buffers are allocated to the byte, so that sanitizers see what is
- * read or written beyond them; damaged values are refused, or used within bounds.
+ * Decisions over packed states beside those of a table: several limits, every strategy and mode, counters that checks
+ * share, checks that only peek. Values and buffers are allocated with their exact size, so that sanitizers detect
+ * accesses beyond them; damaged values are refused, or used within bounds.
  */
 #include "support.h"
 #include "strategy/strategy.h"
@@ -9,7 +9,7 @@
 
 #define COUNTERS 12
 
-/* What a store would keep, by name. */
+/* The values that a store would keep, by name. */
 static struct kept {
     char name[WEIR_STATE_NAME_MAX];
     int name_len;

@@ -124,7 +124,7 @@ static void test_labels_have_bounds(void **state) {
     weir_table_close(table);
 }
 
-/* Random decisions of all kinds, and the same counted by hand. */
+/* Random decisions of all kinds, compared with counts that a simple model makes. */
 static void test_random_decisions_count_as_a_model_does(void **state) {
     struct weir_table *table = open_table("memory://?keys=256&hits=2000");
     struct weir_limit limit[15];
@@ -195,7 +195,7 @@ static void test_what_was_decided_elsewhere_is_noted(void **state) {
     assert_counts(table, labels[1], 100, 7, 0, 3);
     assert_int_equal(top_client_of(table, WEIR_BY_ALLOWED, "10.0.0.1").allowed, 100);
     assert_int_equal(top_client_of(table, WEIR_BY_DENIED, "10.0.0.2").denied, 7);
-    assert_int_equal(info_of(table, NOW).keys, 0); /* no counter was touched */
+    assert_int_equal(info_of(table, NOW).keys, 0); /* no counter was changed */
     assert_int_equal(weir_stats_record(table, checks, 0, NOW, verdicts, 0), WEIR_EINVAL);
     assert_int_equal(weir_stats_record(table, checks, 2, -1, verdicts, 0), WEIR_EINVAL);
     check_sound(table);
@@ -277,7 +277,7 @@ struct victims {
     _Atomic uint64_t done;
 };
 
-/* Ever new labels, limits and clients, until it is killed. */
+/* Uses new labels, limits and clients until it is killed. */
 static int scribble(void *argument) {
     struct victims *victims = argument;
     struct weir_table *table;

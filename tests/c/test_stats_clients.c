@@ -141,7 +141,7 @@ struct stream {
     struct weir_limit limit;
     int32_t label;
     uint64_t allowed[RANKS], denied[RANKS];
-    uint64_t weight[WEIR_STRIPES_MAX]; /* of what fell into each stripe */
+    uint64_t weight[WEIR_STRIPES_MAX]; /* the weight in each stripe */
 };
 
 /* About Zipf's law with exponent 1: rank r is as likely as 1/r. */
@@ -235,12 +235,12 @@ static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
     assert_int_equal(top.denied, stream.denied[7]);
     top = top_client_of(stream.table, WEIR_BY_ALLOWED, "10.1.0.7");
     assert_true(top.allowed <= stream.allowed[7]);
-    assert_true(top.allowed + top.error + 800 >= stream.allowed[7]); /* it was sampled at first */
+    assert_true(top.allowed + top.error + 800 >= stream.allowed[7]); /* sampled at first */
     check_sound(stream.table);
     weir_table_close(stream.table);
 }
 
-/* A client that had most requests an hour ago makes room for newer ones, even if they have fewer. */
+/* A client that had the most requests an hour ago is replaced by newer clients, even if they have fewer. */
 static void test_old_heavy_hitters_age_out(void **state) {
     struct weir_table *table = open_table("memory://?keys=8");
     struct weir_limit closed = limit_of(WEIR_FIXED_WINDOW, 0, MINUTE);
@@ -263,7 +263,7 @@ static void test_old_heavy_hitters_age_out(void **state) {
         assert_true(top_client_of(table, WEIR_BY_DENIED, key).denied > 0);
     }
     struct weir_check check = labelled(table, &closed, "10.7.0.1", labels[0]);
-    decide_check(table, &check, NOW, WEIR_HIT); /* a clock that steps back is no harm */
+    decide_check(table, &check, NOW, WEIR_HIT); /* a clock that steps back does no harm */
     assert_int_equal(top_client_of(table, WEIR_BY_DENIED, "10.7.0.1").denied, 1);
     check_sound(table);
     weir_table_close(table);

@@ -18,7 +18,7 @@ struct run {
     struct model model, scratch;
     int64_t now;
     int64_t pace; /* typical time between requests */
-    bool calm;    /* long logs: small costs, few refunds, a clock that mostly goes on */
+    bool calm;    /* long logs: small costs, few refunds, a clock that rarely steps */
     long operation;
 };
 
@@ -33,7 +33,7 @@ static void fail_run(const struct run *run, enum op op, int64_t cost, const char
     fail();
 }
 
-/* The model as it is, or a copy that may be spoilt. */
+/* The model itself, or a copy that may be changed. */
 static struct model *model_for(struct run *run, bool spoilt) {
     if (!spoilt)
         return &run->model;
@@ -48,7 +48,7 @@ static struct model *model_for(struct run *run, bool spoilt) {
     return &run->scratch;
 }
 
-/* A denied hit's retry_after: one ns earlier it is denied still, at that moment it passes. */
+/* Checks retry_after of a denied hit: one ns earlier the hit is still denied, at that moment it passes. */
 static void check_promise(struct run *run, int64_t cost, const struct weir_verdict *denied) {
     struct weir_verdict verdict;
     if (denied->retry_after_ns > WEIR_NOW_MAX - run->now)
@@ -137,7 +137,7 @@ static int64_t some_cost(const struct run *run) {
     }
 }
 
-/* The time of a hit in a moving window's log, more often of a new one. */
+/* The time of a hit in a moving window's log, usually of a recent one. */
 static int64_t some_hit_ns(const struct run *run) {
     const struct model *m = &run->model;
     if (run->key.limit.strategy != WEIR_MOVING_WINDOW || m->first == m->count)
@@ -146,7 +146,7 @@ static int64_t some_hit_ns(const struct run *run) {
     return m->hit[m->count - 1 - below(one_in(4) ? live : live < 40 ? live : 40)].time_ns;
 }
 
-/* Moves the clock: mostly a little forward, at times far, back, to an edge, or not at all. */
+/* Moves the clock: mostly a little forward, sometimes far, back, to an edge, or not at all. */
 static void tick(struct run *run) {
     int64_t period = run->key.limit.period_ns, by = 0, edge = run->key.state.expires_ns;
     int64_t event = below(24);

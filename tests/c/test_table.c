@@ -1,5 +1,5 @@
 /*
- * What a decision over several limits does, and what a test may touch, in a table of each backing.
+ * Decisions over several limits, and that a test changes nothing, in a table of each backing.
  */
 #include "backings.h"
 
@@ -14,7 +14,7 @@ static void test_admits_exactly_the_amount(void **state) {
         int admitted = 0;
         for (int i = 0; i < 15; i++)
             admitted += hit(table_of(state), &limit, "k", NOW);
-        /* a leaky bucket lets one leave at once and none wait: max_delay is 0 here */
+        /* a leaky bucket admits one and lets none wait: max_delay is 0 here */
         assert_int_equal(admitted, strategy == WEIR_LEAKY_BUCKET ? 1 : 10);
     }
 }
@@ -38,7 +38,7 @@ static void test_limits_of_one_key_count_apart(void **state) {
     }
 }
 
-/* Three limits of one key, the middle one of which is at its end. */
+/* Three limits of one key; the middle one is used up. */
 struct trio {
     struct weir_limit limit[3];
     struct weir_check check[3];
@@ -264,7 +264,7 @@ static void test_a_test_changes_not_one_byte(void **state) {
     unsigned char *before = malloc(table->bytes);
     assert_non_null(before);
     memcpy(before, table->header, table->bytes);
-    /* now, much later, when all has expired, and before it all began */
+    /* now, much later, after everything has expired, and before the first hit */
     const int64_t times[] = {NOW + 50 * SECOND, NOW + 75 * SECOND, NOW + DAY, NOW - DAY, 0};
     for (size_t t = 0; t < sizeof times / sizeof times[0]; t++) {
         for (int64_t cost = 0; cost <= 41; cost += 41) {

@@ -28,7 +28,7 @@ static struct weir_table *fill(const char *uri) {
     return table;
 }
 
-/* Number `which` of the calls that read a table. Whether it was refused. */
+/* Makes call number `which` of those that read a table. Returns whether it was refused. */
 static bool call(struct weir_table *table, int which) {
     struct weir_limit limits[2] = {limit_of(WEIR_FIXED_WINDOW, 50, DAY),
                                    limit_of(WEIR_MOVING_WINDOW, 50, DAY)};
@@ -96,7 +96,7 @@ static int cut_and_call(int which, off_t left, bool guard) {
         MUST(weir_table_lost(table) == 0);
         MUST(truncate(path, left) == 0);
         bool refused = call(table, which);
-        MUST(call(table, which) >= refused); /* once lost, it stays so */
+        MUST(call(table, which) >= refused); /* a lost table stays lost */
         MUST(call(table, 0));
         MUST(weir_table_lost(table) == WEIR_EFORMAT);
         struct weir_error error;
@@ -150,7 +150,7 @@ static void test_a_table_that_was_extended_again_refuses_at_once(void **state) {
     }
 }
 
-/* It may be another program's data by now. */
+/* The data may now belong to another program. */
 static void test_a_file_with_other_data_is_not_removed(void **state) {
     char uri[128], text[8];
     struct weir_error error;
@@ -175,7 +175,7 @@ static void test_a_file_with_other_data_is_not_removed(void **state) {
 static void test_one_that_is_not_guarded_ends(void **state) {
     (void)state;
     if (UNDER_ASAN || UNDER_TSAN)
-        SKIP("the sanitizer has a handler of its own");
+        SKIP("the sanitizer has its own handler");
     int status = cut_and_call(0, 0, false);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGBUS);

@@ -1,6 +1,6 @@
 /*
- * Processes that fork, die and stop: children of fork() go on, what a killed process was admitted is known
- * to the next, a stopped one makes others wait for a second and no longer.
+ * Processes that fork, die and stop: children of fork() continue, the hits of a killed process are counted, and a
+ * stopped process delays others for one second at most.
  */
 #include "support.h"
 
@@ -26,14 +26,13 @@ struct pair {
 static void make_pair(struct pair *pair, const char *uri) {
     pair->table = open_table(uri);
     pair->limit[0] = limit_of(WEIR_FIXED_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
-    pair->limit[1] =
-        limit_of(WEIR_TOKEN_BUCKET, 1, WEIR_PERIOD_MAX_NS); /* drains in centuries only */
+    pair->limit[1] = limit_of(WEIR_TOKEN_BUCKET, 1, WEIR_PERIOD_MAX_NS); /* drains over centuries */
     pair->limit[1].burst = MANY;
     pair->limit[2] = limit_of(WEIR_MOVING_WINDOW, 20, SECOND);
     pair->stop = false;
 }
 
-/* One decision over both limits of a key and one of its neighbour; the log comes and goes. */
+/* One decision over both limits of a key and one of its neighbour; the log is freed and used again. */
 static int hit_pair(struct pair *pair, unsigned number, int64_t now_ns, bool *allowed) {
     char key[2][16];
     struct weir_verdict verdicts[3];
@@ -67,7 +66,7 @@ static void *hammer(void *argument) {
     return NULL;
 }
 
-/* In the child: every key can be decided, and what belongs together is together. */
+/* In the child: every key can be decided, and limits that are charged together have equal counts. */
 static int go_on(void *argument) {
     struct pair *pair = argument;
     bool allowed;
@@ -148,7 +147,7 @@ static void test_a_forked_child_shares_a_shared_table(void **state) {
         sum += charged(&pair, 0, i);
     }
     assert_in_range(sum, 4000,
-                    5000); /* all of the children's, and those of ours that were allowed */
+                    5000); /* all hits of the children, and the allowed ones of this process */
     check_sound(pair.table);
     weir_table_close(pair.table);
     weir_table_unlink(uri, NULL);
@@ -159,7 +158,7 @@ static void test_a_forked_child_shares_a_shared_table(void **state) {
 struct admitted {
     char uri[128];
     struct weir_limit limit[WEIR_LEAKY_BUCKET];
-    _Atomic int64_t hits[WEIR_LEAKY_BUCKET]; /* counted after each that was admitted */
+    _Atomic int64_t hits[WEIR_LEAKY_BUCKET]; /* incremented after each admitted hit */
 };
 
 static int hit_until_killed(void *argument) {
@@ -181,10 +180,10 @@ static void test_a_file_knows_every_hit_that_a_killed_process_was_admitted(void 
     (void)state;
     snprintf(admitted->uri, sizeof admitted->uri, "file:///tmp/weir-killed-%d?keys=64&hits=2000000",
              (int)getpid());
-    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* drained by nothing in these seconds */
+    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* no bucket drains within the test */
         admitted->limit[i] = limit_of(i, MANY, WEIR_PERIOD_MAX_NS);
     admitted->limit[WEIR_SLIDING_WINDOW_COUNTER].period_ns =
-        WEIR_PERIOD_MAX_NS / 2; /* of one window */
+        WEIR_PERIOD_MAX_NS / 2; /* the test is within one window */
     admitted->limit[WEIR_TOKEN_BUCKET].amount = 1;
     admitted->limit[WEIR_TOKEN_BUCKET].burst = MANY;
     for (int round = 0; round < 40; round++) {
@@ -202,7 +201,7 @@ static void test_a_file_knows_every_hit_that_a_killed_process_was_admitted(void 
             int64_t left = remaining(table, &admitted->limit[i], "k", NOW + MINUTE);
             int64_t known = MANY - left;
             if (known != admitted->hits[i] && known != admitted->hits[i] + 1)
-                fail_msg("WEIR_SEED=%" PRIu64 ": %s: %" PRId64 " known of %" PRId64, seed,
+                fail_msg("WEIR_SEED=%" PRIu64 ": %s: %" PRId64 " hits counted of %" PRId64, seed,
                          weir_strategy_name(i), known, admitted->hits[i]);
             admitted->hits[i] = 0;
         }
@@ -266,7 +265,7 @@ static void test_a_stopped_holder_makes_others_wait_a_second_not_longer(void **s
     assert_int_equal(remaining(table, &limit, "k", NOW), 9); /* nothing was charged meanwhile */
     assert_int_equal(info_of(table, NOW).recoveries, 0);
     pid = spawn_stopped(stop_with_a_lock, &holder);
-    kill(pid, SIGKILL); /* and a killed one not at all */
+    kill(pid, SIGKILL); /* after a kill, no process waits */
     waitpid(pid, NULL, 0);
     assert_int_equal(decide_rc(table, &limit), 0);
     assert_int_equal(info_of(table, NOW).recoveries, 1);
@@ -275,8 +274,8 @@ static void test_a_stopped_holder_makes_others_wait_a_second_not_longer(void **s
 }
 
 /*
- * Dies in the middle of a commit over two stripes: the record stands, the change is begun, and reading what is
- * to be written is the end of it. The lower stripe, which leads, has nothing to undo.
+ * Dies in the middle of a commit over two stripes: the undo record is written and the change has begun, then reading
+ * the new state crashes. The lower stripe, the coordinator, has nothing to undo.
  */
 static int die_in_a_commit(void *argument) {
     struct holder *holder = argument;
@@ -310,7 +309,7 @@ static int steal_a_lock_and_stop(void *argument) {
     MUST(weir_table_open(holder->uri, &table, NULL) == 0);
     pthread_mutex_t *mutex = &weir_lock_at(table, holder->lock)->mutex;
     MUST(pthread_mutex_lock(mutex) == EOWNERDEAD);
-    raise(SIGSTOP); /* the recoverer of the upper stripe, before it undoes anything */
+    raise(SIGSTOP); /* as the recoverer of the upper stripe, before it undoes anything */
     return 0;
 }
 
@@ -324,8 +323,8 @@ static void test_a_lock_released_unrepaired_is_repaired_by_the_next(void **state
     struct weir_table *table = open_table(holder.uri);
     holder.lock = table->stripe_mask;
     assert_true(holder.lock > 0);
-    for (int i = 0; !key[0][0] || !key[1][0];
-         i++) { /* a key of the coordinator's stripe, one of the participant's */
+    /* a key of the coordinator's stripe, and one of the participant's */
+    for (int i = 0; !key[0][0] || !key[1][0]; i++) {
         char name[16];
         uint64_t fingerprint[2];
         snprintf(name, sizeof name, "%d", i);
@@ -342,9 +341,8 @@ static void test_a_lock_released_unrepaired_is_repaired_by_the_next(void **state
     assert_true(weir_lock_at(table, 0)->txn != 0);
     pid_t stopped = spawn_stopped(steal_a_lock_and_stop, &holder);
     struct weir_check check = check_of(&limit, key[0], 1);
-    for (
-        int i = 0; i < 2;
-        i++) /* recovery of the coordinator cannot undo the participant, and releases the lock unrepaired */
+    /* recovery of the coordinator cannot undo the participant, and releases the lock unrepaired */
+    for (int i = 0; i < 2; i++)
         assert_int_equal(weir_decide(table, &check, 1, NOW, WEIR_HIT, &verdict, NULL), WEIR_EBUSY);
     kill(stopped, SIGKILL);
     waitpid(stopped, NULL, 0);

@@ -1,6 +1,6 @@
 /*
- * A table that gets more keys than it has room for: which keys are evicted, what that costs, and what it must never
- * cost. Random runs print their seed (WEIR_SEED=N repeats one).
+ * A table that gets more keys than it has room for: which keys are evicted, and what evictions must not cost. Random
+ * runs print their seed (WEIR_SEED=N repeats one).
  */
 #include "support.h"
 
@@ -18,8 +18,8 @@ static void name_key(char *key, size_t size, const char *what, int number) {
 
 struct flood {
     int64_t amount; /* of the limits of the flood */
-    int hits;       /* on each of its keys */
-    int every;      /* of its keys for each hit on those at their limit */
+    int hits;       /* hits on each key of the flood */
+    int every;      /* new keys for each hit on the keys at their limit */
 };
 
 static void flood(struct weir_table *table, const struct flood *flood) {
@@ -40,7 +40,7 @@ static void flood(struct weir_table *table, const struct flood *flood) {
             continue;
         for (int strategy = 0; strategy < WEIR_STRATEGIES; strategy++)
             if (hit(table, &limits[strategy], "regular", NOW + SECOND + i))
-                fail_msg("WEIR_SEED=%" PRIu64 ": %s admitted again behind %d keys", seed,
+                fail_msg("WEIR_SEED=%" PRIu64 ": %s admitted again after %d keys", seed,
                          weir_strategy_name(strategy), i);
     }
     struct weir_table_info info = info_of(table, NOW + MINUTE);
@@ -119,11 +119,11 @@ static void test_a_table_fills_to_nine_tenths_with_hardly_an_eviction(void **sta
 
 /* ------------------------------------------------------ a flood of one limit beside counters of another */
 
-/* What a client does to get rid of the counter of its log-in attempts, of which it has made `hits` of 5. */
+/* Requests by which a client tries to evict the counter of its log-in attempts, after `hits` of 5. */
 struct attack {
     int hits, flood_limits, flood_hits;
-    bool same_limit; /* the flood is of log-ins, too */
-    int least; /* of 9 tables: those whose counter must be there after `factor` times their keys in requests */
+    bool same_limit; /* the flood uses the limit of log-ins, too */
+    int least; /* in how many of 9 tables the counter must exist after `factor` requests for each key of the table */
     int factor;
 };
 
@@ -158,10 +158,10 @@ static void test_a_flood_of_one_limit_leaves_counters_of_another_alone(void **st
          .flood_limits = 1,
          .flood_hits = 2,
          .least = 9,
-         .factor = 30}, /* all denied, too */
+         .factor = 30}, /* all are denied, too */
         {.hits = 4, .flood_limits = 1, .flood_hits = 5, .least = 9, .factor = 60},
         {.hits = 6, .flood_limits = 3, .flood_hits = 2, .least = 9, .factor = 30},
-        /* keys of its own limit, which used as much and were not denied */
+        /* keys of the same limit, which used as much and were not denied */
         {.hits = 6,
          .flood_limits = 1,
          .flood_hits = 5,
@@ -174,7 +174,7 @@ static void test_a_flood_of_one_limit_leaves_counters_of_another_alone(void **st
          .same_limit = true,
          .least = 9,
          .factor = 30},
-        /* and which were denied as often: each of them takes as many requests */
+        /* and keys that were denied as often: each takes as many requests */
         {.hits = 10,
          .flood_limits = 1,
          .flood_hits = 6,
@@ -185,14 +185,14 @@ static void test_a_flood_of_one_limit_leaves_counters_of_another_alone(void **st
     (void)state;
     for (size_t i = 0; i < sizeof attacks / sizeof attacks[0]; i++) {
         int there = 0;
-        for (int j = 0; j < 9; j++) /* each has another secret */
+        for (int j = 0; j < 9; j++) /* each table has another secret */
             there += outlasts(&attacks[i]);
         if (there < attacks[i].least)
-            fail_msg("attack %zu: the counter outlasts it in %d of 9 tables", i, there);
+            fail_msg("attack %zu: the counter is kept in %d of 9 tables", i, there);
     }
 }
 
-/* Keys that use little of a generous limit do not take the place of counters that deny. */
+/* Keys that use little of a generous limit do not replace counters that deny. */
 static void test_little_used_keys_go_first_even_among_many_of_another_limit(void **state) {
     struct weir_table *table = open_table("memory://?keys=1024&hits=0");
     struct weir_limit login = limit_of(WEIR_FIXED_WINDOW, 5, 60 * MINUTE);
@@ -218,7 +218,7 @@ static void test_little_used_keys_go_first_even_among_many_of_another_limit(void
     weir_table_close(table);
 }
 
-/* ------------------------------------------------------------------- several limits, hardly any room */
+/* ----------------------------------------------------------------------- several limits, little room */
 
 static void test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision(void **state) {
     struct weir_limit expired = limit_of(WEIR_MOVING_WINDOW, 100, SECOND);

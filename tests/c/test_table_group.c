@@ -1,6 +1,6 @@
 /*
- * ?group=NAME: a table for the members of one group. They count together, whichever of them created it; any other user is
- * refused, and so is a table that was not made for the group.
+ * ?group=NAME: a table for the members of one group. They count together, whichever of them created it. Any other user
+ * is refused, and so is a table that was not made for the group.
  */
 #include "support.h"
 
@@ -107,7 +107,8 @@ static void test_members_count_together_and_strangers_are_refused(void **state) 
     expect_success(spawn(member_must_name_the_group, NULL));
     struct weir_table *table;
     struct weir_error error;
-    assert_int_equal(weir_table_open(grouped, &table, &error), WEIR_EACCES); /* root is no member */
+    /* root is not a member */
+    assert_int_equal(weir_table_open(grouped, &table, &error), WEIR_EACCES);
     assert_non_null(strstr(error.message, "not a member of the group"));
 }
 

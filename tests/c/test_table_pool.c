@@ -1,6 +1,6 @@
 /*
- * The pool of moving-window hits when it is full: which keys are evicted, which are denied, and what that must never cost. Random
- * runs print their seed (WEIR_SEED=N repeats one).
+ * The pool of moving-window hits when it is full: which keys are evicted, which are denied, and what that must not
+ * cost. Random runs print their seed (WEIR_SEED=N repeats one).
  */
 #include "support.h"
 
@@ -46,7 +46,9 @@ static void test_expired_logs_make_room_in_the_pool(void **state) {
     weir_table_close(table);
 }
 
-/* Fills the pool with logs of `hits` hits of 1000, and more of each that follows; how many there are then. */
+/*
+ * Fills the pool with logs of `hits` of 1000 hits, each log one hit longer than the one before. Returns their number.
+ */
 static int fill_pool(struct weir_table *table, const struct weir_limit *limit, int hits) {
     uint64_t lines = info_of(table, NOW).lines_max;
     char key[32];
@@ -66,7 +68,7 @@ static void test_the_log_that_loses_least_makes_room_when_none_has_expired(void 
     int count = fill_pool(table, &limit, 30);
     assert_int_equal(info_of(table, NOW).evictions, 0);
     struct weir_limit tight = limit_of(WEIR_MOVING_WINDOW, 25, DAY);
-    for (int i = 0; i < 16; i++) { /* shorter ones come, which use more of their limit */
+    for (int i = 0; i < 16; i++) { /* new, shorter logs, which use more of their limit */
         name_key(key, sizeof key, "new", i);
         assert_int_equal(fill_log(table, &tight, key, 100, 25), 0);
     }
@@ -90,7 +92,7 @@ static void test_the_log_that_loses_least_makes_room_when_none_has_expired(void 
     weir_table_close(table);
 }
 
-/* A long log does not take the lines of shorter ones, nor what is left for them. */
+/* A long log does not take the lines of shorter ones, nor the rest that is meant for them. */
 static void test_greedy_keys_leave_the_logs_of_others_alone(void **state) {
     struct weir_limit large = limit_of(WEIR_MOVING_WINDOW, 1000000, DAY);
     struct weir_limit small = limit_of(WEIR_MOVING_WINDOW, 30, DAY);
@@ -99,7 +101,7 @@ static void test_greedy_keys_leave_the_logs_of_others_alone(void **state) {
         struct weir_table *table = open_table("memory://?keys=256&hits=20000");
         int64_t now_ns = NOW, admitted[5] = {0}, denied[5] = {0};
         char key[32];
-        for (int i = 0; i < 10; i++) { /* there before */
+        for (int i = 0; i < 10; i++) { /* they exist before */
             name_key(key, sizeof key, "before", i);
             for (int j = 0; j < 30; j++)
                 assert_true(hit(table, &small, key, now_ns + j * SECOND));
@@ -112,11 +114,11 @@ static void test_greedy_keys_leave_the_logs_of_others_alone(void **state) {
                 denied[j] += !allowed;
             }
         now_ns += 2 * MINUTE;
-        for (int i = 0; i < 5; i++) { /* the next key finds room, too */
+        for (int i = 0; i < 5; i++) { /* new keys find room, too */
             name_key(key, sizeof key, "after", i);
             for (int j = 0; j < 30; j++)
                 if (!hit(table, &small, key, now_ns + j * SECOND))
-                    fail_msg("hit %d of key %d is denied beside %d greedy ones", j, i, greedy);
+                    fail_msg("hit %d of key %d is denied beside %d greedy keys", j, i, greedy);
             assert_false(hit(table, &small, key, now_ns + MINUTE));
         }
         now_ns += 2 * MINUTE;
@@ -129,7 +131,7 @@ static void test_greedy_keys_leave_the_logs_of_others_alone(void **state) {
             assert_true(denied[j] > 0);
             assert_int_equal(remaining(table, &large, key, now_ns), 1000000 - admitted[j]);
             assert_true(admitted[j] * greedy >
-                        20000 * 2 / 3); /* and is not held shorter than need be */
+                        20000 * 2 / 3); /* and no log is kept shorter than necessary */
         }
         assert_int_equal(info_of(table, now_ns).evictions, 0);
         check_sound(table);
@@ -137,7 +139,7 @@ static void test_greedy_keys_leave_the_logs_of_others_alone(void **state) {
     }
 }
 
-/* So many greedy keys that nothing is left: a short log takes a long one's place. */
+/* So many greedy keys that no line is free: a short log replaces a long one. */
 static void test_a_short_log_finds_room_among_any_number_of_greedy_keys(void **state) {
     struct weir_table *table = open_table("memory://?keys=1024&hits=20000");
     struct weir_limit large = limit_of(WEIR_MOVING_WINDOW, 1000000, DAY);
@@ -176,7 +178,7 @@ static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
         hits++;
     assert_true(hits >= 64 * 10);
     int64_t now_ns = NOW + hits * SECOND;
-    for (int i = 0; i < 20; i++) { /* and neither does a decision over several limits */
+    for (int i = 0; i < 20; i++) { /* nor does a decision over several limits */
         for (int mode = WEIR_HIT; mode <= WEIR_EACH; mode += WEIR_EACH - WEIR_HIT) {
             struct weir_decision decision;
             assert_int_equal(weir_decide(table, checks, 2, now_ns + i, (enum weir_mode)mode,
@@ -192,7 +194,7 @@ static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
         assert_int_equal(remaining(table, &window, "k", now_ns), 100);
     }
     assert_int_equal(info_of(table, NOW).evictions, 0);
-    /* what needs no line still goes on, and what has left makes room */
+    /* a hit that needs no line is still admitted, and expired hits make room */
     assert_true(hit(table, &window, "k", now_ns));
     assert_true(hit(table, &limit, "k", now_ns - SECOND));
     assert_int_equal(fill_log(table, &limit, "k", 86400 + hits / 2, hits / 3), 0);
@@ -235,7 +237,7 @@ static void test_two_keys_that_fill_the_pool_keep_what_they_used(void **state) {
     struct weir_limit limit = limit_of(WEIR_MOVING_WINDOW, 400, DAY);
     int64_t now_ns = NOW, admitted[2] = {0, 0};
     (void)state;
-    /* both at once, in one decision: neither can make room at the other's cost */
+    /* both in one decision: neither can take the other's lines */
     struct weir_check checks[2] = {check_of(&limit, "a", 1), check_of(&limit, "b", 1)};
     for (int i = 0; i < 1000; i++, now_ns += SECOND) {
         struct weir_verdict verdicts[2];

@@ -45,7 +45,7 @@ static void test_rules_decide_about_the_clients_of_enforced_parts(void **state) 
     assert_true(!decision.allowed && decision.rule == WEIR_RULE_BLOCK && !v[0].allowed);
     assert_int_equal(remaining(table, &limit, "ame", NOW), 1);
 
-    /* All are let through: nothing is charged. */
+    /* Rules allow all clients: nothing is charged. */
     request.clients = NULL;
     request.client = (struct weir_bytes){"free", 4};
     assert_int_equal(weir_decide_prepared(table, prepared, &request, v, &decision), 0);

@@ -54,7 +54,7 @@ static void model_enforced(const struct values given[PARTS], enum weir_mode mode
                            int64_t now, struct weir_verdict verdicts[PARTS], bool *denied,
                            bool *vetoed) {
     for (int i = 0; i < PARTS; i++)
-        (void)counter_of(given[i].key, given[i].limit); /* so that all are there to be saved */
+        (void)counter_of(given[i].key, given[i].limit); /* so that all exist and can be saved */
     memcpy(saved, counters, sizeof saved);
     *denied = *vetoed = false;
     for (int i = 0; i < PARTS; i++) {
@@ -200,7 +200,7 @@ static void random_setting(struct weir_table *table, struct setting *setting) {
     assert_int_equal(weir_prepared_count(setting->prepared), PARTS);
 }
 
-/* A request, and what it given of each part. The arrays belong to the caller. */
+/* A request, and its values for each part. The arrays belong to the caller. */
 struct varied {
     struct weir_bytes clients[PARTS], after[PARTS];
     int64_t costs[PARTS];

@@ -1,6 +1,6 @@
 /*
- * Opening, making and removing one table at once: racing makers, a lock that another keeps, and a file that is
- * removed while it is being opened.
+ * Opening, creating and removing one table at the same time: concurrent creators, a lock that another process holds,
+ * and a file that is removed while it is being opened.
  */
 #include "refused.h"
 
@@ -70,7 +70,7 @@ static int make_and_remove(void *argument) {
     return 0;
 }
 
-/* Opening while others remove gives a table that has its name at that moment, or a new one. */
+/* Opening while others remove returns a table that has its name at that moment, or a new one. */
 static void test_making_and_removing_at_once_never_fails(void **state) {
     struct race *shared = shared_memory(sizeof *shared);
     char uri[300];
@@ -80,7 +80,7 @@ static void test_making_and_removing_at_once_never_fails(void **state) {
     shared->uri = uri;
     for (int i = 0; i < 4; i++)
         pid[i] = spawn(make_and_remove, shared);
-    usleep(300000); /* a marked sleep: the time that they have */
+    usleep(300000); /* a marked sleep: the duration of the test */
     shared->go = 1;
     for (int i = 0; i < 4; i++)
         expect_success(pid[i]);
@@ -88,7 +88,7 @@ static void test_making_and_removing_at_once_never_fails(void **state) {
     munmap(shared, sizeof *shared);
 }
 
-static int held_fd; /* of the test itself, which its child inherits */
+static int held_fd; /* of the test process; its child inherits it */
 
 static int open_and_hit(void *argument) {
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 100, DAY);
@@ -140,7 +140,7 @@ static void test_a_file_removed_while_being_opened_is_not_joined(void **state) {
     snprintf(uri, sizeof uri, "%s", uri_of("it", "?keys=64&hits=200"));
     weir_table_close(open_table(uri));
     int fd = open(path_of("it"), O_RDWR | O_CLOEXEC);
-    assert_int_equal(flock(fd, LOCK_EX), 0); /* as another who opens it alone */
+    assert_int_equal(flock(fd, LOCK_EX), 0); /* as a process does that opens the table alone */
     held_fd = fd;
     pid_t pid = spawn(open_and_hit, uri);
     while (!has_open(pid, path_of("it")))

@@ -1,6 +1,6 @@
 /*
- * What weir_table_open() refuses, and its errors: URIs, files of other programs, damaged and foreign tables, full
- * file systems. Nothing refused is changed, and nothing is left behind.
+ * What weir_table_open() refuses, and its errors: URIs, files of other programs, damaged and foreign tables, full file
+ * systems. A refused file is not changed, and nothing is left behind.
  */
 #include "refused.h"
 
@@ -107,7 +107,7 @@ static void test_a_path_may_hold_any_byte_escaped(void **state) {
     assert_int_equal(weir_table_unlink(uri_of("a%3Fb%20c%25%c3%A9", ""), NULL), 0);
 }
 
-/* ------------------------------------------------------------------------- what is no file of ours */
+/* ----------------------------------------------------------------------- files that are not tables */
 
 static void write_file(const char *path, const void *bytes, size_t size) {
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
@@ -220,7 +220,7 @@ static void test_root_s_table_is_closed_to_others(void **state) {
     weir_table_unlink(uri, NULL);
 }
 
-/* ------------------------------------------------------------------------- tables that are not right */
+/* ------------------------------------------------------------------------ foreign and damaged tables */
 
 /* Makes a table, lets `damage` change its bytes, and expects the refusal. */
 static void refuses_after(void (*damage)(struct weir_header *), int code, const char *text) {
@@ -335,7 +335,7 @@ static void test_another_size_is_refused_and_the_message_tells_which_it_has(void
     unlink(path_of("it"));
 }
 
-/* ------------------------------------------------------------------------------------- no room */
+/* --------------------------------------------------------------------------- full file systems */
 
 /* In another mount namespace, where /dev/shm and a folder are 1 MiB each; 77: not permitted. */
 static int fill_small_file_systems(void *argument) {

@@ -1,5 +1,5 @@
 /*
- * Rules about clients: what a decision makes of them, names by hash, capacity, bad input.
+ * Rules about clients: how decisions apply them, names by hash, capacity, bad input.
  */
 #include "rules_support.h"
 
@@ -111,7 +111,7 @@ static void test_several_clients_in_one_decision(void **state) {
     assert_int_equal(weir_rules_match(table, checks, 3, NOW, verdicts, NULL), 0);
     assert_int_equal(weir_rules_match(table, checks, 1, NOW, verdicts, &decision), 1);
     assert_int_equal(decision.rule, WEIR_RULE_ALLOW);
-    set(table, "alice", WEIR_RULE_BLOCK, NOW, NOW + 3 * SECOND); /* one who is blocked blocks all */
+    set(table, "alice", WEIR_RULE_BLOCK, NOW, NOW + 3 * SECOND); /* one blocked client blocks all */
     decision = decide(table, checks, 3, NOW, WEIR_EACH, verdicts);
     assert_int_equal(decision.allowed, 0);
     assert_int_equal(decision.rule, WEIR_RULE_BLOCK);
@@ -169,13 +169,13 @@ static void test_a_client_may_be_named_by_its_hash(void **state) {
     assert_int_equal(weir_rules_match_client(table, "alice", 5, NOW).kind, WEIR_RULE_BLOCK);
     assert_int_equal(weir_rules_find(table, name, strlen(name), NOW, &rule), WEIR_RULE_BLOCK);
     assert_string_equal(rule.client, name);
-    /* A client that calls itself so is another one. */
+    /* A client whose name is the text of the hash is another client. */
     assert_int_equal(weir_rules_match_client(table, name, strlen(name), NOW).kind, WEIR_RULE_NONE);
     set(table, "alice", WEIR_RULE_ALLOW, NOW, WEIR_NEVER); /* the same rule, now with its name */
     assert_int_equal(weir_rules_list(table, &rule, &n), 0);
     assert_int_equal(n, 1);
     assert_string_equal(rule.client, "alice");
-    set(table, name, WEIR_RULE_BLOCK, NOW, WEIR_NEVER); /* which stays known */
+    set(table, name, WEIR_RULE_BLOCK, NOW, WEIR_NEVER); /* whose name is kept */
     assert_int_equal(weir_rules_find(table, "alice", 5, NOW, &rule), WEIR_RULE_BLOCK);
     assert_string_equal(rule.client, "alice");
     assert_int_equal(weir_rules_remove(table, name, strlen(name), NULL), 1);
@@ -184,7 +184,7 @@ static void test_a_client_may_be_named_by_its_hash(void **state) {
     weir_table_close(table);
 }
 
-/* All hashes at the end of their range: the hash table's tail goes on at its beginning. */
+/* All hashes are at the end of their range, so the hash table wraps around. */
 static void test_hashes_that_crowd(void **state) {
     struct weir_table *table = open_table("memory://?keys=64&rules=100");
     char name[32];
@@ -224,13 +224,13 @@ static void test_a_full_list_says_so_and_takes_the_room_of_the_expired(void **st
     assert_non_null(strstr(error.message, "?rules="));
     assert_int_equal(weir_rules_load(table, list, 1, NOW, &error), WEIR_ENOSPC);
     assert_int_equal(weir_rules_version(table), version); /* nothing has changed */
-    set(table, "d", WEIR_RULE_ALLOW, NOW, WEIR_NEVER);    /* one that is there needs no room */
+    set(table, "d", WEIR_RULE_ALLOW, NOW, WEIR_NEVER);    /* an existing rule needs no room */
     assert_int_equal(
         weir_rules_set(table, "e", 1, WEIR_RULE_BLOCK, NOW + SECOND, WEIR_NEVER, &error), 0);
     assert_int_equal(weir_rules_list(table, list, &n), 0);
     assert_int_equal(n, 4);
     assert_int_equal(weir_rules_find(table, "a", 1, NOW, NULL),
-                     WEIR_RULE_NONE); /* its room was taken */
+                     WEIR_RULE_NONE); /* the new rule uses its room */
     assert_int_equal(weir_rules_find(table, "::1", 3, NOW, NULL), WEIR_RULE_ALLOW);
     check_sound(table);
     weir_table_close(table);

@@ -1,6 +1,6 @@
 /*
- * Rules about clients: random lists and look-ups against a naive model that looks at every rule, lists of all
- * sizes, and damaged lists.
+ * Rules about clients: random lists and look-ups against a naive model that compares every rule, lists of all sizes,
+ * and damaged lists.
  */
 #include "rules_support.h"
 
@@ -120,11 +120,11 @@ static void random_client(char *text, size_t size) {
     if (range.family == WEIR_FAMILY_6 &&
         weir_address_parse(text, strcspn(text, "/"), &address) == WEIR_FAMILY_4)
         snprintf(text, size, "::/%u",
-                 range.prefix > 3 ? 3 : range.prefix); /* a mapped one: another family */
+                 range.prefix > 3 ? 3 : range.prefix); /* a mapped address: another family */
     (void)len;
 }
 
-/* An address in, at the edge of, or right behind a range; or a name. */
+/* An address in, at the edge of, or directly after a range; or a name. */
 static void random_probe(const struct model *model, char *text, size_t size) {
     struct weir_range range = random_range();
     if (random_below(5) == 0) {
@@ -282,7 +282,7 @@ static void test_lists_of_every_size_around_whole_groups(void **state) {
     (void)state;
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
         for (int six = 0; six < 2; six++) {
-            int count = sizes[s], apart = six ? 1 : 2; /* neighbours, or with a hole between */
+            int count = sizes[s], apart = six ? 1 : 2; /* adjacent, or with a gap between */
             struct weir_table *table = open_table("memory://?keys=64&rules=5000");
             for (int i = 0; i < count; i++) {
                 int number = i * apart;
@@ -359,7 +359,9 @@ static void use_damaged(struct weir_table *table, const struct model *model) {
     assert_true(rc == 0 || rc == WEIR_ECORRUPT || rc == WEIR_ENOSPC);
 }
 
-/* Whatever is written over the section but its lock: no crash, no endless loop, and no damage goes unseen. */
+/*
+ * Any bytes in the section, except its lock, are overwritten: no crash, no endless loop, and all damage is detected.
+ */
 static void test_a_damaged_list_is_no_danger(void **state) {
     static struct model model;
     struct weir_table *table = open_table("memory://?keys=64&rules=400");
@@ -386,8 +388,8 @@ static void test_a_damaged_list_is_no_danger(void **state) {
         use_damaged(table, &model);
         memcpy(section, kept, bytes);
     }
-    for (uint32_t number = 0; number < (uint32_t)model.count;
-         number++) { /* one bit of what is searched */
+    /* one bit of the searched data */
+    for (uint32_t number = 0; number < (uint32_t)model.count; number++) {
         _Atomic uint32_t *wider =
             weir_rules_wider(table, weir_rules_copy(table, table->rules->version));
         wider[number] ^= 1;

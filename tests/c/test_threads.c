@@ -104,7 +104,7 @@ static void *look_on(void *argument) {
         if (!machine_is_to_blame(rc, &thread->crowd->absence_ns))
             thread->failed = rc;
         usleep(
-            5000); /* a marked sleep: it holds every lock there is, and the others have a second */
+            5000); /* a marked sleep: the check holds all locks, and other threads wait at most a second */
     }
     return NULL;
 }
@@ -140,7 +140,7 @@ static struct crowd *make_crowd(const char *scheme, int64_t amount) {
     crowd->table = open_table(uri);
     if (strcmp(scheme, "memory://") != 0)
         weir_table_unlink(uri, NULL);
-    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* nothing drains meanwhile */
+    for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* nothing drains during the test */
         crowd->limit[i] = limit_of(i, amount, WEIR_PERIOD_MAX_NS / 2);
     crowd->limit[WEIR_TOKEN_BUCKET].burst = amount;
     crowd->limit[WEIR_TOKEN_BUCKET].amount = 1;
@@ -264,7 +264,7 @@ static void test_an_entry_that_is_being_written_is_not_believed(void **state) {
         struct weir_hash_entry *entry = &crowd->table->hash_cache[i];
         if (entry->version == 0)
             continue;
-        entry->version++; /* as its writer does, who is then interrupted */
+        entry->version++; /* as after the interruption of a thread that writes it */
         entry->hash[0] ^= 1;
         entries++;
     }

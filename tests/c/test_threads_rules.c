@@ -144,14 +144,14 @@ static void test_several_writers_lose_nothing(void **state) {
     free(stage);
 }
 
-/* Sets the rule of client 0 as one of the lists has it. Without malloc(), whose lock a fork may find taken. */
+/* Sets the rule of client 0 as in one of the lists. Does not call malloc(), whose lock may be held at a fork. */
 static bool set_as_in(struct stage *stage, int which) {
     const struct weir_rule *rule = &stage->list[which].rule[0];
     return weir_rules_set(stage->table, rule->client, rule->client_len, rule->kind, NOW,
                           rule->until_ns, NULL) == 0;
 }
 
-/* A child of a process whose other thread was changing the rules just then. */
+/* The child of a process in which another thread was changing the rules. */
 static int change_in_a_child(void *argument) {
     struct stage *stage = argument;
     MUST(list_found(stage->table, 0) >= 0);

@@ -1,4 +1,4 @@
-/* The zones of tests/timelines.txt, as far as its moments go. */
+/* The time zones of tests/timelines.txt, for the times that occur in it. */
 #ifndef WEIR_ZONES_H
 #define WEIR_ZONES_H
 
@@ -28,7 +28,7 @@ static const struct weir_zone zones[] = {{"UTC", none, 1},
 #undef S
 #undef H
 
-/* The third part of a timeline's head: a calendar window's zone, or a leaky bucket's delay. */
+/* The third part of a timeline's head: the zone of a calendar window, or the delay of a leaky bucket. */
 static inline void third_of_timeline(struct weir_limit *limit, const char *text) {
     struct weir_error error;
     limit->zone = NULL;
