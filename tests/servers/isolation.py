@@ -1,7 +1,7 @@
-"""A ``/dev/shm`` of a test process's own.
+"""A separate ``/dev/shm`` for a test process.
 
-Commands look for the servers of this host there, so tests that start some would see those of other
-test processes, and of whatever else runs here.
+Commands look there for the servers of this host. In a shared one, they would also find the servers
+of other test processes and other programs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ MS_REC, MS_PRIVATE = 0x4000, 0x40000
 def isolate() -> bool:
     """Mount an empty ``/dev/shm`` that only this process and its children see.
 
-    Returns False, and changes nothing, if this process may not: it takes root's rights and
-    ctypes.
+    Returns False and changes nothing if this process may not do so, or has no ctypes.
     """
     if ctypes is None:
         return False

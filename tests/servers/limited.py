@@ -1,4 +1,4 @@
-"""Applications that let 100 requests of a key pass, under whatever server, and clients of them."""
+"""Applications that admit 100 requests of each key, their servers, and clients of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make():
             store = weir.storage.storage_from_string(STORE)
             limiter = weir.strategies.FixedWindowRateLimiter(store)
 
-if "LAZY" in os.environ:  # in a thread of the application's own, at the first request
+if "LAZY" in os.environ:  # in a separate thread, at the first request
     def prepare():
         thread = threading.Thread(target=make)
         thread.start()
@@ -104,11 +104,11 @@ class Server(web.Served):
         return web.fetch(self.port, path)[:2]
 
     def hammer(self, path: str, requests: int = REQUESTS) -> Counter[int | str]:
-        """How often which status; ``"lost"``: the connection broke."""
+        """The number of responses by status; ``"lost"``: the connection broke."""
         return web.hammer([self.port], path, requests, CLIENTS)
 
     def workers(self, at_least: int = 2) -> list[int]:
-        """The processes that answer, once there are as many."""
+        """The processes that answer; waits until there are as many."""
         pids: set[int] = set()
 
         def enough() -> bool:
@@ -138,7 +138,7 @@ def start_server(
     log: Path,
     env: Mapping[str, str],
 ) -> Server:
-    """Start ``gunicorn -w 4`` on a socket of ours, or a command on the port it is given.
+    """Start ``gunicorn -w 4`` on a socket that it inherits, or a command on a port.
 
     ``directory`` has the application as ``served.py``.
     """
@@ -148,7 +148,7 @@ def start_server(
         started = process.launch([*words, *options], log, env, cwd=directory)
     else:
         with socket.socket() as listener:
-            port = free_port()  # not one of those that clients use up
+            port = free_port()  # outside the range that clients use
             listener.bind(("127.0.0.1", port))
             listener.listen(256)
             command = [sys.executable, "-m", "gunicorn", "-w", "4", *options]
@@ -164,7 +164,7 @@ Start = Callable[..., Server]
 
 
 def check_rounds(server: Server, rounds: int = ROUNDS) -> None:
-    """Each round, exactly the limit passes; and the server has logged no warning."""
+    """In each round, exactly the limit passes. The server has logged no warning."""
     assert "Warning" not in server.log.read_text()
     for number in range(rounds):
         counts = server.hammer(fresh())

@@ -34,7 +34,7 @@ class Memcached(Server):
         return self.send(b"version").startswith(b"VERSION")
 
     def seconds(self) -> int:
-        """The server's own clock, by which it ends values. It ticks once a second."""
+        """The server's own clock, by which values expire. It ticks once a second."""
         lines = self.send(b"stats").split(b"\r\n")
         return next(int(line.split()[2]) for line in lines if line.startswith(b"STAT time "))
 

@@ -13,7 +13,7 @@ JARS = ROOT / "build/mongodb"
 
 
 class MongoProtocol(Server):
-    #: Whether of two updates of one document at once, the second sees what the first has done.
+    #: Whether the second of two concurrent updates of a document sees the result of the first.
     atomic: bool
 
     @property
@@ -27,7 +27,7 @@ class MongoProtocol(Server):
 
 
 class MongoJavaServer(MongoProtocol):
-    """mongo-java-server, in memory. script/setup copies it where there are Java and Maven."""
+    """mongo-java-server, in memory. script/setup installs it if Java and Maven are available."""
 
     program = "java"
     atomic = True
@@ -49,6 +49,6 @@ class FerretDB(MongoProtocol):
 
 
 def mongo_server(directory: Path) -> MongoProtocol:
-    """The one that is there, started; skips the test if there is none."""
+    """Starts the one that is installed; skips the test if there is none."""
     kind = MongoJavaServer if (JARS / "stamp").exists() else FerretDB
     return kind(directory).start()

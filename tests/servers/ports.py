@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-#: A name in the kernel for each port given: no other process of a test run is given the same one.
+#: A Unix socket for each returned port: its name reserves the port among the processes of a run.
 _claims: list[socket.socket] = []
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120.0, pause: float = 0.02) -> Any:
-    """The first true result of ``what``, which is called until then; exceptions are ignored."""
+    """Calls ``what`` until its result is true, and returns that result. Exceptions are ignored."""
     end = time.monotonic() + seconds
     while True:
         error: Exception | None = None
@@ -31,7 +31,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 120.0, pause: float = 0.0
 def quickest(measure: Callable[[], float], enough: float, times: int = 8) -> float:
     """The shortest of several measurements, once one is shorter than ``enough``.
 
-    A busy machine makes a call take longer, and never shorter.
+    On a busy machine a call takes longer, and never shorter.
     """
     shortest = measure()
     for _ in range(times - 1):
@@ -42,9 +42,10 @@ def quickest(measure: Callable[[], float], enough: float, times: int = 8) -> flo
 
 
 def free_port() -> int:
-    """A free loopback port; the port 10000 above it, for the bus of a Cluster, is free, too.
+    """A free loopback port. The port 10000 above it, for the bus of a Cluster, is free, too.
 
-    Below those that the kernel gives to connections: it stays free until a server binds it.
+    It is below the ports that the kernel uses for connections, so it stays free until a server
+    binds it.
     """
     while True:
         port = random.randrange(11_000, 22_000)

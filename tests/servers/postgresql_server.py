@@ -55,7 +55,7 @@ class PostgreSQL(Server):
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """With the processes that serve its connections."""
+        """The server, and the processes that serve its connections, are stopped."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         for pid in map(int, children):
             os.kill(pid, signal.SIGSTOP)

@@ -16,7 +16,7 @@ import pytest
 
 from servers.ports import free_port, wait_for
 
-#: Time enough for anything that is not stuck, on a machine with other things to do.
+#: Enough time for anything that is not stuck, also on a busy machine.
 PATIENCE = 120.0
 
 
@@ -46,7 +46,7 @@ def launch(
 def wait_until(
     ready: Callable[[], Any], process: subprocess.Popen[bytes], log: Path, seconds: float = PATIENCE
 ) -> None:
-    """Wait until a launched server is ready; fail with its log if it ends or is not in time."""
+    """Wait until a launched server is ready; fail with its log if it ends or is late."""
 
     def ready_or_ended() -> bool:
         return process.poll() is not None or bool(ready())
@@ -72,7 +72,7 @@ def end(process: subprocess.Popen[bytes], how: int = signal.SIGTERM, seconds: fl
 def running(
     command: Sequence[str | Path], ready: Callable[[], Any], log: Path, **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server from when it is ready until the end of the block."""
+    """Runs a server during the block, which begins when the server is ready."""
     process = launch(command, log, **options)
     try:
         wait_until(ready, process, log)
@@ -125,7 +125,7 @@ class Server:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """It accepts connections, as the kernel does, and answers nothing until the block ends."""
+        """The process is stopped: the kernel accepts connections, but nothing is answered."""
         assert self.process
         self.process.send_signal(signal.SIGSTOP)
         status = Path(f"/proc/{self.pid}/stat")

@@ -1,8 +1,8 @@
 """Processes that record each hit that a store admits, while something happens to its servers.
 
-Every 100 ms all processes turn to a new key, and now and then back to earlier ones. A server that
-forgets, or a client that uses the wrong one, shows as a key that was admitted more often than its
-limit. WEIR_SECONDS: how long each run lasts. The numbers of each run are printed.
+Every 100 ms all processes switch to a new key, and sometimes use an earlier key again. If a server
+loses counts, or a client uses the wrong server, a key is admitted more often than its limit.
+WEIR_SECONDS: how long each run lasts. The numbers of each run are printed.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Run:
 
 
 def third() -> None:
-    """A third of the run. The processes go on meanwhile; nothing can be waited for."""
+    """Sleep for a third of the run. The processes continue; there is no event to wait for."""
     time.sleep(SECONDS / 3)
 
 

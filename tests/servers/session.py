@@ -23,7 +23,7 @@ class Servers:
     """All servers of a test session, started at first use."""
 
     def __init__(self) -> None:
-        # Sockets have short names.
+        # The path of a Unix socket must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="weir-"))
         self.running: dict[str, Any] = {}
 

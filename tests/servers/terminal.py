@@ -31,7 +31,7 @@ class Screen:
         self.seen = ""
 
     def read(self, seconds: float) -> str:
-        """What came within so many seconds."""
+        """Wait for output, at most so many seconds; all output until now."""
         ready, _, _ = select.select([self.terminal], [], [], seconds)
         if ready:
             with contextlib.suppress(OSError):
@@ -45,7 +45,7 @@ class Screen:
         return text in self.seen
 
     def end(self, key: bytes = b"\x03") -> int:
-        """Press Ctrl-C; the exit code."""
+        """Press Ctrl-C, and return the exit code."""
         with contextlib.suppress(OSError):
             os.write(self.terminal, key)
         deadline = time.monotonic() + 20

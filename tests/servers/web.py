@@ -34,8 +34,8 @@ def fetch(
 ) -> Reply:
     """The reply to one request, over a new connection, so that any worker may answer.
 
-    source: the client's address. A socket that is bound to one needs a port that no connection of
-    the last minute had, so thousands of quick requests should leave it out.
+    source: the client's address. A socket that is bound to an address needs a port that no
+    connection of the last minute used, so do not set it for thousands of quick requests.
     """
     address = None if source is None else (source, 0)
     connection = http.client.HTTPConnection(
@@ -72,7 +72,7 @@ def hammer(
     clients: int = 8,
     headers: Mapping[str, str] | None = None,
 ) -> Counter[int | str]:
-    """How often which status, of requests that clients send at once to the ports in turn.
+    """The number of responses by status. Clients send requests concurrently to the ports in turn.
 
     ``"lost"``: the connection broke.
     """

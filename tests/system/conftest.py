@@ -1,4 +1,4 @@
-"""What the tests of running servers share."""
+"""Fixtures of the tests with running servers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def start(tmp_path: Path) -> Iterator[limited.Start]:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own, also at the Unix socket ``directory / "socket"``."""
+    """A Redis server for one test, also at the Unix socket ``directory / "socket"``."""
     directory = tmp_path / "redis"
     server = RedisServer(directory, ["--unixsocket", f"{directory}/socket"]).start()
     yield server
@@ -74,7 +74,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def module() -> Path:
-    """The module, built."""
+    """The nginx module, which is built first."""
     built = subprocess.run([ROOT / "script" / "nginx"], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return MODULE

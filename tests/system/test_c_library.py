@@ -1,4 +1,4 @@
-"""libweir as C programs meet it: installed, found by pkg-config, compiled against, run."""
+"""libweir as C programs use it: installed, found by pkg-config, compiled against, run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(*command: str | Path, **more: object) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where ``meson install`` has put the library."""
+    """The directory into which ``meson install`` has put the library."""
     build = tmp_path_factory.mktemp("build")
     prefix = tmp_path_factory.mktemp("prefix")
     meson = Path(sys.executable).parent / "meson"
@@ -269,7 +269,7 @@ def test_a_decision_is_one_round_trip(probe, redis) -> None:
     before = redis.commands()
     assert caller.send("b")[0] == "allowed"
     assert redis.commands() == before + 1
-    with redis.client() as client:  # the first alone sent the script
+    with redis.client() as client:  # only the first sent the script
         assert client.info("commandstats")["cmdstat_eval"]["calls"] == 1
     assert caller.send("clear a")[0] == "cleared"
     assert caller.send("a")[0] == "allowed"
@@ -288,14 +288,14 @@ def test_a_lost_connection_is_opened_again(probe, redis) -> None:
     assert caller.send("a")[0] == "allowed"
     with redis.client() as client:
         client.execute_command("CLIENT KILL TYPE normal SKIPME yes")
-    assert caller.send("a")[0] == "allowed"  # noticed before anything is sent
+    assert caller.send("a")[0] == "allowed"  # the loss is noticed before anything is sent
 
 
 def test_the_deadline_covers_the_whole_call(probe, redis) -> None:
     caller = probe(redis.port, 300)
     wait_for(lambda: caller.send("a")[0] == "allowed")
     with redis.frozen():
-        for _ in range(2):  # on the connection there is, and while connecting or after it
+        for _ in range(2):  # on the open connection, then on a new one
             message, took = caller.send("a")
             assert message == "Redis: Connection timed out"
             assert 250 <= took < 20_000

@@ -17,7 +17,7 @@ from servers.ports import wait_for
 
 SHM = Path("/dev/shm")
 
-#: Says nothing about a storage; the client is in a header, so that one test can be several.
+#: Sets no storage. The client is in a header, so that one test can be several clients.
 APP = """
 import os
 from flask import Flask, request
@@ -79,7 +79,7 @@ class Running:
         return answer
 
     def by_workers(self, path: str, client: str, workers: int = 4) -> dict[str, set[int]]:
-        """The statuses that each worker answers, once so many have answered."""
+        """The statuses by worker; waits until so many workers have answered."""
         seen: dict[str, set[int]] = {}
 
         def all_seen() -> bool:
@@ -106,7 +106,7 @@ def test_block_stops_a_client_in_every_worker_at_once(running: Running) -> None:
     client = "203.0.113.7"
     assert set.union(*running.by_workers("/search", client).values()) == {200}
     assert weir("block", client, "--for", "1h", "-s", running.store).returncode == 0
-    # From the very next request on, whichever worker it meets.
+    # From the next request on, in any worker.
     assert set.union(*running.by_workers("/search", client).values()) == {429}
     assert running.send("/search", "203.0.113.8")[0] == 200
     assert weir("unlist", client, "-s", running.store).returncode == 0

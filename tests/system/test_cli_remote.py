@@ -1,4 +1,4 @@
-"""``weir`` and applications that count in Redis or Memcached: what two hosts show each other."""
+"""``weir`` and applications that count in Redis or Memcached, on one host and on two."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_two_hosts_count_together(redis: RedisServer, hosts: Callable[..., list[
     assert statuses.count(200) == 100
     login(one, "192.0.2.1")
 
-    # Both hosts' counts in one, once each has reported.
+    # The counts of both hosts together, once each host has reported.
     def reported() -> Any:
         login(one, "192.0.2.2")
         login(two, "192.0.2.2")
@@ -164,7 +164,7 @@ def test_redis_that_is_away(redis: RedisServer, hosts: Callable[..., list[Any]])
     redis.stop()
     for _ in range(115):
         login(host, "203.0.113.7")
-    # The statistics of this host are still shown, and that it decides alone.
+    # ``weir top`` still shows the statistics of this host, and that the host decides alone.
     answer = weir_json("top", "-s", store)
     assert answer["health"]["remote"]["latency"] is None
     assert answer["health"]["remote"]["fallback"] is True
@@ -235,7 +235,7 @@ def test_commands_find_a_limit_in_a_named_zone(
     assert [report() for _ in range(5)] == [200, 200, 200, 429, 429]
 
     def shown() -> Any:
-        login(server, "192.0.2.1")  # a server publishes what it counts as it answers
+        login(server, "192.0.2.1")  # a server publishes its counts when it answers
         limits = weir_json("show", client, "-s", store)["limits"]
         return [limit for limit in limits if limit["limit"] == "3 per 1 day"]
 

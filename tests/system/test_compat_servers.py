@@ -57,7 +57,7 @@ def test_gunicorn_keeps_weir_after_usr2(
     command += ["-b", f"127.0.0.1:{port}", "--pid", str(pids), "shop:app"]
 
     def arbiter() -> int | None:
-        """The parent of the worker that answers, which must have Weir."""
+        """The parent of the worker that answers; the worker must use Weir."""
         if not web.serves(port):
             return None
         parent, _, where = web.fetch(port, "/").text.partition(" ")

@@ -158,7 +158,7 @@ def test_the_page_shows_who_hammers_and_blocks_him(
 
 
 def take_screenshot(browser: webdriver.Chrome, path: Path) -> None:
-    threading.Event().wait(20)  # for a picture with some past in it
+    threading.Event().wait(20)  # so that the picture shows some history
     browser.save_screenshot(str(path))
 
 

@@ -1,4 +1,4 @@
-"""What the manual shows of shells and servers is true: console examples, uWSGI, nginx."""
+"""The manual's examples for shells and servers work: consoles, uWSGI, nginx."""
 
 from __future__ import annotations
 

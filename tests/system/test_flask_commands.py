@@ -1,4 +1,4 @@
-"""flask limiter sees what the workers of a running server count."""
+"""``flask limiter`` shows the counts of the workers of a running server."""
 
 from __future__ import annotations
 

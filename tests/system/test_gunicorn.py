@@ -85,7 +85,7 @@ def test_workers_killed_under_load_lose_only_their_own_requests(
         killer.join()
         assert counts[200] <= LIMIT
         assert counts[200] + counts["lost"] >= LIMIT
-        # Whoever died in the middle of a decision, the table goes on.
+        # The table works after workers died in the middle of decisions.
         assert server.hammer(path, 100)[200] == max(0, LIMIT - counts[200] - counts["lost"])
 
 
@@ -128,7 +128,7 @@ def test_two_servers_at_once_share_nothing(start: Start) -> None:
     path = fresh()
     assert first.hammer(path)[200] == LIMIT
     assert second.hammer(path)[200] == LIMIT
-    assert first.get(path)[0] == 429, "starting the second has not removed the table of the first"
+    assert first.get(path)[0] == 429, "starting the second removed the table of the first"
 
 
 def test_a_daemon(start: Start, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_workers_of_another_user_than_the_arbiter(start: Start, lazy: bool) -> N
 
 
 def parents(server: Server) -> set[str]:
-    """The arbiters of the workers that answer, as a file of a pid has them."""
+    """The arbiters of the workers that answer, in the format of a pid file."""
     return {
         Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] + "\n"
         for pid in server.workers(2)
@@ -194,7 +194,7 @@ def test_old_and_new_arbiter_share_after_usr2(start: Start, tmp_path: Path) -> N
     pidfile = tmp_path / "pid"
     command = [sys.executable, "-m", "gunicorn", "-w", "4", "-b", "127.0.0.1:{port}"]
     command += ["--no-control-socket", "--pid", str(pidfile), "served:app"]
-    server = start(command=command)  # its own socket, which it can pass on
+    server = start(command=command)  # gunicorn opens the socket, so that it can pass it on
     path = fresh()
     assert server.hammer(path, 60) == {200: 60}
     os.kill(server.process.pid, signal.SIGUSR2)
@@ -205,7 +205,7 @@ def test_old_and_new_arbiter_share_after_usr2(start: Start, tmp_path: Path) -> N
     try:
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(PATIENCE)
-        assert server.hammer(path, 50) == {429: 50}, "the new arbiter keeps the table"
+        assert server.hammer(path, 50) == {429: 50}, "the new arbiter does not use the same table"
     finally:
         os.kill(second, signal.SIGTERM)
         wait_for(lambda: not Path(f"/proc/{second}").exists())

@@ -1,4 +1,4 @@
-"""The installed C library: found by pkg-config, usable with nothing but its header."""
+"""The installed C library: found by pkg-config, usable with its header alone."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def table(printed: str) -> dict[str, tuple[int, int]]:
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 def test_wrk_drives_all_kinds_of_clients() -> None:
     # One client that hammers, twenty that burst, a thousand polite ones.
-    for seconds in (2, 4, 8, 16, 32):  # of a busy machine, two may be too few for one of the kinds
+    for seconds in (2, 4, 8, 16, 32):  # on a busy machine, two can be too few for one kind
         rows = table(run("clients", "--seconds", str(seconds), "--limit", "5 per day"))
         if all(sum(counts) for counts in rows.values()) and rows["hammering"][1] > 0:
             break
@@ -56,6 +56,6 @@ def test_locust_drives_all_kinds_of_clients() -> None:
     rows = table(run("locust", "--seconds", "4", "--limit", "2 per day", "--users", "10"))
     assert list(rows) == ["polite", "bursting", "hammering"]
     assert rows["polite"][0] > 0
-    admitted, denied = rows["hammering"]  # there is one of them
+    admitted, denied = rows["hammering"]  # it is one client
     assert 0 < admitted <= 2
     assert denied > 0

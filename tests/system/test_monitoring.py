@@ -83,7 +83,7 @@ class Client:
 
 
 def hammer(port: int, path: str, requests: int, clients: int = 8) -> collections.Counter[int]:
-    """The statuses of so many requests by several clients of one address at a time."""
+    """The number of responses by status; several clients of one address send concurrently."""
     counts: collections.Counter[int] = collections.Counter()
     lock = threading.Lock()
 
@@ -105,7 +105,7 @@ def hammer(port: int, path: str, requests: int, clients: int = 8) -> collections
 
 
 def metrics_of_each_worker(port: int, workers: int) -> dict[str, dict[str, float]]:
-    """The samples that each worker shows, by worker."""
+    """The samples on the metrics page of each worker."""
     pages: dict[str, dict[str, float]] = {}
     deadline = time.monotonic() + 120
     while len(pages) < workers:
@@ -137,7 +137,7 @@ def test_any_worker_reports_exactly_what_all_decided(
     options = ("-k", "gthread", "--threads", "4", "--graceful-timeout", "5")
     server = serve(SHOP, *options, workers=4, STORE=uri, AUDIT=str(audit))
     assert hammer(server.port, "/limited", 2000) == {200: 1300, 429: 700}
-    time.sleep(1.1)  # a worker reports what it read for a second
+    time.sleep(1.1)  # a worker caches its samples for a second
     pages = metrics_of_each_worker(server.port, 4)
     assert len(pages) == 4
     for page in pages.values():
@@ -152,7 +152,7 @@ def test_any_worker_reports_exactly_what_all_decided(
         assert value("weir_fallback_active") == 0
         if store == "redis":
             (count,) = (n for name, n in page.items() if name.startswith("weir_store_seconds_coun"))
-            # Denials are cached: not each request was a trip.
+            # Denials are cached, so not every request was a round trip.
             assert 1300 < count <= 2000
     server.stop()
     events = [json.loads(line) for line in audit.read_text().splitlines()]
@@ -161,7 +161,7 @@ def test_any_worker_reports_exactly_what_all_decided(
     assert len(events) < 10
 
 
-#: Asks the shop directly, as a server's worker does, until it was denied so often.
+#: Calls the application directly, as a server's worker does, until so many are denied.
 WORKER = """
 import logging, os, sys
 
@@ -250,8 +250,8 @@ def test_rules_and_dashboard_speak_of_metrics_that_exist() -> None:
     assert len(places) == len(set(places))
 
 
-#: The example's rules in a hurry: seconds instead of minutes. WeirLimitTight keeps its hour: within
-#: seconds, two clients that reach their limits together are half of all that is admitted.
+#: Replacements that make the example's rules quicker: seconds instead of minutes. WeirLimitTight
+#: keeps its hour: within seconds, two clients at their limits are half of what is admitted.
 HURRY = {
     "[2m]": "[5s]",
     "[5m]": "[5s]",
@@ -263,7 +263,7 @@ HURRY = {
 
 
 class Prometheus:
-    """A real one that watches ``port`` by the example's rules, in a hurry."""
+    """A real Prometheus that watches ``port`` with the quicker rules of the example."""
 
     def __init__(self, directory: Path, port: int) -> None:
         if shutil.which("prometheus") is None:
@@ -304,7 +304,7 @@ class Prometheus:
             client.close()
 
     def firing(self) -> set[str]:
-        """Of what clients do; a busy machine may well miss a scrape."""
+        """The alerts about clients. Without WeirUnseen: a busy machine may miss a scrape."""
         found = self.query('ALERTS{alertstate="firing",alertname!="WeirUnseen"}')
         return {result["metric"]["alertname"] for result in found}
 
@@ -347,7 +347,7 @@ def test_an_alert_fires_when_one_client_hammers_and_not_before(
                 client.get(path)
             stopped.wait(pause)
 
-    # Ordinary traffic: many clients within their limits, and a few that are denied now and then.
+    # Ordinary traffic: many clients within their limits, and a few that are denied sometimes.
     visitors = [(f"127.0.1.{i}", 1.0, "/") for i in range(6)]
     visitors += [(f"127.0.2.{i}", 2.0, "/search") for i in range(2)]
     threads = [threading.Thread(target=visit, args=visitor) for visitor in visitors]

@@ -84,7 +84,7 @@ def test_the_cost_is_a_value_of_the_request(serving) -> None:
     ["a%0a2026/01/01 FORGED", "a%1b[2J%07", "%e2%80%ae%e2%80%a8", "%ff%80", "%7f", "a" * 3000],
 )
 def test_a_cost_is_logged_on_one_short_clean_line(serving, cost: str) -> None:
-    """A variable may hold a part of the path, in which %0a has become a line break."""
+    """A variable may contain a part of the path, in which nginx has decoded %0a to a line break."""
     nginx = serving(
         'weir_limit_zone $remote_addr zone=one "10/hour" cost=$paid;',
         f'location ~ "(?s)^/c/(?<paid>.*)$" {{ weir_limit zone=one; {PAGE} }}',

@@ -1,4 +1,4 @@
-"""A leaky bucket of the module beside nginx's own limit_req: request by request the same."""
+"""A leaky bucket of the module decides each request as nginx's limit_req does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from servers.nginx_server import PAGE, needs_nginx
 
 pytestmark = needs_nginx
 
-#: Of a request a minute nothing leaks while a test runs, so that both must agree exactly.
+#: At one request a minute, nothing leaks while a test runs, so both must agree exactly.
 RATE = (
     "limit_req_zone $arg_key zone=req:1m rate=1r/m; limit_req_zone $arg_b zone=req2:1m rate=1r/m;"
 )

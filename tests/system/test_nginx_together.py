@@ -106,7 +106,7 @@ def test_killed_workers_of_both_lose_nothing(pair) -> None:
         counts = hammer([nginx.port, port], f"/shared?key=kill{round_}", 4 * LIMIT)
         stop.set()
         killer.join()
-        # A request whose process died may have been counted or not. None is admitted beyond.
+        # A request whose process died may be counted or not. None is admitted beyond the limit.
         assert LIMIT - counts["lost"] <= counts[200] <= LIMIT, counts
     assert killed > 0
     with Table(nginx.table) as table:
@@ -143,7 +143,7 @@ def test_a_restart_keeps_the_counters(serving) -> None:
 
 def test_a_binary_upgrade_keeps_the_counters(nginx: Nginx) -> None:
     nginx.write(f"{ZONE} server {{ listen 127.0.0.1:{nginx.port}; {LOCATION} }}", workers=2)
-    # Without a daemon, nginx takes the signal for one that reached the new binary.
+    # As a daemon: otherwise nginx ignores SIGUSR2, as the new binary of an upgrade does.
     nginx.conf.write_text(nginx.conf.read_text().replace("daemon off;", ""))
     started = nginx.command()
     assert started.returncode == 0, started.stderr
@@ -284,8 +284,8 @@ def test_ten_thousand_requests_with_reloads_are_clean_under_valgrind(
     assert sent == 10_000
     nginx.stop(signal.SIGQUIT)
     output = "".join(path.read_text(errors="replace") for path in tmp_path.glob("valgrind.*"))
-    # Each report ends in an empty line. nginx leaks some blocks of its own as it ends; frames of a
-    # module that is unloaded by then name no file.
+    # Each report ends in an empty line. nginx itself leaks some blocks when it ends. A module is
+    # unloaded by then, so its frames have no file name.
     reports = re.split(r"^==\d+== $", output, flags=re.MULTILINE)
     ours = [
         report
@@ -314,11 +314,11 @@ def test_a_removed_table_is_opened_again_by_all_workers(serving) -> None:
     path_of(nginx).unlink()
     deadline = time.monotonic() + 60
     passed = 0
-    while passed < LIMIT:  # each worker looks at its first request after a second
+    while passed < LIMIT:  # a worker checks at its first request after a second
         assert time.monotonic() < deadline, nginx.log.read_text()
         passed += nginx.statuses("/shared?key=a", 10).count(200)
     assert nginx.statuses("/shared?key=a", 60).count(200) == 0
-    assert passed == LIMIT, "one quota in one new table"
+    assert passed == LIMIT, "the workers do not share one new table"
     with Table(nginx.table) as table:
         assert table.counts()[0].allowed == LIMIT
     assert "was removed or truncated while in use" in nginx.log.read_text()

@@ -52,7 +52,7 @@ def app(environ, start_response):
     return []
 """
 
-#: Adopts the orphans. The server is a fork of this program, so its workers look like relatives.
+#: Adopts the orphans. It is also the parent of the server, which is a fork of it.
 REAPER = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
@@ -145,5 +145,5 @@ def test_an_orphan_takes_no_other_process_for_its_server(
         (folder / "end").touch()
         process.end(server)
     wait_for(lambda: not any(map(runs, workers)))
-    start()  # the next server removes what they have left
+    start()  # the next server removes their tables
     assert not list(SHM.glob(f"weir.auto-*/*-{master}-*"))

@@ -31,7 +31,7 @@ def refuse(error):
 
 
 def send(server: Any, client: str) -> dict[str, collections.Counter[int]]:
-    """Which worker answered how often with which status."""
+    """The number of responses by worker and status."""
     found: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
     for _ in range(REQUESTS):
         status, body = server.send("/", Client=client)
@@ -54,7 +54,7 @@ def test_a_rule_holds_in_every_worker_at_once(serve: Callable[..., Any]) -> None
                              ("tenant/7", "tenant/7")):  # fmt: skip
             assert statuses(send(server, client)) == {200}
             table.block(rule)
-            found = send(server, client)  # not one request comes through
+            found = send(server, client)  # no request passes
             assert statuses(found) == {429}
             seen |= set(found)
             table.allow(client)
@@ -62,4 +62,4 @@ def test_a_rule_holds_in_every_worker_at_once(serve: Callable[..., Any]) -> None
             assert table.unlist(client)
             table.unlist(rule)
             assert statuses(send(server, client)) == {200}
-        assert len(seen) > 1  # or it would prove nothing
+        assert len(seen) > 1  # one worker alone would prove nothing

@@ -1,4 +1,4 @@
-"""What tutorials of Flask-Limiter and limits show, run as it stands, with Weir in their place."""
+"""Programs as in tutorials of Flask-Limiter and limits, run unchanged, with Weir in their place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Send = Callable[..., Reply]
 
 @contextlib.contextmanager
 def running(program: str, log: Path, *, by: str = "weir", **environment: str) -> Iterator[Send]:
-    """The program, limited by Weir in the place of what it imports, or by that itself."""
+    """The program, limited by Weir instead of the package that it imports, or by that package."""
     port = free_port()
     stand_in = ["-m", "weir.compat"] if by == "weir" else []
 
@@ -194,7 +194,7 @@ PROGRAMS: dict[str, list[Step]] = {
 }
 
 
-#: Moments and waits: the programs run one after the other.
+#: Times: they differ, because the programs run one after the other.
 MOMENTS = ("X-RateLimit-Reset", "X-My-Reset", "Retry-After")
 
 

@@ -1,8 +1,8 @@
-"""Two users of one host: what one tries against the other's server changes nothing.
+"""Two users of one host: no attack of one on the other's server has an effect.
 
-The attacker makes, removes, locks, cuts and replaces all that it may in /dev/shm, by names that the
-server has and names that it might take, and sends signals. Meanwhile the server gets requests, its
-workers are killed and restart, and a second server starts. ``WEIR_SECONDS`` sets the duration.
+The attacker creates, removes, locks, truncates and replaces whatever it may in /dev/shm, under
+names that the server uses or might use, and sends signals. Meanwhile the server gets requests, its
+workers are killed and restarted, and a second server starts. ``WEIR_SECONDS`` sets the duration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
 ]
 
-#: Needs nothing but Python itself: another user may not be able to read this checkout.
+#: Uses only the standard library: another user may not be able to read this checkout.
 ATTACK = """
 import fcntl, os, random, signal, socket, sys, time
 victim, seconds, seed = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
@@ -46,7 +46,7 @@ def attempt(function, *arguments):
         pass
 
 def names():
-    '''What the server has, has had, or may take.'''
+    '''Names that the server uses, has used, or may use.'''
     uid = os.stat(f"/proc/{victim}").st_uid
     found = [name for name in os.listdir("/dev/shm") if name.startswith("weir")]
     yield from chance.sample(found, min(len(found), 100))
@@ -147,7 +147,7 @@ print(made, "names", done, "succeeded")
 
 
 def attacker(victim: int, seconds: float) -> subprocess.Popen[str]:
-    """The other user, at work."""
+    """The running program of the other user."""
     seed = int(uuid.uuid4().int % 2**31)
     python = os.path.realpath(sys.executable)
     return subprocess.Popen(
@@ -167,7 +167,7 @@ def remove_what_is_left() -> None:
 
 
 def said_by(command: str) -> str:
-    """What a command of ours says among the attacker's files: lines that can be printed."""
+    """The output of a command of Weir among the attacker's files; all of it is printable."""
     done = subprocess.run(
         [sys.executable, "-m", "weir", command],
         capture_output=True,
@@ -193,11 +193,11 @@ def test_another_user_changes_nothing(start: Start, tmp_path: Path) -> None:
                 for pid in server.workers(2)[:2]:
                     os.kill(pid, signal.SIGKILL)
                 server.workers(2)
-                assert server.hammer(path, 20).get(200, 0) == 0, "no second quota"
+                assert server.hammer(path, 20).get(200, 0) == 0, "a second quota"
                 for command in ("tables", "doctor"):
                     assert "Traceback" not in said_by(command)
             rounds += 1
-        second = start()  # a server that starts among what the attacker has left
+        second = start()  # a server that starts among the attacker's files
         path = fresh()
         assert second.hammer(path) == {200: LIMIT, 429: REQUESTS - LIMIT}
         assert server.process.poll() is None
@@ -208,4 +208,4 @@ def test_another_user_changes_nothing(start: Start, tmp_path: Path) -> None:
         print(output)
         remove_what_is_left()
     assert "succeeded" in output, output
-    assert int(output.split()[-2]) > 10, "it could do something"
+    assert int(output.split()[-2]) > 10, "almost no attack succeeded, so nothing is proved"

@@ -1,4 +1,4 @@
-"""An application factory: the limiter in a module of its own, blueprints, settings of a class."""
+"""An application factory: the limiter in its own module, blueprints, settings of a class."""
 
 import os
 

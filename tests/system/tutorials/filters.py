@@ -1,4 +1,4 @@
-"""Who is let through: a filter by header, one by address, a condition of one route."""
+"""Exempt requests: a filter by header, one by address, a condition of one route."""
 
 import os
 

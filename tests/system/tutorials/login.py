@@ -1,4 +1,4 @@
-"""Logins: failed ones count, a class-based view, and a callback that writes down who tries."""
+"""Logins: failed ones count, a class-based view, and a callback that records the clients."""
 
 import os
 

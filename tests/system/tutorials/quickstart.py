@@ -1,4 +1,4 @@
-"""The first page of every tutorial: default limits, a slower route, and one that is free."""
+"""The first page of every tutorial: default limits, a stricter route, and an exempt one."""
 
 import os
 
