@@ -54,7 +54,7 @@ typedef struct {
     ngx_http_weir_place_t place;
     struct weir_table *table;
     int64_t checked; /* when the file of the table was last checked */
-    ngx_uint_t lost; /* it has none, and there is no new one yet */
+    ngx_uint_t lost; /* its file is lost, and there is no new one yet */
 } ngx_weir_conf_t;
 
 typedef struct {
