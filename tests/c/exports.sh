@@ -1,6 +1,6 @@
 #!/bin/sh
-# exports.sh LIBRARY LIST: fails unless LIBRARY exports exactly the symbols of LIST, one a line. What follows a
-# name there is the version that has it first.
+# exports.sh LIBRARY LIST: fails unless LIBRARY exports exactly the symbols of LIST, one a line. The word after a name is
+# the version in which it appears.
 set -eu
 found=$(nm --dynamic --defined-only --format=posix "$1" | grep -v ' A ' | cut -d' ' -f1 | cut -d@ -f1 | LC_ALL=C sort)
 listed=$(cut -d' ' -f1 "$2" | LC_ALL=C sort)
