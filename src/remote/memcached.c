@@ -5,9 +5,9 @@
  *     mg <name> v t c                                      peek
  *     ma <name> MD D<cost> C<cas> v t c                    take a charge back, if nothing has changed since
  *
- * The number has two parts: the upper 34 bits are the time at which the window began, in ticks and modulo 2^34;
- * the lower 30 bits are the count. So one command returns both, and the window ends exactly one period after its
- * start. The item lives longer: its expiry, which has whole seconds, only removes unused items. The first hit
+ * The number has 63 bits: the upper 33 are the time at which the window began, in ticks and modulo 2^33; the lower 30
+ * are the count. So one command returns both, and the window ends exactly one period after its start. (With 64 bits, a
+ * number above 2^63 is "non-numeric" for Memcached 1.6.18 if a hyphen that an earlier item left in memory follows it.) The item lives longer: its expiry, which has whole seconds, only removes unused items. The first hit
  * after the end replaces it by compare-and-swap.
  *
  * A tick is a power of two of nanoseconds, some 2^-31 of the period. The start is rounded up, so no window is
@@ -31,7 +31,7 @@
 #define COUNT_BITS WEIR_MEMCACHED_COUNT_BITS
 /* The count has room for this amount and 63 denied costs that are not yet taken back. */
 #define COUNT_MAX (INT64_C(1) << 24)
-#define START_MASK ((UINT64_C(1) << (64 - COUNT_BITS)) - 1)
+#define START_MASK ((UINT64_C(1) << (63 - COUNT_BITS)) - 1)
 /* An item lives this much longer than its window: the server has whole seconds, and hosts' clocks differ. */
 #define SPARE_S 5
 /* The time that has passed by the server's whole seconds may differ this much from the true time. */
@@ -93,10 +93,10 @@ int weir_memcached_counts(const struct weir_limit *limit) {
            limit->period_ns <= PERIOD_MAX_NS;
 }
 
-/* Nanoseconds of a tick: an item's age is at most a quarter of the range of the bits of its start. */
+/* Nanoseconds of a tick: an item's age is at most half the range of the bits of its start. */
 static int64_t tick_of(const struct weir_limit *limit) {
     int64_t tick = 1, longest_ns = limit->period_ns + 30 * NS_PER_S;
-    while ((uint64_t)(longest_ns / tick) > START_MASK / 4)
+    while ((uint64_t)(longest_ns / tick) > START_MASK / 2)
         tick *= 2;
     return tick;
 }
@@ -172,7 +172,8 @@ void weir_memcached_window(const struct weir_limit *limit, struct weir_memcached
         now_ns > WEIR_NOW_MAX || !weir_memcached_counts(limit))
         return;
     int64_t tick = tick_of(limit), now = now_ns / tick;
-    uint64_t start = reply->count >> COUNT_BITS, ahead = ((uint64_t)now - start) & START_MASK;
+    uint64_t start = reply->count >> COUNT_BITS & START_MASK,
+             ahead = ((uint64_t)now - start) & START_MASK;
     int64_t age = (int64_t)ahead - (ahead > START_MASK / 2 ? (int64_t)START_MASK + 1 : 0);
     int64_t left_ns = (now - age) * tick + limit->period_ns - now_ns;
     reply->start = start;

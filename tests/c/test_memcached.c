@@ -49,6 +49,22 @@ static void command_is(const struct weir_check *check, int what, const char *wan
     assert_memory_equal(command, want, strlen(want));
 }
 
+/* Memcached takes a minus sign that an earlier item left in memory for a part of a number that is larger. */
+static void test_numbers_are_below_two_to_the_63(void **state) {
+    (void)state;
+    for (int power = 0; power < 28; power++)
+        for (int i = 0; i < 1000; i++) {
+            struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, SECOND << power);
+            struct weir_check check = check_of(&limit, "a", 1 + (int64_t)random_below(1 << 24));
+            uint64_t number;
+            int64_t kept, now_ns = NOW + (int64_t)random_below((uint64_t)limit.period_ns * 8);
+            if (!weir_memcached_counts(&limit) || now_ns > WEIR_NOW_MAX)
+                continue;
+            assert_int_equal(weir_memcached_opened(&check, now_ns, &number, &kept), 0);
+            assert_true(number <= INT64_MAX);
+        }
+}
+
 static void test_commands(void **state) {
     (void)state;
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
@@ -332,6 +348,7 @@ static void test_a_damaged_value_is_refused_or_used_within_bounds(void **state) 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_are_readable_or_hashed),
+        cmocka_unit_test(test_numbers_are_below_two_to_the_63),
         cmocka_unit_test(test_commands),
         cmocka_unit_test(test_replies),
         cmocka_unit_test(test_what_a_count_means),

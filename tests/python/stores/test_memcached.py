@@ -190,6 +190,27 @@ def test_requests_that_arrive_together_open_one_window(store: Any, key: str) -> 
         reset_at = max(windows)
 
 
+def leave_hyphens(server: Any, name: str) -> None:
+    """In free memory of the server, for items of any size up to that of the longest here."""
+    values = {f"{name}-{length}": b"-" * length for length in range(8, 160, 4)}
+    for key, value in values.items():
+        assert server.send(b"set %b 0 0 %d\r\n%b" % (key.encode(), len(value), value))
+    for key in values:
+        assert server.send(b"delete " + key.encode())
+
+
+def test_what_an_earlier_item_left_in_memory_does_not_matter(
+    servers: Any, store: Any, key: str
+) -> None:
+    """``incr`` of Memcached fails if the number is above 2^63 and a hyphen follows it in memory."""
+    for power in range(4, 27):  # at any time, some of these windows have a start with a high bit
+        item = weir.parse(f"10 per {2**power} seconds")
+        leave_hyphens(servers.memcached, key)
+        decisions = [store.decide([item], key)[0] for _ in range(3)]
+        assert [decision.remaining for decision in decisions] == [9, 8, 7], item
+        assert store.decide([item], key, [2], REFUND)[0].remaining == 9
+
+
 def test_a_set_clock_does_not_depend_on_the_servers(servers: Any, key: str) -> None:
     """The server's seconds go by while the clock of a test stands still."""
     store = MemcachedStorage(servers.memcached.uri)
