@@ -32,6 +32,7 @@ int main(void) {
 #include "step_scenes.h"
 
 #define TRACE_MAX 2000000 /* a decision that never ends */
+#define REPETITIONS 16 /* of an instruction such as "rep movsb"; each next one takes a step more */
 #define STEPS_DEFAULT (UNDER_ASAN ? 30 : 100)
 #define COMMIT_MAX (UNDER_ASAN ? 60u : 500u) /* steps of a commit, per way of opening */
 
@@ -245,7 +246,8 @@ static void append(struct trace *trace, uint64_t at) {
 
 static void follow(struct scene *scene, bool alone, struct trace *trace) {
     pid_t pid = start(scene, alone);
-    uint64_t back = 0;
+    uint64_t back = 0, last = 0;
+    uint32_t repeated = 0;
     trace->length = trace->commit_from = trace->commit_to = 0;
     for (uint64_t at; (at = where(pid)) != (uint64_t)(uintptr_t)at_end;) {
         assert_true(trace->length < TRACE_MAX);
@@ -257,7 +259,10 @@ static void follow(struct scene *scene, bool alone, struct trace *trace) {
         } else if (at == back) {
             trace->commit_to = trace->length; /* the last commit, if there are several */
         }
-        append(trace, at);
+        repeated = at == last ? repeated + 1 : 0;
+        last = at;
+        if (repeated < REPETITIONS)
+            append(trace, at);
         assert_int_equal(single_step(pid), SIGTRAP);
     }
     end(pid);
