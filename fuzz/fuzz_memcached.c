@@ -8,6 +8,7 @@
 
 #include "guarded.h"
 #include "must.h"
+#include "strategy/strategy.h"
 #include "weir/memcached.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -39,10 +40,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2)
         return 0;
     MUST(weir_limit_init(&limit, 1 + data[1] % 8 * 100, 1, WEIR_MINUTE, NULL) == 0);
-    limit.strategy = data[0] % 5;
+    limit.strategy = data[0] % WEIR_STRATEGIES;
+    uint32_t seconds = data[0] / WEIR_STRATEGIES;
     struct weir_check check = {.limit = &limit, .cost = data[1] / 64};
     struct guarded bytes = guarded_copy(data + 2, size - 2);
-    step(&check, &bytes, INT64_C(1000000000) * (data[0] / 5), data[0] / 5 % 4);
+    step(&check, &bytes, INT64_C(1000000000) * seconds, seconds % 4);
     int rc = weir_memcached_read(bytes.bytes, bytes.len, &reply);
     MUST(rc == 0 || rc == 1 || rc == WEIR_EFORMAT);
     MUST(rc != 1 || (reply.used > 0 && reply.used <= bytes.len));

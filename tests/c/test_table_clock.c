@@ -1,9 +1,11 @@
 /* A decision that charges nothing corrects states that are ahead of a clock that stepped back. */
 #include "support.h"
 
+#include "strategy/strategy.h"
+
 static void test_a_denied_decision_corrects_states_after_a_clock_step_back(void **state) {
     (void)state;
-    for (int strategy = 0; strategy < 5; strategy++) {
+    for (int strategy = 0; strategy < WEIR_STRATEGIES; strategy++) {
         struct weir_table *table = open_table("memory://?keys=64");
         struct weir_limit limit = limit_of(strategy, 3, MINUTE), closed = limit_of(0, 0, MINUTE);
         struct weir_check both[] = {{.limit = &limit, .key = "a", .key_len = 1, .cost = 1},
