@@ -15,7 +15,7 @@ int weir_access_group(const char *name, const struct weir_uri *uri, gid_t *gid,
                       struct weir_error *error);
 
 /*
- * Whether a file with this owner, group and mode is as the URI wants it: 0600 and ours, or 0660 and of `group`.
+ * Whether a file with this owner, group and mode is what the URI requires: 0600 and this user's, or 0660 and of `group`.
  * Errors: WEIR_EACCES.
  */
 int weir_access_check(const char *name, const struct stat *st, const struct weir_uri *uri,

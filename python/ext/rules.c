@@ -358,7 +358,7 @@ const char core_block_doc[] =
     "that\n"
     "is counted: 2001:db8::1 is 2001:db8::/64 (see ipv6_prefix). The most specific rule wins. "
     "Raises ValueError for a range with bits\n"
-    "behind its prefix or what merely looks like an address, TableError if the table is full.\n\n"
+    "after its prefix or what merely looks like an address, TableError if the table is full.\n\n"
     ">>> import time\n"
     ">>> table = Table('memory://?keys=1000')\n"
     ">>> table.block('203.0.113.0/24', time.time() + 3600)\n"

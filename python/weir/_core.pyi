@@ -547,7 +547,7 @@ class Table:
         epoch; ``None``: no expiry. Replaces the rule of the same client or range, in all namespaces
         of the table. The most specific rule wins; when it ends, the next wider one holds.
 
-        Raises :class:`ParseError` for a range with bits behind its prefix and for what merely looks
+        Raises :class:`ParseError` for a range with bits after its prefix and for what merely looks
         like an address, :class:`TableError` if there is no more room.
         """
     def allow(

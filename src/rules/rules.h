@@ -73,7 +73,7 @@ struct weir_rule_slot {
 
 struct weir_rules_copy {
     _Alignas(64) _Atomic uint32_t ranges_4; /* writer: the first rules of the list */
-    _Atomic uint32_t ranges_6;              /* writer: those behind them */
+    _Atomic uint32_t ranges_6;              /* writer: those after them */
     _Atomic uint32_t slots;                 /* writer */
     uint32_t rules;                         /* writer */
     uint32_t name_bytes;                    /* writer */

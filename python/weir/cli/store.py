@@ -1,4 +1,4 @@
-"""What the commands ask of a store; :mod:`.local` and :mod:`.remote` are the two kinds."""
+"""What the commands need from a store; :mod:`.local` and :mod:`.remote` are the two kinds."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def _forwarded_hops(headers: Headers) -> list[str] | None:
     """The ``for=`` of each element of ``Forwarded``, "" where there is none.
 
     Quotes do not protect a comma: no address has one, and a client that opens a quote and leaves it
-    open must not swallow what a proxy adds behind it.
+    open must not hide what a proxy adds after it.
     """
     values = headers.getlist("Forwarded")
     if not values:

@@ -57,7 +57,7 @@ class Connections:
         self.deadline = deadline
         self._last: list[Any] = []
         self._lock = threading.Lock()
-        #: Threads that want a connection from the pool.
+        #: Threads that wait for a connection from the pool.
         self._waiting = 0
         self._pool.open()
 

@@ -143,7 +143,7 @@ BEGIN
             {clean}
             RETURN float8send(theirs);
         END IF;
-        -- Undo what was written. Nobody has seen it: the rows are locked.
+        -- Undo what was written. No other transaction has seen it: the rows are locked.
         FOR i IN 1 .. good LOOP
             {undo}
         END LOOP;
