@@ -231,7 +231,7 @@ static inline void note_absence(_Atomic int64_t *longest_ns, int64_t seen_ns) {
         ;
 }
 
-static inline bool machine_is_to_blame(int rc, const _Atomic int64_t *longest_ns) {
+static inline bool is_caused_by_a_stall(int rc, const _Atomic int64_t *longest_ns) {
     return rc == WEIR_EBUSY && *longest_ns > SECOND / 5;
 }
 

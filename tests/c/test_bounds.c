@@ -125,8 +125,8 @@ static int64_t largest_estimate(const struct run *run) {
 }
 
 /* Workers decide for RUN_NS. Returns the log, which the caller unmaps. */
-static struct run *fight(const struct weir_limit *limit, int64_t largest_cost,
-                         useconds_t pause_us) {
+static struct run *compete(const struct weir_limit *limit, int64_t largest_cost,
+                           useconds_t pause_us) {
     struct run *run = shared_memory(sizeof *run);
     pid_t pid[WORKERS];
     snprintf(run->uri, sizeof run->uri, "%s", fresh_shm("?keys=64&hits=20000"));
@@ -153,7 +153,7 @@ static struct run *fight(const struct weir_limit *limit, int64_t largest_cost,
  */
 static struct run *fight_undelayed(const struct weir_limit *limit, int64_t largest_cost) {
     for (int tries = 0; tries < RUNS_MAX; tries++) {
-        struct run *run = fight(limit, largest_cost, tries < RUNS_UNPAUSED ? 0 : 50);
+        struct run *run = compete(limit, largest_cost, tries < RUNS_UNPAUSED ? 0 : 50);
         if (run->longest_ns < 90 * SECOND / 1000)
             return run;
         print_message("# a call was delayed for %" PRId64 " ms: again\n",

@@ -51,7 +51,7 @@ static int hammer_a_round(void *argument) {
         struct weir_check check = check_of(&rounds->limit[number % WEIR_LEAKY_BUCKET], key, 1);
         note_absence(&rounds->absence_ns, seen_ns);
         int rc = weir_decide(table, &check, 1, rounds->now_ns++, WEIR_HIT, &verdict, NULL);
-        if (machine_is_to_blame(rc, &rounds->absence_ns))
+        if (is_caused_by_a_stall(rc, &rounds->absence_ns))
             continue;
         MUST(rc == 0);
         rounds->asked[number]++;
@@ -121,7 +121,7 @@ struct worker {
     _Atomic int64_t granted[2][KEYS]; /* SINGLE, TRIO */
 };
 
-struct massacre {
+struct arena {
     char uri[300];
     struct weir_limit single, trio[TRIO_CHECKS], brief[2];
     _Atomic int64_t now_ns; /* incremented at each request */
@@ -132,16 +132,16 @@ struct massacre {
     int64_t uncertain[2][KEYS];
 };
 
-static struct massacre *massacre;
+static struct arena *arena;
 
 /* The checks of a request; their number. */
 static uint32_t compose(const struct worker *worker, char key[TRIO_CHECKS][24],
                         struct weir_check *checks) {
     uint32_t n = worker->request == TRIO ? TRIO_CHECKS : worker->request == BRIEF ? 2 : 1;
     for (uint32_t i = 0; i < n; i++) {
-        const struct weir_limit *limit = worker->request == SINGLE ? &massacre->single
-                                         : worker->request == TRIO ? &massacre->trio[i]
-                                                                   : &massacre->brief[i];
+        const struct weir_limit *limit = worker->request == SINGLE ? &arena->single
+                                         : worker->request == TRIO ? &arena->trio[i]
+                                                                   : &arena->brief[i];
         snprintf(key[i], 24, "%d %u %u", worker->request == CLEAR ? BRIEF : (int)worker->request, i,
                  worker->key);
         checks[i] = check_of(limit, key[i], worker->cost < 0 ? -worker->cost : worker->cost);
@@ -166,14 +166,14 @@ static void decide_request(struct weir_table *table, struct worker *worker, int6
         random_below(2)) /* far more than kills can have left uncertain */
         worker->cost = -worker->cost;
     uint32_t n = compose(worker, key, checks);
-    note_absence(&massacre->absence_ns, seen_ns);
+    note_absence(&arena->absence_ns, seen_ns);
     worker->busy = true;
-    int64_t now_ns = massacre->now_ns++;
+    int64_t now_ns = arena->now_ns++;
     enum weir_mode mode = worker->cost < 0 ? WEIR_REFUND : WEIR_HIT;
     int rc = worker->request == CLEAR
                  ? weir_clear(table, checks, n)
                  : weir_decide(table, checks, n, now_ns, mode, verdicts, &decision);
-    if (rc < 0 && !machine_is_to_blame(rc, &massacre->absence_ns)) {
+    if (rc < 0 && !is_caused_by_a_stall(rc, &arena->absence_ns)) {
         fprintf(stderr, "request %d: %s\n", (int)worker->request, weir_strerror(rc));
         _exit(1);
     }
@@ -186,23 +186,23 @@ static int work(void *argument) {
     struct worker *worker = argument;
     struct weir_table *table;
     random_state ^= (uint64_t)getpid() << 20;
-    MUST(weir_table_open(massacre->uri, &table, NULL) == 0);
-    for (int64_t seen_ns = steady_ns(); !massacre->stop; seen_ns = steady_ns()) {
+    MUST(weir_table_open(arena->uri, &table, NULL) == 0);
+    for (int64_t seen_ns = steady_ns(); !arena->stop; seen_ns = steady_ns()) {
         decide_request(table, worker, seen_ns);
-        massacre->decisions++;
+        arena->decisions++;
     }
     weir_table_close(table);
     return 0;
 }
 
-static void bury(struct worker *worker) {
+static void reap(struct worker *worker) {
     int status;
     kill(worker->pid, SIGKILL);
     assert_int_equal(waitpid(worker->pid, &status, 0), worker->pid);
     if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
         fail_msg("WEIR_SEED=%" PRIu64 ": a worker ended by itself (%#x)", seed, (unsigned)status);
     if (worker->busy && worker->request <= TRIO)
-        massacre->uncertain[worker->request][worker->key] +=
+        arena->uncertain[worker->request][worker->key] +=
             worker->cost < 0 ? -worker->cost : worker->cost;
     worker->busy = false;
 }
@@ -215,7 +215,7 @@ static int64_t charged(struct weir_table *table, enum request request, uint32_t 
     char name[TRIO_CHECKS][24];
     compose(&asker, name, checks);
     assert_int_equal(
-        weir_decide(table, &checks[which], 1, massacre->now_ns, WEIR_TEST, &verdict, NULL), 0);
+        weir_decide(table, &checks[which], 1, arena->now_ns, WEIR_TEST, &verdict, NULL), 0);
     return MANY - verdict.remaining;
 }
 
@@ -224,9 +224,9 @@ static void compare_sums(struct weir_table *table) {
     for (enum request request = SINGLE; request <= TRIO; request++)
         for (uint32_t key = 0; key < (request == TRIO ? TRIOS : KEYS); key++) {
             int64_t found = charged(table, request, key, 0), granted = 0;
-            int64_t unsure = massacre->uncertain[request][key];
+            int64_t unsure = arena->uncertain[request][key];
             for (int i = 0; i < WORKERS; i++)
-                granted += massacre->worker[i].granted[request][key];
+                granted += arena->worker[i].granted[request][key];
             if (found < granted - unsure || found > granted + unsure)
                 fail_msg("WEIR_SEED=%" PRIu64 ": request %d, key %u: %" PRId64 " charged, %" PRId64
                          " granted, %" PRId64 " uncertain",
@@ -241,43 +241,43 @@ static void compare_sums(struct weir_table *table) {
 }
 
 static void test_kills_lose_nothing_and_grant_nothing(void **state) {
-    massacre = shared_memory(sizeof *massacre);
+    arena = shared_memory(sizeof *arena);
     int64_t began_ns = clock_now(), least_ns = soak_ns(0);
     int kills = 0;
     (void)state;
-    snprintf(massacre->uri, sizeof massacre->uri, "%s", fresh_shm("?keys=65536&hits=500000"));
-    massacre->single = limit_of(WEIR_FIXED_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
+    snprintf(arena->uri, sizeof arena->uri, "%s", fresh_shm("?keys=65536&hits=500000"));
+    arena->single = limit_of(WEIR_FIXED_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
     for (int i = 0; i < TRIO_CHECKS; i += 3) {
-        massacre->trio[i] = limit_of(WEIR_TOKEN_BUCKET, 1, WEIR_PERIOD_MAX_NS);
-        massacre->trio[i].burst = MANY;
-        massacre->trio[i + 1] = limit_of(WEIR_SLIDING_WINDOW_COUNTER, MANY, WEIR_PERIOD_MAX_NS / 2);
-        massacre->trio[i + 2] = limit_of(WEIR_MOVING_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
+        arena->trio[i] = limit_of(WEIR_TOKEN_BUCKET, 1, WEIR_PERIOD_MAX_NS);
+        arena->trio[i].burst = MANY;
+        arena->trio[i + 1] = limit_of(WEIR_SLIDING_WINDOW_COUNTER, MANY, WEIR_PERIOD_MAX_NS / 2);
+        arena->trio[i + 2] = limit_of(WEIR_MOVING_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
     }
-    massacre->brief[0] = limit_of(WEIR_MOVING_WINDOW, 300, 20000);
-    massacre->brief[1] = limit_of(WEIR_FIXED_WINDOW, 1000, 1000);
-    massacre->now_ns = NOW;
-    struct weir_table *table = open_table(massacre->uri);
+    arena->brief[0] = limit_of(WEIR_MOVING_WINDOW, 300, 20000);
+    arena->brief[1] = limit_of(WEIR_FIXED_WINDOW, 1000, 1000);
+    arena->now_ns = NOW;
+    struct weir_table *table = open_table(arena->uri);
     alarm(600 + (unsigned)(least_ns / SECOND)); /* no process hangs */
     for (int i = 0; i < WORKERS; i++)
-        massacre->worker[i].pid = spawn(work, &massacre->worker[i]);
+        arena->worker[i].pid = spawn(work, &arena->worker[i]);
     while (kills < KILLS || clock_now() - began_ns < least_ns) {
-        struct worker *worker = &massacre->worker[random_below(WORKERS)];
+        struct worker *worker = &arena->worker[random_below(WORKERS)];
         usleep((useconds_t)random_below(8000)); /* a marked sleep: time to the next kill */
-        bury(worker);
+        reap(worker);
         kills++;
         worker->pid = spawn(work, worker);
         if (kills % 200 == 0)
             check_sound(table);
     }
-    uint64_t decisions = massacre->decisions;
+    uint64_t decisions = arena->decisions;
     for (int i = 0; i < WORKERS; i++)
-        bury(&massacre->worker[i]);
+        reap(&arena->worker[i]);
     check_sound(table);
     compare_sums(table);
-    struct weir_table_info info = info_of(table, massacre->now_ns);
+    struct weir_table_info info = info_of(table, arena->now_ns);
     assert_int_equal(info.evictions, 0);
     weir_table_close(table);
-    table = open_table(massacre->uri); /* alone */
+    table = open_table(arena->uri); /* alone */
     check_sound(table);
     compare_sums(table);
     print_message("# %d kills, %" PRIu64 " locks taken over, %" PRIu64 " decisions, %.1f s\n",
@@ -286,8 +286,8 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
     assert_true(info.recoveries > 20); /* kills must hit processes during decisions */
     alarm(0);
     weir_table_close(table);
-    weir_table_unlink(massacre->uri, NULL);
-    munmap(massacre, sizeof *massacre);
+    weir_table_unlink(arena->uri, NULL);
+    munmap(arena, sizeof *arena);
 }
 
 int main(void) {

@@ -323,7 +323,7 @@ static void test_validate_names_the_bad_member(void **state) {
     assert_int_equal(weir_limit_validate(NULL, &error), WEIR_EINVAL);
 }
 
-static void test_print_says_how_long_the_whole_is(void **state) {
+static void test_print_returns_the_length_of_the_whole_text(void **state) {
     struct weir_limit limit;
     char buffer[96];
     (void)state;
@@ -464,7 +464,7 @@ int main(void) {
         cmocka_unit_test(test_no_byte_behind_the_end_is_read),
         cmocka_unit_test(test_init_names_the_bad_value),
         cmocka_unit_test(test_validate_names_the_bad_member),
-        cmocka_unit_test(test_print_says_how_long_the_whole_is),
+        cmocka_unit_test(test_print_returns_the_length_of_the_whole_text),
         cmocka_unit_test(test_every_result_has_a_text),
         cmocka_unit_test(test_version_is_that_of_the_header),
         cmocka_unit_test(test_messages_are_escaped_and_cut),

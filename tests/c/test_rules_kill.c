@@ -61,7 +61,7 @@ static struct arena *new_arena(struct weir_table **table) {
     return arena;
 }
 
-static void bury(pid_t pid) {
+static void reap(pid_t pid) {
     int status;
     kill(pid, SIGKILL);
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -82,11 +82,11 @@ static void test_writers_killed_at_random(void **state) {
     for (int i = 0; i < KILLS; i++) {
         pid_t *victim = &writer[random_below(WRITERS)];
         usleep((useconds_t)random_below(5000)); /* a marked sleep: the victims' time */
-        bury(*victim);
+        reap(*victim);
         *victim = spawn(write_until_killed, arena);
     }
     for (int i = 0; i < WRITERS; i++)
-        bury(writer[i]);
+        reap(writer[i]);
     arena->stop = true;
     for (int i = 0; i < READERS; i++)
         expect_success(reader[i]);
@@ -183,7 +183,7 @@ static void test_a_writer_killed_at_each_instruction(void **state) {
     if (pid < 0)
         SKIP("no ptrace here");
     uint64_t total = step_writer(pid, UINT64_MAX);
-    bury(pid);
+    reap(pid);
     assert_true(has_happened(table, before, count));
     uint64_t stride = wanted == 0 || wanted >= total ? 1 : total / wanted;
     for (uint64_t steps = random_below(stride); steps < total; steps += stride) {
@@ -191,7 +191,7 @@ static void test_a_writer_killed_at_each_instruction(void **state) {
         assert_false(has_happened(table, before, count));
         pid = start_writer(arena);
         step_writer(pid, steps);
-        bury(pid);
+        reap(pid);
         kills[has_happened(table, before, count)]++;
     }
     for (uint64_t back = total < 40 ? total : 40; back > 0;
@@ -199,7 +199,7 @@ static void test_a_writer_killed_at_each_instruction(void **state) {
         weir_rules_remove(table, "10.200.0.0/16", 13, NULL);
         pid = start_writer(arena);
         step_writer(pid, total - back);
-        bury(pid);
+        reap(pid);
         kills[has_happened(table, before, count)]++;
     }
     print_message("# %" PRIu64 " instructions; %" PRIu64 " kills left the old list, %" PRIu64

@@ -52,7 +52,7 @@ static void test_few_clients_are_listed_exactly(void **state) {
 }
 
 /* The counters of one client are in several stripes. */
-static void test_a_clients_counters_are_told_as_one(void **state) {
+static void test_a_clients_counters_are_reported_as_one(void **state) {
     struct weir_table *table = open_table("memory://?keys=8192");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, MINUTE);
     char key[40];
@@ -217,7 +217,7 @@ static void test_the_error_bound_of_a_stream_of_denials(void **state) {
 }
 
 /* Most hits are allowed and sampled; the denials of a client must still be counted exactly. */
-static void test_those_who_are_denied_stand_out_of_a_crowd(void **state) {
+static void test_denied_clients_are_found_among_many(void **state) {
     static struct stream stream;
     (void)state;
     memset(&stream, 0, sizeof stream);
@@ -272,11 +272,11 @@ static void test_old_heavy_hitters_age_out(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_few_clients_are_listed_exactly),
-        cmocka_unit_test(test_a_clients_counters_are_told_as_one),
+        cmocka_unit_test(test_a_clients_counters_are_reported_as_one),
         cmocka_unit_test(test_addresses_are_named_in_their_usual_form),
         cmocka_unit_test(test_clients_are_named_by_hash_unless_revealed_or_addresses),
         cmocka_unit_test(test_the_error_bound_of_a_stream_of_denials),
-        cmocka_unit_test(test_those_who_are_denied_stand_out_of_a_crowd),
+        cmocka_unit_test(test_denied_clients_are_found_among_many),
         cmocka_unit_test(test_old_heavy_hitters_age_out),
     };
     seed_random();

@@ -175,7 +175,7 @@ static int hit_until_killed(void *argument) {
         }
 }
 
-static void test_a_file_knows_every_hit_that_a_killed_process_was_admitted(void **state) {
+static void test_a_file_has_every_admitted_hit_of_a_killed_process(void **state) {
     struct admitted *admitted = shared_memory(sizeof *admitted);
     (void)state;
     snprintf(admitted->uri, sizeof admitted->uri, "file:///tmp/weir-killed-%d?keys=64&hits=2000000",
@@ -358,7 +358,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_forked_child_goes_on_with_its_own_copy),
         cmocka_unit_test(test_a_forked_child_shares_a_shared_table),
-        cmocka_unit_test(test_a_file_knows_every_hit_that_a_killed_process_was_admitted),
+        cmocka_unit_test(test_a_file_has_every_admitted_hit_of_a_killed_process),
         cmocka_unit_test(test_a_stopped_holder_makes_others_wait_a_second_not_longer),
         cmocka_unit_test(test_a_lock_released_unrepaired_is_repaired_by_the_next),
     };

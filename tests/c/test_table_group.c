@@ -90,7 +90,7 @@ static int member_must_name_the_group(void *argument) {
     return 0;
 }
 
-static void test_members_count_together_and_strangers_are_refused(void **state) {
+static void test_members_count_together_and_others_are_refused(void **state) {
     struct stat st;
     char path[400];
     (void)state;
@@ -171,8 +171,8 @@ static void test_groups_that_cannot_be_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_members_count_together_and_strangers_are_refused,
-                                        fresh, remove_it),
+        cmocka_unit_test_setup_teardown(test_members_count_together_and_others_are_refused, fresh,
+                                        remove_it),
         cmocka_unit_test_setup_teardown(test_a_private_table_is_not_opened_for_a_group, fresh,
                                         remove_it),
         cmocka_unit_test_setup_teardown(test_a_mode_wider_than_the_group_is_refused, fresh,

@@ -320,7 +320,7 @@ static void test_a_truncated_or_longer_file_is_refused(void **state) {
     }
 }
 
-static void test_another_size_is_refused_and_the_message_tells_which_it_has(void **state) {
+static void test_another_size_is_refused_and_the_message_has_the_existing_one(void **state) {
     (void)state;
     struct weir_table *table = open_table(uri_of("it", "?keys=60&hits=200"));
     assert_int_equal(info_of(table, NOW).keys_max, 64);
@@ -433,7 +433,7 @@ int main(void) {
         AFTER_WHICH_IT_GOES(test_root_s_table_is_closed_to_others),
         AFTER_WHICH_IT_GOES(test_foreign_and_damaged_tables_are_refused),
         AFTER_WHICH_IT_GOES(test_a_truncated_or_longer_file_is_refused),
-        AFTER_WHICH_IT_GOES(test_another_size_is_refused_and_the_message_tells_which_it_has),
+        AFTER_WHICH_IT_GOES(test_another_size_is_refused_and_the_message_has_the_existing_one),
         AFTER_WHICH_IT_GOES(test_a_full_file_system_is_an_error_at_once),
         AFTER_WHICH_IT_GOES(test_a_file_size_limit_is_an_error_at_once),
         AFTER_WHICH_IT_GOES(test_what_is_no_table_is_not_removed),

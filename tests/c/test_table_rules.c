@@ -65,7 +65,7 @@ static void test_a_block_for_good_never_lets_pass(void **state) {
     weir_table_close(table);
 }
 
-static void test_one_let_through_is_charged_nothing(void **state) {
+static void test_an_allowed_client_is_charged_nothing(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
     struct weir_check check = check_by(&limit, "2001:db8::7");
@@ -125,7 +125,7 @@ static void test_several_clients_in_one_decision(void **state) {
     weir_table_close(table);
 }
 
-static void test_who_is_nobody_has_no_rule(void **state) {
+static void test_a_check_without_a_client_has_no_rule(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);
     struct weir_check check = check_of(&limit, "alice", 1);
@@ -185,7 +185,7 @@ static void test_a_client_may_be_named_by_its_hash(void **state) {
 }
 
 /* All hashes are at the end of their range, so the hash table wraps around. */
-static void test_hashes_that_crowd(void **state) {
+static void test_a_hundred_adjacent_hashes_are_found(void **state) {
     struct weir_table *table = open_table("memory://?keys=64&rules=100");
     char name[32];
     (void)state;
@@ -289,7 +289,7 @@ static void test_a_table_for_no_rules(void **state) {
     weir_table_close(table);
 }
 
-static void test_when_all_rules_are_over_nobody_asks_for_them(void **state) {
+static void test_rules_that_are_over_are_not_looked_up(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     (void)state;
     assert_false(weir_rules_any(table, 0));
@@ -327,7 +327,7 @@ static void test_the_version_changes_with_each_change_and_no_other_time(void **s
 
 /* --------------------------------------------------------------------------------------------- bad input */
 
-static void test_bad_input_is_told_and_changes_nothing(void **state) {
+static void test_bad_input_is_an_error_and_changes_nothing(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     struct weir_error error;
     struct weir_rule rules[2] = {
@@ -404,19 +404,19 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_blocked_client_is_denied_until_the_rule_ends),
         cmocka_unit_test(test_a_block_for_good_never_lets_pass),
-        cmocka_unit_test(test_one_let_through_is_charged_nothing),
+        cmocka_unit_test(test_an_allowed_client_is_charged_nothing),
         cmocka_unit_test(test_several_clients_in_one_decision),
-        cmocka_unit_test(test_who_is_nobody_has_no_rule),
+        cmocka_unit_test(test_a_check_without_a_client_has_no_rule),
         cmocka_unit_test(test_refund_and_reset_leave_rules_alone),
         cmocka_unit_test(test_a_client_may_be_named_by_its_hash),
-        cmocka_unit_test(test_hashes_that_crowd),
+        cmocka_unit_test(test_a_hundred_adjacent_hashes_are_found),
         cmocka_unit_test(test_a_full_list_says_so_and_takes_the_room_of_the_expired),
         cmocka_unit_test(test_long_names_of_all_rules_fit_into_a_small_table),
         cmocka_unit_test(test_room_for_names_runs_out_first_in_a_large_table),
         cmocka_unit_test(test_a_table_for_no_rules),
-        cmocka_unit_test(test_when_all_rules_are_over_nobody_asks_for_them),
+        cmocka_unit_test(test_rules_that_are_over_are_not_looked_up),
         cmocka_unit_test(test_the_version_changes_with_each_change_and_no_other_time),
-        cmocka_unit_test(test_bad_input_is_told_and_changes_nothing),
+        cmocka_unit_test(test_bad_input_is_an_error_and_changes_nothing),
         cmocka_unit_test(test_any_bytes_are_a_name),
         cmocka_unit_test(test_rules_survive_their_processes_in_a_file),
     };

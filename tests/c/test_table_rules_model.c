@@ -362,7 +362,7 @@ static void use_damaged(struct weir_table *table, const struct model *model) {
 /*
  * Any bytes in the section, except its lock, are overwritten: no crash, no endless loop, and all damage is detected.
  */
-static void test_a_damaged_list_is_no_danger(void **state) {
+static void test_a_damaged_list_is_safe(void **state) {
     static struct model model;
     struct weir_table *table = open_table("memory://?keys=64&rules=400");
     size_t bytes = weir_rules_bytes(400), unseen = 0, head = sizeof(struct weir_rules);
@@ -407,7 +407,7 @@ int main(void) {
         cmocka_unit_test(test_random_rules_against_a_model),
         cmocka_unit_test(test_lists_of_every_size_around_whole_groups),
         cmocka_unit_test(test_all_nested),
-        cmocka_unit_test(test_a_damaged_list_is_no_danger),
+        cmocka_unit_test(test_a_damaged_list_is_safe),
     };
     seed_random();
     return cmocka_run_group_tests_name("rules and a model", tests, NULL, NULL);

@@ -15,7 +15,7 @@
 #define ROUNDS (UNDER_TSAN ? 15000 : UNDER_ASAN ? 30000 : 100000)
 #define MANY (INT64_C(1) << 40)
 
-struct crowd {
+struct group {
     struct weir_table *table;
     struct weir_limit limit[WEIR_LEAKY_BUCKET];
     _Atomic int64_t now_ns; /* one more with each decision */
@@ -24,7 +24,7 @@ struct crowd {
 };
 
 struct thread {
-    struct crowd *crowd;
+    struct group *group;
     pthread_t id;
     uint64_t random;
     int64_t granted[WEIR_LEAKY_BUCKET][KEYS];
@@ -49,19 +49,19 @@ static int decide_some(struct thread *thread) {
         strategy[i] = draw(thread, WEIR_LEAKY_BUCKET);
         number[i] = draw(thread, KEYS);
         snprintf(key[i], sizeof key[i], "%u", number[i]);
-        checks[i] = check_of(&thread->crowd->limit[strategy[i]], key[i], 1 + draw(thread, 3));
+        checks[i] = check_of(&thread->group->limit[strategy[i]], key[i], 1 + draw(thread, 3));
         checks[i].client = key[i];
         checks[i].client_len = checks[i].key_len;
-        checks[i].label = weir_stats_label(thread->crowd->table, "0123456789", 1 + strategy[i]);
+        checks[i].label = weir_stats_label(thread->group->table, "0123456789", 1 + strategy[i]);
         /* no more is given back than this thread has */
         if (mode == WEIR_REFUND && thread->granted[strategy[i]][number[i]] < 12)
             mode = WEIR_HIT;
     }
-    int64_t now_ns = thread->crowd->now_ns++;
-    note_absence(&thread->crowd->absence_ns, seen_ns);
-    int rc = weir_decide(thread->crowd->table, checks, n, now_ns, mode, verdicts, &decision);
+    int64_t now_ns = thread->group->now_ns++;
+    note_absence(&thread->group->absence_ns, seen_ns);
+    int rc = weir_decide(thread->group->table, checks, n, now_ns, mode, verdicts, &decision);
     if (rc < 0)
-        return machine_is_to_blame(rc, &thread->crowd->absence_ns) ? 0 : rc;
+        return is_caused_by_a_stall(rc, &thread->group->absence_ns) ? 0 : rc;
     for (uint32_t i = 0; i < n && mode != WEIR_TEST; i++)
         if (mode == WEIR_HIT ? decision.allowed : verdicts[i].allowed)
             thread->granted[strategy[i]][number[i]] +=
@@ -69,7 +69,7 @@ static int decide_some(struct thread *thread) {
     return 0;
 }
 
-static void *mingle(void *argument) {
+static void *run_thread(void *argument) {
     struct thread *thread = argument;
     for (int i = 0; i < ROUNDS && !thread->failed; i++)
         thread->failed = decide_some(thread);
@@ -77,7 +77,7 @@ static void *mingle(void *argument) {
 }
 
 static int read_stats(struct thread *thread) {
-    struct weir_table *table = thread->crowd->table;
+    struct weir_table *table = thread->group->table;
     struct weir_stats_counts counts[WEIR_STATS_LABELS];
     struct weir_top_client top[10];
     struct weir_registered_limit registered[10];
@@ -86,7 +86,7 @@ static int read_stats(struct thread *thread) {
     if (rc == 0)
         rc = weir_stats_top_clients(table, (enum weir_top_by)draw(thread, 2), 0, top, &m);
     if (rc == 0)
-        rc = weir_stats_register(table, &thread->crowd->limit[draw(thread, WEIR_LEAKY_BUCKET)], "x",
+        rc = weir_stats_register(table, &thread->group->limit[draw(thread, WEIR_LEAKY_BUCKET)], "x",
                                  draw(thread, 2), NULL, 0);
     return rc == 0 ? weir_stats_registry(table, registered, &d) : rc;
 }
@@ -94,14 +94,14 @@ static int read_stats(struct thread *thread) {
 static void *look_on(void *argument) {
     struct thread *thread = argument;
     struct weir_table_info info;
-    while (!thread->crowd->stop && !thread->failed) {
+    while (!thread->group->stop && !thread->failed) {
         thread->failed = read_stats(thread);
         if (thread->failed)
             break;
-        int rc = weir_table_check(thread->crowd->table, NULL);
+        int rc = weir_table_check(thread->group->table, NULL);
         if (rc == 0)
-            rc = weir_table_info(thread->crowd->table, thread->crowd->now_ns, &info);
-        if (!machine_is_to_blame(rc, &thread->crowd->absence_ns))
+            rc = weir_table_info(thread->group->table, thread->group->now_ns, &info);
+        if (!is_caused_by_a_stall(rc, &thread->group->absence_ns))
             thread->failed = rc;
         usleep(
             5000); /* a marked sleep: the check holds all locks, and other threads wait at most a second */
@@ -109,56 +109,56 @@ static void *look_on(void *argument) {
     return NULL;
 }
 
-static void mingle_all(struct crowd *crowd, struct thread *thread) {
-    struct thread watcher = {.crowd = crowd};
+static void run_all(struct group *group, struct thread *thread) {
+    struct thread watcher = {.group = group};
     for (int i = 0; i < THREADS; i++) {
-        thread[i].crowd = crowd;
+        thread[i].group = group;
         thread[i].random = next_random();
-        assert_int_equal(pthread_create(&thread[i].id, NULL, mingle, &thread[i]), 0);
+        assert_int_equal(pthread_create(&thread[i].id, NULL, run_thread, &thread[i]), 0);
     }
     assert_int_equal(pthread_create(&watcher.id, NULL, look_on, &watcher), 0);
     for (int i = 0; i < THREADS; i++)
         pthread_join(thread[i].id, NULL);
-    crowd->stop = true;
+    group->stop = true;
     pthread_join(watcher.id, NULL);
     assert_int_equal(watcher.failed, 0);
     for (int i = 0; i < THREADS; i++)
         if (thread[i].failed)
             fail_msg("WEIR_SEED=%" PRIu64 ": %s", seed, weir_strerror(thread[i].failed));
-    check_sound(crowd->table);
-    assert_int_equal(info_of(crowd->table, crowd->now_ns).evictions, 0);
+    check_sound(group->table);
+    assert_int_equal(info_of(group->table, group->now_ns).evictions, 0);
 }
 
-static struct crowd *make_crowd(const char *scheme, int64_t amount) {
-    struct crowd *crowd = calloc(1, sizeof *crowd);
+static struct group *make_group(const char *scheme, int64_t amount) {
+    struct group *group = calloc(1, sizeof *group);
     char uri[300];
-    assert_non_null(crowd);
+    assert_non_null(group);
     if (!strcmp(scheme, "memory://"))
         snprintf(uri, sizeof uri, "memory://?keys=8192&hits=500000");
     else
         snprintf(uri, sizeof uri, "%s", fresh_shm("?keys=8192&hits=500000"));
-    crowd->table = open_table(uri);
+    group->table = open_table(uri);
     if (strcmp(scheme, "memory://") != 0)
         weir_table_unlink(uri, NULL);
     for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* nothing drains during the test */
-        crowd->limit[i] = limit_of(i, amount, WEIR_PERIOD_MAX_NS / 2);
-    crowd->limit[WEIR_TOKEN_BUCKET].burst = amount;
-    crowd->limit[WEIR_TOKEN_BUCKET].amount = 1;
-    crowd->now_ns = NOW;
-    return crowd;
+        group->limit[i] = limit_of(i, amount, WEIR_PERIOD_MAX_NS / 2);
+    group->limit[WEIR_TOKEN_BUCKET].burst = amount;
+    group->limit[WEIR_TOKEN_BUCKET].amount = 1;
+    group->now_ns = NOW;
+    return group;
 }
 
-static void free_crowd(struct crowd *crowd) {
-    weir_table_close(crowd->table);
-    free(crowd);
+static void free_group(struct group *group) {
+    weir_table_close(group->table);
+    free(group);
 }
 
 static void sums_are_equal(const char *scheme) {
     struct thread *thread = calloc(THREADS, sizeof *thread);
-    struct crowd *crowd = make_crowd(scheme, MANY);
+    struct group *group = make_group(scheme, MANY);
     int64_t sum = 0;
     assert_non_null(thread);
-    mingle_all(crowd, thread);
+    run_all(group, thread);
     for (int strategy = 0; strategy < WEIR_LEAKY_BUCKET; strategy++)
         for (int number = 0; number < KEYS; number++) {
             int64_t granted = 0;
@@ -166,7 +166,7 @@ static void sums_are_equal(const char *scheme) {
             snprintf(key, sizeof key, "%d", number);
             for (int i = 0; i < THREADS; i++)
                 granted += thread[i].granted[strategy][number];
-            int64_t left = remaining(crowd->table, &crowd->limit[strategy], key, crowd->now_ns);
+            int64_t left = remaining(group->table, &group->limit[strategy], key, group->now_ns);
             if (MANY - left != granted)
                 fail_msg("WEIR_SEED=%" PRIu64 ": %s, key %s: %" PRId64 " charged, %" PRId64
                          " granted",
@@ -174,7 +174,7 @@ static void sums_are_equal(const char *scheme) {
             sum += granted;
         }
     assert_true(sum > ROUNDS);
-    free_crowd(crowd);
+    free_group(group);
     free(thread);
 }
 
@@ -190,11 +190,11 @@ static void test_charges_equal_grants_in_shared_memory(void **state) {
 
 static void test_no_limit_is_exceeded(void **state) {
     struct thread *thread = calloc(THREADS, sizeof *thread);
-    struct crowd *crowd = make_crowd("memory://", 500);
+    struct group *group = make_group("memory://", 500);
     int full = 0;
     (void)state;
     assert_non_null(thread);
-    mingle_all(crowd, thread);
+    run_all(group, thread);
     for (int strategy = 0; strategy < WEIR_LEAKY_BUCKET; strategy++)
         for (int number = 0; number < KEYS; number++) {
             int64_t granted = 0;
@@ -204,7 +204,7 @@ static void test_no_limit_is_exceeded(void **state) {
             full += granted > 490;
         }
     assert_true(full > 0);
-    free_crowd(crowd);
+    free_group(group);
     free(thread);
 }
 
@@ -219,7 +219,7 @@ static void *count_own_keys(void *argument) {
         snprintf(key, sizeof key, "thread %d key %u", (int)(thread->random >> 63), number);
         struct weir_check check = check_of(&limit, key, 1);
         thread->failed =
-            weir_decide(thread->crowd->table, &check, 1, NOW, WEIR_HIT, &verdict, NULL);
+            weir_decide(thread->group->table, &check, 1, NOW, WEIR_HIT, &verdict, NULL);
         thread->granted[0][0]++;
     }
     return NULL;
@@ -227,13 +227,13 @@ static void *count_own_keys(void *argument) {
 
 static void test_many_keys_hashed_at_once_stay_apart(void **state) {
     struct thread *thread = calloc(THREADS, sizeof *thread);
-    struct crowd *crowd = make_crowd("memory://", MANY);
+    struct group *group = make_group("memory://", MANY);
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, MANY, DAY);
     int64_t granted = 0, charged = 0;
     (void)state;
     assert_non_null(thread);
     for (int i = 0; i < THREADS; i++) {
-        thread[i] = (struct thread){.crowd = crowd, .random = next_random()};
+        thread[i] = (struct thread){.group = group, .random = next_random()};
         assert_int_equal(pthread_create(&thread[i].id, NULL, count_own_keys, &thread[i]), 0);
     }
     for (int i = 0; i < THREADS; i++) {
@@ -245,23 +245,23 @@ static void test_many_keys_hashed_at_once_stay_apart(void **state) {
         for (int number = 0; number < 400; number++) {
             char key[32];
             snprintf(key, sizeof key, "thread %d key %d", half, number);
-            charged += MANY - remaining(crowd->table, &limit, key, NOW);
+            charged += MANY - remaining(group->table, &limit, key, NOW);
         }
-    assert_int_equal(info_of(crowd->table, NOW).evictions, 0);
-    assert_int_equal(info_of(crowd->table, NOW).keys, 800);
+    assert_int_equal(info_of(group->table, NOW).evictions, 0);
+    assert_int_equal(info_of(group->table, NOW).keys, 800);
     assert_int_equal(charged, granted);
-    free_crowd(crowd);
+    free_group(group);
     free(thread);
 }
 
-static void test_an_entry_that_is_being_written_is_not_believed(void **state) {
-    struct crowd *crowd = make_crowd("memory://", MANY);
+static void test_an_entry_that_is_being_written_is_not_used(void **state) {
+    struct group *group = make_group("memory://", MANY);
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, MANY, DAY);
     int entries = 0;
     (void)state;
-    assert_true(hit(crowd->table, &limit, "k", NOW));
+    assert_true(hit(group->table, &limit, "k", NOW));
     for (uint32_t i = 0; i < WEIR_HASH_CACHE_ENTRIES; i++) {
-        struct weir_hash_entry *entry = &crowd->table->hash_cache[i];
+        struct weir_hash_entry *entry = &group->table->hash_cache[i];
         if (entry->version == 0)
             continue;
         entry->version++; /* as after the interruption of a thread that writes it */
@@ -269,8 +269,8 @@ static void test_an_entry_that_is_being_written_is_not_believed(void **state) {
         entries++;
     }
     assert_true(entries > 0);
-    assert_int_equal(remaining(crowd->table, &limit, "k", NOW), MANY - 1);
-    free_crowd(crowd);
+    assert_int_equal(remaining(group->table, &limit, "k", NOW), MANY - 1);
+    free_group(group);
 }
 
 int main(void) {
@@ -279,7 +279,7 @@ int main(void) {
         cmocka_unit_test(test_charges_equal_grants_in_shared_memory),
         cmocka_unit_test(test_no_limit_is_exceeded),
         cmocka_unit_test(test_many_keys_hashed_at_once_stay_apart),
-        cmocka_unit_test(test_an_entry_that_is_being_written_is_not_believed),
+        cmocka_unit_test(test_an_entry_that_is_being_written_is_not_used),
     };
     seed_random();
     return cmocka_run_group_tests_name("threads", tests, NULL, NULL);

@@ -177,7 +177,7 @@ def test_parse_refuses(text: str) -> None:
     assert isinstance(refusal.value, weir.WeirError)
 
 
-def test_parse_wants_one_limit_and_parse_many_at_most_32() -> None:
+def test_parse_takes_one_limit_and_parse_many_at_most_32() -> None:
     with pytest.raises(weir.ParseError) as refusal:
         parse("10/minute; 100/hour")
     assert refusal.value.code == "ETOOMANY"

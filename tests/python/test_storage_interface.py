@@ -163,7 +163,7 @@ def test_methods_that_are_called_can_be_replaced() -> None:
     assert limiter.hit(item, "a")
 
 
-def test_a_storage_of_an_applications_own_is_found_and_used() -> None:
+def test_a_custom_storage_is_found_and_used() -> None:
     kind = make_storage()
     storage: Any = storage_from_string("dict://")
     assert type(storage) is kind
@@ -252,7 +252,7 @@ def test_custom_moving_and_sliding_windows() -> None:
         assert limiter.get_window_stats(item, name).remaining == 0
 
 
-def test_a_strategy_of_ones_own_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_strategy_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(strategies.STRATEGIES["fixed-window"]):  # type: ignore[misc]
         def hit(self, item: Any, *identifiers: object, cost: int = 1) -> bool:
             return False

@@ -123,7 +123,7 @@ def test_a_range_is_blocked_and_one_of_it_let_through(running: Running) -> None:
     assert running.send("/login", "203.0.114.10")[0] == 200
 
 
-def test_a_rule_sees_through_every_way_to_write_an_address(running: Running) -> None:
+def test_a_rule_applies_to_every_way_to_write_an_address(running: Running) -> None:
     weir("block", "2001:db8::/32", "--for", "1h", "-s", running.store)
     weir("block", "198.51.100.7", "--for", "1h", "-s", running.store)
     for client in ("2001:db8::1", "2001:0DB8:0:0::1", "::ffff:198.51.100.7"):

@@ -110,7 +110,7 @@ def test_a_storage_made_in_a_thread_at_the_first_request(start: Start, preload: 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 @PRELOAD
-def test_the_next_server_removes_what_the_last_has_left(
+def test_the_next_server_removes_the_table_of_the_last(
     start: Start, how: int, preload: list[str]
 ) -> None:
     first = start(*preload)

@@ -230,7 +230,7 @@ def test_the_rules_are_valid_and_pass_their_tests() -> None:
     run_promtool("test", "rules", "weir.rules.test.yml")
 
 
-def test_rules_and_dashboard_speak_of_metrics_that_exist() -> None:
+def test_rules_and_dashboard_use_metrics_that_exist() -> None:
     known = {"ALERTS", "up"}
     for family in Collector().describe():
         known |= {family.name, f"{family.name}_total", f"{family.name}_bucket"}
@@ -252,7 +252,7 @@ def test_rules_and_dashboard_speak_of_metrics_that_exist() -> None:
 
 #: Replacements that make the example's rules quicker: seconds instead of minutes. WeirLimitTight
 #: keeps its hour: within seconds, two clients at their limits are half of what is admitted.
-HURRY = {
+SHORTENED = {
     "[2m]": "[5s]",
     "[5m]": "[5s]",
     "[10m]": "[10s]",
@@ -269,7 +269,7 @@ class Prometheus:
         if shutil.which("prometheus") is None:
             pytest.skip("Debian's package prometheus is not installed")
         rules = (EXAMPLES / "weir.rules.yml").read_text()
-        for slow, quick in HURRY.items():
+        for slow, quick in SHORTENED.items():
             assert slow in rules, slow
             rules = rules.replace(slow, quick)
         config = (EXAMPLES / "prometheus.yml").read_text()

@@ -110,7 +110,7 @@ def test_two_applications_under_one_supervisor_share_nothing(start: Start, tmp_p
 
 @needs("werkzeug")
 @pytest.mark.parametrize("options", ["", ", threaded=True", ", use_reloader=True"])
-def test_werkzeug_in_development_is_not_bothered(start: Start, options: str) -> None:
+def test_werkzeug_in_development_gets_no_warning(start: Start, options: str) -> None:
     server = start(command=[sys.executable, "-c", RUN_SIMPLE % options])
     assert server.store() == "memory://"
     assert server.hammer(fresh())[200] == LIMIT

@@ -213,7 +213,7 @@ def replies(send: Send, program: str) -> list[tuple[str, int, str, dict[str, str
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_it_is_as_with_what_the_program_imports(
+def test_weir_replies_like_the_library_that_the_program_imports(
     program: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     environment = {}

@@ -61,7 +61,7 @@ assert store.uri == "memory://", store.uri
 @pytest.mark.parametrize(
     "imports", ["os", "flask", "multiprocessing, concurrent.futures", "werkzeug.serving"]
 )
-def test_a_script_is_not_bothered(imports: str) -> None:
+def test_a_script_gets_no_warning(imports: str) -> None:
     done = run(SCRIPT.format(imports=imports), "-W", "error")
     assert (done.stdout, done.stderr) == ("", "")
 

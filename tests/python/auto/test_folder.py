@@ -181,7 +181,7 @@ def test_macos_gets_no_advice_that_it_refuses(
     assert "file://" not in str(caught[0].message)
 
 
-def test_starts_are_not_believed_from_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_times_of_another_namespace_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """``unshare --pid`` without a /proc of its own: /proc has other processes by our numbers."""
     own = server_process._itself()
     assert own.started > 0

@@ -165,7 +165,7 @@ def test_the_state_counts_what_was_decided(client: FlaskClient) -> None:
     assert state["store"]["evictions"] == 0
 
 
-def test_who_begins_to_hammer_is_there_beside_those_of_the_past(
+def test_a_new_frequent_client_is_listed_beside_earlier_ones(
     client: FlaskClient, limiter: Limiter, clock: Any
 ) -> None:
     stats_table = limiter._state.stats_table

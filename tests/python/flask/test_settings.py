@@ -231,7 +231,7 @@ def test_unknown_settings(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("allowed", [True, "true", "RATELIMIT_SHOP_", ["RATELIMIT_SHOP_"]])
-def test_names_of_the_applications_own_can_be_allowed(
+def test_names_of_the_application_can_be_allowed(
     allowed: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app_with({"strict": True}, SHOP_PLAN="gold", ALLOW_UNKNOWN=allowed)
