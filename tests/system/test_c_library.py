@@ -127,11 +127,14 @@ def test_a_cmake_project_finds_the_library(prefix: Path, env, tmp_path: Path) ->
     assert "alice passes" in run(tmp_path / "build" / "demo", "1/minute", "alice", env=env).stdout
 
 
-def test_the_static_library_suffices(prefix: Path, env, tmp_path: Path) -> None:
+@pytest.mark.parametrize("all_static", [False, True], ids=["library", "program"])
+def test_the_static_library_suffices(prefix: Path, env, tmp_path: Path, all_static: bool) -> None:
+    """It is linked into a program that loads libc, and into one that is linked statically."""
     links = run("pkg-config", "--static", "--cflags", "--libs", "weir", env=env).stdout.split()
-    links = [f"{prefix}/lib/libweir.a" if word == "-lweir" else word for word in links]
-    output = tmp_path / "demo"
-    run("gcc", "-std=gnu11", EXAMPLES / "demo.c", *links, "-o", output)
+    if not all_static:
+        links = [f"{prefix}/lib/libweir.a" if word == "-lweir" else word for word in links]
+    output, mode = tmp_path / "demo", ["-static"] if all_static else []
+    run("gcc", "-std=gnu11", *mode, EXAMPLES / "demo.c", *links, "-o", output)
     plain = {key: value for key, value in env.items() if key != "LD_LIBRARY_PATH"}
     assert "denied" in run(output, "1/minute", "alice", "2", env=plain).stdout
 
