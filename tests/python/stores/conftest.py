@@ -167,6 +167,15 @@ def make_redis(tmp_path: Path) -> Callable[..., RedisServer]:
 
 
 @pytest.fixture
+def own(servers: Any) -> Iterator[Any]:
+    """A PostgreSQL server for this test, in a directory that its user may enter."""
+    server = type(servers.postgresql)(servers.directory / f"postgresql-{uuid.uuid4().hex[:8]}")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 def make_memcached(tmp_path: Path) -> Callable[..., Memcached]:
     return lambda *arguments: Memcached(tmp_path / "memcached", arguments)
 

@@ -219,15 +219,6 @@ def test_overlapping_keys_in_any_order_are_never_a_deadlock(store: PostgreSQLSto
     assert sum(MANY.amount - verdict.remaining for verdict in looked) == 6 * 40 * 4
 
 
-@pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory, servers: Any) -> Iterator[Any]:
-    """A server of the test's own, on a directory that its user may enter."""
-    server = type(servers.postgresql)(servers.directory / f"postgresql-{uuid.uuid4().hex[:8]}")
-    server.start()
-    yield server
-    server.stop()
-
-
 def test_a_server_that_was_killed_and_started_again_goes_on(own: Any, wait_for: Any) -> None:
     store = storage_from_string(own.uri, create=True)
     limit = weir.parse("5/day")

@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +40,6 @@ while True:
         unknown += 1
 print(json.dumps([admitted, unknown, resumed]))
 """
-
-
-@pytest.fixture
-def own(servers: Any) -> Iterator[Any]:
-    """A server for this test, on a directory that its user may enter."""
-    server = type(servers.postgresql)(servers.directory / f"postgresql-{uuid.uuid4().hex[:8]}")
-    server.start()
-    yield server
-    server.stop()
 
 
 def kill_all(server: Any) -> None:
