@@ -32,7 +32,7 @@ extern "C" {
 #define WEIR_MEMCACHED_VALUE_MAX 1000000
 #define WEIR_MEMCACHED_MONTH_S 2592000
 #define WEIR_MEMCACHED_COUNT_BITS                                                                  \
-    30 /* of a number: the hits; the others are the start of the window */
+    30 /* of a number, which has 63: the hits; the others are the start of the window */
 
 /*
  * Writes the name of a check's counter into `name`, which has room for WEIR_MEMCACHED_NAME_MAX bytes; not
