@@ -2,7 +2,8 @@
 
 Every 100 ms all processes switch to a new key, and sometimes use an earlier key again. If a server
 loses counts, or a client uses the wrong server, a key is admitted more often than its limit.
-WEIR_SECONDS: how long each run lasts. The numbers of each run are printed.
+WEIR_SECONDS: how long each run lasts at least. It lasts longer on a machine that is so busy that no
+key is used up. The numbers of each run are printed.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from servers.ports import wait_for
+
 AMOUNT = 20
 SECONDS = float(os.environ.get("WEIR_SECONDS", "6"))
 SEED = int(os.environ.get("WEIR_SEED") or random.randrange(2**32))
 
 WORKER = f"""
-import os, random, sys, time
+import os, random, select, sys, time
 from weir import Limit, StorageError
 from weir.storage import storage_from_string
 from weir.stores.failover import FailoverStorage
 
-uri, policy, fallback, path, seconds, seed = sys.argv[1:]
+uri, policy, fallback, path, seed = sys.argv[1:]
 chance = random.Random(seed)
 store = storage_from_string(uri, remember_denials=0, socket_timeout=0.5)
 if policy != "raise":
@@ -38,8 +41,7 @@ out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 errors = calls = 0
 print("ready", flush=True)
 sys.stdin.readline()
-end = time.monotonic() + float(seconds)
-while time.monotonic() < end:
+while not select.select([sys.stdin], [], [], 0)[0]:
     turn = int(time.time() * 10) - chance.choice([0, 0, 0, 0, 1, 2, 5, 10, 20])
     calls += 1
     try:
@@ -61,18 +63,18 @@ class Run:
         self.workers: list[subprocess.Popen[str]] = []
         self.admitted: Counter[int] = Counter()
         self.calls = self.errors = 0
+        self.end = 0.0
 
     def add(self, uri: str, policy: str = "raise", fallback: str = "memory://") -> None:
         seed = f"{SEED} {len(self.workers)}"
         self.workers.append(
             subprocess.Popen(
-                [sys.executable, "-c", WORKER, uri, policy, fallback, str(self.path),
-                 str(SECONDS), seed],
+                [sys.executable, "-c", WORKER, uri, policy, fallback, str(self.path), seed],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-        )  # fmt: skip
+        )
 
     def start(self) -> None:
         for worker in self.workers:
@@ -82,15 +84,24 @@ class Run:
             assert worker.stdin
             worker.stdin.write("\n")
             worker.stdin.flush()
+        self.end = time.monotonic() + SECONDS
+
+    def read(self) -> Counter[int]:
+        return Counter(map(int, self.path.read_text().split()))
+
+    def is_enough(self) -> bool:
+        full = sum(count >= AMOUNT for count in self.read().values())
+        return full >= 3 and time.monotonic() >= self.end
 
     def finish(self) -> None:
+        wait_for(self.is_enough)
         for worker in self.workers:
-            output, _ = worker.communicate(timeout=60 + 4 * SECONDS)
+            output, _ = worker.communicate(timeout=120)  # closes its input, which ends it
             assert worker.returncode == 0
             calls, errors = map(int, output.split())
             self.calls += calls
             self.errors += errors
-        self.admitted = Counter(map(int, self.path.read_text().split()))
+        self.admitted = self.read()
 
     def stop(self) -> None:
         for worker in self.workers:
@@ -109,10 +120,8 @@ class Run:
         )
 
     def check(self, times: int = 1) -> None:
-        """No key was admitted more often than ``times`` its limit, and the keys were used up."""
+        """No key was admitted more often than ``times`` its limit."""
         assert max(self.admitted.values()) <= AMOUNT * times, self.admitted
-        full = sum(count >= AMOUNT for count in self.admitted.values())
-        assert full >= 3, "the processes did not call often enough to prove anything"
         last = max(self.admitted)
         assert last >= int(time.time() * 10) - 100 * SECONDS, "nothing was admitted at the end"
 
