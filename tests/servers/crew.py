@@ -45,14 +45,18 @@ class Crew:
         ]
 
     def run(self, tasks: Sequence[Any], meanwhile: Callable[[], None] = lambda: None) -> list[Any]:
-        """One task for each process. Calls ``meanwhile`` after the start."""
+        """One task for each process. Calls ``meanwhile`` after the start; if it fails, ends all."""
         for process, task in zip(self.processes, tasks, strict=True):
             send(process, json.dumps(task))
         for process in self.processes:
             assert receive(process) == ""
         for process in self.processes:
             send(process, "")
-        meanwhile()
+        try:
+            meanwhile()
+        except BaseException:
+            self.end()
+            raise
         return [json.loads(receive(process)) for process in self.processes]
 
     def end(self) -> None:
