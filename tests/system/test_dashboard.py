@@ -151,7 +151,12 @@ def test_the_page_shows_who_hammers_and_blocks_him(
         wait(browser, lambda: browser.execute_script("return history.length") or True, 12)
         take_screenshot(browser, Path(path))
 
-    browser.find_element(By.CSS_SELECTOR, "#rules button").click()
+    unblock = (
+        "const b = document.querySelector('#rules button'); if (b) b.click(); return Boolean(b)"
+    )
+    wait(
+        browser, lambda: browser.execute_script(unblock)
+    )  # the page replaces its rows all the time
     wait(browser, lambda: not rows(browser, "rules"))
     assert site.send("/prices", X_Client="203.0.113.9")[0] == 200
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
