@@ -210,24 +210,25 @@ def test_a_conflict_that_passes_is_decided_again(
     store: PostgreSQLStorage, trigger: Callable[[str], None], key: str, servers: Any
 ) -> None:
     store.decide([TWO], f"good-{key}")
-    swap: Any = store._swap
-    run, calls = swap.run, []
+    # Triggers are changed outside of the calls that estimate the server's time: it takes a while.
+    patched: Any = store
+    decide_once, attempts = patched._decide_once, []
 
-    def run_twice(*arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) < 3:
+    def conflict_twice(request: Any) -> Any:
+        attempts.append(1)
+        if len(attempts) < 3:
             trigger("40001")
         else:
             drop()
-        return run(*arguments)
+        return decide_once(request)
 
     def drop() -> None:
         with psycopg.connect(servers.postgresql.uri, autocommit=True) as session:
             session.execute("DROP TRIGGER IF EXISTS weir_test ON weir_states")
 
-    swap.run = run_twice
+    patched._decide_once = conflict_twice
     assert store.decide([TWO], f"bad-{key}")[0].remaining == 1
-    assert len(calls) >= 3  # more if a session still meets the trigger that was dropped
+    assert len(attempts) == 3
 
 
 def test_a_client_that_is_refused_writes_few_lines(
