@@ -6,9 +6,12 @@
  *     ma <name> MD D<cost> C<cas> v t c                    take a charge back, if nothing has changed since
  *
  * The number has 63 bits: the upper 33 are the time at which the window began, in ticks and modulo 2^33; the lower 30
- * are the count. So one command returns both, and the window ends exactly one period after its start. (With 64 bits, a
- * number above 2^63 is "non-numeric" for Memcached 1.6.18 if a hyphen that an earlier item left in memory follows it.) The item lives longer: its expiry, which has whole seconds, only removes unused items. The first hit
- * after the end replaces it by compare-and-swap.
+ * are the count. So one command returns both, and the window ends exactly one period after its start. The item lives
+ * longer: its expiry, which has whole seconds, only removes unused items. The first hit after the end replaces it by
+ * compare-and-swap.
+ *
+ * The 64th bit stays 0: Memcached 1.6.18 calls a number from 2^63 on "non-numeric" if a hyphen follows it in memory,
+ * where an earlier item may have left one.
  *
  * A tick is a power of two of nanoseconds, some 2^-31 of the period. The start is rounded up, so no window is
  * shorter than its period.
