@@ -426,8 +426,8 @@ static void step_through(void **state) {
     for (int alone = 0; alone < (UNDER_ASAN && kind->recovers ? 1 : 2); alone++) {
         trace.length = 0;
         append(&trace, (uint64_t)(uintptr_t)act);
-        kill_at(&scene, alone, &trace,
-                0); /* so that this process has done what it does in between */
+        /* First, so that this process has already done what it does between kills. */
+        kill_at(&scene, alone, &trace, 0);
         follow(&scene, alone, &trace);
         steps = trace.length;
         kills += kill_everywhere(&scene, alone, &trace);

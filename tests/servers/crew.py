@@ -26,6 +26,10 @@ for line in iter(sys.stdin.readline, ""):
 """
 
 
+def nothing() -> None:
+    pass
+
+
 class Crew:
     """``source`` defines ``prepare(task)``, which returns a function that does the task.
 
@@ -44,7 +48,7 @@ class Crew:
             for _ in range(size)
         ]
 
-    def run(self, tasks: Sequence[Any], meanwhile: Callable[[], None] = lambda: None) -> list[Any]:
+    def run(self, tasks: Sequence[Any], meanwhile: Callable[[], None] = nothing) -> list[Any]:
         """One task for each process. Calls ``meanwhile`` after the start; if it fails, ends all."""
         for process, task in zip(self.processes, tasks, strict=True):
             send(process, json.dumps(task))

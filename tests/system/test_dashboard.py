@@ -126,6 +126,12 @@ def wait(browser: webdriver.Chrome, what: Callable[[], object], seconds: float =
     WebDriverWait(browser, seconds, 0.1).until(lambda _: what())
 
 
+def click(browser: webdriver.Chrome, selector: str) -> None:
+    """In one step: the page may replace a button that was found before it is clicked."""
+    script = "const b = document.querySelector(arguments[0]); b?.click(); return Boolean(b)"
+    wait(browser, lambda: browser.execute_script(script, selector))
+
+
 def test_the_page_shows_who_hammers_and_blocks_him(
     browser: webdriver.Chrome, site: Any, load: None
 ) -> None:
@@ -135,13 +141,7 @@ def test_the_page_shows_who_hammers_and_blocks_him(
     assert any("20 per 1 minute" in row for row in rows(browser, "limits"))
     assert any("198.51.100." in row for row in rows(browser, "allowed"))
 
-    def block_button() -> object:
-        return browser.execute_script(
-            "const b = document.querySelector('#denied button[aria-label$=\"203.0.113.9\"]');"
-            "if (b) b.click(); return Boolean(b)"
-        )
-
-    wait(browser, block_button)
+    click(browser, '#denied button[aria-label$="203.0.113.9"]')
     wait(browser, lambda: any("203.0.113.9" in row for row in rows(browser, "rules")))
     for _ in range(12):  # whichever worker answers
         assert site.send("/prices", X_Client="203.0.113.9")[0] == 429
@@ -151,12 +151,7 @@ def test_the_page_shows_who_hammers_and_blocks_him(
         wait(browser, lambda: browser.execute_script("return history.length") or True, 12)
         take_screenshot(browser, Path(path))
 
-    unblock = (
-        "const b = document.querySelector('#rules button'); if (b) b.click(); return Boolean(b)"
-    )
-    wait(
-        browser, lambda: browser.execute_script(unblock)
-    )  # the page replaces its rows all the time
+    click(browser, "#rules button")
     wait(browser, lambda: not rows(browser, "rules"))
     assert site.send("/prices", X_Client="203.0.113.9")[0] == 200
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

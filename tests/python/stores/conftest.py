@@ -169,7 +169,7 @@ def make_redis(tmp_path: Path) -> Callable[..., RedisServer]:
 
 
 @pytest.fixture
-def own(servers: Any) -> Iterator[Any]:
+def postgresql_server(servers: Any) -> Iterator[Any]:
     """A PostgreSQL server for this test, in a directory that its user may enter."""
     server = type(servers.postgresql)(servers.directory / f"postgresql-{uuid.uuid4().hex[:8]}")
     server.start()

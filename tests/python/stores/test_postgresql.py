@@ -219,18 +219,22 @@ def test_overlapping_keys_in_any_order_are_never_a_deadlock(store: PostgreSQLSto
     assert sum(MANY.amount - verdict.remaining for verdict in looked) == 6 * 40 * 4
 
 
-def test_a_server_that_was_killed_and_started_again_goes_on(own: Any, wait_for: Any) -> None:
-    store = storage_from_string(own.uri, create=True)
+def test_a_server_that_was_killed_and_started_again_goes_on(
+    postgresql_server: Any, wait_for: Any
+) -> None:
+    store = storage_from_string(postgresql_server.uri, create=True)
     limit = weir.parse("5/day")
     for _ in range(3):
         assert store.decide([limit], "a").allowed
     time.sleep(0.3)  # what was committed is written within three wal_writer_delays
-    own.kill()
-    with pytest.raises(StorageError, match=rf"postgresql://127.0.0.1:{own.port}/postgres: "):
-        storage_from_string(own.uri, socket_timeout=0.5).decide([limit], "a")
-    assert not storage_from_string(own.uri, socket_timeout=0.5).check()
-    (own.data / "postmaster.pid").unlink()
-    own.start()
+    postgresql_server.kill()
+    with pytest.raises(
+        StorageError, match=rf"postgresql://127.0.0.1:{postgresql_server.port}/postgres: "
+    ):
+        storage_from_string(postgresql_server.uri, socket_timeout=0.5).decide([limit], "a")
+    assert not storage_from_string(postgresql_server.uri, socket_timeout=0.5).check()
+    (postgresql_server.data / "postmaster.pid").unlink()
+    postgresql_server.start()
     wait_for(store.check)
     admitted = sum(store.decide([limit], "a").allowed for _ in range(5))
     assert admitted <= 5
@@ -239,12 +243,12 @@ def test_a_server_that_was_killed_and_started_again_goes_on(own: Any, wait_for: 
 
 
 def test_a_server_that_is_silent_takes_no_longer_than_the_deadline(
-    own: Any, default_deadline: None
+    postgresql_server: Any, default_deadline: None
 ) -> None:
-    store = storage_from_string(own.uri, create=True, socket_timeout=5.0)
+    store = storage_from_string(postgresql_server.uri, create=True, socket_timeout=5.0)
     store.decide([MANY], "a")
     store.deadline = 0.25
-    with own.frozen():
+    with postgresql_server.frozen():
         for _ in range(2):
             start = time.monotonic()
             with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):
@@ -280,10 +284,10 @@ def test_what_has_expired_is_removed_by_those_who_write(
     assert sql("SELECT count(*) FROM weir_states WHERE name LIKE 'old-%'") == [(0,)]
 
 
-def test_no_statement_reads_the_whole_table(own: Any, key: str) -> None:
-    with psycopg.connect(own.uri, autocommit=True) as connection:
+def test_no_statement_reads_the_whole_table(postgresql_server: Any, key: str) -> None:
+    with psycopg.connect(postgresql_server.uri, autocommit=True) as connection:
         check_that_no_statement_reads_the_whole_table(
-            own.uri, lambda text: connection.execute(text).fetchall(), key
+            postgresql_server.uri, lambda text: connection.execute(text).fetchall(), key
         )
 
 
@@ -343,11 +347,11 @@ def test_missing_functions_are_an_error_with_the_command_to_run(servers: Any) ->
     store.close()
 
 
-def test_a_user_needs_four_rights(own: Any) -> None:
+def test_a_user_needs_four_rights(postgresql_server: Any) -> None:
     """The error names the missing right to create the table."""
-    with psycopg.connect(own.uri, autocommit=True) as connection:
+    with psycopg.connect(postgresql_server.uri, autocommit=True) as connection:
         connection.execute("CREATE USER app")
-        uri = own.uri.replace("weir@", "app@")
+        uri = postgresql_server.uri.replace("weir@", "app@")
         store = PostgreSQLStorage(uri, remember_denials=0)
         with pytest.raises(StorageError, match="GRANT CREATE ON SCHEMA to the user, or run"):
             store.init()
@@ -361,17 +365,17 @@ def test_a_user_needs_four_rights(own: Any) -> None:
         store.close()
 
 
-def test_weir_store_init(own: Any) -> None:
+def test_weir_store_init(postgresql_server: Any) -> None:
     def weir_store(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "weir", "store", "init", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    printed = weir_store("--store", own.uri, "--print")
+    printed = weir_store("--store", postgresql_server.uri, "--print")
     assert printed.stdout.startswith("CREATE TABLE IF NOT EXISTS weir_states")
     for _ in range(2):
-        done = weir_store("--store", own.uri)
+        done = weir_store("--store", postgresql_server.uri)
         assert (done.returncode, done.stdout) == (0, "The store is ready.\n"), done.stderr
-    store = PostgreSQLStorage(own.uri)
+    store = PostgreSQLStorage(postgresql_server.uri)
     assert store.decide([MANY], "a").allowed
     store.close()
     nothing = weir_store("--store", "memcached://127.0.0.1:1")

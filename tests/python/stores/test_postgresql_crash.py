@@ -62,16 +62,20 @@ def kill_all(server: Any) -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_killed_server_is_used_again_and_admits_no_more(own: Any, durable: bool) -> None:
+def test_a_killed_server_is_used_again_and_admits_no_more(
+    postgresql_server: Any, durable: bool
+) -> None:
     """Hits whose outcome is unknown may be charged. Only with ``durable`` is none lost."""
     text = f"{LIMIT} per day"
-    store = PostgreSQLStorage(own.uri, create=True, remember_denials=0, socket_timeout=20.0)
+    store = PostgreSQLStorage(
+        postgresql_server.uri, create=True, remember_denials=0, socket_timeout=20.0
+    )
     store.init()
 
     def left() -> int:
         return store.decide([weir.parse(text)], "hot", [0], weir.TEST)[0].remaining
 
-    command = [sys.executable, "-c", WORKER, own.uri, str(durable), text, str(BEFORE)]
+    command = [sys.executable, "-c", WORKER, postgresql_server.uri, str(durable), text, str(BEFORE)]
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(PROCESSES)
@@ -81,8 +85,8 @@ def test_a_killed_server_is_used_again_and_admits_no_more(own: Any, durable: boo
         worker.stdin.write("\n")
         worker.stdin.flush()
     wait_for(lambda: left() < LIMIT - 200)
-    kill_all(own)
-    own.start()
+    kill_all(postgresql_server)
+    postgresql_server.start()
     answers = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
     assert all(worker.returncode == 0 for worker in workers)
     admitted, unknown, resumed, noticed = (sum(column) for column in zip(*answers, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from servers.crew import Crew
+from servers.crew import Crew, nothing
 from weir._core import STRATEGIES
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ FEW, FEW_HITS = 40, 10
 WAIT = 360 * 86400 * (FEW - 0.5) / FEW
 
 SOURCE = """
-import functools, time, weir
+import functools, json, time, weir
 from weir.storage import storage_from_string
 
 @functools.lru_cache(maxsize=1)
@@ -59,10 +59,6 @@ def crew() -> Iterator[Crew]:
     crew = Crew(SOURCE, PROCESSES)
     yield crew
     crew.end()
-
-
-def nothing() -> None:
-    pass
 
 
 def run(
