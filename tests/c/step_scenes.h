@@ -37,6 +37,7 @@ struct scene {
     uint32_t n;
     enum weir_mode mode;
     bool clears;
+    bool alone; /* the table is opened by each process, and no other has it open */
     int64_t now_ns;
     unsigned char *before; /* the table's bytes when the decision begins */
 };

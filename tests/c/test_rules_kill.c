@@ -7,12 +7,14 @@
  */
 #include "rule_lists.h"
 
-#include <sys/ptrace.h>
+#if defined(__x86_64__)
+#include "stepper.h"
+#endif
 
 #define WRITERS 3
 #define READERS 2
 #define KILLS 400
-#define STEPS_DEFAULT (UNDER_ASAN ? 40 : 200)
+#define STEPS_DEFAULT 200
 
 struct arena {
     char uri[300];
@@ -107,110 +109,108 @@ static void test_writers_killed_at_random(void **state) {
 
 /* -------------------------------------------------------------------------------- at single instructions */
 
-/* A child that stops itself, changes the rules, and stops again. */
-static pid_t start_writer(struct arena *arena) {
-    fflush(NULL);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        struct weir_table *table;
-        alarm(120);
-        MUST(weir_table_open(arena->uri, &table, NULL) == 0);
-        MUST(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
-        raise(SIGSTOP);
-        int rc = weir_rules_set(table, "10.200.0.0/16", 13, WEIR_RULE_BLOCK, NOW, WEIR_NEVER, NULL);
-        raise(SIGSTOP);
-        _exit(rc != 0);
-    }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    if (WIFEXITED(status))
-        return -1;
-    assert_true(WIFSTOPPED(status));
-    return pid;
+#if !defined(__x86_64__)
+static void test_a_writer_killed_at_each_instruction(void **state) {
+    (void)state;
+    SKIP("single steps are done for x86-64 only");
 }
+#else
 
-/* Steps at most `steps` times; how many were made before the change was over. */
-static uint64_t step_writer(pid_t pid, uint64_t steps) {
-    for (uint64_t i = 0; i < steps; i++) {
-        int status;
-        assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        if (!WIFSTOPPED(status))
-            fail_msg("the writer ended (%#x)", (unsigned)status);
-        if (WSTOPSIG(status) == SIGSTOP)
-            return i;
-        assert_int_equal(WSTOPSIG(status), SIGTRAP);
-    }
-    return steps;
-}
+#define ADDED "10.200.0.0/16"
+
+/* One rule is added beside few others. */
+struct addition {
+    const char *uri;
+    struct weir_table *table; /* open in this process */
+    struct weir_table *own;   /* the child's */
+    struct weir_rule before[64];
+    size_t count;
+};
 
 /* Whether the change has happened; fails if it has halfway. */
-static bool has_happened(struct weir_table *table, const struct weir_rule *before, size_t count) {
+static bool has_happened(const struct addition *addition) {
     static struct weir_rule list[64];
     size_t n = 64;
-    check_sound(table);
-    assert_int_equal(weir_rules_list(table, list, &n), 0);
-    bool ruled = weir_rules_match_client(table, "10.200.1.1", 10, NOW).kind == WEIR_RULE_BLOCK;
-    bool listed = n == count + 1;
-    if (ruled != listed || (!listed && n != count))
+    check_sound(addition->table);
+    assert_int_equal(weir_rules_list(addition->table, list, &n), 0);
+    bool ruled =
+        weir_rules_match_client(addition->table, "10.200.1.1", 10, NOW).kind == WEIR_RULE_BLOCK;
+    bool listed = n == addition->count + 1;
+    if (ruled != listed || (!listed && n != addition->count))
         fail_msg("WEIR_SEED=%" PRIu64 ": %zu rules, the new one %s", seed, n,
                  ruled ? "holds" : "does not");
-    for (size_t i = 0, j = 0; i < count; i++, j++) {
-        if (listed && strcmp(list[j].client, "10.200.0.0/16") == 0)
+    for (size_t i = 0, j = 0; i < addition->count; i++, j++) {
+        if (listed && strcmp(list[j].client, ADDED) == 0)
             j++;
-        assert_string_equal(list[j].client, before[i].client);
-        assert_int_equal(list[j].until_ns, before[i].until_ns);
-        assert_int_equal(list[j].kind, before[i].kind);
+        assert_string_equal(list[j].client, addition->before[i].client);
+        assert_int_equal(list[j].until_ns, addition->before[i].until_ns);
+        assert_int_equal(list[j].kind, addition->before[i].kind);
     }
     return listed;
 }
 
+static void remove_it(void *argument) {
+    struct addition *addition = argument;
+    weir_rules_remove(addition->table, ADDED, sizeof ADDED - 1, NULL);
+    assert_false(has_happened(addition));
+}
+
+static void open_own(void *argument) {
+    struct addition *addition = argument;
+    MUST(weir_table_open(addition->uri, &addition->own, NULL) == 0);
+}
+
+__attribute__((noinline)) static void add_it(void *argument) {
+    struct addition *addition = argument;
+    int rc = weir_rules_set(addition->own, ADDED, sizeof ADDED - 1, WEIR_RULE_BLOCK, NOW,
+                            WEIR_NEVER, NULL);
+    at_end();
+    MUST(rc == 0);
+}
+
+/* Kills one at the k-th instruction, if there are so many, and counts what it left: the old list, or the new one. */
+static void kill_at(struct stepper *stepper, uint32_t k, uint32_t *kills) {
+    if (kill_at_instruction(stepper, k))
+        kills[has_happened(stepper->argument)]++;
+}
+
 static void test_a_writer_killed_at_each_instruction(void **state) {
-    static struct weir_rule before[64];
-    struct weir_table *table;
     const char *given = getenv("WEIR_STEPS");
-    uint64_t wanted = given ? strtoull(given, NULL, 10) : STEPS_DEFAULT, kills[2] = {0, 0};
+    uint32_t wanted = given ? (uint32_t)strtoul(given, NULL, 10) : STEPS_DEFAULT, kills[2] = {0, 0};
+    struct addition addition = {.count = 64};
+    struct stepper stepper = {.name = "a new rule",
+                              .restore = remove_it,
+                              .begin = open_own,
+                              .act = add_it,
+                              .argument = &addition};
     (void)state;
     if (UNDER_TSAN)
         SKIP("single steps and ThreadSanitizer do not mix");
     alarm(280);
-    struct arena *arena = new_arena(&table);
-    size_t count = 64;
-    assert_int_equal(weir_rules_replace(table, arena->list[0].rule, 5, NOW, NULL), 0); /* short */
-    assert_int_equal(weir_rules_list(table, before, &count), 0);
-    pid_t pid = start_writer(arena); /* sets one rule, beside few others */
-    if (pid < 0)
-        SKIP("no ptrace here");
-    uint64_t total = step_writer(pid, UINT64_MAX);
-    reap(pid);
-    assert_true(has_happened(table, before, count));
-    uint64_t stride = wanted == 0 || wanted >= total ? 1 : total / wanted;
-    for (uint64_t steps = random_below(stride); steps < total; steps += stride) {
-        weir_rules_remove(table, "10.200.0.0/16", 13, NULL);
-        assert_false(has_happened(table, before, count));
-        pid = start_writer(arena);
-        step_writer(pid, steps);
-        reap(pid);
-        kills[has_happened(table, before, count)]++;
-    }
-    for (uint64_t back = total < 40 ? total : 40; back > 0;
-         back--) { /* the publication is near the end */
-        weir_rules_remove(table, "10.200.0.0/16", 13, NULL);
-        pid = start_writer(arena);
-        step_writer(pid, total - back);
-        reap(pid);
-        kills[has_happened(table, before, count)]++;
-    }
-    print_message("# %" PRIu64 " instructions; %" PRIu64 " kills left the old list, %" PRIu64
-                  " the new one\n",
-                  total, kills[0], kills[1]);
-    assert_true(kills[0] > 0 && kills[1] > 0);
+    struct arena *arena = new_arena(&addition.table);
+    addition.uri = arena->uri;
+    assert_int_equal(weir_rules_replace(addition.table, arena->list[0].rule, 5, NOW, NULL), 0);
+    assert_int_equal(weir_rules_list(addition.table, addition.before, &addition.count), 0);
+    /* First, so that this process has already done what it does between kills. */
+    kill_at(&stepper, 0, kills);
+    record(&stepper);
+    uint32_t stride = wanted == 0 || wanted >= stepper.length ? 1 : stepper.length / wanted;
+    for (uint32_t k = (uint32_t)random_below(stride); k < stepper.length; k += stride)
+        kill_at(&stepper, k, kills);
+    /* The list is published near the end: each instruction from there back to 40 before it takes effect. */
+    uint32_t enough = kills[0] + 40;
+    for (uint32_t k = stepper.length; k-- > 0 && kills[0] < enough;)
+        kill_at(&stepper, k, kills);
+    print_message("# %u instructions; %u kills left the old list, %u the new one\n", stepper.length,
+                  kills[0], kills[1]);
+    assert_true(kills[0] >= enough && kills[1] > 0);
     alarm(0);
-    weir_table_close(table);
+    weir_table_close(addition.table);
     weir_table_unlink(arena->uri, NULL);
     munmap(arena, sizeof *arena);
+    free_trace(&stepper);
 }
+#endif
 
 int main(void) {
     const struct CMUnitTest tests[] = {
