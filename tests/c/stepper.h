@@ -10,6 +10,7 @@
 
 #include "support.h"
 
+#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
@@ -96,6 +97,17 @@ static int run_to(pid_t pid, uint64_t address) {
     regs.rip = address;
     assert_int_equal(ptrace(PTRACE_SETREGS, pid, NULL, &regs), 0);
     return SIGTRAP;
+}
+
+/* Keeps this process and its children on one processor: a step takes a third of the time then. */
+static void stay_on_this_processor(void) {
+    cpu_set_t set;
+    int processor = sched_getcpu();
+    CPU_ZERO(&set);
+    if (processor >= 0) {
+        CPU_SET((size_t)processor, &set);
+        sched_setaffinity(0, sizeof set, &set);
+    }
 }
 
 /* A child that is stopped at the first instruction of act(). */

@@ -187,6 +187,7 @@ static void test_a_writer_killed_at_each_instruction(void **state) {
     if (UNDER_TSAN)
         SKIP("single steps and ThreadSanitizer do not mix");
     alarm(280);
+    stay_on_this_processor();
     struct arena *arena = new_arena(&addition.table);
     addition.uri = arena->uri;
     assert_int_equal(weir_rules_replace(addition.table, arena->list[0].rule, 5, NOW, NULL), 0);

@@ -244,6 +244,7 @@ int main(int argc, char **argv) {
             tests[n++] = (struct CMUnitTest){kinds[i].name, step_through, NULL, NULL,
                                              (void *)(uintptr_t)&kinds[i]};
     seed_random();
+    stay_on_this_processor();
     return cmocka_run_group_tests_name("killed at every step", tests, NULL, NULL);
 }
 #endif
