@@ -14,6 +14,7 @@ WEIR_SECONDS: how long (default 10). WEIR_SEED: repeats a run; it is printed fir
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import inspect
 import os
@@ -34,6 +35,13 @@ KEPT = 24
 
 #: Names that are not called.
 _SKIPPED = {"__init_subclass__", "__subclasshook__", "__class_getitem__", "__class__"}
+
+_NAMES = [name for name in vars(_core) if not name.startswith("__")]
+
+
+@functools.cache
+def names_of(kind: type) -> list[str]:
+    return [name for name in dir(kind) if name not in _SKIPPED]
 
 
 def nests(value: Any) -> bool:
@@ -235,13 +243,11 @@ class Fuzzer:
         """Something to call: a function or type of the module, or a method of an object."""
         chance = self.chance
         if chance.random() < 0.4:
-            names = [name for name in vars(_core) if not name.startswith("__")]
-            return getattr(_core, chance.choice(names))
+            return getattr(_core, chance.choice(_NAMES))
         thing = chance.choice(self.shared)
         if not type(thing).__module__.startswith("weir"):
             thing = self.fresh()
-        names = [name for name in dir(type(thing)) if name not in _SKIPPED]
-        name = chance.choice(names)
+        name = chance.choice(names_of(type(thing)))
         if chance.random() < 0.05 and not name.startswith("__"):
             setattr(thing, name, self.value())
         return getattr(thing, name)
