@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.ports import wait_for
 from servers.process import Server
 
 
@@ -56,14 +57,14 @@ class PostgreSQL(Server):
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The server, and the processes that serve its connections, are stopped."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        for pid in map(int, children):
+        children = self._children()
+        for pid in children:
             os.kill(pid, signal.SIGSTOP)
         try:
             with super().frozen():
                 yield
         finally:
-            for pid in map(int, children):
+            for pid in children:
                 os.kill(pid, signal.SIGCONT)
 
     def answers(self) -> bool:
@@ -73,3 +74,23 @@ class PostgreSQL(Server):
 
     def stop(self, how: int = signal.SIGINT) -> None:  # without waiting for clients
         super().stop(how)
+
+    def kill(self) -> None:
+        """Kill the server. The processes of its connections end as they notice it."""
+        super().kill()
+        (self.data / "postmaster.pid").unlink()
+
+    def kill_all(self) -> None:
+        """Kill the server and the processes of its connections, at once."""
+        assert self.process
+        children = self._children()
+        self.process.send_signal(signal.SIGSTOP)  # it starts no others
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.kill()
+        wait_for(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children))
+
+    def _children(self) -> list[int]:
+        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]

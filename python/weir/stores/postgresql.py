@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, frexp
 from typing import Any
@@ -77,7 +77,8 @@ class PostgreSQLStorage(StateStorage):
     :param max_connections: of this process
     :param table: the table's name; the functions' names begin with it
     :param durable: answer when a hit is on the server's disk, so that a crash loses none
-    :param create: create what is missing when the store is first used, as ``weir store init`` does
+    :param create: create what is missing, as ``weir store init`` does: when the store is first
+        used, and after an error that says so
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class PostgreSQLStorage(StateStorage):
         self._table = table.lower()
         self._max = max(1, int(max_connections))
         self._durable, self._create = durable, create
+        #: Whether the table or a function may be missing, and is to be created.
+        self._incomplete = create
         self._swap = Swap(self._table)
         self._read, self._write = (text.format(table=self._table) for text in (LOCK, WRITE))
         self._prefixes = OwnPrefixes(self._prefix.decode())
@@ -138,7 +141,15 @@ class PostgreSQLStorage(StateStorage):
         return self._connections
 
     def _connection(self) -> Taken:
-        """A connection for the exclusive use of this thread, within the deadline of the call."""
+        """A connection for the exclusive use of this thread, within the deadline of the call.
+
+        With ``create``, what is missing is created first.
+        """
+        if self._incomplete:
+            self._create_once()
+        return self._take()
+
+    def _take(self) -> Taken:
         self.notice_fork()
         call = self._call
         until = call.until
@@ -195,6 +206,9 @@ class PostgreSQLStorage(StateStorage):
                 "the table or its functions are missing: run `weir store init --store URI` once, "
                 "with the URI of the application, including user and password"
             )
+            if self._create:
+                self._incomplete = True
+                text = "the table or its functions are missing; the next call creates them"
             return failure(self.name, error, text)
         if isinstance(error, self._psycopg.Error | self._pools.TooManyRequests | OSError):
             text = " ".join(str(error).split())
@@ -240,7 +254,7 @@ class PostgreSQLStorage(StateStorage):
         call, names = self._call, request.names
         call.begin(end_of(self.deadline))
         try:
-            if self._create:
+            if self._incomplete:  # here, since nobody waits for the names yet
                 self._create_once()
             self._prefixes.note(self._write_notes)
             call.waited = self._turns.take(names, call.until)
@@ -277,9 +291,8 @@ class PostgreSQLStorage(StateStorage):
 
     def _create_once(self) -> None:
         with self._creating:
-            if self._create:
+            if self._incomplete:
                 self.init()
-            self._create = False
 
     def _guess(self, request: StateRequest) -> Decision | None:
         """Decide with the cached states, in one round trip.
@@ -354,25 +367,30 @@ class PostgreSQLStorage(StateStorage):
 
     def init(self) -> None:
         """Create the table and its functions, or update the functions."""
-        with self._at_length() as connection:
+        with self._at_length(self._take) as connection:
             connection.execute(ALONE)
             connection.execute(schema(self._table))
+        self._incomplete = False
 
     @contextmanager
-    def _at_length(self) -> Iterator[Any]:
-        """A connection in a transaction about many rows, which may take longer than a decision."""
-        self._call.of_all = True
+    def _at_length(self, take: Callable[[], Taken] | None = None) -> Iterator[Any]:
+        """A connection in a transaction about many rows, which may take longer than a decision.
+
+        It is on the server's disk when it ends.
+        """
+        was, self._call.of_all = self._call.of_all, True
+        settings: dict[str, Any] = {} if self._durable else {"synchronous_commit": "local"}
+        if self.deadline is not None:
+            settings |= server_options(_LONG)
         try:
-            with self.translating_errors(), self._connection() as connection:
+            with self.translating_errors(), (take or self._connection)() as connection:
                 connection.until = None if self.deadline is None else monotonic() + _LONG
                 with connection.transaction():
-                    if self.deadline is not None:
-                        self._psycopg.ClientCursor(connection).execute(
-                            _local(server_options(_LONG))
-                        )
+                    if settings:
+                        self._psycopg.ClientCursor(connection).execute(_local(settings))
                     yield connection
         finally:
-            self._call.of_all = False
+            self._call.of_all = was
 
     def init_text(self) -> str:
         """The SQL that :meth:`init` would run."""
@@ -438,9 +456,9 @@ class PostgreSQLStorage(StateStorage):
             connections.close()
 
 
-def _local(limits: dict[str, int]) -> str:
-    """Statements that set the server's limits until the transaction ends."""
-    return "".join(f"SET LOCAL {name} = {limit}; " for name, limit in limits.items())
+def _local(settings: dict[str, Any]) -> str:
+    """Statements that change settings of the server until the transaction ends."""
+    return "".join(f"SET LOCAL {name} = {value}; " for name, value in settings.items())
 
 
 def _rounded(expires_at: float, now: float) -> float:

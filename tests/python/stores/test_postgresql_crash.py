@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,16 +15,17 @@ from weir.stores.postgresql import PostgreSQLStorage
 
 LIMIT, PROCESSES = 2000, 8
 
-#: After so many hits, a process only looks, until it notices that the server is away.
+#: After so many hits, a process only looks, until it notices that the server is away, and says so.
 BEFORE = 200
 
 WORKER = """
-import json, sys, time, weir
+import json, signal, sys, time, weir
 from weir.stores.postgresql import PostgreSQLStorage
 
 uri, durable, text, before = sys.argv[1:]
 store = PostgreSQLStorage(uri, durable=durable == "True", remember_denials=0, socket_timeout=5.0)
 limit, admitted, unknown, resumed, noticed = weir.parse(text), 0, 0, 0, False
+signal.alarm(240)
 sys.stdin.readline()
 while True:
     looks = not noticed and admitted >= int(before)
@@ -41,24 +38,14 @@ while True:
         admitted += 1
         resumed += noticed
     except (weir.StoreAwayError, weir.KeyRefusedError) as error:
+        if not noticed:
+            print("noticed", flush=True)
         noticed = True
         unknown += not looks
         if isinstance(error, weir.StoreAwayError):
             time.sleep(0.02)  # the server is being started again
-print(json.dumps([admitted, unknown, resumed, noticed]))
+print(json.dumps([admitted, unknown, resumed]))
 """
-
-
-def kill_all(server: Any) -> None:
-    """SIGKILL for the server and the processes of its connections, at once."""
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    server.process.send_signal(signal.SIGSTOP)  # it starts no others
-    for pid in map(int, children):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    server.kill()
-    wait_for(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children))
-    (server.data / "postmaster.pid").unlink()
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -85,14 +72,17 @@ def test_a_killed_server_is_used_again_and_admits_no_more(
         worker.stdin.write("\n")
         worker.stdin.flush()
     wait_for(lambda: left() < LIMIT - 200)
-    kill_all(postgresql_server)
+    postgresql_server.kill_all()
+    # One that was between two calls would notice nothing if the server were back within 5 s.
+    for worker in workers:
+        assert worker.stdout
+        assert worker.stdout.readline() == "noticed\n"
     postgresql_server.start()
-    answers = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+    answers = [json.loads(worker.communicate(timeout=240)[0]) for worker in workers]
     assert all(worker.returncode == 0 for worker in workers)
-    admitted, unknown, resumed, noticed = (sum(column) for column in zip(*answers, strict=True))
+    admitted, unknown, resumed = (sum(column) for column in zip(*answers, strict=True))
     print(answers)
     assert admitted + unknown >= LIMIT, "nothing was charged but what was asked for"
-    assert noticed == PROCESSES, "each process has noticed that the server was away"
     assert resumed > 0, "they went on afterwards"
     if durable:
         assert admitted <= LIMIT
