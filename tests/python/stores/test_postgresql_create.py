@@ -81,6 +81,7 @@ def test_a_server_that_had_no_table_is_used_after_an_outage(postgresql_server: A
     assert store.away
     assert not store.probe()
     postgresql_server.start()
+    server.close()  # its next connections have the limits of the new deadline
     server.deadline = 20.0
     assert store.probe()
     assert [store.decide([LIMIT], "a").allowed for _ in range(4)] == [True, True, True, False]
