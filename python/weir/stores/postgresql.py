@@ -145,12 +145,12 @@ class PostgreSQLStorage(StateStorage):
 
         With ``create``, what is missing is created first.
         """
+        self.notice_fork()
         if self._incomplete:
             self._create_once()
         return self._take()
 
     def _take(self) -> Taken:
-        self.notice_fork()
         call = self._call
         until = call.until
         if until is None:
@@ -367,6 +367,7 @@ class PostgreSQLStorage(StateStorage):
 
     def init(self) -> None:
         """Create the table and its functions, or update the functions."""
+        self.notice_fork()
         with self._at_length(self._take) as connection:
             connection.execute(ALONE)
             connection.execute(schema(self._table))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -98,3 +100,20 @@ def test_a_table_is_on_the_disk_once_it_is_created(postgresql_server: Any) -> No
         postgresql_server.start()
         assert store.decide([LIMIT], "a").allowed
         store.close()
+
+
+@pytest.mark.parametrize("call", FIRST)
+def test_a_child_that_was_forked_during_the_creation_does_not_wait(
+    make: Callable[..., PostgreSQLStorage], call: str
+) -> None:
+    store = make(create=True)
+    with store._creating:  # as another thread of the parent does
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(60)
+            code = 1
+            try:
+                code = 0 if FIRST[call](store) else 2
+            finally:
+                os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
