@@ -57,15 +57,13 @@ class PostgreSQL(Server):
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The server, and the processes that serve its connections, are stopped."""
-        children = self._children()
-        for pid in children:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            with super().frozen():
+        with super().frozen():  # first: it starts no others
+            children = self._children()
+            self._signal(children, signal.SIGSTOP)
+            try:
                 yield
-        finally:
-            for pid in children:
-                os.kill(pid, signal.SIGCONT)
+            finally:
+                self._signal(children, signal.SIGCONT)
 
     def answers(self) -> bool:
         psycopg = pytest.importorskip("psycopg")
@@ -77,7 +75,9 @@ class PostgreSQL(Server):
 
     def kill(self) -> None:
         """Kill the server. The processes of its connections end as they notice it."""
+        children = self._children()
         super().kill()
+        wait_for(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children))
         (self.data / "postmaster.pid").unlink()
 
     def kill_all(self) -> None:
@@ -85,11 +85,14 @@ class PostgreSQL(Server):
         assert self.process
         children = self._children()
         self.process.send_signal(signal.SIGSTOP)  # it starts no others
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._signal(children, signal.SIGKILL)
         self.kill()
-        wait_for(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children))
+
+    @staticmethod
+    def _signal(pids: list[int], number: int) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _children(self) -> list[int]:
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()

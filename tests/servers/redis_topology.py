@@ -12,7 +12,10 @@ from servers.redis_server import RedisServer, ValkeyServer
 class Sentinels:
     """A master, a replica, and three sentinels."""
 
-    def __init__(self, directory: Path, kind: type[RedisServer] = RedisServer) -> None:
+    def __init__(
+        self, directory: Path, kind: type[RedisServer] = RedisServer, down_after: int = 400
+    ) -> None:
+        """down_after: milliseconds of silence after which a master is replaced."""
         self.scheme = "valkey" if kind is ValkeyServer else "redis"
         self.master = kind(directory / "master").start()
         self.replica = kind(
@@ -25,7 +28,7 @@ class Sentinels:
             settings.write_text(
                 f"port {sentinel.port}\nbind 127.0.0.1\n"
                 f"sentinel monitor shop 127.0.0.1 {self.master.port} 2\n"
-                "sentinel down-after-milliseconds shop 400\n"
+                f"sentinel down-after-milliseconds shop {down_after}\n"
                 "sentinel failover-timeout shop 2000\n"
             )
             command = [kind.program, str(settings), "--sentinel"]
@@ -70,13 +73,16 @@ class Sentinels:
 class Cluster:
     """Three nodes that share the slots."""
 
-    def __init__(self, directory: Path, kind: type[RedisServer] = RedisServer) -> None:
+    def __init__(
+        self, directory: Path, kind: type[RedisServer] = RedisServer, down_after: int = 1000
+    ) -> None:
+        """down_after: milliseconds of silence after which a node counts as failed."""
         self.scheme = "valkey" if kind is ValkeyServer else "redis"
         self.nodes = [
             kind(
                 directory / f"node{i}",
                 [
-                    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                    *("--cluster-enabled", "yes", "--cluster-node-timeout", str(down_after)),
                     *("--cluster-config-file", "nodes.conf"),
                     *("--cluster-require-full-coverage", "no"),
                 ],

@@ -18,6 +18,9 @@ from servers.postgresql_server import PostgreSQL
 from servers.redis_server import RedisServer, TlsServer, ValkeyServer
 from servers.redis_topology import Cluster, Sentinels
 
+#: Milliseconds after which a silent server is replaced. The tests that share these replace none.
+PATIENT = 15_000
+
 
 class Servers:
     """All servers of a test session, started at first use."""
@@ -49,21 +52,22 @@ class Servers:
 
     @property
     def sentinels(self) -> Sentinels:
-        return self.get("sentinels", lambda: Sentinels(self.directory / "sentinels"))
+        path = self.directory / "sentinels"
+        return self.get("sentinels", lambda: Sentinels(path, down_after=PATIENT))
 
     @property
     def cluster(self) -> Cluster:
-        return self.get("cluster", lambda: Cluster(self.directory / "cluster"))
+        return self.get("cluster", lambda: Cluster(self.directory / "cluster", down_after=PATIENT))
 
     @property
     def valkey_sentinels(self) -> Sentinels:
         path = self.directory / "valkey-sentinels"
-        return self.get("valkey-sentinels", lambda: Sentinels(path, ValkeyServer))
+        return self.get("valkey-sentinels", lambda: Sentinels(path, ValkeyServer, PATIENT))
 
     @property
     def valkey_cluster(self) -> Cluster:
         path = self.directory / "valkey-cluster"
-        return self.get("valkey-cluster", lambda: Cluster(path, ValkeyServer))
+        return self.get("valkey-cluster", lambda: Cluster(path, ValkeyServer, PATIENT))
 
     @property
     def postgresql(self) -> PostgreSQL:

@@ -23,6 +23,7 @@ from weir import Table
 from weir.storage import storage_from_string
 from weir.stores import sync
 from weir.stores.memcached import MemcachedStorage
+from weir.stores.mongodb import MongoDBStorage
 from weir.stores.postgresql import PostgreSQLStorage
 from weir.stores.redis import RedisStorage
 
@@ -46,18 +47,12 @@ def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """All others wait longer: a busy machine may hold a call up for a quarter of a second."""
     if "default_deadline" not in request.fixturenames:
         monkeypatch.setattr("weir.stores.base.DEADLINE", 20.0)
-        options = PostgreSQLStorage.__init__.__defaults__
-        assert options
-        monkeypatch.setattr(
-            PostgreSQLStorage.__init__,
-            "__defaults__",
-            tuple(20.0 if value == 0.25 else value for value in options),
-        )
-        defaults = MemcachedStorage.__init__.__defaults__
-        assert defaults is not None
-        patient = tuple(20.0 if value == 0.25 else value for value in defaults)
-        assert patient != defaults
-        monkeypatch.setattr(MemcachedStorage.__init__, "__defaults__", patient)
+        for kind in (MemcachedStorage, MongoDBStorage, PostgreSQLStorage):
+            defaults = kind.__init__.__defaults__
+            assert defaults is not None
+            patient = tuple(20.0 if value == 0.25 else value for value in defaults)
+            assert patient != defaults
+            monkeypatch.setattr(kind.__init__, "__defaults__", patient)
 
 
 @pytest.fixture(autouse=True)

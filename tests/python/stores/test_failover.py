@@ -223,7 +223,9 @@ DEADLINE = 1.0
 def frozen(servers: Any) -> Iterator[Any]:
     """A Redis server that was used before it stopped."""
     store = storage_from_string(servers.redis.uri, socket_timeout=DEADLINE)
+    store.deadline = 20.0
     assert store.decide([TIGHT], "a", [0], HIT).allowed
+    store.deadline = DEADLINE
     with servers.redis.frozen():
         yield store
     store.close()
@@ -258,7 +260,9 @@ def test_a_stopped_server_costs_one_deadline_per_probe(
 
 def test_the_deadline(servers: Any, default_deadline: None) -> None:
     store = storage_from_string(servers.redis.uri)
+    store.deadline = 20.0
     assert store.decide([TIGHT], "a", [0], HIT).allowed
+    store.deadline = 0.25
     with servers.redis.frozen():
         start = time.perf_counter()
         with pytest.raises(StorageError, match=r"no answer within 0\.25 s"):

@@ -184,7 +184,8 @@ def test_a_master_that_was_demoted(
         with old.client() as demoted, new.client() as promoted:
             wait_for(lambda: promoted.dbsize() == 1)  # before that, the hit is on the master alone
             with sentinels.sentinels[0].client() as client:
-                client.execute_command("SENTINEL FAILOVER shop")
+                # It is refused while the replica has been silent for 0.4 s.
+                wait_for(lambda: client.execute_command("SENTINEL FAILOVER shop"))
             wait_for(lambda: sentinels.all_name(new))
             demoted.replicaof("127.0.0.1", new.port)  # the sentinels do that, too, in their time
             for remaining in (98, 97):
@@ -241,7 +242,7 @@ def move_slot(cluster: Any, slot: int, source: Any, target: Any) -> None:
         arriving.execute_command(f"CLUSTER SETSLOT {slot} IMPORTING {ids[0]}")
         leaving.execute_command(f"CLUSTER SETSLOT {slot} MIGRATING {ids[1]}")
         while keys := leaving.execute_command(f"CLUSTER GETKEYSINSLOT {slot} 10"):
-            leaving.migrate("127.0.0.1", target.port, keys, 0, 2000)
+            leaving.migrate("127.0.0.1", target.port, keys, 0, 60_000)
             time.sleep(0.05)
         time.sleep(0.2)
         for node in cluster.nodes:

@@ -45,6 +45,7 @@ def trips(monkeypatch: pytest.MonkeyPatch, store: PostgreSQLStorage) -> list[int
 def test_a_decision_over_several_limits_is_one_trip(
     store: PostgreSQLStorage, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store.set_clock(time.time(), True)  # else a delay of 50 ms costs a trip
     limits = [weir.parse(text) for text in ("10/minute", "100/hour", "1000/day burst 5")]
     store.decide(limits, key)
     sent = trips(monkeypatch, store)
@@ -93,6 +94,7 @@ def test_counters_that_others_keep_changing_are_locked_first(
     store: PostgreSQLStorage, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that exists, one that does not, and a test, which leaves nothing that counts."""
+    store.set_clock(time.time(), True)
     limits = [weir.parse(text) for text in ("3/day", "20/day")]
     store.decide([limits[1]], key)
     sent = trips(monkeypatch, store)
@@ -111,6 +113,7 @@ def test_a_locked_row_takes_no_longer_than_the_deadline(
     servers: Any, store: PostgreSQLStorage, key: str, default_deadline: None
 ) -> None:
     limits = [weir.parse("10/day"), weir.parse("20/day")]
+    store.deadline = 20.0
     store.decide(limits, key)
     with psycopg.connect(servers.postgresql.uri) as connection:
         connection.execute("SELECT 1 FROM weir_states WHERE name LIKE %s FOR UPDATE", [f"%{key}%"])
@@ -151,6 +154,7 @@ def test_most_updates_touch_no_index(
 def test_threads_with_one_client_do_not_overtake_each_other(
     store: PostgreSQLStorage, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store.set_clock(time.time(), True)
     store.decide([MANY], key)
     sent = trips(monkeypatch, store)
     threads = [

@@ -123,7 +123,8 @@ def test_a_flushed_script_is_sent_once(servers: Any, store: Any, client: Any) ->
     assert servers.redis.commands() == before + 3
 
 
-def test_a_denial_is_cached(servers: Any, store: Any) -> None:
+def test_a_denial_is_cached(servers: Any, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weir.stores.denials.VERIFY", 3600.0)
     start = time.monotonic()
     assert [store.decide([TIGHT], "a").allowed for _ in range(3)] == [True, True, False]
     before = servers.redis.commands()

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 import weir
+from servers.ports import wait_for
 from weir import Limit, StorageError
 from weir.storage import storage_from_string
 from weir.stores.redis import RedisStorage
@@ -69,12 +70,14 @@ def test_a_custom_pool_is_shared(servers: Any, options: dict[str, Any]) -> None:
 
 def test_a_connection_that_broke_is_no_longer_counted(servers: Any, client: Any) -> None:
     """Else a pool would be exhausted by the restarts and the timeouts of a long life."""
-    store = storage_from_string(servers.redis.uri, max_connections=2, socket_timeout=0.5)
+    store = storage_from_string(servers.redis.uri, max_connections=2, socket_timeout=20.0)
     for _ in range(6):
         assert store.decide(THREE, "a").allowed
         client.client_kill_filter(_type="normal", skipme=True)
+    store.deadline = 0.5
     with servers.redis.frozen(), pytest.raises(StorageError, match="no answer"):
         store.decide(THREE, "a")
+    store.deadline = 20.0
     assert store.reset() == 3
     store.close()
 
@@ -189,12 +192,18 @@ def test_an_interrupted_call_leaves_no_reply_behind(servers: Any, store: Any) ->
     def end(*_: object) -> None:
         raise SystemExit
 
+    def interrupt() -> None:
+        wait_for(lambda: connection not in store._server._idle)  # the call uses it
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, end)
+    interrupter = threading.Thread(target=interrupt)
     try:
         with servers.redis.frozen():
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            interrupter.start()
             with pytest.raises(SystemExit):
                 store.decide(THREE, "a")
+        interrupter.join()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert connection not in store._server._idle

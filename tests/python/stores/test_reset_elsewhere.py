@@ -68,7 +68,7 @@ class Workers:
 
 @pytest.fixture(params=["raise", "local"])
 def workers(request: pytest.FixtureRequest, servers: Any, tmp_path: Path) -> Iterator[Workers]:
-    workers = Workers(tmp_path, servers.redis.uri, request.param)
+    workers = Workers(tmp_path, f"{servers.redis.uri}?socket_timeout=20", request.param)
     yield workers
     workers.server.stop()
 

@@ -58,7 +58,7 @@ class TestSQLite(StoreConformance):
         return storage_from_string(f"sqlite://{self.path}", socket_timeout=30.0)
 
     def test_what_has_expired_is_dropped(self, store: Any) -> None:
-        limit = weir.parse("1 per second")
+        limit = weir.parse("1 per minute")
         store.set_clock(-3600.0)
         for n in range(25):
             store.decide([limit], f"old-{n}")
@@ -224,7 +224,8 @@ class Recorder(StateStorage):
                 self.states[name] = value
 
 
-def test_a_cached_denial_makes_no_call() -> None:
+def test_a_cached_denial_makes_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weir.stores.denials.VERIFY", 3600.0)
     store = Recorder()
     limit = weir.parse("1 per minute")
     assert [store.decide([limit], "a").allowed for _ in range(5)] == [True] + [False] * 4
