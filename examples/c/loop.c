@@ -17,7 +17,9 @@
 #include <hiredis/async.h>
 #include <weir/hiredis.h>
 
+#ifndef DEADLINE_MS
 #define DEADLINE_MS 1000
+#endif
 
 static short wanted; /* events that hiredis waits for */
 static int sent, answered, failed;

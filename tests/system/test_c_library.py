@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -178,6 +179,7 @@ def test_the_threaded_server_example(build, env, tmp_path: Path) -> None:
             with error:
                 return error.code, error.headers["Retry-After"]
 
+    began = time.monotonic()
     with process.running(
         [server, str(port), "20 per hour"],
         lambda: listens(("127.0.0.1", port)),
@@ -189,7 +191,8 @@ def test_the_threaded_server_example(build, env, tmp_path: Path) -> None:
         assert [status for status, _ in seen].count(200) == 20
         waits = [int(wait) for status, wait in seen if status == 429 and wait]
         assert len(waits) == 40
-        assert all(3590 <= wait <= 3600 for wait in waits)
+        since = time.monotonic() - began
+        assert all(3599 - since <= wait <= 3600 for wait in waits)
         started.terminate()
         assert started.wait(process.PATIENCE) == 0
 
@@ -296,7 +299,7 @@ def test_a_lost_connection_is_opened_again(probe, redis) -> None:
 
 def test_the_deadline_covers_the_whole_call(probe, redis) -> None:
     caller = probe(redis.port, 300)
-    wait_for(lambda: caller.send("a")[0] == "allowed")
+    wait_for(lambda: caller.send("a")[0] in ("allowed", "denied"))
     with redis.frozen():
         for _ in range(2):  # on the open connection, then on a new one
             message, took = caller.send("a")
@@ -319,7 +322,7 @@ def test_what_is_no_redis_is_an_error(probe) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        caller = probe(listener.getsockname()[1], 5000)
+        caller = probe(listener.getsockname()[1], 60_000)
         assert caller.process.stdin
         caller.process.stdin.write("a\n")
         connection, _ = listener.accept()

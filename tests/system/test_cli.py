@@ -49,7 +49,7 @@ def refuse(error):
 
 def weir(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "weir", *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "weir", *arguments], capture_output=True, text=True, timeout=300
     )
 
 
@@ -130,15 +130,19 @@ def test_a_rule_applies_to_every_way_to_write_an_address(running: Running) -> No
         assert running.send("/search", client)[0] == 429, client
 
 
+def hammered(answer: Any) -> Any:
+    return answer if answer["clients"][0]["denied_per_second"] > 0 else None
+
+
 def test_top_shows_who_is_hammering(running: Running) -> None:
     for i in range(20):
         running.send("/search", f"192.0.2.{i}")
     with hammering(lambda: running.send("/login", "203.0.113.7")):
         wait_for(lambda: running.send("/login", "203.0.113.7")[0] == 429)
-        answer = weir_json("top", "-s", running.store)
+        # A rate is that of half a second, in which a busy machine may send nothing.
+        answer = wait_for(lambda: hammered(weir_json("top", "-s", running.store)))
     top_clients = answer["clients"][0]
     assert (top_clients["client"], top_clients["limit"]) == ("203.0.113.7", "10 per 1 hour")
-    assert top_clients["denied_per_second"] > 0
     limits = {one["limit"]: one for one in answer["limits"]}
     assert limits["10 per 1 hour"]["allowed"] == 10
     assert limits["100000 per 1 day"]["allowed"] >= 21

@@ -122,7 +122,7 @@ def rows(browser: webdriver.Chrome, table: str) -> list[str]:
     return found
 
 
-def wait(browser: webdriver.Chrome, what: Callable[[], object], seconds: float = 30) -> None:
+def wait(browser: webdriver.Chrome, what: Callable[[], object], seconds: float = 120) -> None:
     WebDriverWait(browser, seconds, 0.1).until(lambda _: what())
 
 
@@ -138,8 +138,8 @@ def test_the_page_shows_who_hammers_and_blocks_him(
     open_page(browser, site)
     wait(browser, lambda: any("203.0.113.9" in row for row in rows(browser, "denied")))
     wait(browser, lambda: browser.find_element(By.ID, "denied-rate").text[:1] in "123456789")
-    assert any("20 per 1 minute" in row for row in rows(browser, "limits"))
-    assert any("198.51.100." in row for row in rows(browser, "allowed"))
+    wait(browser, lambda: any("20 per 1 minute" in row for row in rows(browser, "limits")))
+    wait(browser, lambda: any("198.51.100." in row for row in rows(browser, "allowed")))
 
     click(browser, '#denied button[aria-label$="203.0.113.9"]')
     wait(browser, lambda: any("203.0.113.9" in row for row in rows(browser, "rules")))
@@ -172,7 +172,9 @@ def test_the_form_blocks_a_range_for_a_time(browser: webdriver.Chrome, site: Any
         lambda: any("10.1.0.0/16" in row and "24 h" in row for row in rows(browser, "rules")),
     )
     assert site.send("/prices", X_Client="10.1.2.3")[0] == 429
-    browser.find_element(By.NAME, "client").send_keys("10.1.0.0/99")
+    field = browser.find_element(By.NAME, "client")
+    wait(browser, lambda: field.get_property("value") == "")  # emptied after the answer
+    field.send_keys("10.1.0.0/99")
     browser.find_element(By.CSS_SELECTOR, "form button[value=block]").click()
     wait(browser, lambda: browser.find_element(By.ID, "message").is_displayed())
 

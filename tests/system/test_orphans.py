@@ -75,6 +75,7 @@ SERVERS = {
     "gunicorn": [sys.executable, "-m", "gunicorn", *GUNICORN],
     "gunicorn under a forking reaper": [sys.executable, "reaper.py", *GUNICORN],
     "uvicorn": [*(sys.executable, "-m", "uvicorn", "--workers", "2"),
+                *("--timeout-worker-healthcheck", "120"),
                 *("--interface", "wsgi", "--port", "{port}", "served:app")],
     "hypercorn": [*(sys.executable, "-m", "hypercorn", "-w", "2"),
                   *("-b", "127.0.0.1:{port}", "wsgi:served:app")],

@@ -32,9 +32,13 @@ def test_uwsgi(start: Start, master: list[str], lazy: list[str], env: dict[str, 
     server.workers(2)
 
 
+#: It kills workers that it does not hear of in time, 5 s if it is not told otherwise.
+UVICORN = [sys.executable, "-m", "uvicorn", "--timeout-worker-healthcheck", "120"]
+
+
 @needs("uvicorn")
 def test_uvicorn(start: Start) -> None:
-    command = [sys.executable, "-m", "uvicorn", "--workers", "4", "--port", "{port}", "served:app"]
+    command = [*UVICORN, "--workers", "4", "--port", "{port}", "served:app"]
     check_rounds(start(command=command, app=ASGI), 3)
 
 
@@ -71,9 +75,11 @@ def test_werkzeug_with_several_processes_shares(start: Start, app: str) -> None:
 @pytest.mark.parametrize("module", ["uvicorn", "hypercorn"])
 def test_a_limiter_made_at_the_first_request(start: Start, module: str) -> None:
     """In a thread of the application, independent of the server."""
-    where = ["--port", "{port}"] if module == "uvicorn" else ["-b", "127.0.0.1:{port}"]
-    workers = ["--workers", "4"]
-    command = [sys.executable, "-m", module, *workers, *where, "served:app"]
+    program = {
+        "uvicorn": [*UVICORN, "--port", "{port}"],
+        "hypercorn": [sys.executable, "-m", "hypercorn", "-b", "127.0.0.1:{port}"],
+    }
+    command = [*program[module], "--workers", "4", "served:app"]
     check_rounds(start(command=command, app=ASGI, env={"LAZY": "1"}), 3)
 
 

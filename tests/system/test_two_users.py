@@ -172,7 +172,7 @@ def said_by(command: str) -> str:
         [sys.executable, "-m", "weir", command],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     output = done.stdout + done.stderr
     assert all(line.isprintable() for line in output.split("\n")), output
