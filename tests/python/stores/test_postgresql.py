@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import pytest
 import weir
 from servers.crew import Crew
 from servers.ports import wait_for
+from servers.relay import Relay
 from weir.errors import ConfigurationError, StorageError
 from weir.storage import storage_from_string
 from weir.stores.postgresql import PostgreSQLStorage
@@ -367,6 +370,17 @@ def test_a_user_needs_four_rights(postgresql_server: Any) -> None:
         store.close()
 
 
+class Slow(Relay):
+    """A server that is far away."""
+
+    def answer(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                time.sleep(0.3)
+                client.sendall(data)
+        self.hang_up(client, server)
+
+
 def test_weir_store_init(postgresql_server: Any) -> None:
     def weir_store(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "weir", "store", "init", *arguments]
@@ -374,6 +388,9 @@ def test_weir_store_init(postgresql_server: Any) -> None:
 
     printed = weir_store("--store", postgresql_server.uri, "--print")
     assert printed.stdout.startswith("CREATE TABLE IF NOT EXISTS weir_states")
+    with contextlib.closing(Slow(postgresql_server.port)) as slow:
+        done = weir_store("--store", f"postgresql://weir@127.0.0.1:{slow.port}/postgres")
+        assert (done.returncode, done.stdout) == (0, "The store is ready.\n"), done.stderr
     for _ in range(2):
         done = weir_store("--store", postgresql_server.uri)
         assert (done.returncode, done.stdout) == (0, "The store is ready.\n"), done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ...errors import ConfigurationError, ParseError, StorageError, is_outage
@@ -10,6 +12,9 @@ from ..errors import Away, Unable, Unreadable
 from ..open_store import chosen
 from ..output import say
 from ..words import shown
+
+#: Seconds to wait for the server, which may be far away. A decision has less.
+PATIENCE = 5.0
 
 
 @click.group()
@@ -38,6 +43,9 @@ def init(context: click.Context, store_uri: str | None, only_print: bool) -> Non
         raise Unreadable(str(error)) from None
     if not isinstance(opened, Storage) or not opened.init_text():
         raise Unable(nothing)
+    patient: Any = opened
+    if getattr(patient, "deadline", None) is not None:
+        patient.deadline = max(patient.deadline, PATIENCE)
     if only_print:
         click.echo(opened.init_text().rstrip())
         return
