@@ -50,7 +50,8 @@ def actions(table: Table, chance: random.Random) -> list[Callable[[], object]]:
     """The calls to choose from: some release the GIL, others can run at the same time."""
     limits = chance.sample(LIMITS, chance.randint(1, 3))
     client = chance.choice(["a", "b", f"c{chance.randrange(200)}", "10.0.0.1", "2001:db8::1"])
-    until = time.time() + 1
+    now = time.time()
+    until = now + 1  # ends during the run
     return [
         lambda: table.decide(limits, client),
         lambda: table.decide(limits, client, None, _core.EACH),
@@ -63,8 +64,8 @@ def actions(table: Table, chance: random.Random) -> list[Callable[[], object]]:
         lambda: table.registry(),
         lambda: table.meter("m", 1),
         lambda: table.raise_meter("n", chance.randrange(99)),
-        lambda: table.block(client, until),
-        lambda: table.allow("10.0.0.0/8", until),
+        lambda: table.block(client, until, now),
+        lambda: table.allow("10.0.0.0/8", until, now),
         lambda: table.unlist(client),
         lambda: table.rules(),
         lambda: table.rule_of(client),

@@ -119,7 +119,7 @@ static pid_t start_child(const struct stepper *stepper) {
     if (pid == 0) {
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
             _exit(77);
-        alarm(60);
+        alarm(600);
         stepper->begin(stepper->argument);
         raise(SIGSTOP);
         stepper->act(stepper->argument);

@@ -192,13 +192,13 @@ static inline int64_t remaining(struct weir_table *table, const struct weir_limi
 
 /* -------------------------------------------------------------------------------------- processes */
 
-/* Runs `body` in a child, which is killed after five minutes; returns its pid. */
+/* Runs `body` in a child, which is killed after 1000 s; returns its pid. */
 static inline pid_t spawn(int (*body)(void *), void *argument) {
     fflush(NULL);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        alarm(300);
+        alarm(1000);
         _exit(body(argument));
     }
     return pid;

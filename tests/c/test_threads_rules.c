@@ -118,10 +118,17 @@ static void *add_and_remove(void *argument) {
     int me = stage->wrong++;
     for (int i = 0; i < LOADS / 10; i++) {
         snprintf(name, sizeof name, "writer-%d-%d", me, i);
-        if (weir_rules_set(stage->table, name, strlen(name), WEIR_RULE_BLOCK, NOW, WEIR_NEVER,
-                           NULL) < 0)
+        int rc;
+        do /* the owner of the lock may not run for a second */
+            rc = weir_rules_set(stage->table, name, strlen(name), WEIR_RULE_BLOCK, NOW, WEIR_NEVER,
+                                NULL);
+        while (rc == WEIR_EBUSY);
+        if (rc < 0)
             abort();
-        if (i % 2 && weir_rules_remove(stage->table, name, strlen(name), NULL) != 1)
+        do
+            rc = i % 2 ? weir_rules_remove(stage->table, name, strlen(name), NULL) : 1;
+        while (rc == WEIR_EBUSY);
+        if (rc != 1)
             abort();
     }
     return NULL;
