@@ -277,8 +277,8 @@ def in_processes(work: Callable[[int], None], number: int) -> list[int]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
-    return [process.exitcode or 0 for process in processes]
+        process.join(300)
+    return [-1 if process.exitcode is None else process.exitcode for process in processes]
 
 
 def read(path: Path) -> list[Any]:

@@ -280,9 +280,11 @@ def test_forked_children_admit_exactly_the_limit() -> None:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            count = sum(limiter.hit(limit, "key") for _ in range(4000))
-            os.write(writer, str(count).encode())
-            os._exit(0)
+            try:
+                count = sum(limiter.hit(limit, "key") for _ in range(4000))
+                os.write(writer, str(count).encode())
+            finally:
+                os._exit(0)
         os.close(writer)
         children.append((pid, reader))
     counts = []

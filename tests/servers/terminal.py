@@ -48,7 +48,7 @@ class Screen:
         """Press Ctrl-C, and return the exit code."""
         with contextlib.suppress(OSError):
             os.write(self.terminal, key)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             self.read(0.05)
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -99,14 +99,14 @@ def test_the_live_view_shows_a_hammering_client_within_two_seconds(
     screen = Screen("top", "-s", store)
     waited: list[float] = []
     try:
-        assert screen.until("Ctrl-C ends this view", 30), screen.seen
+        assert screen.until("Ctrl-C ends this view", 120), screen.seen
         # Once is enough: the machine may have been busy with something else.
-        for number in range(5):
+        for number in range(100):
             client = f"203.0.113.{number}"
             assert client not in screen.seen
             with hammering(partial(hits, table, client), 0.005):
                 began = time.monotonic()
-                assert screen.until(client, 30), screen.seen
+                assert screen.until(client, 120), screen.seen
                 waited.append(time.monotonic() - began)
             if waited[-1] < 2.0:
                 break
@@ -124,14 +124,14 @@ def test_the_live_view_without_rich_names_the_package(
     there = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(tmp_path), *([there] if there else [])])
     screen = Screen("top", "-s", store, env={"PYTHONPATH": path})
-    assert screen.until("pip install rich", 30), screen.seen
+    assert screen.until("pip install rich", 120), screen.seen
     assert screen.end(key=b"") == 2
 
 
 def test_tables_are_drawn_by_rich_on_a_terminal(store: str, table: package.Table) -> None:
     hits(table, "203.0.113.7", 15)
     screen = Screen("top", "--once", "-s", store)
-    assert screen.until("recoveries", 30), screen.seen
+    assert screen.until("recoveries", 120), screen.seen
     assert screen.end(key=b"") == 0
     assert "━" in screen.seen or "─" in screen.seen
 
@@ -147,7 +147,7 @@ def test_the_live_view_fits_its_terminal(store: str) -> None:
         table.decide([hot], "203.0.113.7/search")
     screen = Screen("top", "-s", store)
     try:
-        assert screen.until("Ctrl-C ends this view", 30), screen.seen
+        assert screen.until("Ctrl-C ends this view", 120), screen.seen
         first = screen.seen
     finally:
         screen.end()
