@@ -380,6 +380,28 @@ def test_a_summary_comes_by_itself(tmp_path: Path) -> None:
     assert sum(line.get("count", 0) for line in lines) == 5
 
 
+def test_a_process_that_ends_lets_its_thread_write_the_summary(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+
+    def work(i: int) -> None:
+        log_to(log)
+        ours: Any = Audit(Table())
+        report, begun = ours._report, threading.Event()
+
+        def slowly(window: Any) -> None:
+            begun.set()
+            time.sleep(0.3)  # the process ends meanwhile
+            report(window)
+
+        ours._report = slowly
+        for _ in range(5):
+            breach(ours, limit=parse("1/second"))
+        assert begun.wait(120)
+
+    assert in_processes(work, 1) == [0]
+    assert [line["event"] for line in read(log)] == ["breach", "summary"]
+
+
 def test_a_clock_that_tests_hold_still_ends_no_window(events: list[Any]) -> None:
     # The summary thread uses another clock than the test.
     ours = Audit(Table())

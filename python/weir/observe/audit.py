@@ -384,6 +384,10 @@ def _counter(seconds: int) -> Limit:
 # --------------------------------------------------------------------------- in time, or at the end
 
 
+#: Seconds that a process waits at its end for a summary that is being written.
+_PATIENCE = 5.0
+
+
 class _SummaryThread:
     """A thread that writes summaries when windows end; started when it is needed."""
 
@@ -393,12 +397,15 @@ class _SummaryThread:
     def _reset(self) -> None:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._woken = False
+        self._woken = self._ended = False
+        #: Set while it writes no summary.
+        self._idle = threading.Event()
+        self._idle.set()
 
     def wake(self, audit: Audit) -> None:
         with self._condition:
             self._woken = True
-            if self._thread is None:
+            if self._thread is None and not self._ended:
                 self._thread = threading.Thread(target=self._run, name="weir.audit", daemon=True)
                 try:
                     self._thread.start()
@@ -410,13 +417,26 @@ class _SummaryThread:
 
     def _run(self) -> None:
         while True:
-            waits = [audit.flush_in_thread() for audit in list(_audits)]
+            with self._condition:
+                if self._ended:
+                    return
+                self._idle.clear()
+            try:
+                waits = [audit.flush_in_thread() for audit in list(_audits)]
+            finally:
+                self._idle.set()
             wait = min((wait for wait in waits if wait is not None), default=None)
             with self._condition:
                 if not self._woken:
                     # Not longer, so that a clock that was set forward is noticed.
                     self._condition.wait(None if wait is None else max(0.01, min(wait, 60.0)))
                 self._woken = False
+
+    def end(self) -> None:
+        """At exit, which ends the thread wherever it is: wait for the summaries that it writes."""
+        with self._condition:
+            self._ended = True
+        self._idle.wait(_PATIENCE)
 
 
 _audits: weakref.WeakSet[Audit] = weakref.WeakSet()
@@ -430,6 +450,7 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
+    _summary_thread.end()
     for audit in list(_audits):
         audit.close()
 
