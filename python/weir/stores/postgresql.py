@@ -190,6 +190,8 @@ class PostgreSQLStorage(StateStorage):
             self._call.answered = True
 
     def failed(self, error: BaseException) -> BaseException:
+        if isinstance(error, StorageError):  # of init(), which has translated it
+            return error
         errors = self._psycopg.errors
         if isinstance(error, errors._WaitTimeout | self._pools.PoolTimeout | TimeoutError):
             refused = self._is_own_delay(error)
@@ -290,9 +292,18 @@ class PostgreSQLStorage(StateStorage):
         return self._step(request)
 
     def _create_once(self) -> None:
-        with self._creating:
+        until = self._call.until
+        if until is None:
+            until = end_of(self.deadline)
+        if not self._creating.acquire(
+            timeout=-1 if until is None else max(0.0, until - monotonic())
+        ):
+            raise TimeoutError
+        try:
             if self._incomplete:
                 self.init()
+        finally:
+            self._creating.release()
 
     def _guess(self, request: StateRequest) -> Decision | None:
         """Decide with the cached states, in one round trip.

@@ -117,3 +117,25 @@ def test_a_child_that_was_forked_during_the_creation_does_not_wait(
             finally:
                 os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_an_error_of_the_creation_is_an_outage_and_is_said_once(postgresql_server: Any) -> None:
+    with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
+        admin.execute("CREATE USER app")
+    store = PostgreSQLStorage(postgresql_server.uri.replace("weir@", "app@"), create=True)
+    for call in ("decide", "reset", "clear"):
+        with pytest.raises(weir.StoreAwayError) as raised:
+            FIRST[call](store)
+        assert str(raised.value).count("postgresql://") == 1
+        assert str(raised.value).count("GRANT CREATE") == 1
+    store.close()
+
+
+def test_no_call_waits_longer_than_its_deadline_for_another_to_create(
+    make: Callable[..., PostgreSQLStorage],
+) -> None:
+    store = make(create=True, socket_timeout=0.25)
+    with store._creating:  # as another thread does
+        assert not store.check()
+        with pytest.raises(weir.StoreAwayError, match="no answer"):
+            store.decide([LIMIT], "a")
