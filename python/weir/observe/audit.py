@@ -384,7 +384,7 @@ def _counter(seconds: int) -> Limit:
 # --------------------------------------------------------------------------- in time, or at the end
 
 
-#: Seconds that a process waits at its end for a summary that is being written.
+#: Seconds for which a process waits, when it exits, for a summary that is being written.
 _PATIENCE = 5.0
 
 
@@ -398,9 +398,6 @@ class _SummaryThread:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._woken = self._ended = False
-        #: Set while it writes no summary.
-        self._idle = threading.Event()
-        self._idle.set()
 
     def wake(self, audit: Audit) -> None:
         with self._condition:
@@ -416,15 +413,8 @@ class _SummaryThread:
             self._condition.notify()
 
     def _run(self) -> None:
-        while True:
-            with self._condition:
-                if self._ended:
-                    return
-                self._idle.clear()
-            try:
-                waits = [audit.flush_in_thread() for audit in list(_audits)]
-            finally:
-                self._idle.set()
+        while not self._ended:
+            waits = [audit.flush_in_thread() for audit in list(_audits)]
             wait = min((wait for wait in waits if wait is not None), default=None)
             with self._condition:
                 if not self._woken:
@@ -433,10 +423,13 @@ class _SummaryThread:
                 self._woken = False
 
     def end(self) -> None:
-        """At exit, which ends the thread wherever it is: wait for the summaries that it writes."""
+        """At exit: let the thread finish the summaries that it is writing."""
         with self._condition:
-            self._ended = True
-        self._idle.wait(_PATIENCE)
+            self._ended = self._woken = True
+            self._condition.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_PATIENCE)
 
 
 _audits: weakref.WeakSet[Audit] = weakref.WeakSet()
