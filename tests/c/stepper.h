@@ -15,6 +15,7 @@
 #include <sys/user.h>
 
 #define TRACE_MAX 2000000 /* an action that never ends */
+#define REFUSED 77        /* the exit status of a child that may not be traced */
 #define REPETITIONS 16 /* of an instruction such as "rep movsb"; each next one takes a step more */
 
 #if UNDER_ASAN
@@ -37,9 +38,8 @@ struct stepper {
     uint64_t *at;
     uint32_t *from; /* the index from which this one is reached by one hop, see find_hops() */
     uint32_t length, size;
-    uint32_t marked_from,
-        marked_to; /* indices: from the function's first instruction to where its last call returned;
-                                        equal if it was not called */
+    /* Indices: from the marked function's first instruction to where its last call returned, or equal. */
+    uint32_t marked_from, marked_to;
 };
 
 /* Where recording ends. */
@@ -118,17 +118,19 @@ static pid_t start_child(const struct stepper *stepper) {
     assert_true(pid >= 0);
     if (pid == 0) {
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
-            _exit(77);
+            _exit(REFUSED);
         alarm(600);
         stepper->begin(stepper->argument);
         raise(SIGSTOP);
         stepper->act(stepper->argument);
         _exit(0);
     }
-    int signal = wait_stop(pid);
-    if (signal == 0)
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == REFUSED)
         SKIP("ptrace is not permitted here");
-    assert_int_equal(signal, SIGSTOP);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(WSTOPSIG(status), SIGSTOP);
     assert_int_equal(run_to(pid, (uint64_t)(uintptr_t)stepper->act), SIGTRAP);
     return pid;
 }
