@@ -150,7 +150,7 @@ def longest_pause(call: Callable[[], object]) -> tuple[float, float]:
 def shortest_pause(
     call: Callable[[], object], before: Callable[[], object] = lambda: None
 ) -> tuple[float, float]:
-    """That of the first call that nothing else delays. One that holds the GIL pauses each time."""
+    """The first pause that is short enough. A call that holds the GIL makes each of them long."""
     for _ in range(10):
         before()
         pause, took = longest_pause(call)

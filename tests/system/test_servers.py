@@ -32,7 +32,7 @@ def test_uwsgi(start: Start, master: list[str], lazy: list[str], env: dict[str, 
     server.workers(2)
 
 
-#: It kills workers that it does not hear of in time, 5 s if it is not told otherwise.
+#: It kills a worker that does not answer its health check in time, by default 5 s.
 UVICORN = [sys.executable, "-m", "uvicorn", "--timeout-worker-healthcheck", "120"]
 
 

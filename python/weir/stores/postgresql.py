@@ -388,7 +388,7 @@ class PostgreSQLStorage(StateStorage):
     def _at_length(self, take: Callable[[], Taken] | None = None) -> Iterator[Any]:
         """A connection in a transaction about many rows, which may take longer than a decision.
 
-        It is on the server's disk when it ends.
+        The commit is on the server's disk when the block ends.
         """
         was, self._call.of_all = self._call.of_all, True
         settings: dict[str, Any] = {} if self._durable else {"synchronous_commit": "local"}
