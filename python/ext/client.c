@@ -1,8 +1,14 @@
 /* Clients as callers name them, and the form in which rules and statistics store them. */
 #include "client.h"
-#include "table_methods.h"
 
+#include "clock.h"
+#include "errors.h"
+#include "ipv6_prefix.h"
+#include "key.h"
+#include "lost.h"
 #include "rules/address.h"
+#include "table.h"
+#include "values.h"
 #include "weir/meter.h"
 
 #define PREFIX_METER "ipv6 prefix"
@@ -63,22 +69,6 @@ int core_client_append(struct core_state *state, struct core_key *key, PyObject 
     int rc = text ? append_client_text(state, key, text) : -1;
     Py_XDECREF(text);
     return rc;
-}
-
-/*
- * The number of bits of an IPv6 address that identify a client, as weir.flask stored it in the table; -1: not
- * stored. The upper bits of the meter are the second at which it was stored, so that the latest value wins.
- */
-int core_ipv6_prefix(struct weir_table *table) {
-    uint64_t value = 0;
-    if (weir_meter_add(table, PREFIX_METER, sizeof PREFIX_METER - 1, 0, &value) < 0 || value == 0)
-        return -1;
-    return (value & 255) <= 128 ? (int)(value & 255) : -1;
-}
-
-int core_set_ipv6_prefix(struct weir_table *table, int prefix, int64_t now_ns) {
-    uint64_t note = (uint64_t)(now_ns / 1000000000) << 8 | (uint64_t)prefix;
-    return weir_meter_raise(table, PREFIX_METER, sizeof PREFIX_METER - 1, note);
 }
 
 /* Like core_client_append(), but an IPv6 address becomes the network that limits count. */

@@ -5,10 +5,12 @@
  * builtin. Whatever function is found is called. If neither was replaced, clock_gettime() is called
  * directly, without a Python call and a float. Otherwise that takes half the time of a decision.
  */
-#include "core.h"
+#include "clock.h"
 
 #include <dlfcn.h>
 #include <time.h>
+
+#include "values.h"
 
 #define NOW_MAX_SECONDS ((double)(WEIR_NOW_MAX / 1000000000))
 

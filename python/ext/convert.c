@@ -1,24 +1,18 @@
 /* Converts the arguments of decide() and clear() to checks. */
 #include "convert.h"
 
+#include "item.h"
+#include "key.h"
+#include "label.h"
+#include "limit.h"
+#include "table.h"
+#include "values.h"
+
 void core_request_free(struct core_request *request) {
     Py_XDECREF(request->limits);
     Py_XDECREF(request->keys);
     Py_XDECREF(request->costs);
     core_key_free(&request->bytes);
-}
-
-/*
- * A sequence as a tuple. No other code can change a tuple while it is read, and it keeps the limits alive that
- * checks point to.
- */
-PyObject *core_tuple_of(PyObject *sequence, const char *why) {
-    if (PyTuple_CheckExact(sequence))
-        return Py_NewRef(sequence);
-    PyObject *tuple = PySequence_Tuple(sequence);
-    if (!tuple && PyErr_ExceptionMatches(PyExc_TypeError) && !PySequence_Check(sequence))
-        PyErr_SetString(PyExc_TypeError, why);
-    return tuple;
 }
 
 /* Reads the arguments as sequences of the same length. */
@@ -56,8 +50,8 @@ static int request_key(struct core_request *request, const struct core_table *ta
                        const struct core_limit *limit, Py_ssize_t i) {
     struct core_key *bytes = &request->bytes;
     request->start[i] = bytes->len;
-    if ((table && core_key_table(bytes, table) < 0) || core_key_join(bytes, limit, NULL, 0) < 0 ||
-        core_key_append(bytes, "/", 1) < 0)
+    if ((table && core_key_table(bytes, table) < 0) ||
+        core_key_join(bytes, limit->prefix, NULL, 0) < 0 || core_key_append(bytes, "/", 1) < 0)
         return -1;
     size_t bare = bytes->len;
     request->client[i] = bare - request->start[i];
@@ -152,14 +146,4 @@ int core_request_read(struct core_request *request, struct core_state *state,
                         request->client[i]);
     }
     return 0;
-}
-
-PyObject *core_decimal(int64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    uint64_t rest = number > 0 ? (uint64_t)number : 0;
-    do
-        digits[--at] = (char)('0' + rest % 10);
-    while (rest /= 10);
-    return PyUnicode_DecodeASCII(digits + at, (Py_ssize_t)(sizeof digits - at), NULL);
 }

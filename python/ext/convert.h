@@ -2,7 +2,8 @@
 #ifndef WEIR_REQUEST_EXT_H
 #define WEIR_REQUEST_EXT_H
 
-#include "core.h"
+#include "limit.h"
+#include "table.h"
 
 /* The checks of one call, with all their keys in one buffer. */
 struct core_request {

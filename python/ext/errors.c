@@ -1,5 +1,5 @@
-/* Exceptions for the results of libweir. */
-#include "core.h"
+/* The exception classes, and the exceptions for the results of libweir. */
+#include "errors.h"
 
 #include <errno.h>
 
@@ -86,4 +86,47 @@ PyObject *core_raise(struct core_state *state, int result, const struct weir_err
 
 void core_raise_closed(struct core_state *state) {
     raise_error(state->table_error, WEIR_EINVAL, "the table is closed", -1, true);
+}
+
+/* ------------------------------------------------------------------------------------- classes */
+
+/* A new exception class "weir.<name>" over one or two bases. */
+static PyObject *add_error(PyObject *module, const char *name, PyObject *base, PyObject *second,
+                           const char *attribute, PyObject *value, const char *doc) {
+    PyObject *bases = second ? PyTuple_Pack(2, base, second) : PyTuple_Pack(1, base);
+    PyObject *members = attribute ? Py_BuildValue("{s:O}", attribute, value) : PyDict_New();
+    PyObject *type = bases && members ? PyErr_NewExceptionWithDoc(name, doc, bases, members) : NULL;
+    if (type && PyModule_AddObjectRef(module, strchr(name, '.') + 1, type) < 0)
+        Py_CLEAR(type);
+    Py_XDECREF(bases);
+    Py_XDECREF(members);
+    return type;
+}
+
+/* By default, is_outage is true for errors of stores and false for all others. */
+static int add_is_outage(const struct core_state *state) {
+    return PyObject_SetAttrString(state->error, "is_outage", Py_False) < 0 ||
+                   PyObject_SetAttrString(state->storage_error, "is_outage", Py_True) < 0
+               ? -1
+               : 0;
+}
+
+int core_errors_init(PyObject *module, struct core_state *state) {
+    PyObject *empty = PyUnicode_FromString("");
+    PyObject *zero = PyLong_FromLong(0);
+    if (empty && zero &&
+        (state->error = add_error(module, "weir.WeirError", PyExc_Exception, NULL, "code", empty,
+                                  "Base of all errors. `code` is libweir's, e.g. 'ENOSPC'.")) &&
+        (state->parse_error = add_error(
+             module, "weir.ParseError", state->error, PyExc_ValueError, "column", zero,
+             "A limit string or URI that cannot be read. `column` is 1-based; 0: none.")) &&
+        (state->storage_error =
+             add_error(module, "weir.StorageError", state->error, NULL, "storage_error", Py_None,
+                       "A store that could not decide. `storage_error` is the cause, if any.")))
+        state->table_error =
+            add_error(module, "weir.TableError", state->storage_error, PyExc_OSError, NULL, NULL,
+                      "A table that cannot be opened or used.");
+    Py_XDECREF(empty);
+    Py_XDECREF(zero);
+    return state->table_error ? add_is_outage(state) : -1;
 }

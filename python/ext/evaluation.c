@@ -7,6 +7,17 @@
  */
 #include "evaluation.h"
 
+#include "clock.h"
+#include "errors.h"
+#include "key.h"
+#include "lost.h"
+#include "prepared_check.h"
+#include "table.h"
+#include "values.h"
+
+#define SELF(object) ((struct core_evaluation *)(object))
+#define BIT(i) (UINT32_C(1) << (i))
+
 /* ---------------------------------------------------------------------------------- gathering */
 
 /* Whether `function` returns a true value; -1 with an exception. */
@@ -444,10 +455,4 @@ PyObject *evaluation_decide_on(PyObject *object, PyObject *args) {
         0)
         return NULL;
     Py_RETURN_NONE;
-}
-
-int core_list_add(PyObject *list, PyObject *item) {
-    int rc = item ? PyList_Append(list, item) : -1;
-    Py_XDECREF(item);
-    return rc;
 }

@@ -2,11 +2,23 @@
  * Evaluation for stores other than a local table: its checks, and the verdicts of a store's Decision. Rules and
  * statistics are those of the check's table.
  */
-#include "evaluation.h"
+#include "evaluation_store.h"
 
+#include "clock.h"
+#include "decision.h"
+#include "errors.h"
+#include "evaluation.h"
+#include "key.h"
+#include "lost.h"
+#include "prepared_check.h"
 #include "rules/rules.h"
 #include "stats/stats.h"
+#include "table.h"
+#include "values.h"
 #include "weir/stats.h"
+
+#define SELF(object) ((struct core_evaluation *)(object))
+#define BIT(i) (UINT32_C(1) << (i))
 
 /* Appends the key of part i. Stores the offset of the client in the check. */
 static int append_key(const struct core_evaluation *self, struct core_key *key, Py_ssize_t i,

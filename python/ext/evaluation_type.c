@@ -1,9 +1,18 @@
 /* The Python type of Evaluation: members, headers of the reported part, and the type. */
-#include "evaluation.h"
+#include "evaluation_type.h"
 
 #include <stddef.h>
 #include <strings.h>
 #include <structmember.h>
+
+#include "clock.h"
+#include "evaluation.h"
+#include "evaluation_store.h"
+#include "tuples.h"
+#include "values.h"
+
+#define SELF(object) ((struct core_evaluation *)(object))
+#define BIT(i) (UINT32_C(1) << (i))
 
 /* -------------------------------------------------------------------------------------- parts */
 

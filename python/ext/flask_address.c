@@ -1,5 +1,5 @@
 /* RemoteAddress, the default key function of weir.flask: the address of the client. */
-#include "core.h"
+#include "flask_address.h"
 
 /* A key function: the address of the client. */
 struct core_address {

@@ -9,9 +9,14 @@
  * of Werkzeug's Headers. If one of them is missing, the hooks return "not done", and Python code does
  * the same through public names.
  */
-#include "flask_request.h"
+#include "flask_hooks.h"
 
 #include <stddef.h>
+
+#include "evaluation.h"
+#include "evaluation_type.h"
+#include "flask_request.h"
+#include "prepared_check.h"
 
 #define SELF(object) ((struct core_hooks *)(object))
 

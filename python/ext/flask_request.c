@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <structmember.h>
 
+#include "evaluation.h"
+
 /* -------------------------------------------------------------------------------- request state */
 
 static PyObject *request_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {

@@ -4,7 +4,7 @@
 #ifndef WEIR_EXT_FLASK_REQUEST_H
 #define WEIR_EXT_FLASK_REQUEST_H
 
-#include "prepared_check.h"
+#include "evaluation.h"
 
 /* The state of one request for one limiter. */
 struct core_flask_request {
@@ -29,6 +29,8 @@ struct core_plan {
     PyObject
         *at_call_counted; /* the same, if the default limits have already counted the request */
 };
+
+extern PyType_Spec core_request_spec, core_plan_spec;
 
 #define REQUEST(object) ((struct core_flask_request *)(object))
 #define PLAN(object) ((struct core_plan *)(object))

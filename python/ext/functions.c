@@ -1,18 +1,18 @@
 /* Functions of the module: parse(), parse_many(), join_key(), identifier(), client_form(), unlink(). Other files have
  * later() and deciding() (decision.c), and those whose names begin with "_". */
-#include "core.h"
+#include "functions.h"
 
+#include "decision.h"
+#include "errors.h"
+#include "item.h"
+#include "item_class.h"
+#include "key.h"
+#include "limit.h"
 #include "rules/address.h"
-
-const char *core_c_string(PyObject *text, const char *what) {
-    Py_ssize_t len;
-    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
-    if (utf8 && strlen(utf8) != (size_t)len) {
-        PyErr_Format(PyExc_ValueError, "%s cannot hold a NUL", what);
-        return NULL;
-    }
-    return utf8;
-}
+#include "strategies.h"
+#include "table.h"
+#include "values.h"
+#include "zone.h"
 
 /* The bytes of a limit string. Lone surrogates become "?", which no limit string contains. */
 static PyObject *limit_text(struct core_state *state, PyObject *text) {
@@ -41,7 +41,7 @@ static struct reading read_arguments(struct core_state *state, PyObject *args, P
                                      &reading.tz))
         return reading;
     if (reading.strategy != Py_None) {
-        reading.number = core_limit_strategy_of(reading.strategy);
+        reading.number = core_strategy_named(reading.strategy);
     } else if (reading.tz != Py_None) {
         reading.number = weir_strategy_taking(WEIR_TAKES_ZONE);
     }

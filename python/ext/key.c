@@ -17,10 +17,9 @@
  * than 256 bytes, or a key of more than 4096, is written as its first bytes, "%#" (which is not an
  * escape), and a strong hash of all of it.
  */
-#include "core.h"
-#include "digest.h"
+#include "key.h"
 
-#include <string.h>
+#include "digest.h"
 
 #define IDENTIFIER_MAX 256           /* bytes, before escaping */
 #define PART_MAX WEIR_IDENTIFIER_MAX /* after escaping */
@@ -228,10 +227,9 @@ int core_key_identifiers(struct core_key *key, PyObject *const *identifiers, Py_
     return rc;
 }
 
-int core_key_join(struct core_key *key, const struct core_limit *limit,
-                  PyObject *const *identifiers, Py_ssize_t count) {
-    if (core_key_append(key, PyBytes_AS_STRING(limit->prefix),
-                        (size_t)PyBytes_GET_SIZE(limit->prefix)) < 0)
+int core_key_join(struct core_key *key, PyObject *prefix, PyObject *const *identifiers,
+                  Py_ssize_t count) {
+    if (core_key_append(key, PyBytes_AS_STRING(prefix), (size_t)PyBytes_GET_SIZE(prefix)) < 0)
         return -1;
     if (count == 0)
         return 0;
@@ -271,9 +269,9 @@ int core_key_joined(struct core_key *key, PyObject *joined) {
     return utf8 ? append_joined(key, utf8, (size_t)len) : append_surrogates(key, joined);
 }
 
-int core_key_mark(struct core_key *key, const struct core_table *table) {
+int core_key_mark(struct core_key *key, unsigned long long namespace) {
     char mark[9] = {0}; /* NUL first: a limit's namespace never starts with one */
     for (int i = 0; i < 8; i++)
-        mark[i + 1] = (char)(table->namespace >> (8 * i) & 0xFF);
+        mark[i + 1] = (char)(namespace >> (8 * i) & 0xFF);
     return core_key_append(key, mark, sizeof mark);
 }

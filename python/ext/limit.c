@@ -1,23 +1,15 @@
 /* Limit: an immutable Python object for struct weir_limit. */
 #include "limit.h"
 
-#include <string.h>
-
+#include "item_class.h"
+#include "key.h"
+#include "strategies.h"
 #include "strategy/strategy.h"
 #include "units.h"
+#include "values.h"
+#include "zone.h"
 
-int core_add_units(PyObject *module) {
-    PyObject *table = PyDict_New();
-    for (int unit = 0; table && unit < WEIR_UNITS; unit++) {
-        PyObject *seconds = PyLong_FromLongLong(weir_unit_seconds(unit));
-        if (!seconds || PyDict_SetItemString(table, weir_unit_name(unit), seconds) < 0)
-            Py_CLEAR(table);
-        Py_XDECREF(seconds);
-    }
-    int rc = table ? PyModule_AddObjectRef(module, "UNITS", table) : -1;
-    Py_XDECREF(table);
-    return rc;
-}
+#define SELF(object) ((struct core_limit *)(object))
 
 /* "minute", "minutes", in any case. -1 with an exception set. */
 static int unit_of(PyObject *text) {
@@ -30,19 +22,6 @@ static int unit_of(PyObject *text) {
         PyErr_Format(PyExc_ValueError,
                      "unknown unit %R: one of second, minute, hour, day, month, year", text);
     return unit;
-}
-
-int core_limit_strategy_of(PyObject *text) {
-    Py_ssize_t len;
-    if (!PyUnicode_Check(text)) {
-        PyErr_Format(PyExc_TypeError, "strategy must be str or None, not %.100s",
-                     Py_TYPE(text)->tp_name);
-        return -1;
-    }
-    const char *name = PyUnicode_AsUTF8AndSize(text, &len);
-    if (!name)
-        return -1;
-    return core_strategy_of(name, (size_t)len);
 }
 
 /* The namespace in keys: escaped like an identifier, and also its NULs. */
@@ -67,7 +46,8 @@ static PyObject *prefix_of(PyObject *namespace) {
     return prefix;
 }
 
-int core_limit_rename(struct core_limit *self, PyObject *namespace) {
+/* Gives a limit another namespace (str). 0, or -1 with an exception set. */
+static int limit_rename(struct core_limit *self, PyObject *namespace) {
     PyObject *prefix = prefix_of(namespace);
     if (!prefix)
         return -1;
@@ -85,7 +65,7 @@ static struct core_limit *allocate(struct core_state *state, PyTypeObject *type,
     if (!self)
         return NULL;
     self->own = (uint8_t)own;
-    if (core_limit_rename(self, namespace) < 0)
+    if (limit_rename(self, namespace) < 0)
         Py_CLEAR(self);
     return self;
 }
@@ -212,7 +192,7 @@ static int choose(struct core_limit *self, const struct choices *choices) {
         self->has_strategy = choices->strategy != Py_None;
         self->limit.strategy = WEIR_FIXED_WINDOW;
         if (self->has_strategy &&
-            (self->limit.strategy = core_limit_strategy_of(choices->strategy)) < 0)
+            (self->limit.strategy = core_strategy_named(choices->strategy)) < 0)
             return -1;
     }
     imply_strategy(self);
@@ -251,9 +231,62 @@ static int fill_limit(struct core_state *state, struct core_limit *self, PyObjec
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU$OOOOU:Limit", (char **)names, &amount,
                                      &multiples, &unit, &choices.burst, &choices.strategy,
                                      &choices.max_delay, &choices.tz, &namespace) ||
-        core_limit_rename(self, namespace) < 0)
+        limit_rename(self, namespace) < 0)
         return -1;
     return fill(self, amount, multiples, unit, &choices);
+}
+
+/* int(value), as in limits: "10" is accepted. */
+static int whole_number(PyObject *value, const char *what, int64_t *number) {
+    PyObject *whole = PyNumber_Long(value);
+    int rc = whole ? core_count(whole, what, number) : -1;
+    Py_XDECREF(whole);
+    return rc;
+}
+
+/*
+ * Sets amount and period of `count` units of (seconds, name). A unit that Weir does not have is stored as a
+ * multiple of the largest unit that divides it, so the core needs no such unit: a week is 7 days.
+ */
+static int set_period(struct core_limit *self, int64_t amount, int64_t count,
+                      PyObject *granularity) {
+    int64_t seconds, period;
+    if (core_count(PyTuple_GET_ITEM(granularity, 0), "GRANULARITY's seconds", &seconds) < 0)
+        return -1;
+    if (__builtin_mul_overflow(seconds, count, &period) || period < 1)
+        period = INT64_MAX; /* refused below, with the bound in the message */
+    PyObject *name = PyTuple_GET_ITEM(granularity, 1);
+    int unit = WEIR_YEAR;
+    while (unit > WEIR_SECOND && PyUnicode_CompareWithASCIIString(name, weir_unit_name(unit)) != 0)
+        unit--;
+    bool usual = weir_unit_seconds(unit) == seconds &&
+                 PyUnicode_CompareWithASCIIString(name, weir_unit_name(unit)) == 0;
+    if (!usual)
+        for (unit = WEIR_YEAR; unit > WEIR_SECOND && period % weir_unit_seconds(unit) != 0;)
+            unit--;
+    struct weir_error error;
+    if (weir_limit_init(&self->limit, amount, period / weir_unit_seconds(unit), unit, &error) < 0) {
+        PyErr_SetString(PyExc_ValueError, error.message);
+        return -1;
+    }
+    Py_XSETREF(self->granularity, usual ? NULL : Py_NewRef(granularity));
+    return 0;
+}
+
+/* (amount, multiples=1, namespace='LIMITER'), for a class that has GRANULARITY. */
+static int fill_item(struct core_state *state, struct core_limit *self, PyObject *granularity,
+                     PyObject *args, PyObject *kwargs) {
+    static const char *const names[] = {"amount", "multiples", "namespace", NULL};
+    PyObject *amount, *multiples = NULL, *namespace = state->default_namespace;
+    int64_t hits, count = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OU:RateLimitItem", (char **)names, &amount,
+                                     &multiples, &namespace) ||
+        whole_number(amount, "amount", &hits) < 0)
+        return -1;
+    int given = multiples ? PyObject_IsTrue(multiples) : 0;
+    if (given < 0 || (given && whole_number(multiples, "multiples", &count) < 0))
+        return -1;
+    return limit_rename(self, namespace) < 0 ? -1 : set_period(self, hits, count, granularity);
 }
 
 static int fill_any(struct core_state *state, struct core_limit *self, PyObject *args,
@@ -261,7 +294,7 @@ static int fill_any(struct core_state *state, struct core_limit *self, PyObject 
     PyObject *granularity = core_item_granularity(state, Py_TYPE(self));
     if (!granularity)
         return PyErr_Occurred() ? -1 : fill_limit(state, self, args, kwargs);
-    int rc = core_item_fill(state, self, granularity, args, kwargs);
+    int rc = fill_item(state, self, granularity, args, kwargs);
     Py_DECREF(granularity);
     return rc;
 }

@@ -1,12 +1,19 @@
 /* The Python type of Limit: members, keys, order and equality, and the type. */
-#include "limit.h"
+#include "limit_type.h"
 
 #include <math.h>
 #include <stddef.h>
-#include <string.h>
 #include <structmember.h>
 
+#include "clock.h"
+#include "item.h"
+#include "key.h"
+#include "limit.h"
+#include "tuples.h"
 #include "units.h"
+#include "values.h"
+
+#define SELF(object) ((struct core_limit *)(object))
 
 /* ------------------------------------------------------------------------------------ members */
 
@@ -128,7 +135,8 @@ static PyObject *limit_key_for(PyObject *object, PyObject *const *args, Py_ssize
     struct core_key key;
     core_key_init(&key);
     PyObject *text = NULL;
-    if (core_key_join(&key, SELF(object), args, nargs) == 0 && append_tail(&key, SELF(object)) == 0)
+    if (core_key_join(&key, SELF(object)->prefix, args, nargs) == 0 &&
+        append_tail(&key, SELF(object)) == 0)
         text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.len, "strict");
     core_key_free(&key);
     return text;
@@ -139,7 +147,7 @@ static PyObject *full_key_of(struct core_limit *limit, PyObject *joined) {
     core_key_init(&key);
     PyObject *text = NULL;
     size_t start = 0;
-    if (core_key_join(&key, limit, NULL, 0) == 0 && core_key_append(&key, "/", 1) == 0) {
+    if (core_key_join(&key, limit->prefix, NULL, 0) == 0 && core_key_append(&key, "/", 1) == 0) {
         start = key.len;
         if (core_key_joined(&key, joined) == 0) {
             if (key.len == start)

@@ -1,11 +1,16 @@
 /* A Table whose file is removed or truncated while it is open: weir_table_lost(). */
-#include "core.h"
-#include "open.h"
+#include "lost.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "errors.h"
+#include "ipv6_prefix.h"
+#include "open.h"
+#include "weir/lost.h"
+#include "table.h"
 
 #define LINE_BYTES 1024
 
@@ -111,4 +116,11 @@ struct weir_table *core_table_check_lost(struct core_table *self, bool now) {
         core_raise_closed(self->state);
     }
     return self->table;
+}
+
+struct weir_table *core_table_enter(struct core_table *self) {
+    struct weir_table *table =
+        core_table_check_lost(self, true); /* slow calls check the file each time */
+    self->users += table != NULL;
+    return table;
 }

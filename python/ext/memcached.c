@@ -2,12 +2,15 @@
  * MemcachedCheck: the commands and replies of one limit of a decision on Memcached. It has no connection:
  * weir.stores.memcached sends and receives the bytes.
  */
-#include "stores.h"
-#include "convert.h"
+#include "memcached.h"
 
 #include <stddef.h>
 #include <structmember.h>
 
+#include "convert.h"
+#include "errors.h"
+#include "tuples.h"
+#include "values.h"
 #include "weir/memcached.h"
 
 struct memcached_check {

@@ -1,6 +1,10 @@
 /* Table.meter() and Table.raise_meter(): see weir/meter.h. */
-#include "table_methods.h"
+#include "meter.h"
 
+#include "errors.h"
+#include "lost.h"
+#include "table.h"
+#include "values.h"
 #include "weir/meter.h"
 
 /* The table, the name and the number of a call; NULL with an exception set. */

@@ -1,112 +1,25 @@
-/* The module: its state, its types, and conversions of numbers. */
+/* The module: its types, constants and functions. */
 #include "core.h"
-#include "stores.h"
 
-/* ------------------------------------------------------------------------------------- numbers */
-
-int core_count(PyObject *object, const char *what, int64_t *count) {
-    if (!PyLong_Check(object) || PyBool_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "%s must be int, not %.100s", what, Py_TYPE(object)->tp_name);
-        return -1;
-    }
-    int overflow;
-    long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
-    if (overflow || value < 0) {
-        PyErr_Format(PyExc_ValueError, "%s must be 0 to 2**63-1, not %R", what, object);
-        return -1;
-    }
-    *count = value;
-    return 0;
-}
-
-double core_number(PyObject *object, const char *what) {
-    if (PyFloat_Check(object) || (PyLong_Check(object) && !PyBool_Check(object)))
-        return PyFloat_AsDouble(object);
-    PyErr_Format(PyExc_TypeError, "%s must be float or int, not %.100s", what,
-                 Py_TYPE(object)->tp_name);
-    return -1.0;
-}
-
-int core_seconds_to_ns(double seconds, const char *what, int64_t *ns) {
-    if (!(seconds >= 0.0 && seconds <= 9223372036.0)) {
-        PyObject *number = PyFloat_FromDouble(seconds);
-        if (number)
-            PyErr_Format(PyExc_ValueError, "%s must be 0 to 9223372036 seconds, not %R", what,
-                         number);
-        Py_XDECREF(number);
-        return -1;
-    }
-    *ns = (int64_t)(seconds * 1e6 + 0.5) * 1000;
-    return 0;
-}
-
-double core_ns_to_seconds(int64_t ns) {
-    if (ns == WEIR_NEVER)
-        return Py_HUGE_VAL;
-    return (double)(ns / 1000 + (ns % 1000 > 0)) / 1e6;
-}
-
-/* --------------------------------------------------------------------------------------- state */
-
-struct core_state *core_state_of(PyTypeObject *type) {
-#if PY_VERSION_HEX >= 0x030B0000
-    PyObject *module = PyType_GetModuleByDef(type, &core_module);
-    return module ? PyModule_GetState(module) : NULL;
-#else
-    PyObject *mro = type->tp_mro;
-    for (Py_ssize_t i = 0; mro && i < PyTuple_GET_SIZE(mro); i++) {
-        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
-        if (!PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE))
-            continue;
-        PyObject *module = ((PyHeapTypeObject *)base)->ht_module;
-        if (module && PyModule_GetDef(module) == &core_module)
-            return PyModule_GetState(module);
-    }
-    PyErr_SetString(PyExc_TypeError, "not a type of weir");
-    return NULL;
-#endif
-}
-
-/* A new exception class "weir.<name>" over one or two bases. */
-static PyObject *add_error(PyObject *module, const char *name, PyObject *base, PyObject *second,
-                           const char *attribute, PyObject *value, const char *doc) {
-    PyObject *bases = second ? PyTuple_Pack(2, base, second) : PyTuple_Pack(1, base);
-    PyObject *members = attribute ? Py_BuildValue("{s:O}", attribute, value) : PyDict_New();
-    PyObject *type = bases && members ? PyErr_NewExceptionWithDoc(name, doc, bases, members) : NULL;
-    if (type && PyModule_AddObjectRef(module, strchr(name, '.') + 1, type) < 0)
-        Py_CLEAR(type);
-    Py_XDECREF(bases);
-    Py_XDECREF(members);
-    return type;
-}
-
-/* By default, is_outage is true for errors of stores and false for all others. */
-static int add_is_outage(const struct core_state *state) {
-    return PyObject_SetAttrString(state->error, "is_outage", Py_False) < 0 ||
-                   PyObject_SetAttrString(state->storage_error, "is_outage", Py_True) < 0
-               ? -1
-               : 0;
-}
-
-static int add_errors(PyObject *module, struct core_state *state) {
-    PyObject *empty = PyUnicode_FromString("");
-    PyObject *zero = PyLong_FromLong(0);
-    if (empty && zero &&
-        (state->error = add_error(module, "weir.WeirError", PyExc_Exception, NULL, "code", empty,
-                                  "Base of all errors. `code` is libweir's, e.g. 'ENOSPC'.")) &&
-        (state->parse_error = add_error(
-             module, "weir.ParseError", state->error, PyExc_ValueError, "column", zero,
-             "A limit string or URI that cannot be read. `column` is 1-based; 0: none.")) &&
-        (state->storage_error =
-             add_error(module, "weir.StorageError", state->error, NULL, "storage_error", Py_None,
-                       "A store that could not decide. `storage_error` is the cause, if any.")))
-        state->table_error =
-            add_error(module, "weir.TableError", state->storage_error, PyExc_OSError, NULL, NULL,
-                      "A table that cannot be opened or used.");
-    Py_XDECREF(empty);
-    Py_XDECREF(zero);
-    return state->table_error ? add_is_outage(state) : -1;
-}
+#include "clock.h"
+#include "decision.h"
+#include "errors.h"
+#include "evaluation_type.h"
+#include "flask_address.h"
+#include "flask_hooks.h"
+#include "flask_request.h"
+#include "functions.h"
+#include "limit_type.h"
+#include "limiter_type.h"
+#include "memcached.h"
+#include "prepared_type.h"
+#include "redis.h"
+#include "state_codec.h"
+#include "strategies.h"
+#include "table.h"
+#include "table_type.h"
+#include "tuples.h"
+#include "units.h"
 
 static PyType_Slot peek_slots[] = {
     {Py_tp_doc,
@@ -171,6 +84,20 @@ static int add_strings(struct core_state *state) {
     return 0;
 }
 
+/* UNITS: {name: seconds}. */
+static int add_units(PyObject *module) {
+    PyObject *table = PyDict_New();
+    for (int unit = 0; table && unit < WEIR_UNITS; unit++) {
+        PyObject *seconds = PyLong_FromLongLong(weir_unit_seconds(unit));
+        if (!seconds || PyDict_SetItemString(table, weir_unit_name(unit), seconds) < 0)
+            Py_CLEAR(table);
+        Py_XDECREF(seconds);
+    }
+    int rc = table ? PyModule_AddObjectRef(module, "UNITS", table) : -1;
+    Py_XDECREF(table);
+    return rc;
+}
+
 static int add_constants(PyObject *module) {
     return PyModule_AddStringConstant(module, "VERSION", weir_version()) < 0 ||
                    PyModule_AddIntConstant(module, "CHECKS_MAX", WEIR_CHECKS_MAX) < 0 ||
@@ -214,9 +141,10 @@ static int module_exec(PyObject *module) {
         return -1;
     core_table_init();
     return core_clock_init(&state->clock) < 0 || add_strings(state) < 0 ||
-                   add_errors(module, state) < 0 || add_types(module, state) < 0 ||
+                   core_errors_init(module, state) < 0 || add_types(module, state) < 0 ||
                    add_constants(module) < 0 || core_add_strategies(module) < 0 ||
-                   core_add_units(module) < 0 || remote_init(module) < 0
+                   add_units(module) < 0 || redis_init(module) < 0 || memcached_init(module) < 0 ||
+                   state_init(module) < 0
                ? -1
                : 0;
 }
@@ -308,20 +236,13 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
-struct PyModuleDef core_module = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "weir._core",
-    .m_doc = PyDoc_STR("Python objects over libweir's structs."),
-    .m_size = sizeof(struct core_state),
-    .m_methods = core_functions,
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
-};
-
 PyMODINIT_FUNC PyInit__core(void);
 
 PyMODINIT_FUNC PyInit__core(void) {
+    core_module.m_methods = core_functions;
+    core_module.m_slots = module_slots;
+    core_module.m_traverse = module_traverse;
+    core_module.m_clear = module_clear;
+    core_module.m_free = module_free;
     return PyModuleDef_Init(&core_module);
 }

@@ -6,17 +6,21 @@
  *     socket.send(command)                    the buffer protocol
  *     decision = command.read(socket.recv(65536))
  */
-#include "convert.h"
-#include "prepared_check.h"
-#include "stores.h"
+#include "redis.h"
 
 #include <stddef.h>
 #include <structmember.h>
 #include <time.h>
 
-#include "digest.h"
+#include "convert.h"
+#include "evaluation.h"
+#include "evaluation_store.h"
+#include "key.h"
+#include "redis_command.h"
+#include "redis_command_type.h"
 #include "remote/names.h"
 #include "weir/redis.h"
+#include "values.h"
 
 struct redis_codec {
     PyObject_HEAD
@@ -27,223 +31,7 @@ struct redis_codec {
     int32_t clock_given;
 };
 
-/* A command, ready to be sent. Its limits follow its bytes, for reading the reply. */
-struct redis_command {
-    PyObject_VAR_HEAD struct core_state *state;
-    int32_t clear;
-    int32_t count;
-    size_t len;
-    size_t limits_at; /* of count struct weir_limit in `bytes` */
-    _Alignas(8) char bytes[];
-};
-
 #define CODEC(object) ((struct redis_codec *)(object))
-#define COMMAND(object) ((struct redis_command *)(object))
-
-/* ----------------------------------------------------------------------------------- RedisCommand */
-
-static PyObject *new_command(struct redis_codec *codec, const struct weir_redis_request *request) {
-    size_t room = weir_redis_room(request);
-    size_t limits = request->n * sizeof(struct weir_limit), at = (room + 7) & ~(size_t)7;
-    if (room == 0)
-        return core_raise(codec->state, WEIR_EINVAL, NULL);
-    struct redis_command *self =
-        COMMAND(codec->command_type->tp_alloc(codec->command_type, (Py_ssize_t)(at + limits)));
-    if (!self)
-        return NULL;
-    struct weir_redis_command command;
-    int rc = weir_redis_command(request, self->bytes, room, &command);
-    if (rc < 0) {
-        Py_DECREF(self);
-        return core_raise(codec->state, rc, NULL);
-    }
-    self->state = codec->state;
-    self->clear = request->clear;
-    self->count = (int32_t)request->n;
-    self->len = command.len;
-    self->limits_at = at;
-    for (size_t i = 0; i < request->n; i++)
-        memcpy(self->bytes + at + i * sizeof(struct weir_limit), request->checks[i].limit,
-               sizeof(struct weir_limit));
-    return (PyObject *)self;
-}
-
-PyObject *redis_command_answer(PyObject *object, const char *bytes, size_t len) {
-    struct redis_command *self = COMMAND(object);
-    struct weir_check checks[WEIR_CHECKS_MAX];
-    const struct weir_limit *limits = (const struct weir_limit *)(self->bytes + self->limits_at);
-    for (int i = 0; i < self->count; i++)
-        checks[i] = (struct weir_check){.limit = &limits[i]};
-    struct weir_redis_request request = {
-        .checks = checks, .n = (size_t)self->count, .clear = self->clear};
-    struct weir_redis_reply reply;
-    PyObject *result = NULL;
-    struct core_decision *decision = core_decision_new(self->state, self->count);
-    if (!decision)
-        goto out;
-    int rc = weir_redis_read(bytes, len, &request, decision->verdict, &reply);
-    if (rc < 0)
-        PyErr_SetString(PyExc_ValueError, "not a reply to a decision");
-    else if (rc == 0)
-        result = Py_NewRef(Py_None);
-    else if (reply.kind == WEIR_REDIS_DECIDED) {
-        decision->now_ns = reply.now_ns;
-        decision->decision = reply.decision;
-        result = Py_NewRef((PyObject *)decision);
-    } else if (reply.kind == WEIR_REDIS_ERROR)
-        result = PyUnicode_DecodeUTF8(reply.error, (Py_ssize_t)reply.error_len, "backslashreplace");
-    else
-        result = PyBool_FromLong(reply.kind == WEIR_REDIS_CLEARED);
-out:
-    Py_XDECREF(decision);
-    return result;
-}
-
-static PyObject *command_read(PyObject *object, PyObject *argument) {
-    Py_buffer view;
-    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE) < 0)
-        return NULL;
-    PyObject *answer = redis_command_answer(object, view.buf, (size_t)view.len);
-    PyBuffer_Release(&view);
-    return answer;
-}
-
-/* Identifies this request without containing the client in clear. */
-static PyObject *command_digest(PyObject *object, PyObject *Py_UNUSED(ignored)) {
-    char hex[WEIR_DIGEST_HEX];
-    weir_digest(COMMAND(object)->bytes, COMMAND(object)->len, hex);
-    return PyBytes_FromStringAndSize(hex, sizeof hex);
-}
-
-/* Skips "$<length>\r\n" at *at; returns the length. Only for bytes that weir_redis_command() wrote. */
-static size_t take_length(const char **at) {
-    size_t len = 0;
-    for (++*at; **at != '\r'; ++*at)
-        len = len * 10 + (size_t)(**at - '0');
-    *at += 2;
-    return len;
-}
-
-/* The start of the argument after the name of the script; *count: all arguments. */
-static const char *behind_script(const struct redis_command *self, size_t *count) {
-    const char *at = self->bytes;
-    *count = take_length(&at);
-    for (int i = 0; i < 2; i++) {
-        size_t len = take_length(&at);
-        at += len + 2;
-    }
-    return at;
-}
-
-static PyObject *command_whole(PyObject *object, PyObject *Py_UNUSED(ignored)) {
-    struct redis_command *self = COMMAND(object);
-    size_t count, script_len;
-    const char *rest = behind_script(self, &count), *script = weir_redis_script(&script_len);
-    char head[80];
-    int head_len = snprintf(head, sizeof head, "*%zu\r\n$4\r\nEVAL\r\n$%zu\r\n", count, script_len);
-    size_t rest_len = self->len - (size_t)(rest - self->bytes);
-    PyObject *bytes =
-        PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((size_t)head_len + script_len + 2 + rest_len));
-    if (!bytes)
-        return NULL;
-    char *to = PyBytes_AS_STRING(bytes);
-    memcpy(to, head, (size_t)head_len);
-    to += head_len;
-    memcpy(to, script, script_len);
-    to += script_len;
-    memcpy(to, "\r\n", 2);
-    memcpy(to + 2, rest, rest_len);
-    return bytes;
-}
-
-static PyObject *command_arguments(PyObject *object, PyObject *Py_UNUSED(ignored)) {
-    struct redis_command *self = COMMAND(object);
-    const char *at = self->bytes;
-    size_t count = take_length(&at);
-    PyObject *list = PyList_New((Py_ssize_t)count);
-    for (size_t i = 0; list && i < count; i++) {
-        size_t len = take_length(&at);
-        PyObject *item = PyBytes_FromStringAndSize(at, (Py_ssize_t)len);
-        at += len + 2;
-        if (!item)
-            Py_CLEAR(list);
-        else
-            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
-    }
-    return list;
-}
-
-static PyObject *command_slot(PyObject *object, PyObject *Py_UNUSED(ignored)) {
-    const char *at = COMMAND(object)->bytes;
-    take_length(&at);
-    for (int before = COMMAND(object)->clear ? 1 : 3; before > 0; before--) {
-        size_t len = take_length(&at);
-        at += len + 2;
-    }
-    size_t len = take_length(&at);
-    return PyLong_FromLong(weir_redis_slot(at, len));
-}
-
-static int command_buffer(PyObject *object, Py_buffer *view, int flags) {
-    return PyBuffer_FillInfo(view, object, COMMAND(object)->bytes, (Py_ssize_t)COMMAND(object)->len,
-                             1, flags);
-}
-
-static Py_ssize_t command_length(PyObject *object) {
-    return (Py_ssize_t)COMMAND(object)->len;
-}
-
-static void command_dealloc(PyObject *object) {
-    PyTypeObject *type = Py_TYPE(object);
-    type->tp_free(object);
-    Py_DECREF(type);
-}
-
-static PyMethodDef command_methods[] = {
-    {"read", command_read, METH_O,
-     PyDoc_STR(
-         "read($self, data, /)\n--\n\n"
-         "The result of a reply: a Decision, or True for a command that clears; None if more "
-         "bytes\n"
-         "are needed; False if the server does not have the script: send whole() then; a str, the\n"
-         "server's error. Raises ValueError if it is not a reply to this command.")},
-    {"exchange", (PyCFunction)(void (*)(void))redis_command_exchange, METH_FASTCALL,
-     PyDoc_STR(
-         "exchange($self, fd, seconds, message=None, /)\n--\n\n"
-         "Sends the command over a socket and returns the result of read() for the reply, within\n"
-         "`seconds` (None: no deadline). message: bytes to send instead, such as whole().\n"
-         "ConnectionAbortedError: the server cannot have executed the command. Signal handlers\n"
-         "run during the call.")},
-    {"digest", command_digest, METH_NOARGS,
-     PyDoc_STR("digest($self, /)\n--\n\nA strong hash of the command, 40 bytes.")},
-    {"slot", command_slot, METH_NOARGS,
-     PyDoc_STR("slot($self, /)\n--\n\nThe Cluster slot of the first counter.")},
-    {"whole", command_whole, METH_NOARGS,
-     PyDoc_STR("whole($self, /)\n--\n\nThe command with the script itself.")},
-    {"arguments", command_arguments, METH_NOARGS,
-     PyDoc_STR("arguments($self, /)\n--\n\nThe command as a list of its arguments, bytes each.")},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot command_slots[] = {
-    {Py_tp_doc,
-     (void *)PyDoc_STR("A command for Redis; made by RedisCodec. Its bytes are its buffer.")},
-    {Py_tp_dealloc, command_dealloc},
-    {Py_tp_methods, command_methods},
-    {Py_sq_length, command_length},
-    {Py_bf_getbuffer, command_buffer},
-    {0, NULL},
-};
-
-static PyType_Spec command_spec = {
-    .name = "weir._core.RedisCommand",
-    .basicsize = offsetof(struct redis_command, bytes),
-    .itemsize = 1,
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = command_slots,
-};
-
-/* ------------------------------------------------------------------------------------- RedisCodec */
 
 static PyObject *codec_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static const char *const names[] = {"prefix", NULL};
@@ -308,7 +96,7 @@ static PyObject *make_of(struct redis_codec *self, const struct weir_check *chec
         .prefix = PyBytes_AS_STRING(self->prefix),
         .prefix_len = (size_t)PyBytes_GET_SIZE(self->prefix),
     };
-    return new_command(self, &redis);
+    return redis_command_new(self->state, self->command_type, &redis);
 }
 
 static PyObject *make(struct redis_codec *self, PyObject *limits, PyObject *keys, PyObject *costs,
@@ -477,9 +265,9 @@ static int add_script(PyObject *module) {
     return rc;
 }
 
-int remote_init(PyObject *module) {
-    return add_type(module, &command_spec) < 0 || add_type(module, &codec_spec) < 0 ||
-                   add_script(module) < 0 || memcached_init(module) < 0 || state_init(module) < 0
+int redis_init(PyObject *module) {
+    return add_type(module, &redis_command_spec) < 0 || add_type(module, &codec_spec) < 0 ||
+                   add_script(module) < 0
                ? -1
                : 0;
 }

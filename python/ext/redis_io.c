@@ -8,14 +8,15 @@
  * ConnectionAbortedError: the connection ended before the whole command was sent, so that the server cannot have
  * executed it. ConnectionResetError: it ended after that, so that the server may have executed it.
  */
-#include "core.h"
-#include "stores.h"
+#include "redis_io.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <time.h>
 
+#include "redis_command.h"
+#include "values.h"
 #include "weir/redis.h"
 
 #define FIRST_READ 2048 /* bytes; the answer to 32 limits has some 1,100 */

@@ -6,13 +6,21 @@
  *
  * Changes take milliseconds when there are many rules, and may wait for another process: without the GIL.
  */
-#include "client.h"
-#include "table_methods.h"
+#include "rules.h"
 
 #include <stdlib.h>
 
+#include "client.h"
+#include "clock.h"
 #include "convert.h"
+#include "decision.h"
+#include "errors.h"
+#include "key.h"
+#include "lost.h"
 #include "rules/rules.h"
+#include "table.h"
+#include "tuples.h"
+#include "values.h"
 
 #define SELF(object) ((struct core_table *)(object))
 

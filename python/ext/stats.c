@@ -3,34 +3,27 @@
  *
  * counts() and top_clients() lock stripe after stripe and may wait for one, so they run without the GIL.
  */
-#include "table_methods.h"
+#include "stats.h"
 
 #include <stddef.h>
 
 #include "convert.h"
+#include "decision.h"
+#include "errors.h"
+#include "key.h"
+#include "limit.h"
+#include "lost.h"
 #include "stats/stats.h"
+#include "table.h"
+#include "tuples.h"
+#include "values.h"
 #include "weir/stats.h"
+#include "zone.h"
 
 #define SELF(object) ((struct core_table *)(object))
 #define TOP_CLIENTS_MAX 4096
 
 /* ------------------------------------------------------------------------------------- counting */
-
-/*
- * The number of a limit's label in a table; some are cached. If it cannot be found now (a stopped process holds
- * the lock), the next check tries again.
- */
-int32_t core_label_find(struct core_table *table, const struct core_limit *limit) {
-    char text[128];
-    if (core_limit_is_own(limit))
-        return 0;
-    int len = weir_limit_print(&limit->limit, text, sizeof text);
-    int number = weir_stats_label(table->table, text, (size_t)len);
-    if (number <= 0)
-        return 0;
-    *core_label_slot(table, &limit->limit) = (struct core_known_label){limit->limit, number};
-    return number;
-}
 
 static PyObject *counts_list(struct core_table *self, struct weir_stats_counts *counts,
                              size_t count) {
@@ -276,7 +269,7 @@ PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_
     size_t zone_len = limit->limit.zone ? strlen(limit->limit.zone->name) : 0;
     core_key_init(&key);
     int rc = -1;
-    if (core_key_table(&key, self) == 0 && core_key_join(&key, limit, NULL, 0) == 0 &&
+    if (core_key_table(&key, self) == 0 && core_key_join(&key, limit->prefix, NULL, 0) == 0 &&
         core_key_append(&key, "/", 1) == 0 && core_key_joined(&key, args[1]) == 0) {
         size_t before = key.len;
         struct weir_table *table =

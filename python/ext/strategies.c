@@ -1,5 +1,6 @@
 /* The rows of weir/strategies.h for Python: the table STRATEGIES, and lookup by name. */
-#include "core.h"
+#include "strategies.h"
+
 #include "strategy/strategy.h"
 
 static const char *const shapes[] = {
@@ -49,4 +50,17 @@ int core_add_strategies(PyObject *module) {
     int rc = table ? PyModule_AddObjectRef(module, "STRATEGIES", table) : -1;
     Py_XDECREF(table);
     return rc;
+}
+
+int core_strategy_named(PyObject *text) {
+    Py_ssize_t len;
+    if (!PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "strategy must be str or None, not %.100s",
+                     Py_TYPE(text)->tp_name);
+        return -1;
+    }
+    const char *name = PyUnicode_AsUTF8AndSize(text, &len);
+    if (!name)
+        return -1;
+    return core_strategy_of(name, (size_t)len);
 }

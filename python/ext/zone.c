@@ -4,7 +4,7 @@
  * Limits borrow their zone and are copied, so a zone is never freed. There are some hundred zones of two or three
  * kilobytes.
  */
-#include "core.h"
+#include "zone.h"
 
 #define NAME "weir._core.zone"
 

@@ -1,7 +1,12 @@
 /* Opening tables, and private tables as bytes (saved.h). */
-#include "saved.h"
+#include "table_open.h"
+
+#include "errors.h"
+#include "lost.h"
 #include "open.h"
-#include "table_methods.h"
+#include "saved.h"
+#include "weir/lost.h"
+#include "table.h"
 
 const char core_save_doc[] =
     PyDoc_STR("_save($self, /)\n--\n\nA copy of a memory:// table, with its secret, as bytes for "

@@ -2,12 +2,16 @@
  * StateRequest: one decision over packed states, with the names of its counters. weir.stores.state reads and writes
  * the states.
  */
-#include "convert.h"
-#include "stores.h"
+#include "state_codec.h"
 
 #include <stdlib.h>
 #include <structmember.h>
 
+#include "convert.h"
+#include "decision.h"
+#include "errors.h"
+#include "key.h"
+#include "values.h"
 #include "weir/state.h"
 
 struct state_request {
