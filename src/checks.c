@@ -1,4 +1,4 @@
-/* Validates checks, for the table and for the codecs of remote stores. */
+/* Validates checks and chooses the deciding one, for the table and for the codecs of remote stores. */
 #include "checks.h"
 
 #include "calendar.h"
@@ -6,6 +6,10 @@
 #include "units.h"
 #include "weir/stats.h"
 
+/*
+ * Whether decisions can compute with a limit. It is tested for each check of each decision, so it covers only the
+ * bounds that prevent undefined behaviour; weir_limit_validate() tests all members and explains what is wrong.
+ */
 static bool is_sound_limit(const struct weir_limit *limit) {
     if ((limit->amount | limit->burst | limit->max_delay_ns) < 0 || limit->period_ns <= 0 ||
         limit->period_ns > WEIR_PERIOD_MAX_NS || limit->max_delay_ns > limit->period_ns ||
@@ -33,13 +37,20 @@ int weir_checks_validate(const struct weir_check *checks, size_t n) {
     return 0;
 }
 
+/* Checks with their verdicts. */
+struct checked {
+    const struct weir_check *checks;
+    const struct weir_verdict *verdicts;
+};
+
+static struct weir_outcome outcome_of(const void *all, uint32_t i) {
+    const struct checked *checked = all;
+    return (struct weir_outcome){checked->checks[i].limit, &checked->verdicts[i]};
+}
+
 void weir_checks_choose(const struct weir_check *checks, const struct weir_verdict *verdicts,
                         size_t n, struct weir_decision *decision) {
-    size_t deciding = 0;
-    for (size_t i = 1; i < n; i++)
-        if (weir_outranks(checks[i].limit, &verdicts[i], checks[deciding].limit,
-                          &verdicts[deciding]))
-            deciding = i;
+    uint32_t deciding = weir_deciding(&(struct checked){checks, verdicts}, (uint32_t)n, outcome_of);
     *decision = (struct weir_decision){.allowed = verdicts[deciding].allowed,
                                        .deciding = (int32_t)deciding};
 }

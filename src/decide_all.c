@@ -14,12 +14,13 @@
 #include "stats/stats.h"
 #include "table/hash_cache.h"
 
+static struct weir_outcome outcome_of(const void *items, uint32_t i) {
+    const struct weir_item *item = (const struct weir_item *)items + i;
+    return (struct weir_outcome){item->limit, item->verdict};
+}
+
 INLINE void choose(const struct decision *q, int rule, struct weir_decision *decision) {
-    uint32_t deciding = 0, n = q->enforced ? q->enforced : q->n;
-    for (uint32_t i = 1; i < n; i++)
-        if (weir_outranks(q->item[i].limit, q->item[i].verdict, q->item[deciding].limit,
-                          q->item[deciding].verdict))
-            deciding = i;
+    uint32_t deciding = weir_deciding(q->item, q->enforced ? q->enforced : q->n, outcome_of);
     *decision =
         (struct weir_decision){.allowed = q->enforced ? q->item[deciding].verdict->allowed : 1,
                                .deciding = q->item[deciding].index,
