@@ -1,13 +1,16 @@
 /*
- * Creates and opens tables in private memory, in /dev/shm, or in a file, and refuses files that are not valid.
+ * Creates and opens tables in private memory, in /dev/shm, or in a file, and refuses files that are
+ * not valid.
  *
- * A new shared table is created without a name (O_TMPFILE), its space is reserved, it is filled in, and then it is
- * linked to its name. So no process sees an incomplete table, and a process that is killed while it creates one
- * leaves nothing. If two processes create the same table, the first one to link it wins; the other opens that one.
+ * A new shared table is created without a name (O_TMPFILE), its space is reserved, it is filled in,
+ * and then it is linked to its name. So no process sees an incomplete table, and a process that is
+ * killed while it creates one leaves nothing. If two processes create the same table, the first one
+ * to link it wins; the other opens that one.
  *
- * Every process holds a shared flock() while it has the table open. A process that gets the exclusive flock() is the
- * only user of the table: no lock in it can have a living owner. It undoes incomplete changes of crashed processes,
- * initializes the locks (the file may be from before a reboot, when process ids had other owners), and verifies all.
+ * Every process holds a shared flock() while it has the table open. A process that gets the
+ * exclusive flock() is the only user of the table: no lock in it can have a living owner. It undoes
+ * incomplete changes of crashed processes, initializes the locks (the file may be from before a
+ * reboot, when process ids had other owners), and verifies all.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,131 +23,28 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "crypto/crypto.h"
-#include "open.h"
-#include "stats/stats.h"
 #include "access.h"
+#include "crypto/crypto.h"
 #include "error.h"
 #include "new_file.h"
-#include "table/guard.h"
+#include "open.h"
+#include "plan.h"
 #include "platform.h"
+#include "rules/rules.h"
+#include "stats/stats.h"
+#include "table/guard.h"
 #include "table/hash.h"
 #include "table/lock.h"
-#include "rules/rules.h"
 #include "uri.h"
 
 #define KEYS_DEFAULT (UINT64_C(256) << 10)
 #define HITS_PER_KEY 3
-#define RULES_DEFAULT 1024u
-#define DESCRIBED_MIN 32u
-#define DESCRIBED_MAX 1024u
-#define REGISTRY_KEYS 64 /* keys for each limit in the registry */
-#define STRIPE_CELLS 512
-#define STRIPES_FEW 8u /* below this number, more locks are preferred to more cells for each */
-#define STRIPE_CELLS_FEW 32
-#define LINE_HITS 14
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
 
-/* ------------------------------------------------------------------------------------------- sizes */
-
-static uint64_t line_up(uint64_t bytes) {
-    return (bytes + 63) & ~UINT64_C(63);
-}
-
-static uint64_t page_up(uint64_t bytes) {
-    return (bytes + 4095) & ~UINT64_C(4095);
-}
-
-/* A hash of everything about this machine and build that the meaning of the mapping depends on. */
-static uint64_t signature(void) {
-    const uint16_t one = 1;
-    const uint64_t parts[] = {sizeof(pthread_mutex_t),
-                              sizeof(struct weir_lock),
-                              sizeof(struct weir_stripe),
-                              sizeof(struct weir_pool),
-                              sizeof(struct weir_cell),
-                              sizeof(struct weir_line),
-                              sizeof(struct weir_stats),
-                              sizeof(struct weir_stats_stripe),
-                              sizeof(struct weir_registered_limit),
-                              weir_rules_bytes(RULES_DEFAULT),
-                              WEIR_BUCKET_CELLS,
-                              WEIR_CHECKS_MAX,
-                              WEIR_LINKS_MAX,
-                              sizeof(void *),
-                              *(const unsigned char *)&one,
-                              sizeof(time_t)};
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        hash = (hash ^ parts[i]) * UINT64_C(0x100000001b3);
-#if !defined(__GLIBC__)
-    /* musl's mutexes have the same size as glibc's, but other contents. */
-    hash = (hash ^ 1) * UINT64_C(0x100000001b3);
-#endif
-    return hash;
-}
-
-static uint32_t registered(uint64_t keys) {
-    keys /= REGISTRY_KEYS;
-    return keys < DESCRIBED_MIN   ? DESCRIBED_MIN
-           : keys > DESCRIBED_MAX ? DESCRIBED_MAX
-                                  : (uint32_t)keys;
-}
-
-static void lay_out(struct weir_header *header, uint64_t keys, uint64_t hits, uint32_t rules) {
-    keys = (keys + WEIR_BUCKET_CELLS - 1) / WEIR_BUCKET_CELLS * WEIR_BUCKET_CELLS;
-    uint64_t lines = hits / LINE_HITS, stripes = 1;
-    lines += lines / 32 + 64;
-    /* Keys are spread over stripes randomly, and fit only into cells of their stripe, so each has many cells. */
-    while (stripes < WEIR_STRIPES_MAX &&
-           stripes * (stripes < STRIPES_FEW ? STRIPE_CELLS_FEW : STRIPE_CELLS) < keys)
-        stripes *= 2;
-    memcpy(header->magic, WEIR_MAGIC, sizeof header->magic);
-    header->version = WEIR_LAYOUT_VERSION;
-    header->header_bytes = WEIR_HEADER_BYTES;
-    header->signature = signature();
-    header->keys = keys;
-    header->hits = hits;
-    header->stripes = (uint32_t)stripes;
-    header->lines = (uint32_t)lines;
-    header->rules = rules;
-    header->registry_room = registered(keys);
-    header->stripes_at = WEIR_HEADER_BYTES;
-    header->pool_at = header->stripes_at + stripes * sizeof(struct weir_stripe);
-    header->stats_at = line_up(header->pool_at + sizeof(struct weir_pool));
-    header->rules_at =
-        page_up(header->stats_at + weir_stats_bytes(header->stripes, header->registry_room));
-    header->cells_at = page_up(header->rules_at + weir_rules_bytes(rules));
-    header->lines_at = header->cells_at + keys * sizeof(struct weir_cell);
-    header->bytes = page_up(header->lines_at + lines * sizeof(struct weir_line) + WEIR_END_BYTES);
-}
-
-static _Atomic uint64_t *end_of(const struct weir_table *table) {
-    return (_Atomic uint64_t *)(void *)((char *)table->header + table->bytes - WEIR_END_BYTES);
-}
-
-static void attach(struct weir_table *table, void *base) {
-    const struct weir_header *header = base;
-    table->header = base;
-    table->stripe = (struct weir_stripe *)((char *)base + header->stripes_at);
-    table->pool = (struct weir_pool *)((char *)base + header->pool_at);
-    table->cell = (struct weir_cell *)((char *)base + header->cells_at);
-    table->line = (struct weir_line *)((char *)base + header->lines_at);
-    table->stats = (struct weir_stats *)((char *)base + header->stats_at);
-    table->rules = (struct weir_rules *)((char *)base + header->rules_at);
-    weir_rules_plan(&table->rules_plan, header->rules);
-    table->buckets = header->keys / WEIR_BUCKET_CELLS;
-    table->stripe_mask = header->stripes - 1;
-    table->lines = header->lines;
-    table->bytes = header->bytes;
-    if (table->backing != WEIR_BACKING_MEMORY && table->backing != WEIR_BACKING_FORKS)
-        table->end_mark = end_of(table);
-}
-
-/* ----------------------------------------------------------------------------------------- creating */
+/* ------------------------------------------------------------------------------------- creating */
 
 /* `base` is zeroed memory of plan->bytes. */
 static int fill_in(struct weir_table *table, void *base, const struct weir_header *plan,
@@ -158,8 +58,8 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
     for (size_t i = 0; i < sizeof header->mix / sizeof header->mix[0]; i++)
         header->mix[i] |= 1;
     header->checksum = weir_checksum(header);
-    attach(table, base);
-    atomic_store(end_of(table), WEIR_END_MARK);
+    weir_plan_attach(table, base);
+    atomic_store(weir_plan_end(table), WEIR_END_MARK);
     for (uint32_t i = 0; i < weir_locks(table); i++)
         if (weir_lock_init(table, i) < 0)
             return weir_fail(error, WEIR_ESYSTEM, 0, "%s: cannot create its locks", table->name);
@@ -174,7 +74,10 @@ static int fill_in(struct weir_table *table, void *base, const struct weir_heade
     return 0;
 }
 
-/* Huge pages save a second cache miss per random look-up. If the kernel refuses them, it is not an error. */
+/*
+ * Huge pages save a second cache miss per random look-up. If the kernel refuses them, it is not an
+ * error.
+ */
 static void advise_huge_pages(struct weir_table *table, void *base, bool fresh) {
     size_t bytes = table->bytes & ~(HUGE_PAGE - 1);
     if (bytes < 2 * HUGE_PAGE)
@@ -238,7 +141,10 @@ static int fail_errno(const struct weir_table *table, int err, const char *what,
                      err == ELOOP ? "it is a symbolic link" : strerror(err));
 }
 
-/* Returns 0; 1 if another process was faster; or an error. On success, the table is locked (shared). */
+/*
+ * Returns 0; 1 if another process was faster; or an error. On success, the table is locked
+ * (shared).
+ */
 static int reserve_file(struct weir_table *table, const struct weir_uri *uri,
                         const struct weir_header *plan, gid_t group, struct weir_error *error) {
     char temporary[WEIR_PATH_MAX + 32];
@@ -288,7 +194,10 @@ out:
     return rc;
 }
 
-/* The same, one process at a time: there may be space for one table, but not for one of each worker. */
+/*
+ * The same, one process at a time: there may be space for one table, but not for one of each
+ * worker.
+ */
 static int make_file(struct weir_table *table, const struct weir_uri *uri,
                      const struct weir_header *plan, gid_t group, int64_t wait_ns,
                      struct weir_error *error) {
@@ -298,7 +207,7 @@ static int make_file(struct weir_table *table, const struct weir_uri *uri,
     return rc;
 }
 
-/* ---------------------------------------------------------------------------------------- opening */
+/* -------------------------------------------------------------------------------------- opening */
 
 static int refuse(const struct weir_table *table, int code, const char *why,
                   struct weir_error *error) {
@@ -315,12 +224,12 @@ int weir_open_check_header(const struct weir_table *table, const struct weir_hea
             error, WEIR_EVERSION, 0,
             "%s: made by another version of weir (layout %u, this one is %u); remove it",
             table->name, header->version, WEIR_LAYOUT_VERSION);
-    if (header->signature != signature())
+    if (header->signature != weir_plan_signature())
         return refuse(table, WEIR_EVERSION, "made by another build or machine; remove it", error);
     if (header->checksum != weir_checksum(header))
         return refuse(table, WEIR_EFORMAT, "its header is damaged; remove it", error);
     memset(&plan, 0, sizeof plan);
-    lay_out(&plan, header->keys, header->hits, header->rules);
+    weir_plan(&plan, header->keys, header->hits, header->rules);
     if (header->keys < WEIR_BUCKET_CELLS || header->keys > WEIR_KEYS_MAX ||
         header->hits > WEIR_HITS_MAX || header->rules > WEIR_RULES_MAX ||
         memcmp(&plan, header, offsetof(struct weir_header, secret)) != 0)
@@ -361,7 +270,7 @@ static int check_owner(const struct weir_table *table, int fd, const struct weir
 }
 
 int weir_open_recover(struct weir_table *table, struct weir_error *error) {
-    if (atomic_load(end_of(table)) != WEIR_END_MARK)
+    if (atomic_load(weir_plan_end(table)) != WEIR_END_MARK)
         return refuse(table, WEIR_EFORMAT, "truncated; remove it", error);
     if (repair_all(table) < 0)
         return refuse(table, WEIR_ESYSTEM, "cannot renew its locks", error);
@@ -405,7 +314,7 @@ static int open_file(struct weir_table *table, const struct weir_uri *uri, gid_t
         rc = check_size(table, base, uri, error);
     if (rc < 0)
         goto out;
-    attach(table, base);
+    weir_plan_attach(table, base);
     if (alone)
         rc = weir_open_recover(table, error);
     if (rc == 0 && alone && flock(fd, LOCK_SH) < 0)
@@ -465,8 +374,8 @@ int weir_table_open_within(const char *text, int64_t wait_ns, bool make, struct 
     uint64_t keys = uri.keys ? uri.keys : KEYS_DEFAULT;
     memset(&plan, 0, sizeof plan);
     uint64_t hits = keys * HITS_PER_KEY < WEIR_HITS_MAX ? keys * HITS_PER_KEY : WEIR_HITS_MAX;
-    lay_out(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits,
-            uri.rules != UINT64_MAX ? (uint32_t)uri.rules : RULES_DEFAULT);
+    weir_plan(&plan, keys, uri.hits != UINT64_MAX ? uri.hits : hits,
+              uri.rules != UINT64_MAX ? (uint32_t)uri.rules : WEIR_RULES_DEFAULT);
     if (!WEIR_SHARED_TABLES && table->backing == WEIR_BACKING_FORKS)
         table->backing = WEIR_BACKING_MEMORY; /* a child that forks has its own copy */
     if (uri.backing == WEIR_BACKING_MEMORY || uri.backing == WEIR_BACKING_FORKS) {
