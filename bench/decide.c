@@ -1,13 +1,14 @@
 /*
  * The time of a decision in C, compared with its necessary parts: a lock and a cache miss.
  *
- * Workload: one limit with room for every hit, a 25-byte key; hot (always the same key) and over many
- * keys at random. Measured alternately with it in each round: lock and unlock of an
- * uncontended robust process-shared pthread mutex; one dependent read from random 4 KiB pages. The cost of
- * statistics is compared with the same decision without them: with a label, and with a label and a client.
+ * Workload: one limit with room for every hit, a 25-byte key; hot (always the same key) and over
+ * many keys at random. Measured alternately with it in each round: lock and unlock of an
+ * uncontended robust process-shared pthread mutex; one dependent read from random 4 KiB pages. The
+ * cost of statistics is compared with the same decision without them: with a label, and with a
+ * label and a client.
  *
- * Caveats: the machine is often shared; compare numbers of one run only. Numbers are medians of the rounds,
- * followed by the lowest and highest.
+ * Caveats: the machine is often shared; compare numbers of one run only. Numbers are medians of the
+ * rounds, followed by the lowest and highest.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,7 +23,7 @@
 static const char *const names[] = {"fixed-window", "moving-window", "sliding-window-counter",
                                     "token-bucket", "leaky-bucket"};
 
-/* ------------------------------------------------------------------------------------------- peers */
+/* ---------------------------------------------------------------------------------------- peers */
 
 static double mutex_ns(void) {
     enum { N = 3000000 };
@@ -79,7 +80,7 @@ static double read_ns(struct chain *chain) {
     return (seconds() - start) / N * 1e9;
 }
 
-/* ------------------------------------------------------------------------------------------- weir */
+/* ----------------------------------------------------------------------------------------- weir */
 
 /* What a check adds to the statistics. */
 enum stats { NO_STATS, BY_LABEL, BY_CLIENT };
@@ -204,7 +205,7 @@ static double pair_rate(const char *uri, int strategy, bool same_key) {
     return N * PROCESSES / took / 1e6;
 }
 
-/* --------------------------------------------------------------------------------------- sections */
+/* ------------------------------------------------------------------------------------- sections */
 
 static void bench_hot(void) {
     struct weir_table *table = open_table("memory://?keys=4096&hits=4000000");
@@ -241,7 +242,10 @@ static void bench_wide(uint64_t keys) {
     for (int s = 0; s < 5; s++) {
         char uri[96];
         uint64_t seed = 88172645463325252u;
-        /* A quarter more cells than keys, so that nothing is evicted. A moving window needs a line for each key. */
+        /*
+         * A quarter more cells than keys, so that nothing is evicted. A moving window needs a line
+         * for each key.
+         */
         snprintf(uri, sizeof uri, "memory://?keys=%llu&hits=%llu",
                  (unsigned long long)(keys + keys / 4),
                  (unsigned long long)(s == WEIR_MOVING_WINDOW ? keys * 14 : 0));

@@ -1,8 +1,9 @@
 /*
- * Round trips of a blocking C client with hiredis: a PING, and a check of three limits with libweir's codec.
- * bench/redis_check.py measures it alternately with other clients. It reads "ping N K" or "check N K" and prints the
- * average microseconds of N round trips; or "load N K", where 50 connections send at the same time, with K limits for
- * one of 10,000 clients each (K = 0: a PING), and prints the number per second.
+ * Round trips of a blocking C client with hiredis: a PING, and a check of three limits with
+ * libweir's codec. bench/redis_check.py measures it alternately with other clients. It reads "ping
+ * N K" or "check N K" and prints the average microseconds of N round trips; or "load N K", where 50
+ * connections send at the same time, with K limits for one of 10,000 clients each (K = 0: a PING),
+ * and prints the number per second.
  *
  * Usage: ping PORT, and these commands on standard input
  */
@@ -103,7 +104,10 @@ static void receive_one(int fd, size_t n) {
         exit(1);
 }
 
-/* Sends `count` requests over all connections, one at a time on each. Returns the number per second. */
+/*
+ * Sends `count` requests over all connections, one at a time on each. Returns the number per
+ * second.
+ */
 static double load(int port, int count, size_t n) {
     redisContext *context[CONNECTIONS];
     struct pollfd polls[CONNECTIONS];

@@ -1,13 +1,14 @@
 /*
  * A prepared check on a hot key, compared with Rust's governor (keyed, dashmap, String key).
  *
- * Workload: every hit is admitted; one thread; one core for both; the time argument grows by 100 us at each hit. Each
- * round runs governor once with its own clock (as in applications) and once with its fake clock, and each decision of
- * Weir once; ratios are those of one round. governor is the program that WEIR_GOVERNOR names, built from bench/governor
- * with cargo; script/bench does that if cargo is installed.
+ * Workload: every hit is admitted; one thread; one core for both; the time argument grows by 100 us
+ * at each hit. Each round runs governor once with its own clock (as in applications) and once with
+ * its fake clock, and each decision of Weir once; ratios are those of one round. governor is the
+ * program that WEIR_GOVERNOR names, built from bench/governor with cargo; script/bench does that if
+ * cargo is installed.
  *
- * Caveats: the machine is often shared; compare numbers of one run only. Numbers are medians of the rounds, followed by
- * the lowest and highest.
+ * Caveats: the machine is often shared; compare numbers of one run only. Numbers are medians of the
+ * rounds, followed by the lowest and highest.
  */
 #include <sched.h>
 #include <stdbool.h>

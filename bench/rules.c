@@ -1,13 +1,14 @@
 /*
  * The cost of rules about clients.
  *
- * First without rules: the same decision (fixed window, hot key) of a check with a client and of one without, in
- * turn. Then only the look-up, from the client's text to its rule: 10, 1,000 and 100,000 rules; ranges of IPv4 and
- * IPv6 with random prefixes (12 to 32 and 32 to 128) in 2000::/3, or names; clients with a rule ("hit") and random
- * ones ("miss"; some IPv4 addresses hit by chance). 16,384 different texts are used in turn, so that caches are as
- * cold as on a busy server.
+ * First without rules: the same decision (fixed window, hot key) of a check with a client and of
+ * one without, in turn. Then only the look-up, from the client's text to its rule: 10, 1,000 and
+ * 100,000 rules; ranges of IPv4 and IPv6 with random prefixes (12 to 32 and 32 to 128) in 2000::/3,
+ * or names; clients with a rule ("hit") and random ones ("miss"; some IPv4 addresses hit by
+ * chance). 16,384 different texts are used in turn, so that caches are as cold as on a busy server.
  *
- * Numbers are medians over chunks of 1,024, followed by the lowest decile; the machine may be shared.
+ * Numbers are medians over chunks of 1,024, followed by the lowest decile; the machine may be
+ * shared.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,7 +159,7 @@ static void bench_lookup(enum kind kind, size_t count, bool ends) {
     weir_table_close(table);
 }
 
-/* ------------------------------------------------------------------------------------ when empty */
+/* ----------------------------------------------------------------------------------- when empty */
 
 static double decide(struct weir_table *table, const struct weir_check *check) {
     struct weir_verdict verdict;

@@ -1,4 +1,7 @@
-/* Common functions of the C benchmarks: medians of rounds, ratios to a peer in the same round, tables, limits. */
+/*
+ * Common functions of the C benchmarks: medians of rounds, ratios to a peer in the same round,
+ * tables, limits.
+ */
 #ifndef WEIR_BENCH_SERIES_H
 #define WEIR_BENCH_SERIES_H
 

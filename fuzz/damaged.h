@@ -1,7 +1,7 @@
 /*
- * A small table file whose bytes the including program damages. The file is then opened and used: it must be
- * refused with a message, or be safe to use. For a given layout of the library, the file is the same in every
- * run: its secret is not random.
+ * A small table file whose bytes the including program damages. The file is then opened and used:
+ * it must be refused with a message, or be safe to use. For a given layout of the library, the file
+ * is the same in every run: its secret is not random.
  */
 #ifndef WEIR_DAMAGED_H
 #define WEIR_DAMAGED_H
@@ -50,7 +50,9 @@ static inline struct weir_check damaged_check(const struct damaged *damaged, int
                                .label = i / 2 + 1};
 }
 
-/* Undo records for stripe 0, its neighbour and the pool, as after a process is killed in a commit. */
+/*
+ * Undo records for stripe 0, its neighbour and the pool, as after a process is killed in a commit.
+ */
 static inline void damaged_leave_records(struct weir_table *table) {
     uint32_t pool = table->stripe_mask + 1;
     struct weir_lock *coordinator = weir_lock_at(table, 0);
@@ -204,8 +206,9 @@ static inline void damaged_use(const struct damaged *damaged, struct weir_table 
 }
 
 /*
- * Whether the logs end at the same times as before. A log's newest time is its expires_ns less the period. The table
- * does not contain the period, so verification cannot check it, and a hit after a wrong end breaks the log.
+ * Whether the logs end at the same times as before. A log's newest time is its expires_ns less the
+ * period. The table does not contain the period, so verification cannot check it, and a hit after a
+ * wrong end breaks the log.
  */
 static inline int damaged_keeps_ends(const struct damaged *damaged, struct weir_table *table) {
     const struct weir_header *header = table->header;
@@ -221,7 +224,8 @@ static inline int damaged_keeps_ends(const struct damaged *damaged, struct weir_
 }
 
 /*
- * Loads the bytes as a private table (saved.h): it is refused, or passes verification. Returns whether it was loaded.
+ * Loads the bytes as a private table (saved.h): it is refused, or passes verification. Returns
+ * whether it was loaded.
  */
 static inline int damaged_load(const struct damaged *damaged, const unsigned char *bytes) {
     struct weir_table *table;
@@ -242,8 +246,8 @@ static inline int damaged_load(const struct damaged *damaged, const unsigned cha
 }
 
 /*
- * Writes `bytes` into the file, opens it and uses it. With `live`, these are written over the table while it is
- * open, so they are not verified. Returns whether the table was opened.
+ * Writes `bytes` into the file, opens it and uses it. With `live`, these are written over the table
+ * while it is open, so they are not verified. Returns whether the table was opened.
  */
 static inline int damaged_try(const struct damaged *damaged, const unsigned char *bytes, int live) {
     struct weir_table *table;

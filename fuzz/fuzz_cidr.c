@@ -1,6 +1,7 @@
 /*
- * Any bytes as a client and as the client of a rule: nothing is read after the end; an address has the value that
- * the C library finds; a range prints as a text that reads back as the same range; an error has a column.
+ * Any bytes as a client and as the client of a rule: nothing is read after the end; an address has
+ * the value that the C library finds; a range prints as a text that reads back as the same range;
+ * an error has a column.
  */
 #include <arpa/inet.h>
 #include <stdint.h>

@@ -1,6 +1,7 @@
 /*
- * Any bytes as a limit string: parsing reads nothing after the end and does not crash. An accepted limit is valid
- * and is the same after printing and parsing. An error has a printable message with a column.
+ * Any bytes as a limit string: parsing reads nothing after the end and does not crash. An accepted
+ * limit is valid and is the same after printing and parsing. An error has a printable message with
+ * a column.
  */
 #include <stdint.h>
 #include <stdio.h>

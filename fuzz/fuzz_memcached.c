@@ -1,7 +1,7 @@
 /*
- * Any bytes as a value or reply of a Memcached server: nothing is read after their end. An accepted state gives
- * a verdict within its bounds and a next state that is accepted, too. The first two bytes select strategy,
- * mode, cost and time.
+ * Any bytes as a value or reply of a Memcached server: nothing is read after their end. An accepted
+ * state gives a verdict within its bounds and a next state that is accepted, too. The first two
+ * bytes select strategy, mode, cost and time.
  */
 #include <stdint.h>
 #include <stdio.h>

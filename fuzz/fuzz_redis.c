@@ -1,6 +1,7 @@
 /*
- * Any bytes as the reply of a Redis server: nothing is read after their end, for any cut. An accepted reply is a
- * verdict within its bounds. The first byte is the number of requested verdicts.
+ * Any bytes as the reply of a Redis server: nothing is read after their end, for any cut. An
+ * accepted reply is a verdict within its bounds. The first byte is the number of requested
+ * verdicts.
  */
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /*
- * A copy of the input that ends directly before a PROT_NONE page, so reading one byte too far crashes, even without
- * a sanitizer.
+ * A copy of the input that ends directly before a PROT_NONE page, so reading one byte too far
+ * crashes, even without a sanitizer.
  */
 #ifndef WEIR_GUARDED_H
 #define WEIR_GUARDED_H

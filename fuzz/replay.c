@@ -1,6 +1,6 @@
 /*
- * A main() for a fuzz target without libFuzzer: runs it over each file given, and over each file of each
- * directory given. Prints their number; it is an error if there are none.
+ * A main() for a fuzz target without libFuzzer: runs it over each file given, and over each file of
+ * each directory given. Prints their number; it is an error if there are none.
  */
 #include <dirent.h>
 #include <stdint.h>

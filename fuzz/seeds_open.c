@@ -1,6 +1,7 @@
 /*
- * The seeds of fuzz_open.c: one damage each, to a field that is named here. A change of the layout moves the fields, so
- * the files in seeds/open are compared with these seeds by a test, and written by
+ * The seeds of fuzz_open.c: one damage each, to a field that is named here. A change of the layout
+ * moves the fields, so the files in seeds/open are compared with these seeds by a test, and written
+ * by
  *
  *     seeds_open --write fuzz/seeds/open
  */
@@ -70,7 +71,10 @@ static void one(const char *name, uint8_t flags, uint64_t offset, const void *by
     end();
 }
 
-/* The same bytes at `field` of each of `count` entries of `size` bytes from `offset` on, while the table is open. */
+/*
+ * The same bytes at `field` of each of `count` entries of `size` bytes from `offset` on, while the
+ * table is open.
+ */
 static void each(const char *name, uint64_t offset, size_t size, uint64_t count, size_t field,
                  const void *bytes, size_t len) {
     begin(name, LIVE);

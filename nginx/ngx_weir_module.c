@@ -227,8 +227,8 @@ static char *ngx_weir_init_conf(ngx_cycle_t *cycle, void *conf) {
 }
 
 /*
- * Once a second: each worker reopens a table whose file was removed or truncated, so that applications and nginx
- * share one table again.
+ * Once a second: each worker reopens a table whose file was removed or truncated, so that
+ * applications and nginx share one table again.
  */
 
 void ngx_weir_check_lost(ngx_log_t *log, ngx_weir_conf_t *wcf, int64_t now) {

@@ -1,8 +1,8 @@
 /*
  * Access to a table's file: only its owner, or, with ?group=, the members of one group.
  *
- * Membership is that of the running process, as the kernel reports it, and not that of its user in /etc/group: a
- * process keeps the groups it was started with. Root must be a member too.
+ * Membership is that of the running process, as the kernel reports it, and not that of its user in
+ * /etc/group: a process keeps the groups it was started with. Root must be a member too.
  */
 #include "access.h"
 

@@ -1,6 +1,6 @@
 /*
- * Evaluates several limits, all or nothing, against one table. Included by decide_all.c, so that the compiler sees a
- * decision as one function.
+ * Evaluates several limits, all or nothing, against one table. Included by decide_all.c, so that
+ * the compiler sees a decision as one function.
  *
  *   1. find which items share a counter        no lock; each counter is a slot
  *   2. take the stripes they need, ascending
@@ -11,10 +11,12 @@
  *   6. count the verdicts of items with a label   stats/
  *   7. release the stripes
  *
- * If the pool of lines is empty, the locks are released, lines are reclaimed, and the decision is repeated.
+ * If the pool of lines is empty, the locks are released, lines are reclaimed, and the decision is
+ * repeated.
  *
- * Most decisions have one item. For these, the same functions are compiled again with a constant number of items
- * (`one`), so that the compiler removes their loops and the search for shared counters.
+ * Most decisions have one item. For these, the same functions are compiled again with a constant
+ * number of items (`one`), so that the compiler removes their loops and the search for shared
+ * counters.
  */
 #ifndef WEIR_BY_LIMITS_H
 #define WEIR_BY_LIMITS_H
@@ -205,8 +207,9 @@ INLINE int step(struct decision *d, const struct weir_item *item, struct weir_st
 }
 
 /*
- * A denial takes back the charges of the other items: their verdicts then describe uncharged counters. A hit of
- * cost 0 charges nothing, but updates the time of a counter, as a denied hit does.
+ * A denial takes back the charges of the other items: their verdicts then describe uncharged
+ * counters. A hit of cost 0 charges nothing, but updates the time of a counter, as a denied hit
+ * does.
  */
 static int uncharge(struct decision *d) {
     weir_transaction_rewind(&d->txn);
@@ -294,8 +297,8 @@ INLINE int write_slots(struct decision *d, bool fresh, bool one) {
 }
 
 /*
- * Commits the changes. Keys that are in the table come first, so that no new key is placed into a cell that this
- * decision writes. A change of one cell needs no list.
+ * Commits the changes. Keys that are in the table come first, so that no new key is placed into a
+ * cell that this decision writes. A change of one cell needs no list.
  */
 INLINE int write_back(struct decision *d, bool one) {
     const struct slot *slot = &d->slot[0];
@@ -331,8 +334,9 @@ INLINE void mark(struct decision *d, bool one) {
 }
 
 /*
- * Counts the verdicts. If one item denied, only items that denied are counted, unless each is decided by itself. An
- * item that was not charged and allowed the request is not counted. Of shadows, only denials are counted.
+ * Counts the verdicts. If one item denied, only items that denied are counted, unless each is
+ * decided by itself. An item that was not charged and allowed the request is not counted. Of
+ * shadows, only denials are counted.
  */
 INLINE void count(struct decision *d, bool one) {
     struct weir_table *table = d->table;
@@ -387,8 +391,8 @@ static __attribute__((noinline)) int attempt_many(struct decision *d) {
 }
 
 /*
- * The pool is empty, and lines that a decision returns are free only after its commit. So expired hits of the
- * decision's logs are dropped first, by hits of cost 0.
+ * The pool is empty, and lines that a decision returns are free only after its commit. So expired
+ * hits of the decision's logs are dropped first, by hits of cost 0.
  */
 static void shed(const struct decision *d) {
     for (uint32_t i = 0; i < d->n; i++) {
@@ -409,7 +413,9 @@ static void shed(const struct decision *d) {
     }
 }
 
-/* A shadow that cannot be decided does not affect the others: its verdict is that nothing is used. */
+/*
+ * A shadow that cannot be decided does not affect the others: its verdict is that nothing is used.
+ */
 static int without_shadows(struct decision *d) {
     for (uint32_t i = d->enforced; i < d->n; i++) {
         const struct weir_limit *limit = d->item[i].limit;
@@ -431,8 +437,8 @@ static int peek_all(struct decision *d) {
 }
 
 /*
- * No line is available. This affects only this key: its moving windows deny until their oldest hit leaves, and
- * nothing is charged.
+ * No line is available. This affects only this key: its moving windows deny until their oldest hit
+ * leaves, and nothing is charged.
  */
 static int deny_for_want_of_lines(struct decision *d) {
     int rc = peek_all(d);
@@ -472,7 +478,9 @@ static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
     return rc == WEIR_EFULL && d->mode != WEIR_REFUND ? deny_for_want_of_lines(d) : rc;
 }
 
-/* Decides the items as if there were no rules, and writes their verdicts. Errors: as weir_decide(). */
+/*
+ * Decides the items as if there were no rules, and writes their verdicts. Errors: as weir_decide().
+ */
 INLINE int by_limits(struct decision *d) {
     if (d->n == 1)
         find_slots(d, true);

@@ -1,15 +1,17 @@
 /*
- * Calendar windows in a time zone: days, months, years, or several of them; weeks, which start on Monday; hours,
- * minutes and seconds.
+ * Calendar windows in a time zone: days, months, years, or several of them; weeks, which start on
+ * Monday; hours, minutes and seconds.
  *
- *     local time    | Mon 00:00            | Tue 00:00           | Wed 00:00
- *     UTC, +1 h    23:00                  23:00                 22:00  the clock went forward: 23 hours
+ *     local time   | Mon 00:00          | Tue 00:00         | Wed 00:00
+ *     UTC, +1 h   23:00                23:00               22:00  the clock went forward: 23 hours
  *
- * Windows are numbered in local time by the day, week, month or year that they start with. In UTC, a window starts
- * at the first moment when local time has reached its midnight. If the clock skips a midnight, the window starts at
- * the jump; if a midnight occurs twice, it starts at the first. No moment is in two windows.
+ * Windows are numbered in local time by the day, week, month or year that they start with. In UTC,
+ * a window starts at the first moment when local time has reached its midnight. If the clock skips
+ * a midnight, the window starts at the jump; if a midnight occurs twice, it starts at the first. No
+ * moment is in two windows.
  *
- * It is integer arithmetic on the zone's list of offsets. Cost: three bisections and some divisions.
+ * It is integer arithmetic on the zone's list of offsets. Cost: three bisections and some
+ * divisions.
  */
 #include "calendar.h"
 
@@ -141,7 +143,10 @@ struct weir_window weir_calendar_window(const struct weir_limit *limit, int64_t 
     for (;; number++) {
         for (int i = 0; i < 3; i++)
             start[i] = first_moment(zone, start_of(limit, number + i));
-        /* A clock that goes back over midnight: the window has begun, though local time is before it. */
+        /*
+         * A clock that goes back over midnight: the window has begun, though local time is before
+         * it.
+         */
         if (start[1] > now_ns)
             break;
     }

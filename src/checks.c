@@ -1,4 +1,6 @@
-/* Validates checks and chooses the deciding one, for the table and for the codecs of remote stores. */
+/*
+ * Validates checks and chooses the deciding one, for the table and for the codecs of remote stores.
+ */
 #include "checks.h"
 
 #include "calendar.h"
@@ -7,8 +9,9 @@
 #include "weir/stats.h"
 
 /*
- * Whether decisions can compute with a limit. It is tested for each check of each decision, so it covers only the
- * bounds that prevent undefined behaviour; weir_limit_validate() tests all members and explains what is wrong.
+ * Whether decisions can compute with a limit. It is tested for each check of each decision, so it
+ * covers only the bounds that prevent undefined behaviour; weir_limit_validate() tests all members
+ * and explains what is wrong.
  */
 static bool is_sound_limit(const struct weir_limit *limit) {
     if ((limit->amount | limit->burst | limit->max_delay_ns) < 0 || limit->period_ns <= 0 ||

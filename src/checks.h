@@ -1,4 +1,7 @@
-/* What all stores do with checks: validate them before a decision, and choose the deciding one after it. */
+/*
+ * What all stores do with checks: validate them before a decision, and choose the deciding one
+ * after it.
+ */
 #ifndef WEIR_CHECKS_INTERNAL_H
 #define WEIR_CHECKS_INTERNAL_H
 
@@ -7,7 +10,10 @@
 
 #include "weir/weir.h"
 
-/* Whether there are 1 to WEIR_CHECKS_MAX checks, each of them valid: 0, WEIR_EINVAL or WEIR_ETOOMANY. */
+/*
+ * Whether there are 1 to WEIR_CHECKS_MAX checks, each of them valid: 0, WEIR_EINVAL or
+ * WEIR_ETOOMANY.
+ */
 int weir_checks_validate(const struct weir_check *checks, size_t n);
 
 /* A limit and its verdict. */
@@ -25,8 +31,8 @@ static inline bool weir_outranks(struct weir_outcome a, struct weir_outcome b) {
 }
 
 /*
- * The index of the outcome that decides, of n, at least 1. outcome(all, i) returns outcome i; pass a
- * function of the same file, so that the compiler inlines it.
+ * The index of the outcome that decides, of n, at least 1. outcome(all, i) returns outcome i; pass
+ * a function of the same file, so that the compiler inlines it.
  */
 static inline uint32_t weir_deciding(const void *all, uint32_t n,
                                      struct weir_outcome (*outcome)(const void *all, uint32_t i)) {

@@ -1,9 +1,9 @@
 /*
  * Decisions: the common part of weir_decide() and weir_decide_prepared().
  *
- * Both create items, which one evaluator decides (by_limits.h). If any rule can apply, rules come first: a blocked
- * client denies the whole decision; items of allowed clients are left out, and the limits decide the others. Usually
- * all items have the same client.
+ * Both create items, which one evaluator decides (by_limits.h). If any rule can apply, rules come
+ * first: a blocked client denies the whole decision; items of allowed clients are left out, and the
+ * limits decide the others. Usually all items have the same client.
  */
 #include <string.h>
 
@@ -27,7 +27,7 @@ INLINE void choose(const struct decision *q, int rule, struct weir_decision *dec
                                .rule = rule};
 }
 
-/* ------------------------------------------------------------------------------------------ rules */
+/* ---------------------------------------------------------------------------------------- rules */
 
 struct matches {
     struct weir_rule_match of[WEIR_CHECKS_MAX];
@@ -72,7 +72,9 @@ static void write_rule_verdicts(const struct decision *q, const struct matches *
         weir_rules_verdict(q->item[i].limit, q->now_ns, &match, q->item[i].verdict);
 }
 
-/* The limits decide the items that no rule decides. `ruled`: a rule has decided all enforced items. */
+/*
+ * The limits decide the items that no rule decides. `ruled`: a rule has decided all enforced items.
+ */
 static int decide_rest(struct decision *q, const struct matches *matches, bool ruled) {
     struct decision rest;
     rest.table = q->table;
@@ -157,7 +159,7 @@ int weir_rules_match(struct weir_table *table, const struct weir_check *checks, 
     return weir_result(table, 1);
 }
 
-/* -------------------------------------------------------------------------------------- decisions */
+/* ------------------------------------------------------------------------------------ decisions */
 
 static inline __attribute__((always_inline)) int decide(struct decision *q,
                                                         struct weir_decision *decision) {
@@ -209,7 +211,7 @@ int weir_decide(struct weir_table *table, const struct weir_check *checks, size_
     return decide(&q, decision);
 }
 
-/* --------------------------------------------------------------------------------- prepared checks */
+/* ------------------------------------------------------------------------------ prepared checks */
 
 /* What the parts of one request share. */
 struct part_context {

@@ -1,7 +1,7 @@
 /*
- * Error texts. weir.h has the list of errors. Messages are formatted on the stack and escaped byte by byte while
- * they are copied to the caller's struct, so that no input can write a newline or a control sequence of a terminal
- * into a log. Nothing is allocated.
+ * Error texts. weir.h has the list of errors. Messages are formatted on the stack and escaped byte
+ * by byte while they are copied to the caller's struct, so that no input can write a newline or a
+ * control sequence of a terminal into a log. Nothing is allocated.
  */
 #include "error.h"
 

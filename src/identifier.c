@@ -1,8 +1,10 @@
 /*
- * Parts of keys in the form of weir.flask, so that a C program and a Flask application can share a counter.
+ * Parts of keys in the form of weir.flask, so that a C program and a Flask application can share a
+ * counter.
  *
- * "/" joins parts, so within a part it is "%2F", and "%" is "%25". Bytes above 127 that are not UTF-8 are escaped;
- * valid text is not. A long part is written as its first bytes, "%#", and a hash of the whole; "%#" is not an escape.
+ * "/" joins parts, so within a part it is "%2F", and "%" is "%25". Bytes above 127 that are not
+ * UTF-8 are escaped; valid text is not. A long part is written as its first bytes, "%#", and a hash
+ * of the whole; "%#" is not an escape.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -15,7 +17,10 @@
 
 _Static_assert(WEIR_IDENTIFIER_MAX == 3 * PLAIN_MAX, "each byte may become three");
 
-/* The number of bytes after the first byte of a character; -1: not the first byte of a UTF-8 character. */
+/*
+ * The number of bytes after the first byte of a character; -1: not the first byte of a UTF-8
+ * character.
+ */
 static int following(unsigned char first) {
     return first < 0x80   ? 0
            : first < 0xC2 ? -1

@@ -5,12 +5,12 @@
  *     limit  = count ("per" | "/") [multiples] unit ["burst" count]
  *     unit   = ("second" | "minute" | "hour" | "day" | "month" | "year") ["s"]
  *
- * Case is ignored; blanks are allowed between words and numbers. Every ASCII text that the Python library `limits`
- * accepts is accepted with the same meaning, with two exceptions: zero units ("5 per 0 hours", which `limits` reads
- * as one hour) and counts above 2^63-1 are refused.
+ * Case is ignored; blanks are allowed between words and numbers. Every ASCII text that the Python
+ * library `limits` accepts is accepted with the same meaning, with two exceptions: zero units ("5
+ * per 0 hours", which `limits` reads as one hour) and counts above 2^63-1 are refused.
  *
- * A cursor reads the bytes once: it allocates and copies nothing, and reads nothing beyond the end. All refusals use
- * refuse(), which quotes the text around the error.
+ * A cursor reads the bytes once: it allocates and copies nothing, and reads nothing beyond the end.
+ * All refusals use refuse(), which quotes the text around the error.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -30,7 +30,7 @@ static int64_t multiples_max(int unit) {
     return WEIR_PERIOD_MAX_NS / NS_PER_SECOND / weir_unit_seconds(unit);
 }
 
-/* ---------------------------------------------------------------------------------------- values */
+/* --------------------------------------------------------------------------------------- values */
 
 int weir_limit_init(struct weir_limit *limit, int64_t amount, int64_t multiples, int unit,
                     struct weir_error *error) {
@@ -184,12 +184,15 @@ static bool take_word(struct cursor *cursor, const char *word) {
     return true;
 }
 
-/* -------------------------------------------------------------------------------------- refusals */
+/* ------------------------------------------------------------------------------------- refusals */
 
 #define EXCERPT_MAX 72 /* bytes of the text that a message quotes */
 #define WORD_MAX 24    /* bytes of a wrong word that it quotes */
 
-/* Fails at byte `at`: "10 per fortnight": <what> at column 8. A long text is quoted around the place. */
+/*
+ * Fails at byte `at`: "10 per fortnight": <what> at column 8. A long text is quoted around the
+ * place.
+ */
 static int refuse_as(int code, const struct cursor *cursor, size_t at, const char *what) {
     size_t from = 0, to = cursor->len;
     if (to > EXCERPT_MAX) {
@@ -361,7 +364,10 @@ static int read_limit(struct cursor *cursor, struct weir_limit *limit) {
     return rc;
 }
 
-/* Reads all limits of a text; `too_many` is the message if there are more than the array has room for. */
+/*
+ * Reads all limits of a text; `too_many` is the message if there are more than the array has room
+ * for.
+ */
 static int read_limits(const char *text, size_t len, int strategy, struct weir_limit *limits,
                        size_t room, const char *too_many, size_t *count, struct weir_error *error) {
     struct cursor cursor = {

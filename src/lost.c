@@ -1,8 +1,8 @@
 /*
- * Tables whose file is removed or truncated while a process has it open. A removed file could still be used, but
- * processes that start later create another one, and each of the two tables would admit the whole limit. The bytes
- * that were cut off are lost (guard.c), so the mapping of a truncated file is not accessed again, and the file is
- * removed: the next table takes its name.
+ * Tables whose file is removed or truncated while a process has it open. A removed file could still
+ * be used, but processes that start later create another one, and each of the two tables would
+ * admit the whole limit. The bytes that were cut off are lost (guard.c), so the mapping of a
+ * truncated file is not accessed again, and the file is removed: the next table takes its name.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -87,7 +87,9 @@ static void copy_rules(struct weir_table *from, struct weir_table *to, int64_t n
     free(rules);
 }
 
-/* The folder of automatic tables may be removed, too. It must belong to this user and be private. */
+/*
+ * The folder of automatic tables may be removed, too. It must belong to this user and be private.
+ */
 static int ensure_folder(const char *text, struct weir_error *error) {
     struct weir_uri uri;
     struct stat st;
@@ -104,7 +106,10 @@ static int ensure_folder(const char *text, struct weir_error *error) {
     return 0;
 }
 
-/* Whether the file holds nothing but the rest of a table: it is empty, or begins with a table's header or with zeros. */
+/*
+ * Whether the file holds nothing but the rest of a table: it is empty, or begins with a table's
+ * header or with zeros.
+ */
 static bool is_rest_of_table(int fd) {
     static const char zeros[sizeof((struct weir_header *)0)->magic];
     char begin[sizeof zeros];
@@ -114,8 +119,9 @@ static bool is_rest_of_table(int fd) {
 }
 
 /*
- * Removes the file of a truncated table, unless another process has done so, or a program has written other data into
- * the file. Creators of tables wait meanwhile, so that a new table is not removed.
+ * Removes the file of a truncated table, unless another process has done so, or a program has
+ * written other data into the file. Creators of tables wait meanwhile, so that a new table is not
+ * removed.
  */
 static int remove_rest(const struct weir_table *table, const char *text, struct weir_error *error) {
     struct weir_uri uri;

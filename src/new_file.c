@@ -1,8 +1,9 @@
 /*
  * Files that several processes create at the same time; see new_file.h.
  *
- * The lock is a flock() of the folder. It only saves space: a process that cannot get it, because another user holds
- * it or the folder is not readable, creates its file without it. The first link() to the name succeeds.
+ * The lock is a flock() of the folder. It only saves space: a process that cannot get it, because
+ * another user holds it or the folder is not readable, creates its file without it. The first
+ * link() to the name succeeds.
  */
 #include "new_file.h"
 

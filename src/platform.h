@@ -1,6 +1,7 @@
 /*
- * What Linux has and macOS lacks. Tables of several processes need robust mutexes, so only Linux has them:
- * weir_table_open() refuses shm:// and file:// elsewhere, and the replacements below are never called there.
+ * What Linux has and macOS lacks. Tables of several processes need robust mutexes, so only Linux
+ * has them: weir_table_open() refuses shm:// and file:// elsewhere, and the replacements below are
+ * never called there.
  */
 #ifndef WEIR_PLATFORM_H
 #define WEIR_PLATFORM_H

@@ -1,7 +1,7 @@
 /*
  * Prepared checks: the object, and the keys of a request.
  *
- *     | count, masks | part 0 | part 1 | ... | before 0, after 0, before 1, ... |     one allocation
+ *     | count, masks | part 0 | part 1 | ... | before 0, after 0, before 1, ... |  one allocation
  *
  * Parts are validated once, here. A decision validates only the values of its request.
  */

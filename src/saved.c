@@ -1,7 +1,7 @@
 /*
- * Saves and loads private tables. A table is one block of bytes without pointers, so a copy of the block is the table.
- * The copy is loaded like a file that no other process has open: its header is checked, unfinished changes are undone,
- * its locks are initialized, and everything is verified.
+ * Saves and loads private tables. A table is one block of bytes without pointers, so a copy of the
+ * block is the table. The copy is loaded like a file that no other process has open: its header is
+ * checked, unfinished changes are undone, its locks are initialized, and everything is verified.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * Removes a table's name. A file that is not a table is never removed; an empty file /dev/shm/weir.NAME can be the
- * rest of a table.
+ * Removes a table's name. A file that is not a table is never removed; an empty file
+ * /dev/shm/weir.NAME can be the rest of a table.
  */
 #include <errno.h>
 #include <fcntl.h>

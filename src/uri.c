@@ -1,5 +1,6 @@
 /*
- * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N&group=NAME. This file only parses text; it opens nothing.
+ * memory://  shm://name  file:///path, each with ?keys=N&hits=N&rules=N&group=NAME. This file only
+ * parses text; it opens nothing.
  */
 #include "uri.h"
 
@@ -10,8 +11,8 @@
 #include "weir/rules.h"
 
 /*
- * How much of a URI an error may show. A URI of another store with a mistyped scheme can contain a password, before an
- * "@" or as an option. The path of file:///path may contain "@".
+ * How much of a URI an error may show. A URI of another store with a mistyped scheme can contain a
+ * password, before an "@" or as an option. The path of file:///path may contain "@".
  */
 static size_t shown_len(const char *text) {
     static const char *const known[] = {"keys=", "hits=", "rules=", "group=", "forks="};

@@ -1,5 +1,6 @@
 /*
- * Reads the whole table: verifies its invariants (weir_table_check), counts its contents (weir_table_info).
+ * Reads the whole table: verifies its invariants (weir_table_check), counts its contents
+ * (weir_table_info).
  *
  *  - a cell is free (fingerprint 0,0 and all zero) or in one of its fingerprint's two buckets, once
  *  - every line but line 0 is in exactly one log, or on the free list, whose length is free_count

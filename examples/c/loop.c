@@ -1,6 +1,6 @@
 /*
- * An event loop that decides on a Redis server with hiredis' asynchronous API. Each line of input is the name of a
- * client and means one request. Further lines are read while replies are pending.
+ * An event loop that decides on a Redis server with hiredis' asynchronous API. Each line of input
+ * is the name of a client and means one request. Further lines are read while replies are pending.
  *
  *     cc loop.c $(pkg-config --cflags --libs weir-hiredis hiredis) -o loop
  *     printf 'alice\nalice\nbob\n' | ./loop 127.0.0.1 6379 "1 per minute"

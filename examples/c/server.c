@@ -5,8 +5,8 @@
  *     ./server 8080 "5 per minute"
  *     curl -i http://127.0.0.1:8080/
  *
- * The table and the prepared check serve all threads. With shm://NAME, other processes share the counts,
- * for example nginx or a Flask application.
+ * The table and the prepared check serve all threads. With shm://NAME, other processes share the
+ * counts, for example nginx or a Flask application.
  */
 #include <arpa/inet.h>
 #include <signal.h>
@@ -31,7 +31,9 @@ static int64_t now_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* The client's address; for IPv6 its /64 network, since one client usually has all addresses of it. */
+/*
+ * The client's address; for IPv6 its /64 network, since one client usually has all addresses of it.
+ */
 static size_t client_of(struct MHD_Connection *connection, char text[INET6_ADDRSTRLEN]) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);

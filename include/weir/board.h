@@ -1,6 +1,6 @@
 /*
- * Deprecated: include weir/stats.h. These are the earlier names of its functions, structs and bounds. They will be
- * removed in version 1.0.
+ * Deprecated: include weir/stats.h. These are the earlier names of its functions, structs and
+ * bounds. They will be removed in version 1.0.
  */
 #ifndef WEIR_BOARD_H
 #define WEIR_BOARD_H

@@ -1,6 +1,6 @@
 /*
- * libweir-hiredis: decisions on a Redis or Valkey server over connections of hiredis. It sends the commands of
- * weir/redis.h and reads the replies.
+ * libweir-hiredis: decisions on a Redis or Valkey server over connections of hiredis. It sends the
+ * commands of weir/redis.h and reads the replies.
  *
  *     struct weir_hiredis_options options = {.host = "127.0.0.1", .port = 6379};
  *     struct weir_hiredis *redis;
@@ -13,16 +13,18 @@
  *
  * Caveats first
  * -------------
- *  - A decision is one round trip. If the server does not have the script yet, it takes a second one.
- *  - A call that fails closes its connection, and the next call reconnects. After an error it is unknown whether
- *    the server charged the request; it is not sent again.
- *  - The deadline covers the whole call: connecting, authenticating, every byte of the reply, interruptions by
- *    signals. Only weir_hiredis_open() resolves host names, and it waits for the resolver.
+ *  - A decision is one round trip. If the server does not have the script yet, it takes a second
+ *    one.
+ *  - A call that fails closes its connection, and the next call reconnects. After an error it is
+ *    unknown whether the server charged the request; it is not sent again.
+ *  - The deadline covers the whole call: connecting, authenticating, every byte of the reply,
+ *    interruptions by signals. Only weir_hiredis_open() resolves host names, and it waits for the
+ *    resolver.
  *  - If the server closed an idle connection, this is noticed before anything is sent.
- *  - No SIGPIPE, no threads, no locks: only one thread at a time may use a handle, so give each thread its own.
- *    After fork(), only one of the two processes may use it.
- *  - In a Cluster, send checks to the node of their slot (weir_redis_slot(), and a Cluster library). A MOVED reply
- *    is an error here.
+ *  - No SIGPIPE, no threads, no locks: only one thread at a time may use a handle, so give each
+ *    thread its own. After fork(), only one of the two processes may use it.
+ *  - In a Cluster, send checks to the node of their slot (weir_redis_slot(), and a Cluster
+ *    library). A MOVED reply is an error here.
  *  - TLS and Sentinel are not supported here: use a connection of hiredis' asynchronous API.
  */
 #ifndef WEIR_HIREDIS_H
@@ -57,10 +59,11 @@ WEIR_API int weir_hiredis_open(const struct weir_hiredis_options *options,
                                struct weir_hiredis **redis, struct weir_error *error);
 
 /*
- * Decides `n` checks at the server's time, all or nothing. Arguments and results as weir_decide(). Calendar
- * windows use this machine's clock.
- * Errors: WEIR_EINVAL, WEIR_ETOOMANY (a check is out of its range); WEIR_ESYSTEM (the server is unreachable, too
- * slow, or replied with an error; the message says which); WEIR_EFORMAT (not a Redis server); WEIR_ENOMEM.
+ * Decides `n` checks at the server's time, all or nothing. Arguments and results as weir_decide().
+ * Calendar windows use this machine's clock.
+ * Errors: WEIR_EINVAL, WEIR_ETOOMANY (a check is out of its range); WEIR_ESYSTEM (the server is
+ * unreachable, too slow, or replied with an error; the message says which); WEIR_EFORMAT (not a
+ * Redis server); WEIR_ENOMEM.
  */
 WEIR_API int weir_hiredis_decide(struct weir_hiredis *redis, const struct weir_check *checks,
                                  size_t n, enum weir_mode mode, struct weir_verdict *verdicts,
@@ -73,18 +76,19 @@ WEIR_API int weir_hiredis_clear(struct weir_hiredis *redis, const struct weir_ch
 /* Closes the connection and frees the handle. NULL is ignored. */
 WEIR_API void weir_hiredis_close(struct weir_hiredis *redis);
 
-/* ----------------------------------------------------------------------------------- event loops */
+/* ---------------------------------------------------------------------------------- event loops */
 
 struct redisAsyncContext;
 struct weir_hiredis_pending;
 
 /*
- * The same over a connection of hiredis' asynchronous API, in any event loop, with or without TLS: sends the
- * command and returns at once. The checks and their keys are copied. prefix: NULL for "weir".
+ * The same over a connection of hiredis' asynchronous API, in any event loop, with or without TLS:
+ * sends the command and returns at once. The checks and their keys are copied. prefix: NULL for
+ * "weir".
  * decided: called once, with `data` and either 0, the verdicts and the decision, or an error of
  * weir_hiredis_decide(), NULL and NULL. The pointers are valid during that call only.
- * Returns a handle for weir_hiredis_cancel(), or NULL with *error filled in: then `decided` is not called.
- * Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
+ * Returns a handle for weir_hiredis_cancel(), or NULL with *error filled in: then `decided` is not
+ * called. Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
  */
 WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
     struct redisAsyncContext *context, const char *prefix, const struct weir_check *checks,
@@ -94,13 +98,13 @@ WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
     void *data, struct weir_error *error);
 
 /*
- * Cancels a decision, for a timer at the deadline: `decided` will not be called. The server may still charge the
- * request. Call it only before `decided` was called.
+ * Cancels a decision, for a timer at the deadline: `decided` will not be called. The server may
+ * still charge the request. Call it only before `decided` was called.
  */
 WEIR_API void weir_hiredis_cancel(struct weir_hiredis_pending *pending);
 
-#define weir_hiredis_forget                                                                        \
-    weir_hiredis_cancel /* deprecated: the earlier name, until version 1.0 */
+/* Deprecated: the earlier name, until version 1.0. */
+#define weir_hiredis_forget weir_hiredis_cancel
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /*
- * libweir on a Redis or Valkey server: commands to send, and how to read the replies. No sockets: the program
- * sends the bytes by hiredis or another client. weir/hiredis.h does that for hiredis.
+ * libweir on a Redis or Valkey server: commands to send, and how to read the replies. No sockets:
+ * the program sends the bytes by hiredis or another client. weir/hiredis.h does that for hiredis.
  *
  *     struct weir_redis_request request = {.checks = checks, .n = 3, .mode = WEIR_HIT};
  *     struct weir_redis_command command;
@@ -21,9 +21,9 @@
  *
  * Caveats first
  * -------------
- *  - The script uses the server's clock, in whole microseconds. Times in verdicts are rounded up to the next
- *    microsecond, max_delay is rounded down. Times after the year 2255 and waits of more than 285 years are
- *    reported as INT64_MAX.
+ *  - The script uses the server's clock, in whole microseconds. Times in verdicts are rounded up to
+ *    the next microsecond, max_delay is rounded down. Times after the year 2255 and waits of more
+ *    than 285 years are reported as INT64_MAX.
  *  - A decision is atomic on one server. In a Cluster, all its keys must share a slot: see
  *    weir_redis_slot().
  *  - A moving window has room for at most 2^24 hits at different times.
@@ -41,8 +41,8 @@ extern "C" {
 
 #define WEIR_REDIS_ARGS_MAX (WEIR_CHECKS_MAX + 4)
 #define WEIR_REDIS_PREFIX_MAX 1024
-#define WEIR_REDIS_REPLY_MAX                                                                       \
-    (1 << 16) /* bytes of one reply that are read; a decision has some 4000 */
+/* Bytes of one reply that are read; a decision has some 4000. */
+#define WEIR_REDIS_REPLY_MAX (1 << 16)
 
 /* A request. Set the members that are needed and leave the others 0. */
 struct weir_redis_request {
@@ -55,9 +55,11 @@ struct weir_redis_request {
     int64_t clock_ns;    /* a multiple of 1000 */
     const char *prefix;  /* the names' first part, without "{" and "}"; NULL: "weir" */
     size_t prefix_len;   /* 0 to WEIR_REDIS_PREFIX_MAX */
-    int64_t
-        now_ns; /* the caller's time, for calendar windows. It may differ from the server's time plus
-                       clock_ns by less than a window. Ignored if clock_given */
+    /*
+     * The caller's time, for calendar windows. It may differ from the server's time plus clock_ns
+     * by less than a window. Ignored if clock_given.
+     */
+    int64_t now_ns;
 };
 
 /* A command, as bytes of the protocol and as arguments. Points into the caller's buffer. */
@@ -85,8 +87,8 @@ struct weir_redis_reply {
     size_t used;    /* bytes of the input that this reply and pushed messages before it take */
     int64_t now_ns; /* DECIDED: the time of the decision */
     /*
-     * ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …", in the input; or a constant text that begins with
-     * "weir: ", if the stored value yields no valid verdict.
+     * ERROR, NOSCRIPT: the server's text, e.g. "WRONGTYPE …", in the input; or a constant text that
+     * begins with "weir: ", if the stored value yields no valid verdict.
      */
     const char *error;
     size_t error_len;
@@ -98,16 +100,17 @@ WEIR_API size_t weir_redis_room(const struct weir_redis_request *request);
 
 /*
  * Writes the command into `buffer`, of `room` bytes.
- * Errors: WEIR_EINVAL (a check, mode or prefix out of its range), WEIR_ETOOMANY, WEIR_ENOSPC (room).
+ * Errors: WEIR_EINVAL (a check, mode or prefix out of its range), WEIR_ETOOMANY, WEIR_ENOSPC
+ * (room).
  */
 WEIR_API int weir_redis_command(const struct weir_redis_request *request, char *buffer, size_t room,
                                 struct weir_redis_command *command);
 
 /*
- * Reads the reply to `request` from the first `len` bytes that were received; verdicts: room for request->n.
- * Understands RESP2 and RESP3; messages pushed before the reply are skipped.
- * Returns 1: it is complete; 0: more bytes are needed; WEIR_EFORMAT: this is not a reply to such a request, or it
- * is longer than WEIR_REDIS_REPLY_MAX. Close the connection then.
+ * Reads the reply to `request` from the first `len` bytes that were received; verdicts: room for
+ * request->n. Understands RESP2 and RESP3; messages pushed before the reply are skipped.
+ * Returns 1: it is complete; 0: more bytes are needed; WEIR_EFORMAT: this is not a reply to such a
+ * request, or it is longer than WEIR_REDIS_REPLY_MAX. Close the connection then.
  */
 WEIR_API int weir_redis_read(const char *bytes, size_t len,
                              const struct weir_redis_request *request,
@@ -115,8 +118,8 @@ WEIR_API int weir_redis_read(const char *bytes, size_t len,
 
 /*
  * The Cluster slot of a name, 0 to 16383. Names carry a hash tag, the key's first two parts:
- * "weir:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute". So all limits of one client share a slot and can be
- * decided together.
+ * "weir:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute". So all limits of one client share a slot and
+ * can be decided together.
  */
 WEIR_API int weir_redis_slot(const char *name, size_t len);
 

@@ -1,6 +1,7 @@
 /*
- * libweir on any store that keeps bytes by name: read the packed states of a decision's counters, step them (all
- * or nothing), and write back those that changed. Sockets and transactions are the program's part.
+ * libweir on any store that keeps bytes by name: read the packed states of a decision's counters,
+ * step them (all or nothing), and write back those that changed. Sockets and transactions are the
+ * program's part.
  *
  *     struct weir_counter counters[WEIR_CHECKS_MAX];
  *     size_t count;
@@ -17,8 +18,8 @@
  *
  * Caveats first
  * -------------
- *  - No other process may change a counter between reading and writing. Use a transaction that locks it, or a
- *    store that writes only if the stored value is still `was`.
+ *  - No other process may change a counter between reading and writing. Use a transaction that
+ *    locks it, or a store that writes only if the stored value is still `was`.
  *  - All programs that use one store should use one clock, preferably that of the store.
  *  - From expires_ns on, a state has no effect: the store may delete it then, or later.
  *  - The log of a moving window grows with the hits in the window, by about 4 bytes each.
@@ -50,16 +51,16 @@ struct weir_counter {
 };
 
 /*
- * Writes the name of a check's counter into `name`, which has room for WEIR_STATE_NAME_MAX bytes; not
- * NUL-terminated. Printable ASCII without blanks, as weir_memcached_name() says.
+ * Writes the name of a check's counter into `name`, which has room for WEIR_STATE_NAME_MAX bytes;
+ * not NUL-terminated. Printable ASCII without blanks, as weir_memcached_name() says.
  * Returns its length, or WEIR_EINVAL (a check or prefix out of its range).
  */
 WEIR_API int weir_state_name(const struct weir_check *check, const char *prefix, size_t prefix_len,
                              char *name);
 
 /*
- * Lists the counters of a decision, each once: fills in `check` of counters[0..*count) and clears the other
- * members. counters: room for n.
+ * Lists the counters of a decision, each once: fills in `check` of counters[0..*count) and clears
+ * the other members. counters: room for n.
  * Errors: WEIR_EINVAL, WEIR_ETOOMANY.
  */
 WEIR_API int weir_state_counters(const struct weir_check *checks, size_t n,
@@ -69,10 +70,11 @@ WEIR_API int weir_state_counters(const struct weir_check *checks, size_t n,
 WEIR_API size_t weir_state_room(const struct weir_counter *counters, size_t count, size_t n);
 
 /*
- * Decides n checks on the counters from weir_state_counters(), all or nothing, as weir_decide() does on a table.
- * buffer: weir_state_room() bytes, borrowed by `next` of the counters. decision: may be NULL.
- * Errors, after which nothing must be written: WEIR_EINVAL; WEIR_EFORMAT (a stored value is not a state of its
- * limit; *bad, if not NULL, is the index of the counter).
+ * Decides n checks on the counters from weir_state_counters(), all or nothing, as weir_decide()
+ * does on a table. buffer: weir_state_room() bytes, borrowed by `next` of the counters. decision:
+ * may be NULL.
+ * Errors, after which nothing must be written: WEIR_EINVAL; WEIR_EFORMAT (a stored value is not a
+ * state of its limit; *bad, if not NULL, is the index of the counter).
  */
 WEIR_API int weir_state_decide(const struct weir_check *checks, size_t n,
                                struct weir_counter *counters, size_t count, int64_t now_ns,

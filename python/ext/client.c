@@ -59,7 +59,10 @@ static int append_client_text(struct core_state *state, struct core_key *key, Py
     return -1;
 }
 
-/* Appends the client of a rule, in the form in which decisions look it up. 0, or -1 with an exception set. */
+/*
+ * Appends the client of a rule, in the form in which decisions look it up. 0, or -1 with an
+ * exception set.
+ */
 int core_client_append(struct core_state *state, struct core_key *key, PyObject *client) {
     if (client == Py_None) { /* probably a failed lookup, not a client named None */
         PyErr_SetString(PyExc_TypeError, "a rule's client must not be None");

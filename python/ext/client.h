@@ -11,7 +11,10 @@ int core_client_append(struct core_state *state, struct core_key *key, PyObject 
 /* The same; an IPv6 address becomes the network that limits count. */
 int core_client_append_counted(struct core_table *self, struct core_key *key, PyObject *client);
 
-/* The client of a rule as it was given. A new str; bytes that are not UTF-8 become backslash escapes. */
+/*
+ * The client of a rule as it was given. A new str; bytes that are not UTF-8 become backslash
+ * escapes.
+ */
 PyObject *core_client_text(const struct weir_rule *rule);
 
 /* Table.ipv6_prefix. */

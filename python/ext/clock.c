@@ -1,9 +1,10 @@
 /*
  * The clock: time.time(), looked up in the `time` module at each decision.
  *
- * freezegun and hiro replace the function in the module; time-machine replaces the C function of the
- * builtin. Whatever function is found is called. If neither was replaced, clock_gettime() is called
- * directly, without a Python call and a float. Otherwise that takes half the time of a decision.
+ * freezegun and hiro replace the function in the module; time-machine replaces the C function of
+ * the builtin. Whatever function is found is called. If neither was replaced, clock_gettime() is
+ * called directly, without a Python call and a float. Otherwise that takes half the time of a
+ * decision.
  */
 #include "clock.h"
 

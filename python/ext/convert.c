@@ -65,8 +65,8 @@ static int request_key(struct core_request *request, const struct core_table *ta
 }
 
 /*
- * Replaces items of an application's classes by the limits and keys that they decide with: limits and keys
- * become new lists.
+ * Replaces items of an application's classes by the limits and keys that they decide with: limits
+ * and keys become new lists.
  */
 static int ask_items(struct core_request *request, struct core_state *state) {
     bool own = false;

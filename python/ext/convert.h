@@ -13,16 +13,16 @@ struct core_request {
     PyObject *key;    /* borrowed */
     PyObject *costs;  /* owned, or NULL: 1 each */
     struct core_key bytes;
-    size_t start
-        [WEIR_CHECKS_MAX]; /* offset of each key in `bytes`, which may move until all keys are appended */
+    /* The offset of each key in `bytes`, which may move until all keys are appended. */
+    size_t start[WEIR_CHECKS_MAX];
     size_t client[WEIR_CHECKS_MAX]; /* offset of the identifiers in each key */
     struct weir_check check[WEIR_CHECKS_MAX];
 };
 
 /*
- * Reads the arguments into checks. For a table, keys include its mark, and checks include client and label;
- * table NULL: for a remote store. 0, or -1 with an exception set. Call core_request_free() in both cases. May run
- * Python code, which may close the table.
+ * Reads the arguments into checks. For a table, keys include its mark, and checks include client
+ * and label; table NULL: for a remote store. 0, or -1 with an exception set. Call
+ * core_request_free() in both cases. May run Python code, which may close the table.
  */
 int core_request_read(struct core_request *request, struct core_state *state,
                       struct core_table *table, PyObject *limits, PyObject *keys, PyObject *costs);

@@ -2,21 +2,24 @@
  * weir._core: Python objects for the structs of libweir.
  *
  *     module.c           the module: its types and constants; functions.c, core.c (its state)
- *     values.c           numbers and texts; errors.c, tuples.c (named tuples), clock.c (time.time())
+ *     values.c           numbers and texts; errors.c, tuples.c (named tuples), clock.c
+ *                        (time.time())
  *     key.c              identifiers -> the bytes of a key
  *     limit.c            Limit; limit_type.c has its members and type
  *     item_class.c       its subclasses: RateLimitItemPerHour and classes of applications; item.c
  *     convert.c          sequences of limits, keys and costs -> struct weir_check
  *     decision.c         Decision
  *     table.c            the handle of a table; lost.c reopens one whose file was removed
- *     table_type.c       Table; its methods are in table_open.c, stats.c, meter.c, rules.c, client.c
+ *     table_type.c       Table; its methods are in table_open.c, stats.c, meter.c, rules.c,
+ *                        client.c
  *     prepared_check.c   PreparedCheck; prepared_type.c
  *     evaluation.c       Evaluation; evaluation_store.c, evaluation_type.c
  *     flask_*.c          for Flask and Werkzeug: request hooks, request state, address
  *     limiter.c          RateLimiter
  *     redis*.c, memcached.c, state_codec.c   codecs of the remote stores
  *
- * A file includes and calls only files of its own layer or of a lower one; script/layering has the layers.
+ * A file includes and calls only files of its own layer or of a lower one; script/layering has the
+ * layers.
  *
  * All data is in the module's state, so each interpreter has its own. Objects whose methods need
  * the state have a pointer to it; their type keeps the module alive.

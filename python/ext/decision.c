@@ -283,7 +283,7 @@ PyType_Spec core_decision_spec = {
     .slots = decision_slots,
 };
 
-/* ---------------------------------------------------------------------------------------- later() */
+/* -------------------------------------------------------------------------------------- later() */
 
 /* Updates a verdict to `wait_ns` later, if nothing else has changed. */
 static void age(struct weir_verdict *verdict, int64_t now_ns, int64_t wait_ns) {
@@ -318,7 +318,7 @@ PyObject *core_later(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
     return (PyObject *)decision;
 }
 
-/* ------------------------------------------------------------------------------------- deciding() */
+/* ----------------------------------------------------------------------------------- deciding() */
 
 /* Writes what weir_checks_choose() reads of a limit: its period. May run Python code. */
 static int read_period(struct core_state *state, PyObject *object, struct weir_limit *limit) {

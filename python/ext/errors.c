@@ -63,7 +63,9 @@ static bool is_of_the_request(int result) {
     return result == WEIR_EINVAL || result == WEIR_ETOOMANY || result == WEIR_EFULL;
 }
 
-/* A decision has no message. Its WEIR_ETOOMANY means that the table is too small for these limits. */
+/*
+ * A decision has no message. Its WEIR_ETOOMANY means that the table is too small for these limits.
+ */
 static const char *message_of(int result, const struct weir_error *error) {
     if (error && error->message[0])
         return error->message;

@@ -1,9 +1,9 @@
 /*
  * Evaluation: the evaluation of a prepared check for one request.
  *
- * gather() calls the functions that return the client, whether a limit applies and its cost; decide()
- * uses the table or the store; settle() charges or gives back the parts that depend on the response.
- * Index i always means part i.
+ * gather() calls the functions that return the client, whether a limit applies and its cost;
+ * decide() uses the table or the store; settle() charges or gives back the parts that depend on the
+ * response. Index i always means part i.
  */
 #include "evaluation.h"
 
@@ -64,8 +64,8 @@ static int report_empty(struct core_evaluation *self, Py_ssize_t i, const char *
 }
 
 /*
- * The cost of a part. An invalid cost (negative, or 2^63 and more) is denied like a cost above the limit, since it
- * may depend on input of the client.
+ * The cost of a part. An invalid cost (negative, or 2^63 and more) is denied like a cost above the
+ * limit, since it may depend on input of the client.
  */
 static int gather_cost(struct core_item *item, const struct core_part *part) {
     PyObject *cost = PyObject_CallNoArgs(part->cost_of);
@@ -268,7 +268,9 @@ void evaluation_conclude(struct core_evaluation *self) {
     }
 }
 
-/* The parts of `from` whose verdict is to be kept: all, or those that were charged when settling. */
+/*
+ * The parts of `from` whose verdict is to be kept: all, or those that were charged when settling.
+ */
 static void keep_verdicts(struct core_evaluation *self, const struct weir_verdict *from,
                           uint32_t parts, bool settling) {
     for (Py_ssize_t i = 0; i < self->check->count; i++)
@@ -277,8 +279,8 @@ static void keep_verdicts(struct core_evaluation *self, const struct weir_verdic
 }
 
 /*
- * Decides `parts` on a table: the one of the check, or a fallback table that does not have its labels.
- * 0, or -1 with an exception.
+ * Decides `parts` on a table: the one of the check, or a fallback table that does not have its
+ * labels. 0, or -1 with an exception.
  */
 static int decide_on_table(struct core_evaluation *self, struct core_table *table,
                            enum weir_mode mode, uint32_t parts, bool settling) {

@@ -39,8 +39,8 @@ static inline bool core_evaluation_passes(const struct core_evaluation *evaluati
 }
 
 /*
- * Charges, or gives back, those of `parts` that depend on the response. 0; -1 with an exception of a function;
- * -2 with one of the store.
+ * Charges, or gives back, those of `parts` that depend on the response. 0; -1 with an exception of
+ * a function; -2 with one of the store.
  */
 int core_evaluation_respond(struct core_evaluation *evaluation, PyObject *response, uint32_t parts);
 

@@ -1,6 +1,6 @@
 /*
- * Evaluation for stores other than a local table: its checks, and the verdicts of a store's Decision. Rules and
- * statistics are those of the check's table.
+ * Evaluation for stores other than a local table: its checks, and the verdicts of a store's
+ * Decision. Rules and statistics are those of the check's table.
  */
 #include "evaluation_store.h"
 
@@ -124,7 +124,10 @@ static int record_parts(struct core_evaluation *self, struct core_expanded *expa
                                               now_ns, verdict, 0, &done));
         return rc;
     }
-    /* Parts that allowed it were charged, even if others denied. The table may be closed in between. */
+    /*
+     * Parts that allowed it were charged, even if others denied. The table may be closed in
+     * between.
+     */
     for (int n = 0; n < expanded->count && rc == 0 && of->table == table; n++)
         CORE_PATIENTLY(
             of, rc, weir_stats_record(table, &expanded->check[n], 1, now_ns, &verdict[n], shadow));

@@ -14,8 +14,9 @@ struct core_expanded {
 };
 
 /*
- * Expands parts with the mark of the check's table, or with the keys of remote stores. Parts that charge nothing or
- * refuse no request have WEIR_CHECK_PEEK. Call core_expanded_free() in all cases. 0, or -1 with an exception.
+ * Expands parts with the mark of the check's table, or with the keys of remote stores. Parts that
+ * charge nothing or refuse no request have WEIR_CHECK_PEEK. Call core_expanded_free() in all cases.
+ * 0, or -1 with an exception.
  */
 int core_evaluation_expand(const struct core_evaluation *evaluation, struct core_expanded *expanded,
                            uint32_t parts, bool marked);

@@ -1,13 +1,14 @@
 /*
  * The request hooks of weir.flask, and all code that depends on internals of Flask and Werkzeug.
  *
- * There are three hooks: before dispatch, at the call of a limited function, and after the response. Each
- * finds the plan for the endpoint and evaluates a prepared check. The hooks handle common cases; all
- * others are passed, with the evaluation, to methods of the request's state (weir/flask/request.py).
+ * There are three hooks: before dispatch, at the call of a limited function, and after the
+ * response. Each finds the plan for the endpoint and evaluates a prepared check. The hooks handle
+ * common cases; all others are passed, with the evaluation, to methods of the request's state
+ * (weir/flask/request.py).
  *
- * Undocumented attributes that are used: the request context's `request`, a rule's `endpoint`, and `_list`
- * of Werkzeug's Headers. If one of them is missing, the hooks return "not done", and Python code does
- * the same through public names.
+ * Undocumented attributes that are used: the request context's `request`, a rule's `endpoint`, and
+ * `_list` of Werkzeug's Headers. If one of them is missing, the hooks return "not done", and Python
+ * code does the same through public names.
  */
 #include "flask_hooks.h"
 
@@ -110,7 +111,10 @@ static PyObject *context_of(struct core_hooks *self) {
     return context;
 }
 
-/* The request state stored in the context; NULL without an exception if there is none. New reference. */
+/*
+ * The request state stored in the context; NULL without an exception if there is none. New
+ * reference.
+ */
 static struct core_flask_request *held_of(struct core_hooks *self, PyObject *context) {
     PyObject *held = PyObject_GetAttr(context, self->slot);
     if (!held)
@@ -120,14 +124,16 @@ static struct core_flask_request *held_of(struct core_hooks *self, PyObject *con
     return (struct core_flask_request *)held;
 }
 
-/* ----------------------------------------------------------------------------- evaluating a check */
+/* --------------------------------------------------------------------------- evaluating a check */
 
 /*
- * The result of a check. None: the request may continue. An exception object: it is refused, and the caller raises
- * the exception. NULL with an exception set: the check failed.
+ * The result of a check. None: the request may continue. An exception object: it is refused, and
+ * the caller raises the exception. NULL with an exception set: the check failed.
  */
 
-/* Calls a method of the request with an evaluation (NULL: None) and, if there is one, an exception. */
+/*
+ * Calls a method of the request with an evaluation (NULL: None) and, if there is one, an exception.
+ */
 static PyObject *call_request(struct core_flask_request *request, PyObject *name,
                               struct core_evaluation *evaluation, PyObject *error) {
     PyObject *args[] = {(PyObject *)request, evaluation ? (PyObject *)evaluation : Py_None, error};
@@ -205,8 +211,8 @@ static int filtered(const struct core_plan *plan) {
 }
 
 /*
- * Runs the check at `node`: None (nothing to check), a prepared check, or an object whose next(request) returns
- * another node, or the request itself if it has made the check.
+ * Runs the check at `node`: None (nothing to check), a prepared check, or an object whose
+ * next(request) returns another node, or the request itself if it has made the check.
  */
 static PyObject *run(struct core_hooks *self, struct core_flask_request *request, PyObject *node) {
     struct core_plan *plan = PLAN(request->plan);
@@ -245,10 +251,12 @@ static PyObject *hooks_run(PyObject *object, PyObject *const *args, Py_ssize_t n
     return run(self, REQUEST(args[0]), args[1]);
 }
 
-/* ------------------------------------------------------------------------------- before dispatch */
+/* ------------------------------------------------------------------------------ before dispatch */
 
-/* The plan for the request's endpoint and method, if the view is still the one it was made for; NULL without
- * an exception otherwise. New reference. */
+/*
+ * The plan for the request's endpoint and method, if the view is still the one it was made for;
+ * NULL without an exception otherwise. New reference.
+ */
 static PyObject *find_plan(struct core_hooks *self, PyObject *request, PyObject *plans,
                            PyObject *views) {
     PyObject *found = NULL;
@@ -372,7 +380,10 @@ static int write_headers(struct core_hooks *self, PyObject *response,
     return rc;
 }
 
-/* Settles one pending evaluation, or (evaluation, parts), by the response. 0, or -1 with an exception. */
+/*
+ * Settles one pending evaluation, or (evaluation, parts), by the response. 0, or -1 with an
+ * exception.
+ */
 static int respond(struct core_hooks *self, struct core_flask_request *held, PyObject *item,
                    PyObject *response) {
     PyObject *object = item;

@@ -1,5 +1,6 @@
 /*
- * The objects that the request hooks of weir.flask read: the state of a request, and the plan of its endpoint.
+ * The objects that the request hooks of weir.flask read: the state of a request, and the plan of
+ * its endpoint.
  */
 #ifndef WEIR_EXT_FLASK_REQUEST_H
 #define WEIR_EXT_FLASK_REQUEST_H
@@ -26,8 +27,8 @@ struct core_plan {
     PyObject *before;  /* checked before dispatch; None: nothing is */
     PyObject *view;    /* the data of the view, if it is limited */
     PyObject *at_call; /* checked when it is called */
-    PyObject
-        *at_call_counted; /* the same, if the default limits have already counted the request */
+    /* The same, if the default limits have already counted the request. */
+    PyObject *at_call_counted;
 };
 
 extern PyType_Spec core_request_spec, core_plan_spec;

@@ -1,5 +1,8 @@
-/* Functions of the module: parse(), parse_many(), join_key(), identifier(), client_form(), unlink(). Other files have
- * later() and deciding() (decision.c), and those whose names begin with "_". */
+/*
+ * Functions of the module: parse(), parse_many(), join_key(), identifier(), client_form(),
+ * unlink(). Other files have later() and deciding() (decision.c), and those whose names begin with
+ * "_".
+ */
 #include "functions.h"
 
 #include "decision.h"
@@ -51,7 +54,8 @@ static struct reading read_arguments(struct core_state *state, PyObject *args, P
 }
 
 /*
- * A parsed limit with the requested strategy and zone, unless it has its own. Takes over the reference.
+ * A parsed limit with the requested strategy and zone, unless it has its own. Takes over the
+ * reference.
  */
 static PyObject *limit_as_read(PyObject *item, const struct reading *reading) {
     if (!item || (reading->strategy == Py_None && reading->tz == Py_None) ||

@@ -6,8 +6,9 @@
 #define PREFIX_METER "ipv6 prefix"
 
 /*
- * The number of bits of an IPv6 address that identify a client, as weir.flask stored it in the table; -1: not
- * stored. The upper bits of the meter are the second at which it was stored, so that the latest value wins.
+ * The number of bits of an IPv6 address that identify a client, as weir.flask stored it in the
+ * table; -1: not stored. The upper bits of the meter are the second at which it was stored, so that
+ * the latest value wins.
  */
 int core_ipv6_prefix(struct weir_table *table) {
     uint64_t value = 0;

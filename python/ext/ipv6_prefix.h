@@ -5,8 +5,8 @@
 #include "core.h"
 
 /*
- * The number of bits of an IPv6 address that identify a client, as weir.flask stored it in the table; -1: not
- * stored.
+ * The number of bits of an IPv6 address that identify a client, as weir.flask stored it in the
+ * table; -1: not stored.
  */
 int core_ipv6_prefix(struct weir_table *table);
 

@@ -1,9 +1,9 @@
 /*
  * Limits of other classes: how they are parsed, and how they are decided.
  *
- * If a class overrides get_expiry() or key_for(), functions of weir.limits call these methods at each
- * use, and a plain limit with that period and key is decided. For other limits, this costs only the
- * test of one byte.
+ * If a class overrides get_expiry() or key_for(), functions of weir.limits call these methods at
+ * each use, and a plain limit with that period and key is decided. For other limits, this costs
+ * only the test of one byte.
  */
 #include "item.h"
 

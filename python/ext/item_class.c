@@ -1,8 +1,9 @@
 /*
- * The classes of limits: RateLimitItemPerSecond to RateLimitItemPerYear, and classes of applications.
+ * The classes of limits: RateLimitItemPerSecond to RateLimitItemPerYear, and classes of
+ * applications.
  *
- * A class defines its unit by GRANULARITY, (seconds, name). If a class overrides get_expiry() or key_for(),
- * functions of weir.limits call these methods at each use; see item.c.
+ * A class defines its unit by GRANULARITY, (seconds, name). If a class overrides get_expiry() or
+ * key_for(), functions of weir.limits call these methods at each use; see item.c.
  */
 #include "item_class.h"
 

@@ -19,7 +19,9 @@ enum core_item_hook {
     CORE_ITEM_HOOKS
 };
 
-/* _core._set_items(unit_classes, granularities, hooks): called by weir.limits when it is imported. */
+/*
+ * _core._set_items(unit_classes, granularities, hooks): called by weir.limits when it is imported.
+ */
 PyObject *core_set_items(PyObject *module, PyObject *args);
 
 /* A function of weir.limits, once it is imported. Borrowed. */

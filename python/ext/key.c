@@ -3,19 +3,19 @@
  *
  *     ("alice", "view/1", 7)  ->  LIMITER/alice/view%2F1/7
  *
- * limits joins unescaped identifiers by "/", so ("a/b", "c") and ("a", "b/c") share a counter. Here,
- * "/" and "%" within an identifier become %2F and %25, so different identifiers have different keys.
- * There are two special cases: in an identifier that is not UTF-8 (bytes, or a str with lone
- * surrogates), all bytes above 127 are written as %80 to %FF, which never occur in text; and a single
- * empty identifier is written "%", because an empty key means no identifiers.
+ * limits joins unescaped identifiers by "/", so ("a/b", "c") and ("a", "b/c") share a counter.
+ * Here, "/" and "%" within an identifier become %2F and %25, so different identifiers have
+ * different keys. There are two special cases: in an identifier that is not UTF-8 (bytes, or a str
+ * with lone surrogates), all bytes above 127 are written as %80 to %FF, which never occur in text;
+ * and a single empty identifier is written "%", because an empty key means no identifiers.
  *
- * A str and the bytes of its UTF-8 have the same key, and so do an int and its digits, as in limits.
- * The key of any other object is its str(). An object whose str() is its address in memory is
- * refused: no other request would have the same key, so its limit would never deny.
+ * A str and the bytes of its UTF-8 have the same key, and so do an int and its digits, as in
+ * limits. The key of any other object is its str(). An object whose str() is its address in memory
+ * is refused: no other request would have the same key, so its limit would never deny.
  *
- * Clients choose identifiers, and stores keep keys, so their length is bounded. An identifier of more
- * than 256 bytes, or a key of more than 4096, is written as its first bytes, "%#" (which is not an
- * escape), and a strong hash of all of it.
+ * Clients choose identifiers, and stores keep keys, so their length is bounded. An identifier of
+ * more than 256 bytes, or a key of more than 4096, is written as its first bytes, "%#" (which is
+ * not an escape), and a strong hash of all of it.
  */
 #include "key.h"
 
@@ -90,7 +90,9 @@ static inline uint64_t has_byte(uint64_t word, uint64_t bytes) {
     return (zero - UINT64_C(0x0101010101010101)) & ~zero & UINT64_C(0x8080808080808080);
 }
 
-/* Appends text that rarely needs escapes: copies eight bytes at a time until one needs an escape. */
+/*
+ * Appends text that rarely needs escapes: copies eight bytes at a time until one needs an escape.
+ */
 static inline int append_text(struct core_key *key, const char *text, size_t len) {
     if (len > IDENTIFIER_MAX)
         return append_escaping(key, text, len);
@@ -161,7 +163,10 @@ static bool has_no_text(PyObject *object) {
            (type->tp_str == PyBaseObject_Type.tp_str && type->tp_repr == PyBaseObject_Type.tp_repr);
 }
 
-/* A str. A subclass may have another text than its content, such as an enum: str() counts, as in limits. */
+/*
+ * A str. A subclass may have another text than its content, such as an enum: str() counts, as in
+ * limits.
+ */
 static bool is_text(PyObject *object) {
     return PyUnicode_Check(object) && Py_TYPE(object)->tp_str == PyUnicode_Type.tp_str;
 }

@@ -44,8 +44,8 @@ static inline int core_key_append(struct core_key *key, const void *bytes, size_
 }
 
 /*
- * The text of an identifier: str and bytes unchanged, the str() of other objects. New reference; NULL with an
- * exception set, which may come from the object's __str__(). Runs Python code.
+ * The text of an identifier: str and bytes unchanged, the str() of other objects. New reference;
+ * NULL with an exception set, which may come from the object's __str__(). Runs Python code.
  */
 PyObject *core_identifier(PyObject *object);
 

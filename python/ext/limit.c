@@ -245,8 +245,9 @@ static int whole_number(PyObject *value, const char *what, int64_t *number) {
 }
 
 /*
- * Sets amount and period of `count` units of (seconds, name). A unit that Weir does not have is stored as a
- * multiple of the largest unit that divides it, so the core needs no such unit: a week is 7 days.
+ * Sets amount and period of `count` units of (seconds, name). A unit that Weir does not have is
+ * stored as a multiple of the largest unit that divides it, so the core needs no such unit: a week
+ * is 7 days.
  */
 static int set_period(struct core_limit *self, int64_t amount, int64_t count,
                       PyObject *granularity) {

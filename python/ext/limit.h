@@ -21,8 +21,8 @@ struct core_limit {
 };
 
 /*
- * Whether this is an internal limit of Weir: its namespace begins with "!". It is not counted in the statistics,
- * and rules do not apply to its keys.
+ * Whether this is an internal limit of Weir: its namespace begins with "!". It is not counted in
+ * the statistics, and rules do not apply to its keys.
  */
 static inline bool core_limit_is_own(const struct core_limit *limit) {
     return PyBytes_AS_STRING(limit->prefix)[0] == '!';
@@ -42,7 +42,10 @@ PyObject *core_limit_of(struct core_state *state, const struct weir_limit *limit
 /* The limit itself if it has a strategy, else a copy with this one. New reference. */
 PyObject *core_limit_with_strategy(struct core_state *state, PyObject *limit, int strategy);
 
-/* Sets strategy and zone of a new limit that no other code has yet; None: none. 0, or -1 with an exception. */
+/*
+ * Sets strategy and zone of a new limit that no other code has yet; None: none. 0, or -1 with an
+ * exception.
+ */
 int core_limit_choose(PyObject *limit, PyObject *strategy, PyObject *tz);
 
 /* For pickle: a Limit from the arguments of its constructor, all positional. */

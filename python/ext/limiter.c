@@ -1,9 +1,9 @@
 /*
  * RateLimiter: one strategy over one store.
  *
- * On a Table, each call is one weir_decide() of one check, with its key on the stack. The only Python
- * objects created are the time and the result. On any other store, the limiter calls its decide() and
- * clear(), as documented in weir.storage.Storage.
+ * On a Table, each call is one weir_decide() of one check, with its key on the stack. The only
+ * Python objects created are the time and the result. On any other store, the limiter calls its
+ * decide() and clear(), as documented in weir.storage.Storage.
  */
 #include "limiter.h"
 
@@ -121,8 +121,8 @@ static int make_check(const struct call *call, struct core_key *key, struct weir
 }
 
 /*
- * The open table and, in *store, a reference to its object; an identifier's __str__() may have closed it or given the
- * limiter another store.
+ * The open table and, in *store, a reference to its object; an identifier's __str__() may have
+ * closed it or given the limiter another store.
  */
 static struct weir_table *table_now(const struct call *call, struct core_table **store) {
     *store = call->self->table;

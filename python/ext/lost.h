@@ -7,14 +7,15 @@
 #define CORE_CHECK_LOST_NS UINT64_C(1000000000)
 
 /*
- * Checks, once a second or now, that the table's file exists and is not truncated. Returns the open table, or NULL
- * with an exception set.
+ * Checks, once a second or now, that the table's file exists and is not truncated. Returns the open
+ * table, or NULL with an exception set.
  */
 struct weir_table *core_table_check_lost(struct core_table *table, bool now);
 
 /*
- * The open table, or NULL with an exception set. Borrowed while the GIL is held. Once a second by the clock, its file
- * is checked. Other threads run while a lost table is opened again, so the caller needs a reference to `table`.
+ * The open table, or NULL with an exception set. Borrowed while the GIL is held. Once a second by
+ * the clock, its file is checked. Other threads run while a lost table is opened again, so the
+ * caller needs a reference to `table`.
  */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
     if (!table->table ||

@@ -1,6 +1,6 @@
 /*
- * MemcachedCheck: the commands and replies of one limit of a decision on Memcached. It has no connection:
- * weir.stores.memcached sends and receives the bytes.
+ * MemcachedCheck: the commands and replies of one limit of a decision on Memcached. It has no
+ * connection: weir.stores.memcached sends and receives the bytes.
  */
 #include "memcached.h"
 

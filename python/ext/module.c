@@ -114,9 +114,10 @@ static int add_constants(PyObject *module) {
 }
 
 /*
- * A free-threaded Python enables the GIL before it executes this module, because of Py_MOD_GIL_USED, unless
- * PYTHON_GIL=0 or -X gil=0 forbids that. Then the import fails: without the GIL, for example, close() unmaps a
- * table while another thread decides. Returns 0, or -1 with ImportError set.
+ * A free-threaded Python enables the GIL before it executes this module, because of
+ * Py_MOD_GIL_USED, unless PYTHON_GIL=0 or -X gil=0 forbids that. Then the import fails: without the
+ * GIL, for example, close() unmaps a table while another thread decides. Returns 0, or -1 with
+ * ImportError set.
  */
 static int require_gil(void) {
 #ifdef Py_GIL_DISABLED
@@ -229,8 +230,11 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
 #ifdef Py_mod_gil
-    /* Tables, prepared checks, limits and the module's clock keep caches and counts that the GIL guards; see
-       docs/installing.md. So a free-threaded Python turns the GIL on when it imports this module. */
+    /*
+     * Tables, prepared checks, limits and the module's clock keep caches and counts that the GIL
+     * guards; see docs/installing.md. So a free-threaded Python turns the GIL on when it imports
+     * this module.
+     */
     {Py_mod_gil, Py_MOD_GIL_USED},
 #endif
     {0, NULL},

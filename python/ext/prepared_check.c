@@ -1,6 +1,6 @@
 /*
- * The fixed data of a prepared check: the start of each part's key, and its label in the statistics.
- * prepared_type.c has its Python type.
+ * The fixed data of a prepared check: the start of each part's key, and its label in the
+ * statistics. prepared_type.c has its Python type.
  */
 #include "prepared_check.h"
 
@@ -57,7 +57,10 @@ int core_prepared_prepare(struct core_prepared *self, bool marked,
     return rc < 0 ? -1 : 0;
 }
 
-/* As weir.flask registers it, for commands. A part whose scope depends on the request has no one key. */
+/*
+ * As weir.flask registers it, for commands. A part whose scope depends on the request has no one
+ * key.
+ */
 static void register_part(struct core_prepared *self, const struct core_part *part) {
     struct core_key key;
     core_key_init(&key);

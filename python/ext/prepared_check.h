@@ -20,8 +20,8 @@ struct core_part {
 };
 
 /*
- * A base type: weir.flask adds members. In masks, bit i means part i. `main` parts are those of the route; the
- * others, after them, count how often a client is refused.
+ * A base type: weir.flask adds members. In masks, bit i means part i. `main` parts are those of the
+ * route; the others, after them, count how often a client is refused.
  */
 struct core_prepared {
     PyObject ob_base;
@@ -43,25 +43,33 @@ struct core_prepared {
     uint32_t unshared;                  /* parts that are reported first */
     uint32_t peeked, deferred, shadows; /* parts by their roles; the others are charged */
     uint32_t labels; /* parts that are counted in the statistics when they decide */
-    uint32_t
-        observed; /* parts that are evaluated separately, charge nothing and refuse no request */
+    /* Parts that are evaluated separately, charge nothing and refuse no request. */
+    uint32_t observed;
     uint32_t responsive; /* parts with deduct_when: whose charge depends on the response */
     int32_t mode;        /* WEIR_HIT or WEIR_EACH */
     bool scopes;         /* whether any part has scope_of */
     char defaults;       /* whether the default limits are among the parts */
-    PyObject *
-        headers; /* for each main part the names of its headers, see core_evaluation_write_headers(); or NULL */
+    /* For each main part the names of its headers, see core_evaluation_write_headers(); or NULL. */
+    PyObject *headers;
 };
 
-/* Appends the start of a part's key, before the client: the table's mark, the namespace, the prefix. */
+/*
+ * Appends the start of a part's key, before the client: the table's mark, the namespace, the
+ * prefix.
+ */
 int core_prepared_before(struct core_prepared *check, struct core_key *key,
                          const struct core_part *part, bool marked);
 
-/* Prepares the parts in libweir, for the table (marked) or for any other store. 0, or -1 with an exception. */
+/*
+ * Prepares the parts in libweir, for the table (marked) or for any other store. 0, or -1 with an
+ * exception.
+ */
 int core_prepared_prepare(struct core_prepared *check, bool marked,
                           struct weir_prepared **prepared);
 
-/* If the check's table has replaced a lost one: registers its limits there, and finds their labels. */
+/*
+ * If the check's table has replaced a lost one: registers its limits there, and finds their labels.
+ */
 void core_prepared_relabel(struct core_prepared *check);
 
 #endif

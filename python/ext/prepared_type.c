@@ -1,12 +1,12 @@
 /*
  * PreparedCheck: the limits of one check with everything that does not change between requests.
  *
- * It is created once: limits are validated, and each part has its role, the fixed pieces of its key and its
- * label. For each request, functions return the client, whether a limit applies, its scope and its
- * cost. One decision then evaluates all parts (weir_decide_prepared(), or another store).
+ * It is created once: limits are validated, and each part has its role, the fixed pieces of its key
+ * and its label. For each request, functions return the client, whether a limit applies, its scope
+ * and its cost. One decision then evaluates all parts (weir_decide_prepared(), or another store).
  *
- * Index i always means part i: in masks, verdicts, costs. User functions only run while nothing of libweir
- * is borrowed.
+ * Index i always means part i: in masks, verdicts, costs. User functions only run while nothing of
+ * libweir is borrowed.
  */
 #include "prepared_type.h"
 

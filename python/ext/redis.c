@@ -246,7 +246,7 @@ static PyType_Spec codec_spec = {
     .slots = codec_slots,
 };
 
-/* ----------------------------------------------------------------------------------------- module */
+/* --------------------------------------------------------------------------------------- module */
 
 static int add_type(PyObject *module, PyType_Spec *spec) {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);

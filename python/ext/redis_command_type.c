@@ -26,7 +26,9 @@ static PyObject *command_digest(PyObject *object, PyObject *Py_UNUSED(ignored)) 
     return PyBytes_FromStringAndSize(hex, sizeof hex);
 }
 
-/* Skips "$<length>\r\n" at *at; returns the length. Only for bytes that weir_redis_command() wrote. */
+/*
+ * Skips "$<length>\r\n" at *at; returns the length. Only for bytes that weir_redis_command() wrote.
+ */
 static size_t take_length(const char **at) {
     size_t len = 0;
     for (++*at; **at != '\r'; ++*at)

@@ -1,12 +1,15 @@
 /*
- * RedisCommand.exchange(): send a command and read its answer over a plain socket, within one deadline.
+ * RedisCommand.exchange(): send a command and read its answer over a plain socket, within one
+ * deadline.
  *
- * One call without the GIL: check that no input is pending, send, wait, receive. All waits share one deadline on
- * the monotonic clock, even if data arrives in pieces or signals interrupt a wait. Signal handlers run between
- * waits and may raise. The socket may be blocking or not; that is not changed.
+ * One call without the GIL: check that no input is pending, send, wait, receive. All waits share
+ * one deadline on the monotonic clock, even if data arrives in pieces or signals interrupt a wait.
+ * Signal handlers run between waits and may raise. The socket may be blocking or not; that is not
+ * changed.
  *
- * ConnectionAbortedError: the connection ended before the whole command was sent, so that the server cannot have
- * executed it. ConnectionResetError: it ended after that, so that the server may have executed it.
+ * ConnectionAbortedError: the connection ended before the whole command was sent, so that the
+ * server cannot have executed it. ConnectionResetError: it ended after that, so that the server may
+ * have executed it.
  */
 #include "redis_io.h"
 

@@ -1,10 +1,11 @@
 /*
  * The rules of a Table, which block or allow clients: weir/rules.h.
  *
- * A client is an identifier, as a limiter's hit() takes it; an address, a range or "#…" as its text. Rules
- * store identifiers as in keys ("/" as %2F) and return them as they were given.
+ * A client is an identifier, as a limiter's hit() takes it; an address, a range or "#…" as its
+ * text. Rules store identifiers as in keys ("/" as %2F) and return them as they were given.
  *
- * Changes take milliseconds when there are many rules, and may wait for another process: without the GIL.
+ * Changes take milliseconds when there are many rules, and may wait for another process: without
+ * the GIL.
  */
 #include "rules.h"
 
@@ -24,7 +25,7 @@
 
 #define SELF(object) ((struct core_table *)(object))
 
-/* -------------------------------------------------------------------------------- times and kinds */
+/* ------------------------------------------------------------------------------ times and kinds */
 
 /* Seconds since the epoch; None or infinity: no expiry. */
 static int read_until(PyObject *object, int64_t *until_ns) {
@@ -77,11 +78,11 @@ static PyObject *rule_item(struct core_state *state, const struct weir_rule *rul
     return item;
 }
 
-/* -------------------------------------------------------------------------------------- one rule */
+/* ------------------------------------------------------------------------------------- one rule */
 
 /*
- * Appends the client in its counted form to `key`, which is initialized here, and enters the table. NULL with an
- * exception set; the key is freed then.
+ * Appends the client in its counted form to `key`, which is initialized here, and enters the table.
+ * NULL with an exception set; the key is freed then.
  */
 static struct weir_table *enter_with_client(struct core_table *self, struct core_key *key,
                                             PyObject *client) {
@@ -172,7 +173,7 @@ PyObject *core_table_rule_of(PyObject *object, PyObject *args, PyObject *kwargs)
     return rc == WEIR_RULE_NONE ? Py_NewRef(Py_None) : rule_item(self->state, &rule);
 }
 
-/* ------------------------------------------------------------------------------------- many rules */
+/* ----------------------------------------------------------------------------------- many rules */
 
 /* Copies all rules into memory that the caller frees; NULL with an exception set. */
 static struct weir_rule *copy_rules(struct core_table *self, size_t *count) {
@@ -319,7 +320,7 @@ PyObject *core_table_get_rules_version(PyObject *object, void *Py_UNUSED(closure
     return table ? PyLong_FromUnsignedLongLong(weir_rules_version(table)) : NULL;
 }
 
-/* -------------------------------------------------------------------------------- decisions elsewhere */
+/* -------------------------------------------------------------------------- decisions elsewhere */
 
 PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);

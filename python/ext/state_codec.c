@@ -1,6 +1,6 @@
 /*
- * StateRequest: one decision over packed states, with the names of its counters. weir.stores.state reads and writes
- * the states.
+ * StateRequest: one decision over packed states, with the names of its counters. weir.stores.state
+ * reads and writes the states.
  */
 #include "state_codec.h"
 
@@ -60,7 +60,10 @@ static int read_values(struct state_request *self, PyObject *values) {
     return 0;
 }
 
-/* Always finite, since stores compute with it: never is in the year 2262, where int64_t nanoseconds end. */
+/*
+ * Always finite, since stores compute with it: never is in the year 2262, where int64_t nanoseconds
+ * end.
+ */
 static double expiry_of(const struct weir_counter *counter) {
     int64_t ns = counter->expires_ns;
     return core_ns_to_seconds(ns == WEIR_NEVER ? WEIR_NEVER - 1 : ns);

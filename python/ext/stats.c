@@ -1,7 +1,8 @@
 /*
  * Statistics of a Table: its methods for weir/stats.h.
  *
- * counts() and top_clients() lock stripe after stripe and may wait for one, so they run without the GIL.
+ * counts() and top_clients() lock stripe after stripe and may wait for one, so they run without the
+ * GIL.
  */
 #include "stats.h"
 
@@ -219,7 +220,7 @@ int core_table_set_reveal(PyObject *object, PyObject *value, void *Py_UNUSED(clo
     return 0;
 }
 
-/* ------------------------------------------------------------------------ decisions made elsewhere */
+/* --------------------------------------------------------------------- decisions made elsewhere */
 
 PyObject *core_table_record(PyObject *object, PyObject *args, PyObject *kwargs) {
     static const char *const names[] = {"limits", "keys", "decision", "shadow", NULL};
@@ -251,7 +252,7 @@ PyObject *core_table_record(PyObject *object, PyObject *args, PyObject *kwargs) 
     Py_RETURN_NONE;
 }
 
-/* -------------------------------------------------------------------------------------- registry */
+/* ------------------------------------------------------------------------------------- registry */
 
 PyObject *core_table_register(PyObject *object, PyObject *const *args, Py_ssize_t nargs) {
     struct core_table *self = SELF(object);
@@ -315,8 +316,8 @@ static int with_zone(const struct weir_registered_limit *registered, struct weir
 }
 
 /*
- * A RegisteredLimit, or None if the limit is of another namespace of the table, or of a zone that this machine does not have.
- * NULL with an exception set.
+ * A RegisteredLimit, or None if the limit is of another namespace of the table, or of a zone that
+ * this machine does not have. NULL with an exception set.
  */
 static PyObject *registered_item(struct core_table *self,
                                  const struct weir_registered_limit *registered) {

@@ -1,7 +1,8 @@
 /*
  * The handle of a local store: what calls on an open table share. table_type.c has its Python type.
  *
- * `users` counts calls without the GIL, so that close() does not unmap the table during such a call.
+ * `users` counts calls without the GIL, so that close() does not unmap the table during such a
+ * call.
  */
 #include "table.h"
 

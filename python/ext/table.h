@@ -38,7 +38,10 @@ struct core_table {
 /* Called once, when the module is created. */
 void core_table_init(void);
 
-/* Whether a storage is a Table whose decide() and clear() no subclass replaces: 1 or 0; -1 with an exception set. */
+/*
+ * Whether a storage is a Table whose decide() and clear() no subclass replaces: 1 or 0; -1 with an
+ * exception set.
+ */
 int core_table_decides(struct core_state *state, PyObject *storage);
 
 /* Ends a call without the GIL that core_table_enter() began. */
@@ -48,8 +51,9 @@ void core_table_leave(struct core_table *table);
 void core_table_close_unused(struct core_table *table);
 
 /*
- * A call of libweir that locks may have to wait for a stopped process. Only a thread that has released the GIL,
- * between these two macros, may sleep in it. Others get WEIR_EBUSY after some spinning.
+ * A call of libweir that locks may have to wait for a stopped process. Only a thread that has
+ * released the GIL, between these two macros, may sleep in it. Others get WEIR_EBUSY after some
+ * spinning.
  */
 extern _Thread_local bool core_may_sleep;
 #define CORE_BEGIN_SLEEP                                                                           \
@@ -60,9 +64,9 @@ extern _Thread_local bool core_may_sleep;
     Py_END_ALLOW_THREADS
 
 /*
- * rc = expression, a call on `table` that is faster than releasing the GIL. If it returns WEIR_EBUSY, it is evaluated
- * again without the GIL. So it must have no effect if it returns WEIR_EBUSY, and must not read data that other
- * threads may change.
+ * rc = expression, a call on `table` that is faster than releasing the GIL. If it returns
+ * WEIR_EBUSY, it is evaluated again without the GIL. So it must have no effect if it returns
+ * WEIR_EBUSY, and must not read data that other threads may change.
  */
 #define CORE_PATIENTLY(table, rc, expression)                                                      \
     do {                                                                                           \

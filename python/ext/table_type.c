@@ -1,9 +1,9 @@
 /*
  * Table: a handle of a local store.
  *
- * Deciding and clearing keep the GIL, because they are faster than releasing it, unless they wait for a lock. Calls
- * that may take milliseconds run without it (open, info, reset, verify). `users` counts calls without the GIL, so
- * that close() does not unmap the table during such a call.
+ * Deciding and clearing keep the GIL, because they are faster than releasing it, unless they wait
+ * for a lock. Calls that may take milliseconds run without it (open, info, reset, verify). `users`
+ * counts calls without the GIL, so that close() does not unmap the table during such a call.
  */
 #include "table_type.h"
 
@@ -202,8 +202,7 @@ static PyObject *table_clear(PyObject *object, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
-/* -------------------------------------------------------------------------------- the whole table
- */
+/* ------------------------------------------------------------------------------ the whole table */
 
 static PyObject *table_reset(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     struct core_table *self = SELF(object);

@@ -64,8 +64,8 @@ PyObject *core_decimal(int64_t number) {
 }
 
 /*
- * A sequence as a tuple. No other code can change a tuple while it is read, and it keeps the limits alive that
- * checks point to.
+ * A sequence as a tuple. No other code can change a tuple while it is read, and it keeps the limits
+ * alive that checks point to.
  */
 PyObject *core_tuple_of(PyObject *sequence, const char *why) {
     if (PyTuple_CheckExact(sequence))

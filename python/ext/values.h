@@ -16,16 +16,22 @@ double core_ns_to_seconds(int64_t ns);
 /* An int that is not a bool, 0 to 2^63-1. 0, or -1 with an exception naming `what`. */
 int core_count(PyObject *object, const char *what, int64_t *count);
 
-/* The UTF-8 of a str without NUL, valid while the str exists; NULL with an exception naming `what`. */
+/*
+ * The UTF-8 of a str without NUL, valid while the str exists; NULL with an exception naming `what`.
+ */
 const char *core_c_string(PyObject *text, const char *what);
 
-/* A new str of the number's decimal digits; "0" for a negative number. NULL with an exception set. */
+/*
+ * A new str of the number's decimal digits; "0" for a negative number. NULL with an exception set.
+ */
 PyObject *core_decimal(int64_t number);
 
 /* A sequence as a tuple; NULL with an exception: TypeError with `why` if it is not a sequence. */
 PyObject *core_tuple_of(PyObject *sequence, const char *why);
 
-/* Appends a new reference, which may be NULL with an exception set. 0, or -1 with an exception set. */
+/*
+ * Appends a new reference, which may be NULL with an exception set. 0, or -1 with an exception set.
+ */
 int core_list_add(PyObject *list, PyObject *item);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * Time zones of calendar windows: converts the result of weir._zones for libweir.
  *
- * Limits borrow their zone and are copied, so a zone is never freed. There are some hundred zones of two or three
- * kilobytes.
+ * Limits borrow their zone and are copied, so a zone is never freed. There are some hundred zones
+ * of two or three kilobytes.
  */
 #include "zone.h"
 

@@ -7,7 +7,10 @@
 /* _core._make_zone(name, offsets): a capsule with a zone. */
 PyObject *core_make_zone(PyObject *module, PyObject *args);
 
-/* The zone of tz=…, a str, a tzinfo or None; NULL is UTC. It is never freed. 0, or -1 with an exception. */
+/*
+ * The zone of tz=…, a str, a tzinfo or None; NULL is UTC. It is never freed. 0, or -1 with an
+ * exception.
+ */
 int core_zone_of(PyObject *tz, const struct weir_zone **zone);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * BLAKE2b without a key (RFC 7693), 20 bytes long, for builds without libsodium. Its digests must equal those of
- * libsodium, because builds of both kinds may share a Memcached server (remote/memcached.c).
+ * BLAKE2b without a key (RFC 7693), 20 bytes long, for builds without libsodium. Its digests must
+ * equal those of libsodium, because builds of both kinds may share a Memcached server
+ * (remote/memcached.c).
  *
  * Blocks of 128 bytes; twelve rounds of eight quarter-mixings each. The last block is marked, so a
  * block is buffered until more data follows or the hash ends.

@@ -1,10 +1,10 @@
 /*
  * The keyed hash, the long hash and the random bytes that libweir needs.
  *
- * With libsodium (meson option "sodium"), sodium.c calls it. Without, siphash.c and
- * blake2b.c are compiled instead: about 150 lines for two published algorithms, written for Weir and under
- * Weir's licence. Both give the same bytes, so a table file or a Memcached server may be shared by builds of
- * either kind. Random bytes come from the kernel in both.
+ * With libsodium (meson option "sodium"), sodium.c calls it. Without, siphash.c and blake2b.c are
+ * compiled instead: about 150 lines for two published algorithms, written for Weir and under Weir's
+ * licence. Both give the same bytes, so a table file or a Memcached server may be shared by builds
+ * of either kind. Random bytes come from the kernel in both.
  */
 #ifndef WEIR_CRYPTO_H
 #define WEIR_CRYPTO_H

@@ -1,10 +1,10 @@
 /*
- * SipHash-2-4 with 64 or 128 bits of output (Aumasson and Bernstein, "SipHash: a fast short-input PRF",
- * 2012; the longer output is their later variant). Used in builds without libsodium.
+ * SipHash-2-4 with 64 or 128 bits of output (Aumasson and Bernstein, "SipHash: a fast short-input
+ * PRF", 2012; the longer output is their later variant). Used in builds without libsodium.
  *
- * Four words of state, each 8 input bytes mixed in by two rounds, four rounds at the end. It takes the
- * same time for every key, and its memory accesses do not depend on the data. The tests compare it with
- * libsodium's and with the published vectors.
+ * Four words of state, each 8 input bytes mixed in by two rounds, four rounds at the end. It takes
+ * the same time for every key, and its memory accesses do not depend on the data. The tests compare
+ * it with libsodium's and with the published vectors.
  */
 #include "crypto/crypto.h"
 

@@ -1,6 +1,6 @@
 /*
- * libsodium's SipHash and BLAKE2b behind crypto.h. None of these calls needs sodium_init(): they use no
- * random bytes, and choose their implementation safely from any thread.
+ * libsodium's SipHash and BLAKE2b behind crypto.h. None of these calls needs sodium_init(): they
+ * use no random bytes, and choose their implementation safely from any thread.
  */
 #include "crypto/crypto.h"
 

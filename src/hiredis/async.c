@@ -1,7 +1,8 @@
 /*
- * Decisions over hiredis' asynchronous connections. One block of memory holds what is needed to read the reply and
- * to send the request a second time. hiredis returns it with the reply. hiredis calls the callback of each command
- * once, with no reply if the connection ends, so every block is freed.
+ * Decisions over hiredis' asynchronous connections. One block of memory holds what is needed to
+ * read the reply and to send the request a second time. hiredis returns it with the reply. hiredis
+ * calls the callback of each command once, with no reply if the connection ends, so every block is
+ * freed.
  */
 #include <stdbool.h>
 #include <stdlib.h>

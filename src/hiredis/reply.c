@@ -1,6 +1,7 @@
 /*
- * The codec reads the bytes of the protocol, but hiredis returns parsed replies. A decision is a small flat array,
- * so it is serialized again: the same reader validates the replies of every transport.
+ * The codec reads the bytes of the protocol, but hiredis returns parsed replies. A decision is a
+ * small flat array, so it is serialized again: the same reader validates the replies of every
+ * transport.
  */
 #include "reply.h"
 

@@ -10,14 +10,17 @@
 int64_t weir_hiredis_now(void);
 
 /*
- * Reads a reply that hiredis has parsed. Returns 0 with *out and verdicts filled in, or WEIR_EFORMAT. The text of
- * an error is copied into `text`.
+ * Reads a reply that hiredis has parsed. Returns 0 with *out and verdicts filled in, or
+ * WEIR_EFORMAT. The text of an error is copied into `text`.
  */
 int weir_hiredis_read(const redisReply *reply, const struct weir_redis_request *request,
                       struct weir_verdict *verdicts, struct weir_redis_reply *out, char *text,
                       size_t text_size);
 
-/* Fills *error. Bytes of the message that are not printable ASCII become "?", since it may quote a server. */
+/*
+ * Fills *error. Bytes of the message that are not printable ASCII become "?", since it may quote a
+ * server.
+ */
 int weir_hiredis_fail(struct weir_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,7 +1,7 @@
 /*
- * One connection, one call at a time, each with a deadline. hiredis connects and parses. The waiting is done here,
- * because hiredis' timeouts apply to single system calls. Writing is done here, too, because a write of hiredis to
- * a server that has disconnected raises SIGPIPE.
+ * One connection, one call at a time, each with a deadline. hiredis connects and parses. The
+ * waiting is done here, because hiredis' timeouts apply to single system calls. Writing is done
+ * here, too, because a write of hiredis to a server that has disconnected raises SIGPIPE.
  */
 #include "weir/hiredis.h"
 
@@ -174,7 +174,9 @@ static int connect_to(struct weir_hiredis *redis, int64_t end_ms, struct weir_er
     int err = EADDRNOTAVAIL;
     int tries = redis->path ? 1 : redis->addresses;
     for (int i = 0; i < tries && !redis->context; i++) {
-        /* The time is divided, so that an address that does not answer leaves time for the others. */
+        /*
+         * The time is divided, so that an address that does not answer leaves time for the others.
+         */
         int64_t now = clock_ms(), share = (end_ms - now) / (tries - i);
         err = try_address(redis, redis->address[i], now + share);
     }

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 STRATEGY = Path(__file__).parents[1] / "strategy"
-ROW = re.compile(r'^\s+X\((\w+), (\w+), "([\w-]+)", "(\w\w)", (\w+), (\w+),', re.MULTILINE)
+ROW = re.compile(r'^\s+X\((\w+), (\w+), "([\w-]+)",[\s\\]+"(\w\w)", (\w+), (\w+),', re.MULTILINE)
 PLACE = "if slot {} plain then malformed('place ' .. slot) end\n"
 FOREIGN = (
     "if value and #value ~= (wide and {wide} or {narrow}) then\n"

@@ -1,20 +1,22 @@
 /*
  * Decisions on Memcached: counters that the server counts itself, and states that it only stores.
  *
- *     ma <name> N<seconds> J<start, cost> D<cost> v t c    hit: open a window with the cost, or add the cost
+ *     ma <name> N<seconds> J<start, cost> D<cost> v t c    hit: open a window with the cost, or add
+ *                                                          the cost
  *     mg <name> v t c                                      peek
- *     ma <name> MD D<cost> C<cas> v t c                    take a charge back, if nothing has changed since
+ *     ma <name> MD D<cost> C<cas> v t c                    take a charge back, if nothing has
+ *                                                          changed since
  *
- * The number has 63 bits: the upper 33 are the time at which the window began, in ticks and modulo 2^33; the lower 30
- * are the count. So one command returns both, and the window ends exactly one period after its start. The item lives
- * longer: its expiry, which has whole seconds, only removes unused items. The first hit after the end replaces it by
- * compare-and-swap.
+ * The number has 63 bits: the upper 33 are the time at which the window began, in ticks and modulo
+ * 2^33; the lower 30 are the count. So one command returns both, and the window ends exactly one
+ * period after its start. The item lives longer: its expiry, which has whole seconds, only removes
+ * unused items. The first hit after the end replaces it by compare-and-swap.
  *
- * The 64th bit stays 0: Memcached 1.6.18 calls a number from 2^63 on "non-numeric" if a hyphen follows it in memory,
- * where an earlier item may have left one.
+ * The 64th bit stays 0: Memcached 1.6.18 calls a number from 2^63 on "non-numeric" if a hyphen
+ * follows it in memory, where an earlier item may have left one.
  *
- * A tick is a power of two of nanoseconds, some 2^-31 of the period. The start is rounded up, so no window is
- * shorter than its period.
+ * A tick is a power of two of nanoseconds, some 2^-31 of the period. The start is rounded up, so no
+ * window is shorter than its period.
  *
  * src/remote/packed.c packs and steps the stored states.
  */
@@ -35,13 +37,18 @@
 /* The count has room for this amount and 63 denied costs that are not yet taken back. */
 #define COUNT_MAX (INT64_C(1) << 24)
 #define START_MASK ((UINT64_C(1) << (63 - COUNT_BITS)) - 1)
-/* An item lives this much longer than its window: the server has whole seconds, and hosts' clocks differ. */
+/*
+ * An item lives this much longer than its window: the server has whole seconds, and hosts' clocks
+ * differ.
+ */
 #define SPARE_S 5
-/* The time that has passed by the server's whole seconds may differ this much from the true time. */
+/*
+ * The time that has passed by the server's whole seconds may differ this much from the true time.
+ */
 #define SERVER_TOLERANCE_NS (3 * NS_PER_S)
 #define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
 
-/* ------------------------------------------------------------------------------------------- names */
+/* ---------------------------------------------------------------------------------------- names */
 
 static bool is_safe(const char *name, size_t len) {
     if (len > WEIR_MEMCACHED_NAME_MAX)
@@ -89,7 +96,7 @@ int weir_memcached_name(const struct weir_check *check, const char *prefix, size
     return hashed_name(check, prefix, prefix_len, name);
 }
 
-/* ---------------------------------------------------------------------- what the server itself counts */
+/* ---------------------------------------------------------------- what the server itself counts */
 
 int weir_memcached_counts(const struct weir_limit *limit) {
     return limit && limit->strategy == WEIR_FIXED_WINDOW && limit->amount <= COUNT_MAX &&
@@ -156,8 +163,9 @@ int weir_memcached_command(const struct weir_check *check, const char *name, siz
 }
 
 /*
- * What is left of a window by the server's clock, which has whole seconds and does not depend on the hosts' clocks:
- * it corrects a host whose clock is wrong. An end more than a month ahead is stored as a time of a host's clock.
+ * What is left of a window by the server's clock, which has whole seconds and does not depend on
+ * the hosts' clocks: it corrects a host whose clock is wrong. An end more than a month ahead is
+ * stored as a time of a host's clock.
  */
 static int64_t corrected(const struct weir_limit *limit, int64_t left_ns, int64_t left_s) {
     if (left_s < 0 || kept_s(limit) > WEIR_MEMCACHED_MONTH_S)
@@ -311,7 +319,7 @@ void weir_memcached_evaluate(const struct weir_check *check,
     verdict->reset_at_ns = there && used > 0 ? now_ns + left_ns : now_ns;
 }
 
-/* ---------------------------------------------------------------------- what the server only keeps */
+/* ------------------------------------------------------------------- what the server only keeps */
 
 int weir_memcached_step(const struct weir_check *check, const char *value, size_t len,
                         int64_t now_ns, enum weir_mode mode, struct weir_verdict *verdict,

@@ -1,8 +1,8 @@
 /*
  * States as bytes, for stores that only store values.
  *
- *     "W1", the strategy; expires_ns and the words of struct weir_state, eight bytes each, little-endian
- *     "W1", the strategy; a log (src/strategy/log/flat.c)
+ *     "W1", the strategy; expires_ns and the words of struct weir_state, eight bytes each,
+ *     little-endian "W1", the strategy; a log (src/strategy/log/flat.c)
  */
 #include "remote/packed.h"
 

@@ -1,12 +1,14 @@
 /*
  * Encodes checks as one EVALSHA command, and decodes its reply into verdicts.
  *
- *     EVALSHA <sha1> <counters> <name>… <packed>         decide; src/remote/decide.lua describes the packed part
- *     EVAL    <script> <counters> <name>… <packed>       the same, for a server without the script in its cache
- *     DEL     <name>…                                    clear
+ *     EVALSHA <sha1> <counters> <name>… <packed>    decide; src/remote/decide.lua describes the
+ *                                                   packed part
+ *     EVAL    <script> <counters> <name>… <packed>  the same, for a server that does not have the
+ *                                                   script
+ *     DEL     <name>…                               clear
  *
- * The script counts in doubles; src/strategy/numbers.h decides which limits fit. Costs far above what a limit can
- * hold are lowered to just above it, which changes no verdict.
+ * The script counts in doubles; src/strategy/numbers.h decides which limits fit. Costs far above
+ * what a limit can hold are lowered to just above it, which changes no verdict.
  *
  * Two checks of the same counter share a name in KEYS. The names of logs come last.
  */
@@ -40,7 +42,7 @@ const char *weir_redis_sha1(void) {
     return WEIR_DECIDE_SHA1;
 }
 
-/* ------------------------------------------------------------------------------- one check, packed */
+/* ---------------------------------------------------------------------------- one check, packed */
 
 /* A check as numbers for the script: the cost and four numbers of its strategy. */
 struct numbers {
@@ -92,7 +94,7 @@ static char *put_check(char *to, const struct weir_check *check, int32_t mode, i
     return to;
 }
 
-/* ------------------------------------------------------------------------------------ the command */
+/* ---------------------------------------------------------------------------------- the command */
 
 /* The counters of a request, in the order of their names in the command. */
 struct slots {
@@ -254,7 +256,7 @@ int weir_redis_command(const struct weir_redis_request *request, char *buffer, s
     return 0;
 }
 
-/* --------------------------------------------------------------------------------------- the slot */
+/* ------------------------------------------------------------------------------------- the slot */
 
 /* CRC-16/XMODEM, as Redis Cluster uses it. */
 static uint16_t crc16(const char *bytes, size_t len) {
@@ -280,7 +282,7 @@ int weir_redis_slot(const char *name, size_t len) {
     return crc16(name, len) & 16383;
 }
 
-/* -------------------------------------------------------------------------------------- the reply */
+/* ------------------------------------------------------------------------------------ the reply */
 
 static uint64_t get_word(const char *bytes) {
     uint64_t word = 0;
@@ -332,7 +334,10 @@ static int read_decision(const struct weir_resp_value *value,
     for (size_t i = 0; i < n; i++)
         if (read_verdict(first + i * FIRST, second + i * SECOND, request->checks[i].limit,
                          &verdicts[i]) < 0) {
-            /* From the script: a value has the length of a counter but is not one. The server works. */
+            /*
+             * From the script: a value has the length of a counter but is not one. The server
+             * works.
+             */
             reply->kind = WEIR_REDIS_ERROR;
             reply->error = not_a_counter;
             reply->error_len = sizeof not_a_counter - 1;

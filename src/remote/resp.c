@@ -1,6 +1,7 @@
 /*
- * Lines and lengths of the protocol. A value is read only if it is complete: the caller keeps the received
- * bytes and reads again from the start when there are more. Replies are short, so that costs little.
+ * Lines and lengths of the protocol. A value is read only if it is complete: the caller keeps the
+ * received bytes and reads again from the start when there are more. Replies are short, so that
+ * costs little.
  */
 #include "remote/resp.h"
 

@@ -1,6 +1,6 @@
 /*
- * RESP2 and RESP3, the protocol of Redis. Reads values from input that may be incomplete. Reads nothing at or
- * after `end`, allocates nothing, copies nothing.
+ * RESP2 and RESP3, the protocol of Redis. Reads values from input that may be incomplete. Reads
+ * nothing at or after `end`, allocates nothing, copies nothing.
  */
 #ifndef WEIR_RESP_H
 #define WEIR_RESP_H

@@ -1,8 +1,9 @@
 /*
  * Several limits, all or nothing, over packed states: the counterpart of src/by_limits.h.
  *
- * Each counter has two areas in the caller's buffer, used in turn: a step reads one and writes the other.
- * If a limit denies, all counters are reset to the values read and updated to now with hits of cost 0.
+ * Each counter has two areas in the caller's buffer, used in turn: a step reads one and writes the
+ * other. If a limit denies, all counters are reset to the values read and updated to now with hits
+ * of cost 0.
  */
 #include "weir/state.h"
 

@@ -1,9 +1,9 @@
 /*
  * Reading and printing addresses and ranges.
  *
- * One strict parser reads both the clients of decisions and the rules that an operator writes. Decimal parts have
- * no leading zeros, because inet_aton reads 010 as 8 and other programs read it as 10. IPv6 input follows RFC 4291
- * section 2.2, output follows RFC 5952.
+ * One strict parser reads both the clients of decisions and the rules that an operator writes.
+ * Decimal parts have no leading zeros, because inet_aton reads 010 as 8 and other programs read it
+ * as 10. IPv6 input follows RFC 4291 section 2.2, output follows RFC 5952.
  *
  * Cost: one pass, no table, no copy; 10 ns for IPv4, 20 to 30 ns for IPv6.
  */
@@ -24,7 +24,7 @@
 #define FULL_6 39       /* bytes of an IPv6 address without "::" and leading zeros left out */
 #define ADDRESS_MAX 110 /* bytes: the longest address, and a zone */
 
-/* ---------------------------------------------------------------------------------------- reading */
+/* -------------------------------------------------------------------------------------- reading */
 
 static inline uint64_t load_8(const char *from) {
     uint64_t word;
@@ -55,8 +55,8 @@ static inline uint32_t dots_of(const char *text, size_t len) {
 }
 
 /*
- * Four parts of 0 to 255, and nothing else. The number of digits of a part is unpredictable, so a loop over the
- * digits would cost several mispredicted branches. No branch here depends on it.
+ * Four parts of 0 to 255, and nothing else. The number of digits of a part is unpredictable, so a
+ * loop over the digits would cost several mispredicted branches. No branch here depends on it.
  */
 static bool read_4(const char *text, size_t len, uint32_t *address) {
     if (len < 7 || len > PLAIN_MAX)
@@ -92,7 +92,10 @@ static inline uint32_t hex_digit(char c) {
     return (uint32_t)digit[(unsigned char)c] - 1;
 }
 
-/* Reads a group of 1 to 4 digits; returns their number. Four digits, the usual case, are read without a loop. */
+/*
+ * Reads a group of 1 to 4 digits; returns their number. Four digits, the usual case, are read
+ * without a loop.
+ */
 static inline size_t read_group(const char *text, size_t len, uint32_t *group) {
     if (len >= 4) {
         uint32_t a = hex_digit(text[0]), b = hex_digit(text[1]), c = hex_digit(text[2]),
@@ -177,7 +180,10 @@ static bool read_6(const char *text, size_t len, struct weir_address *address) {
     return true;
 }
 
-/* Whether an IPv6 address is an IPv4 address in another form: mapped, translated by SIIT, or by NAT64. */
+/*
+ * Whether an IPv6 address is an IPv4 address in another form: mapped, translated by SIIT, or by
+ * NAT64.
+ */
 static inline bool holds_4(const struct weir_address *address) {
     uint64_t middle = address->low >> 32;
     return address->high == 0 ? middle == MAPPED_LOW >> 32 || middle == TRANSLATED_LOW
@@ -221,7 +227,7 @@ enum weir_family weir_address_parse(const char *text, size_t len, struct weir_ad
     return WEIR_FAMILY_4;
 }
 
-/* ----------------------------------------------------------------------------------------- ranges */
+/* --------------------------------------------------------------------------------------- ranges */
 
 static unsigned __int128 wide(const struct weir_address *address) {
     return (unsigned __int128)address->high << 64 | address->low;
@@ -332,8 +338,8 @@ static int refuse_host_bits(const char *text, size_t len, struct weir_range *ran
 }
 
 /*
- * "::ffff:10.0.0.0/104" means 10.0.0.0/8. A wider range that contains the mapped addresses, such as ::/0,
- * applies to IPv6 only.
+ * "::ffff:10.0.0.0/104" means 10.0.0.0/8. A wider range that contains the mapped addresses, such as
+ * ::/0, applies to IPv6 only.
  */
 static int read_range(const char *text, size_t len, size_t slash, struct weir_range *range,
                       struct weir_error *error) {
@@ -381,7 +387,7 @@ int weir_range_parse(const char *text, size_t len, struct weir_range *range,
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------- clients */
+/* -------------------------------------------------------------------------------------- clients */
 
 /* Whether the text has only digits, as in ":8080". An empty port is accepted. */
 static bool is_port(const char *text, size_t len) {
@@ -465,7 +471,7 @@ size_t weir_client_form(const char *text, size_t len, uint32_t ipv6_prefix, char
     return weir_range_print(&range, buffer, size);
 }
 
-/* --------------------------------------------------------------------------------------- printing */
+/* ------------------------------------------------------------------------------------- printing */
 
 size_t weir_range_print(const struct weir_range *range, char *buffer, size_t size) {
     unsigned char bytes[16];

@@ -21,7 +21,10 @@ struct weir_address {
     uint64_t high, low;
 };
 
-/* A range: the addresses whose first `prefix` bits are those of `first`. One address is a /32 or /128. */
+/*
+ * A range: the addresses whose first `prefix` bits are those of `first`. One address is a /32 or
+ * /128.
+ */
 struct weir_range {
     struct weir_address first;
     uint8_t family; /* enum weir_family; WEIR_FAMILY_NONE: a name, the rest is zero */
@@ -32,25 +35,27 @@ struct weir_range {
 #define WEIR_RANGE_TEXT 56
 
 /*
- * Parses the `len` bytes of `text` as an address. Returns its family, or WEIR_FAMILY_NONE. The text must contain
- * nothing else, except a zone after an IPv6 address ("fe80::1%eth0"), which is ignored. An IPv4 address within IPv6
- * becomes that IPv4 address: "::ffff:10.1.2.3", SIIT's "::ffff:0:10.1.2.3", NAT64's "64:ff9b::10.1.2.3". Reads
- * nothing beyond `len`.
+ * Parses the `len` bytes of `text` as an address. Returns its family, or WEIR_FAMILY_NONE. The text
+ * must contain nothing else, except a zone after an IPv6 address ("fe80::1%eth0"), which is
+ * ignored. An IPv4 address within IPv6 becomes that IPv4 address: "::ffff:10.1.2.3", SIIT's
+ * "::ffff:0:10.1.2.3", NAT64's "64:ff9b::10.1.2.3". Reads nothing beyond `len`.
  */
 enum weir_family weir_address_parse(const char *text, size_t len, struct weir_address *address);
 
 /*
- * Parses the client of a rule: "10.1.2.3", "10.0.0.0/8", "2001:db8::/32", or a name (family NONE) if it does not
- * look like an address or a range. "::ffff:10.0.0.0/104" is 10.0.0.0/8.
- * Errors: WEIR_ESYNTAX for an invalid address or range, such as "10.0.0.300", "10.0.0/8", "10.0.0.0/33", and if
- * bits after the prefix are set, as in "10.1.2.3/8" (the message contains the valid range).
+ * Parses the client of a rule: "10.1.2.3", "10.0.0.0/8", "2001:db8::/32", or a name (family NONE)
+ * if it does not look like an address or a range. "::ffff:10.0.0.0/104" is 10.0.0.0/8.
+ * Errors: WEIR_ESYNTAX for an invalid address or range, such as "10.0.0.300", "10.0.0/8",
+ * "10.0.0.0/33", and if bits after the prefix are set, as in "10.1.2.3/8" (the message contains the
+ * valid range).
  */
 int weir_range_parse(const char *text, size_t len, struct weir_range *range,
                      struct weir_error *error);
 
 /*
- * Parses the client in a key: an address as for weir_address_parse(), or a network, "2001:db8::/64", which is how
- * weir.flask counts IPv6 clients. In keys, the slash is "%2F". Family NONE: another name.
+ * Parses the client in a key: an address as for weir_address_parse(), or a network,
+ * "2001:db8::/64", which is how weir.flask counts IPv6 clients. In keys, the slash is "%2F". Family
+ * NONE: another name.
  */
 enum weir_family weir_client_range(const char *text, size_t len, struct weir_range *range);
 
@@ -58,14 +63,18 @@ enum weir_family weir_client_range(const char *text, size_t len, struct weir_ran
 enum weir_family weir_client_address(const char *text, size_t len, struct weir_address *address);
 
 /*
- * Writes the form that limits count a client's address under: brackets, a port and a zone are left out, IPv4
- * within IPv6 is that IPv4 address, and IPv6 becomes the network of its first `ipv6_prefix` bits (0 to 128;
- * wider networks stay). `size` at least WEIR_RANGE_TEXT. The length, or 0 if the text is no address.
+ * Writes the form that limits count a client's address under: brackets, a port and a zone are left
+ * out, IPv4 within IPv6 is that IPv4 address, and IPv6 becomes the network of its first
+ * `ipv6_prefix` bits (0 to 128; wider networks stay). `size` at least WEIR_RANGE_TEXT. The length,
+ * or 0 if the text is no address.
  */
 size_t weir_client_form(const char *text, size_t len, uint32_t ipv6_prefix, char *buffer,
                         size_t size);
 
-/* Writes "10.0.0.0/8", or "10.1.2.3" for a single address. `size` at least WEIR_RANGE_TEXT; the length. */
+/*
+ * Writes "10.0.0.0/8", or "10.1.2.3" for a single address. `size` at least WEIR_RANGE_TEXT; the
+ * length.
+ */
 size_t weir_range_print(const struct weir_range *range, char *buffer, size_t size);
 
 /* The last address of a range. */

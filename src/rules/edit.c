@@ -1,9 +1,10 @@
 /*
  * Changes and reads the list of rules.
  *
- * Each change writes the whole next list and its index into the unused copy, and publishes it by one store: see
- * struct weir_rules. This is linear in the number of rules, even for a small change, so set many rules by one
- * weir_rules_load(). If a writer is killed, the list is the old one before that store, and the new one after it.
+ * Each change writes the whole next list and its index into the unused copy, and publishes it by
+ * one store: see struct weir_rules. This is linear in the number of rules, even for a small change,
+ * so set many rules by one weir_rules_load(). If a writer is killed, the list is the old one before
+ * that store, and the new one after it.
  *
  * Expired rules stay until their space is needed. Expiry is evaluated with the caller's `now`.
  */
@@ -20,7 +21,7 @@
 #define HASH_NAME 17 /* "#" and 16 hexadecimal digits */
 #define relaxed memory_order_relaxed
 
-/* ------------------------------------------------------------------------------------------ the lock */
+/* ------------------------------------------------------------------------------------- the lock */
 
 static int begin(struct weir_table *table, struct weir_error *error) {
     int rc = table->backing == WEIR_BACKING_MEMORY ? weir_after_fork(table) : weir_result(table, 0);
@@ -36,7 +37,7 @@ static int finish(const struct weir_table *table, int rc, struct weir_error *err
                : rc;
 }
 
-/* ----------------------------------------------------------------------------------------- a change */
+/* ------------------------------------------------------------------------------------- a change */
 
 struct change {
     struct weir_rule_entry entry; /* without its name's place */
@@ -124,7 +125,7 @@ static size_t sort_changes(struct change *changes, size_t count) {
     return kept;
 }
 
-/* ------------------------------------------------------------------------------------------ the merge */
+/* ------------------------------------------------------------------------------------ the merge */
 
 struct merge {
     struct weir_table *table;
@@ -252,7 +253,10 @@ static void publish(struct weir_rules *rules, const struct weir_rules_copy *copy
 
 enum edit { SET, LOAD, REPLACE };
 
-/* Makes the changes, which are sorted. The lock is held. Returns 1 if anything has changed, 0 if not. */
+/*
+ * Makes the changes, which are sorted. The lock is held. Returns 1 if anything has changed, 0 if
+ * not.
+ */
 static int edit(struct weir_table *table, const struct change *changes, size_t count,
                 int64_t now_ns, enum edit how, struct weir_error *error) {
     struct weir_rules *rules = table->rules;
@@ -281,7 +285,7 @@ static int edit(struct weir_table *table, const struct change *changes, size_t c
     return 1;
 }
 
-/* ------------------------------------------------------------------------------------------ the API */
+/* -------------------------------------------------------------------------------------- the API */
 
 int weir_rules_set(struct weir_table *table, const void *client, size_t len, int kind,
                    int64_t since_ns, int64_t until_ns, struct weir_error *error) {
@@ -298,7 +302,10 @@ int weir_rules_set(struct weir_table *table, const void *client, size_t len, int
     return finish(table, rc < 0 ? rc : 0, error);
 }
 
-/* Reads the rules that have not ended; *count becomes how many. An error says which rule it is about. */
+/*
+ * Reads the rules that have not ended; *count becomes how many. An error says which rule it is
+ * about.
+ */
 static int read_rules(const struct weir_table *table, const struct weir_rule *rules, size_t *count,
                       int64_t now_ns, struct change *changes, struct weir_error *error) {
     size_t read = 0;

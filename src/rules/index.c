@@ -1,9 +1,9 @@
 /*
  * Builds the index for src/rules/lookup.c from a sorted list of rules.
  *
- * Ranges are nested or apart and sorted by their first address, wider before narrower. So one sweep with a
- * stack of the ranges that are open finds the next wider one of each. Linear in the number of rules: 100,000
- * take a few milliseconds.
+ * Ranges are nested or apart and sorted by their first address, wider before narrower. So one sweep
+ * with a stack of the ranges that are open finds the next wider one of each. Linear in the number
+ * of rules: 100,000 take a few milliseconds.
  */
 #include <string.h>
 
@@ -11,8 +11,8 @@
 #include "rules/rules.h"
 
 #define DEPTH 130
-#define NAMES_ALL                                                                                  \
-    UINT32_C(262144)  /* so many bytes of names there is always room for, if it is enough */
+/* So many bytes of names there is always room for, if it is enough. */
+#define NAMES_ALL UINT32_C(262144)
 #define NAME_BYTES 32 /* on average, above that */
 #define relaxed memory_order_relaxed
 
@@ -20,7 +20,7 @@ static size_t line_up(size_t bytes) {
     return (bytes + 63) & ~(size_t)63;
 }
 
-/* ------------------------------------------------------------------------------------------ places */
+/* --------------------------------------------------------------------------------------- places */
 
 /* Levels of `count` keys; each is filled up to whole groups. Returns where they end. */
 static size_t plan_levels(size_t at, uint32_t count, size_t key_bytes,
@@ -64,7 +64,7 @@ void weir_rules_init(void *section, uint32_t capacity) {
     (void)capacity;
 }
 
-/* -------------------------------------------------------------------------------------------- order */
+/* ---------------------------------------------------------------------------------------- order */
 
 static int family_order(const struct weir_rule_entry *entry) {
     return entry->family == WEIR_FAMILY_NONE ? 7 : entry->family;
@@ -119,7 +119,7 @@ bool weir_rules_sound(const struct weir_table *table, const struct weir_rules_co
     return ends_ns == copy->ends_ns;
 }
 
-/* ------------------------------------------------------------------------------------------- ranges */
+/* --------------------------------------------------------------------------------------- ranges */
 
 /* One level of one family's keys. */
 struct keys {
@@ -224,7 +224,7 @@ static uint32_t families_below(const struct weir_rule_entry *entry, uint32_t cou
     return low;
 }
 
-/* -------------------------------------------------------------------------------------------- names */
+/* ---------------------------------------------------------------------------------------- names */
 
 /* Sorted by hash, they come into the hash table nearly in its own order. */
 static uint32_t build_names(const struct weir_table *table, struct weir_rules_copy *copy,
@@ -263,7 +263,7 @@ void weir_rules_build(const struct weir_table *table, struct weir_rules_copy *co
     atomic_store_explicit(&copy->slots, slots, relaxed);
 }
 
-/* ------------------------------------------------------------------------------------------ the check */
+/* ------------------------------------------------------------------------------------ the check */
 
 static int corrupt(struct weir_error *error, const char *what) {
     return weir_fail(error, WEIR_ECORRUPT, 0, "%s", what);

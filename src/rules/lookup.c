@@ -1,23 +1,24 @@
 /*
  * Finds the rule that applies to a client. Decisions call it if there are rules.
  *
- * The first addresses of all ranges lie in a sorted array, and above it, level by level, every 16th of the
- * level below:
+ * The first addresses of all ranges lie in a sorted array, and above it, level by level, every 16th
+ * of the level below:
  *
  *     level 1   | 10.0.0.0                               | 10.7.0.0 …
- *     level 0   | 10.0.0.0/8 | 10.0.0.0/16 | 10.1.0.0/16 …   | 10.7.0.0/24 | …    16 keys: one cache line
- *     marks     | /8         | /16, wider  | /16, wider  …   | /24, wider  | …
+ *     level 0   | 10.0.0.0/8 | 10.0.0.0/16 | 10.1.0.0/16 …   | 10.7.0.0/24 | …  16 keys: a cache
+ * line marks     | /8         | /16, wider  | /16, wider  …   | /24, wider  | …
  *
- * Two ranges are either nested or disjoint. So of the ranges that begin at or before an address, only the last one and
- * the ranges that contain it can cover the address. The prefix lengths in its mark show which of them do.
- * A search counts, line by line, how many keys are not above the address (no branch depends on it). For 100,000
- * ranges it reads five cache lines and a mark, most of them hot.
+ * Two ranges are either nested or disjoint. So of the ranges that begin at or before an address,
+ * only the last one and the ranges that contain it can cover the address. The prefix lengths in its
+ * mark show which of them do. A search counts, line by line, how many keys are not above the
+ * address (no branch depends on it). For 100,000 ranges it reads five cache lines and a mark, most
+ * of them hot.
  *
- * Names are found by their keyed hash, 64 bits of SipHash under the table's secret, in a hash table with linear
- * probing. If a rule has expired, the next wider one applies.
+ * Names are found by their keyed hash, 64 bits of SipHash under the table's secret, in a hash table
+ * with linear probing. If a rule has expired, the next wider one applies.
  *
- * Readers take no lock: see struct weir_rules. All data can be damaged, or changed by a writer at the same time, so
- * every index is checked before use and every loop is bounded.
+ * Readers take no lock: see struct weir_rules. All data can be damaged, or changed by a writer at
+ * the same time, so every index is checked before use and every loop is bounded.
  */
 #include "rules/rules.h"
 #include "strategy/strategy.h"
@@ -29,7 +30,7 @@
 #define WIDER_MAX 130 /* nested ranges: prefixes 0 to 128 */
 #define relaxed memory_order_relaxed
 
-/* ---------------------------------------------------------------------------------------- ranges */
+/* --------------------------------------------------------------------------------------- ranges */
 
 /* Levels above level 0 that a search begins at. */
 static inline uint32_t top_level(uint32_t last) {
@@ -176,7 +177,7 @@ static struct weir_rule_match lookup_by_address(const struct weir_table *table,
     return nothing;
 }
 
-/* ------------------------------------------------------------------------------------------- names */
+/* ---------------------------------------------------------------------------------------- names */
 
 static struct weir_rule_match lookup_by_hash(const struct weir_table *table,
                                              const struct weir_rules_copy *copy, uint64_t hash,
@@ -234,7 +235,7 @@ struct weir_rule_match weir_rules_match_client(struct weir_table *table, const v
     return match;
 }
 
-/* --------------------------------------------------------------------------------------- decisions */
+/* ------------------------------------------------------------------------------------ decisions */
 
 void weir_rules_verdict(const struct weir_limit *limit, int64_t now_ns,
                         const struct weir_rule_match *match, struct weir_verdict *verdict) {

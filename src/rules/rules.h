@@ -2,11 +2,13 @@
  * The rules about clients in a table's mapping: their bytes, and who may write them.
  *
  *     section:  | struct weir_rules | copy 0 | copy 1 |
- *     copy:     | struct weir_rules_copy | entries | ends | wider | keys and marks of IPv4, of IPv6 | slots | names |
+ *     copy:     | struct weir_rules_copy | entries | ends | wider |
+ *               | keys and marks of IPv4, of IPv6 | slots | names |
  *
- * Each copy is a whole list with its index. `version` says which one holds (its lowest bit); a writer
- * builds the next list in the other one and publishes it by one store. Who may write what:
- *  - "writer": under `mutex`. A crash can leave any value; it is not read before the next writer overwrites it.
+ * Each copy is a whole list with its index. `version` says which one holds (its lowest bit); a
+ * writer builds the next list in the other one and publishes it by one store. Who may write what:
+ *  - "writer": under `mutex`. A crash can leave any value; it is not read before the next writer
+ *    overwrites it.
  *  - "publish": under `mutex`, in the order at struct weir_rules.
  */
 #ifndef WEIR_RULES_INTERNAL_H
@@ -19,9 +21,9 @@
 #include "weir/rules.h"
 
 /*
- * A change: the mutex; `building` = version + 1; the other copy; `ends_ns` = the later of what it was and
- * will be; `version` + 1, from where the change has happened; `ends_ns` as it will be. A reader of copy v & 1
- * has read one list if `building` is still at most v + 1 afterwards.
+ * A change: the mutex; `building` = version + 1; the other copy; `ends_ns` = the later of what it
+ * was and will be; `version` + 1, from where the change has happened; `ends_ns` as it will be. A
+ * reader of copy v & 1 has read one list if `building` is still at most v + 1 afterwards.
  */
 struct weir_rules {
     _Alignas(
@@ -31,7 +33,10 @@ struct weir_rules {
     _Alignas(64) pthread_mutex_t mutex; /* process-shared and robust (memory://: a plain one) */
 };
 
-/* What a rule is about, and in which order rules lie: IPv4, IPv6, names; by address; wider before narrower. */
+/*
+ * What a rule is about, and in which order rules lie: IPv4, IPv6, names; by address; wider before
+ * narrower.
+ */
 struct weir_rule_entry {
     struct weir_address first; /* writer: of names: `high` is their hash */
     int64_t since_ns;          /* writer */
@@ -46,8 +51,8 @@ struct weir_rule_entry {
 _Static_assert(sizeof(struct weir_rule_entry) == 40, "byte map");
 
 /*
- * The mark of a range: its prefix, and whether it allows, has an end, and lies in a wider one. Most look-ups
- * read nothing else.
+ * The mark of a range: its prefix, and whether it allows, has an end, and lies in a wider one. Most
+ * look-ups read nothing else.
  */
 #define WEIR_MARK_PREFIX 0x00ffu
 #define WEIR_MARK_ALLOWS 0x0100u
@@ -90,12 +95,14 @@ size_t weir_rules_bytes(uint32_t capacity);
 void weir_rules_init(void *section, uint32_t capacity);
 
 /*
- * Initializes the section's lock: at creation, when alone with an old table, and in a forked child with a
- * private one. What a crash left needs no repair. 0 or WEIR_E….
+ * Initializes the section's lock: at creation, when alone with an old table, and in a forked child
+ * with a private one. What a crash left needs no repair. 0 or WEIR_E….
  */
 int weir_rules_repair(struct weir_table *table);
 
-/* Verifies the section. All of the table's own locks are held. 0, or WEIR_ECORRUPT with a message. */
+/*
+ * Verifies the section. All of the table's own locks are held. 0, or WEIR_ECORRUPT with a message.
+ */
 int weir_rules_check(struct weir_table *table, struct weir_error *error);
 
 /* Whether any rule may hold at that time: one relaxed load. */
@@ -112,11 +119,17 @@ struct weir_rule_match {
     int64_t until_ns; /* WEIR_NEVER: no expiry */
 };
 
-/* The rule of a client at that time. Takes no lock, unless writers are faster than this reader ever is. */
+/*
+ * The rule of a client at that time. Takes no lock, unless writers are faster than this reader ever
+ * is.
+ */
 struct weir_rule_match weir_rules_match_client(struct weir_table *table, const void *client,
                                                size_t len, int64_t now_ns);
 
-/* The same for an address, or for a name's hash (`address->high`, family NONE), in one of the copies. */
+/*
+ * The same for an address, or for a name's hash (`address->high`, family NONE), in one of the
+ * copies.
+ */
 struct weir_rule_match weir_rules_lookup(const struct weir_table *table, uint64_t version,
                                          const struct weir_address *address,
                                          enum weir_family family, int64_t now_ns);

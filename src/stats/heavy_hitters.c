@@ -1,20 +1,23 @@
 /*
  * The heavy hitters of a table: the clients with most requests.
  *
- * Each stripe runs Space-Saving (Metwally, Agrawal, El Abbadi, 2005) on the fingerprints of counters: a client that
- * is not listed replaces the entry with the lowest score, and adds that score to its score. Three differences:
+ * Each stripe runs Space-Saving (Metwally, Agrawal, El Abbadi, 2005) on the fingerprints of
+ * counters: a client that is not listed replaces the entry with the lowest score, and adds that
+ * score to its score. Three differences:
  *
  *  - the replaced score is kept separately (`error`), so the counts of a client are true hits;
- *  - a denied hit has the weight 16, and scores are halved every ten minutes, so that clients that are denied
- *    now are listed before many that behave, and before those of yesterday;
- *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 64 on average, with
- *    the weight 64. Denied hits are never sampled.
+ *  - a denied hit has the weight 16, and scores are halved every ten minutes, so that clients that
+ *    are denied now are listed before many that behave, and before those of yesterday;
+ *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 64 on
+ *    average, with the weight 64. Denied hits are never sampled.
  *
- * Cost: a byte in the cell of a client gives its entry: one more cache line. For other clients, allowed hits
- * decrement a counter; sampled and denied hits search 32 tags, and if they get an entry, 32 scores.
+ * Cost: a byte in the cell of a client gives its entry: one more cache line. For other clients,
+ * allowed hits decrement a counter; sampled and denied hits search 32 tags, and if they get an
+ * entry, 32 scores.
  *
- * Invariants: a fingerprint occurs once, in the list of its stripe; a tag is the low half of the fingerprint of
- * its entry. A process that is killed while it writes an entry leaves an entry without fingerprint: it is empty.
+ * Invariants: a fingerprint occurs once, in the list of its stripe; a tag is the low half of the
+ * fingerprint of its entry. A process that is killed while it writes an entry leaves an entry
+ * without fingerprint: it is empty.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +32,7 @@
 #define HALVINGS 8
 #define SAMPLE 64u /* one in so many */
 
-/* -------------------------------------------------------------------------------- names of clients */
+/* ----------------------------------------------------------------------------- names of clients */
 
 /* Writes an address or a network in its usual form; false if the client is neither. */
 static bool print_address(const char *client, size_t len, char text[WEIR_CLIENT_NAME_SIZE]) {
@@ -72,11 +75,11 @@ int weir_stats_client_name(struct weir_table *table, const void *client, size_t 
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------ top clients */
+/* ---------------------------------------------------------------------------------- top clients */
 
 /*
- * Scores decay, so old heavy hitters age out. Scores are halved at most HALVINGS times at once, because a listed
- * client may have made its hits recently.
+ * Scores decay, so old heavy hitters age out. Scores are halved at most HALVINGS times at once,
+ * because a listed client may have made its hits recently.
  */
 static void halve(struct weir_stats_stripe *stats, int64_t now_ns) {
     if (now_ns < stats->halve_ns && stats->halve_ns - now_ns <= HALF_LIFE_NS)
@@ -258,7 +261,7 @@ int weir_stats_top_clients(struct weir_table *table, enum weir_top_by by, int la
     return weir_result(table, rc);
 }
 
-/* -------------------------------------------------------------------------------------- integrity */
+/* ------------------------------------------------------------------------------------ integrity */
 
 static int corrupt(struct weir_error *error, const char *what, uint64_t where) {
     return weir_fail(error, WEIR_ECORRUPT, 0, "%s (at %llu)", what, (unsigned long long)where);

@@ -1,7 +1,7 @@
 /*
- * Meters: a hash table of numbers with open addressing, in the rest of the header's page. One compare-and-swap of
- * the hash of its name claims a slot, which then never changes. So a search needs no lock, and a process that is
- * killed has claimed a slot or has not.
+ * Meters: a hash table of numbers with open addressing, in the rest of the header's page. One
+ * compare-and-swap of the hash of its name claims a slot, which then never changes. So a search
+ * needs no lock, and a process that is killed has claimed a slot or has not.
  */
 #include "weir/meter.h"
 
@@ -19,7 +19,10 @@ struct meter {
 _Static_assert(sizeof(struct weir_header) <= METERS_AT, "byte map");
 _Static_assert(METERS_AT + WEIR_METERS * sizeof(struct meter) == WEIR_HEADER_BYTES, "byte map");
 
-/* Finds the meter of a name; with `make`, creates it. 0, and *found, which is NULL if there is none. */
+/*
+ * Finds the meter of a name; with `make`, creates it. 0, and *found, which is NULL if there is
+ * none.
+ */
 static int find(struct weir_table *table, const char *name, size_t len, bool make,
                 struct meter **found) {
     if (!table || !name || len == 0 || len > WEIR_KEY_MAX)

@@ -1,6 +1,6 @@
 /*
- * Counters by label, and decisions of other stores. Each stripe has its own counters, so a decision counts under
- * the lock that it holds already. A reader adds up all stripes.
+ * Counters by label, and decisions of other stores. Each stripe has its own counters, so a decision
+ * counts under the lock that it holds already. A reader adds up all stripes.
  */
 #include "checks.h"
 #include "stats/stats.h"
@@ -20,7 +20,7 @@ void weir_stats_init(struct weir_table *table) {
     memcpy(table->stats->label[WEIR_LABELS_NAMED], "other", 6);
 }
 
-/* ------------------------------------------------------------------------------- counters by label */
+/* ---------------------------------------------------------------------------- counters by label */
 
 static int sum_up(struct weir_table *table, uint64_t sum[WEIR_STATS_LABELS][4]) {
     for (uint32_t stripe = 0; stripe <= table->stripe_mask; stripe++) {
@@ -62,7 +62,7 @@ int weir_stats_counts(struct weir_table *table, struct weir_stats_counts *counts
     return weir_result(table, 0);
 }
 
-/* --------------------------------------------------------------------- decisions of other stores */
+/* -------------------------------------------------------------------- decisions of other stores */
 
 int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
                           const struct weir_verdict *verdict) {
@@ -129,7 +129,7 @@ int weir_stats_record(struct weir_table *table, const struct weir_check *checks,
     return weir_stats_record_from(table, checks, n, now_ns, verdicts, shadow, &done);
 }
 
-/* -------------------------------------------------------------------------------------- integrity */
+/* ------------------------------------------------------------------------------------ integrity */
 
 static int corrupt(struct weir_error *error, const char *what, uint64_t where) {
     return weir_fail(error, WEIR_ECORRUPT, 0, "%s (at %llu)", what, (unsigned long long)where);

@@ -1,6 +1,6 @@
 /*
- * The registry of limits in use, for programs that inspect a table. Limits are only added, like labels: first the
- * limit, then the number of limits, so that finding one takes no lock.
+ * The registry of limits in use, for programs that inspect a table. Limits are only added, like
+ * labels: first the limit, then the number of limits, so that finding one takes no lock.
  */
 #include <string.h>
 

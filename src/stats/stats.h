@@ -1,6 +1,6 @@
 /*
- * How decisions are counted, by label and by client; weir/stats.h has the public functions. See record.c,
- * heavy_hitters.c, labels.c and registry.c.
+ * How decisions are counted, by label and by client; weir/stats.h has the public functions. See
+ * record.c, heavy_hitters.c, labels.c and registry.c.
  */
 #ifndef WEIR_STATS_INTERNAL_H
 #define WEIR_STATS_INTERNAL_H
@@ -31,8 +31,8 @@ static inline int weir_stats_ready(struct weir_table *table) {
 }
 
 /*
- * weir_stats_record() from number *done on, which counts those that are recorded: a call that was WEIR_EBUSY goes on
- * where it ended.
+ * weir_stats_record() from number *done on, which counts those that are recorded: a call that was
+ * WEIR_EBUSY goes on where it ended.
  */
 int weir_stats_record_from(struct weir_table *table, const struct weir_check *checks, size_t n,
                            int64_t now_ns, const struct weir_verdict *verdicts, int shadow,
@@ -45,7 +45,7 @@ static inline struct weir_registered_limit *weir_stats_registered(const struct w
     return (struct weir_registered_limit *)&table->stats->stripe[table->stripe_mask + 1];
 }
 
-/* ------------------------------------------------------------------------------------ heavy_hitters.c */
+/* ------------------------------------------------------------------------------ heavy_hitters.c */
 
 int weir_hitters_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error);
 
@@ -64,7 +64,10 @@ struct weir_stats_hit {
 /* Counts a hit of a client whose entry is unknown; may add an entry. */
 void weir_hitters_find(struct weir_table *table, const struct weir_stats_hit *hit);
 
-/* Counts a decision of another store under the stripe's lock; sets hit->cell. 0, or an error of the lock. */
+/*
+ * Counts a decision of another store under the stripe's lock; sets hit->cell. 0, or an error of the
+ * lock.
+ */
 int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
                           const struct weir_verdict *verdict);
 
@@ -87,8 +90,8 @@ static inline bool weir_stats_is_near(const struct weir_verdict *verdict) {
 }
 
 /*
- * Counts the verdict of one limit, after the commit. `place` is the byte of its cell that has the client's entry.
- * The stripe's lock is held.
+ * Counts the verdict of one limit, after the commit. `place` is the byte of its cell that has the
+ * client's entry. The stripe's lock is held.
  */
 static inline void weir_stats_count(struct weir_table *table, const struct weir_stats_hit *hit,
                                     const struct weir_verdict *verdict, uint8_t place) {

@@ -2,9 +2,10 @@
  * The bytes of a table's statistics. src/stats/stats.h declares what is done with them.
  *
  * Who may write what, in the terms of layout.h
- *  - "stripe": under that stripe's lock, outside of its undo record. A crash loses the current change.
- *  - "first": under the first stripe's lock. Entries that `labels` or `registered` counts are never written again,
- *    and the count is written last, so readers need no lock.
+ *  - "stripe": under that stripe's lock, outside of its undo record. A crash loses the current
+ *    change.
+ *  - "first": under the first stripe's lock. Entries that `labels` or `registered` counts are never
+ *    written again, and the count is written last, so readers need no lock.
  */
 #ifndef WEIR_STATS_LAYOUT_H
 #define WEIR_STATS_LAYOUT_H

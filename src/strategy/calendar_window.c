@@ -1,5 +1,6 @@
 /*
- * Calendar window: a fixed window whose bounds are midnights in a time zone (src/calendar.c), independent of hits.
+ * Calendar window: a fixed window whose bounds are midnights in a time zone (src/calendar.c),
+ * independent of hits.
  *
  *     hit     hit hit |          hit | hit
  *     ---- a day -----|---- a day ---|---- a day ----
@@ -7,9 +8,9 @@
  *
  * The state is that of strategy/window.h.
  *
- * Clock: a call up to WEIR_SKEW_NS before the state's window is counted in that window, which an earlier call
- * started. If a call is earlier, the clock stepped back: all counts move to the window of that call. No hit is
- * granted twice, and no wait is longer than to the end of that window.
+ * Clock: a call up to WEIR_SKEW_NS before the state's window is counted in that window, which an
+ * earlier call started. If a call is earlier, the clock stepped back: all counts move to the window
+ * of that call. No hit is granted twice, and no wait is longer than to the end of that window.
  */
 #include "calendar.h"
 #include "strategy/numbers.h"
@@ -39,7 +40,10 @@ int weir_calendar_window_refund(struct weir_state *state, const struct weir_step
     return weir_window_refund(state, step, verdict);
 }
 
-/* The bounds of the window at the caller's time and of the next one. The script chooses by the server's time. */
+/*
+ * The bounds of the window at the caller's time and of the next one. The script chooses by the
+ * server's time.
+ */
 void weir_calendar_window_numbers(const struct weir_limit *limit, int64_t now_ns,
                                   struct weir_numbers *numbers) {
     struct weir_window window = weir_calendar_window(limit, now_ns);

@@ -1,7 +1,7 @@
 /*
- * Exact arithmetic for the strategies: 128-bit products, quotients that use the 64-bit division if the
- * number fits (nearly always: a full bucket of a million per hour is 2^62), and sums and quotients that
- * are limited to INT64_MAX instead of wrapping.
+ * Exact arithmetic for the strategies: 128-bit products, quotients that use the 64-bit division if
+ * the number fits (nearly always: a full bucket of a million per hour is 2^62), and sums and
+ * quotients that are limited to INT64_MAX instead of wrapping.
  */
 #ifndef WEIR_EXACT_H
 #define WEIR_EXACT_H
@@ -11,9 +11,12 @@
 
 __extension__ typedef unsigned __int128 weir_u128;
 
-/* Calls that processes make at nearly the same time may arrive in a different order than their times.
+/*
+ * Calls that processes make at nearly the same time may arrive in a different order than their
+ * times.
  * A `now` up to this long before the state's time is treated as such a call; if it is earlier, the
- * clock stepped back. */
+ * clock stepped back.
+ */
 #define WEIR_SKEW_NS INT64_C(100000000)
 
 static inline weir_u128 weir_mul(int64_t a, int64_t b) {

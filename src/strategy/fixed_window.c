@@ -1,5 +1,6 @@
 /*
- * Fixed window: counts the hits of a window that starts with a key's first hit and lasts one period.
+ * Fixed window: counts the hits of a window that starts with a key's first hit and lasts one
+ * period.
  *
  *     hit     hit hit          | hit
  *     |-------- period --------|-------- period --------|
@@ -7,9 +8,9 @@
  *
  * The state is that of strategy/window.h.
  *
- * Two windows may be adjacent, so an interval of one period may contain up to 2 x amount hits. If the clock
- * steps back to before the start of the window, the window moves with it: its end is never further away
- * than one period.
+ * Two windows may be adjacent, so an interval of one period may contain up to 2 x amount hits. If
+ * the clock steps back to before the start of the window, the window moves with it: its end is
+ * never further away than one period.
  */
 #include "strategy/strategy.h"
 #include "strategy/window.h"

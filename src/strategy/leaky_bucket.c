@@ -1,18 +1,18 @@
 /*
- * Leaky bucket: requests leave at even intervals, `amount` per period. A request that can leave within
- * `max_delay` is admitted, with `delay` set; others are denied. The level (strategy/level.h) is the
- * amount that has to drain before the next request may leave:
+ * Leaky bucket: requests leave at even intervals, `amount` per period. A request that can leave
+ * within `max_delay` is admitted, with `delay` set; others are denied. The level (strategy/level.h)
+ * is the amount that has to drain before the next request may leave:
  *
  *     arrivals   |||     |          |
  *     departures |  |  |  |         |      next free departure = now + level / amount
  *                0  d  2d            0     delay
  *
- * A request is allowed if level <= max_delay x amount, and adds cost x period: the request after one of
- * cost 3 waits for three intervals. max_delay 0 means strict spacing. A request of cost 0 uses no
- * interval and waits for none.
+ * A request is allowed if level <= max_delay x amount, and adds cost x period: the request after
+ * one of cost 3 waits for three intervals. max_delay 0 means strict spacing. A request of cost 0
+ * uses no interval and waits for none.
  *
- * If the clock steps back, the next free departure is never further away than max_delay + period, which
- * is the most that the largest admitted cost can cause.
+ * If the clock steps back, the next free departure is never further away than max_delay + period,
+ * which is the most that the largest admitted cost can cause.
  */
 #include "strategy/level.h"
 #include "strategy/strategy.h"
@@ -31,8 +31,10 @@ static struct queue current_queue(const struct weir_state *state, const struct w
     return queue;
 }
 
-/* The number of hits of cost 1 that would be admitted now: one at the present level and one for each
- * interval up to the longest wait, but at most `amount`. */
+/*
+ * The number of hits of cost 1 that would be admitted now: one at the present level and one for
+ * each interval up to the longest wait, but at most `amount`.
+ */
 static int64_t room(const struct queue *queue, const struct weir_limit *limit) {
     if (queue->now.level > queue->longest || limit->amount == 0)
         return 0;

@@ -13,19 +13,21 @@
  *       +-------------\---- time
  *                     TAT
  *
- * GCRA (ITU-T I.371, virtual scheduling) stores the *time* at which the level reaches zero, its TAT. TAT is
- * a rational number: with 7 hits per second, a token takes 142857142 and 6/7 ns. Rounded to whole ns, it
- * would gain or lose quota with every hit. Level and time of the last request contain the same information
- * in integers, without rounding, and the verdict needs only products, no quotient.
+ * GCRA (ITU-T I.371, virtual scheduling) stores the *time* at which the level reaches zero, its
+ * TAT. TAT is a rational number: with 7 hits per second, a token takes 142857142 and 6/7 ns.
+ * Rounded to whole ns, it would gain or lose quota with every hit. Level and time of the last
+ * request contain the same information in integers, without rounding, and the verdict needs only
+ * products, no quotient.
  *
  * word[0]     level at last_ns, lower 63 bits
  * word[1]     the upper bits of the level: burst x period has up to 125 bits
  * word[2]     last_ns
  * expires_ns  TAT, rounded up, at most INT64_MAX
  *
- * Invariants: the level is at most the caller's `most`; a level of 0 is stored as all zero; a request that
- * charges nothing leaves the words unchanged, unless they were wrong or all has drained. Cost: a hit takes
- * three or four products and two quotients, of 64 bits unless the level is longer.
+ * Invariants: the level is at most the caller's `most`; a level of 0 is stored as all zero; a
+ * request that charges nothing leaves the words unchanged, unless they were wrong or all has
+ * drained. Cost: a hit takes three or four products and two quotients, of 64 bits unless the level
+ * is longer.
  */
 #ifndef WEIR_LEVEL_H
 #define WEIR_LEVEL_H
@@ -41,9 +43,9 @@ struct weir_level {
 };
 
 /*
- * The level of *state at step->now_ns, from 0 to `most` (below 2^126). At a time before last_ns, the level
- * is higher by what drains until last_ns, so the TAT is the same. `most` limits the effect of a clock that
- * stepped back, and of a damaged state.
+ * The level of *state at step->now_ns, from 0 to `most` (below 2^126). At a time before last_ns,
+ * the level is higher by what drains until last_ns, so the TAT is the same. `most` limits the
+ * effect of a clock that stepped back, and of a damaged state.
  */
 static inline struct weir_level weir_level_at(const struct weir_state *state,
                                               const struct weir_step *step, weir_u128 most) {
@@ -94,9 +96,9 @@ static inline void weir_level_finish(struct weir_state *state, const struct weir
 }
 
 /*
- * Numbers for the script, which counts a level in units of gcd(amount, period), so that a million per day
- * is not wide. second: tokens, or the longest wait. most_hits: the largest level plus the largest charge, in
- * hits.
+ * Numbers for the script, which counts a level in units of gcd(amount, period), so that a million
+ * per day is not wide. second: tokens, or the longest wait. most_hits: the largest level plus the
+ * largest charge, in hits.
  */
 static inline void weir_level_numbers(const struct weir_limit *limit, int64_t second,
                                       weir_u128 most_hits, struct weir_numbers *numbers) {

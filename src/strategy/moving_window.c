@@ -1,23 +1,23 @@
 /*
- * Moving window: at most `amount` hits in any half-open interval of one period. Every admitted hit is
- * kept until it is one period old.
+ * Moving window: at most `amount` hits in any half-open interval of one period. Every admitted hit
+ * is kept until it is one period old.
  *
  *     hits  |  ||    |       | ||         |
  *              ^-------- period ----------now
  *              (the next hit to expire: at its time + period)
  *
- * src/strategy/log/log.c implements the log and defines the state's words and lines. expires_ns is the time of the
- * newest hit + period; the time of the newest hit is computed from it.
+ * src/strategy/log/log.c implements the log and defines the state's words and lines. expires_ns is
+ * the time of the newest hit + period; the time of the newest hit is computed from it.
  *
- * Clock: a call up to WEIR_SKEW_NS before the newest hit is counted at the time of that hit, because times
- * never decrease in the log. If a call is earlier, the clock stepped back: hits in the future are moved
- * to now. No hit is lost, and none is kept longer than a period.
+ * Clock: a call up to WEIR_SKEW_NS before the newest hit is counted at the time of that hit,
+ * because times never decrease in the log. If a call is earlier, the clock stepped back: hits in
+ * the future are moved to now. No hit is lost, and none is kept longer than a period.
  *
- * A step that does not charge reads the log without changing it or *state; the next step that charges
- * removes the expired hits. Refunds take the newest hits first.
+ * A step that does not charge reads the log without changing it or *state; the next step that
+ * charges removes the expired hits. Refunds take the newest hits first.
  *
- * Cost: O(1) amortised; O(log n) to find the time at which a denied cost above 1 fits, or after a long
- * pause.
+ * Cost: O(1) amortised; O(log n) to find the time at which a denied cost above 1 fits, or after a
+ * long pause.
  */
 #include "strategy/log/log.h"
 #include "strategy/exact.h"

@@ -1,6 +1,6 @@
 /*
- * Whether a limit's numbers fit the doubles of the script for Redis. This depends only on the limit, not on
- * the cost or the time, because the counters of wide checks have a different format.
+ * Whether a limit's numbers fit the doubles of the script for Redis. This depends only on the
+ * limit, not on the cost or the time, because the counters of wide checks have a different format.
  */
 #ifndef WEIR_NUMBERS_H
 #define WEIR_NUMBERS_H

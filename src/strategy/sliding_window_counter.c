@@ -1,6 +1,6 @@
 /*
- * Sliding window counter: windows have fixed bounds, aligned to the epoch. The count of the previous window is
- * weighted by the part of it that overlaps the period that ends now.
+ * Sliding window counter: windows have fixed bounds, aligned to the epoch. The count of the
+ * previous window is weighted by the part of it that overlaps the period that ends now.
  *
  *        previous            current
  *     |------------------|------------------|
@@ -12,13 +12,14 @@
  * word[2]     hits charged in the previous window
  * expires_ns  the end of the last window in which one of them has weight, at most INT64_MAX
  *
- * The use is an exact rational number that is rounded up, never down, so the limit holds at the start of
- * a window, too. cur and prev are each at most amount. Refunds are taken from cur first, then from prev.
+ * The use is an exact rational number that is rounded up, never down, so the limit holds at the
+ * start of a window, too. cur and prev are each at most amount. Refunds are taken from cur first,
+ * then from prev.
  *
  * Clock: a call up to WEIR_SKEW_NS before the state's window is counted at the first moment of that
- * window. If a call is earlier, the clock stepped back: all counts move to the window of that call. No
- * hit is granted twice, and no wait is longer than from a full window. Cost: a product and a quotient,
- * of 64 bits if prev x period fits.
+ * window. If a call is earlier, the clock stepped back: all counts move to the window of that call.
+ * No hit is granted twice, and no wait is longer than from a full window. Cost: a product and a
+ * quotient, of 64 bits if prev x period fits.
  */
 #include "strategy/exact.h"
 #include "strategy/numbers.h"
@@ -61,8 +62,8 @@ static uint64_t used(const struct window *window, int64_t period_ns) {
 }
 
 /*
- * The first moment at which `hits`, of a window that ends at end_ns, weigh at most `room`. UINT64_MAX: not
- * before their weight is zero.
+ * The first moment at which `hits`, of a window that ends at end_ns, weigh at most `room`.
+ * UINT64_MAX: not before their weight is zero.
  */
 static uint64_t lighter_at(int64_t hits, int64_t room, uint64_t end_ns, int64_t period_ns) {
     if (hits <= room)

@@ -2,8 +2,8 @@
  * The interface of a strategy: pure functions over the state of one key, and one row in
  * include/weir/strategies.h. A strategy uses no table, lock or clock.
  *
- * A store passes a *copy* of the state, decides with several limits, and then writes the copies back or
- * discards them.
+ * A store passes a *copy* of the state, decides with several limits, and then writes the copies
+ * back or discards them.
  */
 #ifndef WEIR_STRATEGY_H
 #define WEIR_STRATEGY_H
@@ -16,9 +16,9 @@
 struct weir_lines;
 
 /*
- * The state of one key under one limit: 48 bytes, the second part of a table's cell. All zero is the
- * state of a new key. Each strategy defines the meaning of `word` and `line`; the other members are the
- * same for all strategies.
+ * The state of one key under one limit: 48 bytes, the second part of a table's cell. All zero is
+ * the state of a new key. Each strategy defines the meaning of `word` and `line`; the other members
+ * are the same for all strategies.
  */
 struct weir_state {
     int64_t expires_ns; /* from this moment on, the state means the same as all zero */
@@ -47,7 +47,9 @@ enum weir_packing {
     WEIR_PACK_LOG,   /* the log as src/strategy/log/flat.c writes it */
 };
 
-/* A limit as numbers for the script for Redis, src/remote/decide.lua. Times are whole microseconds. */
+/*
+ * A limit as numbers for the script for Redis, src/remote/decide.lua. Times are whole microseconds.
+ */
 struct weir_numbers {
     bool wide;         /* the numbers are too large for doubles */
     int64_t number[4]; /* the variables amount, x, y and z; by default amount and period */
@@ -57,9 +59,10 @@ struct weir_numbers {
 /*
  * A row of include/weir/strategies.h, filled with the functions of src/strategy/<symbol>.c:
  *
- * step     Updates *state to now_ns (drops expired hits, corrects it if the clock stepped back), then decides
- *          `cost`. If it is allowed and `charge` is set, charges it. Fills every member of *verdict except
- *          `reserved`; `remaining` and `reset_at_ns` describe the resulting *state.
+ * step     Updates *state to now_ns (drops expired hits, corrects it if the clock stepped back),
+ *          then decides `cost`. If it is allowed and `charge` is set, charges it. Fills every
+ *          member of *verdict except `reserved`; `remaining` and `reset_at_ns` describe the
+ *          resulting *state.
  *          Returns 0, or WEIR_EFULL if the pool has no line (then *state must not be used).
  * refund   Updates *state to now_ns and returns up to `cost` charged hits. Verdict: allowed.
  * numbers  Changes the default numbers for the script of the strategy, src/strategy/<symbol>.lua.
@@ -113,7 +116,10 @@ static inline int64_t weir_limit_size(const struct weir_limit *limit) {
                                                                                    : limit->amount;
 }
 
-/* Calls the function of the limit's strategy directly, without a function pointer. WEIR_EINVAL: no such strategy. */
+/*
+ * Calls the function of the limit's strategy directly, without a function pointer. WEIR_EINVAL: no
+ * such strategy.
+ */
 static inline int weir_strategy_step(struct weir_state *state, const struct weir_step *step,
                                      struct weir_verdict *verdict) {
     switch (step->limit->strategy) {

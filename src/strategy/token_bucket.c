@@ -1,6 +1,7 @@
 /*
- * Token bucket: a bucket of `burst` tokens (default `amount`) that refills evenly at `amount` per period; a
- * hit takes `cost` tokens. The state stores the level of the used tokens (strategy/level.h):
+ * Token bucket: a bucket of `burst` tokens (default `amount`) that refills evenly at `amount` per
+ * period; a hit takes `cost` tokens. The state stores the level of the used tokens
+ * (strategy/level.h):
  *
  *     burst x period  ---------------------------   no token left
  *                        |\  level
@@ -8,12 +9,12 @@
  *     0               ___|  \______| \__________   full
  *                       hit       hit
  *
- * A hit is allowed if level + cost x period <= burst x period. In any time t, at most burst + amount x t /
- * period tokens are granted: GCRA (ITU-T I.371), without its rounding.
+ * A hit is allowed if level + cost x period <= burst x period. In any time t, at most burst +
+ * amount x t / period tokens are granted: GCRA (ITU-T I.371), without its rounding.
  *
- * If the clock steps back, the level may be above burst x period. It is lowered so that one token is
- * available after one period at the latest: TAT <= now + full drain + (period - time of one token). This
- * bound leaves calls that arrive out of order exact.
+ * If the clock steps back, the level may be above burst x period. It is lowered so that one token
+ * is available after one period at the latest: TAT <= now + full drain + (period - time of one
+ * token). This bound leaves calls that arrive out of order exact.
  */
 #include "strategy/level.h"
 #include "strategy/strategy.h"

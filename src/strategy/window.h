@@ -1,5 +1,6 @@
 /*
- * What the fixed and the calendar window share: hits counted until a window ends. They differ only in when it ends.
+ * What the fixed and the calendar window share: hits counted until a window ends. They differ only
+ * in when it ends.
  *
  * word[0]     charged hits, 1 to amount (0: nothing is charged)
  * expires_ns  the end of the window
@@ -9,7 +10,10 @@
 
 #include "strategy/strategy.h"
 
-/* Removes the hits of a window that has ended, and corrects a damaged count. Returns whether a window is open. */
+/*
+ * Removes the hits of a window that has ended, and corrects a damaged count. Returns whether a
+ * window is open.
+ */
 static inline bool weir_window_refresh(struct weir_state *state, const struct weir_step *step) {
     if (state->word[0] < 0 || state->word[0] > step->limit->amount) /* damaged: deny */
         state->word[0] = step->limit->amount;

@@ -5,22 +5,22 @@
  *
  *     bucket:  | cell | cell | cell | cell | cell | cell | cell | cell |   8 x 64 bytes
  *
- * Within a bucket the search starts at a cell that depends on the key, so most lookups read one cache line.
- * The second bucket takes a key only when the first is full (two choices, Azar et al. 1994). When that is
- * full too, one of the sixteen moves to its own other bucket, if there is room (cuckoo hashing with
- * buckets, Dietzfelbinger and Weidling 2007, one step deep): the table fills to some 97 % before anything
- * is evicted.
+ * Within a bucket the search starts at a cell that depends on the key, so most lookups read one
+ * cache line. The second bucket takes a key only when the first is full (two choices, Azar et al.
+ * 1994). When that is full too, one of the sixteen moves to its own other bucket, if there is room
+ * (cuckoo hashing with buckets, Dietzfelbinger and Weidling 2007, one step deep): the table fills
+ * to some 97 % before anything is evicted.
  *
  * If none can move, one of the sixteen is evicted, in this order:
  *
  *   1. an expired key
  *   2. a key that has used little of its limit and was not denied recently
- *   3. a key of the limit that has most of the sixteen, so that a flood of keys of one limit evicts its own keys
- *      and not those of other limits
+ *   3. a key of the limit that has most of the sixteen, so that a flood of keys of one limit evicts
+ *      its own keys and not those of other limits
  *
- * Among several: the key that has used the smallest part of its limit, then the one with fewest recent denials,
- * then the one that expires first. Among keys of one limit, keys that were denied stay until there are more of
- * them than cells; then keys that are still denied stay longest.
+ * Among several: the key that has used the smallest part of its limit, then the one with fewest
+ * recent denials, then the one that expires first. Among keys of one limit, keys that were denied
+ * stay until there are more of them than cells; then keys that are still denied stay longest.
  */
 #include <string.h>
 
@@ -151,8 +151,8 @@ static uint32_t choose_victim(const struct weir_table *table, const struct candi
 }
 
 /*
- * If a key that was denied recently is evicted, all candidates of its limit were. Lowers their protection, so that
- * keys that are still denied stay longest.
+ * If a key that was denied recently is evicted, all candidates of its limit were. Lowers their
+ * protection, so that keys that are still denied stay longest.
  */
 static void cool(struct weir_table *table, const struct candidates *among, uint32_t victim) {
     if (table->cell[among->cell[victim]].state.denials == 0)
@@ -193,8 +193,9 @@ static bool move_out(struct weir_transaction *txn, uint32_t from, int64_t now_ns
 }
 
 /*
- * Makes room for a new key whose two buckets are full by moving another key, in a separate transaction that
- * changes no counter. `txn` holds the stripe and has no changes yet. Returns whether a cell was moved.
+ * Makes room for a new key whose two buckets are full by moving another key, in a separate
+ * transaction that changes no counter. `txn` holds the stripe and has no changes yet. Returns
+ * whether a cell was moved.
  */
 bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2],
                          int64_t now_ns) {
@@ -212,8 +213,8 @@ bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprin
 }
 
 /*
- * Chooses a cell for a new key and frees the lines of the key that it replaces. Returns 0, an error of the pool,
- * or WEIR_ETOOMANY if this decision uses all the cells that the key could take.
+ * Chooses a cell for a new key and frees the lines of the key that it replaces. Returns 0, an error
+ * of the pool, or WEIR_ETOOMANY if this decision uses all the cells that the key could take.
  */
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
                     uint32_t *cell) {
@@ -244,8 +245,8 @@ int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2],
 }
 
 /*
- * Frees `cell` and its lines, and adds their number to *lines, in a separate transaction under a stripe that `txn`
- * holds.
+ * Frees `cell` and its lines, and adds their number to *lines, in a separate transaction under a
+ * stripe that `txn` holds.
  */
 int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *lines) {
     struct weir_state was = txn->table->cell[cell].state;
@@ -260,7 +261,7 @@ int weir_cell_forget(struct weir_transaction *txn, uint32_t cell, uint32_t *line
     return rc;
 }
 
-/* --------------------------------------------------------------------- when the pool has no line left */
+/* --------------------------------------------------------------- when the pool has no line left */
 
 /* Reclaiming lines for a decision, whose own logs are kept. */
 struct reclaim {
@@ -309,7 +310,10 @@ static bool may_evict(const struct reclaim *reclaim, const struct weir_cell *cel
     return true;
 }
 
-/* Frees the expired logs of a bucket; with `evict`, if there is none, the log that loses_less() selects. */
+/*
+ * Frees the expired logs of a bucket; with `evict`, if there is none, the log that loses_less()
+ * selects.
+ */
 static int reclaim_bucket(struct reclaim *reclaim, uint64_t bucket, bool evict) {
     struct weir_table *table = reclaim->table;
     struct weir_transaction txn;
@@ -358,10 +362,11 @@ static void consider(const struct reclaim *reclaim, uint64_t bucket, struct chea
 }
 
 /*
- * Frees lines of expired logs. If there is none, and unless the logs that need a line are long, evicts the best of the
- * logs searched, but none that is shorter, and none of the `kept` keys in keep[]: a decision must not get lines by
- * deleting its own hits. *evicts: whether it may evict; if not, calling it again is useless. Called with no lock held.
- * Returns 0 if a line was freed, WEIR_EFULL, or another error.
+ * Frees lines of expired logs. If there is none, and unless the logs that need a line are long,
+ * evicts the best of the logs searched, but none that is shorter, and none of the `kept` keys in
+ * keep[]: a decision must not get lines by deleting its own hits. *evicts: whether it may evict; if
+ * not, calling it again is useless. Called with no lock held. Returns 0 if a line was freed,
+ * WEIR_EFULL, or another error.
  */
 int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
                        uint32_t kept, bool *evicts) {

@@ -1,12 +1,12 @@
 /*
  * A transaction makes the cells and lines that one decision changes visible together.
  *
- * struct weir_lock in layout.h describes the protocol. If the process is killed, its stores have happened in
- * program order, so compiler barriers between the steps are sufficient. Another process reads them only after it
- * has taken the lock, which orders the processors.
+ * struct weir_lock in layout.h describes the protocol. If the process is killed, its stores have
+ * happened in program order, so compiler barriers between the steps are sufficient. Another process
+ * reads them only after it has taken the lock, which orders the processors.
  *
- * A change of one 8-byte word of one cell is atomic and needs no undo record. Counting up in a fixed window is
- * such a change.
+ * A change of one 8-byte word of one cell is atomic and needs no undo record. Counting up in a
+ * fixed window is such a change.
  */
 #include <string.h>
 

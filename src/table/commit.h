@@ -1,6 +1,6 @@
 /*
- * Transactions: the cells and lines that one decision changes become visible together. The protocol is described at
- * struct weir_lock in layout.h.
+ * Transactions: the cells and lines that one decision changes become visible together. The protocol
+ * is described at struct weir_lock in layout.h.
  */
 #ifndef WEIR_COMMIT_H
 #define WEIR_COMMIT_H
@@ -44,10 +44,15 @@ void weir_transaction_rewind(
 /* Makes all changes or none. They are final when it returns, even if the process is killed then. */
 void weir_transaction_commit(struct weir_transaction *txn);
 
-/* Orders stores for the case that the process is killed: those before it are in the mapping first. */
+/*
+ * Orders stores for the case that the process is killed: those before it are in the mapping first.
+ */
 #define WEIR_ORDER() atomic_signal_fence(memory_order_seq_cst)
 
-/* Commits a change of at most one word of a state. Returns false, with nothing done, if it changes more. */
+/*
+ * Commits a change of at most one word of a state. Returns false, with nothing done, if it changes
+ * more.
+ */
 static inline bool weir_commit_word(struct weir_state *from, const struct weir_state *to) {
     bool expires = from->expires_ns != to->expires_ns, a = from->word[0] != to->word[0],
          b = from->word[1] != to->word[1], c = from->word[2] != to->word[2];
@@ -67,8 +72,8 @@ static inline bool weir_commit_word(struct weir_state *from, const struct weir_s
     return true;
 }
 /*
- * Commits the change of one cell that keeps its key, under its stripe's lock: the protocol of struct weir_lock
- * for a stripe that is its own coordinator and has no participants.
+ * Commits the change of one cell that keeps its key, under its stripe's lock: the protocol of
+ * struct weir_lock for a stripe that is its own coordinator and has no participants.
  */
 static inline void weir_commit_cell(struct weir_table *table, uint32_t stripe, uint32_t index,
                                     const struct weir_state *state) {

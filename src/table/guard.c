@@ -1,10 +1,11 @@
 /*
- * Tables whose file is truncated while a call reads it. The kernel sends SIGBUS for a page that the file no longer
- * has, which would end the process. The handler here puts an empty private page in its place and notes that the table
- * is lost. The call continues with zeros (a table may contain any bytes: test_damage.c), and its result is
- * replaced by WEIR_EFORMAT.
+ * Tables whose file is truncated while a call reads it. The kernel sends SIGBUS for a page that the
+ * file no longer has, which would end the process. The handler here puts an empty private page in
+ * its place and notes that the table is lost. The call continues with zeros (a table may contain
+ * any bytes: test_damage.c), and its result is replaced by WEIR_EFORMAT.
  *
- * The handler takes no lock and reads an array. Faults outside of tables are passed to the previous handler.
+ * The handler takes no lock and reads an array. Faults outside of tables are passed to the previous
+ * handler.
  */
 #include "table/guard.h"
 
@@ -41,7 +42,7 @@ struct weir_mapping *weir_mapping_add(void *base, size_t bytes) {
 
 void weir_mapping_remove(struct weir_mapping *mapping, void *base, size_t bytes) {
     if (mapping && atomic_load(&mapping->lost))
-        return; /* a lock that was held in a lost page is still in the thread's list of robust locks */
+        return; /* a lock that was held in a lost page is still in the thread's robust list */
     if (mapping) {
         atomic_store(&mapping->end, 0);
         atomic_store(&mapping->begin, 0);

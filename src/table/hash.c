@@ -5,12 +5,13 @@
  *                   with sixteen bits replaced by sixteen of that sum: the mark of the limit, by
  *                   which eviction recognizes a flood of keys of one limit (cell.c)
  *
- * The first part is a keyed hash (SipHash, crypto/crypto.h): a client that chooses keys cannot target a cell
- * without the table's secret. The second is a multilinear hash of the members that distinguish counters: strategy,
- * amount, period and burst. Clients do not choose these.
+ * The first part is a keyed hash (SipHash, crypto/crypto.h): a client that chooses keys cannot
+ * target a cell without the table's secret. The second is a multilinear hash of the members that
+ * distinguish counters: strategy, amount, period and burst. Clients do not choose these.
  *
- * SipHash costs more than the rest of a decision, so each handle caches the hashes of a few hundred recent short
- * keys. An entry is a sequence lock of relaxed atomics: if an entry is being written, the reader computes the hash.
+ * SipHash costs more than the rest of a decision, so each handle caches the hashes of a few hundred
+ * recent short keys. An entry is a sequence lock of relaxed atomics: if an entry is being written,
+ * the reader computes the hash.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -12,8 +12,8 @@ void weir_fingerprint(struct weir_table *table, const void *key, size_t key_len,
 /* The checksum of a header. */
 uint64_t weir_checksum(const struct weir_header *header);
 /*
- * A key in parts: before + client + after. `owner` is a number that identifies before, after and limit in the hash
- * cache; 0: not cached.
+ * A key in parts: before + client + after. `owner` is a number that identifies before, after and
+ * limit in the hash cache; 0: not cached.
  */
 struct weir_key_parts {
     uint64_t owner;

@@ -1,6 +1,6 @@
 /*
- * The hash cache of a handle: recently hashed bytes and their hashes. An entry is a sequence lock of relaxed
- * atomics: if an entry is being written, the reader treats it as a miss.
+ * The hash cache of a handle: recently hashed bytes and their hashes. An entry is a sequence lock
+ * of relaxed atomics: if an entry is being written, the reader treats it as a miss.
  */
 #ifndef WEIR_HASH_CACHE_H
 #define WEIR_HASH_CACHE_H

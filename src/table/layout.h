@@ -11,15 +11,16 @@
  *     rules_at        rules.h                                   rules about clients
  *     cells_at        struct weir_cell [keys]                   64 bytes a key, in buckets of 8
  *     lines_at        struct weir_line [lines]                  64 bytes, line 0 is never used
- *     bytes - 64      uint64_t WEIR_END_MARK                    made. 0: the file was truncated and extended
+ *     bytes - 64      uint64_t WEIR_END_MARK                    made. 0: the file was truncated and
+ *                                                               extended
  *
- * Bucket b belongs to stripe b mod stripes. Both buckets of a key are in the same stripe, so one lock protects
- * all its possible cells.
+ * Bucket b belongs to stripe b mod stripes. Both buckets of a key are in the same stripe, so one
+ * lock protects all its possible cells.
  *
  * Who may write what
  *  - "made": by the creator before the table gets its name, and never again. Covered by `checksum`.
- *  - "stripe": under that stripe's lock. A crash can leave a change incomplete; the stripe's undo record has the
- *    previous bytes.
+ *  - "stripe": under that stripe's lock. A crash can leave a change incomplete; the stripe's undo
+ *    record has the previous bytes.
  *  - "pool": the same under the pool's lock.
  *  - "hint": any value is safe, in particular the one a crash leaves.
  */
@@ -75,28 +76,29 @@ _Static_assert(offsetof(struct weir_header, sweep_cursor) == 200, "byte map");
 _Static_assert(sizeof(struct weir_header) <= WEIR_HEADER_BYTES, "the header has a page");
 
 struct weir_cell {
-    uint64_t
-        fingerprint[2]; /* stripe: 112 keyed bits of key and limit, 16 of the limit; 0,0: free */
+    /* Stripe: 112 keyed bits of key and limit, 16 of the limit; 0,0: free. */
+    uint64_t fingerprint[2];
     struct weir_state state; /* stripe; `usage` and `denials` are hints */
 };
 
 _Static_assert(sizeof(struct weir_cell) == 64, "a cell is one cache line");
 
 /*
- * A lock, and the state of the transaction of the process that holds it. In a transaction that changes more than one
- * word, the lowest stripe that it has locked is the coordinator:
+ * A lock, and the state of the transaction of the process that holds it. In a transaction that
+ * changes more than one word, the lowest stripe that it has locked is the coordinator:
  *
- *   1. for each lock under which something changes, an undo record is written: `coordinator`, `seq`, `undo_ready`, and
- *      the old bytes
+ *   1. for each lock under which something changes, an undo record is written: `coordinator`,
+ *      `seq`, `undo_ready`, and the old bytes
  *   2. coordinator.txn = seq is written. If the process crashes after this, the change is undone
  *   3. cells, links and the free list are written
- *   4. coordinator.txn = 0 is written. This single write is the commit: a crash after it keeps the change
+ *   4. coordinator.txn = 0 is written. This single write is the commit: a crash after it keeps the
+ *      change
  *   5. undo_ready = 0 is written to all undo records
  *
- * If a process dies while it holds a lock, the next process that takes the lock (the recoverer) restores the old bytes
- * if coordinator.txn is still equal to the record's seq. The recoverer of the coordinator first undoes the records of
- * all participants (their stripes are higher, so the lock order holds), then clears txn. If it dies, too, the next
- * recoverer repeats all of this.
+ * If a process dies while it holds a lock, the next process that takes the lock (the recoverer)
+ * restores the old bytes if coordinator.txn is still equal to the record's seq. The recoverer of
+ * the coordinator first undoes the records of all participants (their stripes are higher, so the
+ * lock order holds), then clears txn. If it dies, too, the next recoverer repeats all of this.
  */
 struct weir_lock {
     pthread_mutex_t mutex; /* process-shared and robust (memory://: a word, word_lock.h) */

@@ -1,12 +1,13 @@
 /*
  * Striped locks that can be recovered after their owner died.
  *
- * shm:// and file:// use PTHREAD_MUTEX_ROBUST: the kernel reports a dead owner to the next caller (EOWNERDEAD), who
- * undoes the unfinished change (layout.h, struct weir_lock) and continues. memory:// is private to one process, but
- * after fork() the child has locks of threads that do not exist there, so its first call repairs all locks.
+ * shm:// and file:// use PTHREAD_MUTEX_ROBUST: the kernel reports a dead owner to the next caller
+ * (EOWNERDEAD), who undoes the unfinished change (layout.h, struct weir_lock) and continues.
+ * memory:// is private to one process, but after fork() the child has locks of threads that do not
+ * exist there, so its first call repairs all locks.
  *
- * Cost: one uncontended pthread_mutex_trylock and unlock. Under contention a short spin (a decision holds
- * its locks for some 50 ns), then the futex, for at most one second.
+ * Cost: one uncontended pthread_mutex_trylock and unlock. Under contention a short spin (a decision
+ * holds its locks for some 50 ns), then the futex, for at most one second.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -58,7 +59,9 @@ int weir_lock_init(struct weir_table *table, uint32_t index) {
     return weir_mutex_init(table, &weir_lock_at(table, index)->mutex);
 }
 
-/* The caller holds lock `index`, whose owner died. The owner of its coordinator may be dead, too. */
+/*
+ * The caller holds lock `index`, whose owner died. The owner of its coordinator may be dead, too.
+ */
 static int recover(struct weir_table *table, uint32_t index) {
     struct weir_lock *lock = weir_lock_at(table, index);
     uint64_t txn = atomic_load(&lock->txn);
@@ -91,9 +94,11 @@ static int acquired(struct weir_table *table, uint32_t index, int rc) {
         rc = recover(table, index);
         atomic_fetch_add(&table->header->recoveries, 1);
         if (rc < 0) {
-            /* It cannot be repaired now: a stopped process holds the lock of a participant. Unlocking an
-               inconsistent mutex would disable it forever, so mark it consistent and leave txn and undo_ready
-               for a later recoverer: weir_lock_take() checks them again. */
+            /*
+             * It cannot be repaired now: a stopped process holds the lock of a participant.
+             * Unlocking an inconsistent mutex would disable it forever, so mark it consistent and
+             * leave txn and undo_ready for a later recoverer: weir_lock_take() checks them again.
+             */
             pthread_mutex_consistent(mutex);
             pthread_mutex_unlock(mutex);
             return rc;
@@ -126,9 +131,9 @@ int weir_lock_try(struct weir_table *table, uint32_t index) {
 }
 
 /*
- * pthread_mutex_clocklock() exists since glibc 2.30. A build against an older glibc (the wheels) uses it if the
- * glibc at run time has it; musl and macOS have none. pthread_mutex_timedlock() is no alternative: it waits by the
- * wall clock, which can step.
+ * pthread_mutex_clocklock() exists since glibc 2.30. A build against an older glibc (the wheels)
+ * uses it if the glibc at run time has it; musl and macOS have none. pthread_mutex_timedlock() is
+ * no alternative: it waits by the wall clock, which can step.
  */
 #if defined(WEIR_HAVE_CLOCKLOCK)
 static int (*const clocklock)(pthread_mutex_t *, clockid_t,
@@ -177,8 +182,9 @@ static int wait_for(pthread_mutex_t *mutex) {
     if (!clocklock)
         return poll_for(mutex);
     /*
-     * It waits in slices, because a wake-up can be lost: if a waiter is killed after it was woken and before it
-     * takes the lock, the other waiters sleep although the lock is free. Each slice begins with a try.
+     * It waits in slices, because a wake-up can be lost: if a waiter is killed after it was woken
+     * and before it takes the lock, the other waiters sleep although the lock is free. Each slice
+     * begins with a try.
      */
     for (int slice = 0; slice < SLICES; slice++) {
         struct timespec until;
@@ -244,8 +250,9 @@ int weir_locks_repair(struct weir_table *table) {
 }
 
 /*
- * In a forked child, the generation differs from the handle's. One thread repairs the locks; the others wait. In the
- * meantime the handle's generation has its highest bit set, which a further fork finds to differ again.
+ * In a forked child, the generation differs from the handle's. One thread repairs the locks; the
+ * others wait. In the meantime the handle's generation has its highest bit set, which a further
+ * fork finds to differ again.
  */
 int weir_after_fork_slow(struct weir_table *table) {
     uint64_t now = atomic_load(&weir_fork_generation);

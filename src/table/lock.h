@@ -22,8 +22,9 @@ static inline struct weir_lock *weir_lock_at(struct weir_table *table, uint32_t 
 int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex);
 int weir_mutex_take(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, or another errno after one second */
 /*
- * NULL, or whether this thread must not sleep, since it holds what others need (Python's GIL): a lock that is not free
- * after some spinning is WEIR_EBUSY then. The caller releases its locks and tries again.
+ * NULL, or whether this thread must not sleep, since it holds what others need (Python's GIL): a
+ * lock that is not free after some spinning is WEIR_EBUSY then. The caller releases its locks and
+ * tries again.
  */
 extern bool (*weir_must_not_sleep)(void);
 int weir_lock_init(struct weir_table *table, uint32_t index);
@@ -39,7 +40,10 @@ void weir_fork_watch(struct weir_table *table);
 
 extern _Atomic uint64_t weir_fork_generation;
 
-/* Must precede the first lock of each call: in a forked child, repairs the locks of a private table. */
+/*
+ * Must precede the first lock of each call: in a forked child, repairs the locks of a private
+ * table.
+ */
 static inline int weir_after_fork(struct weir_table *table) {
     return atomic_load_explicit(&table->fork_generation, memory_order_acquire) ==
                    atomic_load_explicit(&weir_fork_generation, memory_order_relaxed)

@@ -13,8 +13,8 @@ struct weir_rules; /* rules/rules.h */
 #define WEIR_RULES_LEVELS 6u
 
 /*
- * Offsets within a copy of the rules (rules.h). Each process computes them from the capacity, so they cannot be
- * damaged.
+ * Offsets within a copy of the rules (rules.h). Each process computes them from the capacity, so
+ * they cannot be damaged.
  */
 struct weir_rules_plan {
     uint32_t capacity, slots, name_bytes; /* room for */
@@ -74,9 +74,9 @@ struct weir_table {
 };
 
 /*
- * Whether its file was truncated: a call has read a missing page, or the file was extended again and the mark at its
- * end is missing. What calls have read since then is wrong. Ends a process without weir_table_guard() if the file is
- * still too short.
+ * Whether its file was truncated: a call has read a missing page, or the file was extended again
+ * and the mark at its end is missing. What calls have read since then is wrong. Ends a process
+ * without weir_table_guard() if the file is still too short.
  */
 static inline bool weir_is_cut(const struct weir_table *table) {
     atomic_signal_fence(memory_order_seq_cst);

@@ -1,4 +1,7 @@
-/* Restores what a dead process left half-changed under one lock. struct weir_lock in layout.h has the protocol. */
+/*
+ * Restores what a dead process left half-changed under one lock. struct weir_lock in layout.h has
+ * the protocol.
+ */
 #include "table/undo.h"
 
 #include "table/lock.h"

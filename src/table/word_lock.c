@@ -1,4 +1,7 @@
-/* Waiting for a word lock: spins for the time of some decisions, then sleeps, for at most one second. */
+/*
+ * Waiting for a word lock: spins for the time of some decisions, then sleeps, for at most one
+ * second.
+ */
 #include "table/word_lock.h"
 
 #include <errno.h>

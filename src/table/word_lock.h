@@ -1,7 +1,7 @@
 /*
- * The locks of private tables, whose owners cannot die separately: a word and a futex (Drepper, "Futexes are
- * tricky", 2005), in the place of the robust mutex of shared tables. A process with one thread takes them without
- * atomic read-modify-write instructions.
+ * The locks of private tables, whose owners cannot die separately: a word and a futex (Drepper,
+ * "Futexes are tricky", 2005), in the place of the robust mutex of shared tables. A process with
+ * one thread takes them without atomic read-modify-write instructions.
  *
  *     0  free      1  held      2  held, and another thread may wait
  */
@@ -18,7 +18,10 @@
 #define WEIR_WORD_LOCKS 0
 #endif
 
-/* Exists since glibc 2.32. A build against an older glibc (the wheels) uses that of the run time, if any. */
+/*
+ * Exists since glibc 2.32. A build against an older glibc (the wheels) uses that of the run time,
+ * if any.
+ */
 #if defined(__GLIBC_PREREQ)
 #if __GLIBC_PREREQ(2, 32)
 #include <sys/single_threaded.h>

@@ -1,21 +1,25 @@
 /*
- * The log of a moving window as one value, for stores that read and write whole values. It means the same
- * as the log in lines of src/strategy/log/log.c.
+ * The log of a moving window as one value, for stores that read and write whole values. It means
+ * the same as the log in lines of src/strategy/log/log.c.
  *
  *     mark, oldest, newest, total, open   three bytes, then four numbers of eight bytes
- *     record record record ...            [0x00 varint(hits)] varint(time of the next entry - its own)
+ *     record record record ...            [0x00 varint(hits)] varint(time of the next entry - its
+ *                                         own)
  *
- * An entry is a time and a number of hits; times strictly increase. The newest entry is open: its time and
- * hits are in `newest` and `open`, so that hits at the same moment merge. Each other entry has a record.
- * hits are only written if they are not 1; a step is at least 1, so it never begins with 0x00.
+ * An entry is a time and a number of hits; times strictly increase. The newest entry is open: its
+ * time and hits are in `newest` and `open`, so that hits at the same moment merge. Each other entry
+ * has a record. hits are only written if they are not 1; a step is at least 1, so it never begins
+ * with 0x00.
  *
- * A step of the strategy changes only the two ends; the records between them are copied unchanged. It may
- * add two records after them: the last entry that remains after the clock stepped back, and the entry that a hit closes.
+ * A step of the strategy changes only the two ends; the records between them are copied unchanged.
+ * It may add two records after them: the last entry that remains after the clock stepped back, and
+ * the entry that a hit closes.
  *
- * The length of a log is bounded. If it has more than LONG_BYTES of records, and the last record is less than
- * period / MOMENTS old, a hit joins the open entry, which moves to the hit's time. Of two consecutive records,
- * the second then ends at least that much later than the first begins, so at most 2 * MOMENTS more are added.
- * Moved hits expire later than they would otherwise, never earlier.
+ * The length of a log is bounded. If it has more than LONG_BYTES of records, and the last record is
+ * less than period / MOMENTS old, a hit joins the open entry, which moves to the hit's time. Of two
+ * consecutive records, the second then ends at least that much later than the first begins, so at
+ * most 2 * MOMENTS more are added. Moved hits expire later than they would otherwise, never
+ * earlier.
  *
  * Cost: reads every record once to verify the sums, and once more to find a place.
  */
@@ -40,8 +44,8 @@ struct flat {
     const unsigned char *from, *to; /* records that are copied unchanged */
     struct record tail[2];          /* the records after them */
     int tail_from, tail_to;
-    const unsigned char
-        *last; /* the last record that was read; `to` is its end while it is the last one */
+    /* The last record that was read; `to` is its end while it is the last one. */
+    const unsigned char *last;
     const unsigned char *last_end;
 };
 
@@ -127,7 +131,7 @@ static void empty(struct flat *log) {
     *log = (struct flat){.from = log->from, .to = log->from};
 }
 
-/* ------------------------------------------------------------------------------------ read and write */
+/* ------------------------------------------------------------------------------- read and write */
 
 static int read_log(struct flat *log, const char *value, size_t len) {
     const unsigned char *bytes = (const unsigned char *)value;
@@ -175,7 +179,7 @@ static int write_log(const struct flat *log, char *to, size_t room, size_t *len)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ changes */
+/* -------------------------------------------------------------------------------------- changes */
 
 /* Moves every entry later than now_ns to now_ns. */
 static void bring_back(struct flat *log, int64_t now_ns) {
@@ -225,7 +229,10 @@ static void expire(struct flat *log, int64_t upto_ns) {
     }
 }
 
-/* Whether the open entry of a long log moves to at_ns. If so, the record before it must be rewritten. */
+/*
+ * Whether the open entry of a long log moves to at_ns. If so, the record before it must be
+ * rewritten.
+ */
 static bool moves(struct flat *log, int64_t at_ns, int64_t period_ns) {
     const unsigned char *at = log->last;
     struct record record;
@@ -288,7 +295,7 @@ static int64_t time_of(const struct flat *log, int64_t hits) {
     return log->newest_ns;
 }
 
-/* --------------------------------------------------------------------------------------------- step */
+/* ----------------------------------------------------------------------------------------- step */
 
 /* Updates the log to now. Returns the effective time: now, or a little later. */
 static int64_t settle(struct flat *log, const struct weir_step *step) {

@@ -1,6 +1,7 @@
 /*
- * Lines taken, given back and relinked by one decision. Changes remain in `struct weir_lines` until the store
- * commits them (src/table/commit.c). To discard a decision, the store discards this struct.
+ * Lines taken, given back and relinked by one decision. Changes remain in `struct weir_lines` until
+ * the store commits them (src/table/commit.c). To discard a decision, the store discards this
+ * struct.
  */
 #include "strategy/log/lines.h"
 

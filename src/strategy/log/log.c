@@ -7,33 +7,35 @@
  *   lines   [record record ..] -> [records] -> (index) -> [records ....      ]    + the open entry
  *             ^ 60 bytes each, linked by `next`    \________ prev, jump: older index lines
  *
- * An entry is a time and a number of hits; times strictly increase. The newest entry is *open*: only the
- * state contains it, so that hits at the same moment merge, and a key with one entry needs no line. A
- * later hit closes it: a record for it is appended after the last record.
+ * An entry is a time and a number of hits; times strictly increase. The newest entry is *open*:
+ * only the state contains it, so that hits at the same moment merge, and a key with one entry needs
+ * no line. A later hit closes it: a record for it is appended after the last record.
  *
  *     record = [0x00 varint(hits)]  varint(time of the next entry - its own)
  *              only if hits != 1    at least 1, so never the byte 0x00
  *
- * Varints are LEB128: 4 bytes for a step below 268 ms, 5 below 34 s, 9 at most. A record never spans
- * two lines.
+ * Varints are LEB128: 4 bytes for a step below 268 ms, 5 below 34 s, 9 at most. A record never
+ * spans two lines.
  *
- * The lower 26 bits of `next` are the next line. In a data line, the upper 6 bits are the number of bytes
- * that are records (for the tail, the state has it); in an index line they are WEIR_LOG_INDEX. Bytes of
- * records are never overwritten while a committed state refers to them: a decision writes after the
- * tail's end and in lines it has just taken. Everything else it changes is links, which the store can undo.
+ * The lower 26 bits of `next` are the next line. In a data line, the upper 6 bits are the number of
+ * bytes that are records (for the tail, the state has it); in an index line they are
+ * WEIR_LOG_INDEX. Bytes of records are never overwritten while a committed state refers to them: a
+ * decision writes after the tail's end and in lines it has just taken. Everything else it changes
+ * is links, which the store can undo.
  *
- * After every STRETCH data lines, an *index line* precedes the next data line. It has the time of the entry
- * that begins there, the hits and lines since the chain of index lines began, and pointers to the previous
- * index line (prev) and to an older one (jump), by the rule of Myers, "An applicative random-access stack"
- * (1983). So any index line can be found from the newest one in O(log n), adding one is O(1), and none is
- * ever changed. Unlike the stacks of that paper, a log loses its oldest lines: an index line is in the chain
- * of `next` directly before the line that it describes and is given back together with it. A pointer
- * includes the time of its target; a target that is not later than the oldest entry no longer exists and is
- * not followed.
+ * After every STRETCH data lines, an *index line* precedes the next data line. It has the time of
+ * the entry that begins there, the hits and lines since the chain of index lines began, and
+ * pointers to the previous index line (prev) and to an older one (jump), by the rule of Myers, "An
+ * applicative random-access stack" (1983). So any index line can be found from the newest one in
+ * O(log n), adding one is O(1), and none is ever changed. Unlike the stacks of that paper, a log
+ * loses its oldest lines: an index line is in the chain of `next` directly before the line that it
+ * describes and is given back together with it. A pointer includes the time of its target; a target
+ * that is not later than the oldest entry no longer exists and is not followed.
  *
- * Searches by time or by count: walk from the head to the first index line (at most STRETCH lines); jump
- * from the newest index line back to the last one before the goal; walk from there. Dropping either end
- * of a log is then one change of a link, because the index lines also count the lines between them.
+ * Searches by time or by count: walk from the head to the first index line (at most STRETCH lines);
+ * jump from the newest index line back to the last one before the goal; walk from there. Dropping
+ * either end of a log is then one change of a link, because the index lines also count the lines
+ * between them.
  *
  * Invariants
  *  - total = hits of all records from the head on + open; the sum of the steps is newest - oldest
@@ -42,9 +44,9 @@
  *  - index is the last index line in the chain, or 0 if there is none; since: data lines after it
  *  - only the tail may be without a record, so the times of index lines increase
  *
- * Cost: a hit is O(1) amortised and touches one line at each end. A search reads up to 2 x STRETCH lines and
- * O(log n) index lines. Indices are checked before use and walks are bounded: a damaged file causes
- * WEIR_ECORRUPT or wrong counts, but no invalid access and no endless walk.
+ * Cost: a hit is O(1) amortised and touches one line at each end. A search reads up to 2 x STRETCH
+ * lines and O(log n) index lines. Indices are checked before use and walks are bounded: a damaged
+ * file causes WEIR_ECORRUPT or wrong counts, but no invalid access and no endless walk.
  */
 #include "strategy/log/log.h"
 
@@ -116,7 +118,9 @@ static int clear(struct weir_log *log) {
     return give_all(log);
 }
 
-/* Makes the entry at `place` (not the oldest) the open one, with `hits`; drops all later entries. */
+/*
+ * Makes the entry at `place` (not the oldest) the open one, with `hits`; drops all later entries.
+ */
 static int cut(struct weir_log *log, const struct weir_log_place *place, int64_t hits) {
     int rc = place->line != log->tail && !log->dry ? give_from(log, place->next) : 0;
     log->tail = place->line;
@@ -190,9 +194,9 @@ static int link_indexed(struct weir_log *log, uint32_t line) {
 }
 
 /*
- * A long log only grows while it has at most FREE_TIMES as many lines as are free (dynamic thresholds, Choudhury
- * and Hahne 1998). A single long log gets 10/11 of the pool, two get 10/21 each, and some lines always remain
- * for short logs. Called with a line just taken.
+ * A long log only grows while it has at most FREE_TIMES as many lines as are free (dynamic
+ * thresholds, Choudhury and Hahne 1998). A single long log gets 10/11 of the pool, two get 10/21
+ * each, and some lines always remain for short logs. Called with a line just taken.
  */
 static int check_share(const struct weir_log *log) {
     uint32_t count;
@@ -353,8 +357,9 @@ static int cut_line(struct weir_log *log, const struct weir_log_place *place) {
 }
 
 /*
- * Moves all entries after the one at `place` to now_ns. This changes the step in the entry's record,
- * which is written again elsewhere: the old record is needed if this decision is not committed.
+ * Moves all entries after the one at `place` to now_ns. This changes the step in the entry's
+ * record, which is written again elsewhere: the old record is needed if this decision is not
+ * committed.
  */
 static int bring_behind(struct weir_log *log, const struct weir_log_place *place, int64_t now_ns) {
     int64_t late = log->total - place->before - place->hits;

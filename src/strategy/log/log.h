@@ -1,9 +1,9 @@
 /*
- * The log of a moving window: admitted hits as (time, count), oldest first, in lines of the pool. It
- * contains times and counts, but no limit. src/strategy/log/log.c describes the layout.
+ * The log of a moving window: admitted hits as (time, count), oldest first, in lines of the pool.
+ * It contains times and counts, but no limit. src/strategy/log/log.c describes the layout.
  *
- * A caller reads the state of a key into a `struct weir_log`, changes that, and saves it. A log that was
- * read with `dry` set accepts the same calls but writes no line; it must not be saved.
+ * A caller reads the state of a key into a `struct weir_log`, changes that, and saves it. A log
+ * that was read with `dry` set accepts the same calls but writes no line; it must not be saved.
  */
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
@@ -41,7 +41,10 @@ int weir_log_read(struct weir_log *log, const struct weir_state *state, struct w
  * expires_ns. */
 void weir_log_save(const struct weir_log *log, struct weir_state *state, int64_t period_ns);
 
-/* The functions below return 0, WEIR_ECORRUPT, WEIR_EFULL or WEIR_EBUSY. Cost: O(1) amortised, or O(log n). */
+/*
+ * The functions below return 0, WEIR_ECORRUPT, WEIR_EFULL or WEIR_EBUSY. Cost: O(1) amortised, or
+ * O(log n).
+ */
 
 /* Drops every entry up to and including time `upto_ns`. */
 int weir_log_expire(struct weir_log *log, int64_t upto_ns);
@@ -61,10 +64,10 @@ int weir_log_bring_back(struct weir_log *log, int64_t now_ns);
 /*
  * For stores; the period is not needed.
  *
- * weir_log_drop gives back all lines of a moving window's state. It does not change the state, whose
- * line[] must not be used again. weir_log_verify checks a whole log outside of a decision: every
- * record, index line and count. It marks each line in the bitmap `seen` (a bit for each line of the
- * pool) and fails if a line is already marked.
+ * weir_log_drop gives back all lines of a moving window's state. It does not change the state,
+ * whose line[] must not be used again. weir_log_verify checks a whole log outside of a decision:
+ * every record, index line and count. It marks each line in the bitmap `seen` (a bit for each line
+ * of the pool) and fails if a line is already marked.
  */
 int weir_log_drop(const struct weir_state *state, struct weir_lines *lines);
 

@@ -7,13 +7,13 @@
  *                                         |  3. walk to goal  |
  *                                         +--- prev, jump ----+
  *
- * The counts of hits and lines in an index line start at the first index line of its chain, which may no
- * longer exist. Step 1 finds the first index line after the head, whose counts relate the others to the
- * head. log.c describes the layout.
+ * The counts of hits and lines in an index line start at the first index line of its chain, which
+ * may no longer exist. Step 1 finds the first index line after the head, whose counts relate the
+ * others to the head. log.c describes the layout.
  *
- * Cost: at most two stretches of lines and O(log n) index lines; usually only the first records. Every
- * index is checked before it is used, and times must decrease on the way back, so a damaged pool
- * causes WEIR_ECORRUPT.
+ * Cost: at most two stretches of lines and O(log n) index lines; usually only the first records.
+ * Every index is checked before it is used, and times must decrease on the way back, so a damaged
+ * pool causes WEIR_ECORRUPT.
  */
 #include "strategy/log/place.h"
 

@@ -1,13 +1,16 @@
 /*
- * Positions in the log of a moving window, and searches for them. Used only by log.c (which describes the
- * layout), place.c and verify.c.
+ * Positions in the log of a moving window, and searches for them. Used only by log.c (which
+ * describes the layout), place.c and verify.c.
  */
 #ifndef WEIR_LOG_PLACE_H
 #define WEIR_LOG_PLACE_H
 
 #include "strategy/log/log.h"
 
-/* The upper bits of `next` in an index line. In a data line, they are the number of bytes that are records. */
+/*
+ * The upper bits of `next` in an index line. In a data line, they are the number of bytes that are
+ * records.
+ */
 #define WEIR_LOG_INDEX 63
 
 /* The most lines that a walk may read: two stretches and the index lines between them. */
@@ -87,7 +90,10 @@ bool weir_log_get_record(const uint8_t *bytes, uint32_t *at, uint32_t end, int64
 void weir_log_get_index(const struct weir_lines *lines, uint32_t line,
                         struct weir_log_index *index);
 
-/* Reads the words of a state, without newest_ns, and checks what can be checked without reading a line. */
+/*
+ * Reads the words of a state, without newest_ns, and checks what can be checked without reading a
+ * line.
+ */
 int weir_log_unpack(struct weir_log *log, const struct weir_state *state, struct weir_lines *lines);
 
 /* Goes to the first byte of data line `line`. */

@@ -1,6 +1,6 @@
 /*
- * Verifies a whole log, record by record, against the state and the index lines. It walks the chain of
- * lines itself and shares no search with place.c, because it checks what place.c relies on.
+ * Verifies a whole log, record by record, against the state and the index lines. It walks the chain
+ * of lines itself and shares no search with place.c, because it checks what place.c relies on.
  *
  * The state does not contain the period, so the newest time is only the sum of all steps;
  * expires_ns must be a possible period after it. Cost: one pass over the log.
