@@ -2,8 +2,8 @@
  * The heavy hitters of a table: the clients with most requests.
  *
  * Each stripe runs Space-Saving (Metwally, Agrawal, El Abbadi, 2005) on the fingerprints of
- * counters: a client that is not listed replaces the entry with the lowest score, and adds that
- * score to its score. Three differences:
+ * counters: a client that is not listed replaces the entry with the lowest score, and starts with
+ * that score plus its own. Three differences:
  *
  *  - the replaced score is kept separately (`error`), so the counts of a client are true hits;
  *  - a denied hit has the weight 16, and scores are halved every ten minutes, so that clients that

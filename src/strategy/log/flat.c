@@ -1,10 +1,9 @@
 /*
- * The log of a moving window as one value, for stores that read and write whole values. It means
- * the same as the log in lines of src/strategy/log/log.c.
+ * The log of a moving window as one value, for stores that read and write whole values. It holds
+ * the same hits as the log in lines of src/strategy/log/log.c.
  *
  *     mark, oldest, newest, total, open   three bytes, then four numbers of eight bytes
- *     record record record ...            [0x00 varint(hits)] varint(time of the next entry - its
- *                                         own)
+ *     record record record ...            [0x00 varint(hits)] varint(next entry's time - its own)
  *
  * An entry is a time and a number of hits; times strictly increase. The newest entry is open: its
  * time and hits are in `newest` and `open`, so that hits at the same moment merge. Each other entry
