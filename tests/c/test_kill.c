@@ -33,7 +33,7 @@ static int64_t soak_ns(int64_t otherwise) {
 struct rounds {
     char uri[300];
     struct weir_limit limit[WEIR_LEAKY_BUCKET];
-    _Atomic int64_t now_ns, absence_ns;
+    _Atomic int64_t now_ns;
     _Atomic bool stop;
     _Atomic int64_t asked[KEYS], admitted[KEYS];
 };
@@ -45,15 +45,12 @@ static int hammer_a_round(void *argument) {
     char key[16];
     MUST(weir_table_open(rounds->uri, &table, NULL) == 0);
     random_state ^= (uint64_t)getpid() << 20;
-    for (int64_t seen_ns = steady_ns(); !rounds->stop; seen_ns = steady_ns()) {
+    while (!rounds->stop) {
         uint32_t number = (uint32_t)random_below(KEYS);
         snprintf(key, sizeof key, "%u", number);
         struct weir_check check = check_of(&rounds->limit[number % WEIR_LEAKY_BUCKET], key, 1);
-        note_absence(&rounds->absence_ns, seen_ns);
-        int rc = weir_decide(table, &check, 1, rounds->now_ns++, WEIR_HIT, &verdict, NULL);
-        if (is_caused_by_a_stall(rc, &rounds->absence_ns))
-            continue;
-        MUST(rc == 0);
+        int64_t now_ns = rounds->now_ns++;
+        MUST(PATIENTLY(weir_decide(table, &check, 1, now_ns, WEIR_HIT, &verdict, NULL)) == 0);
         rounds->asked[number]++;
         rounds->admitted[number] += verdict.allowed;
     }
@@ -125,7 +122,6 @@ struct arena {
     char uri[300];
     struct weir_limit single, trio[TRIO_CHECKS], brief[2];
     _Atomic int64_t now_ns; /* incremented at each request */
-    _Atomic int64_t absence_ns;
     _Atomic bool stop;
     _Atomic uint64_t decisions;
     struct worker worker[WORKERS];
@@ -149,7 +145,7 @@ static uint32_t compose(const struct worker *worker, char key[TRIO_CHECKS][24],
     return n;
 }
 
-static void decide_request(struct weir_table *table, struct worker *worker, int64_t seen_ns) {
+static void decide_request(struct weir_table *table, struct worker *worker) {
     struct weir_check checks[TRIO_CHECKS];
     struct weir_verdict verdicts[TRIO_CHECKS];
     struct weir_decision decision = {.allowed = 1};
@@ -166,18 +162,17 @@ static void decide_request(struct weir_table *table, struct worker *worker, int6
         random_below(2)) /* far more than kills can have left uncertain */
         worker->cost = -worker->cost;
     uint32_t n = compose(worker, key, checks);
-    note_absence(&arena->absence_ns, seen_ns);
     worker->busy = true;
     int64_t now_ns = arena->now_ns++;
     enum weir_mode mode = worker->cost < 0 ? WEIR_REFUND : WEIR_HIT;
     int rc = worker->request == CLEAR
-                 ? weir_clear(table, checks, n)
-                 : weir_decide(table, checks, n, now_ns, mode, verdicts, &decision);
-    if (rc < 0 && !is_caused_by_a_stall(rc, &arena->absence_ns)) {
+                 ? PATIENTLY(weir_clear(table, checks, n))
+                 : PATIENTLY(weir_decide(table, checks, n, now_ns, mode, verdicts, &decision));
+    if (rc < 0) {
         fprintf(stderr, "request %d: %s\n", (int)worker->request, weir_strerror(rc));
         _exit(1);
     }
-    if (granted && rc == 0 && decision.allowed)
+    if (granted && decision.allowed)
         *granted += worker->cost;
     worker->busy = false;
 }
@@ -187,8 +182,8 @@ static int work(void *argument) {
     struct weir_table *table;
     random_state ^= (uint64_t)getpid() << 20;
     MUST(weir_table_open(arena->uri, &table, NULL) == 0);
-    for (int64_t seen_ns = steady_ns(); !arena->stop; seen_ns = steady_ns()) {
-        decide_request(table, worker, seen_ns);
+    while (!arena->stop) {
+        decide_request(table, worker);
         arena->decisions++;
     }
     weir_table_close(table);

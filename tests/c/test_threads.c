@@ -19,7 +19,6 @@ struct group {
     struct weir_table *table;
     struct weir_limit limit[WEIR_LEAKY_BUCKET];
     _Atomic int64_t now_ns; /* one more with each decision */
-    _Atomic int64_t absence_ns;
     _Atomic bool stop;
 };
 
@@ -38,7 +37,6 @@ static uint32_t draw(struct thread *thread, uint32_t bound) {
 
 /* One decision over one to four limits of keys that the others use, too. */
 static int decide_some(struct thread *thread) {
-    int64_t seen_ns = steady_ns();
     struct weir_check checks[4];
     struct weir_verdict verdicts[4];
     struct weir_decision decision;
@@ -52,16 +50,17 @@ static int decide_some(struct thread *thread) {
         checks[i] = check_of(&thread->group->limit[strategy[i]], key[i], 1 + draw(thread, 3));
         checks[i].client = key[i];
         checks[i].client_len = checks[i].key_len;
-        checks[i].label = weir_stats_label(thread->group->table, "0123456789", 1 + strategy[i]);
+        checks[i].label =
+            PATIENTLY(weir_stats_label(thread->group->table, "0123456789", 1 + strategy[i]));
         /* no more is given back than this thread has */
         if (mode == WEIR_REFUND && thread->granted[strategy[i]][number[i]] < 12)
             mode = WEIR_HIT;
     }
     int64_t now_ns = thread->group->now_ns++;
-    note_absence(&thread->group->absence_ns, seen_ns);
-    int rc = weir_decide(thread->group->table, checks, n, now_ns, mode, verdicts, &decision);
+    int rc =
+        PATIENTLY(weir_decide(thread->group->table, checks, n, now_ns, mode, verdicts, &decision));
     if (rc < 0)
-        return is_caused_by_a_stall(rc, &thread->group->absence_ns) ? 0 : rc;
+        return rc;
     for (uint32_t i = 0; i < n && mode != WEIR_TEST; i++)
         if (mode == WEIR_HIT ? decision.allowed : verdicts[i].allowed)
             thread->granted[strategy[i]][number[i]] +=
@@ -82,12 +81,14 @@ static int read_stats(struct thread *thread) {
     struct weir_top_client top[10];
     struct weir_registered_limit registered[10];
     size_t n = WEIR_STATS_LABELS, m = 10, d = 10;
-    int rc = weir_stats_counts(table, counts, &n);
+    enum weir_top_by by = (enum weir_top_by)draw(thread, 2);
+    const struct weir_limit *limit = &thread->group->limit[draw(thread, WEIR_LEAKY_BUCKET)];
+    size_t before_len = draw(thread, 2);
+    int rc = PATIENTLY(weir_stats_counts(table, counts, &n));
     if (rc == 0)
-        rc = weir_stats_top_clients(table, (enum weir_top_by)draw(thread, 2), 0, top, &m);
+        rc = PATIENTLY(weir_stats_top_clients(table, by, 0, top, &m));
     if (rc == 0)
-        rc = weir_stats_register(table, &thread->group->limit[draw(thread, WEIR_LEAKY_BUCKET)], "x",
-                                 draw(thread, 2), NULL, 0);
+        rc = PATIENTLY(weir_stats_register(table, limit, "x", before_len, NULL, 0));
     return rc == 0 ? weir_stats_registry(table, registered, &d) : rc;
 }
 
@@ -98,11 +99,10 @@ static void *look_on(void *argument) {
         thread->failed = read_stats(thread);
         if (thread->failed)
             break;
-        int rc = weir_table_check(thread->group->table, NULL);
+        int rc = PATIENTLY(weir_table_check(thread->group->table, NULL));
         if (rc == 0)
-            rc = weir_table_info(thread->group->table, thread->group->now_ns, &info);
-        if (!is_caused_by_a_stall(rc, &thread->group->absence_ns))
-            thread->failed = rc;
+            rc = PATIENTLY(weir_table_info(thread->group->table, thread->group->now_ns, &info));
+        thread->failed = rc;
         usleep(
             5000); /* a marked sleep: the check holds all locks, and other threads wait at most a second */
     }
@@ -219,7 +219,7 @@ static void *count_own_keys(void *argument) {
         snprintf(key, sizeof key, "thread %d key %u", (int)(thread->random >> 63), number);
         struct weir_check check = check_of(&limit, key, 1);
         thread->failed =
-            weir_decide(thread->group->table, &check, 1, NOW, WEIR_HIT, &verdict, NULL);
+            PATIENTLY(weir_decide(thread->group->table, &check, 1, NOW, WEIR_HIT, &verdict, NULL));
         thread->granted[0][0]++;
     }
     return NULL;
