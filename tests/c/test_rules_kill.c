@@ -29,10 +29,8 @@ static int write_until_killed(void *argument) {
     MUST(weir_table_open(arena->uri, &table, NULL) == 0);
     for (int i = getpid() & 1; !arena->stop; i ^= 1) {
         struct weir_error error;
-        int rc;
-        do /* the owner of the lock may not run for a second */
-            rc = weir_rules_replace(table, arena->list[i].rule, arena->list[i].count, NOW, &error);
-        while (rc == WEIR_EBUSY);
+        const struct rule_list *list = &arena->list[i];
+        int rc = PATIENTLY(weir_rules_replace(table, list->rule, list->count, NOW, &error));
         if (rc < 0)
             fprintf(stderr, "%s\n", error.message);
         MUST(rc == 0);

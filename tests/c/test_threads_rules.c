@@ -118,17 +118,11 @@ static void *add_and_remove(void *argument) {
     int me = stage->wrong++;
     for (int i = 0; i < LOADS / 10; i++) {
         snprintf(name, sizeof name, "writer-%d-%d", me, i);
-        int rc;
-        do /* the owner of the lock may not run for a second */
-            rc = weir_rules_set(stage->table, name, strlen(name), WEIR_RULE_BLOCK, NOW, WEIR_NEVER,
-                                NULL);
-        while (rc == WEIR_EBUSY);
-        if (rc < 0)
+        size_t len = strlen(name);
+        if (PATIENTLY(weir_rules_set(stage->table, name, len, WEIR_RULE_BLOCK, NOW, WEIR_NEVER,
+                                     NULL)) < 0)
             abort();
-        do
-            rc = i % 2 ? weir_rules_remove(stage->table, name, strlen(name), NULL) : 1;
-        while (rc == WEIR_EBUSY);
-        if (rc != 1)
+        if (i % 2 && PATIENTLY(weir_rules_remove(stage->table, name, len, NULL)) != 1)
             abort();
     }
     return NULL;
