@@ -255,7 +255,7 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
     alarm(1000 + (unsigned)(least_ns / SECOND)); /* no process hangs */
     for (int i = 0; i < WORKERS; i++)
         arena->worker[i].pid = spawn(work, &arena->worker[i]);
-    while (kills < KILLS || clock_now() - began_ns < least_ns ||
+    while (kills < KILLS || clock_now() - began_ns < least_ns || arena->decisions <= 1000 ||
            info_of(table, arena->now_ns).recoveries <= 20) {
         struct worker *worker = &arena->worker[random_below(WORKERS)];
         usleep((useconds_t)random_below(8000)); /* a marked sleep: time to the next kill */
