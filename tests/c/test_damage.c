@@ -38,10 +38,10 @@ static void report(int signal) {
     _exit(1);
 }
 
-/* Tries the bytes as they are. A try of more than a minute counts as hanging. */
+/* Tries the bytes as they are. A try of more than two minutes counts as hanging. */
 static int attempt(size_t at, uint64_t value, int live) {
     current.at = at, current.value = value, current.live = live;
-    alarm(60); /* long enough for a busy machine */
+    alarm(120); /* long enough for a busy machine */
     int64_t began_ns = clock_now();
     int opened = damaged_try(&damaged, bytes, live);
     if (clock_now() - began_ns > 2 * SECOND)

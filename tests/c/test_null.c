@@ -431,7 +431,7 @@ static bool crashes(const struct call *call, int which, size_t n) {
         memset(scratch, 0, SCRATCH_BYTES);
         signal(SIGSEGV, SIG_DFL); /* cmocka handles it */
         signal(SIGBUS, SIG_DFL);
-        alarm(20);
+        alarm(120);
         call->make(n);
         _exit(0);
     }

@@ -90,7 +90,7 @@ static int cut_and_call(int which, off_t left, bool guard) {
     if (child == 0) {
         signal(SIGSEGV, SIG_DFL);
         signal(SIGBUS, SIG_DFL);
-        alarm(60);
+        alarm(120);
         MUST(!guard || weir_table_guard() == 0);
         struct weir_table *table = fill(uri);
         MUST(weir_table_lost(table) == 0);
