@@ -1,14 +1,19 @@
 
 /*
- * ngx_http_weir_module: declarations that its files share.
+ * ngx_http_weir_module: the types that its files share.
  *
- *   ngx_weir_module.c        weir_table: opens the table before the workers start
- *   ngx_http_weir_module.c   directives, configuration, the context of a request
- *   ngx_http_weir_zone.c     weir_limit_zone
- *   ngx_http_weir_conf.c     weir_limit, weir_rules, prepared checks
- *   ngx_http_weir_key.c      the client of a request, in the form of weir.flask
+ *   ngx_weir_module.c        opens the table before the workers start
+ *   ngx_http_weir_module.c   directives and configuration
  *   ngx_http_weir_request.c  a request: decide, reject, delay
  *   ngx_http_weir_headers.c  response headers and variables
+ *   ngx_http_weir_table.c    weir_table, and a table whose file is lost
+ *   ngx_http_weir_conf.c     weir_limit, weir_rules, prepared checks
+ *   ngx_http_weir_zone.c     weir_limit_zone
+ *   ngx_http_weir_key.c      the client of a request, in the form of weir.flask
+ *   ngx_http_weir_ctx.c      the context of a request
+ *   ngx_http_weir_args.c     the arguments of directives
+ *
+ * Calls go down in this list; script/layering checks it.
  */
 
 #ifndef _NGX_HTTP_WEIR_H_INCLUDED_
@@ -19,9 +24,6 @@
 #include <ngx_http.h>
 
 #include <weir/weir.h>
-#include <weir/lost.h>
-#include <weir/stats.h>
-#include <weir/rules.h>
 
 #define NGX_HTTP_WEIR_NONE 0
 #define NGX_HTTP_WEIR_PASSED 1
@@ -121,44 +123,7 @@ typedef struct {
     ngx_flag_t rules;
 } ngx_http_weir_loc_conf_t;
 
-/* of a main request: its decision */
-
-typedef struct {
-    ngx_http_weir_set_t *set;    /* NULL: no limit decided */
-    uint32_t took_part;          /* bit i: part i */
-    uint32_t deciding;           /* index of a part */
-    int64_t now;                 /* in nanoseconds since the epoch */
-    struct weir_verdict verdict; /* of the deciding part */
-    ngx_uint_t headers;
-    unsigned status : 4;
-    unsigned matched : 1; /* the rules were matched */
-} ngx_http_weir_ctx_t;
-
-ngx_http_weir_ctx_t *ngx_http_weir_get_ctx(ngx_http_request_t *r);
-ngx_http_weir_ctx_t *ngx_http_weir_make_ctx(ngx_http_request_t *r);
-ngx_int_t ngx_http_weir_handler(ngx_http_request_t *r);
-
-void ngx_http_weir_place(ngx_conf_t *cf, ngx_http_weir_place_t *place);
-char *ngx_weir_table(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-void ngx_weir_check_lost(ngx_log_t *log, ngx_weir_conf_t *wcf, int64_t now);
-ngx_int_t ngx_http_weir_arg(ngx_str_t *value, char *name, ngx_str_t *rest);
-char *ngx_http_weir_zone_name(ngx_conf_t *cf, ngx_str_t *name, ngx_http_weir_zone_t **zone);
-char *ngx_http_weir_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_weir_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_weir_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-ngx_int_t ngx_http_weir_check_conf(ngx_conf_t *cf);
-ngx_int_t ngx_http_weir_prepare(ngx_cycle_t *cycle, struct weir_table *table);
-void ngx_http_weir_relabel(ngx_cycle_t *cycle, struct weir_table *table);
-
-ngx_int_t ngx_http_weir_is_address(ngx_str_t *value);
-ngx_int_t ngx_http_weir_address(ngx_http_request_t *r, ngx_uint_t prefix, ngx_str_t *name);
-ngx_int_t ngx_http_weir_client(ngx_http_request_t *r, ngx_http_weir_zone_t *zone, ngx_uint_t prefix,
-                               struct weir_bytes *client);
-int64_t ngx_http_weir_cost(ngx_http_request_t *r, ngx_http_weir_zone_t *zone);
-
-int64_t ngx_http_weir_wait(ngx_http_weir_ctx_t *ctx);
-ngx_int_t ngx_http_weir_add_variables(ngx_conf_t *cf);
-void ngx_http_weir_add_filter(void);
+/* The address of a module's variable is the key to its configuration and contexts. */
 
 extern ngx_module_t ngx_weir_module;
 extern ngx_module_t ngx_http_weir_module;

@@ -6,7 +6,12 @@
  * has been read and the table is open, because zones may be defined later.
  */
 
-#include "ngx_http_weir.h"
+#include "ngx_http_weir_conf.h"
+
+#include <weir/stats.h>
+
+#include "ngx_http_weir_args.h"
+#include "ngx_http_weir_zone.h"
 
 static ngx_http_weir_set_t *ngx_http_weir_get_set(ngx_conf_t *cf, ngx_http_weir_loc_conf_t *wlcf) {
     ngx_http_weir_set_t *set, **slot;

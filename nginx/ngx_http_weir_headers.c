@@ -3,7 +3,9 @@
  * Response headers, as weir.flask writes them, and variables for the log.
  */
 
-#include "ngx_http_weir.h"
+#include "ngx_http_weir_headers.h"
+
+#include "ngx_http_weir_key.h"
 
 #define NGX_HTTP_WEIR_REMAINING 0
 #define NGX_HTTP_WEIR_RETRY_AFTER 1

@@ -8,7 +8,7 @@
  *   %2Fpath                         any other key, "/" and "%" escaped
  */
 
-#include "ngx_http_weir.h"
+#include "ngx_http_weir_key.h"
 
 /* whether a key is the client's address alone */
 

@@ -1,9 +1,11 @@
 
 /* The module: its directives, its configuration, and the context of a request. */
 
-#include "ngx_http_weir.h"
-
-static void ngx_http_weir_cleanup(void *data);
+#include "ngx_http_weir_conf.h"
+#include "ngx_http_weir_headers.h"
+#include "ngx_http_weir_request.h"
+#include "ngx_http_weir_table.h"
+#include "ngx_http_weir_zone.h"
 
 static ngx_int_t ngx_http_weir_preconfiguration(ngx_conf_t *cf);
 static void *ngx_http_weir_create_main_conf(ngx_conf_t *cf);
@@ -96,54 +98,6 @@ ngx_module_t ngx_http_weir_module = {NGX_MODULE_V1,
                                      NULL,                      /* exit process */
                                      NULL,                      /* exit master */
                                      NGX_MODULE_V1_PADDING};
-
-/* an internal redirect clears the contexts, but not the pool */
-
-ngx_http_weir_ctx_t *ngx_http_weir_get_ctx(ngx_http_request_t *r) {
-    ngx_pool_cleanup_t *cln;
-    ngx_http_weir_ctx_t *ctx;
-
-    r = r->main;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_weir_module);
-
-    if (ctx == NULL && (r->internal || r->filter_finalize)) {
-        for (cln = r->pool->cleanup; cln; cln = cln->next) {
-            if (cln->handler == ngx_http_weir_cleanup) {
-                ctx = cln->data;
-                ngx_http_set_ctx(r, ctx, ngx_http_weir_module);
-                break;
-            }
-        }
-    }
-
-    return ctx;
-}
-
-ngx_http_weir_ctx_t *ngx_http_weir_make_ctx(ngx_http_request_t *r) {
-    ngx_pool_cleanup_t *cln;
-    ngx_http_weir_ctx_t *ctx;
-
-    r = r->main;
-
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_weir_ctx_t));
-    if (cln == NULL) {
-        return NULL;
-    }
-
-    ctx = cln->data;
-    ngx_memzero(ctx, sizeof(ngx_http_weir_ctx_t));
-
-    cln->handler = ngx_http_weir_cleanup;
-    ngx_http_set_ctx(r, ctx, ngx_http_weir_module);
-
-    return ctx;
-}
-
-/* does nothing: the handler identifies the context among the cleanups */
-
-static void ngx_http_weir_cleanup(void *data) {
-}
 
 static ngx_int_t ngx_http_weir_preconfiguration(ngx_conf_t *cf) {
     return ngx_http_weir_add_variables(cf);

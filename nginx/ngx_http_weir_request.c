@@ -5,7 +5,15 @@
  * redirects and subrequests follow, and one with an empty key is not counted.
  */
 
-#include "ngx_http_weir.h"
+#include "ngx_http_weir_request.h"
+
+#include <weir/rules.h>
+#include <weir/stats.h>
+
+#include "ngx_http_weir_ctx.h"
+#include "ngx_http_weir_headers.h"
+#include "ngx_http_weir_key.h"
+#include "ngx_http_weir_table.h"
 
 static ngx_int_t ngx_http_weir_match_rules(ngx_http_request_t *r, ngx_http_weir_loc_conf_t *wlcf,
                                            ngx_http_weir_ctx_t *ctx);

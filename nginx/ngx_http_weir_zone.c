@@ -5,7 +5,10 @@
  * A zone may be used before it is defined, as in limit_req.
  */
 
-#include "ngx_http_weir.h"
+#include "ngx_http_weir_zone.h"
+
+#include "ngx_http_weir_args.h"
+#include "ngx_http_weir_key.h"
 
 /* the parameters of a zone's directive */
 
@@ -106,23 +109,6 @@ static ngx_http_weir_zone_t *ngx_http_weir_get_zone(ngx_conf_t *cf, ngx_str_t *n
     *slot = zone;
 
     return zone;
-}
-
-/* "name=rest" */
-
-ngx_int_t ngx_http_weir_arg(ngx_str_t *value, char *name, ngx_str_t *rest) {
-    size_t len;
-
-    len = ngx_strlen(name);
-
-    if (value->len < len || ngx_strncmp(value->data, name, len) != 0) {
-        return 0;
-    }
-
-    rest->data = value->data + len;
-    rest->len = value->len - len;
-
-    return 1;
 }
 
 char *ngx_http_weir_zone_name(ngx_conf_t *cf, ngx_str_t *name, ngx_http_weir_zone_t **zone) {
