@@ -130,7 +130,8 @@ static double wide_ns(struct weir_table *table, int strategy, uint64_t keys, uin
     enum { N = 500000 };
     static int64_t now = START_NS;
     struct weir_limit limit = limit_of(strategy, 1000000000);
-    limit.period_ns = WEIR_PERIOD_MAX_NS; /* so that no key expires */
+    must(weir_limit_init(&limit, limit.amount, 100, WEIR_YEAR, NULL), NULL); /* no key expires */
+    limit.strategy = strategy;
     struct weir_verdict verdict;
     char key[24];
     struct weir_check check = with_stats(
@@ -159,7 +160,8 @@ static double keys_ns(uint64_t keys, uint64_t *seed) {
 
 static void fill(struct weir_table *table, int strategy, uint64_t keys) {
     struct weir_limit limit = limit_of(strategy, 1000000000);
-    limit.period_ns = WEIR_PERIOD_MAX_NS;
+    must(weir_limit_init(&limit, limit.amount, 100, WEIR_YEAR, NULL), NULL);
+    limit.strategy = strategy;
     struct weir_verdict verdict;
     char key[24];
     struct weir_check check = {.limit = &limit, .key = key, .key_len = sizeof key, .cost = 1};

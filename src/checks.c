@@ -3,30 +3,13 @@
  */
 #include "checks.h"
 
-#include "calendar.h"
-#include "strategy/strategy.h"
-#include "units.h"
-#include "weir/stats.h"
-
-/*
- * Whether decisions can compute with a limit. It is tested for each check of each decision, so it
- * covers only the bounds that prevent undefined behaviour; weir_limit_validate() tests all members
- * and explains what is wrong.
- */
-static bool is_sound_limit(const struct weir_limit *limit) {
-    if ((limit->amount | limit->burst | limit->max_delay_ns) < 0 || limit->period_ns <= 0 ||
-        limit->period_ns > WEIR_PERIOD_MAX_NS || limit->max_delay_ns > limit->period_ns ||
-        (uint32_t)limit->strategy >= WEIR_STRATEGIES || !weir_unit_name(limit->unit))
-        return false;
-    return !limit->zone || (weir_takes((uint32_t)limit->strategy, WEIR_TAKES_ZONE) &&
-                            weir_zone_validate(limit->zone, NULL) == 0);
-}
+#include "limit.h"
 
 static bool is_sound(const struct weir_check *check) {
     return check->limit && check->key_len <= WEIR_KEY_MAX && (check->key || !check->key_len) &&
            check->client_len <= WEIR_KEY_MAX && (check->client || !check->client_len) &&
-           (uint32_t)check->label <= WEIR_STATS_LABELS && (check->flags & ~WEIR_CHECK_PEEK) == 0 &&
-           check->cost >= 0 && is_sound_limit(check->limit);
+           weir_is_label(check->label) && (check->flags & ~WEIR_CHECK_PEEK) == 0 &&
+           check->cost >= 0 && weir_limit_fault(check->limit) == WEIR_LIMIT_VALID;
 }
 
 int weir_checks_validate(const struct weir_check *checks, size_t n) {

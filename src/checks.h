@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "weir/stats.h"
 #include "weir/weir.h"
 
 /*
@@ -15,6 +16,11 @@
  * WEIR_ETOOMANY.
  */
 int weir_checks_validate(const struct weir_check *checks, size_t n);
+
+/* Whether a label is 0 or one of weir_stats_label(). */
+static inline bool weir_is_label(int32_t label) {
+    return (uint32_t)label <= WEIR_STATS_LABELS;
+}
 
 /* A limit and its verdict. */
 struct weir_outcome {

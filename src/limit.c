@@ -12,17 +12,15 @@
  * A cursor reads the bytes once: it allocates and copies nothing, and reads nothing beyond the end.
  * All refusals use refuse(), which quotes the text around the error.
  */
+#include "limit.h"
+
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "ascii.h"
-#include "calendar.h"
 #include "error.h"
-#include "strategy/strategy.h"
-#include "units.h"
-#include "weir/weir.h"
 
 #define NS_PER_SECOND INT64_C(1000000000)
 
@@ -30,57 +28,74 @@ static int64_t multiples_max(int unit) {
     return WEIR_PERIOD_MAX_NS / NS_PER_SECOND / weir_unit_seconds(unit);
 }
 
+/* Of a limit whose multiples are in their range. */
+static int64_t period_of(const struct weir_limit *limit) {
+    return limit->multiples * weir_unit_seconds(limit->unit) * NS_PER_SECOND;
+}
+
 /* --------------------------------------------------------------------------------------- values */
+
+/* Writes what the fault means. Returns 0 if there is none, else WEIR_EINVAL. */
+static int explain(enum weir_limit_fault fault, const struct weir_limit *limit,
+                   struct weir_error *error) {
+    switch (fault) {
+    case WEIR_LIMIT_VALID:
+        return 0;
+    case WEIR_LIMIT_AMOUNT:
+        return weir_fail(error, WEIR_EINVAL, 0, "amount %" PRId64 " is negative", limit->amount);
+    case WEIR_LIMIT_UNIT:
+        return weir_fail(error, WEIR_EINVAL, 0, "unit %d is not one of the %d units", limit->unit,
+                         WEIR_UNITS);
+    case WEIR_LIMIT_MULTIPLES:
+        return weir_fail(error, WEIR_EINVAL, 0,
+                         "multiples %" PRId64 " is out of its range for a %s: 1 to %" PRId64,
+                         limit->multiples, weir_unit_name(limit->unit), multiples_max(limit->unit));
+    case WEIR_LIMIT_PERIOD:
+        return weir_fail(
+            error, WEIR_EINVAL, 0, "period_ns %" PRId64 " is not that of %" PRId64 " %s: %" PRId64,
+            limit->period_ns, limit->multiples, weir_unit_name(limit->unit), period_of(limit));
+    case WEIR_LIMIT_STRATEGY:
+        return weir_fail(error, WEIR_EINVAL, 0, "strategy %" PRId32 " does not exist",
+                         limit->strategy);
+    case WEIR_LIMIT_BURST:
+        return weir_fail(error, WEIR_EINVAL, 0, "burst %" PRId64 " is negative", limit->burst);
+    case WEIR_LIMIT_BURST_NOT_TAKEN:
+        return weir_strategy_refuse(limit->strategy, WEIR_TAKES_BURST, "burst", error);
+    case WEIR_LIMIT_MAX_DELAY:
+        return weir_fail(error, WEIR_EINVAL, 0,
+                         "max_delay_ns %" PRId64 " is out of its range: 0 to the period, %" PRId64,
+                         limit->max_delay_ns, limit->period_ns);
+    case WEIR_LIMIT_ZONE_NOT_TAKEN:
+        return weir_strategy_refuse(limit->strategy, WEIR_TAKES_ZONE, "a zone", error);
+    case WEIR_LIMIT_ZONE:
+        break;
+    }
+    return weir_zone_validate(limit->zone, error);
+}
 
 int weir_limit_init(struct weir_limit *limit, int64_t amount, int64_t multiples, int unit,
                     struct weir_error *error) {
-    if (!limit)
-        return weir_fail(error, WEIR_EINVAL, 0, "limit is NULL");
-    if (amount < 0)
-        return weir_fail(error, WEIR_EINVAL, 0, "amount %" PRId64 " is negative", amount);
-    if (!weir_unit_name(unit))
-        return weir_fail(error, WEIR_EINVAL, 0, "unit %d is not one of the %d units", unit,
-                         WEIR_UNITS);
-    if (multiples < 1 || multiples > multiples_max(unit))
-        return weir_fail(error, WEIR_EINVAL, 0,
-                         "multiples %" PRId64 " is out of its range for a %s: 1 to %" PRId64,
-                         multiples, weir_unit_name(unit), multiples_max(unit));
-    *limit = (struct weir_limit){
+    struct weir_limit fresh = {
         .amount = amount,
-        .period_ns = multiples * weir_unit_seconds(unit) * NS_PER_SECOND,
         .max_delay_ns = WEIR_MAX_DELAY_DEFAULT_NS,
         .multiples = multiples,
         .unit = unit,
         .strategy = WEIR_FIXED_WINDOW,
     };
+    if (!limit)
+        return weir_fail(error, WEIR_EINVAL, 0, "limit is NULL");
+    enum weir_limit_fault fault = weir_limit_fault(&fresh);
+    if (fault != WEIR_LIMIT_PERIOD) /* it has none yet */
+        return explain(fault, &fresh, error);
+    fresh.period_ns = period_of(&fresh);
+    *limit = fresh;
     return 0;
 }
 
 int weir_limit_validate(const struct weir_limit *limit, struct weir_error *error) {
-    struct weir_limit fresh = {.period_ns = 0};
     if (!limit)
         return weir_fail(error, WEIR_EINVAL, 0, "limit is NULL");
-    int rc = weir_limit_init(&fresh, limit->amount, limit->multiples, limit->unit, error);
-    if (rc < 0)
-        return rc;
-    if (limit->period_ns != fresh.period_ns)
-        return weir_fail(
-            error, WEIR_EINVAL, 0, "period_ns %" PRId64 " is not that of %" PRId64 " %s: %" PRId64,
-            limit->period_ns, limit->multiples, weir_unit_name(limit->unit), fresh.period_ns);
-    if (!weir_strategy_name(limit->strategy))
-        return weir_fail(error, WEIR_EINVAL, 0, "strategy %" PRId32 " does not exist",
-                         limit->strategy);
-    if (limit->burst < 0)
-        return weir_fail(error, WEIR_EINVAL, 0, "burst %" PRId64 " is negative", limit->burst);
-    if (limit->burst > 0 && !weir_takes((uint32_t)limit->strategy, WEIR_TAKES_BURST))
-        return weir_strategy_refuse(limit->strategy, WEIR_TAKES_BURST, "burst", error);
-    if (limit->max_delay_ns < 0 || limit->max_delay_ns > limit->period_ns)
-        return weir_fail(error, WEIR_EINVAL, 0,
-                         "max_delay_ns %" PRId64 " is out of its range: 0 to the period, %" PRId64,
-                         limit->max_delay_ns, limit->period_ns);
-    if (limit->zone && !weir_takes((uint32_t)limit->strategy, WEIR_TAKES_ZONE))
-        return weir_strategy_refuse(limit->strategy, WEIR_TAKES_ZONE, "a zone", error);
-    return weir_zone_validate(limit->zone, error);
+    return explain(weir_limit_fault(limit), limit, error);
 }
 
 int weir_limit_window(const struct weir_limit *limit, int64_t now_ns, int64_t *start_ns,

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checks.h"
 #include "error.h"
-#include "weir/stats.h"
 
 static int part_error(struct weir_error *error, size_t i, const char *what) {
     return weir_fail(error, WEIR_EINVAL, 0, "part %zu: %s", i, what);
@@ -30,7 +30,7 @@ static int check_part(const struct weir_part *part, size_t i, struct weir_error 
         return part_error(error, i, "after is NULL, or before and after exceed WEIR_KEY_MAX");
     if (part->cost < 0)
         return part_error(error, i, "cost is negative");
-    if ((uint32_t)part->label > WEIR_STATS_LABELS)
+    if (!weir_is_label(part->label))
         return part_error(error, i, "label is not one of weir_stats_label()");
     if ((uint32_t)part->role > WEIR_ROLE_SHADOW)
         return part_error(error, i, "role is not one of enum weir_role");

@@ -101,7 +101,7 @@ static inline uint64_t random_below(uint64_t bound) {
     return (uint64_t)((unsigned __int128)next_random() * bound >> 64);
 }
 
-/* -------------------------------------------------------------------------------------- busy calls */
+/* ------------------------------------------------------------------------------------ busy calls */
 
 /*
  * PATIENTLY(call) makes a call of libweir again while it returns WEIR_EBUSY; its value is the last
@@ -123,7 +123,7 @@ static inline uint64_t random_below(uint64_t bound) {
 
 #define BUSY_MAX 120
 
-/* Adds to `*busy` if `rc` is WEIR_EBUSY. At the end, prints how often the call was busy, if ever. */
+/* Counts WEIR_EBUSY in `*busy`. After the last call, prints how often it was busy, if ever. */
 static inline bool is_to_be_repeated(int rc, int *busy, const char *call, const char *file,
                                      int line) {
     if (rc == WEIR_EBUSY && ++*busy < BUSY_MAX)

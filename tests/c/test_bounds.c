@@ -26,10 +26,10 @@
 #define WORKERS 4
 #define AMOUNT 200
 #define BURST 300
-#define PERIOD (SECOND / 5)
+#define PERIOD SECOND
 #define LOG_MAX 200000
-#define RUN_NS SECOND
-#define STEP_NS 2000 /* of the clock at most, half of it on average */
+#define RUN_NS (5 * SECOND)
+#define STEP_NS 10000 /* of the clock at most, half of it on average */
 #define LAG_NS (80 * SECOND / 1000)
 #define IDLE INT64_MAX
 

@@ -20,6 +20,7 @@
 #define TRIO_CHECKS 12
 #define KILLS 2000
 #define ROUND_NS (SECOND / 2)
+#define STEP_NS (SECOND / 1000) /* of the clock, at each request */
 #define AMOUNT 50
 #define MANY (INT64_C(1) << 40)
 
@@ -121,7 +122,7 @@ struct worker {
 struct arena {
     char uri[300];
     struct weir_limit single, trio[TRIO_CHECKS], brief[2];
-    _Atomic int64_t now_ns; /* incremented at each request */
+    _Atomic int64_t now_ns; /* STEP_NS later at each request */
     _Atomic bool stop;
     _Atomic uint64_t decisions;
     struct worker worker[WORKERS];
@@ -163,7 +164,7 @@ static void decide_request(struct weir_table *table, struct worker *worker) {
         worker->cost = -worker->cost;
     uint32_t n = compose(worker, key, checks);
     worker->busy = true;
-    int64_t now_ns = arena->now_ns++;
+    int64_t now_ns = atomic_fetch_add(&arena->now_ns, STEP_NS);
     enum weir_mode mode = worker->cost < 0 ? WEIR_REFUND : WEIR_HIT;
     int rc = worker->request == CLEAR
                  ? PATIENTLY(weir_clear(table, checks, n))
@@ -248,8 +249,8 @@ static void test_kills_lose_nothing_and_grant_nothing(void **state) {
         arena->trio[i + 1] = limit_of(WEIR_SLIDING_WINDOW_COUNTER, MANY, WEIR_PERIOD_MAX_NS / 2);
         arena->trio[i + 2] = limit_of(WEIR_MOVING_WINDOW, MANY, WEIR_PERIOD_MAX_NS);
     }
-    arena->brief[0] = limit_of(WEIR_MOVING_WINDOW, 300, 20000);
-    arena->brief[1] = limit_of(WEIR_FIXED_WINDOW, 1000, 1000);
+    arena->brief[0] = limit_of(WEIR_MOVING_WINDOW, 300, 20000 * STEP_NS);
+    arena->brief[1] = limit_of(WEIR_FIXED_WINDOW, 1000, 1000 * STEP_NS);
     arena->now_ns = NOW;
     struct weir_table *table = open_table(arena->uri);
     alarm(1000 + (unsigned)(least_ns / SECOND)); /* no process hangs */

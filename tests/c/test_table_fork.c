@@ -188,14 +188,16 @@ static void test_a_file_has_every_admitted_hit_of_a_killed_process(void **state)
              (int)getpid());
     for (int i = 0; i < WEIR_LEAKY_BUCKET; i++) /* no bucket drains within the test */
         admitted->limit[i] = limit_of(i, MANY, WEIR_PERIOD_MAX_NS);
-    admitted->limit[WEIR_SLIDING_WINDOW_COUNTER].period_ns =
-        WEIR_PERIOD_MAX_NS / 2; /* the test is within one window */
+    admitted->limit[WEIR_SLIDING_WINDOW_COUNTER] = limit_of(
+        WEIR_SLIDING_WINDOW_COUNTER, MANY, WEIR_PERIOD_MAX_NS / 2); /* the test is in one window */
     admitted->limit[WEIR_TOKEN_BUCKET].amount = 1;
     admitted->limit[WEIR_TOKEN_BUCKET].burst = MANY;
     for (int round = 0; round < 40; round++) {
         pid_t pid = spawn(hit_until_killed, admitted);
-        while (!admitted->hits[WEIR_LEAKY_BUCKET - 1])
+        while (!admitted->hits[WEIR_LEAKY_BUCKET - 1]) {
+            assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it does not end by itself */
             usleep(100);
+        }
         usleep((useconds_t)random_below(2000));
         kill(pid, SIGKILL);
         int status;
