@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, frexp
 from typing import Any
@@ -27,9 +27,9 @@ from ..errors import ConfigurationError, StorageError
 from .base import DEADLINE, end_of, failure, need, seconds
 from .hosts import check_uri
 from .postgresql_connections import Connections, Taken
+from .postgresql_creation import ALONE, create
 from .postgresql_guesses import Guesses
 from .postgresql_schema import (
-    ALONE,
     FREE,
     LOCK,
     NOTE,
@@ -45,11 +45,14 @@ from .postgresql_swap import Swap
 from .postgresql_waits import (
     CANCELED,
     LOCKED,
+    LONG,
     Call,
     Turns,
     TurnTimeoutError,
     is_early,
     is_of_a_key,
+    local,
+    long_options,
     server_options,
 )
 from .state import TRIES, Change, StateStorage
@@ -59,9 +62,6 @@ __all__ = ["TOLERANCE", "PostgreSQLStorage"]
 
 #: How often a decision is repeated after conflicts before it locks.
 _GUESSES = 2
-
-#: Seconds for what concerns many rows, such as a reset.
-_LONG = 30.0
 
 #: Connections that a forked child inherited. They belong to the parent and are not closed.
 _inherited: list[Any] = []
@@ -77,7 +77,7 @@ class PostgreSQLStorage(StateStorage):
     :param max_connections: of this process
     :param table: the table's name; the functions' names begin with it
     :param durable: answer when a hit is on the server's disk, so that a crash loses none
-    :param create: create what is missing, as ``weir store init`` does: when the store is first
+    :param create: create what is missing, within the deadline of a call: when the store is first
         used, and after an error that says so
     """
 
@@ -146,16 +146,19 @@ class PostgreSQLStorage(StateStorage):
         With ``create``, what is missing is created first.
         """
         self.notice_fork()
+        until = self._until()
         if self._incomplete:
-            self._create_once()
-        return self._take()
+            self._create_once(until)
+        return self._take(until)
 
-    def _take(self) -> Taken:
-        call = self._call
-        until = call.until
-        if until is None:
-            call.begin(None)
-            until = end_of(self.deadline)
+    def _until(self) -> float | None:
+        """The deadline of the call of this thread; it begins now if it is not a decision."""
+        if self._call.until is not None:
+            return self._call.until
+        self._call.begin(None)
+        return end_of(self.deadline)
+
+    def _take(self, until: float | None) -> Taken:
         return Taken(self._connections or self._opened(), until, self._recover)
 
     def _recover(self, connection: Any, error: Any) -> None:
@@ -190,7 +193,7 @@ class PostgreSQLStorage(StateStorage):
             self._call.answered = True
 
     def failed(self, error: BaseException) -> BaseException:
-        if isinstance(error, StorageError):  # of init(), which has translated it
+        if isinstance(error, StorageError):  # of the creation, which has translated it
             return error
         errors = self._psycopg.errors
         if isinstance(error, errors._WaitTimeout | self._pools.PoolTimeout | TimeoutError):
@@ -257,7 +260,7 @@ class PostgreSQLStorage(StateStorage):
         call.begin(end_of(self.deadline))
         try:
             if self._incomplete:  # here, since nobody waits for the names yet
-                self._create_once()
+                self._create_once(call.until)
             self._prefixes.note(self._write_notes)
             call.waited = self._turns.take(names, call.until)
             try:
@@ -290,20 +293,6 @@ class PostgreSQLStorage(StateStorage):
             if is_early(self._call.until, self._opened().deadline, monotonic()):
                 self._guesses.overtaken(request.names)
         return self._step(request)
-
-    def _create_once(self) -> None:
-        until = self._call.until
-        if until is None:
-            until = end_of(self.deadline)
-        if not self._creating.acquire(
-            timeout=-1 if until is None else max(0.0, until - monotonic())
-        ):
-            raise TimeoutError
-        try:
-            if self._incomplete:
-                self.init()
-        finally:
-            self._creating.release()
 
     def _guess(self, request: StateRequest) -> Decision | None:
         """Decide with the cached states, in one round trip.
@@ -352,7 +341,7 @@ class PostgreSQLStorage(StateStorage):
         cursor = self._psycopg.ClientCursor(transaction)
         bounds = ""
         if not is_early(transaction.until, transaction.given, monotonic()):
-            bounds = _local(server_options(max(0.0, transaction.until - monotonic())))
+            bounds = local(server_options(max(0.0, transaction.until - monotonic())))
         cursor.execute(f"BEGIN; {bounds}{self._read}", (list(names),))  # one round trip
         while cursor.description is None:
             cursor.nextset()
@@ -374,39 +363,67 @@ class PostgreSQLStorage(StateStorage):
         cursor.execute(f"{self._write}; COMMIT", (names, values, expires))
         self._guesses.update(names, values)
 
-    # -- the rest
+    # -- what the database needs
+
+    def _create_once(self, until: float | None) -> None:
+        """Create what is missing, or wait while another thread does. Both end at the deadline."""
+        left = -1 if until is None else max(0.0, until - monotonic())
+        if not self._creating.acquire(timeout=left):
+            raise TimeoutError
+        was, self._call.of_all = self._call.of_all, True
+        try:
+            if self._incomplete:
+                with self._take(until) as connection:
+                    cursor = self._psycopg.ClientCursor(connection)
+                    create(cursor, self._table, until, self._durable)
+                self._incomplete = False
+        except Exception as error:
+            if self.deadline is None or getattr(error, "sqlstate", None) != LOCKED:
+                raise self.failed(error) from error
+            text = (
+                f"no answer within {self.deadline:g} s: another session creates the table "
+                f"{self._table}, or has locked it"
+            )
+            raise failure(self.name, error, text) from error
+        finally:
+            self._call.of_all = was
+            self._creating.release()
 
     def init(self) -> None:
         """Create the table and its functions, or update the functions."""
         self.notice_fork()
-        with self._at_length(self._take) as connection:
+        with self._at_length(complete=False) as connection:
             connection.execute(ALONE)
             connection.execute(schema(self._table))
         self._incomplete = False
 
-    @contextmanager
-    def _at_length(self, take: Callable[[], Taken] | None = None) -> Iterator[Any]:
-        """A connection in a transaction about many rows, which may take longer than a decision.
-
-        The commit is on the server's disk when the block ends.
-        """
-        was, self._call.of_all = self._call.of_all, True
-        settings: dict[str, Any] = {} if self._durable else {"synchronous_commit": "local"}
-        if self.deadline is not None:
-            settings |= server_options(_LONG)
-        try:
-            with self.translating_errors(), (take or self._connection)() as connection:
-                connection.until = None if self.deadline is None else monotonic() + _LONG
-                with connection.transaction():
-                    if settings:
-                        self._psycopg.ClientCursor(connection).execute(_local(settings))
-                    yield connection
-        finally:
-            self._call.of_all = was
-
     def init_text(self) -> str:
         """The SQL that :meth:`init` would run."""
         return schema(self._table)
+
+    # -- the rest
+
+    @contextmanager
+    def _at_length(self, complete: bool = True) -> Iterator[Any]:
+        """A connection in a transaction about many rows, which may take longer than a decision.
+
+        The commit is on the server's disk when the block ends. With ``complete`` and ``create``,
+        what is missing is created first.
+        """
+        was, self._call.of_all = self._call.of_all, True
+        settings = long_options(self._durable, self.deadline is not None)
+        try:
+            with (
+                self.translating_errors(),
+                self._connection() if complete else self._take(self._until()) as connection,
+            ):
+                connection.until = None if self.deadline is None else monotonic() + LONG
+                with connection.transaction():
+                    if settings:
+                        self._psycopg.ClientCursor(connection).execute(local(settings))
+                    yield connection
+        finally:
+            self._call.of_all = was
 
     def note_prefix(self, own: str) -> None:
         """An application of this process has the ``key_prefix`` ``own``."""
@@ -466,11 +483,6 @@ class PostgreSQLStorage(StateStorage):
             connections, self._connections = self._connections, None
         if connections is not None:
             connections.close()
-
-
-def _local(settings: dict[str, Any]) -> str:
-    """Statements that change settings of the server until the transaction ends."""
-    return "".join(f"SET LOCAL {name} = {value}; " for name, value in settings.items())
 
 
 def _rounded(expires_at: float, now: float) -> float:

@@ -24,9 +24,6 @@ _BATCH, _GRACE = 4, "1 minute"
 #: make of calls that arrive out of order (100 ms).
 TOLERANCE = 0.05
 
-#: The advisory lock that lets one client after the other create what is missing.
-_CREATING = 2003134834
-
 _TABLE = """
 CREATE TABLE IF NOT EXISTS {table} (
     name text COLLATE "C" PRIMARY KEY,
@@ -237,8 +234,6 @@ INSERT INTO {table} VALUES (%s, '', now() + interval '{seconds} seconds')
 ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at
 """
 NOTES = "SELECT name FROM {table} WHERE name >= %s AND name < %s AND expires_at > now()"
-
-ALONE = f"SELECT pg_advisory_xact_lock({_CREATING}::bigint << 20)"
 
 #: Fails at once if another session has a lock on the table that ours have to wait for.
 FREE = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT"

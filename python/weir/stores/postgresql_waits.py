@@ -7,11 +7,21 @@ deadline of the call, so its error arrives in time and is not mistaken for a sil
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .._clock import monotonic
 
-__all__ = ["Call", "TurnTimeoutError", "Turns", "is_early", "is_of_a_key", "server_options"]
+__all__ = [
+    "Call",
+    "TurnTimeoutError",
+    "Turns",
+    "is_early",
+    "is_of_a_key",
+    "local",
+    "long_options",
+    "server_options",
+]
 
 #: Of the time that is left of a call: how long the server waits for one lock, and how long it works
 #: on one statement. The rest is for the way of its answer.
@@ -19,6 +29,9 @@ _LOCK, _STATEMENT = 0.6, 0.7
 
 #: The share of the deadline that has to be left for the limits that hold for a whole connection.
 _EARLY = 0.8
+
+#: Seconds for what concerns many rows, such as a reset.
+LONG = 30.0
 
 #: Classes of SQLSTATE that are about the row, its value or what was made of it: data, constraints,
 #: triggers, conflicts, limits of the size. All others are about the server, the connection, the
@@ -46,6 +59,20 @@ def server_options(seconds: float) -> dict[str, int]:
         "lock_timeout": max(1, int(seconds * _LOCK * 1000)),
         "statement_timeout": max(1, int(seconds * _STATEMENT * 1000)),
     }
+
+
+def long_options(durable: bool, limited: bool) -> dict[str, Any]:
+    """The settings for a transaction about many rows, whose commit is on the server's disk.
+
+    durable: the connection has this setting already. limited: there is a deadline.
+    """
+    settings: dict[str, Any] = {} if durable else {"synchronous_commit": "local"}
+    return settings | server_options(LONG) if limited else settings
+
+
+def local(settings: Mapping[str, Any]) -> str:
+    """Statements that change settings of the server until the transaction ends."""
+    return "".join(f"SET LOCAL {name} = {value}; " for name, value in settings.items())
 
 
 def is_early(until: float | None, deadline: float | None, now: float) -> bool:

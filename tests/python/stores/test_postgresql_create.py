@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
 import weir
+from servers.ports import quickest, wait_for
 from weir.stores.failover import FailoverStorage
 from weir.stores.postgresql import PostgreSQLStorage
+from weir.stores.postgresql_creation import ALONE
+from weir.stores.postgresql_waits import LONG
 
 LIMIT = weir.parse("3/day")
+
+#: Seconds that no call with a deadline of at most one second takes, on a machine that is busy. If a
+#: call waits for another session's lock as a reset does, it takes longer.
+PATIENCE = LONG / 3
 
 #: First calls of a store; each is true.
 FIRST: dict[str, Callable[[PostgreSQLStorage], Any]] = {
@@ -71,6 +82,39 @@ def test_what_was_dropped_is_created_again_by_the_next_call(
     with pytest.raises(weir.StoreAwayError, match="are missing; the next call creates them"):
         store.decide([LIMIT], "a")
     assert [store.decide([LIMIT], "a").allowed for _ in range(4)].count(True) == admitted
+
+
+@pytest.mark.parametrize(
+    ("change", "proof"),
+    [
+        (
+            "ALTER FUNCTION {0}_swap_few RESET ALL",
+            "proconfig FROM pg_proc WHERE proname = '{0}_swap_few'",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION {0}_write(names text[], next_values bytea[], "
+            "expires float8[]) RETURNS void LANGUAGE sql AS 'SELECT'",
+            "prosrc FROM pg_proc WHERE proname = '{0}_write'",
+        ),
+        ("DROP INDEX {0}_expires_at", "count(*) FROM pg_indexes WHERE tablename = '{0}'"),
+    ],
+    ids=["settings", "text", "index"],
+)
+def test_what_another_version_has_left_is_replaced_by_the_first_call(
+    servers: Any, make: Callable[..., PostgreSQLStorage], change: str, proof: str
+) -> None:
+    table = make(create=True)._table
+    with psycopg.connect(servers.postgresql.uri, autocommit=True) as admin:
+
+        def found() -> Any:
+            return admin.execute(f"SELECT {proof}".format(table)).fetchall()
+
+        assert make(create=True).check()
+        ours = found()
+        admin.execute(change.format(table))
+        assert found() != ours
+        assert make(create=True).check()
+        assert found() == ours
 
 
 def test_a_server_that_had_no_table_is_used_after_an_outage(postgresql_server: Any) -> None:
@@ -139,3 +183,123 @@ def test_no_call_waits_longer_than_its_deadline_for_another_to_create(
         assert not store.check()
         with pytest.raises(weir.StoreAwayError, match="no answer"):
             store.decide([LIMIT], "a")
+
+
+@contextmanager
+def creating(servers: Any) -> Iterator[None]:
+    """Another session creates: it holds the lock of the creation in an open transaction."""
+    with psycopg.connect(servers.postgresql.uri) as session:
+        session.execute(ALONE)
+        yield
+        session.rollback()
+
+
+def seconds_of(call: Callable[[], Any], expected: Any) -> float:
+    start = time.monotonic()
+    assert call() == expected
+    return time.monotonic() - start
+
+
+def error_of(store: PostgreSQLStorage) -> str:
+    with pytest.raises(weir.StoreAwayError) as raised:
+        store.decide([LIMIT], "a")
+    return str(raised.value)
+
+
+def test_no_call_waits_longer_than_its_deadline_for_another_session_to_create(
+    servers: Any, make: Callable[..., PostgreSQLStorage]
+) -> None:
+    store = make(create=True, socket_timeout=1.0)
+    clock = iter(range(0, 10**6, 1000))
+    failover = FailoverStorage(store, "open", clock=lambda: float(next(clock)))
+    with creating(servers):
+        calls: dict[str, tuple[Callable[[], Any], Any]] = {
+            "check": (store.check, False),
+            "a decision": (lambda: "no answer within 1 s" in error_of(store), True),
+            "a decision under a policy": (lambda: failover.decide([LIMIT], "a").allowed, True),
+            "a probe": (failover.probe, False),
+        }
+        for name, (call, expected) in calls.items():
+            measure = partial(seconds_of, call, expected)
+            assert quickest(measure, PATIENCE, 3) < PATIENCE, name
+        assert failover.away
+        wait_for(lambda: f"another session creates the table {store._table}" in error_of(store))
+    wait_for(failover.probe)
+    assert make().check()
+    store.close()
+    store.deadline = 20.0
+    assert [failover.decide([LIMIT], "a").allowed for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_creation_that_fails_is_tried_again_by_the_next_call(
+    servers: Any, make: Callable[..., PostgreSQLStorage]
+) -> None:
+    store = make(create=True)
+    store.deadline = 0.2
+    with creating(servers):
+        assert not store.check()
+    store.close()
+    store.deadline = 20.0
+    assert store.check()
+
+
+@pytest.mark.parametrize("locked", ["creation", "table"])
+def test_a_store_that_lacks_nothing_takes_no_lock_to_create(
+    servers: Any, make: Callable[..., PostgreSQLStorage], locked: str
+) -> None:
+    """The lock of a table that creates an index waits for everyone who writes, as this one does."""
+    first = make(create=True)
+    assert first.decide([LIMIT], "a").allowed
+    with creating(servers), psycopg.connect(servers.postgresql.uri) as session:
+        if locked == "table":
+            session.execute(f"LOCK TABLE {first._table} IN ROW EXCLUSIVE MODE")
+        assert FIRST["decide"](make(create=True))
+        assert FIRST["check"](make(create=True))
+
+
+def test_a_user_without_the_right_to_create_uses_what_is_there(postgresql_server: Any) -> None:
+    with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
+        admin.execute("CREATE USER app")
+        admin.execute(PostgreSQLStorage().init_text())
+        admin.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON weir_states TO app")
+    store = PostgreSQLStorage(postgresql_server.uri.replace("weir@", "app@"), create=True)
+    assert store.decide([LIMIT], "a").allowed
+    store.close()
+
+
+def test_eight_that_create_at_once_all_decide(make: Callable[..., PostgreSQLStorage]) -> None:
+    stores = [make(create=True) for _ in range(8)]
+    start = threading.Barrier(8)
+    seen = []
+
+    def decide(store: PostgreSQLStorage) -> None:
+        start.wait()
+        try:
+            seen.append(store.decide([LIMIT], "a").allowed)
+        except weir.StorageError as error:
+            seen.append(str(error))
+
+    threads = [threading.Thread(target=decide, args=[store]) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [False] * 5 + [True] * 3
+
+
+def test_the_server_completes_a_creation_that_takes_longer_than_a_call(
+    postgresql_server: Any,
+) -> None:
+    """And the next call does not begin it again."""
+    with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
+        admin.execute(
+            "CREATE FUNCTION slowly() RETURNS event_trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_sleep(1); END'"
+        )
+        admin.execute("CREATE EVENT TRIGGER slow ON ddl_command_end EXECUTE FUNCTION slowly()")
+    store = PostgreSQLStorage(postgresql_server.uri, create=True, socket_timeout=1.0)
+    start = time.monotonic()
+    assert "no answer within 1 s" in error_of(store)
+    wait_for(store.check)
+    assert time.monotonic() - start > 7, "seven statements took a second each"
+    store.close()
