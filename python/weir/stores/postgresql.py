@@ -164,7 +164,7 @@ class PostgreSQLStorage(StateStorage):
     def _recover(self, connection: Any, error: Any) -> None:
         """Make a connection usable again after an error of the server, or close it.
 
-        After a wait in vain, find out whether a row is locked or the whole table.
+        After a lock timeout, find out whether a row is locked or the whole table.
         """
         if not isinstance(error, self._psycopg.Error):
             connection.close()  # replies may still arrive on it
@@ -204,7 +204,7 @@ class PostgreSQLStorage(StateStorage):
             return failure(self.name, error, text, refused=refused)
         state = getattr(error, "sqlstate", None)
         if state in (LOCKED, CANCELED) and not self._call.of_all:
-            return self._waited_in_vain(error)
+            return self._lock_timeout_error(error)
         missing = isinstance(error, errors.UndefinedFunction | errors.UndefinedTable)
         if missing and self._table in str(error).split("\n")[0]:
             text = (
@@ -240,7 +240,7 @@ class PostgreSQLStorage(StateStorage):
         self._silent_at = monotonic()
         return False
 
-    def _waited_in_vain(self, error: BaseException) -> BaseException:
+    def _lock_timeout_error(self, error: BaseException) -> BaseException:
         """The error for a statement that the server has ended because it had to wait."""
         if self._call.table_locked:
             text = f"the table {self._table} is locked by another session"

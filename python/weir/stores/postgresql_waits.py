@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 #: Of the time that is left of a call: how long the server waits for one lock, and how long it works
-#: on one statement. The rest is for the way of its answer.
+#: on one statement. In the rest of the time, its reply arrives.
 _LOCK, _STATEMENT = 0.6, 0.7
 
 #: The share of the deadline that has to be left for the limits that hold for a whole connection.
@@ -33,9 +33,9 @@ _EARLY = 0.8
 #: Seconds for what concerns many rows, such as a reset.
 LONG = 30.0
 
-#: Classes of SQLSTATE that are about the row, its value or what was made of it: data, constraints,
-#: triggers, conflicts, limits of the size. All others are about the server, the connection, the
-#: rights of the user, or the functions.
+#: Classes of SQLSTATE for errors of one row or of its value: invalid data, constraints, triggers,
+#: conflicts, size limits. All others are about the server, the connection, the rights of the user,
+#: or the functions.
 _OF_A_KEY = ("22", "23", "27", "38", "39", "40", "44", "54", "P0")
 
 #: lock_not_available; query_canceled, by a timeout or an administrator.

@@ -34,7 +34,8 @@ __all__ = [
     "tenant_of",
 ]
 
-#: Where prefixes are noted; how many; and seconds after which one that is not noted again is gone.
+#: The key on the server that contains the prefixes; how many it contains at most; and the seconds
+#: after which a prefix is deleted if no process writes it again.
 KNOWN_KEY = "weir:prefixes"
 KNOWN_MAX = 1000
 KNOWN_TTL = 400 * 86_400
