@@ -1,9 +1,8 @@
 """The C extension: Python objects over libweir's structs, nothing else.
 
-Times are seconds since the Unix epoch. Every call that decides reads ``time.time()`` through the
-``time`` module at that moment, so that freezegun, time-machine and hiro move Weir's clock. The
-reading is rounded to the nearest microsecond, moments and durations that are answered are rounded
-up to the next.
+Times are seconds since the Unix epoch. Every decision calls ``time.time()`` through the ``time``
+module, so freezegun, time-machine and hiro can change Weir's clock. This time is rounded to the
+nearest microsecond. Returned times and durations are rounded up to the next microsecond.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,16 +27,16 @@ ROLE_PEEKED: Final[int]
 ROLE_DEFERRED: Final[int]
 ROLE_SHADOW: Final[int]
 
-#: The seconds of each unit, by name; the shortest first.
+#: The seconds of each unit, by name, shortest unit first.
 UNITS: Final[dict[str, int]]
 
-#: The strategies: tag in the names of counters, shape, and what they do in words, by name.
+#: By name: tag in the names of counters, shape, description, options, and how states are packed.
 STRATEGIES: Final[dict[str, tuple[str, str, str, tuple[str, ...], str]]]
 
 class Peek(int):
     """A cost of :meth:`weir.storage.Storage.decide` that is not charged.
 
-    Its limit is evaluated but not charged, as in a ``TEST``. But if it denies, nothing is charged.
+    Its limit is evaluated but not charged, as in a ``TEST``. If it denies, no limit is charged.
 
     >>> from weir import Limit, Peek, Table
     >>> table = Table("memory://?keys=1000")
@@ -46,27 +45,27 @@ class Peek(int):
     """
 
 class WeirError(Exception):
-    """Base of all errors. ``code`` is libweir's, e.g. ``"ENOSPC"``.
+    """Base of all errors. ``code`` is libweir's error code, e.g. ``"ENOSPC"``.
 
-    ``is_outage`` says whether the store itself is away or broken: true of a
-    :class:`StorageError`, unless it is about one request or one key.
+    ``is_outage``: whether the store itself is unavailable or broken. It is true for a
+    :class:`StorageError`, except for errors that concern only one request or one key.
     """
 
     code: str
     is_outage: bool
 
 class ParseError(WeirError, ValueError):
-    """A limit string or URI that cannot be read. ``column`` is 1-based, 0 when there is none."""
+    """A limit string or URI that cannot be parsed. ``column`` is 1-based; 0: no position."""
 
     column: int
 
 class StorageError(WeirError):
-    """A store that could not decide. ``storage_error`` is the cause, if any."""
+    """The store could not decide. ``storage_error`` is the cause, if any."""
 
     storage_error: BaseException | None
 
 class TableError(StorageError, OSError):
-    """A table that cannot be opened or used."""
+    """The table cannot be opened or used."""
 
 class Granularity(NamedTuple):
     """A unit of time."""
@@ -77,15 +76,15 @@ class Granularity(NamedTuple):
 class Limit:
     """One limit: ``amount`` hits per ``multiples`` units. Immutable and hashable.
 
-    A ``namespace`` that begins with ``!`` is for bookkeeping: what it decides is not counted by
-    :meth:`Table.counts` and listed by :meth:`Table.top_clients`, and no rule is about its keys.
+    A ``namespace`` that begins with ``!`` is for internal use: :meth:`Table.counts` and
+    :meth:`Table.top_clients` do not include its decisions, and rules do not apply to its keys.
 
-    ``strategy`` is ``None`` if none was given; a limiter then uses its own.
+    ``strategy`` is ``None`` if none was given; the limiter's strategy then applies.
     ``burst`` implies ``"token-bucket"``, ``max_delay`` ``"leaky-bucket"`` and ``tz``
     ``"calendar-window"``.
 
-    Equal limits are equal in every member. They are ordered by unit, as in ``limits``; then by
-    multiples, amount and the rest.
+    Limits are equal if all their members are equal. They are ordered by unit, as in ``limits``,
+    then by multiples, amount and the other members.
     """
 
     def __init__(
@@ -114,25 +113,25 @@ class Limit:
     def max_delay(self) -> float | None: ...
     @property
     def tz(self) -> str | None:
-        """The zone whose midnights a calendar window starts at; ``None``: UTC."""
+        """The time zone of a calendar window, which starts at midnight there; ``None``: UTC."""
     @property
     def namespace(self) -> str: ...
     def window_at(self, now: float, /) -> tuple[float, float]:
-        """Start and end of the calendar window that a moment is in.
+        """Return start and end of the calendar window that contains ``now``.
 
         Raises ``ValueError`` for a limit of another strategy.
         """
     @property
     def GRANULARITY(self) -> Granularity: ...  # noqa: N802
     def get_expiry(self) -> int:
-        """The period in seconds."""
+        """Return the period in seconds."""
     def key_for(self, *identifiers: object) -> str:
-        """``LIMITER/alice/10/1/minute``: namespace, identifiers and the limit, joined by ``/``.
+        """Return ``LIMITER/alice/10/1/minute``: namespace, identifiers, limit, joined by ``/``.
 
         ``/`` and ``%`` within an identifier are written ``%2F`` and ``%25``.
         """
     def full_key(self, key: str | bytes, /) -> str:
-        """:meth:`key_for` of a key whose identifiers are joined already: what stores are given."""
+        """As :meth:`key_for`, for joined identifiers. Stores get this key."""
     def replace(
         self,
         *,
@@ -142,7 +141,7 @@ class Limit:
         tz: str | tzinfo | None = ...,
         namespace: str = ...,
     ) -> Self:
-        """A copy with these members changed."""
+        """Return a copy with these members changed."""
     def __lt__(self, other: Limit, /) -> bool: ...
     def __le__(self, other: Limit, /) -> bool: ...
     def __gt__(self, other: Limit, /) -> bool: ...
@@ -153,16 +152,16 @@ class Limit:
     def __reduce__(self) -> Any: ...
 
 def parse(text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None) -> Limit:
-    """Exactly one limit, else :class:`ParseError`.
+    """Parse exactly one limit; raise :class:`ParseError` for any other text.
 
-    strategy, tz: for limits that do not set a strategy, for example by ``burst``. With
+    strategy, tz: for a limit that does not set a strategy, for example by ``burst``. With
     ``"calendar-window"``, ``week`` is a unit, too.
     """
 
 def parse_many(
     text: str, /, *, strategy: str | None = None, tz: str | tzinfo | None = None
 ) -> list[Limit]:
-    """One or more limits joined by ``;``, ``,`` or ``|``, else :class:`ParseError`."""
+    """Parse one or more limits joined by ``;``, ``,`` or ``|``, or raise :class:`ParseError`."""
 
 def _make_zone(name: str, offsets: list[tuple[int, int]], /) -> Any: ...
 def _set_items(
@@ -172,18 +171,18 @@ def _set_items(
     /,
 ) -> None: ...
 def join_key(*identifiers: object) -> str:
-    """The key of the identifiers for stores.
+    """Return the key of the identifiers for stores.
 
-    Joined by ``/``, escaped so that different identifiers make different keys:
-    ``alice/view%2F1/7``. A str, the bytes of its UTF-8, and a number and its text are the same
-    identifier. Of other objects :func:`identifier` makes text.
+    Identifiers are joined by ``/`` and escaped, so different identifiers have different keys:
+    ``alice/view%2F1/7``. A str and its UTF-8 bytes are the same identifier, and so are a number
+    and its text. :func:`identifier` converts other objects to text.
     """
 
 def identifier(value: object, /) -> str | bytes:
-    """The text of an identifier in keys: str and bytes unchanged, else ``str(value)``.
+    """Return the text of an identifier in keys: str and bytes unchanged, else ``str(value)``.
 
-    Raises what that raises, and TypeError for an object whose text is its address in memory, for no
-    other request would have it again.
+    Raises TypeError for an object whose text contains its memory address, because each request
+    would get a different key. Exceptions from ``str(value)`` propagate.
     """
 
 class Verdict(NamedTuple):
@@ -193,11 +192,11 @@ class Verdict(NamedTuple):
     limit: int
     remaining: int
     reset_at: float
-    retry_after: float  # seconds; 0.0 when allowed, math.inf when never
+    retry_after: float  # seconds; 0.0 if allowed, math.inf if never
     delay: float
 
 class WindowStats(NamedTuple):
-    """When the window is reset, in seconds since the epoch, and how many hits remain."""
+    """The time of the reset, in seconds since the epoch, and the number of remaining hits."""
 
     reset_time: float
     remaining: int
@@ -206,7 +205,7 @@ class WindowStats(NamedTuple):
 class Decision:
     """The result of one check: a sequence with the :class:`Verdict` of each limit.
 
-    Custom stores create it.
+    Custom stores create instances.
     """
 
     def __new__(
@@ -223,18 +222,18 @@ class Decision:
         """Index of the limit to report to the client."""
     @property
     def verdict(self) -> Verdict:
-        """The verdict of that limit."""
+        """The verdict of the limit at index :attr:`deciding`."""
     @property
     def now(self) -> float:
         """The time of the decision."""
     @property
     def rule(self) -> Literal["", "block", "allow"]:
-        """The kind of rule that decided instead of the limits, if any."""
+        """The kind of rule that decided instead of the limits; empty: no rule."""
     def texts(self, index: int, /) -> tuple[str, str, str]:
-        """The values of one limit for headers, as text.
+        """Return the header values of one limit, as text.
 
-        The remaining hits, the first whole second after its reset, and the whole seconds from
-        now until then. One call, for speed.
+        They are the remaining hits, the first whole second after the reset, and the number of
+        whole seconds from now until that second. One call is faster than three.
         """
     def __len__(self) -> int: ...
     @overload
@@ -246,10 +245,10 @@ class Decision:
 class LimitCounts(NamedTuple):
     """The counts of decisions of all limits with the same text.
 
-    ``limit``: the text, ``"10 per 1 minute"``, or ``"other"`` for those beyond 63 texts.
-    ``denied``: by this limit; of several limits only those that denied count anything then.
-    ``near``: of the allowed, those after which at least 80 % of the limit was used. ``shadow``:
-    would have been denied, were the limit enforced.
+    ``limit``: the text, ``"10 per 1 minute"``, or ``"other"`` for all texts after the first 63.
+    ``denied``: requests denied by this limit. If one of several limits denies a request, only the
+    limits that deny count it. ``near``: allowed requests after which at least 80 % of the limit was
+    used. ``shadow``: requests that would have been denied if the limit were enforced.
     """
 
     limit: str
@@ -261,9 +260,10 @@ class LimitCounts(NamedTuple):
 class TopClient(NamedTuple):
     """The counts of one client under the limits of one text.
 
-    ``client``: an IP address, what :attr:`Table.reveal` reveals, or ``#`` and 16 hexadecimal
-    digits. ``allowed`` and ``denied`` have happened; at most ``error`` more of the requested kind
-    may have happened before it was listed. ``last``: its latest hit, in seconds since the epoch.
+    ``client``: an IP address, a name (see :attr:`Table.reveal`), or ``#`` and 16 hexadecimal
+    digits. ``allowed`` and ``denied`` are lower bounds: requests before the client was listed are
+    not counted. The true number of the requested kind is at most ``error`` higher. ``last``: the
+    latest hit, in seconds since the epoch.
     """
 
     client: str
@@ -274,7 +274,7 @@ class TopClient(NamedTuple):
     last: float
 
 class Rule(NamedTuple):
-    """A client that is blocked or allowed. Seconds since the epoch; ``until`` None: no expiry."""
+    """A rule about a client. Times: seconds since the epoch; ``until`` is None: no expiry."""
 
     client: str
     kind: Literal["block", "allow"]
@@ -282,16 +282,14 @@ class Rule(NamedTuple):
     until: float | None
 
 class RegisteredLimit(NamedTuple):
-    """A limit in use: ``before + client + after`` is the key of a client's counter."""
+    """A limit in use. The key of a client's counter is ``before + client + after``."""
 
     limit: Limit
     before: str
     after: str
 
-#: A limit of a gate: what follows the client in its key, its cost, and the place of its verdict.
-
 class PreparedCheck:
-    """The limits of one check; only the data of the request is missing."""
+    """The limits of one check, prepared once; each request adds its own data."""
 
     evaluated: int
     observed: int
@@ -323,8 +321,9 @@ class PreparedCheck:
     ) -> Self:
         """Prepare 1 to 32 parts.
 
-        parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of,
-        deduct_when); functions that do not apply are ``None``.
+        A part of a prepared check: a tuple of (limit, key_func, after, cost, role, exempt_when,
+        scope_of, cost_of, deduct_when). ``after`` follows the client in the key of the counter.
+        Functions that do not apply are ``None``.
         """
     def evaluate(self) -> Evaluation:
         """Gather and decide."""
@@ -333,7 +332,7 @@ class PreparedCheck:
 
 @final
 class Evaluation:
-    """The evaluation of a prepared check for one request. In masks, bit i means part i."""
+    """The evaluation of a prepared check for one request. Bit i of a mask is part i."""
 
     @property
     def check(self) -> Any: ...
@@ -350,23 +349,26 @@ class Evaluation:
     @property
     def delay(self) -> float: ...
     def decide(self) -> bool:
-        """Decide by the check's store; whether no part denies."""
+        """Decide with the check's store. Returns whether all parts allow."""
     def add(self, parts: int, /) -> int:
-        """Gather more parts, for :meth:`settle`; the mask of those that apply."""
+        """Gather more parts for :meth:`settle`. Returns the mask of the parts that apply."""
     def settle(self, mode: int, parts: int, unit_cost: bool = False, /) -> None:
-        """Charge or give back parts; keep the verdicts that allow."""
+        """Charge parts (``EACH``) or give back (``REFUND``); keep the verdicts that allow.
+
+        unit_cost: use a cost of 1.
+        """
     def decide_on(self, table: object, mode: int, parts: int, settling: bool, /) -> None:
         """Decide parts on a table."""
     def rule_match(self, parts: int, /) -> bool:
-        """Whether a rule of the table decides about the clients."""
+        """Return whether a rule of the table decides about the clients."""
     def record(self, parts: int, shadow: bool, settled: bool = False, /) -> None:
-        """Count what was decided elsewhere in the table's statistics."""
+        """Count decisions of another store in the table's statistics."""
     def checks(self, parts: int, /) -> tuple[list[int], list[Limit], list[str], list[int]]:
-        """Indices, limits, keys and costs of parts."""
+        """Return indices, limits, keys and costs of parts."""
     def keep(self, parts: list[int] | int, decision: Decision, settling: bool, /) -> bool:
-        """Take over the verdicts of a decision; whether it allows.
+        """Copy the verdicts of a decision into the parts. Returns whether it allows.
 
-        parts: their indices in its order, or their mask.
+        parts: the indices of the parts in the decision's order, or their mask.
         """
     def verdict(self, index: int, /) -> Verdict: ...
     def client(self, index: int, /) -> str: ...
@@ -374,11 +376,11 @@ class Evaluation:
     def key(self, index: int, /) -> str: ...
     def cost(self, index: int, /) -> int: ...
     def refuse(self) -> None:
-        """Makes every main part deny, without a time at which it allows again."""
+        """Make every main part deny, without a time at which it allows again."""
     def report(self, index: int, /) -> None:
-        """Makes this the part that is reported to the client."""
+        """Report this part to the client."""
     def write_headers(self, pairs: list[tuple[str, str]], names: tuple[Any, ...], /) -> bool:
-        """Append the headers of the reported part."""
+        """Append the headers of the reported part. Returns whether they were appended."""
 
 class RequestBase:
     """The state of one request for one limiter."""
@@ -413,26 +415,27 @@ class FlaskHooks:
         cls, current: Callable[[], object], slot: str, request_type: type[RequestBase], /
     ) -> Self: ...
     def before(self, plans: dict[str, Any], views: dict[str, Any], /) -> Any:
-        """Begin the request and make the check before dispatch.
+        """Begin the request and run the check before dispatch.
 
-        ``None``, or the exception that refuses the request; ``False`` if there is no plan for it.
+        Returns ``None``, the exception that refuses the request, or ``False`` if the request has
+        no plan.
         """
     def begin(self, context: object, plan: PlanBase, /) -> Any:
-        """The same for a plan that was found."""
+        """As :meth:`before`, with a given plan."""
     def run(self, request: RequestBase, node: object, /) -> Any:
-        """Make one check of a request: ``None``, or the exception that refuses it."""
+        """Run one check of a request. Returns ``None`` or the exception that refuses it."""
     def call(self, view: object, /) -> Any:
-        """Make the check of a limited function.
+        """Run the check of a limited function.
 
-        When it may run (0.0: at once), or the exception that refuses the request; ``None`` if the
-        check was not planned.
+        Returns the time at which the function may run (0.0: immediately), the exception that
+        refuses the request, or ``None`` if the check was not planned.
         """
     def after(self, response: object, /) -> Any:
-        """Write headers: None; or the request, if there is more to do for it."""
+        """Write headers. Returns the request if Python code has more to do for it, else None."""
 
 @final
 class RemoteAddress:
-    """A key function: the client's address where that is plain IPv4."""
+    """A key function. Returns a plain IPv4 address, else the result of ``otherwise``."""
 
     def __new__(cls, current: Callable[[], object], otherwise: Callable[[], str], /) -> Self: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> str: ...
@@ -440,9 +443,10 @@ class RemoteAddress:
 class Table:
     """A local store: ``memory://``, ``shm://name`` or ``file:///path``.
 
-    After a ``?`` come ``keys=N``, ``hits=N``, ``rules=N`` and ``group=NAME``, joined by ``&``.
+    Options follow a ``?`` and are joined by ``&``: ``keys=N``, ``hits=N``, ``rules=N`` and
+    ``group=NAME``.
 
-    Tables of one URI but different namespaces (0 to 2**63-1) share no counter.
+    Tables with the same URI and different namespaces (0 to 2**63-1) do not share counters.
     """
 
     def __new__(
@@ -473,17 +477,17 @@ class Table:
     ) -> Decision:
         """Decide all limits at once. A limit without a strategy is a fixed window.
 
-        ``keys``: one for each limit, or one str or bytes for all. A key is the identifiers of the
-        counter, joined as by :func:`join_key`; ``limiter.hit(limit, "a", "b")`` counts with
-        ``"a/b"``. It is counted apart for each limit, strategy, ``Limit.namespace`` and
-        ``Table.namespace``.
+        ``keys``: one for each limit, or one str or bytes for all. A key contains the identifiers
+        of the counter, joined as by :func:`join_key`; ``limiter.hit(limit, "a", "b")`` uses
+        ``"a/b"``. Each combination of key, limit, strategy, ``Limit.namespace`` and
+        ``Table.namespace`` has its own counter.
 
-        ``now``: the moment of the decision, for replaying what has been; ``None``: the clock's.
+        ``now``: the time of the decision, for replaying past requests; ``None``: the current time.
         """
     def peek(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> Decision:
-        """What remains in counters, ignoring rules about clients; charges nothing."""
+        """Return what remains in the counters. Ignores rules about clients; charges nothing."""
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> None: ...
@@ -491,26 +495,30 @@ class Table:
     def check(self) -> bool: ...
     def info(self) -> dict[str, int]: ...
     def meter(self, name: str, add: int = 0, /) -> int:
-        """Adds to a number that all who share the table add to; what it is then.
+        """Add to a meter shared by all processes of the table; return its new value.
 
-        There are 224 of them, and a name stays. ValueError: there is no more room.
+        A table has room for 224 meters, which are never removed. Raises ValueError if there is no
+        more room.
         """
     def raise_meter(self, name: str, value: int, /) -> None:
-        """The meter becomes ``value``, unless it is more than that already."""
+        """Raise the meter to ``value`` if it is lower."""
     def verify(self) -> None:
-        """The full integrity check; raises :class:`TableError`."""
+        """Run the full integrity check; raise :class:`TableError` if it fails."""
     # -- statistics
     def counts(self) -> list[LimitCounts]:
-        """How often each limit allowed and denied, in all processes, since the table exists."""
+        """Return how often each limit allowed and denied.
+
+        Counts all processes, since the table was created.
+        """
     def top_clients(
         self,
         by: Literal["denied", "allowed"] = "denied",
         count: int = 20,
         limit: str | Limit | None = None,
     ) -> list[TopClient]:
-        """The clients with most denied or allowed hits, most first.
+        """Return the clients with the most denied or allowed hits, highest number first.
 
-        count: how many, 1 to 4096. limit: under this one alone.
+        count: the number of clients, 1 to 4096. limit: only hits under this limit.
         """
     def record(
         self,
@@ -521,16 +529,15 @@ class Table:
     ) -> None:
         """Count a decision that another store made; limits and keys as in :meth:`decide`.
 
-        shadow: it was not enforced; its denials count as such, and nothing else counts.
+        shadow: the decision was not enforced. Only its denials are counted, as shadow denials.
         """
     def register(self, limit: Limit, before: str, after: str, /) -> bool:
-        """Make a limit known to :meth:`registry`; ``False`` if there is no room for it.
+        """Add a limit to :meth:`registry`. Returns ``False`` if there is no room for it.
 
-        The key of a client's counter, as :meth:`decide` is given it, is ``before + client +
-        after``.
+        ``before + client + after`` is the key that :meth:`decide` gets for a client.
         """
     def registry(self) -> list[RegisteredLimit]:
-        """The limits that were registered, by any process, in this table's namespace."""
+        """Return the limits that any process registered in this table's namespace."""
     #: Deprecated: the earlier names.
     heaviest = top_clients
     note = record
@@ -540,26 +547,27 @@ class Table:
     def block(
         self, client: str | bytes | float, until: float | None = None, now: float | None = None
     ) -> None:
-        """Deny everything to a client or a range of IP addresses, in all processes, at once.
+        """Deny all requests of a client or IP range, in all processes, immediately.
 
-        ``client``: an identifier as :meth:`RateLimiter.hit` takes it first, ``"10.0.0.0/8"``,
-        ``"2001:db8::/32"``, or the ``#…`` of :meth:`top_clients`. ``until``: seconds since the
-        epoch; ``None``: no expiry. Replaces the rule of the same client or range, in all namespaces
-        of the table. The most specific rule wins; when it ends, the next wider one holds.
+        ``client``: the first identifier of :meth:`RateLimiter.hit`, ``"10.0.0.0/8"``,
+        ``"2001:db8::/32"``, or a ``#…`` from :meth:`top_clients`. ``until``: seconds since the
+        epoch; ``None``: no expiry. Replaces the rule about the same client or range, in all
+        namespaces of the table. The most specific rule applies; after it expires, the next wider
+        rule applies.
 
-        Raises :class:`ParseError` for a range with bits after its prefix and for what merely looks
-        like an address, :class:`TableError` if there is no more room.
+        Raises :class:`ParseError` for a range with bits after its prefix and for text that only
+        resembles an address, :class:`TableError` if there is no more room.
         """
     def allow(
         self, client: str | bytes | float, until: float | None = None, now: float | None = None
     ) -> None:
-        """Let a client or a range through, whatever the limits say, and charge nothing."""
+        """Allow all requests of a client or range, ignoring limits, and charge nothing."""
     def unlist(self, client: str | bytes | float, /) -> bool:
-        """Remove the rule of exactly this client or range; whether there was one."""
+        """Remove the rule about exactly this client or range. Returns whether there was one."""
     def rules(self, now: float | None = None) -> list[Rule]:
-        """The rules that have not ended: IPv4 by address, IPv6 by address, then names."""
+        """Return the rules that have not expired: IPv4, then IPv6, by address, then names."""
     def rule_of(self, client: str | bytes | float, now: float | None = None) -> Rule | None:
-        """The rule that holds for a client."""
+        """Return the rule that applies to a client."""
     def load_rules(
         self,
         rules: Iterable[tuple[str | bytes | float, str, float | None]],
@@ -567,14 +575,13 @@ class Table:
         replace: bool = False,
         now: float | None = None,
     ) -> int:
-        """Set many rules, ``(client, kind, until)``, in one change: all or, if one is wrong, none.
+        """Set many rules, ``(client, kind, until)``, in one change. If one is invalid, set none.
 
-        replace: remove all others. Returns how many hold: those that have ended already are passed
-        over.
+        replace: remove all other rules. Returns how many were set. Expired rules are skipped.
         """
     @property
     def rules_version(self) -> int:
-        """Changes with each change of the rules; 0: there never was one."""
+        """Changes with each change of the rules; 0: no rule was ever set."""
     def ruled(
         self,
         limits: Sequence[Limit],
@@ -582,25 +589,28 @@ class Table:
         now: float | None = None,
         /,
     ) -> Decision | None:
-        """For a store that decides elsewhere: the decision, if a rule decides instead.
+        """Return the decision if a rule makes it, else ``None``; for stores that decide elsewhere.
 
-        Counts nothing. If several clients are checked and only some are allowed, the limits
-        decide about all of them.
+        Counts nothing. If rules allow only some of several clients, the limits decide about all
+        of them.
         """
     def name_of(self, client: str | bytes, /) -> str:
-        """How :meth:`top_clients` shows a client: an IP address as it is, others as their hash."""
+        """Return the name by which :meth:`top_clients` shows a client.
+
+        It is an IP address unchanged, and the hash of any other client.
+        """
     @property
     def ipv6_prefix(self) -> int | None:
-        """The number of bits of an IPv6 address that identify a client here.
+        """The number of bits of an IPv6 address that identify a client in this table.
 
-        As the latest application that counts in this table has noted; ``None``: none has. Rules
-        about an IPv6 address are then about its network of that many bits.
+        The latest application that counts in this table sets it; ``None``: not set. If it is set,
+        rules about an IPv6 address apply to its network of that many bits.
         """
     @ipv6_prefix.setter
     def ipv6_prefix(self, value: int, /) -> None: ...
     @property
     def reveal(self) -> bool:
-        """Whether this process lists clients in clear. IP addresses always are."""
+        """Whether this process shows client names in clear. It always shows IP addresses."""
     @reveal.setter
     def reveal(self, value: bool, /) -> None: ...
     def close(self) -> None: ...
@@ -614,19 +624,22 @@ class Table:
     ) -> None: ...
 
 def client_form(text: str, ipv6_prefix: int = 64, /) -> str:
-    """The form of a client's address that limits count; another text stays as it is.
+    """Return the form of a client's address that limits count. Other text is unchanged.
 
-    Brackets, a port and a zone are left out, IPv4 within IPv6 (mapped, SIIT, NAT64) is that IPv4
+    Brackets, port and zone are removed, IPv4 within IPv6 (mapped, SIIT, NAT64) becomes the IPv4
     address, and IPv6 becomes the network of its first ``ipv6_prefix`` bits, 0 to 128.
     """
 
 def unlink(uri: str, /) -> None:
-    """Removes the name of a shm:// or file:// table; who has it open keeps it."""
+    """Remove the name of a shm:// or file:// table.
+
+    Processes that have it open can still use it.
+    """
 
 class RateLimiter:
-    """One strategy over one store; ``limits.strategies`` in one C type.
+    """One strategy with one store; the classes of ``limits.strategies`` as one C type.
 
-    ``storage`` is a :class:`Table` or any object with its ``decide`` and ``clear``.
+    ``storage``: a :class:`Table` or any object with the methods ``decide`` and ``clear``.
     """
 
     def __init__(self, storage: StorageTypes, strategy: str = "fixed-window") -> None: ...
@@ -635,11 +648,11 @@ class RateLimiter:
     @property
     def strategy(self) -> str: ...
     def hit(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
-        """Charges ``cost`` if the limit has room for it. True if it was charged."""
+        """Charge ``cost`` if the limit has room for it. Returns whether it was charged."""
     def test(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
-        """Returns whether there is room for ``cost``; charges nothing."""
+        """Return whether the limit has room for ``cost``; charge nothing."""
     def refund(self, item: Limit, /, *identifiers: object, cost: int = 1) -> None:
-        """Gives ``cost`` back, never above full."""
+        """Give ``cost`` back, at most what was charged."""
     def decide(
         self,
         item: Limit,
@@ -648,11 +661,11 @@ class RateLimiter:
         cost: int = 1,
         mode: int = ...,
     ) -> Verdict:
-        """:meth:`hit` that answers with the whole verdict."""
+        """As :meth:`hit`, but return the verdict."""
     def get_window_stats(self, item: Limit, /, *identifiers: object) -> WindowStats: ...
     def clear(self, item: Limit, /, *identifiers: object) -> None: ...
 
-# -- remote stores: what to send, and what came back
+# -- remote stores: commands and replies
 
 #: The script that decides on Redis.
 REDIS_SCRIPT: Final[bytes]
@@ -671,58 +684,60 @@ class RedisCodec:
         mode: int = ...,
         /,
     ) -> RedisCommand:
-        """The command for what :meth:`Table.decide` takes."""
+        """Return the command for the arguments of :meth:`Table.decide`."""
     def prepared(
         self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
     ) -> RedisCommand:
-        """The command that decides parts of a prepared check."""
+        """Return the command that decides parts of a prepared check."""
     def clear(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> RedisCommand:
-        """The command that clears these counters."""
+        """Return the command that clears these counters."""
     def slots(
         self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
     ) -> list[int]:
-        """The Cluster slot of each counter."""
+        """Return the Cluster slot of each counter."""
     def set_clock(self, seconds: float, given: bool = False, /) -> None:
-        """For tests: move the server's clock; or, if ``given``, this is the time."""
+        """For tests: add ``seconds`` to the server's time; if ``given``, use them as the time."""
 
 class RedisCommand:
-    """A command; its bytes are its buffer."""
+    """A command for Redis. The buffer protocol gives its bytes."""
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def read(self, data: bytes, /) -> Decision | bool | str | None:
-        """The result of a reply.
+        """Return the result of a reply.
 
         A :class:`Decision`, or ``True`` for a command that clears; ``None`` if more bytes are
-        needed; ``False`` if the server does not have the script: send :meth:`whole`; a str: its
-        error.
+        needed; ``False`` if the server does not have the script: send :meth:`whole`; a str: the
+        server's error.
         """
     def exchange(
         self, fd: int, seconds: float | None, message: bytes | None = None, /
     ) -> Decision | bool | str:
-        """Send the command over a socket, and return what :meth:`read` makes of the answer.
+        """Send the command over a socket, and return the result of :meth:`read` for the reply.
 
-        It takes at most so many seconds; ``None``: no bound. message: sent instead of the command,
-        e.g. :meth:`whole`. ConnectionAbortedError: nothing was sent.
+        seconds: the longest duration; ``None``: no bound. message: bytes to send instead of the
+        command, e.g. :meth:`whole`. Raises ConnectionAbortedError if the server cannot have
+        executed the command.
         """
     def slot(self) -> int:
-        """The Cluster slot of the first counter."""
+        """Return the Cluster slot of the first counter."""
     def digest(self) -> bytes:
-        """A strong hash of the command."""
+        """Return a strong hash of the command."""
     def whole(self) -> bytes:
-        """The same with the script itself."""
+        """Return the command with the script itself."""
     def arguments(self) -> list[bytes]: ...
 
 def deciding(limits: Sequence[Limit], verdicts: Sequence[Verdict], /) -> int:
-    """The index of the limit to report to the client.
+    """Return the index of the limit to report to the client.
 
-    Of those that denied, the one whose ``retry_after`` is furthest away; else the shortest period.
+    If limits denied, it is the one of them with the longest ``retry_after``; otherwise the limit
+    with the shortest period.
     """
 
 def later(decision: Decision, seconds: float, /) -> Decision:
-    """A denial as it is so many seconds later."""
+    """Return the same denial, ``seconds`` later: its waits are shorter."""
 
 class MemcachedCheck:
     """One limit of a decision on Memcached."""
@@ -741,27 +756,30 @@ class MemcachedCheck:
     def amount(self) -> int: ...
     @property
     def count_bits(self) -> int:
-        """How many bits of a number are the hits."""
+        """The number of bits that contain the hits in a stored number."""
     def with_cost(self, cost: int, /) -> MemcachedCheck:
-        """The same with another cost."""
+        """Return the check with another cost."""
     def command(self, what: int, cas: int, now: float, /) -> bytes:
-        """The meta command for a limit that the server counts. now: the true time."""
+        """Return the meta command for a limit that the server counts. now: the true time."""
     def evaluate(self, there: bool, count: int, left_ns: int, what: int, now: float, /) -> Verdict:
-        """The Verdict for the reply to it."""
+        """Return the verdict for the reply to :meth:`command`."""
     def window(self, number: int, left: int, now: float, /) -> tuple[int, int, int]:
-        """A number that the server keeps: hits, nanoseconds until the window ends, its start.
+        """Split a number that the server stores.
+
+        Returns the hits, the nanoseconds until the window ends, and the start of the window.
 
         left: seconds until the item expires, or -1. now: the true time.
         """
     def opened(self, now: float, /) -> tuple[int, int]:
-        """The number of a window that begins now, and for how many seconds to keep it."""
+        """Return the number of a window that begins now, and how many seconds to keep it."""
     def step(
         self, value: bytes | None, mode: int, now: float, /
     ) -> tuple[Verdict, bytes, int, bool]:
-        """A stored state stepped.
+        """Step a stored state.
 
-        The verdict, the next value, seconds to keep it, whether it has changed. Raises
-        :class:`TableError` if value is no state of this limit, or would become too long.
+        Returns the verdict, the next value, how many seconds to keep it, and whether it has
+        changed. Raises :class:`TableError` if ``value`` is not a state of this limit or would
+        become too long.
         """
 
 def memcached_checks(
@@ -771,14 +789,17 @@ def memcached_checks(
     costs: Sequence[int] | None,
     /,
 ) -> list[MemcachedCheck]:
-    """The arguments of :meth:`Table.decide`, as one object for each limit."""
+    """Convert the arguments of :meth:`Table.decide` to one check for each limit."""
 
 def memcached_read(data: bytes, start: int, /) -> tuple[int, int, int, int, int, str] | None:
-    """One reply: kind, its end, count, seconds left, cas, error; ``None``: more is needed."""
+    """Read one reply: its kind, end, count, seconds left, cas and error.
+
+    Returns ``None`` if more bytes are needed.
+    """
 
 @final
 class StateRequest:
-    """One decision over packed states; made by :func:`state_request`."""
+    """One decision about packed states. :func:`state_request` creates it."""
 
     names: tuple[str, ...]
     identity: bytes
@@ -786,9 +807,9 @@ class StateRequest:
     def decide(
         self, values: Sequence[bytes | None], now: float, /
     ) -> tuple[Decision, list[tuple[int, bytes | None, float]]]:
-        """The decision, and what is to be written: place in ``names``, value, until when.
+        """Returns the decision and the changes: (index in ``names``, value, expiry).
 
-        values: what the store has under each of ``names``.
+        values: the value that the store has for each of ``names``.
         """
 
 def state_request(
@@ -799,4 +820,4 @@ def state_request(
     mode: int,
     /,
 ) -> StateRequest:
-    """The arguments of :meth:`Storage.decide`."""
+    """Return the request for the arguments of :meth:`Storage.decide`."""
