@@ -1,10 +1,17 @@
-"""Fails if a source file has more than 500 lines, or a Python or C function more than 50.
+"""Fails if a source file has more than 500 lines, or a function more than 50.
 
 Source files are those that people edit: Python, C, Lua, scripts, pages and the manual. Data and
 generated files are not included.
 
-A docstring does not count as lines of its function. C files are formatted by clang-format, so a
-function begins and ends in the first column of a line.
+Functions are measured in Python, C, Lua, JavaScript and shell. A docstring does not count as lines
+of its function. C files are formatted by clang-format, so a function begins and ends in the first
+column of a line. A function in Lua, JavaScript or shell ends at the next closing line that is not
+indented more than its first line; a function that is written in one line is not measured.
+
+Some functions consist of other functions: in Lua make_logs() and make_big(), in JavaScript the
+function around a module. In these languages, a function is therefore counted without the lines of
+the named functions defined in it, which are measured themselves. Functions without a name, such as
+callbacks, are measured, too, and count as lines of the function around them.
 
     python script/sizes.py [--write]
 
@@ -27,6 +34,27 @@ FILE_MAX, FUNCTION_MAX = 500, 50
 #: The first line of a C function or another declaration, and the name in it.
 DECLARATION = re.compile(r"[A-Za-z_]")
 NAME = re.compile(r"\b(?!__attribute__)(\w+)\(")
+
+#: The beginnings of functions in other languages, and their names, if any. The body begins on the
+#: next line. In JavaScript: ``function``, an arrow function that is a variable, a method, others.
+LUA_HEAD = re.compile(
+    r"(?:\b([\w.]+) *= *)?\bfunction\b *([\w.:]*) *\([^()]*\) *(?:--.*)?$", re.MULTILINE
+)
+JS_HEAD = re.compile(
+    r"""^[ ]*(?:
+        (?:.*[ (])?(?:(\w+)[ ]*[=:][ ]*)?(?:async[ ]+)?function\b[ *]*(\w*)[ ]*PARAMETERS
+        | (?:export[ ]+)?(?:const|let|var)[ ]+(\w+)[ ]*=[ ]*(?:async[ ]*)?(?:\w+|PARAMETERS)[ ]*=>
+        | (?:(?:async|static|get|set)[ ]+)*(?!(?:if|for|while|switch|catch|with)\b)(\w+)PARAMETERS
+        | .*=>
+    )[ ]*\{[ ]*(?://.*)?$""".replace("PARAMETERS", r"\((?:.*|[^;{}]*)\)"),
+    re.MULTILINE | re.VERBOSE,
+)
+SHELL_HEAD = re.compile(
+    r"^ *(?:function +([\w-]+)(?: *\(\))?|([\w-]+) *\(\))\s*[{(] *(?:#.*)?$", re.MULTILINE
+)
+SHEBANG = re.compile(r"#!.*\b(?:ba|da)?sh\n")
+HERE_DOCUMENT = re.compile(r"(?<!<)<<-? *(['\"]?)(\w+)\1.*\n(?:.*\n)*?\t*\2$", re.MULTILINE)
+INDENT = re.compile(r" *")
 
 #: Patterns of the files that are checked, for git.
 SOURCES = ["*.py", "*.pyi", "*.c", "*.h", "*.cpp", "*.rs", "*.java", "*.lua", "*.in", "*.js"]
@@ -54,6 +82,17 @@ def words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (first.end_lineno or first.lineno) - first.lineno + 1
 
 
+def python_functions(node: ast.AST, path: str = "") -> Iterator[tuple[str, int]]:
+    """Name and length of each function of a Python module."""
+    for child in ast.iter_child_nodes(node):
+        inner = path
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = f"{path}.{child.name}" if path else child.name
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield inner, (child.end_lineno or child.lineno) - child.lineno + 1 - words_of(child)
+        yield from python_functions(child, inner)
+
+
 def c_functions(text: str) -> Iterator[tuple[str, int]]:
     """Name and length of each function of a C file that clang-format has formatted."""
     lines = text.split("\n")
@@ -71,31 +110,51 @@ def c_functions(text: str) -> Iterator[tuple[str, int]]:
                 yield name[0], number - start + 1
 
 
+def nested_functions(text: str, head: re.Pattern[str]) -> Iterator[tuple[str, int]]:
+    """Name and length of each function of an indented file, without named functions in it."""
+    lines = text.split("\n")
+    found = []
+    for match in head.finditer(text):
+        start = text.count("\n", 0, match.start())
+        indent = INDENT.match(lines[start])
+        after = text.count("\n", 0, match.end()) + 1
+        closing = re.compile(rf" {{0,{len(indent[0]) if indent else 0}}}(?:end\b|[}})])")
+        ends = (n for n in range(after, len(lines)) if closing.match(lines[n]))
+        name = next((group for group in match.groups() if group), "")
+        found.append((name, start, next(ends, len(lines) - 1)))
+    for name, start, end in found:
+        own = set(range(start, end + 1))
+        for inner, first, last in found:
+            if inner and start < first and last <= end:
+                own.difference_update(range(first, last + 1))
+        yield name or f"line-{start + 1}", len(own)
+
+
+def functions(name: str, text: str) -> Iterator[tuple[str, int]]:
+    """Name and length of each function of a file."""
+    if name.endswith(".py"):
+        yield from python_functions(ast.parse(text, name))
+    elif name.endswith((".c", ".h")):
+        yield from c_functions(text)
+    elif name.endswith(".lua"):
+        yield from nested_functions(text, LUA_HEAD)
+    elif name.endswith(".js"):
+        yield from nested_functions(text, JS_HEAD)
+    elif name.endswith(".sh") or SHEBANG.match(text):
+        # The text of a here-document is not indented: it must not look like the end of a function.
+        text = HERE_DOCUMENT.sub(lambda match: "\n" * match[0].count("\n"), text)
+        yield from nested_functions(text, SHELL_HEAD)
+
+
 def too_long(name: str, text: str) -> Lengths:
     """The file and the functions in it that are too long, with their lengths."""
     found: Lengths = {}
     lines = text.count("\n")
     if lines > FILE_MAX:
         found[name] = lines
-    if name.endswith((".c", ".h")):
-        for function, length in c_functions(text):
-            if length > FUNCTION_MAX:
-                found[f"{name}:{function}"] = length
-    if not name.endswith(".py"):
-        return found
-
-    def visit(node: ast.AST, path: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            inner = path
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                inner = f"{path}.{child.name}" if path else child.name
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (child.end_lineno or child.lineno) - child.lineno + 1 - words_of(child)
-                if length > FUNCTION_MAX:
-                    found[f"{name}:{inner}"] = length
-            visit(child, inner)
-
-    visit(ast.parse(text, name), "")
+    for function, length in functions(name, text):
+        if length > FUNCTION_MAX:
+            found[f"{name}:{function}"] = length
     return found
 
 
