@@ -1,9 +1,10 @@
 /*
- * Simple implementations of the strategies, to compare the library with. Windows keep a list of all admitted hits;
- * buckets keep the TAT of GCRA as a fraction over `amount` in 128 bits. The result at a later time is found by a
- * decision at that time, not by a formula.
+ * Simple implementations of the strategies, to compare the library with. Windows keep a list of all
+ * admitted hits; buckets keep the TAT of GCRA as a fraction over `amount` in 128 bits. The result
+ * at a later time is found by a decision at that time, not by a formula.
  *
- * model_step() decides and, if `charge` is set, charges; model_refund() refunds. Both fill in the verdict.
+ * model_step() decides and, if `charge` is set, charges; model_refund() refunds. Both fill in the
+ * verdict.
  */
 #ifndef WEIR_TESTS_MODEL_H
 #define WEIR_TESTS_MODEL_H
@@ -64,7 +65,10 @@ static inline void model_fixed(struct model *m, int64_t now, int64_t cost, bool 
 
 /* -------------------------------------------------------------------------------- moving window */
 
-/* Removes expired hits from the list, and moves hits in the future to now. Returns the time to decide at. */
+/*
+ * Removes expired hits from the list, and moves hits in the future to now. Returns the time to
+ * decide at.
+ */
 static inline int64_t model_moving_settle(struct model *m, int64_t now) {
     int64_t at = now;
     if (m->first < m->count && m->hit[m->count - 1].time_ns + m->limit->period_ns <= now)
@@ -132,8 +136,8 @@ static inline int64_t model_take_newest(struct model *m, int64_t cost) {
 /* ----------------------------------------------------------------------- sliding window counter */
 
 /*
- * The list holds (window, hits). Returns the window to use at `now`. Times are wide: now + two periods can exceed
- * INT64_MAX.
+ * The list holds (window, hits). Returns the window to use at `now`. Times are wide: now + two
+ * periods can exceed INT64_MAX.
  */
 static inline int64_t model_window(const struct model *m, wide now, wide *at) {
     int64_t index = (int64_t)(now / m->limit->period_ns);
@@ -154,7 +158,10 @@ static inline int64_t model_sum(const struct model *m, int64_t index) {
     return model_least(sum);
 }
 
-/* Whether `cost` would pass at `now`: an exact comparison of fractions. The clock does not step back. */
+/*
+ * Whether `cost` would pass at `now`: an exact comparison of fractions. The clock does not step
+ * back.
+ */
 static inline bool model_sliding_fits(const struct model *m, wide now, int64_t cost) {
     int64_t period = m->limit->period_ns;
     wide at;

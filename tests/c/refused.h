@@ -1,5 +1,6 @@
 /*
- * Common parts of the tests of refused and contested tables: a folder for the run, names in it, refusals.
+ * Common parts of the tests of refused and contested tables: a folder for the run, names in it,
+ * refusals.
  */
 #ifndef WEIR_TESTS_REFUSED_H
 #define WEIR_TESTS_REFUSED_H

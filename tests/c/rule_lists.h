@@ -1,6 +1,7 @@
 /*
- * Two lists of rules. A mixture of them is always detected: each client's rule ends at different times in the two
- * lists, and the lists have different rules, so that numbers, segments and slots of one do not match the other.
+ * Two lists of rules. A mixture of them is always detected: each client's rule ends at different
+ * times in the two lists, and the lists have different rules, so that numbers, segments and slots
+ * of one do not match the other.
  */
 #ifndef WEIR_TESTS_RULE_LISTS_H
 #define WEIR_TESTS_RULE_LISTS_H

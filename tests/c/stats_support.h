@@ -1,5 +1,6 @@
 /*
- * Common parts of the tests of statistics: checks with a label and a client, and the counters of one label or client.
+ * Common parts of the tests of statistics: checks with a label and a client, and the counters of
+ * one label or client.
  */
 #ifndef WEIR_TESTS_STATS_SUPPORT_H
 #define WEIR_TESTS_STATS_SUPPORT_H

@@ -18,8 +18,8 @@ struct kind {
     const char *name;
     const char *options;
     void (*prepare)(struct scene *scene);
-    bool
-        loose; /* more than one transaction: between them is a state of its own; verdicts still agree */
+    bool loose;    /* more than one transaction: between them is a state of its own; verdicts still
+                      agree */
     bool recovers; /* begins with what another left that was killed; opening it is a part of it */
 };
 
@@ -61,7 +61,9 @@ static inline void decides(struct scene *scene, const struct weir_check *check) 
     scene->checks[scene->n++] = *check;
 }
 
-/* `count` keys of as many stripes, in the table or not yet, in descending order of their stripes. */
+/*
+ * `count` keys of as many stripes, in the table or not yet, in descending order of their stripes.
+ */
 static inline void on_stripes(struct scene *scene, const struct weir_limit *limits, int count) {
     uint32_t last = scene->table->stripe_mask + 1;
     for (int number = 0, i = 0; i < count && number < 100000; number++) {
@@ -130,8 +132,8 @@ static inline void refund(struct scene *scene) {
 }
 
 /*
- * Hits a key, at times step_ns apart, until the hit that changes the number of lines in use by `change` or
- * more (in its direction); then goes back to right before it.
+ * Hits a key, at times step_ns apart, until the hit that changes the number of lines in use by
+ * `change` or more (in its direction); then goes back to right before it.
  */
 static inline void until_lines(struct scene *scene, const struct weir_check *check, int64_t step_ns,
                                int change) {
@@ -231,7 +233,10 @@ static inline void another_moves_out(struct scene *scene) {
         0; /* chance: no full pair of buckets this time; prepared again with another secret */
 }
 
-/* Hits a key, a second apart: at most a hundred times, and until the pool has free lines, or has none. */
+/*
+ * Hits a key, a second apart: at most a hundred times, and until the pool has free lines, or has
+ * none.
+ */
 static inline bool until_free(struct scene *scene, const struct weir_check *check, bool free) {
     for (int i = 0; i < 100; i++, scene->now_ns += SECOND) {
         memcpy(scene->before, scene->bytes, scene->size);
@@ -249,8 +254,8 @@ static inline bool has_cell(const struct scene *scene, const struct weir_check *
 }
 
 /*
- * The pool is empty, and the hit needs a line, which is taken from an expired log. Several logs have the other
- * lines: a longer one would be refused the last of them.
+ * The pool is empty, and the hit needs a line, which is taken from an expired log. Several logs
+ * have the other lines: a longer one would be refused the last of them.
  */
 static inline void reclaim(struct scene *scene) {
     scene->limit[0] = limit_of(WEIR_MOVING_WINDOW, 100, SECOND);

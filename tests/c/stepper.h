@@ -1,9 +1,10 @@
 /*
  * A child process that does one action under ptrace, and is stopped at any instruction of it.
  *
- * One child is stepped through, and the addresses of its instructions are recorded. Each other child is started from
- * the same state and runs to one of those instructions from one breakpoint to the next. x86-64 Linux only: elsewhere,
- * single steps may never leave a loop of exclusive loads and stores.
+ * One child is stepped through, and the addresses of its instructions are recorded. Each other
+ * child is started from the same state and runs to one of those instructions from one breakpoint to
+ * the next. x86-64 Linux only: elsewhere, single steps may never leave a loop of exclusive loads
+ * and stores.
  */
 #ifndef WEIR_TESTS_STEPPER_H
 #define WEIR_TESTS_STEPPER_H
@@ -16,7 +17,8 @@
 
 #define TRACE_MAX 2000000 /* an action that never ends */
 #define REFUSED 77        /* the exit status of a child that may not be traced */
-#define REPETITIONS 16 /* of an instruction such as "rep movsb"; each next one takes a step more */
+#define REPETITIONS 16 /* of an instruction such as "rep movsb"; each next one takes a step more   \
+                        */
 
 #if UNDER_ASAN
 /* What was freed need not be kept for long: it makes each fork slower. */
@@ -38,7 +40,10 @@ struct stepper {
     uint64_t *at;
     uint32_t *from; /* the index from which this one is reached by one hop, see find_hops() */
     uint32_t length, size;
-    /* Indices: from the marked function's first instruction to where its last call returned, or equal. */
+    /*
+     * Indices: from the marked function's first instruction to where its last call returned, or
+     * equal.
+     */
     uint32_t marked_from, marked_to;
 };
 
@@ -47,7 +52,7 @@ __attribute__((noinline)) static void at_end(void) {
     __asm__ volatile("");
 }
 
-/* ------------------------------------------------------------------------------------- one child */
+/* ------------------------------------------------------------------------------------ one child */
 
 static uint64_t where(pid_t pid) {
     struct user_regs_struct regs;
@@ -142,11 +147,11 @@ static void kill_child(pid_t pid) {
     assert_true(WIFSIGNALED(status));
 }
 
-/* ------------------------------------------------------------------------------------- the trace */
+/* ------------------------------------------------------------------------------------ the trace */
 
 /*
- * The last index before k that has the k-th address, for each k; 0 if there is none: index 0 is act(), where each child
- * begins.
+ * The last index before k that has the k-th address, for each k; 0 if there is none: index 0 is
+ * act(), where each child begins.
  */
 static void find_earlier(const struct stepper *trace, uint32_t *earlier) {
     enum { SLOTS = 1 << 16 };
@@ -167,9 +172,10 @@ static void find_earlier(const struct stepper *trace, uint32_t *earlier) {
 }
 
 /*
- * One hop goes from any index to the next one that has a given address: k is reached from each index between the last
- * one with the same address and k. from[k] is the one of them that takes the fewest hops. `best` has the indices that
- * may be it: those with fewer hops than all later ones, in ascending order of both.
+ * One hop goes from any index to the next one that has a given address: k is reached from each
+ * index between the last one with the same address and k. from[k] is the one of them that takes the
+ * fewest hops. `best` has the indices that may be it: those with fewer hops than all later ones, in
+ * ascending order of both.
  */
 static void find_hops(struct stepper *trace) {
     uint32_t *earlier = malloc(trace->length * sizeof *earlier);
@@ -251,9 +257,9 @@ static bool run_until(pid_t pid, const struct stepper *trace, uint32_t k) {
 }
 
 /*
- * Kills a child at the k-th instruction; false if there are not so many. The path of a child depends on the state of
- * this process before the fork: its heap, and the functions that the dynamic linker has resolved. If a child takes
- * another path, the trace is recorded again.
+ * Kills a child at the k-th instruction; false if there are not so many. The path of a child
+ * depends on the state of this process before the fork: its heap, and the functions that the
+ * dynamic linker has resolved. If a child takes another path, the trace is recorded again.
  */
 static bool kill_at_instruction(struct stepper *trace, uint32_t k) {
     for (int tries = 0; tries < 10 && (k == 0 || k < trace->length); tries++) {

@@ -1,6 +1,6 @@
 /*
- * Common parts of the tests of strategies: one key with its state and log, requests for it, and random numbers from a
- * printed seed.
+ * Common parts of the tests of strategies: one key with its state and log, requests for it, and
+ * random numbers from a printed seed.
  */
 #ifndef WEIR_TESTS_STRATEGY_KEY_H
 #define WEIR_TESTS_STRATEGY_KEY_H

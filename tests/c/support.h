@@ -1,6 +1,6 @@
 /*
- * Common parts of the tests of tables: limits in one call, one-check decisions, names that no other run uses, children
- * that report by exit status, random numbers from a printed seed.
+ * Common parts of the tests of tables: limits in one call, one-check decisions, names that no other
+ * run uses, children that report by exit status, random numbers from a printed seed.
  */
 #ifndef WEIR_TESTS_SUPPORT_H
 #define WEIR_TESTS_SUPPORT_H
@@ -101,7 +101,7 @@ static inline uint64_t random_below(uint64_t bound) {
     return (uint64_t)((unsigned __int128)next_random() * bound >> 64);
 }
 
-/* ------------------------------------------------------------------------------------ busy calls */
+/* ----------------------------------------------------------------------------------- busy calls */
 
 /*
  * PATIENTLY(call) makes a call of libweir again while it returns WEIR_EBUSY; its value is the last
@@ -135,7 +135,7 @@ static inline bool is_to_be_repeated(int rc, int *busy, const char *call, const 
     return false;
 }
 
-/* ---------------------------------------------------------------------------------------- tables */
+/* --------------------------------------------------------------------------------------- tables */
 
 static pid_t tidy_pid;
 
@@ -154,7 +154,10 @@ static inline void tidy_up(void) {
         closedir(directory);
 }
 
-/* A shm:// URI that no other process uses, with `options` ("?keys=64", or ""). The buffer is static. */
+/*
+ * A shm:// URI that no other process uses, with `options` ("?keys=64", or ""). The buffer is
+ * static.
+ */
 static inline const char *fresh_shm(const char *options) {
     static char uri[300];
     static int count;
@@ -187,7 +190,7 @@ static inline struct weir_table_info info_of(struct weir_table *table, int64_t n
     return info;
 }
 
-/* ---------------------------------------------------------------------------------------- checks */
+/* --------------------------------------------------------------------------------------- checks */
 
 static inline struct weir_limit limit_of(int strategy, int64_t amount, int64_t period_ns) {
     return (struct weir_limit){.amount = amount,
@@ -224,7 +227,7 @@ static inline int64_t remaining(struct weir_table *table, const struct weir_limi
     return decide_cost(table, limit, key, 1, now_ns, WEIR_TEST).remaining;
 }
 
-/* -------------------------------------------------------------------------------------- processes */
+/* ------------------------------------------------------------------------------------ processes */
 
 /* Runs `body` in a child, which is killed after 1000 s; returns its pid. */
 static inline pid_t spawn(int (*body)(void *), void *argument) {

@@ -1,7 +1,7 @@
 /*
- * Failing system calls: each call that opening a table makes (memory, descriptors, space, locks, randomness) fails in
- * turn, and then at random. The result is a clear error or a table that works. Nothing leaks: no descriptor, no
- * mapping, no block, no name.
+ * Failing system calls: each call that opening a table makes (memory, descriptors, space, locks,
+ * randomness) fails in turn, and then at random. The result is a clear error or a table that works.
+ * Nothing leaks: no descriptor, no mapping, no block, no name.
  *
  * The linker redirects these calls to this file (-Wl,--wrap in meson.build).
  */
@@ -14,7 +14,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-/* -------------------------------------------------------------------------------- calls that fail */
+/* ------------------------------------------------------------------------------ calls that fail */
 
 static bool armed;          /* calls are counted, and fail */
 static unsigned calls;      /* since `armed` was set */
@@ -153,7 +153,7 @@ int __wrap_madvise(void *at, size_t size, int advice) {
     return __real_madvise(at, size, advice);
 }
 
-/* ------------------------------------------------------------------------------------- leftovers */
+/* ------------------------------------------------------------------------------------ leftovers */
 
 static char folder[32];
 

@@ -1,18 +1,20 @@
 /*
- * The bound of each strategy: no half-open interval of one period has more admitted hits. Several processes decide
- * at once, and log what is admitted.
+ * The bound of each strategy: no half-open interval of one period has more admitted hits. Several
+ * processes decide at once, and log what is admitted.
  *
  *     fixed-window             2 x amount
  *     moving-window            amount
- *     sliding-window-counter   2 x amount; and the strategy's estimate, which takes the hits of the previous
- *                              aligned window as evenly spread, is at most amount after each admitted hit
+ *     sliding-window-counter   2 x amount; and the strategy's estimate, which takes the hits of the
+ *                              previous aligned window as evenly spread, is at most amount after
+ *                              each admitted hit
  *     token-bucket             burst + amount
  *     leaky-bucket             amount, counted when the requests leave (now + delay)
  *
- * The time of a hit: each process reads the clock, decides at that `now`, and reads the clock again when it has the
- * verdict. The decision happened between the two, and processes can overtake each other. So a hit counts in an
- * interval only if both readings are in it: then the decision happened there, whatever the order in which processes
- * took the lock. (A leaky bucket has exact departure times and needs no such rule.)
+ * The time of a hit: each process reads the clock, decides at that `now`, and reads the clock again
+ * when it has the verdict. The decision happened between the two, and processes can overtake each
+ * other. So a hit counts in an interval only if both readings are in it: then the decision happened
+ * there, whatever the order in which processes took the lock. (A leaky bucket has exact departure
+ * times and needs no such rule.)
  *
  * The clock is a number that the processes share and advance with each reading, so the results do
  * not depend on the speed of the machine. A process that is interrupted between its reading and its
@@ -126,8 +128,9 @@ static int64_t most_in_a_period(const struct run *run) {
 }
 
 /*
- * The largest estimate of the sliding window counter, without hits that may have come after the hit in question. (A hit
- * that is delayed past the end of its window counts in the next window; it gets no estimate.)
+ * The largest estimate of the sliding window counter, without hits that may have come after the hit
+ * in question. (A hit that is delayed past the end of its window counts in the next window; it gets
+ * no estimate.)
  */
 static int64_t largest_estimate(const struct run *run) {
     int64_t largest = 0;

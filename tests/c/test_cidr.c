@@ -1,6 +1,6 @@
 /*
- * Addresses and ranges as texts: which texts are addresses, which are names, and which are errors. Random texts are
- * compared with the result of the C library.
+ * Addresses and ranges as texts: which texts are addresses, which are names, and which are errors.
+ * Random texts are compared with the result of the C library.
  */
 #include "support.h"
 

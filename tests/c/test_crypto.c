@@ -1,7 +1,9 @@
 /*
- * The hashes: published vectors, and a comparison of Weir's code with libsodium if the build has it.
+ * The hashes: published vectors, and a comparison of Weir's code with libsodium if the build has
+ * it.
  *
- * Weir's code is compiled into this test under other names, so that a build with libsodium tests both.
+ * Weir's code is compiled into this test under other names, so that a build with libsodium tests
+ * both.
  */
 #include "support.h"
 

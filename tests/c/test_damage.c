@@ -1,7 +1,8 @@
 /*
- * A table file is damaged at one place at a time: header, locks, undo records, cells, lines, free list, statistics.
- * It is refused, or it is used without crashes and endless loops (fuzz/damaged.h makes the calls). The same holds for
- * cells, lines and statistics that are damaged while the table is open, when nothing verifies them.
+ * A table file is damaged at one place at a time: header, locks, undo records, cells, lines, free
+ * list, statistics. It is refused, or it is used without crashes and endless loops (fuzz/damaged.h
+ * makes the calls). The same holds for cells, lines and statistics that are damaged while the table
+ * is open, when nothing verifies them.
  */
 #include "support.h"
 

@@ -1,9 +1,9 @@
 /*
- * Eight processes decide on one shared table, undisturbed and then while a ninth process kills them at random times:
- * no key exceeds its limit, no hit is lost or charged twice, no process hangs.
+ * Eight processes decide on one shared table, undisturbed and then while a ninth process kills them
+ * at random times: no key exceeds its limit, no hit is lost or charged twice, no process hangs.
  *
- * Each worker writes its next request to shared memory, makes it, and adds up the admitted hits. When it is killed,
- * only its current request is uncertain; the table must contain all other hits.
+ * Each worker writes its next request to shared memory, makes it, and adds up the admitted hits.
+ * When it is killed, only its current request is uncertain; the table must contain all other hits.
  *
  * WEIR_SOAK=seconds makes the runs longer (default: 3 s undisturbed, 2000 kills).
  */
@@ -29,7 +29,7 @@ static int64_t soak_ns(int64_t otherwise) {
     return given ? atoll(given) * SECOND : otherwise;
 }
 
-/* --------------------------------------------------------------------------------------- undisturbed */
+/* ---------------------------------------------------------------------------------- undisturbed */
 
 struct rounds {
     char uri[300];
@@ -98,7 +98,7 @@ static void test_each_key_gets_exactly_its_limit_in_each_window(void **state) {
     munmap(rounds, sizeof *rounds);
 }
 
-/* -------------------------------------------------------------------------------------------- killed */
+/* --------------------------------------------------------------------------------------- killed */
 
 /* The requests of workers. */
 enum request {

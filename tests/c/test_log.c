@@ -1,6 +1,6 @@
 /*
- * The moving window's log by itself: tests write nothing, an empty pool, damage, verification, and what a
- * request and a key cost.
+ * The moving window's log by itself: tests write nothing, an empty pool, damage, verification, and
+ * what a request and a key cost.
  */
 #include "strategy_key.h"
 
@@ -76,8 +76,8 @@ static void test_an_empty_pool_is_an_error_that_charges_nothing(void **state) {
 }
 
 /*
- * Any byte of the state or the pool is wrong: the result is an error or a wrong count, never an access out of bounds or
- * an endless loop.
+ * Any byte of the state or the pool is wrong: the result is an error or a wrong count, never an
+ * access out of bounds or an endless loop.
  */
 static void test_a_damaged_log_is_safe(void **state) {
     (void)state;
@@ -153,8 +153,8 @@ static void test_verification_finds_what_is_wrong(void **state) {
         index->bytes[byte] ^= 1;
     }
     /*
-     * A step before an index line. Verification could detect a wrong step after the newest index line only with the
-     * period.
+     * A step before an index line. Verification could detect a wrong step after the newest index
+     * line only with the period.
      */
     uint8_t *record = &key.pool.line[whole.line[0] & WEIR_LINE_MASK].bytes[55];
     *record ^= 1;
@@ -213,7 +213,8 @@ static void measure(int64_t amount, struct costs *costs) {
 }
 
 /*
- * A linear search of a million would take milliseconds. The bound is loose because of sanitizers and other processes.
+ * A linear search of a million would take milliseconds. The bound is loose because of sanitizers
+ * and other processes.
  */
 static void test_a_full_log_of_a_million_is_as_fast_as_one_of_ten(void **state) {
     (void)state;

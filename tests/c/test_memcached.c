@@ -1,4 +1,7 @@
-/* The codec for Memcached: names, meta commands, replies, and states that are stepped beside the table. */
+/*
+ * The codec for Memcached: names, meta commands, replies, and states that are stepped beside the
+ * table.
+ */
 #include "support.h"
 #include "strategy/strategy.h"
 #include "weir/memcached.h"
@@ -49,7 +52,10 @@ static void command_is(const struct weir_check *check, int what, const char *wan
     assert_memory_equal(command, want, strlen(want));
 }
 
-/* Memcached takes a minus sign that an earlier item left in memory for a part of a number that is larger. */
+/*
+ * Memcached takes a minus sign that an earlier item left in memory for a part of a number that is
+ * larger.
+ */
 static void test_numbers_are_below_two_to_the_63(void **state) {
     (void)state;
     for (int power = 0; power < 28; power++)
@@ -181,8 +187,8 @@ static int64_t left_of(const struct weir_limit *limit, int64_t start_ns, int64_t
 static void test_a_window_ends_a_period_after_its_start(void **state) {
     (void)state;
     seed_random();
-    static const int64_t periods[] = {SECOND, 2 * SECOND,   MINUTE,       60 * MINUTE,
-                                      DAY,         30 * DAY, 5 * 360 * DAY};
+    static const int64_t periods[] = {SECOND, 2 * SECOND, MINUTE,       60 * MINUTE,
+                                      DAY,    30 * DAY,   5 * 360 * DAY};
     for (int i = 0; i < 20000; i++) {
         int64_t period = periods[random_below(7)], error = period / 1000000000 + 100;
         struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 10, period);
@@ -223,7 +229,7 @@ static void test_a_plain_number_is_no_window(void **state) {
     assert_true(reply.count == 0 && reply.left_ns == 0);
 }
 
-/* ------------------------------------------------------------------------------------------- states */
+/* --------------------------------------------------------------------------------------- states */
 
 static struct weir_limit draw_limit(int strategy) {
     static const int64_t amounts[] = {0, 1, 2, 3, 7, 10, 100, 1000, 1000000, INT64_MAX};

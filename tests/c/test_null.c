@@ -1,6 +1,6 @@
 /*
- * Every function of the API with NULL for each of its pointers, one at a time and all at once: it returns
- * an error or a defined value. If a call crashes, the test prints its name.
+ * Every function of the API with NULL for each of its pointers, one at a time and all at once: it
+ * returns an error or a defined value. If a call crashes, the test prints its name.
  *
  * The other pointers are a table, or zeroed memory that is large enough for what they point to.
  */

@@ -10,7 +10,7 @@ static void argument_is(const struct weir_redis_command *command, int i, const c
     assert_memory_equal(command->argv[i], text, strlen(text));
 }
 
-/* -------------------------------------------------------------------------------------- commands */
+/* ------------------------------------------------------------------------------------- commands */
 
 static void test_a_command_names_its_counters(void **state) {
     (void)state;
@@ -106,7 +106,7 @@ static void test_slots_are_the_clusters(void **state) {
     assert_int_equal(weir_redis_slot("", 0), 0);
 }
 
-/* --------------------------------------------------------------------------------------- replies */
+/* -------------------------------------------------------------------------------------- replies */
 
 static void put_double(char *to, double value) {
     memcpy(to, &value, 8);

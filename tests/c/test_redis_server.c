@@ -1,7 +1,7 @@
 /*
- * The script on a real Redis server beside the table: the timelines, and random decisions over several limits with the
- * largest numbers. The server's times are whole microseconds, so the table's times are rounded up to them. Without
- * redis-server in the PATH the tests are skipped.
+ * The script on a real Redis server beside the table: the timelines, and random decisions over
+ * several limits with the largest numbers. The server's times are whole microseconds, so the
+ * table's times are rounded up to them. Without redis-server in the PATH the tests are skipped.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -271,9 +271,10 @@ static int64_t draw_cost(const struct weir_limit *limit) {
 #define STORY_KEY 64
 
 /*
- * Names a key that shares no bucket with the keys before it. A table gives the cell of an expired key to the next key
- * that needs one, and the server keeps the key a little longer. If the clock then steps back, the key exists on the
- * server but not in the table. That is correct, but this test would report it as a difference.
+ * Names a key that shares no bucket with the keys before it. A table gives the cell of an expired
+ * key to the next key that needs one, and the server keeps the key a little longer. If the clock
+ * then steps back, the key exists on the server but not in the table. That is correct, but this
+ * test would report it as a difference.
  */
 static void name_apart(struct weir_table *table, const struct weir_limit *limits,
                        char keys[][STORY_KEY], uint64_t buckets[][2], size_t i, int number) {

@@ -1,9 +1,10 @@
 /*
- * Writers of rules are killed: at random times while others read and write, and at single instructions. The next
- * process finds either the whole old list or the whole new list, and no process hangs.
+ * Writers of rules are killed: at random times while others read and write, and at single
+ * instructions. The next process finds either the whole old list or the whole new list, and no
+ * process hangs.
  *
- * WEIR_STEPS: the number of instructions at which a writer is killed (default 200, at equal distances from a random
- * first one; 0: all).
+ * WEIR_STEPS: the number of instructions at which a writer is killed (default 200, at equal
+ * distances from a random first one; 0: all).
  */
 #include "rule_lists.h"
 
@@ -109,7 +110,7 @@ static void test_writers_killed_at_random(void **state) {
     munmap(arena, sizeof *arena);
 }
 
-/* -------------------------------------------------------------------------------- at single instructions */
+/* ----------------------------------------------------------------------- at single instructions */
 
 #if !defined(__x86_64__)
 static void test_a_writer_killed_at_each_instruction(void **state) {
@@ -170,7 +171,10 @@ __attribute__((noinline)) static void add_it(void *argument) {
     MUST(rc == 0);
 }
 
-/* Kills one at the k-th instruction, if there are so many, and counts what it left: the old list, or the new one. */
+/*
+ * Kills one at the k-th instruction, if there are so many, and counts what it left: the old list,
+ * or the new one.
+ */
 static void kill_at(struct stepper *stepper, uint32_t k, uint32_t *kills) {
     if (kill_at_instruction(stepper, k))
         kills[has_happened(stepper->argument)]++;
@@ -200,7 +204,10 @@ static void test_a_writer_killed_at_each_instruction(void **state) {
     uint32_t stride = wanted == 0 || wanted >= stepper.length ? 1 : stepper.length / wanted;
     for (uint32_t k = (uint32_t)random_below(stride); k < stepper.length; k += stride)
         kill_at(&stepper, k, kills);
-    /* The list is published near the end: each instruction from there back to 40 before it takes effect. */
+    /*
+     * The list is published near the end: each instruction from there back to 40 before it takes
+     * effect.
+     */
     uint32_t enough = kills[0] + 40;
     for (uint32_t k = stepper.length; k-- > 0 && kills[0] < enough;)
         kill_at(&stepper, k, kills);

@@ -1,4 +1,7 @@
-/* Private tables as bytes: a copy decides like the original, and bytes that are not a copy are refused. */
+/*
+ * Private tables as bytes: a copy decides like the original, and bytes that are not a copy are
+ * refused.
+ */
 #include "support.h"
 
 #include "saved.h"

@@ -1,7 +1,8 @@
 /*
- * Decisions over packed states beside those of a table: several limits, every strategy and mode, counters that checks
- * share, checks that only peek. Values and buffers are allocated with their exact size, so that sanitizers detect
- * accesses beyond them; damaged values are refused, or used within bounds.
+ * Decisions over packed states beside those of a table: several limits, every strategy and mode,
+ * counters that checks share, checks that only peek. Values and buffers are allocated with their
+ * exact size, so that sanitizers detect accesses beyond them; damaged values are refused, or used
+ * within bounds.
  */
 #include "support.h"
 #include "strategy/strategy.h"

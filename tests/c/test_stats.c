@@ -1,13 +1,13 @@
 /*
- * The counters of a table by label, against a naive model that counts every decision; by several processes,
- * and by some that are killed.
+ * The counters of a table by label, against a naive model that counts every decision; by several
+ * processes, and by some that are killed.
  */
 #include "stats_support.h"
 
 #include "table/cell.h"
 #include "table/hash.h"
 
-/* -------------------------------------------------------------------------------- counters by label */
+/* ---------------------------------------------------------------------------- counters by label */
 
 static void test_hits_count_under_their_label(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
@@ -202,7 +202,7 @@ static void test_what_was_decided_elsewhere_is_noted(void **state) {
     weir_table_close(table);
 }
 
-/* ----------------------------------------------------------------------------------------- processes */
+/* ------------------------------------------------------------------------------------ processes */
 
 #define WORKERS 6
 #define PER_WORKER 20000

@@ -1,6 +1,6 @@
 /*
- * The top clients of a table: which are listed, with which counts, their names, the error bound of Space-Saving,
- * and how scores age.
+ * The top clients of a table: which are listed, with which counts, their names, the error bound of
+ * Space-Saving, and how scores age.
  */
 #include "stats_support.h"
 
@@ -176,7 +176,9 @@ static void add_request(struct stream *stream, uint32_t rank, int64_t now_ns) {
     stream->weight[stripe_of(stream, rank)] += allowed ? 1 : WEIR_HITTERS_DENIED;
 }
 
-/* Only denials: Space-Saving as in the paper. No client is missed, and no error exceeds the bound. */
+/*
+ * Only denials: Space-Saving as in the paper. No client is missed, and no error exceeds the bound.
+ */
 static void test_the_error_bound_of_a_stream_of_denials(void **state) {
     static struct stream stream;
     static struct weir_top_client list[8192];
@@ -240,7 +242,10 @@ static void test_denied_clients_are_found_among_many(void **state) {
     weir_table_close(stream.table);
 }
 
-/* A client that had the most requests an hour ago is replaced by newer clients, even if they have fewer. */
+/*
+ * A client that had the most requests an hour ago is replaced by newer clients, even if they have
+ * fewer.
+ */
 static void test_old_heavy_hitters_age_out(void **state) {
     struct weir_table *table = open_table("memory://?keys=8");
     struct weir_limit closed = limit_of(WEIR_FIXED_WINDOW, 0, MINUTE);

@@ -1,14 +1,15 @@
 /*
  * A kill at every instruction of a decision.
  *
- * A child makes one decision under ptrace. For each of its instructions, another child is started from the same bytes,
- * runs to that instruction and is killed: see stepper.h. The next process to use the table must find it valid, and
- * exactly as before the decision or exactly as after it, for all limits. That process either has the table open together
- * with others, or opens it alone.
+ * A child makes one decision under ptrace. For each of its instructions, another child is started
+ * from the same bytes, runs to that instruction and is killed: see stepper.h. The next process to
+ * use the table must find it valid, and exactly as before the decision or exactly as after it, for
+ * all limits. That process either has the table open together with others, or opens it alone.
  *
- * Every address within weir_transaction_commit() is tested, and WEIR_STEPS of the others, at equal distances from a
- * random first one (default 100 for each kind of decision and way of opening; 0: all). Sanitizers make the runs long
- * and forks slow, so with them not every address of the commit is tested. x86-64 Linux only.
+ * Every address within weir_transaction_commit() is tested, and WEIR_STEPS of the others, at equal
+ * distances from a random first one (default 100 for each kind of decision and way of opening; 0:
+ * all). Sanitizers make the runs long and forks slow, so with them not every address of the commit
+ * is tested. x86-64 Linux only.
  */
 #include "support.h"
 
@@ -87,7 +88,7 @@ __attribute__((noinline)) static void act(void *argument) {
         _exit(3);
 }
 
-/* ----------------------------------------------------------------------------------------- the kills */
+/* ------------------------------------------------------------------------------------ the kills */
 
 static struct picture before, after, found;
 

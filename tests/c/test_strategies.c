@@ -48,7 +48,10 @@ static struct model *model_for(struct run *run, bool spoilt) {
     return &run->scratch;
 }
 
-/* Checks retry_after of a denied hit: one ns earlier the hit is still denied, at that moment it passes. */
+/*
+ * Checks retry_after of a denied hit: one ns earlier the hit is still denied, at that moment it
+ * passes.
+ */
 static void check_promise(struct run *run, int64_t cost, const struct weir_verdict *denied) {
     struct weir_verdict verdict;
     if (denied->retry_after_ns > WEIR_NOW_MAX - run->now)
@@ -365,7 +368,9 @@ static void test_timelines_answer_as_written(void **state) {
         assert_true(timelines[i] >= 25);
 }
 
-/* The words of a counter may have any value in a damaged file: verdicts stay within their bounds. */
+/*
+ * The words of a counter may have any value in a damaged file: verdicts stay within their bounds.
+ */
 static void test_a_damaged_counter_is_safe(void **state) {
     (void)state;
     struct key key = {.pool = {.line = NULL}};

@@ -6,7 +6,7 @@
 #include "table/cell.h"
 #include "table/hash.h"
 
-/* --------------------------------------------------------------------------------------- decisions */
+/* ------------------------------------------------------------------------------------ decisions */
 
 static void test_admits_exactly_the_amount(void **state) {
     for (int strategy = 0; strategy < WEIR_STRATEGIES; strategy++) {
@@ -246,7 +246,7 @@ static void test_arguments_out_of_range_are_refused(void **state) {
     assert_int_equal(info_of(table, NOW).keys, 0);
 }
 
-/* ------------------------------------------------------------------------------------------- tests */
+/* ---------------------------------------------------------------------------------------- tests */
 
 static void test_a_test_changes_not_one_byte(void **state) {
     struct weir_table *table = table_of(state);

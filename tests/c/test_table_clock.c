@@ -13,7 +13,10 @@ static void test_a_denied_decision_corrects_states_after_a_clock_step_back(void 
         struct weir_verdict verdicts[2];
         for (int i = 0; i < 3; i++)
             hit(table, &limit, "a", NOW + 60 * MINUTE);
-        /* An hour back: the other limit denies, and the state is corrected to at most one period ahead. */
+        /*
+         * An hour back: the other limit denies, and the state is corrected to at most one period
+         * ahead.
+         */
         assert_int_equal(weir_decide(table, both, 2, NOW, WEIR_HIT, verdicts, NULL), 0);
         assert_false(verdicts[1].allowed);
         assert_true(verdicts[0].reset_at_ns <= NOW + 2 * MINUTE);

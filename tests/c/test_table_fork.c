@@ -1,6 +1,6 @@
 /*
- * Processes that fork, die and stop: children of fork() continue, the hits of a killed process are counted, and a
- * stopped process delays others for one second at most.
+ * Processes that fork, die and stop: children of fork() continue, the hits of a killed process are
+ * counted, and a stopped process delays others for one second at most.
  */
 #include "support.h"
 
@@ -14,7 +14,7 @@
 #define THREADS 4
 #define MANY (INT64_C(1) << 40)
 
-/* ------------------------------------------------------------------- fork() while threads hold locks */
+/* -------------------------------------------------------------- fork() while threads hold locks */
 
 /* Two limits that are always charged together, and a log. */
 struct pair {
@@ -32,7 +32,9 @@ static void make_pair(struct pair *pair, const char *uri) {
     pair->stop = false;
 }
 
-/* One decision over both limits of a key and one of its neighbour; the log is freed and used again. */
+/*
+ * One decision over both limits of a key and one of its neighbour; the log is freed and used again.
+ */
 static int hit_pair(struct pair *pair, unsigned number, int64_t now_ns, bool *allowed) {
     char key[2][16];
     struct weir_verdict verdicts[3];
@@ -66,7 +68,9 @@ static void *hammer(void *argument) {
     return NULL;
 }
 
-/* In the child: every key can be decided, and limits that are charged together have equal counts. */
+/*
+ * In the child: every key can be decided, and limits that are charged together have equal counts.
+ */
 static int go_on(void *argument) {
     struct pair *pair = argument;
     bool allowed;
@@ -153,7 +157,7 @@ static void test_a_forked_child_shares_a_shared_table(void **state) {
     weir_table_unlink(uri, NULL);
 }
 
-/* ------------------------------------------------------------------------------------------ SIGKILL */
+/* -------------------------------------------------------------------------------------- SIGKILL */
 
 struct admitted {
     char uri[128];
@@ -219,7 +223,7 @@ static void test_a_file_has_every_admitted_hit_of_a_killed_process(void **state)
     munmap(admitted, sizeof *admitted);
 }
 
-/* ------------------------------------------------------------------------------- stopped processes */
+/* ---------------------------------------------------------------------------- stopped processes */
 
 struct holder {
     char uri[300];
@@ -289,8 +293,9 @@ static void test_a_stopped_holder_makes_others_wait_a_second_not_longer(void **s
 }
 
 /*
- * Dies in the middle of a commit over two stripes: the undo record is written and the change has begun, then reading
- * the new state crashes. The lower stripe, the coordinator, has nothing to undo.
+ * Dies in the middle of a commit over two stripes: the undo record is written and the change has
+ * begun, then reading the new state crashes. The lower stripe, the coordinator, has nothing to
+ * undo.
  */
 static int die_in_a_commit(void *argument) {
     struct holder *holder = argument;

@@ -1,6 +1,6 @@
 /*
- * A table that gets more keys than it has room for: which keys are evicted, and what evictions must not cost. Random
- * runs print their seed (WEIR_SEED=N repeats one).
+ * A table that gets more keys than it has room for: which keys are evicted, and what evictions must
+ * not cost. Random runs print their seed (WEIR_SEED=N repeats one).
  */
 #include "support.h"
 
@@ -14,7 +14,7 @@ static void name_key(char *key, size_t size, const char *what, int number) {
     snprintf(key, size, "%s %d", what, number);
 }
 
-/* -------------------------------------------------------------------------------- a flood of keys */
+/* ------------------------------------------------------------------------------ a flood of keys */
 
 struct flood {
     int64_t amount; /* of the limits of the flood */
@@ -117,13 +117,16 @@ static void test_a_table_fills_to_nine_tenths_with_hardly_an_eviction(void **sta
     weir_table_close(table);
 }
 
-/* ------------------------------------------------------ a flood of one limit beside counters of another */
+/* ---------------------------------------------- a flood of one limit beside counters of another */
 
-/* Requests by which a client tries to evict the counter of its log-in attempts, after `hits` of 5. */
+/*
+ * Requests by which a client tries to evict the counter of its log-in attempts, after `hits` of 5.
+ */
 struct attack {
     int hits, flood_limits, flood_hits;
     bool same_limit; /* the flood uses the limit of log-ins, too */
-    int least; /* in how many of 9 tables the counter must exist after `factor` requests for each key of the table */
+    int least; /* in how many of 9 tables the counter must exist after `factor` requests for each
+                  key of the table */
     int factor;
 };
 
@@ -218,7 +221,7 @@ static void test_little_used_keys_go_first_even_among_many_of_another_limit(void
     weir_table_close(table);
 }
 
-/* ----------------------------------------------------------------------- several limits, little room */
+/* ------------------------------------------------------------------ several limits, little room */
 
 static void test_a_new_key_never_takes_the_cell_of_its_neighbour_in_the_decision(void **state) {
     struct weir_limit expired = limit_of(WEIR_MOVING_WINDOW, 100, SECOND);

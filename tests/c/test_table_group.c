@@ -1,6 +1,6 @@
 /*
- * ?group=NAME: a table for the members of one group. They count together, whichever of them created it. Any other user
- * is refused, and so is a table that was not made for the group.
+ * ?group=NAME: a table for the members of one group. They count together, whichever of them created
+ * it. Any other user is refused, and so is a table that was not made for the group.
  */
 #include "support.h"
 

@@ -1,12 +1,13 @@
 /*
- * Which keys a table holds, what it removes, and how handles and processes share it, for each backing.
+ * Which keys a table holds, what it removes, and how handles and processes share it, for each
+ * backing.
  */
 #include "backings.h"
 
 #include "table/cell.h"
 #include "table/hash.h"
 
-/* -------------------------------------------------------------------------------------------- keys */
+/* ----------------------------------------------------------------------------------------- keys */
 
 static bool hit_bytes(struct weir_table *table, const struct weir_limit *limit, const void *key,
                       size_t key_len) {
@@ -130,7 +131,7 @@ static void test_info_counts_what_is_there(void **state) {
     assert_int_equal(weir_table_reset(NULL), WEIR_EINVAL);
 }
 
-/* ---------------------------------------------------------------------------------------- sharing */
+/* -------------------------------------------------------------------------------------- sharing */
 
 static void test_another_handle_sees_the_same_counters(void **state) {
     struct backing *backing = *state;

@@ -1,6 +1,6 @@
 /*
- * The pool of moving-window hits when it is full: which keys are evicted, which are denied, and what that must not
- * cost. Random runs print their seed (WEIR_SEED=N repeats one).
+ * The pool of moving-window hits when it is full: which keys are evicted, which are denied, and
+ * what that must not cost. Random runs print their seed (WEIR_SEED=N repeats one).
  */
 #include "support.h"
 
@@ -47,7 +47,8 @@ static void test_expired_logs_make_room_in_the_pool(void **state) {
 }
 
 /*
- * Fills the pool with logs of `hits` of 1000 hits, each log one hit longer than the one before. Returns their number.
+ * Fills the pool with logs of `hits` of 1000 hits, each log one hit longer than the one before.
+ * Returns their number.
  */
 static int fill_pool(struct weir_table *table, const struct weir_limit *limit, int hits) {
     uint64_t lines = info_of(table, NOW).lines_max;
@@ -202,7 +203,10 @@ static void test_a_full_pool_never_costs_a_key_its_own_log(void **state) {
     weir_table_close(table);
 }
 
-/* One client with a limit larger than the pool takes its share, is denied, and no other client loses a hit. */
+/*
+ * One client with a limit larger than the pool takes its share, is denied, and no other client
+ * loses a hit.
+ */
 static void test_one_key_cannot_take_the_whole_pool(void **state) {
     struct weir_table *table = open_table("memory://?keys=64&hits=2000");
     struct weir_limit large = limit_of(WEIR_MOVING_WINDOW, 1000000, DAY);

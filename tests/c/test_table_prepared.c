@@ -1,12 +1,13 @@
 /*
- * Prepared checks: rules about clients, settling, bounds, and the checks that remote codecs are given.
+ * Prepared checks: rules about clients, settling, bounds, and the checks that remote codecs are
+ * given.
  */
 #include "support.h"
 
 #include "weir/rules.h"
 #include "weir/stats.h"
 
-/* ------------------------------------------------------------------------------------------ rules */
+/* ---------------------------------------------------------------------------------------- rules */
 
 static struct weir_prepared *prepare(const struct weir_part *parts, size_t n) {
     struct weir_prepared *prepared;
@@ -60,7 +61,7 @@ static void test_rules_decide_about_the_clients_of_enforced_parts(void **state) 
     weir_table_close(table);
 }
 
-/* --------------------------------------------------------------------------------------- settling */
+/* ------------------------------------------------------------------------------------- settling */
 
 static void test_another_label_counts_instead_of_the_prepared_one(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
@@ -124,7 +125,7 @@ static void test_settling_charges_deferred_parts_alone(void **state) {
     weir_table_close(table);
 }
 
-/* ----------------------------------------------------------------------------------------- bounds */
+/* --------------------------------------------------------------------------------------- bounds */
 
 static void test_preparing_names_what_is_wrong(void **state) {
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE), wrong = limit;
@@ -219,7 +220,7 @@ static void test_keys_of_any_length_are_those_of_unprepared_checks(void **state)
     weir_table_close(table);
 }
 
-/* ----------------------------------------------------------------------------------- remote codecs */
+/* -------------------------------------------------------------------------------- remote codecs */
 
 static void test_checks_are_written_for_remote_codecs(void **state) {
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, 2, MINUTE);

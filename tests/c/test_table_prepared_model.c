@@ -1,6 +1,6 @@
 /*
- * Prepared checks: every role in every mode, with every mask of parts, against a naive model of what a check
- * does to counters and statistics.
+ * Prepared checks: every role in every mode, with every mask of parts, against a naive model of
+ * what a check does to counters and statistics.
  */
 #include "support.h"
 
@@ -13,9 +13,11 @@
 
 static const char *const labels[] = {"first", "second", "third"};
 
-/* ------------------------------------------------------------------------------------- the model */
+/* ------------------------------------------------------------------------------------ the model */
 
-/* Of the strategies whose model is a plain value, so that a decision can be taken back by copying. */
+/*
+ * Of the strategies whose model is a plain value, so that a decision can be taken back by copying.
+ */
 struct counter {
     char key[48];
     struct model model;
@@ -84,7 +86,9 @@ static void model_enforced(const struct values given[PARTS], enum weir_mode mode
         }
 }
 
-/* A test changes nothing: the second part of one counter includes what the first would have taken. */
+/*
+ * A test changes nothing: the second part of one counter includes what the first would have taken.
+ */
 static void model_test(const struct values given[PARTS], int64_t now,
                        struct weir_verdict verdicts[PARTS]) {
     for (int i = 0; i < PARTS; i++) {
@@ -164,7 +168,7 @@ static struct weir_decision model_decide(const struct values given[PARTS], enum 
     return model_choose(given, verdicts);
 }
 
-/* ------------------------------------------------------------------------------------ random runs */
+/* ---------------------------------------------------------------------------------- random runs */
 
 struct setting {
     struct weir_part part[PARTS];

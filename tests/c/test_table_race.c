@@ -1,6 +1,6 @@
 /*
- * Opening, creating and removing one table at the same time: concurrent creators, a lock that another process holds,
- * and a file that is removed while it is being opened.
+ * Opening, creating and removing one table at the same time: concurrent creators, a lock that
+ * another process holds, and a file that is removed while it is being opened.
  */
 #include "refused.h"
 

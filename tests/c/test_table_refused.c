@@ -1,6 +1,6 @@
 /*
- * What weir_table_open() refuses, and its errors: URIs, files of other programs, damaged and foreign tables, full file
- * systems. A refused file is not changed, and nothing is left behind.
+ * What weir_table_open() refuses, and its errors: URIs, files of other programs, damaged and
+ * foreign tables, full file systems. A refused file is not changed, and nothing is left behind.
  */
 #include "refused.h"
 
@@ -16,7 +16,7 @@
 #include "table/cell.h"
 #include "table/hash.h"
 
-/* ------------------------------------------------------------------------------------------- URIs */
+/* ----------------------------------------------------------------------------------------- URIs */
 
 static const struct {
     const char *uri;
@@ -107,7 +107,7 @@ static void test_a_path_may_hold_any_byte_escaped(void **state) {
     assert_int_equal(weir_table_unlink(uri_of("a%3Fb%20c%25%c3%A9", ""), NULL), 0);
 }
 
-/* ----------------------------------------------------------------------- files that are not tables */
+/* -------------------------------------------------------------------- files that are not tables */
 
 static void write_file(const char *path, const void *bytes, size_t size) {
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
@@ -220,7 +220,7 @@ static void test_root_s_table_is_closed_to_others(void **state) {
     weir_table_unlink(uri, NULL);
 }
 
-/* ------------------------------------------------------------------------ foreign and damaged tables */
+/* ------------------------------------------------------------------- foreign and damaged tables */
 
 /* Makes a table, lets `damage` change its bytes, and expects the refusal. */
 static void refuses_after(void (*damage)(struct weir_header *), int code, const char *text) {

@@ -5,7 +5,7 @@
 
 #include "table/hash.h"
 
-/* --------------------------------------------------------------------------------------------- decisions */
+/* ------------------------------------------------------------------------------------ decisions */
 
 static struct weir_decision decide(struct weir_table *table, const struct weir_check *checks,
                                    size_t n, int64_t now_ns, enum weir_mode mode,
@@ -156,7 +156,7 @@ static void test_refund_and_reset_leave_rules_alone(void **state) {
     weir_table_close(table);
 }
 
-/* --------------------------------------------------------------------------------------- names by hash */
+/* -------------------------------------------------------------------------------- names by hash */
 
 static void test_a_client_may_be_named_by_its_hash(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
@@ -204,7 +204,7 @@ static void test_a_hundred_adjacent_hashes_are_found(void **state) {
     weir_table_close(table);
 }
 
-/* ---------------------------------------------------------------------------------------------- capacity */
+/* ------------------------------------------------------------------------------------- capacity */
 
 static void test_a_full_list_says_so_and_takes_the_room_of_the_expired(void **state) {
     struct weir_table *table = open_table("memory://?keys=64&rules=4");
@@ -325,7 +325,7 @@ static void test_the_version_changes_with_each_change_and_no_other_time(void **s
     weir_table_close(table);
 }
 
-/* --------------------------------------------------------------------------------------------- bad input */
+/* ------------------------------------------------------------------------------------ bad input */
 
 static void test_bad_input_is_an_error_and_changes_nothing(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");

@@ -1,12 +1,12 @@
 /*
- * Rules about clients: random lists and look-ups against a naive model that compares every rule, lists of all sizes,
- * and damaged lists.
+ * Rules about clients: random lists and look-ups against a naive model that compares every rule,
+ * lists of all sizes, and damaged lists.
  */
 #include "rules_support.h"
 
 #include "table/hash.h"
 
-/* ------------------------------------------------------------------------------------------- the model */
+/* ------------------------------------------------------------------------------------ the model */
 
 #define MODEL_MAX 400
 
@@ -85,7 +85,7 @@ static bool model_remove(struct model *model, const char *client) {
     return i >= 0;
 }
 
-/* --------------------------------------------------------------------------------------- random clients */
+/* ------------------------------------------------------------------------------- random clients */
 
 /* Few bits differ, so that ranges nest, touch and are replaced. */
 static struct weir_range random_range(void) {
@@ -159,7 +159,7 @@ static int64_t random_until(int64_t now_ns) {
     return random_below(3) == 0 ? WEIR_NEVER : now_ns + 1 + (int64_t)random_below(100 * SECOND);
 }
 
-/* ------------------------------------------------------------------------------------- model against table */
+/* -------------------------------------------------------------------------- model against table */
 
 static void compare_lookup(struct weir_table *table, const struct model *model, int64_t now_ns) {
     char text[80];
@@ -333,7 +333,7 @@ static void test_all_nested(void **state) {
     weir_table_close(table);
 }
 
-/* ------------------------------------------------------------------------------------------------ damage */
+/* --------------------------------------------------------------------------------------- damage */
 
 static void use_damaged(struct weir_table *table, const struct model *model) {
     static struct weir_rule list[400];
@@ -360,7 +360,8 @@ static void use_damaged(struct weir_table *table, const struct model *model) {
 }
 
 /*
- * Any bytes in the section, except its lock, are overwritten: no crash, no endless loop, and all damage is detected.
+ * Any bytes in the section, except its lock, are overwritten: no crash, no endless loop, and all
+ * damage is detected.
  */
 static void test_a_damaged_list_is_safe(void **state) {
     static struct model model;

@@ -1,6 +1,7 @@
 /*
- * Threads on one table: mixed strategies, several limits over overlapping keys, every mode, a table that is
- * verified, counted and read meanwhile. The sums of the table equal what the threads were granted.
+ * Threads on one table: mixed strategies, several limits over overlapping keys, every mode, a table
+ * that is verified, counted and read meanwhile. The sums of the table equal what the threads were
+ * granted.
  */
 #include "support.h"
 
@@ -103,8 +104,8 @@ static void *look_on(void *argument) {
         if (rc == 0)
             rc = PATIENTLY(weir_table_info(thread->group->table, thread->group->now_ns, &info));
         thread->failed = rc;
-        usleep(
-            5000); /* a marked sleep: the check holds all locks, and other threads wait at most a second */
+        usleep(5000); /* a marked sleep: the check holds all locks, and other threads wait at most a
+                         second */
     }
     return NULL;
 }
@@ -208,7 +209,9 @@ static void test_no_limit_is_exceeded(void **state) {
     free(thread);
 }
 
-/* The hash cache is shared by threads without a lock: a torn entry would be another key's counter. */
+/*
+ * The hash cache is shared by threads without a lock: a torn entry would be another key's counter.
+ */
 static void *count_own_keys(void *argument) {
     struct thread *thread = argument;
     struct weir_limit limit = limit_of(WEIR_FIXED_WINDOW, MANY, DAY);

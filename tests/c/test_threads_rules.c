@@ -1,6 +1,6 @@
 /*
- * Readers in threads and in processes while the rules change all the time: each finds one list or the other,
- * never a mixture, and never waits.
+ * Readers in threads and in processes while the rules change all the time: each finds one list or
+ * the other, never a mixture, and never waits.
  */
 #include "rule_lists.h"
 
@@ -37,7 +37,10 @@ static void change_all_the_time(struct stage *stage) {
          i++) {
         const struct rule_list *list = &stage->list[i & 1];
         struct weir_error error;
-        /* Three changes for two lists: otherwise each of the two copies would always have the same list. */
+        /*
+         * Three changes for two lists: otherwise each of the two copies would always have the same
+         * list.
+         */
         if (i & 1 && weir_rules_set(stage->table, "192.0.2.1", 9, WEIR_RULE_BLOCK, NOW, WEIR_NEVER,
                                     &error) < 0)
             fail_msg("%s", error.message);
@@ -142,7 +145,10 @@ static void test_several_writers_lose_nothing(void **state) {
     free(stage);
 }
 
-/* Sets the rule of client 0 as in one of the lists. Does not call malloc(), whose lock may be held at a fork. */
+/*
+ * Sets the rule of client 0 as in one of the lists. Does not call malloc(), whose lock may be held
+ * at a fork.
+ */
 static bool set_as_in(struct stage *stage, int which) {
     const struct weir_rule *rule = &stage->list[which].rule[0];
     return weir_rules_set(stage->table, rule->client, rule->client_len, rule->kind, NOW,

@@ -1,7 +1,7 @@
 /*
- * Included before everything else in the ThreadSanitizer build. The ThreadSanitizer of gcc 12 and clang 14 does not
- * support pthread_mutex_clocklock(): its locks would look unlocked. In this build only, such waits use
- * pthread_mutex_timedlock(), which it supports.
+ * Included before everything else in the ThreadSanitizer build. The ThreadSanitizer of gcc 12 and
+ * clang 14 does not support pthread_mutex_clocklock(): its locks would look unlocked. In this build
+ * only, such waits use pthread_mutex_timedlock(), which it supports.
  */
 #ifndef WEIR_TSAN_H
 #define WEIR_TSAN_H

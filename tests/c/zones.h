@@ -28,7 +28,10 @@ static const struct weir_zone zones[] = {{"UTC", none, 1},
 #undef S
 #undef H
 
-/* The third part of a timeline's head: the zone of a calendar window, or the delay of a leaky bucket. */
+/*
+ * The third part of a timeline's head: the zone of a calendar window, or the delay of a leaky
+ * bucket.
+ */
 static inline void third_of_timeline(struct weir_limit *limit, const char *text) {
     struct weir_error error;
     limit->zone = NULL;

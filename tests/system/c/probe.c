@@ -1,4 +1,7 @@
-/* For each line of input, a key: makes a decision on a Redis server, and prints the result and its duration. */
+/*
+ * For each line of input, a key: makes a decision on a Redis server, and prints the result and its
+ * duration.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
