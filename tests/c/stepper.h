@@ -17,8 +17,8 @@
 
 #define TRACE_MAX 2000000 /* an action that never ends */
 #define REFUSED 77        /* the exit status of a child that may not be traced */
-#define REPETITIONS 16 /* of an instruction such as "rep movsb"; each next one takes a step more   \
-                        */
+/* Of an instruction such as "rep movsb"; each next one takes a step more. */
+#define REPETITIONS 16
 
 #if UNDER_ASAN
 /* What was freed need not be kept for long: it makes each fork slower. */
