@@ -20,8 +20,8 @@
 -- check. It reads now, amount, x, y, z (see weir_<symbol>_numbers(); for narrow numbers, period is x), cost, charge
 -- (1: charge the cost if allowed; 0: do not charge; -1: give back), value (the counter's bytes, or false), wide, big,
 -- and zero and one in the type of its numbers. It sets allowed, retry (NEVER, or µs from now), delay, remaining and
--- resets. If it charges, it also sets is[slot] (the new bytes; false: none), dies[slot] (the time at which they
--- expire) and renew[slot] (whether that time has changed).
+-- resets. If it charges, it also sets next_value[slot] (the new bytes; false: none), expires[slot] (the time at which
+-- they expire) and renew[slot] (whether that time has changed).
 --
 -- A level is counted in units of gcd(amount, period) hits x µs, so that a million per day is not wide.
 --
@@ -190,15 +190,15 @@ end
 
 -- For each counter: its bytes on the server (false: none), its new bytes, the time at which its key expires, and
 -- whether that time changes.
-local was, is = {false, false, false, false}, {false, false, false, false}
-local dies, renew = {0, 0, 0, 0}, {false, false, false, false}
+local old_value, next_value = {false, false, false, false}, {false, false, false, false}
+local expires, renew = {0, 0, 0, 0}, {false, false, false, false}
 if plain == 1 then
-    was[1] = call('GET', KEYS[1])
+    old_value[1] = call('GET', KEYS[1])
 elseif plain > 1 then
-    was = call('MGET', unpack(KEYS, 1, plain))
+    old_value = call('MGET', unpack(KEYS, 1, plain))
     for slot = 1, plain do
         -- MGET returns nil for a key of another type; GET raises an error.
-        if not was[slot] then call('GET', KEYS[slot]) end
+        if not old_value[slot] then call('GET', KEYS[slot]) end
     end
 end
 
@@ -209,8 +209,8 @@ local denied, first, second = false, '', ''
 
 for round = 1, 2 do
     local at = first_check
-    for slot = 1, plain do is[slot], renew[slot] = was[slot], false end
-    for slot = plain + 1, #KEYS do is[slot] = false end
+    for slot = 1, plain do next_value[slot], renew[slot] = old_value[slot], false end
+    for slot = plain + 1, #KEYS do next_value[slot] = false end
     for _ = 1, checks do
         if #args < at + 41 then malformed('too short') end
         local kind, slot, cost, amount, x, y, z, after = take('<BBddddd', args, at)
@@ -236,7 +236,7 @@ for round = 1, 2 do
             if max < cost then cost = max end
         end
         if round == 2 then cost = zero end
-        local value = is[slot]
+        local value = next_value[slot]
         local allowed, retry, delay, remaining, resets = true, 0, 0, zero, now
 
         --@strategies
@@ -256,7 +256,7 @@ for round = 1, 2 do
     end
     if at ~= #args + 1 then malformed('too long') end
     for slot = plain + 1, #KEYS do
-        if not is[slot] then malformed('a name that no check uses') end
+        if not next_value[slot] then malformed('a name that no check uses') end
     end
     -- After a denial, the charges of the other checks are discarded, and their verdicts describe uncharged
     -- counters. A hit of cost 0 charges nothing, but updates a counter to now.
@@ -266,19 +266,19 @@ end
 
 if mode ~= 1 then
     for slot = 1, plain do
-        local key, value = KEYS[slot], is[slot]
-        if value == was[slot] then -- unchanged
+        local key, value = KEYS[slot], next_value[slot]
+        if value == old_value[slot] then -- unchanged
         elseif not value then
             call('DEL', key)
-        elseif was[slot] and not renew[slot] then
+        elseif old_value[slot] and not renew[slot] then
             call('SETRANGE', key, '0', value)
         else
-            local ms = (dies[slot] - now + 999) / 1000
+            local ms = (expires[slot] - now + 999) / 1000
             if ms < 1 then ms = 1 end
             if given ~= 0 then ms = ms + 60000 end -- the server's clock continues
             call('SET', key, value, 'PX', ms - ms % 1)
         end
     end
-    for slot = plain + 1, #KEYS do keep_log(is[slot]) end
+    for slot = plain + 1, #KEYS do keep_log(next_value[slot]) end
 end
 return pack('<d', now) .. first .. second

@@ -14,14 +14,14 @@ elseif y <= now then
     end
 end
 if value then
-    local was
-    if wide then was, used = big.read(value, 1, 1) else was, used = take('<dd', value) end
+    local old_end
+    if wide then old_end, used = big.read(value, 1, 1) else old_end, used = take('<dd', value) end
     if amount < used then used = amount end
-    if was <= now then
+    if old_end <= now then
         used = zero
     else
-        if was == after and ends - now <= SKEW then ends = after end
-        opens = was ~= ends
+        if old_end == after and ends - now <= SKEW then ends = after end
+        opens = old_end ~= ends
     end
 end
 --@include window_kept.lua

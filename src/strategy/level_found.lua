@@ -4,10 +4,10 @@
 -- y: units drained per µs; z: units of a hit; size: the level of a full bucket; slack: how much the level may
 -- exceed `size` if the clock stepped back.
 if z == zero then malformed('units of a hit') end
-local level, gone, changed = zero, 0, false
+local level, expiry, changed = zero, 0, false
 if value and zero < y then
     local last
-    if wide then gone, last, level = big.read(value, 2, 1) else gone, last, level = take('<ddd', value) end
+    if wide then expiry, last, level = big.read(value, 2, 1) else expiry, last, level = take('<ddd', value) end
     local most, some = size + slack, zero < level
     if most < level then level, changed = most, true end
     if last <= now then

@@ -9,12 +9,12 @@ if changed then
     if zero < level then
         local whole = amount * z / y
         if wide then whole = big.time(whole) end
-        if gone < resets or resets + whole < gone then
-            gone, renew[slot] = resets + whole, true
+        if expiry < resets or resets + whole < expiry then
+            expiry, renew[slot] = resets + whole, true
         end
-        dies[slot] = gone
-        is[slot] = wide and big.write(gone, now, level) or pack('<ddd', gone, now, level)
+        expires[slot] = expiry
+        next_value[slot] = wide and big.write(expiry, now, level) or pack('<ddd', expiry, now, level)
     else
-        is[slot] = false
+        next_value[slot] = false
     end
 end

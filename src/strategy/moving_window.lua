@@ -6,4 +6,4 @@ end
 if x == zero then malformed('period') end
 value = value or open_log(slot, amount, period, y, z, wide and big)
 allowed, remaining, resets, retry = moving_window(value, charge, cost)
-is[slot] = value
+next_value[slot] = value

@@ -66,8 +66,8 @@ for question = allowed and 2 or 1, any and 2 or 1 do
     end
 end
 if any then
-    dies[slot], renew[slot] = zero < cur and stop + period or stop, renew[slot] or opens
-    is[slot] = wide and big.write(index, cur, prev) or pack('<ddd', index, cur, prev)
+    expires[slot], renew[slot] = zero < cur and stop + period or stop, renew[slot] or opens
+    next_value[slot] = wide and big.write(index, cur, prev) or pack('<ddd', index, cur, prev)
 else
-    is[slot] = false
+    next_value[slot] = false
 end

@@ -9,8 +9,8 @@ elseif charge > 0 and zero < cost then
 end
 remaining = amount - used
 if used == zero then
-    is[slot] = false
+    next_value[slot] = false
 else
-    resets, dies[slot], renew[slot] = ends, ends, renew[slot] or opens
-    is[slot] = wide and big.write(ends, used) or pack('<dd', ends, used)
+    resets, expires[slot], renew[slot] = ends, ends, renew[slot] or opens
+    next_value[slot] = wide and big.write(ends, used) or pack('<dd', ends, used)
 end

@@ -1,6 +1,6 @@
 -- The log of a moving window: one string, a header and a ring of records.
 --
---     dies oldest newest base last head closed room | record record record ...
+--     expires oldest newest base last head closed room | record record record ...
 --
 -- An entry is a time and a number: the hits up to and including this entry, from an arbitrary start, modulo a
 -- power of two. `base` is that number before the oldest entry. The newest entry is open: it is only in the header
@@ -50,10 +50,10 @@ local function make_logs(call, pack, take, now, given)
     end
     local function write_header(log)
         if big then
-            return pack('<ddd', log.dies, log.oldest, log.newest) .. big.write_short(log.base) ..
+            return pack('<ddd', log.expires, log.oldest, log.newest) .. big.write_short(log.base) ..
                 big.write_short(log.last) .. pack('<I4I4I4', log.head, log.closed, log.room)
         end
-        return pack(header, log.dies, log.oldest, log.newest, log.base, log.last, log.head, log.closed,
+        return pack(header, log.expires, log.oldest, log.newest, log.base, log.last, log.head, log.closed,
             log.room)
     end
 
@@ -63,25 +63,25 @@ local function make_logs(call, pack, take, now, given)
 
     local function open(slot, amount, period, time_bytes, hit_bytes, wide)
         local log = {
-            key = KEYS[slot], big = wide, amount = amount, period = period, was = '', changed = false,
-            fresh = false, total = 0, dies = 0, oldest = 0, newest = 0, base = 0, last = 0, head = 0,
+            key = KEYS[slot], big = wide, amount = amount, period = period, old_value = '', changed = false,
+            fresh = false, total = 0, expires = 0, oldest = 0, newest = 0, base = 0, last = 0, head = 0,
             closed = 0, room = 0,
         }
         lay_out(log, time_bytes, hit_bytes)
         take_up(log)
-        local was = call('GETRANGE', key, '0', '53') -- the longest header; may include records
-        log.was = was
-        if was == '' then
+        local old_value = call('GETRANGE', key, '0', '53') -- the longest header; may include records
+        log.old_value = old_value
+        if old_value == '' then
             log.base, log.last = zero, zero
-        elseif #was < start then
+        elseif #old_value < start then
             foreign()
         elseif big then
-            log.dies, log.oldest, log.newest = take('<ddd', was)
-            log.base, log.last = big.read_short(was, 25), big.read_short(was, 34)
-            log.head, log.closed, log.room = take('<I4I4I4', was, 43)
+            log.expires, log.oldest, log.newest = take('<ddd', old_value)
+            log.base, log.last = big.read_short(old_value, 25), big.read_short(old_value, 34)
+            log.head, log.closed, log.room = take('<I4I4I4', old_value, 43)
         else
-            log.dies, log.oldest, log.newest, log.base, log.last, log.head, log.closed, log.room =
-                take(header, was)
+            log.expires, log.oldest, log.newest, log.base, log.last, log.head, log.closed, log.room =
+                take(header, old_value)
         end
         if log.room < log.closed or ENTRIES_MAX * 2 < log.room then foreign() end
         log.total = wrap(log.last - log.base)
@@ -103,11 +103,11 @@ local function make_logs(call, pack, take, now, given)
         local time, last = read_record(records(log, i, 1), 1)
         return log.newest - (log.newest - time) % ages, last
     end
-    -- The first entry from `low` on for which `is` returns true. It is true for all later entries, too.
-    local function first(log, low, is)
+    -- The first entry from `low` on for which `reached` returns true. It is true for all later entries, too.
+    local function first(log, low, reached)
         local high, probe, step = log.closed, low, 1
         while probe < high do
-            if is(entry(log, probe)) then
+            if reached(entry(log, probe)) then
                 high = probe
             else
                 low, probe, step = probe + 1, probe + step, step * 2
@@ -115,7 +115,7 @@ local function make_logs(call, pack, take, now, given)
         end
         while low < high do
             local middle = floor((low + high) / 2)
-            if is(entry(log, middle)) then high = middle else low = middle + 1 end
+            if reached(entry(log, middle)) then high = middle else low = middle + 1 end
         end
         return low
     end
@@ -223,17 +223,17 @@ local function make_logs(call, pack, take, now, given)
         if not log.changed then return end
         take_up(log)
         if log.total == zero then
-            if log.was ~= '' then call('DEL', key) end
+            if log.old_value ~= '' then call('DEL', key) end
             return
         end
         -- The key is kept up to a quarter of a period longer than needed, so most hits need not change its expiry.
         local ends, same = log.newest + log.period, true
-        if log.dies < ends or ends + log.period < log.dies then
-            log.dies, same = ends + floor(log.period / 4), false
+        if log.expires < ends or ends + log.period < log.expires then
+            log.expires, same = ends + floor(log.period / 4), false
         end
-        local ms = floor((log.dies - now + 999) / 1000)
+        local ms = floor((log.expires - now + 999) / 1000)
         if given ~= 0 then ms = ms + 60000 end -- the server's clock continues
-        if log.was == '' or log.room < log.closed or 4 * log.closed + 16 < log.room then
+        if log.old_value == '' or log.room < log.closed or 4 * log.closed + 16 < log.room then
             call('SET', key, rewrite(log), 'PX', ms)
             return
         end
