@@ -50,7 +50,7 @@ static inline bool weir_role_charges(int32_t role) {
 
 #define SECOND_NS INT64_C(1000000000)
 #define RETRIES 4
-#define DENIAL_WEIGHT 16 /* what a denial adds; an eviction nearby subtracts 1 */
+#define DENIAL_WEIGHT 16 /* added by a denial; an eviction nearby subtracts 1 */
 #define INLINE static inline __attribute__((always_inline))
 
 /* One counter of the decision. */

@@ -12,7 +12,7 @@
 /* A hash of everything about this machine and build that the meaning of the mapping depends on. */
 uint64_t weir_plan_signature(void);
 
-/* Fills in the header of a table for so many keys, hits of moving windows, and rules. */
+/* Fills in the header of a table for these numbers of keys, hits of moving windows, and rules. */
 void weir_plan(struct weir_header *header, uint64_t keys, uint64_t hits, uint32_t rules);
 
 /* Sets the members of *table that point into its mapping, which begins with a header. */

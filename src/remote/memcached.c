@@ -123,7 +123,7 @@ int weir_memcached_opened(const struct weir_check *check, int64_t now_ns, uint64
         return WEIR_EINVAL;
     int64_t tick = tick_of(check->limit);
     uint64_t start = ((uint64_t)(now_ns / tick) + (now_ns % tick > 0)) & START_MASK;
-    /* A start of 0 marks a number that is no window. */
+    /* A start of 0 marks a number that is not a window. */
     *number = (start ? start : 1) << COUNT_BITS | (uint64_t)check->cost;
     *expires_s = kept_s(check->limit);
     return 0;

@@ -1,5 +1,5 @@
 /*
- * Reading and printing addresses and ranges.
+ * Reads and prints addresses and ranges.
  *
  * One strict parser reads both the clients of decisions and the rules that an operator writes.
  * Decimal parts have no leading zeros, because inet_aton reads 010 as 8 and other programs read it
@@ -21,8 +21,8 @@
 #define NAT64_HIGH UINT64_C(0x0064ff9b00000000) /* 64:ff9b::/96, RFC 6052 */
 #define PLAIN_MAX 15                            /* "255.255.255.255" */
 #define GROUPS 8                                /* of 16 bits in an IPv6 address */
-#define FULL_6 39       /* bytes of an IPv6 address without "::" and leading zeros left out */
-#define ADDRESS_MAX 110 /* bytes: the longest address, and a zone */
+#define FULL_6 39                               /* bytes of an IPv6 address that is not shortened */
+#define ADDRESS_MAX 110                         /* bytes of the longest address with a zone */
 
 /* -------------------------------------------------------------------------------------- reading */
 
@@ -37,14 +37,14 @@ static inline uint64_t load_8(const char *from) {
 
 #define EACH_BYTE(byte) ((byte) * UINT64_C(0x0101010101010101))
 
-/* Bit i: byte i of eight is a dot. */
+/* Bit i is set if byte i of eight is a dot. */
 static inline uint32_t dots_of_8(const char *text) {
     uint64_t other = load_8(text) ^ EACH_BYTE('.');
     uint64_t zero = ~(((other & EACH_BYTE(0x7f)) + EACH_BYTE(0x7f)) | other | EACH_BYTE(0x7f));
     return (uint32_t)((zero >> 7) * UINT64_C(0x0102040810204080) >> 56);
 }
 
-/* Bit i: byte i of a text of 7 to 15 bytes is a dot. The bit at its end is also set. */
+/* Bit i is set if byte i of a text of 7 to 15 bytes is a dot, or if i is its length. */
 static inline uint32_t dots_of(const char *text, size_t len) {
     uint32_t dots = 1u << len;
     if (len >= 8)
@@ -55,7 +55,7 @@ static inline uint32_t dots_of(const char *text, size_t len) {
 }
 
 /*
- * Four parts of 0 to 255, and nothing else. The number of digits of a part is unpredictable, so a
+ * Reads four numbers from 0 to 255 and nothing else. The number of digits is unpredictable, so a
  * loop over the digits would cost several mispredicted branches. No branch here depends on it.
  */
 static bool read_4(const char *text, size_t len, uint32_t *address) {
@@ -115,7 +115,7 @@ static inline size_t read_group(const char *text, size_t len, uint32_t *group) {
     return digits;
 }
 
-/* Eight groups of four digits, the usual form of clients: FULL_6 bytes, read without a branch. */
+/* Reads eight groups of four digits, the usual form of clients, without a branch. */
 static bool read_full_6(const char *text, struct weir_address *address) {
     uint64_t half[2] = {0, 0};
     uint32_t wrong = 0;
@@ -132,7 +132,7 @@ static bool read_full_6(const char *text, struct weir_address *address) {
 /* Reads all groups up to the end into one number. False if there is anything else. */
 static bool read_6(const char *text, size_t len, struct weir_address *address) {
     unsigned __int128 value = 0; /* the groups so far, the first one in the highest bits */
-    uint32_t count = 0, gap = GROUPS + 1, tail; /* of groups; and before "::", if there was one */
+    uint32_t count = 0, gap = GROUPS + 1, tail; /* groups; groups before "::", if any */
     const char *at = text, *end = text + len;
     if (len == FULL_6 && read_full_6(text, address))
         return true;
@@ -180,10 +180,7 @@ static bool read_6(const char *text, size_t len, struct weir_address *address) {
     return true;
 }
 
-/*
- * Whether an IPv6 address is an IPv4 address in another form: mapped, translated by SIIT, or by
- * NAT64.
- */
+/* Whether an IPv6 address is an IPv4 address: mapped, or translated by SIIT or NAT64. */
 static inline bool holds_4(const struct weir_address *address) {
     uint64_t middle = address->low >> 32;
     return address->high == 0 ? middle == MAPPED_LOW >> 32 || middle == TRANSLATED_LOW
@@ -210,7 +207,7 @@ enum weir_family weir_address_parse(const char *text, size_t len, struct weir_ad
         *address = (struct weir_address){0, plain};
         return WEIR_FAMILY_4;
     }
-    /* A ":" comes within the first five bytes of every IPv6 address. */
+    /* Every IPv6 address has a ":" in its first five bytes. */
     size_t colon = 0, most = len < 5 ? len : 5;
     while (colon < most && text[colon] != ':')
         colon++;
@@ -266,7 +263,7 @@ static int wrong(const char *text, size_t len, size_t at, const char *why,
     return weir_fail(error, WEIR_ESYNTAX, (int)at + 1, "%s: %s", quoted, why);
 }
 
-/* Four numbers joined by dots: an IPv4 address or a mistyped one, not a name. */
+/* Whether the text is four numbers joined by dots: an IPv4 address, maybe mistyped, not a name. */
 static bool four_numbers(const char *text, size_t len) {
     uint32_t dots = 0, digits = 0;
     for (size_t i = 0; i < len; i++) {
@@ -295,7 +292,7 @@ static bool like_address(const char *text, size_t len) {
     return divided;
 }
 
-/* Whether the text after a "/" looks like a prefix: a number, or by mistake nothing or a mask. */
+/* Whether the text after a "/" looks like a prefix: a number or, by mistake, a mask or nothing. */
 static bool like_prefix(const char *text, size_t len) {
     for (size_t i = 0; i < len; i++)
         if ((text[i] < '0' || text[i] > '9') && text[i] != '.')
@@ -324,7 +321,7 @@ static int read_prefix(const char *text, size_t len, size_t at, uint32_t most, u
     return 0;
 }
 
-/* The bits after the prefix must be 0. If not, another range may have been meant. */
+/* Refuses a range with bits set after the prefix: another range may have been meant. */
 static int refuse_host_bits(const char *text, size_t len, struct weir_range *range,
                             struct weir_error *error) {
     unsigned __int128 first = wide(&range->first);

@@ -66,7 +66,7 @@ enum weir_family weir_client_address(const char *text, size_t len, struct weir_a
  * Writes the form that limits count a client's address under: brackets, a port and a zone are left
  * out, IPv4 within IPv6 is that IPv4 address, and IPv6 becomes the network of its first
  * `ipv6_prefix` bits (0 to 128; wider networks stay). `size` at least WEIR_RANGE_TEXT. The length,
- * or 0 if the text is no address.
+ * or 0 if the text is not an address.
  */
 size_t weir_client_form(const char *text, size_t len, uint32_t ipv6_prefix, char *buffer,
                         size_t size);

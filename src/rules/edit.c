@@ -40,18 +40,18 @@ static int finish(const struct weir_table *table, int rc, struct weir_error *err
 /* ------------------------------------------------------------------------------------- a change */
 
 struct change {
-    struct weir_rule_entry entry; /* without its name's place */
+    struct weir_rule_entry entry; /* without the place of its name */
     const char *name;             /* name_len bytes; borrowed */
     int64_t until_ns;
     int32_t kind;   /* WEIR_RULE_NONE: the rule is removed */
-    uint32_t order; /* among those of one call */
+    uint32_t order; /* in the list of the caller */
 };
 
 static int hex_value(char c) {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* "#0123456789abcdef": the client whose hash that is. */
+/* Reads "#0123456789abcdef", a client that is given by its hash. */
 static bool read_hash(const char *text, size_t len, uint64_t *hash) {
     if (len != HASH_NAME || text[0] != '#')
         return false;
@@ -65,7 +65,7 @@ static bool read_hash(const char *text, size_t len, uint64_t *hash) {
     return true;
 }
 
-/* Whom the text is about. */
+/* Parses the client of a rule. */
 static int read_client(const struct weir_table *table, const char *text, size_t len,
                        struct change *change, struct weir_error *error) {
     struct weir_range range;
@@ -115,7 +115,7 @@ static int compare_changes(const void *a, const void *b) {
     return order != 0 ? order : x->order < y->order ? -1 : 1;
 }
 
-/* Sorts, and keeps the last of those about the same client; how many are left. */
+/* Sorts the changes and keeps the last one for each client. Returns their number. */
 static size_t sort_changes(struct change *changes, size_t count) {
     size_t kept = 0;
     qsort(changes, count, sizeof *changes, compare_changes);
@@ -131,9 +131,9 @@ struct merge {
     struct weir_table *table;
     const struct weir_rules_copy *from;
     struct weir_rules_copy *to;
-    int64_t drop_ns; /* rules that have ended by then are left out; negative: none */
-    bool keep_since; /* a rule that does not change keeps its since_ns */
-    bool only;       /* rules that no change is about are left out */
+    int64_t drop_ns; /* drop rules that have ended at this time; negative: none */
+    bool keep_since; /* an unchanged rule keeps its since_ns */
+    bool only;       /* drop rules without a change */
     bool changed;
 };
 
@@ -147,7 +147,7 @@ static int32_t kind_of(const struct weir_table *table, const struct weir_rules_c
     return weir_rules_entries(table, copy)[number].kind;
 }
 
-/* Appends a rule to the list that is being made; false if there is no room. */
+/* Appends a rule to the new list; false if there is no room. */
 static bool append(struct merge *merge, const struct weir_rule_entry *entry, const char *name,
                    int64_t until_ns, int32_t kind) {
     const struct weir_rules_plan *plan = &merge->table->rules_plan;
@@ -175,7 +175,7 @@ static bool leave_out(struct merge *merge) {
     return true;
 }
 
-/* Takes a rule of the old list over as it is. */
+/* Copies a rule of the old list, or drops it if it has ended. */
 static bool take_over(struct merge *merge, uint32_t number) {
     const struct weir_rule_entry *entry = &weir_rules_entries(merge->table, merge->from)[number];
     int64_t until_ns = until_of(merge->table, merge->from, number);
@@ -185,7 +185,7 @@ static bool take_over(struct merge *merge, uint32_t number) {
                   until_ns, kind_of(merge->table, merge->from, number));
 }
 
-/* Takes a change over, which may be about the old list's rule `number` (UINT32_MAX: none). */
+/* Applies a change. number: the old list's rule for the same client; UINT32_MAX: none. */
 static bool apply(struct merge *merge, const struct change *change, uint32_t number) {
     struct weir_rule_entry entry = change->entry;
     const char *name = change->name;
@@ -207,7 +207,7 @@ static bool apply(struct merge *merge, const struct change *change, uint32_t num
            append(merge, &entry, name, change->until_ns, change->kind);
 }
 
-/* Makes the new list of the old one and the sorted changes; false if there is no room. */
+/* Builds the new list from the old one and the sorted changes; false if there is no room. */
 static bool merge_lists(struct merge *merge, const struct change *changes, size_t count) {
     const struct weir_rule_entry *old = weir_rules_entries(merge->table, merge->from);
     uint32_t number = 0, rules = merge->from->rules;
@@ -233,13 +233,14 @@ static int no_room(const struct weir_table *table, const struct weir_rules_copy 
                    struct weir_error *error) {
     uint32_t capacity = table->rules_plan.capacity;
     if (copy->rules < capacity)
-        return weir_fail(error, WEIR_ENOSPC, 0,
-                         "%s: its rules' names fill the %u bytes there are; remove some, or make a "
-                         "table for more by ?rules=N",
-                         table->name, table->rules_plan.name_bytes);
+        return weir_fail(
+            error, WEIR_ENOSPC, 0,
+            "%s: the names of its rules fill all %u bytes; remove some rules, or create "
+            "a larger table with ?rules=N",
+            table->name, table->rules_plan.name_bytes);
     return weir_fail(
         error, WEIR_ENOSPC, 0,
-        "%s: it has room for %u rules; remove some, or make a table for more by ?rules=N",
+        "%s: it has room for %u rules; remove some, or create a larger table with ?rules=N",
         table->name, capacity);
 }
 
@@ -253,10 +254,7 @@ static void publish(struct weir_rules *rules, const struct weir_rules_copy *copy
 
 enum edit { SET, LOAD, REPLACE };
 
-/*
- * Makes the changes, which are sorted. The lock is held. Returns 1 if anything has changed, 0 if
- * not.
- */
+/* Applies sorted changes. The lock is held. Returns 1 if anything has changed, else 0. */
 static int edit(struct weir_table *table, const struct change *changes, size_t count,
                 int64_t now_ns, enum edit how, struct weir_error *error) {
     struct weir_rules *rules = table->rules;
@@ -303,8 +301,8 @@ int weir_rules_set(struct weir_table *table, const void *client, size_t len, int
 }
 
 /*
- * Reads the rules that have not ended; *count becomes how many. An error says which rule it is
- * about.
+ * Reads the rules that have not ended, and sets *count to their number. An error message has the
+ * number of the invalid rule.
  */
 static int read_rules(const struct weir_table *table, const struct weir_rule *rules, size_t *count,
                       int64_t now_ns, struct change *changes, struct weir_error *error) {
@@ -330,7 +328,7 @@ static int load(struct weir_table *table, const struct weir_rule *rules, size_t 
         return weir_fail(error, WEIR_EINVAL, 0, table ? "no rules" : "no table");
     if (now_ns < 0 || now_ns > WEIR_NOW_MAX || count > UINT32_MAX)
         return weir_fail(error, WEIR_EINVAL, 0,
-                         count > UINT32_MAX ? "so many rules fit no table"
+                         count > UINT32_MAX ? "too many rules for any table"
                                             : "now is out of its range");
     struct change *changes = malloc((count + 1) * sizeof *changes);
     if (!changes)
@@ -372,7 +370,7 @@ int weir_rules_remove(struct weir_table *table, const void *client, size_t len,
     return finish(table, rc, error);
 }
 
-/* The rule `number` of a copy, for the caller. The lock is held. */
+/* Copies rule `number` of a copy into the caller's struct. The lock is held. */
 static void describe(const struct weir_table *table, const struct weir_rules_copy *copy,
                      uint32_t number, struct weir_rule *rule) {
     const struct weir_rule_entry *entry = &weir_rules_entries(table, copy)[number];

@@ -1,9 +1,9 @@
 /*
  * Builds the index for src/rules/lookup.c from a sorted list of rules.
  *
- * Ranges are nested or apart and sorted by their first address, wider before narrower. So one sweep
- * with a stack of the ranges that are open finds the next wider one of each. Linear in the number
- * of rules: 100,000 take a few milliseconds.
+ * Two ranges are either nested or disjoint. They are sorted by their first address, wider before
+ * narrower. So one sweep with a stack of open ranges finds the next wider range of each. The time
+ * is linear in the number of rules: a few milliseconds for 100,000.
  */
 #include <string.h>
 
@@ -11,9 +11,9 @@
 #include "rules/rules.h"
 
 #define DEPTH 130
-/* So many bytes of names there is always room for, if it is enough. */
-#define NAMES_ALL UINT32_C(262144)
-#define NAME_BYTES 32 /* on average, above that */
+/* Minimum size of the name area, in bytes; less if that holds `capacity` names of any length. */
+#define NAMES_MIN UINT32_C(262144)
+#define NAME_BYTES 32 /* average size of a name, for the names of large tables */
 #define relaxed memory_order_relaxed
 
 static size_t line_up(size_t bytes) {
@@ -22,7 +22,7 @@ static size_t line_up(size_t bytes) {
 
 /* --------------------------------------------------------------------------------------- places */
 
-/* Levels of `count` keys; each is filled up to whole groups. Returns where they end. */
+/* Places the levels of `count` keys, each rounded up to whole groups. Returns their end. */
 static size_t plan_levels(size_t at, uint32_t count, size_t key_bytes,
                           size_t levels[WEIR_RULES_LEVELS]) {
     for (uint32_t level = 0; level < WEIR_RULES_LEVELS; level++) {
@@ -35,8 +35,8 @@ static size_t plan_levels(size_t at, uint32_t count, size_t key_bytes,
 }
 
 void weir_rules_plan(struct weir_rules_plan *plan, uint32_t capacity) {
-    uint32_t names = capacity * NAME_BYTES > NAMES_ALL ? capacity * NAME_BYTES : NAMES_ALL;
-    if (capacity <= NAMES_ALL / WEIR_RULE_CLIENT_MAX)
+    uint32_t names = capacity * NAME_BYTES > NAMES_MIN ? capacity * NAME_BYTES : NAMES_MIN;
+    if (capacity <= NAMES_MIN / WEIR_RULE_CLIENT_MAX)
         names = capacity * WEIR_RULE_CLIENT_MAX;
     *plan = (struct weir_rules_plan){
         .capacity = capacity, .slots = capacity + capacity / 2 + 1, .name_bytes = names};
@@ -60,7 +60,7 @@ size_t weir_rules_bytes(uint32_t capacity) {
 }
 
 void weir_rules_init(void *section, uint32_t capacity) {
-    (void)section; /* all zero: version 0, whose copy has no rules and no segments */
+    (void)section; /* all zero: version 0, an empty list */
     (void)capacity;
 }
 
@@ -153,14 +153,14 @@ static void set_key(const struct keys *keys, uint32_t at, struct weir_address ke
     }
 }
 
-/* Fills a level up to a whole group, with keys above all others. */
+/* Pads a level to a whole group with the highest key. */
 static void fill_up(const struct keys *keys, uint32_t count) {
     const struct weir_address highest = {UINT64_MAX, UINT64_MAX};
     for (uint32_t i = count; i % WEIR_GROUP != 0; i++)
         set_key(keys, i, highest);
 }
 
-/* Makes the levels above level 0, which has `count` keys. */
+/* Builds the levels above level 0, which has `count` keys. */
 static void raise_levels(const struct weir_rules_plan *plan, const struct weir_rules_copy *copy,
                          bool is_4, uint32_t count) {
     struct keys keys = level_of(plan, copy, is_4, 0);
@@ -197,7 +197,7 @@ static void build_ranges(const struct weir_table *table, struct weir_rules_copy 
     _Atomic uint32_t *wider = weir_rules_wider(table, copy);
     _Atomic uint16_t *mark = weir_rules_at(copy, is_4 ? plan->mark_4_at : plan->mark_6_at);
     struct keys keys = level_of(plan, copy, is_4, 0);
-    uint32_t open[DEPTH], depth = 0; /* ranges that are not over where the sweep is */
+    uint32_t open[DEPTH], depth = 0; /* ranges that contain the current address */
     for (uint32_t i = from; i < to; i++) {
         while (depth > 0 && !covers(&entry[open[depth - 1]], &entry[i].first))
             depth--;
@@ -211,7 +211,7 @@ static void build_ranges(const struct weir_table *table, struct weir_rules_copy 
     raise_levels(plan, copy, is_4, to - from);
 }
 
-/* Numbers of the list's first rule that is not below a family. */
+/* The number of rules that come before a family. */
 static uint32_t families_below(const struct weir_rule_entry *entry, uint32_t count, int order) {
     uint32_t low = 0, high = count;
     while (low < high) {
@@ -226,7 +226,10 @@ static uint32_t families_below(const struct weir_rule_entry *entry, uint32_t cou
 
 /* ---------------------------------------------------------------------------------------- names */
 
-/* Sorted by hash, they come into the hash table nearly in its own order. */
+/*
+ * Indexes rules [from, to), all names; returns the number of slots. The names are sorted by hash,
+ * so they are inserted almost in the order of the slots.
+ */
 static uint32_t build_names(const struct weir_table *table, struct weir_rules_copy *copy,
                             uint32_t from, uint32_t to) {
     const struct weir_rules_plan *plan = &table->rules_plan;
@@ -263,7 +266,7 @@ void weir_rules_build(const struct weir_table *table, struct weir_rules_copy *co
     atomic_store_explicit(&copy->slots, slots, relaxed);
 }
 
-/* ------------------------------------------------------------------------------------ the check */
+/* ------------------------------------------------------------------------------------ integrity */
 
 static int corrupt(struct weir_error *error, const char *what) {
     return weir_fail(error, WEIR_ECORRUPT, 0, "%s", what);
@@ -314,7 +317,7 @@ int weir_rules_check(struct weir_table *table, struct weir_error *error) {
     struct weir_rules_copy *copy = weir_rules_copy(table, version);
     struct weir_rules_copy *other = weir_rules_copy(table, version + 1);
     if (atomic_load(&rules->building) - version > 1)
-        rc = corrupt(error, "the rules are of no version");
+        rc = corrupt(error, "the version of the rules is invalid");
     else if (!weir_rules_sound(table, copy))
         rc = corrupt(error, "the list of rules is broken");
     else if (atomic_load(&rules->ends_ns) < copy->ends_ns)

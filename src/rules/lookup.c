@@ -1,18 +1,18 @@
 /*
  * Finds the rule that applies to a client. Decisions call it if there are rules.
  *
- * The first addresses of all ranges lie in a sorted array, and above it, level by level, every 16th
- * of the level below:
+ * Level 0 is the sorted array of the first addresses of all ranges. Each higher level has every
+ * 16th address of the level below:
  *
- *     level 1   | 10.0.0.0                               | 10.7.0.0 …
- *     level 0   | 10.0.0.0/8 | 10.0.0.0/16 | 10.1.0.0/16 …   | 10.7.0.0/24 | …  16 keys: a cache
- * line marks     | /8         | /16, wider  | /16, wider  …   | /24, wider  | …
+ *     level 1   | 10.0.0.0                                   | 10.7.0.0    …
+ *     level 0   | 10.0.0.0   | 10.0.0.0    | 10.1.0.0    …   | 10.7.0.0    | …
+ *     marks     | /8         | /16, wider  | /16, wider  …   | /24, wider  | …
  *
  * Two ranges are either nested or disjoint. So of the ranges that begin at or before an address,
- * only the last one and the ranges that contain it can cover the address. The prefix lengths in its
- * mark show which of them do. A search counts, line by line, how many keys are not above the
- * address (no branch depends on it). For 100,000 ranges it reads five cache lines and a mark, most
- * of them hot.
+ * only the last one and the ranges that contain it can cover the address. The prefix lengths in
+ * their marks show which do. On each level, a search reads one group of 16 keys (for IPv4 one cache
+ * line) and counts those that are not above the address, without a branch. For 100,000 ranges it
+ * reads five cache lines and a mark, most of them hot.
  *
  * Names are found by their keyed hash, 64 bits of SipHash under the table's secret, in a hash table
  * with linear probing. If a rule has expired, the next wider one applies.
@@ -26,13 +26,14 @@
 
 #include <string.h>
 
-#define TRIES 64 /* after so many attempts that two changes overtook, a reader takes the lock */
+/* After this many attempts that collided with changes, a reader takes the lock. */
+#define TRIES 64
 #define WIDER_MAX 130 /* nested ranges: prefixes 0 to 128 */
 #define relaxed memory_order_relaxed
 
 /* --------------------------------------------------------------------------------------- ranges */
 
-/* Levels above level 0 that a search begins at. */
+/* The level at which a search begins. */
 static inline uint32_t top_level(uint32_t last) {
     return last == 0 ? 0 : (31 - (uint32_t)__builtin_clz(last)) / WEIR_FAN;
 }
@@ -41,20 +42,20 @@ static inline uint32_t at_most(uint32_t index, uint32_t last) {
     return index < last ? index : last;
 }
 
-/* In one expression: compilers do not unroll loops of atomic loads. */
+/* One expression, because compilers do not unroll loops of atomic loads. */
 #define EACH_4(of, i) (of(i) + of(i + 1) + of(i + 2) + of(i + 3))
 #define EACH_KEY(of) ((EACH_4(of, 0) + EACH_4(of, 4)) + (EACH_4(of, 8) + EACH_4(of, 12)))
 
 _Static_assert(WEIR_GROUP == 16, "EACH_KEY");
 
-/* How many of a group's keys are not above the address. */
+/* The number of keys of a group that are not above the address. */
 static inline uint32_t count_4(const _Atomic uint32_t *key, uint32_t address) {
 #define NOT_ABOVE(i) (uint32_t)(atomic_load_explicit(&key[i], relaxed) <= address)
     return EACH_KEY(NOT_ABOVE);
 #undef NOT_ABOVE
 }
 
-/* The same of IPv6: by the upper halves first, which for most searches is enough. */
+/* The same for IPv6. Compares the upper halves first; most searches need nothing else. */
 static inline uint32_t count_6(const struct weir_rule_wides *key,
                                const struct weir_address *address) {
 #define NOT_ABOVE(i) (uint32_t)(atomic_load_explicit(&key->high[i], relaxed) <= address->high)
@@ -66,7 +67,7 @@ static inline uint32_t count_6(const struct weir_rule_wides *key,
     return count;
 }
 
-/* The last of last + 1 ranges that begins at or before an IPv4 address; any, if none does. */
+/* The last of `last` + 1 ranges that begins at or before an IPv4 address; any if none does. */
 static uint32_t find_4(const struct weir_rules_plan *plan, const struct weir_rules_copy *copy,
                        uint32_t last, uint32_t address) {
     const _Atomic uint16_t *mark = weir_rules_at(copy, plan->mark_4_at);
@@ -98,11 +99,12 @@ static uint32_t find_6(const struct weir_rules_plan *plan, const struct weir_rul
     return at;
 }
 
-/* Where an address is among the ranges of its family. */
+/* The place of an address among the ranges of its family. */
 struct place {
-    uint32_t at, first, count;    /* of the range found; numbers of the family's */
-    const _Atomic uint16_t *mark; /* of the family's */
-    uint32_t same; /* how many bits the address and the range's first have in common */
+    uint32_t at;                  /* the range found, counted from `first` */
+    uint32_t first, count;        /* the family's first rule; its number of ranges */
+    const _Atomic uint16_t *mark; /* the family's marks */
+    uint32_t same;                /* leading bits that the address shares with the range's first */
 };
 
 static inline uint32_t same_bits(uint64_t a, uint64_t b) {

@@ -1,11 +1,11 @@
 /*
- * The rules about clients in a table's mapping: their bytes, and who may write them.
+ * The rules about clients in a table's mapping: their layout, and who may write them.
  *
  *     section:  | struct weir_rules | copy 0 | copy 1 |
  *     copy:     | struct weir_rules_copy | entries | ends | wider |
  *               | keys and marks of IPv4, of IPv6 | slots | names |
  *
- * Each copy is a whole list with its index. `version` says which one holds (its lowest bit); a
+ * Each copy is a whole list with its index. The lowest bit of `version` selects the current copy. A
  * writer builds the next list in the other one and publishes it by one store. Who may write what:
  *  - "writer": under `mutex`. A crash can leave any value; it is not read before the next writer
  *    overwrites it.
@@ -21,9 +21,10 @@
 #include "weir/rules.h"
 
 /*
- * A change: the mutex; `building` = version + 1; the other copy; `ends_ns` = the later of what it
- * was and will be; `version` + 1, from where the change has happened; `ends_ns` as it will be. A
- * reader of copy v & 1 has read one list if `building` is still at most v + 1 afterwards.
+ * A change takes the mutex, sets `building` to version + 1, writes the other copy, sets `ends_ns`
+ * to the later of its old and new value, adds 1 to `version` (the change takes effect here), and
+ * sets `ends_ns` to its new value. A reader of copy v & 1 has read a consistent list if `building`
+ * is still at most v + 1 afterwards.
  */
 struct weir_rules {
     _Alignas(
@@ -34,13 +35,12 @@ struct weir_rules {
 };
 
 /*
- * What a rule is about, and in which order rules lie: IPv4, IPv6, names; by address; wider before
- * narrower.
+ * A rule and its client. Rules are sorted: IPv4, IPv6, names; by address; wider before narrower.
  */
 struct weir_rule_entry {
-    struct weir_address first; /* writer: of names: `high` is their hash */
+    struct weir_address first; /* writer: of a name: `high` is its hash */
     int64_t since_ns;          /* writer */
-    uint32_t name_at;          /* writer: among the names */
+    uint32_t name_at;          /* writer: offset in the names */
     uint16_t name_len;         /* writer: 0: only the hash is stored, or an address */
     uint8_t family;            /* writer: enum weir_family */
     uint8_t prefix;            /* writer */
@@ -51,19 +51,19 @@ struct weir_rule_entry {
 _Static_assert(sizeof(struct weir_rule_entry) == 40, "byte map");
 
 /*
- * The mark of a range: its prefix, and whether it allows, has an end, and lies in a wider one. Most
- * look-ups read nothing else.
+ * The mark of a range: its prefix, and whether it allows, has an end, and lies in a wider range.
+ * Most lookups read nothing else of a rule.
  */
 #define WEIR_MARK_PREFIX 0x00ffu
 #define WEIR_MARK_ALLOWS 0x0100u
 #define WEIR_MARK_ENDS 0x0200u
 #define WEIR_MARK_WIDER 0x0400u
 
-/* Keys are searched in groups of so many: of IPv4, one cache line. */
+/* Keys are searched in groups of WEIR_GROUP. A group of IPv4 keys is one cache line. */
 #define WEIR_FAN 4u
 #define WEIR_GROUP (1u << WEIR_FAN)
 
-/* A group of keys of IPv6. Most searches need the upper halves alone: two cache lines. */
+/* A group of IPv6 keys. Most searches read only the upper halves: two cache lines. */
 struct weir_rule_wides {
     _Alignas(64) _Atomic uint64_t high[WEIR_GROUP]; /* writer */
     _Atomic uint64_t low[WEIR_GROUP];               /* writer */
@@ -83,20 +83,20 @@ struct weir_rules_copy {
     uint32_t rules;                         /* writer */
     uint32_t name_bytes;                    /* writer */
     uint32_t pad;
-    int64_t ends_ns; /* writer: the latest end of all */
+    int64_t ends_ns; /* writer: the latest end of its rules */
 };
 
 void weir_rules_plan(struct weir_rules_plan *plan, uint32_t capacity);
 
-/* Size of the section for so many rules. */
+/* Size of the section for `capacity` rules. */
 size_t weir_rules_bytes(uint32_t capacity);
 
-/* Makes an empty list of zeroed memory. */
+/* Makes zeroed memory an empty list. */
 void weir_rules_init(void *section, uint32_t capacity);
 
 /*
  * Initializes the section's lock: at creation, when alone with an old table, and in a forked child
- * with a private one. What a crash left needs no repair. 0 or WEIR_E….
+ * with a private one. The state after a crash needs no repair. 0 or WEIR_E….
  */
 int weir_rules_repair(struct weir_table *table);
 
@@ -105,14 +105,14 @@ int weir_rules_repair(struct weir_table *table);
  */
 int weir_rules_check(struct weir_table *table, struct weir_error *error);
 
-/* Whether any rule may hold at that time: one relaxed load. */
+/* Whether any rule may apply at this time: one relaxed load. */
 static inline bool weir_rules_any(const struct weir_table *table, int64_t now_ns) {
     return now_ns < atomic_load_explicit(&table->rules->ends_ns, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------------------------ lookup.c */
 
-/* What holds for a client. */
+/* The rule that applies to a client. */
 struct weir_rule_match {
     int32_t kind;     /* enum weir_rule_kind */
     uint32_t number;  /* of the rule in the list */
@@ -120,8 +120,8 @@ struct weir_rule_match {
 };
 
 /*
- * The rule of a client at that time. Takes no lock, unless writers are faster than this reader ever
- * is.
+ * The rule of a client at this time. Takes no lock, except after many attempts that collided with
+ * changes.
  */
 struct weir_rule_match weir_rules_match_client(struct weir_table *table, const void *client,
                                                size_t len, int64_t now_ns);
@@ -161,7 +161,7 @@ static inline _Atomic int64_t *weir_rules_ends(const struct weir_table *table,
     return weir_rules_at(copy, table->rules_plan.end_at);
 }
 
-/* The number + 1 of the range around each range; 0: none. */
+/* For each range, the number + 1 of the next wider range that contains it; 0: none. */
 static inline _Atomic uint32_t *weir_rules_wider(const struct weir_table *table,
                                                  const struct weir_rules_copy *copy) {
     return weir_rules_at(copy, table->rules_plan.wider_at);
@@ -172,17 +172,17 @@ static inline char *weir_rules_names(const struct weir_table *table,
     return weir_rules_at(copy, table->rules_plan.name_at);
 }
 
-/* The order of rules: negative, 0 (they are about the same), positive. */
+/* Compares two rules by their order: negative, 0 (the same client), or positive. */
 int weir_rules_compare(const struct weir_rule_entry *a, const struct weir_rule_entry *b);
 
-/* Whether there is a rule of that number, and it is valid. */
+/* Whether the rule `number` exists and is valid. */
 bool weir_rule_sound(const struct weir_table *table, const struct weir_rules_copy *copy,
                      uint32_t number);
 
-/* Whether the list of a copy is valid: every rule is, and they are in order. */
+/* Whether the list of a copy is valid: each rule is valid, and they are in order. */
 bool weir_rules_sound(const struct weir_table *table, const struct weir_rules_copy *copy);
 
-/* Makes the index of a copy's list. */
+/* Builds the index of a copy's list. */
 void weir_rules_build(const struct weir_table *table, struct weir_rules_copy *copy);
 
 /* -------------------------------------------------------------------------------- edit.c */

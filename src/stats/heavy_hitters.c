@@ -1,23 +1,23 @@
 /*
- * The heavy hitters of a table: the clients with most requests.
+ * The heavy hitters of a table: the clients with the most requests.
  *
  * Each stripe runs Space-Saving (Metwally, Agrawal, El Abbadi, 2005) on the fingerprints of
  * counters: a client that is not listed replaces the entry with the lowest score, and starts with
  * that score plus its own. Three differences:
  *
  *  - the replaced score is kept separately (`error`), so the counts of a client are true hits;
- *  - a denied hit has the weight 16, and scores are halved every ten minutes, so that clients that
- *    are denied now are listed before many that behave, and before those of yesterday;
+ *  - a denied hit has the weight 16, and scores are halved every ten minutes, so clients that are
+ *    being denied replace clients that are within their limits, and old ones;
  *  - once the list is full, allowed hits of clients that are not listed are sampled: one in 64 on
  *    average, with the weight 64. Denied hits are never sampled.
  *
- * Cost: a byte in the cell of a client gives its entry: one more cache line. For other clients,
- * allowed hits decrement a counter; sampled and denied hits search 32 tags, and if they get an
- * entry, 32 scores.
+ * Cost: the cell of a listed client has the number of its entry, so a hit needs one more cache
+ * line. For other clients, an allowed hit decrements a counter; a sampled or denied hit searches 32
+ * tags and, if it gets an entry, 32 scores.
  *
  * Invariants: a fingerprint occurs once, in the list of its stripe; a tag is the low half of the
- * fingerprint of its entry. A process that is killed while it writes an entry leaves an entry
- * without fingerprint: it is empty.
+ * fingerprint of its entry. If a process is killed while it writes an entry, that entry has no
+ * fingerprint and counts as empty.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,7 @@
 
 #define HALF_LIFE_NS INT64_C(600000000000)
 #define HALVINGS 8
-#define SAMPLE 64u /* one in so many */
+#define SAMPLE 64u /* one in SAMPLE allowed hits of unlisted clients is sampled, on average */
 
 /* ----------------------------------------------------------------------------- names of clients */
 
@@ -85,7 +85,7 @@ static void halve(struct weir_stats_stripe *stats, int64_t now_ns) {
     if (now_ns < stats->halve_ns && stats->halve_ns - now_ns <= HALF_LIFE_NS)
         return;
     uint64_t late_ns =
-        (uint64_t)now_ns - (uint64_t)stats->halve_ns; /* damaged, it may be negative */
+        (uint64_t)now_ns - (uint64_t)stats->halve_ns; /* halve_ns may be damaged, even negative */
     uint64_t times = now_ns < stats->halve_ns ? 0 : late_ns / HALF_LIFE_NS + 1;
     for (uint32_t i = 0; i < WEIR_HITTERS; i++)
         stats->score[i] >>= times < HALVINGS ? times : HALVINGS;
@@ -194,7 +194,7 @@ static int by_name(const void *a, const void *b) {
     return rc ? rc : strcmp(x->label, y->label);
 }
 
-/* Descending; then the latest hit first; then by name, so that the order is deterministic. */
+/* Higher counts first, then later hits, then by name, so that the order is deterministic. */
 static int compare(uint64_t a, uint64_t b, const struct weir_top_client *x,
                    const struct weir_top_client *y) {
     if (a != b)
@@ -214,7 +214,7 @@ static int by_allowed(const void *a, const void *b) {
     return compare(x->allowed, y->allowed, x, y);
 }
 
-/* A client has one entry for each of its counters. Merges those of one label. */
+/* Merges the entries of a client that have the same label: it has one for each counter. */
 static size_t merge(struct weir_top_client *list, size_t count) {
     size_t kept = 0;
     qsort(list, count, sizeof *list, by_name);
@@ -270,7 +270,7 @@ static int corrupt(struct weir_error *error, const char *what, uint64_t where) {
 int weir_hitters_check(const struct weir_table *table, uint32_t stripe, struct weir_error *error) {
     const struct weir_stats_stripe *stats = &table->stats->stripe[stripe];
     if (stats->used > WEIR_HITTERS)
-        return corrupt(error, "a list of clients is longer than it can be", stripe);
+        return corrupt(error, "a list of clients is too long", stripe);
     for (uint32_t i = 0; i < WEIR_HITTERS; i++) {
         const struct weir_hitter *entry = &stats->entry[i];
         if (entry->fingerprint[0] == 0)

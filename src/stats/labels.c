@@ -1,6 +1,6 @@
 /*
- * The labels of decisions. They are only added, under the first stripe's lock: first the text, then
- * the number of labels, so that finding one takes no lock.
+ * The labels of decisions. They are only added, under the first stripe's lock. The text is written
+ * before the number of labels, so a search takes no lock.
  */
 #include <string.h>
 

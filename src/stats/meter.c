@@ -1,7 +1,7 @@
 /*
  * Meters: a hash table of numbers with open addressing, in the rest of the header's page. One
- * compare-and-swap of the hash of its name claims a slot, which then never changes. So a search
- * needs no lock, and a process that is killed has claimed a slot or has not.
+ * compare-and-swap writes the hash of a name into a free slot, where it stays. So a search takes no
+ * lock, and a killed process leaves no slot half written.
  */
 #include "weir/meter.h"
 
@@ -20,8 +20,8 @@ _Static_assert(sizeof(struct weir_header) <= METERS_AT, "byte map");
 _Static_assert(METERS_AT + WEIR_METERS * sizeof(struct meter) == WEIR_HEADER_BYTES, "byte map");
 
 /*
- * Finds the meter of a name; with `make`, creates it. 0, and *found, which is NULL if there is
- * none.
+ * Finds the meter of a name, or with `make` creates it. Sets *found; NULL if there is none. 0, or
+ * WEIR_E….
  */
 static int find(struct weir_table *table, const char *name, size_t len, bool make,
                 struct meter **found) {
@@ -32,14 +32,14 @@ static int find(struct weir_table *table, const char *name, size_t len, bool mak
     hash += hash == 0;
     for (uint64_t i = 0; i < WEIR_METERS; i++) {
         struct meter *meter = &meters[(hash + i) % WEIR_METERS];
-        uint64_t there = atomic_load_explicit(&meter->name, memory_order_relaxed);
-        if (there == 0 && !make) {
+        uint64_t stored = atomic_load_explicit(&meter->name, memory_order_relaxed);
+        if (stored == 0 && !make) {
             *found = NULL;
             return 0;
         }
-        if (there == 0 && atomic_compare_exchange_strong(&meter->name, &there, hash))
-            there = hash;
-        if (there == hash) {
+        if (stored == 0 && atomic_compare_exchange_strong(&meter->name, &stored, hash))
+            stored = hash;
+        if (stored == hash) {
             *found = meter;
             return 0;
         }
@@ -69,9 +69,9 @@ int weir_meter_raise(struct weir_table *table, const char *name, size_t len, uin
     int rc = find(table, name, len, true, &meter);
     if (rc < 0)
         return rc;
-    uint64_t there = atomic_load_explicit(&meter->value, memory_order_relaxed);
-    while (there < value &&
-           !atomic_compare_exchange_weak_explicit(&meter->value, &there, value,
+    uint64_t stored = atomic_load_explicit(&meter->value, memory_order_relaxed);
+    while (stored < value &&
+           !atomic_compare_exchange_weak_explicit(&meter->value, &stored, value,
                                                   memory_order_relaxed, memory_order_relaxed))
         ;
     return weir_result(table, 0);

@@ -1,6 +1,6 @@
 /*
  * Counters by label, and decisions of other stores. Each stripe has its own counters, so a decision
- * counts under the lock that it holds already. A reader adds up all stripes.
+ * is counted under the lock that it already holds. Readers add up all stripes.
  */
 #include "checks.h"
 #include "stats/stats.h"
@@ -70,7 +70,7 @@ int weir_stats_record_one(struct weir_table *table, struct weir_stats_hit *hit,
     if (rc < 0)
         return rc;
     uint64_t *count = table->stats->stripe[hit->stripe].count[hit->label - 1];
-    /* There may be no cell that has its entry, so the list is searched each time. */
+    /* The key may have no cell with the number of its entry, so each call searches the list. */
     hit->cell = weir_cell_find(table, hit->fingerprint);
     count[hit->allowed ? WEIR_COUNT_ALLOWED : WEIR_COUNT_DENIED]++;
     count[WEIR_COUNT_NEAR] += hit->allowed && weir_stats_is_near(verdict);
@@ -139,7 +139,7 @@ int weir_stats_check(struct weir_table *table, struct weir_error *error) {
     const struct weir_stats *stats = table->stats;
     uint32_t labels = atomic_load(&stats->labels), registered = atomic_load(&stats->registered);
     if (labels > WEIR_LABELS_NAMED || registered > table->header->registry_room)
-        return corrupt(error, "the statistics have more entries than there is room for", labels);
+        return corrupt(error, "the statistics have more entries than fit", labels);
     for (uint32_t i = 0; i < WEIR_STATS_LABELS; i++)
         if ((i < labels || i == WEIR_LABELS_NAMED) &&
             !memchr(stats->label[i], '\0', sizeof stats->label[i]))

@@ -1,20 +1,20 @@
 /*
  * The registry of limits in use, for programs that inspect a table. Limits are only added, like
- * labels: first the limit, then the number of limits, so that finding one takes no lock.
+ * labels. A limit is written before the number of limits, so a search takes no lock.
  */
 #include <string.h>
 
 #include "stats/stats.h"
 
-static uint32_t find_registered(const struct weir_registered_limit *there, uint32_t count,
+static uint32_t find_registered(const struct weir_registered_limit *entries, uint32_t count,
                                 const struct weir_registered_limit *wanted) {
     uint32_t i = 0;
-    while (i < count && memcmp(&there[i], wanted, sizeof *wanted) != 0)
+    while (i < count && memcmp(&entries[i], wanted, sizeof *wanted) != 0)
         i++;
     return i;
 }
 
-/* What is stored of a limit. WEIR_EINVAL: it has no room. */
+/* Fills in the registry's entry for a limit. WEIR_EINVAL: it does not fit. */
 static int describe(struct weir_registered_limit *wanted, const struct weir_limit *limit,
                     const void *before, size_t before_len, const void *after, size_t after_len) {
     size_t zone_len = limit->zone ? strlen(limit->zone->name) : 0;
@@ -43,10 +43,10 @@ int weir_stats_register(struct weir_table *table, const struct weir_limit *limit
     if (!table || !limit || weir_limit_validate(limit, NULL) < 0 ||
         describe(&wanted, limit, before, before_len, after, after_len) < 0)
         return WEIR_EINVAL;
-    struct weir_registered_limit *there = weir_stats_registered(table);
+    struct weir_registered_limit *entries = weir_stats_registered(table);
     _Atomic uint32_t *registered = &table->stats->registered;
     uint32_t count = weir_stats_number(registered, table->header->registry_room);
-    if (find_registered(there, count, &wanted) < count)
+    if (find_registered(entries, count, &wanted) < count)
         return 0;
     int rc = weir_stats_ready(table);
     if (rc == 0)
@@ -54,12 +54,12 @@ int weir_stats_register(struct weir_table *table, const struct weir_limit *limit
     if (rc < 0)
         return rc;
     count = weir_stats_number(registered, table->header->registry_room);
-    if (find_registered(there, count, &wanted) < count) {
+    if (find_registered(entries, count, &wanted) < count) {
         rc = 0;
     } else if (count == table->header->registry_room) {
         rc = WEIR_ETOOMANY;
     } else {
-        there[count] = wanted;
+        entries[count] = wanted;
         atomic_store_explicit(registered, count + 1, memory_order_release);
     }
     weir_lock_release(table, 0);
@@ -89,11 +89,11 @@ int weir_stats_registry(struct weir_table *table, struct weir_registered_limit *
                         size_t *n) {
     if (!table || !n || (!registered && *n > 0))
         return WEIR_EINVAL;
-    const struct weir_registered_limit *there = weir_stats_registered(table);
+    const struct weir_registered_limit *entries = weir_stats_registered(table);
     uint32_t count = weir_stats_number(&table->stats->registered, table->header->registry_room);
     size_t room = *n, written = 0;
     for (uint32_t i = 0; i < count && written < room; i++) {
-        registered[written] = there[i];
+        registered[written] = entries[i];
         written += weir_registered_valid(&registered[written]);
     }
     *n = registered ? written : count;

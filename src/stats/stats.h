@@ -31,8 +31,8 @@ static inline int weir_stats_ready(struct weir_table *table) {
 }
 
 /*
- * weir_stats_record() from number *done on, which counts those that are recorded: a call that was
- * WEIR_EBUSY goes on where it ended.
+ * weir_stats_record() from check *done on. *done counts the finished checks, so a call after
+ * WEIR_EBUSY continues there.
  */
 int weir_stats_record_from(struct weir_table *table, const struct weir_check *checks, size_t n,
                            int64_t now_ns, const struct weir_verdict *verdicts, int shadow,

@@ -1,5 +1,5 @@
 /*
- * The bytes of a table's statistics. src/stats/stats.h declares what is done with them.
+ * The layout of a table's statistics. src/stats/stats.h declares the functions.
  *
  * Who may write what, in the terms of layout.h
  *  - "stripe": under that stripe's lock, outside of its undo record. A crash loses the current

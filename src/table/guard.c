@@ -77,7 +77,7 @@ static void pass_on(int number, siginfo_t *info, void *context) {
     } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
         before.sa_handler(number);
     } else if (info->si_code > 0 || before.sa_handler == SIG_DFL) {
-        /* A fault happens again when we return; what a process has sent is sent again. */
+        /* After we return, a fault happens again; a signal that a process sent is sent again. */
         signal(number, SIG_DFL);
         if (info->si_code <= 0)
             raise(number);

@@ -231,7 +231,7 @@ void weir_release_all(struct weir_table *table) {
 }
 
 int weir_locks_repair(struct weir_table *table) {
-    /* Participants before their coordinator: its txn says whether they are to be undone. */
+    /* Participants before their coordinator: its txn determines whether they are undone. */
     for (uint32_t i = weir_locks(table); i-- > 0;) {
         struct weir_lock *lock = weir_lock_at(table, i);
         if (lock->undo_ready != 0 && lock->coordinator <= i &&

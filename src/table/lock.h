@@ -22,9 +22,9 @@ static inline struct weir_lock *weir_lock_at(struct weir_table *table, uint32_t 
 int weir_mutex_init(const struct weir_table *table, pthread_mutex_t *mutex);
 int weir_mutex_take(pthread_mutex_t *mutex); /* 0, EOWNERDEAD, or another errno after one second */
 /*
- * NULL, or whether this thread must not sleep, since it holds what others need (Python's GIL): a
- * lock that is not free after some spinning is WEIR_EBUSY then. The caller releases its locks and
- * tries again.
+ * NULL, or whether this thread must not sleep, because it holds a lock that others need (Python's
+ * GIL): a lock that is not free after some spinning is WEIR_EBUSY then. The caller releases its
+ * locks and tries again.
  */
 extern bool (*weir_must_not_sleep)(void);
 int weir_lock_init(struct weir_table *table, uint32_t index);

@@ -1,6 +1,6 @@
 /*
- * Restores what a dead process left half-changed under one lock. struct weir_lock in layout.h has
- * the protocol.
+ * Restores data that a dead process left half changed under one lock. struct weir_lock in layout.h
+ * has the protocol.
  */
 #include "table/undo.h"
 

@@ -1,5 +1,5 @@
 /*
- * Undo records: restoring what a dead process left half-changed under one lock.
+ * Undo records: they restore data that a dead process left half changed under one lock.
  */
 #ifndef WEIR_UNDO_H
 #define WEIR_UNDO_H
