@@ -73,17 +73,18 @@ static void write_rule_verdicts(const struct decision *q, const struct matches *
 }
 
 /*
- * The limits decide the items that no rule decides. `ruled`: a rule has decided all enforced items.
+ * The limits decide the items that no rule decides. `rule_decided`: a rule has decided all enforced
+ * items.
  */
-static int decide_rest(struct decision *q, const struct matches *matches, bool ruled) {
+static int decide_rest(struct decision *q, const struct matches *matches, bool rule_decided) {
     struct decision rest;
     rest.table = q->table;
     rest.now_ns = q->now_ns;
     rest.mode = q->mode;
     rest.n = rest.enforced = 0;
-    rest.refused = ruled && matches->kind == WEIR_RULE_BLOCK;
+    rest.refused = rule_decided && matches->kind == WEIR_RULE_BLOCK;
     for (uint32_t i = 0; i < q->n; i++) {
-        if (ruled && i < q->enforced)
+        if (rule_decided && i < q->enforced)
             continue;
         if (matches->of[i].kind != WEIR_RULE_NONE) {
             weir_rules_verdict(q->item[i].limit, q->now_ns, &matches->of[i], q->item[i].verdict);
@@ -95,8 +96,11 @@ static int decide_rest(struct decision *q, const struct matches *matches, bool r
     return rest.n == 0 ? 0 : by_limits(&rest);
 }
 
-/* `*counted`: some are, so the decision must not be repeated. */
-static int count_ruled(const struct decision *q, bool *counted) {
+/*
+ * Counts the verdicts of rules in the statistics. *counted: at least one is counted, so the
+ * decision must not be repeated.
+ */
+static int count_rule_verdicts(const struct decision *q, bool *counted) {
     int rc = 0;
     *counted = false;
     for (uint32_t i = 0; i < q->enforced && rc == 0; i++) {
@@ -116,7 +120,7 @@ static int count_ruled(const struct decision *q, bool *counted) {
     return rc;
 }
 
-static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind) {
+static __attribute__((noinline)) int decide_with_rules(struct decision *q, int *kind) {
     struct matches matches;
     find_matches(q, &matches);
     *kind = matches.kind;
@@ -125,10 +129,10 @@ static __attribute__((noinline)) int decide_ruled(struct decision *q, int *kind)
     if (matches.kind == WEIR_RULE_NONE)
         return decide_rest(q, &matches, false);
     bool counted = false;
-    if (q->mode != WEIR_TEST && count_ruled(q, &counted) == WEIR_EBUSY && !counted &&
+    if (q->mode != WEIR_TEST && count_rule_verdicts(q, &counted) == WEIR_EBUSY && !counted &&
         weir_must_not_sleep && weir_must_not_sleep())
         return WEIR_EBUSY;                /* the caller repeats it where it may wait */
-    (void)decide_rest(q, &matches, true); /* shadows; it is decided, counted or not */
+    (void)decide_rest(q, &matches, true); /* shadow limits; an error changes nothing */
     return 0;
 }
 
@@ -165,7 +169,7 @@ static inline __attribute__((always_inline)) int decide(struct decision *q,
                                                         struct weir_decision *decision) {
     int rc, rule = WEIR_RULE_NONE;
     if (__builtin_expect(weir_rules_any(q->table, q->now_ns) && q->mode != WEIR_REFUND, 0))
-        rc = decide_ruled(q, &rule);
+        rc = decide_with_rules(q, &rule);
     else
         rc = by_limits(q);
     if (rc == 0 && decision)

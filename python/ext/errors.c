@@ -41,7 +41,7 @@ static int set_attribute(PyObject *object, const char *name, PyObject *value) {
     return rc;
 }
 
-/* is_outage: what the class says, unless it says true and this false. */
+/* Raises an error with its attributes. If `is_outage` is false, it overrides that of the class. */
 static void raise_error(PyObject *type, int result, const char *message, int column,
                         bool is_outage) {
     PyObject *text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "backslashreplace");
@@ -70,7 +70,7 @@ static const char *message_of(int result, const struct weir_error *error) {
     if (error && error->message[0])
         return error->message;
     if (result == WEIR_ETOOMANY && !error)
-        return "the table has no room for so many limits at once: set more keys with ?keys=N";
+        return "too many limits at once for this table: set more keys with ?keys=N";
     return weir_strerror(result);
 }
 

@@ -100,7 +100,7 @@ static void renew(struct core_table *self) {
 struct weir_table *core_table_check_lost(struct core_table *self, bool now) {
     int64_t now_ns = self->state->clock.latest;
     now = now || (uint64_t)(now_ns - self->lost_checked_ns) >= CORE_CHECK_LOST_NS;
-    if (self->watched && now) {
+    if (self->has_file && now) {
         self->lost_checked_ns = now_ns;
         /* A truncated file stays lost, even if it becomes longer again. */
         if (self->lost != WEIR_EFORMAT)

@@ -19,7 +19,7 @@ struct weir_table *core_table_check_lost(struct core_table *table, bool now);
  */
 static inline struct weir_table *core_table_borrow(struct core_table *table) {
     if (!table->table ||
-        (table->watched &&
+        (table->has_file &&
          (uint64_t)(table->state->clock.latest - table->lost_checked_ns) >= CORE_CHECK_LOST_NS))
         return core_table_check_lost(table, false);
     return table->table;

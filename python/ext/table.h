@@ -23,7 +23,7 @@ struct core_table {
     unsigned long long namespace;
     struct core_known_label label[CORE_KNOWN_LABELS]; /* recent lookups, by core_label_slot() */
     bool reveal;
-    bool watched;            /* it has a file, which is checked once a second */
+    bool has_file;           /* it has a file, which is checked once a second */
     int64_t lost_checked_ns; /* time of the last check of the file */
     int lost; /* WEIR_ENOENT: its file was removed; WEIR_EFORMAT: truncated, and `table` is NULL */
     bool observes;  /* opened only to observe: never creates the table again */

@@ -66,7 +66,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->table = self->mapped;
     self->observes = observes;
-    self->watched = strncmp(PyUnicode_AsUTF8(self->uri), "memory:", 7) != 0;
+    self->has_file = strncmp(PyUnicode_AsUTF8(self->uri), "memory:", 7) != 0;
     self->lost_checked_ns = state->clock.latest;
     return (PyObject *)self;
 }
@@ -74,7 +74,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyObject *table_close(PyObject *object, PyObject *Py_UNUSED(ignored)) {
     SELF(object)->table = NULL;
     SELF(object)->lost = 0;
-    SELF(object)->watched = false;
+    SELF(object)->has_file = false;
     core_table_close_unused(SELF(object));
     Py_RETURN_NONE;
 }
