@@ -20,7 +20,7 @@
 
 #define THREADS 4
 
-struct door {
+struct server {
     struct weir_table *table;
     struct weir_prepared *prepared;
 };
@@ -70,7 +70,7 @@ static enum MHD_Result say(struct MHD_Connection *connection, unsigned status, c
 static enum MHD_Result answer(void *data, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version, const char *upload,
                               size_t *upload_size, void **context) {
-    const struct door *door = data;
+    const struct server *server = data;
     static int seen;
     char client[INET6_ADDRSTRLEN];
     struct weir_verdict verdicts[WEIR_CHECKS_MAX];
@@ -84,7 +84,7 @@ static enum MHD_Result answer(void *data, struct MHD_Connection *connection, con
     struct weir_request request = {.now_ns = now_ns()};
     request.client.len = client_of(connection, client);
     request.client.bytes = client;
-    int rc = weir_decide_prepared(door->table, door->prepared, &request, verdicts, &decision);
+    int rc = weir_decide_prepared(server->table, server->prepared, &request, verdicts, &decision);
     if (rc < 0) {
         fprintf(stderr, "the request passes: %s\n", weir_strerror(rc));
         return say(connection, MHD_HTTP_OK, "hello\n", 0);
@@ -96,7 +96,7 @@ static enum MHD_Result answer(void *data, struct MHD_Connection *connection, con
                wait == WEIR_NEVER ? 0 : wait / 1000000000 + (wait % 1000000000 != 0));
 }
 
-static int prepare(struct door *door, const char *text, const char *uri) {
+static int prepare(struct server *server, const char *text, const char *uri) {
     struct weir_limit limits[WEIR_CHECKS_MAX];
     struct weir_part parts[WEIR_CHECKS_MAX] = {{0}};
     struct weir_error error;
@@ -108,23 +108,23 @@ static int prepare(struct door *door, const char *text, const char *uri) {
         parts[i].cost = 1;
     }
     if (rc == 0)
-        rc = weir_prepare(parts, n, &door->prepared, &error);
+        rc = weir_prepare(parts, n, &server->prepared, &error);
     if (rc == 0)
-        rc = weir_table_open(uri, &door->table, &error);
+        rc = weir_table_open(uri, &server->table, &error);
     if (rc < 0)
         fprintf(stderr, "%s\n", error.message);
     return rc;
 }
 
 int main(int argc, char **argv) {
-    struct door door = {NULL, NULL};
+    struct server server = {NULL, NULL};
     sigset_t set;
     int signal_number;
     if (argc < 3 || argc > 4) {
         fputs("usage: server PORT LIMITS [TABLE]\n", stderr);
         return 2;
     }
-    if (prepare(&door, argv[2], argc == 4 ? argv[3] : "memory://") < 0)
+    if (prepare(&server, argv[2], argc == 4 ? argv[3] : "memory://") < 0)
         return 1;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
@@ -132,14 +132,14 @@ int main(int argc, char **argv) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct MHD_Daemon *daemon = MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO, (uint16_t)strtoul(argv[1], NULL, 10), NULL,
-        NULL, answer, &door, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_END);
+        NULL, answer, &server, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_END);
     if (!daemon) {
         perror("cannot listen");
         return 1;
     }
     sigwait(&set, &signal_number);
     MHD_stop_daemon(daemon);
-    weir_table_close(door.table);
-    weir_prepared_free(door.prepared);
+    weir_table_close(server.table);
+    weir_prepared_free(server.prepared);
     return 0;
 }
