@@ -1,6 +1,6 @@
 """A remote store with a local statistics table beside it.
 
-A local table also counts how often each limit denied, lists the clients with most requests, and
+A local table also counts how often each limit denied, lists the clients with the most requests, and
 keeps rules about clients. A remote store does none of this, so it is used together with a small
 local table, which the workers of this server share as with ``auto://``. Each decision checks the
 rules in the table, calls the remote store, and counts the result and the time it took in the table.

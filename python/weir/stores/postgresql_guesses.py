@@ -1,4 +1,8 @@
-"""What a process remembers of the counters on a PostgreSQL server."""
+"""Cached states of counters on a PostgreSQL server, for decisions that the server confirms.
+
+A guess is the last known state of a counter. A decision is made with guesses; the server writes it
+only if its states are the same.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,12 @@ __all__ = ["Guesses"]
 #: Bounds of the cached states: counters, bytes in total, and bytes of one state.
 _GUESSED, _GUESSED_BYTES, _LONGEST = 20_000, 2**24, 2**16
 
-#: After a conflict, the name is locked at once for this many decisions.
+#: After a conflict, this many decisions lock the counter at once, without a guess.
 _CONTENDED = 50
 
 
 class Guesses:
-    """The last known value of a name on the server."""
+    """The last known state of each counter, by its name."""
 
     def __init__(self) -> None:
         self._values: OrderedDict[str, bytes] = OrderedDict()
@@ -30,7 +34,7 @@ class Guesses:
     def update(
         self, names: Sequence[str], states: Sequence[bytes | None], drop: bool = False
     ) -> None:
-        """Remember these states. ``None``: leave what is known; with ``drop``, remove it."""
+        """Store these states. ``None``: keep the old guess; with ``drop``, remove it."""
         values = self._values
         with self._lock:
             for name, value in zip(names, states, strict=True):

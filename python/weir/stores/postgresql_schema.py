@@ -1,12 +1,12 @@
 """What the store for PostgreSQL has in the database.
 
     name        of a counter: weir:fw:{LIMITER/10.1.2.3}/api.view/10/1/minute
-    value       its packed state (include/weir/state.h); empty: as if there were no row
-    expires_at  from then on it says nothing
+    value       its packed state (include/weir/state.h); empty: the same as no row
+    expires_at  when the state expires
 
-The locks are those of the rows. Every statement takes them in the order of the names, so no two
+The locks are row locks. Every statement takes them in the order of the names, so no two statements
 wait for each other. A row that does not exist is locked by inserting it. Every statement finds its
-rows by an index. Expired rows are removed by those who insert rows, a few at a time.
+rows by an index. Each insert of a row removes a few expired rows.
 
 Most updates change no column of an index (``expires_at`` is rounded, and only grows), so PostgreSQL
 writes one row version into the same page and no index entry.
@@ -17,11 +17,11 @@ from __future__ import annotations
 from textwrap import indent
 from typing import Any
 
-#: Rows that one decision removes at most, and for how long what has expired is left alone.
+#: Rows that one decision removes at most, and how long expired rows are kept.
 _BATCH, _GRACE = 4, "1 minute"
 
-#: Seconds by which the time of a decision may differ from the server's; less than what counters
-#: make of calls that arrive out of order (100 ms).
+#: Seconds by which the time of a decision may differ from the server's; less than the 100 ms by
+#: which calls of a counter may arrive out of order.
 TOLERANCE = 0.05
 
 _TABLE = """
@@ -106,9 +106,9 @@ IF fresh THEN
 END IF;
 """
 
-#: Others may have made us wait for so long that the time is no longer right.
+#: The wait for a lock may have been so long that the time is no longer right.
 _IN_TIME = """
-AND (now_expected IS NULL OR date_part('epoch', clock_timestamp()) - theirs <= {tolerance})
+AND (now_expected IS NULL OR date_part('epoch', clock_timestamp()) - server_time <= {tolerance})
 """
 
 #: Writes all counters if all are as expected and the caller's time is right; else none.
@@ -121,7 +121,7 @@ CREATE OR REPLACE FUNCTION {table}_swap_array(
     names text[], was bytea[], following bytea[], expires float8[], now_expected float8)
 RETURNS bytea LANGUAGE plpgsql AS $weir$
 DECLARE
-    theirs float8 := date_part('epoch', clock_timestamp());
+    server_time float8 := date_part('epoch', clock_timestamp());
     counters int := cardinality(names);
     good int := 0;
     only_read boolean := cardinality(array_remove(following, NULL)) = 0;
@@ -129,7 +129,7 @@ DECLARE
     states bytea := '';
     found_value bytea;
 BEGIN
-    IF now_expected IS NULL OR abs(theirs - now_expected) <= {tolerance} THEN
+    IF now_expected IS NULL OR abs(server_time - now_expected) <= {tolerance} THEN
         FOR i IN 1 .. counters LOOP
             {step}
             EXIT WHEN NOT FOUND;
@@ -138,7 +138,7 @@ BEGIN
         IF good = counters
                 {in_time} THEN
             {clean}
-            RETURN float8send(theirs);
+            RETURN float8send(server_time);
         END IF;
         -- Undo what was written. No other transaction has seen it: the rows are locked.
         FOR i IN 1 .. good LOOP
@@ -155,22 +155,22 @@ END
 $weir$;
 """
 
-#: The same for one counter. The server reads no arrays, which takes as long as to write a counter.
+#: The same for one counter, without arrays: reading them takes as long as writing a counter.
 _SWAP_ONE = """
 CREATE OR REPLACE FUNCTION {table}_swap_one(
     now_expected float8, name1 text, was1 bytea, following1 bytea, expires1 float8)
 RETURNS bytea LANGUAGE plpgsql AS $weir$
 DECLARE
-    theirs float8 := date_part('epoch', clock_timestamp());
+    server_time float8 := date_part('epoch', clock_timestamp());
     only_read boolean := true;
     fresh boolean := false;
 BEGIN
-    IF now_expected IS NULL OR abs(theirs - now_expected) <= {tolerance} THEN
+    IF now_expected IS NULL OR abs(server_time - now_expected) <= {tolerance} THEN
         {step}
         IF FOUND
                 {in_time} THEN
             {clean}
-            RETURN float8send(theirs);
+            RETURN float8send(server_time);
         ELSIF FOUND THEN
             {undo}
         END IF;
@@ -183,17 +183,18 @@ $weir$;
 #: The same for two to ``FEW`` counters that have rows and are all to be changed, in one statement.
 #:
 #: An index scan for ``= ANY`` visits the rows in the order of their names, and so locks them in
-#: this order, too. Other kinds of scans are off. After a conflict, xmin says which were written.
+#: this order, too. Other kinds of scans are off. After a conflict, xmin shows which rows were
+#: written.
 _SWAP_FEW = """
 CREATE OR REPLACE FUNCTION {table}_swap_few(
     now_expected float8, counters int,
     {parameters})
 RETURNS bytea LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $weir$
 DECLARE
-    theirs float8 := date_part('epoch', clock_timestamp());
+    server_time float8 := date_part('epoch', clock_timestamp());
     good int;
 BEGIN
-    IF abs(theirs - now_expected) <= {tolerance} OR now_expected IS NULL THEN
+    IF abs(server_time - now_expected) <= {tolerance} OR now_expected IS NULL THEN
         UPDATE {table} SET
             value = {following},
             expires_at = greatest(expires_at, to_timestamp({expires}))
@@ -202,7 +203,7 @@ BEGIN
         GET DIAGNOSTICS good = ROW_COUNT;
         IF good = counters
                 {in_time} THEN
-            RETURN float8send(theirs);
+            RETURN float8send(server_time);
         ELSIF good > 0 THEN
             UPDATE {table} SET value = {was}
             WHERE name = ANY (ARRAY[{names}]) AND xmin = pg_current_xact_id()::xid;
@@ -216,7 +217,7 @@ $weir$;
 
 FEW = 4
 
-#: Removes the counters from one name to another, so many at once, in the order of their names.
+#: Removes at most 1000 counters from one name to another, in the order of their names.
 RESET = """
 DELETE FROM {table} WHERE name = ANY (ARRAY(
     SELECT name FROM {table} WHERE name >= %s AND name < %s{condition}
@@ -224,7 +225,8 @@ DELETE FROM {table} WHERE name = ANY (ARRAY(
 RETURNING name
 """
 
-#: Conditions: of the application whose prefix is the second part of the key; of none of these.
+#: Conditions: the counter belongs to the application whose prefix is the second part of the key;
+#: or to none of the given applications.
 OF_ONE = " AND split_part(substr(name, %s), '/', 2) = %s"
 OF_NONE = " AND split_part(substr(name, %s), '/', 2) <> ALL (%s::text[])"
 
@@ -249,7 +251,7 @@ WRITE = "SELECT {table}_write(%s::text[], %s::bytea[], %s::float8[])"
 
 
 def swap_few(table: str, counters: int) -> str:
-    """The statement for so many counters.
+    """The statement for this many counters.
 
     >>> swap_few("weir_states", 2)
     'SELECT weir_states_swap_few($1, 2, $2, $3, $4, $5, $6, $7, $8, $9)'

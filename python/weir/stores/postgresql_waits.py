@@ -1,4 +1,4 @@
-"""How long a call of the store for PostgreSQL waits, and what an error of it says.
+"""How long a call of the store for PostgreSQL waits, and the meaning of its errors.
 
 A row's lock concerns the requests of one client. The server ends the wait for it before the
 deadline of the call, so its error arrives in time and is not mistaken for a silent server.
@@ -23,11 +23,11 @@ __all__ = [
     "server_options",
 ]
 
-#: Of the time that is left of a call: how long the server waits for one lock, and how long it works
-#: on one statement. In the rest of the time, its reply arrives.
+#: Shares of a call's remaining time: for the server's wait for one lock, and for one statement. The
+#: rest is for the reply to arrive.
 _LOCK, _STATEMENT = 0.6, 0.7
 
-#: The share of the deadline that has to be left for the limits that hold for a whole connection.
+#: The share of the deadline that must remain so that a connection's own limits end in time.
 _EARLY = 0.8
 
 #: Seconds for what concerns many rows, such as a reset.
@@ -54,7 +54,7 @@ def is_of_a_key(state: str | None) -> bool:
 
 
 def server_options(seconds: float) -> dict[str, int]:
-    """The server's limits, in milliseconds, for a statement whose client waits so many seconds."""
+    """The server's limits, in milliseconds, for a statement whose client waits ``seconds``."""
     return {
         "lock_timeout": max(1, int(seconds * _LOCK * 1000)),
         "statement_timeout": max(1, int(seconds * _STATEMENT * 1000)),
@@ -112,8 +112,8 @@ class _Waiting:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self.granted = False
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        self.ready = threading.Lock()
+        self.ready.acquire()
 
 
 class Turns:
@@ -141,7 +141,9 @@ class Turns:
                 self._grant()
                 if waiting.granted:
                     return False
-            if waiting.gate.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
+            if waiting.ready.acquire(
+                timeout=-1 if until is None else max(0.0, until - monotonic())
+            ):
                 return True
             raise TurnTimeoutError
         except BaseException:
@@ -160,7 +162,7 @@ class Turns:
                 self._grant()
 
     def _grant(self) -> None:
-        """Let those go on whose counters neither others use nor earlier ones wait for."""
+        """Wake threads whose counters no thread uses and no earlier thread waits for."""
         earlier: set[str] = set()
         still: list[_Waiting] = []
         for waiting in self._waiting:
@@ -168,7 +170,7 @@ class Turns:
             if free and earlier.isdisjoint(waiting.names):
                 self._taken.update(waiting.names)
                 waiting.granted = True
-                waiting.gate.release()
+                waiting.ready.release()
             else:
                 earlier.update(waiting.names)
                 still.append(waiting)

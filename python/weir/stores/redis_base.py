@@ -112,7 +112,7 @@ class Remembering(KeyedStorage):
         self.encode = self._codec.decide
 
     def set_clock(self, seconds: float = 0.0, given: bool = False) -> None:
-        """For tests: move the server's clock by so many seconds, or set it to this moment.
+        """For tests: move the server's clock by ``seconds``; if ``given``, they are its time.
 
         This affects later calls through this store only. While the time is set, denials are not
         cached.
