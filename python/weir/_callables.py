@@ -12,7 +12,7 @@ from typing import Any
 
 
 def uncallable_reason(function: object, arguments: int = 0) -> str | None:
-    """Why ``function`` cannot be called with so many positional arguments; ``None``: it may be.
+    """Why ``function`` cannot be called with this many positional arguments; ``None`` if it can.
 
     >>> def by_user(user): return user
     >>> uncallable_reason(by_user)

@@ -16,7 +16,7 @@ from ._core import _make_zone
 #: libweir's times end in February 2116.
 _FIRST, _LAST = datetime(1970, 1, 1), datetime(2116, 2, 1)
 
-#: No zone changes its offset and takes it back within so many days.
+#: No zone changes its offset and changes it back within this time.
 _STEP = timedelta(days=7)
 
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?")

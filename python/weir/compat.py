@@ -193,8 +193,8 @@ def _is_held(package: str) -> bool:
 def install_as_flask_limiter() -> None:
     """Let ``import flask_limiter`` and ``import limits`` find Weir.
 
-    :raises weir.errors.ConfigurationError: if one of them was imported before, for then the program
-        holds on to what it found.
+    :raises weir.errors.ConfigurationError: if one of them was imported before, because the program
+        then keeps references to the other package.
     """
     if any(isinstance(finder, Finder) for finder in sys.meta_path):
         return

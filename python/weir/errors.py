@@ -50,7 +50,7 @@ class KeyRefusedError(StorageError):
 
 
 class ConcurrentUpdateError(KeyRefusedError):
-    """A counter that others kept changing while it was to be changed; the name is of ``limits``."""
+    """Each attempt to change a counter collided with others; the name is the one in ``limits``."""
 
     def __init__(self, key: str, attempts: int) -> None:
         super().__init__(f"Unable to update {key} after {attempts} retries")

@@ -228,9 +228,10 @@ def wrap_errors(cls: type) -> None:
 
 
 class StoreType(ABCMeta):
-    """The metaclass of stores that decide in the core: what would not be called is not replaced.
+    """The metaclass of stores that decide in the core.
 
-    A test that replaces ``incr`` of such a class to play an outage would test nothing.
+    It refuses to replace methods that the core does not call, such as ``incr``, because a test that
+    replaces one, for example to simulate an outage, would have no effect.
     """
 
     def __setattr__(cls, name: str, value: Any) -> None:

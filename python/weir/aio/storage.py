@@ -73,7 +73,7 @@ class Storage(LazyDependency, ABC):
 
     @abstractmethod
     async def get_expiry(self, key: str) -> float:
-        """When the window of a key ends."""
+        """When the window of a key ends, in seconds since the epoch."""
 
     @abstractmethod
     async def check(self) -> bool:
@@ -93,11 +93,11 @@ class MovingWindowSupport(ABC):
 
     @abstractmethod
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Whether there was room for so many entries, which then are there."""
+        """Add entries if there is room for all of them; return whether they were added."""
 
     @abstractmethod
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """When the oldest entry came, and how many there are."""
+        """The time of the oldest entry, and the number of entries."""
 
 
 class SlidingWindowCounterSupport(ABC):
@@ -107,11 +107,11 @@ class SlidingWindowCounterSupport(ABC):
     async def acquire_sliding_window_entry(
         self, key: str, limit: int, expiry: int, amount: int = 1
     ) -> bool:
-        """Whether there was room, which then is taken."""
+        """Add an entry if there is room; return whether it was added."""
 
     @abstractmethod
     async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        """Count and seconds left of the window before, and of the current one."""
+        """Count and seconds left of the previous window, then of the current one."""
 
     @abstractmethod
     async def clear_sliding_window(self, key: str, expiry: int) -> None:
@@ -221,7 +221,7 @@ class RedisStorage(ThreadedStorage):
 
     The other methods of the interface of ``limits``, such as ``get(key)``, run in a thread.
 
-    :param implementation: of ``limits``; all are redis-py or valkey-py, whichever the URI says
+    :param implementation: accepted for ``limits``; the URI selects redis-py or valkey-py
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class RedisStorage(ThreadedStorage):
         return retry(importlib.import_module(f"{self._library.__name__}.backoff").NoBackoff(), 0)
 
     def _options(self) -> dict[str, Any]:
-        """Deadlines as the store has them. No retries: they would charge what was charged."""
+        """The deadlines of the store, and no retries, which could charge twice."""
         deadline = self.store.deadline
         options = {
             "socket_timeout": deadline,
@@ -288,7 +288,7 @@ class RedisStorage(ThreadedStorage):
         self.store.close()
 
     async def _exchange(self, command: RedisCommand) -> bytes | None:
-        """Send a command. The script's answer; None: it was no script."""
+        """Send a command. Return the reply of the script; None for a command without a script."""
         arguments: list[Any] = command.arguments()
         client = self.storage
         if arguments[0] == b"DEL":
@@ -311,7 +311,7 @@ class RedisStorage(ThreadedStorage):
 
     async def _request(self, command: RedisCommand) -> Decision | bool:
         try:
-            # One deadline for names, connecting, and all replies.
+            # One deadline for name resolution, connecting and all replies.
             packed = await asyncio.wait_for(self._exchange(command), self.store.deadline)
         except Exception as error:
             raised = self._failure(error)
@@ -353,7 +353,7 @@ class RedisClusterStorage(RedisStorage):
         )
 
     def _no_attempts(self) -> dict[str, int]:
-        """Clients of a Cluster that count their retries by themselves make none."""
+        """The option that turns off retries in a cluster client that has no ``retry``."""
         if self._library.__name__ == "redis" and hasattr(self._no_retries(), "get_retries"):
             return {}
         return {"cluster_error_retry_attempts": 0}
@@ -363,7 +363,7 @@ class RedisSentinelStorage(RedisStorage):
     """The master that sentinels name: ``async+redis+sentinel://host:26379/service``."""
 
     def _open(self) -> Any:
-        # The blocking store has parsed them already, with passwords and deadlines.
+        # The blocking store has already parsed addresses, passwords and deadlines.
         pool = self.store.client.connection_pool
         manager = pool.sentinel_manager
         addresses = [
@@ -380,7 +380,7 @@ class RedisSentinelStorage(RedisStorage):
 
 
 def storage_from_string(storage_string: str, **options: Any) -> Any:
-    """Open the store that a URI names, ``async+redis://…``; without ``async+`` the same."""
+    """Open the store of a URI such as ``async+redis://…``. ``async+`` may be omitted."""
     if isinstance(storage_string, str):
         storage_string = f"async+{_plain(storage_string.lstrip())}"
     return registry.storage_from_string(storage_string, **options)

@@ -48,7 +48,7 @@ class RateLimiter:
                 f"a storage of type {type(storage).__name__} cannot count by {self.strategy}"
             )
         self.storage = storage
-        #: Whether the storage decides; if not, its coroutines, which are those of limits, count.
+        #: Whether the storage decides. If not, the strategy uses its coroutines, as limits does.
         self._decides = isinstance(storage, StoreStorage) and not _replaces(storage, *self._needs)
         self._removes = self._decides and not _replaces(storage, "clear", "clear_sliding_window")
         self._inline = self._direct()
@@ -77,7 +77,7 @@ class RateLimiter:
         return (await self.storage.decide(limit, join_key(*identifiers), cost, mode))[0]  # type: ignore[no-any-return]
 
     async def hit(self, item: Limit, *identifiers: object, cost: int = 1) -> bool:
-        """Charge ``cost`` if there is room. Returns whether there was."""
+        """Charge ``cost`` if there is room; return whether it was charged."""
         if self._inline is not None:
             return self._inline.hit(item, *identifiers, cost=cost)  # type: ignore[no-any-return]
         if self._decides:
@@ -93,15 +93,15 @@ class RateLimiter:
     async def decide(
         self, item: Limit, *identifiers: object, cost: int = 1, mode: int = HIT
     ) -> Verdict:
-        """:meth:`hit` that answers with the whole verdict; for Weir's own stores."""
+        """Like :meth:`hit`, but return the whole verdict; for Weir's own stores."""
         return await self._verdict(item, identifiers, cost, mode)
 
     async def refund(self, item: Limit, *identifiers: object, cost: int = 1) -> None:
-        """Give ``cost`` back, never above full; for Weir's own stores."""
+        """Give back ``cost``, at most what is used; for Weir's own stores."""
         await self._verdict(item, identifiers, cost, REFUND)
 
     async def get_window_stats(self, item: Limit, *identifiers: object) -> WindowStats:
-        """When the window is reset, and what is left of it."""
+        """When the window resets, and the hits that remain."""
         if self._decides:
             verdict = await self._verdict(item, identifiers, 0, TEST)
             return WindowStats(verdict.reset_at, verdict.remaining)
@@ -117,7 +117,7 @@ class RateLimiter:
         else:
             await self._clear(item, item.key_for(*identifiers))
 
-    # -- by the coroutines of limits: of a custom storage, or of a subclass that replaces some
+    # -- with the coroutines of limits: of a custom storage, or of a subclass that replaces some
 
     async def _hit(self, item: Limit, key: str, cost: int) -> bool:
         used: int = await self.storage.incr(key, item.get_expiry(), amount=cost)
@@ -140,7 +140,7 @@ class FixedWindowRateLimiter(RateLimiter):
 
 
 class MovingWindowRateLimiter(RateLimiter):
-    """Never admits more than the limit in any period, wherever it begins."""
+    """Never admits more than the limit in any interval of one period."""
 
     strategy = "moving-window"
     _needs = ("acquire_entry", "get_moving_window")
@@ -161,7 +161,7 @@ class MovingWindowRateLimiter(RateLimiter):
 
 
 class SlidingWindowCounterRateLimiter(RateLimiter):
-    """Weighs the last window's count by the share of it that a period back still covers."""
+    """Weights the count of the previous window by its share of the last period."""
 
     strategy = "sliding-window-counter"
     _needs = ("acquire_sliding_window_entry", "get_sliding_window")

@@ -65,7 +65,7 @@ def mount(
 
     def view() -> Response:
         if authorize is not None and not answer_of(authorize):
-            return Response("not for you\n", 403, mimetype="text/plain")
+            return Response("Forbidden\n", 403, mimetype="text/plain")
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         response = Response(encode(shown), content_type=content_type)
         response.headers["Cache-Control"] = "no-store"

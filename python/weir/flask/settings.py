@@ -91,10 +91,10 @@ class Reader:
         value, name = self._find(argument, setting)
         if value is None:
             return default
-        said = as_flag(value)
-        if said is None:
+        flag = as_flag(value)
+        if flag is None:
             raise wrong(name, value, "True or False")
-        return said
+        return flag
 
     def text(self, argument: object, setting: str, default: str) -> str:
         value, name = self._find(argument, setting)
@@ -165,9 +165,9 @@ class Reader:
         value, name = self._find(argument, setting)
         if value is None:
             return False
-        said = as_flag(value)
-        if said is not None:
-            return said
+        flag = as_flag(value)
+        if flag is not None:
+            return flag
         if isinstance(value, str | Sequence | set | frozenset):
             return value
         raise wrong(name, value, "True, False, x-ratelimit, draft-11 or several of these")
@@ -226,9 +226,9 @@ class Reader:
         value = self.config.get(name)
         if not given(value):
             return False
-        said = as_flag(value)
-        if said is not None:
-            return said
+        flag = as_flag(value)
+        if flag is not None:
+            return flag
         words = value.split(",") if isinstance(value, str) else value
         if not isinstance(words, Sequence | set | frozenset) or not all(
             isinstance(word, str) and word.strip() for word in words

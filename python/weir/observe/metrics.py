@@ -186,7 +186,7 @@ def _most_denied(table: Table) -> dict[str, int]:
             grown = _since_last_scrape(table, client)
             most[client.limit] = max(most.get(client.limit, 0), grown)
         return {limit: table.meter(f"top client {limit}", number) for limit, number in most.items()}
-    except (StorageError, ValueError):  # no room for so many limits
+    except (StorageError, ValueError):  # the table has no room for all limits
         return {}
 
 

@@ -131,16 +131,16 @@ def between(store: str, before: Sample, after: Sample, most: int) -> Snapshot:
         clients.append(
             Client(client.client, client.limit, client.allowed, client.denied, *rates, client.last)
         )
-    limits.sort(key=_business, reverse=True)
-    clients.sort(key=_heat, reverse=True)
+    limits.sort(key=_limit_order, reverse=True)
+    clients.sort(key=_client_order, reverse=True)
     return Snapshot(store, after.now, seconds, limits, clients[:most], after.health)
 
 
-def _business(limit: Limit) -> tuple[float, ...]:
+def _limit_order(limit: Limit) -> tuple[float, ...]:
     return limit.denied_per_second, limit.allowed_per_second, limit.denied, limit.allowed
 
 
-def _heat(client: Client) -> tuple[float, ...]:
+def _client_order(client: Client) -> tuple[float, ...]:
     return (
         client.denied_per_second,
         client.allowed_per_second,
@@ -254,7 +254,7 @@ def _print(snapshot: Snapshot) -> None:
             say(f"{title}: none yet")
 
 
-#: Lines of the live view that are no rows: heading, titles, names of columns, rules.
+#: Lines of the live view that are not rows: heading, titles, column names, rules.
 _FRAME = 18
 
 

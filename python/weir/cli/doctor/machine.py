@@ -125,7 +125,7 @@ def _shared_memory() -> _Room:
 
 
 def _fewer_keys(free: int) -> str:
-    """What to set so that a table fits into so many bytes, or what else to use."""
+    """A setting with which a table fits into ``free`` bytes, or a store to use instead."""
     for keys in _KEYS:
         with Table(f"memory://?keys={keys}") as table:
             if table.info()["bytes"] <= free:
