@@ -49,7 +49,7 @@ def events() -> Iterator[list[dict[str, Any]]]:
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
             assert "\n" not in text
-            event = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+            event = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
             assert event == record.event  # type: ignore[attr-defined]
             lines.append(event)
 

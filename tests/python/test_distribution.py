@@ -135,7 +135,7 @@ def test_other_distributions_are_not_taken_for_it(tmp_path: Path, name: str) -> 
 def test_an_overwritten_package_is_reported(
     tmp_path: Path, program: str, code: int, start: str
 ) -> None:
-    """The other weir came last: its __init__.py among our files."""
+    """The other weir was installed last and replaced __init__.py."""
     ours = Path(weir.__file__).parent
     package = tmp_path / "weir"
     package.mkdir()

@@ -142,8 +142,8 @@ def resident_kib() -> int:
         return int(file.read().split()[1]) * (os.sysconf("SC_PAGE_SIZE") // 1024)
 
 
-#: The interpreter now and then enlarges a table of its own, and a free-threaded one frees memory
-#: and objects later. A leak of these kinds grows in each of so many runs.
+#: The interpreter sometimes enlarges one of its tables, and a free-threaded one frees memory and
+#: objects later. A leak of these kinds grows in each of ATTEMPTS runs.
 ATTEMPTS = 5
 REPEATED = {"bytes", "KiB"}
 if sysconfig.get_config_var("Py_GIL_DISABLED"):

@@ -164,7 +164,7 @@ def test_window_stats_change_nothing(limiter: RateLimiter, clock: mock.Mock) -> 
     steps=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3)), max_size=25),
 )
 def test_answers_as_limits_does(strategy: str, amount: int, steps: list[tuple[int, int]]) -> None:
-    """hit, test and window stats beside the library, where both mean the same.
+    """hit, test and window stats, compared with the library where both mean the same.
 
     Left out: costs of denied hits (there they fill a fixed window), the very end of a moving window
     (there it is closed), and reset_time of an unused counter. A sliding window weighs to a count

@@ -1,4 +1,4 @@
-"""Calls of Python code in the middle of a call of the extension: nothing is used after it is gone.
+"""Python code that runs during a call of the extension: the call uses no freed object afterwards.
 
 Each runs in a process of its own, since a failure is a crash.
 """

@@ -30,10 +30,10 @@ FUNCTIONS = ("exempt_when", "scope_of", "cost_of", "deduct_when")
 class Plain(Storage):
     """A store with decide() only, over a table."""
 
-    def __init__(self, table: Table, looks: bool) -> None:
+    def __init__(self, table: Table, peeks: bool) -> None:
         super().__init__()
         self.table = table
-        self.LOOKS = looks
+        self.LOOKS = peeks
         self.modes: list[int] = []
 
     def decide(self, limits: Any, keys: Any, costs: Any = None, mode: int = HIT, /) -> Decision:
@@ -65,7 +65,7 @@ class Kind:
 
     def __init__(self, name: str) -> None:
         self.table = Table("memory://?keys=1000")
-        self.store = None if name == "table" else Plain(self.table, "looks" in name)
+        self.store = None if name == "table" else Plain(self.table, "peeks" in name)
 
     def check(self, *parts: Any, **options: Any) -> PreparedCheck:
         count = len(parts)
@@ -86,7 +86,7 @@ class Kind:
         return self.table.decide([limit], key, None, TEST)[0].remaining
 
 
-@pytest.fixture(params=["table", "store", "store that looks"])
+@pytest.fixture(params=["table", "store", "store that peeks"])
 def kind(request: Any) -> Kind:
     return Kind(request.param)
 

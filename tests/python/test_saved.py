@@ -1,4 +1,4 @@
-"""Pickles and copies of a MemoryStorage have its counters, as those of ``limits`` do."""
+"""Pickles and copies of a MemoryStorage contain its counters, as with ``limits``."""
 
 from __future__ import annotations
 

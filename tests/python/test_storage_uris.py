@@ -1,4 +1,4 @@
-"""Unusual storage URIs under weir.compat, beside ``limits``."""
+"""Unusual storage URIs under weir.compat, compared with ``limits``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random operations on every strategy, beside the naive models of ``tests/models.py``.
+"""Random operations on every strategy, compared with the naive models of ``tests/models.py``.
 
 Every member of every verdict must agree. Times are whole microseconds, as everywhere in Python.
 """
@@ -136,7 +136,7 @@ def deciding(limits: list[Limit], verdicts: list[Verdict]) -> int:
 
 
 def ask_all(counters: list[Any], now: int, costs: list[int], mode: int) -> list[models.Answer]:
-    """All or nothing: if one denies, the others answer as they are, uncharged."""
+    """All or nothing: if one denies, none is charged, and the others report their current state."""
     before = [models.saved(counter) for counter in counters]
     operation = OPERATIONS[mode]
     answers = [

@@ -89,7 +89,7 @@ def test_a_folder_of_automatic_tables_that_is_gone_is_made_again(clock: mock.Moc
             assert table.decide([LIMIT], "a").allowed
             assert (folder / "table").exists()
             assert folder.stat().st_mode & 0o777 == 0o700
-            # A folder that others can enter is not used: counting goes on in the table there was.
+            # A folder that others can enter is not used: the old table continues to count.
             shutil.rmtree(folder)
             folder.mkdir()
             folder.chmod(0o777)

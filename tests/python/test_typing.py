@@ -128,7 +128,7 @@ def test_inferred_types(tmp_path: Path) -> None:
 def test_the_stubs_are_what_the_extension_is(tmp_path: Path) -> None:
     (tmp_path / "stubs.py").write_text(STUBS)
     output = run("stubs", "--ignore-disjoint-bases", "--concise", cwd=tmp_path)
-    # A buffer is no method before Python 3.12.
+    # Before Python 3.12, the buffer interface is not a method.
     buffer = "weir._core_remote.RedisCommand.__b"
     wrong = [line for line in output.splitlines() if not line.startswith(buffer)]
     wrong = [line for line in wrong if "isn't marked with @final" not in line]

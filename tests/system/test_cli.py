@@ -79,7 +79,7 @@ class Running:
         return answer
 
     def by_workers(self, path: str, client: str, workers: int = 4) -> dict[str, set[int]]:
-        """The statuses by worker; waits until so many workers have answered."""
+        """The statuses by worker; waits until ``workers`` workers have answered."""
         seen: dict[str, set[int]] = {}
 
         def all_seen() -> bool:

@@ -162,7 +162,7 @@ def test_any_worker_reports_exactly_what_all_decided(
     assert len(events) < 10
 
 
-#: Calls the application directly, as a server's worker does, until so many are denied.
+#: Calls the application directly, as a server's worker does, until the given number is denied.
 WORKER = """
 import logging, os, sys
 

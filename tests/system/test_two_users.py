@@ -99,7 +99,7 @@ def listen(path):
         end.listen()
 
 def through_a_link(path):
-    '''Names of our own that lead to what is the server's.'''
+    '''Links of our own that lead to files of the server.'''
     own = f"/dev/shm/weir.link-{chance.randrange(10**9)}"
     os.symlink(path, own)
     for act in (write, lock, os.listdir, lambda p: os.truncate(p, 0), lambda p: os.chmod(p, 0o777)):

@@ -1,6 +1,6 @@
 """auto://: which workers share a table, and the message if that cannot be determined.
 
-Real servers are in tests/system; here are the rules.
+These tests cover the rules; those in tests/system run real servers.
 """
 
 from __future__ import annotations

@@ -133,11 +133,11 @@ def test_show_lists_the_usage_of_a_blocked_client(
 
 @pytest.mark.parametrize("key", ["10.0.0.1/8", "10.0.0.0/33", "300.0.0.0/8", ""])
 @pytest.mark.parametrize("command", ["block", "allow"])
-def test_what_is_no_client_is_refused(
+def test_an_invalid_client_is_refused(
     weir: Weir, store: str, table: package.Table, command: str, key: str
 ) -> None:
     result = weir(command, key, "--for", "1h", "-s", store)
-    if result.exit_code == 0:  # a text that is no address is a client as it stands
+    if result.exit_code == 0:  # a text that is not an address is a name
         assert key == "300.0.0.0/8"
         return
     assert (result.exit_code, result.stdout) == (2, "")

@@ -48,7 +48,7 @@ def test_a_store_that_is_not_there(
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.startswith("weir: ")
     assert advice in result.stderr
-    assert not (SHM / "weir.test-cli-missing").exists(), "looking made it"
+    assert not (SHM / "weir.test-cli-missing").exists(), "a peek created it"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_show_lists_what_a_client_has_used(
     assert re.search(r"10 per 1 minute +search +10 +0 +in ", plain)
     assert "number 1 by denied requests" in plain
     again = weir_json("show", "10.0.0.1", "-s", store)
-    assert [one["used"] for one in again["limits"]] == [10, 10], "looking charges nothing"
+    assert [one["used"] for one in again["limits"]] == [10, 10], "a peek charges nothing"
 
 
 @pytest.mark.parametrize("client", ["ann/../%2F", "käthe", "a b", "key\x1b[2J"])

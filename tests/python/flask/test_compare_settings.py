@@ -1,4 +1,4 @@
-"""Settings, mistakes, limiters and applications, beside Flask-Limiter."""
+"""Settings, mistakes, limiters and applications, compared with Flask-Limiter."""
 
 from __future__ import annotations
 

@@ -141,13 +141,13 @@ def test_each_key_function_is_called_once_for_each_check(app: Flask, make: Any, 
     assert calls == ["/plain", "/", "/"]  # before dispatch, and when the view is called
 
 
-@pytest.mark.parametrize("looks", [False, True])
-def test_a_check_calls_the_storage_once(app: Flask, make: Any, get: Any, looks: bool) -> None:
+@pytest.mark.parametrize("peeks", [False, True])
+def test_a_check_calls_the_storage_once(app: Flask, make: Any, get: Any, peeks: bool) -> None:
     lengths = []
 
     class Counting(weir.storage.Storage):
         STORAGE_SCHEME = ("counting",)
-        PEEKS = looks
+        PEEKS = peeks
 
         def __init__(self, uri: str, **options: Any) -> None:
             super().__init__(uri)

@@ -51,14 +51,14 @@ class Clock:
 
 
 class Plain(weir.storage.Storage):
-    """A store that is no table: what remote stores are to a limiter, by the clock of the test."""
+    """A store that is not a table, like remote stores; it uses the test's clock."""
 
-    STORAGE_SCHEME = ("plain", "looking")
+    STORAGE_SCHEME = ("plain", "peeking")
 
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri)
         self.table = weir.Table("memory://?keys=4096")
-        self.PEEKS = uri.startswith("looking")
+        self.PEEKS = uri.startswith("peeking")
 
     def decide(self, *arguments: Any) -> weir.Decision:
         return self.table.decide(*arguments)
@@ -71,7 +71,7 @@ class Plain(weir.storage.Storage):
 
 
 #: Where Weir counts: each application on one of them.
-STORES = ("memory://", f"shm://differential-{os.getpid()}?keys=8192", "plain://", "looking://")
+STORES = ("memory://", f"shm://differential-{os.getpid()}?keys=8192", "plain://", "peeking://")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def quiet() -> Iterator[None]:
 
 
 def described(value: Any) -> Any:
-    """The description without what it leaves open."""
+    """The description without its unset fields."""
     if isinstance(value, dict):
         return {
             name: described(given)

@@ -330,7 +330,7 @@ def test_deduct_when(make: Any, app: Flask, get: Any, reserve: bool) -> None:
 def test_requests_at_the_same_time_under_deduct_when(
     make: Any, app: Flask, get: Any, reserve: bool
 ) -> None:
-    """While a request is in its view another one comes in."""
+    """A request arrives while another one is in its view."""
     limiter = make()
     inner: list[int] = []
 

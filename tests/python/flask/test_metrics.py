@@ -188,7 +188,7 @@ def test_clients_that_make_up_limits_push_no_declared_one_out(
     labels = {row.limit for row in limiter._state.stats_table.counts()}
     assert len(labels) == 64
     assert "other" in labels
-    assert limiter._state.stats_table.info()["keys"] <= 120, "labels are no keys"
+    assert limiter._state.stats_table.info()["keys"] <= 120, "labels are not keys"
 
 
 def test_a_failing_table_is_reported(app: Flask, make: Make, get: Any, tmp_path: Any) -> None:

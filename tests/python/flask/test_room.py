@@ -51,7 +51,7 @@ def test_a_window_that_was_declared_before_the_application_is_refused_with_it() 
 def test_a_greedy_client_is_denied_and_no_other_client_gains(policy: str | None) -> None:
     app = Flask("shop")
     limiter = limiter_of(app, on_store_error=policy, headers_enabled=True)
-    # What a limit's text is may be known only in a request.
+    # The text of a limit may be known only in a request.
     limited = limiter.limit(lambda: "1000000 per hour")
     app.add_url_rule("/export", "export", limited(lambda: "rows"))
     app.add_url_rule("/", "index", limiter.limit("5 per hour")(lambda: "hello"))

@@ -1,4 +1,4 @@
-"""What the tests of stores share: real servers, the stores, a clock of theirs."""
+"""Fixtures for the tests of stores: real servers, the stores, and their clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program that was written for limits reads: the same types, and where it can be, values."""
+"""Programs written for limits get the same types and, where possible, the same values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live page over Redis: it speaks of all hosts, and its rules hold on all of them."""
+"""The live page over Redis: it shows all hosts, and its rules apply on all of them."""
 
 from __future__ import annotations
 

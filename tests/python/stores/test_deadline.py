@@ -25,7 +25,7 @@ FIVE = Limit(5, 1, "hour")
 
 DEADLINE = 0.5
 
-#: What a machine that is busy with something else may add.
+#: Seconds that a busy machine may add.
 PATIENCE = 1.5
 LONGEST = DEADLINE + PATIENCE
 

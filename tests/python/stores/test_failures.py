@@ -57,7 +57,7 @@ class Crowd:
             thread.join(60)
 
     def wait_for(self, more: int, seconds: float = 120.0) -> None:
-        """Until so many more have been answered."""
+        """Wait until ``more`` requests have been answered."""
         goal, end = self.requests + more, time.monotonic() + seconds
         while self.requests < goal:
             assert time.monotonic() < end, f"{self.requests} of {goal} were answered"
@@ -275,7 +275,7 @@ def test_a_slot_moves_under_load(make_cluster: Callable[[], Any]) -> None:
 
 
 def test_a_node_that_is_stopped(make_cluster: Callable[[], Any], tmp_path: Path) -> None:
-    """What others serve is not held up for longer than a deadline or two."""
+    """Requests to other nodes are delayed by at most two deadlines."""
     cluster = make_cluster()
     try:
         deadline = 2.0

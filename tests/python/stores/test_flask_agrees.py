@@ -25,12 +25,12 @@ APPS = 40
 class Plain(weir.storage.Storage):
     """A store with decide() only."""
 
-    STORAGE_SCHEME = ("agree", "agree-looks")
+    STORAGE_SCHEME = ("agree", "agree-peeks")
 
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri)
         self.table = weir.Table("memory://?keys=4096")
-        self.PEEKS = uri.startswith("agree-looks")
+        self.PEEKS = uri.startswith("agree-peeks")
 
     def decide(self, *arguments: Any) -> weir.Decision:
         return self.table.decide(*arguments)
@@ -156,7 +156,7 @@ def test_every_store_answers_the_same(seed: int, servers: Any) -> None:
     expected = answers(make_app(seed, "memory://?keys=4096"), seed)
     assert 500 not in statuses(expected)
     try:
-        for uri in (f"{table}?keys=4096", "agree://", "agree-looks://"):
+        for uri in (f"{table}?keys=4096", "agree://", "agree-peeks://"):
             assert answers(make_app(seed, uri), seed) == expected, f"seed {seed} on {uri}"
     finally:
         weir.unlink(table)

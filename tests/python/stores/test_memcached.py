@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest, servers: Any) -> Iterator[MemcachedSto
 
 
 def commands(server: Any) -> int:
-    """How many commands the server has been sent, but for this question."""
+    """How many commands the server has received, not counting this one."""
     total = 0
     for line in server.send(b"stats").split(b"\r\n"):
         words = line.split()

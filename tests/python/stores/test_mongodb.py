@@ -1,4 +1,4 @@
-"""MongoDB's protocol, by a server that speaks it: what is the store's own."""
+"""MongoDB, on a server with its protocol: tests of this store only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one client does to its own key changes nothing for others, for every kind of call."""
+"""Errors of one client's key do not affect other clients, for every kind of call."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_flask_refuses_the_client_and_counts_on(
     assert send("fresh") == 200
     errors = limiter._state.store.instrumented.meters.read().errors
     limiter._state.opened.close()
-    assert sum(errors.values()) == 0, "an error of one key is none of the store"
+    assert sum(errors.values()) == 0, "an error of one key is not an error of the store"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -1,4 +1,4 @@
-"""PostgreSQL: what is its own, beside the suite that all stores pass."""
+"""PostgreSQL: tests of this store only, besides the suite for all stores."""
 
 from __future__ import annotations
 

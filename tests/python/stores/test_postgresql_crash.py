@@ -15,7 +15,7 @@ from weir.stores.postgresql import PostgreSQLStorage
 
 LIMIT, PROCESSES = 2000, 8
 
-#: After so many hits, a process only looks, until it notices that the server is away, and says so.
+#: Hits per process; afterwards it only peeks until it reports the outage.
 BEFORE = 200
 
 WORKER = """
@@ -28,9 +28,9 @@ limit, admitted, unknown, resumed, noticed = weir.parse(text), 0, 0, 0, False
 signal.alarm(240)
 sys.stdin.readline()
 while True:
-    looks = not noticed and admitted >= int(before)
+    peeks = not noticed and admitted >= int(before)
     try:
-        if looks:
+        if peeks:
             store.decide([limit], "hot", [0], weir.TEST)
             continue
         if not store.decide([limit], "hot").allowed:
@@ -41,7 +41,7 @@ while True:
         if not noticed:
             print("noticed", flush=True)
         noticed = True
-        unknown += not looks
+        unknown += not peeks
         if isinstance(error, weir.StoreAwayError):
             time.sleep(0.02)  # the server is being started again
 print(json.dumps([admitted, unknown, resumed]))
@@ -82,7 +82,7 @@ def test_a_killed_server_is_used_again_and_admits_no_more(
     assert all(worker.returncode == 0 for worker in workers)
     admitted, unknown, resumed = (sum(column) for column in zip(*answers, strict=True))
     print(answers)
-    assert admitted + unknown >= LIMIT, "nothing was charged but what was asked for"
+    assert admitted + unknown >= LIMIT, "more was charged than requested"
     assert resumed > 0, "they went on afterwards"
     if durable:
         assert admitted <= LIMIT

@@ -118,7 +118,7 @@ def test_what_another_version_has_left_is_replaced_by_the_first_call(
 
 
 def test_a_server_that_had_no_table_is_used_after_an_outage(postgresql_server: Any) -> None:
-    """An application starts while its server is away, and has never used it."""
+    """An application starts during an outage of a server that it has never used."""
     postgresql_server.stop()
     clock = iter(range(0, 10**6, 1000))
     server = PostgreSQLStorage(postgresql_server.uri, create=True, socket_timeout=0.2)

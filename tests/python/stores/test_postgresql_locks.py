@@ -84,7 +84,7 @@ def test_flask_refuses_the_client_and_counts_on(
             assert [send(who) for _ in range(3)] == [200, 200, 429]
     assert [send("bad"), send("bad")] == [200, 429], "what was refused was not charged"
     errors = limiter._state.store.instrumented.meters.read().errors  # type: ignore[union-attr]
-    assert sum(errors.values()) == 0, "an error of one key is none of the store"
+    assert sum(errors.values()) == 0, "an error of one key is not an error of the store"
     opened: Any = limiter._state.opened
     opened.close()
 
@@ -154,7 +154,7 @@ def test_a_refused_key_costs_no_connection(
 def test_a_table_that_is_locked_is_an_outage(
     servers: Any, store: PostgreSQLStorage, key: str
 ) -> None:
-    """Nobody can be counted, so the policy applies."""
+    """No request can be counted, so the policy applies."""
     failover = FailoverStorage(store, "open")
     assert failover.decide([TWO], key).allowed
     with psycopg.connect(servers.postgresql.uri) as session:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 PROCESSES, ROUNDS, LIMIT, HITS = 8, 20, 100, 25
 
-#: A server is killed after so many of the 200 commands of a round.
+#: A server is killed after this many of the 200 commands of a round.
 KILLED_AFTER = 20
 
 #: The limit of each strategy, and hits of each process.
@@ -122,7 +122,7 @@ def test_never_more_than_the_tightest_where_they_are_charged_in_turn(
 def test_the_server_is_killed_and_started_again(
     crew: Crew, make_redis: Callable[..., Any], wait_for: Callable[..., Any], keeps: bool
 ) -> None:
-    """Never more than the limit, plus what a restart lost: nothing that was written down."""
+    """Admits at most the limit plus the hits lost in a restart; no persisted hit is lost."""
     server = make_redis(*(["--appendonly", "yes", "--appendfsync", "always"] if keeps else []))
     server.start()
 
@@ -143,7 +143,7 @@ def test_the_server_is_killed_and_started_again(
             passed += run(
                 crew, server.uri, options, limits, [key], meanwhile=kill_it if killed else nothing
             )
-            # Who was charged when the answer was cut off is not among those who passed.
+            # A hit may be charged although its reply was cut off; it is not in `passed`.
             assert passed[-1] >= LIMIT - PROCESSES * 2 * killed
             # A restart without a file returns the quota of the current round.
             assert passed[-1] <= LIMIT * (2 if killed and not keeps else 1)

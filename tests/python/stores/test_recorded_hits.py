@@ -50,7 +50,7 @@ def test_a_server_is_frozen_and_woken(run: Run, server: Any) -> None:
 def test_a_server_is_killed_and_started_again(
     run: Run, server: Any, policy: str, tmp_path: Path
 ) -> None:
-    """Under ``local``, this host admits each key as often again by itself."""
+    """Under ``local``, this host admits each key up to its limit once more."""
     four_workers(run, server.uri, policy=policy, fallback=f"file://{tmp_path}/fallback")
     third()
     server.kill()

@@ -91,7 +91,7 @@ def test_a_check_is_always_one_trip(servers: Any, store: Any) -> None:
 
 @pytest.mark.parametrize("key_func", [get_remote_address, lambda: "anonymous"])
 def test_trips_of_a_request(servers: Any, key_func: Callable[[], str]) -> None:
-    """What is only looked at goes with what is charged."""
+    """Peeked and charged limits are one command."""
     app = Flask(__name__)
     limiter = Limiter(key_func, app=app, storage_uri=servers.redis.uri, meta_limits=["5 per hour"])
 

@@ -23,7 +23,7 @@ TIGHT = weir.parse("2 per minute")
 
 
 def in_threads(count: int, work: Callable[[], None]) -> None:
-    """Call ``work`` in so many threads at once. Raises an exception of one of them."""
+    """Call ``work`` in ``count`` threads at once. Raises an exception of one of them."""
     with ThreadPoolExecutor(count) as pool:
         for call in [pool.submit(work) for _ in range(count)]:
             call.result()
@@ -69,7 +69,7 @@ def test_a_custom_pool_is_shared(servers: Any, options: dict[str, Any]) -> None:
 
 
 def test_a_connection_that_broke_is_no_longer_counted(servers: Any, client: Any) -> None:
-    """Else a pool would be exhausted by the restarts and the timeouts of a long life."""
+    """Otherwise restarts and timeouts would exhaust the pool over time."""
     store = storage_from_string(servers.redis.uri, max_connections=2, socket_timeout=20.0)
     for _ in range(6):
         assert store.decide(THREE, "a").allowed

@@ -178,7 +178,7 @@ def test_a_full_list_takes_what_needs_no_room(hosts: Two, monkeypatch: pytest.Mo
         shared.set_rule(f"10.0.0.{i}", "block", now + 1000 if i == 0 else None)
     with pytest.raises(ValueError, match="room for 3 rules"):
         shared.set_rule("10.0.0.9", "block")
-    # Another rule in the place of the one that there is.
+    # Another rule replaces the existing one.
     shared.set_rule("10.0.0.2", "allow", now + 60)
     assert [rule.kind for rule in shared.rules()] == ["block", "block", "allow"]
     # An expired one has no effect.

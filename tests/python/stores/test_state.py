@@ -28,7 +28,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples/stores/sqlite.py"
 
 @pytest.fixture(autouse=True)
 def _schemes() -> Iterator[None]:
-    """What a test registers is gone after it."""
+    """Unregister the stores of a test when it ends."""
     known = dict(SCHEMES)
     yield
     SCHEMES.clear()
@@ -161,7 +161,7 @@ class TestCoroutines(StoreConformance):
 
 
 class Optimistic(StateStorage):
-    """Compares at the end what it has read, and fails now and then for no reason."""
+    """Compares at the end that its states are unchanged, and fails every third time."""
 
     def __init__(self) -> None:
         super().__init__("optimistic://")

@@ -26,7 +26,7 @@ class Proxy(Relay):
     """Changes how the replies of a server arrive."""
 
     def __init__(self, port: int) -> None:
-        #: Each connection is cut after so many bytes of replies; ``None``: never.
+        #: Each connection is cut after this many bytes of replies; ``None``: never.
         self.cut: int | None = None
         #: Bytes that are sent at once.
         self.piece = 65536
@@ -120,7 +120,7 @@ def ask_often(store: Any, item: Limit, key: str, allowed: list[bool]) -> Callabl
 
 
 def test_threads_whose_connections_are_cut(proxy: Any, key: str) -> None:
-    """Nobody reads another's answer: each key counts for itself, and none too many."""
+    """Each caller gets its own reply: no key is charged for another."""
     between, uri, _ = proxy
     between.cut = 1500
     store = storage_from_string(uri, remember_denials=0, socket_timeout=10)

@@ -52,7 +52,7 @@ class Load:
         return status, time.perf_counter() - start
 
     def of(self, clients: int, seconds: float) -> list[tuple[int, float]]:
-        """The responses to so many clients in so many seconds."""
+        """The responses to ``clients`` concurrent clients within ``seconds``."""
         answers: list[tuple[int, float]] = []
         end = time.monotonic() + seconds
 
@@ -88,7 +88,7 @@ def percentile(answers: list[tuple[int, float]], share: float) -> float:
 
 @pytest.mark.parametrize("policy", ["raise", "open", "local"])
 def test_a_stopped_redis(servers: Any, load: Any, policy: str) -> None:
-    deadline = 1.0  # long beside what a busy machine may add
+    deadline = 1.0  # long compared with the delay of a busy machine
     served = load(f"{servers.redis.uri}?socket_timeout={deadline}", policy)
     with servers.redis.frozen():
         answers = served.of(12 if policy == "raise" else 3, 3.5)
