@@ -226,7 +226,7 @@ def caller(app: flask.Flask, path: str, expected: str) -> Callable[[int], float]
 
 
 def serve(workload: str, peer: str, commands: Any) -> None:
-    """In a separate process: receive a number, make so many requests, send the time of one."""
+    """In a separate process: receive a number, make that many requests, send the time of one."""
     name = PEERS[peer]
     package = None
     if name is not None:

@@ -29,7 +29,7 @@ def server() -> Iterator[int]:
     """Gunicorn with the example app; yields its port, and leaves no process behind."""
     command = [sys.executable, "-m", "gunicorn", "-w", str(WORKERS), "--bind", "127.0.0.1:0"]
     command += ["--no-control-socket"]  # nothing in the home folder
-    command += ["--timeout", "300"]  # a slow machine is no reason to replace a worker
+    command += ["--timeout", "300"]  # do not replace workers on a slow machine
     command += ["--chdir", str(ROOT / "examples" / "tutorial"), "app:app"]
     with tempfile.TemporaryFile("w+") as log:
         # A new session, so that all its processes can be ended as one group.
