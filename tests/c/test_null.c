@@ -4,11 +4,6 @@
  *
  * The other pointers are a table, or zeroed memory that is large enough for what they point to.
  */
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "support.h"
 #include "weir/stats.h"
 #include "weir/lost.h"
@@ -254,6 +249,11 @@ static void call_strategy_name(size_t n) {
     (void)weir_strategy_name((int)n);
 }
 
+static void call_strategy_options(size_t n) {
+    (void)weir_strategy_takes((int)n, (int)n);
+    (void)weir_strategy_taking((int)n);
+}
+
 static void call_strategy_parse(size_t n) {
     (void)weir_strategy_parse(pointer(0, scratch), (size_t)n);
 }
@@ -399,6 +399,8 @@ static const struct call calls[] = {
     {"weir_limit_validate", 2, call_limit_validate},
     {"weir_strategy_name", 0, call_strategy_name},
     {"weir_strategy_parse", 1, call_strategy_parse},
+    {"weir_strategy_takes", 0, call_strategy_options},
+    {"weir_strategy_taking", 0, call_strategy_options},
     {"weir_decide", 4, call_decide},
     {"weir_clear", 2, call_clear},
     {"weir_prepare", 3, call_prepare},
