@@ -50,8 +50,8 @@
  *  - All functions are thread-safe, except that weir_table_close() must be the last call with its
  *    handle.
  *
- * All functions exist since version 0.1, unless the comment of one says "since". libweir.so has
- * these versions in its symbols.
+ * All functions exist since version 0.1, unless the comment of one says "Since version 0.2.", or
+ * another. The shared libraries have these versions in their symbols.
  *
  * Results are 0 or a negative WEIR_E... value. Functions that take `struct weir_error *` accept
  * NULL. libweir writes nothing to standard streams and never aborts. A decision allocates no

@@ -467,7 +467,7 @@ static void test_every_function_of_the_api_is_called(void **state) {
     FILE *exports = fopen(path, "r");
     assert_non_null(exports);
     int listed = 0, missed = 0;
-    while (fscanf(exports, "%127s", name) == 1) {
+    while (fscanf(exports, "%127s %*s", name) == 1) {
         bool called = false;
         for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
             called |= strcmp(calls[i].name, name) == 0;
