@@ -31,6 +31,7 @@
 #include "digest.h"
 #include "remote/names.h"
 #include "remote/packed.h"
+#include "remote/resp.h"
 
 #define NS_PER_S INT64_C(1000000000)
 #define COUNT_BITS WEIR_MEMCACHED_COUNT_BITS
@@ -46,6 +47,7 @@
  * The time that has passed by the server's whole seconds may differ this much from the true time.
  */
 #define SERVER_TOLERANCE_NS (3 * NS_PER_S)
+#define REPLY_LINE_MAX 2048                  /* bytes of a line that the server sends */
 #define PERIOD_MAX_NS (155520000 * NS_PER_S) /* five years: Memcached's times end in 2038 */
 
 /* ---------------------------------------------------------------------------------------- names */
@@ -196,25 +198,7 @@ void weir_memcached_window(const struct weir_limit *limit, struct weir_memcached
     }
 }
 
-struct cursor {
-    const char *at;
-    const char *end;
-};
-
-/* Reads a line, without its end. Returns 1, 0 if more bytes are needed, or WEIR_EFORMAT. */
-static int take_line(struct cursor *input, struct cursor *line) {
-    size_t there = (size_t)(input->end - input->at);
-    const char *end = there ? memchr(input->at, '\n', there) : NULL;
-    if (!end)
-        return there > 2048 ? WEIR_EFORMAT : 0;
-    if (end == input->at || end[-1] != '\r')
-        return WEIR_EFORMAT;
-    *line = (struct cursor){input->at, end - 1};
-    input->at = end + 1;
-    return 1;
-}
-
-static bool take_number(struct cursor *text, uint64_t *value) {
+static bool take_number(struct weir_resp *text, uint64_t *value) {
     const char *start = text->at;
     for (*value = 0; text->at < text->end && *text->at >= '0' && *text->at <= '9'; text->at++) {
         uint64_t digit = (uint64_t)(*text->at - '0');
@@ -225,13 +209,13 @@ static bool take_number(struct cursor *text, uint64_t *value) {
     return text->at > start;
 }
 
-static void skip_blanks(struct cursor *text) {
+static void skip_blanks(struct weir_resp *text) {
     while (text->at < text->end && *text->at == ' ')
         text->at++;
 }
 
 /* "VA 2 t59 c17", then the number on a separate line. A number that was lowered ends in blanks. */
-static int read_value(struct cursor *line, struct cursor *input,
+static int read_value(struct weir_resp *line, struct weir_resp *input,
                       struct weir_memcached_reply *reply) {
     uint64_t size, number;
     line->at += 2;
@@ -252,7 +236,7 @@ static int read_value(struct cursor *line, struct cursor *input,
     }
     if ((size_t)(input->end - input->at) < size + 2)
         return 0;
-    struct cursor text = {input->at, input->at + size};
+    struct weir_resp text = {input->at, input->at + size};
     if (!take_number(&text, &reply->count))
         return WEIR_EFORMAT;
     skip_blanks(&text);
@@ -263,7 +247,7 @@ static int read_value(struct cursor *line, struct cursor *input,
     return 1;
 }
 
-static bool is(const struct cursor *line, const char *word) {
+static bool is(const struct weir_resp *line, const char *word) {
     size_t len = strlen(word);
     return (size_t)(line->end - line->at) >= len && !memcmp(line->at, word, len);
 }
@@ -271,9 +255,9 @@ static bool is(const struct cursor *line, const char *word) {
 int weir_memcached_read(const char *bytes, size_t len, struct weir_memcached_reply *reply) {
     if (!bytes || !reply)
         return WEIR_EINVAL;
-    struct cursor input = {bytes, bytes + len}, line;
+    struct weir_resp input = {bytes, bytes + len}, line;
     *reply = (struct weir_memcached_reply){0};
-    int rc = take_line(&input, &line);
+    int rc = weir_resp_line(&input, REPLY_LINE_MAX, &line);
     if (rc <= 0)
         return rc;
     if (is(&line, "VA "))

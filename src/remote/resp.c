@@ -12,17 +12,18 @@
 
 #define LINE_MAX (1 << 16)
 
-/* Reads a line, without its end. Returns 1, 0 if more bytes are needed, or WEIR_EFORMAT. */
-static int read_line(struct weir_resp *resp, const char **line, size_t *len) {
-    size_t there = (size_t)(resp->end - resp->at);
-    const char *end = there ? memchr(resp->at, '\r', there) : NULL;
-    if (!end || end + 1 == resp->end)
-        return there > LINE_MAX ? WEIR_EFORMAT : 0;
+int weir_resp_line(struct weir_resp *input, size_t max, struct weir_resp *line) {
+    size_t there = (size_t)(input->end - input->at);
+    const char *end = there ? memchr(input->at, '\r', there) : NULL;
+    size_t len = end ? (size_t)(end - input->at) : there;
+    if (len > max || (len && memchr(input->at, '\n', len)))
+        return WEIR_EFORMAT;
+    if (!end || end + 1 == input->end)
+        return 0;
     if (end[1] != '\n')
         return WEIR_EFORMAT;
-    *line = resp->at;
-    *len = (size_t)(end - resp->at);
-    resp->at = end + 2;
+    *line = (struct weir_resp){input->at, end};
+    input->at = end + 2;
     return 1;
 }
 
@@ -61,11 +62,12 @@ static int read_bulk(struct weir_resp *resp, int64_t len, struct weir_resp_value
 }
 
 static int read_value(struct weir_resp *resp, struct weir_resp_value *value) {
-    const char *line;
-    size_t len;
-    int rc = read_line(resp, &line, &len);
+    struct weir_resp input;
+    int rc = weir_resp_line(resp, LINE_MAX, &input);
     if (rc <= 0)
         return rc;
+    const char *line = input.at;
+    size_t len = (size_t)(input.end - input.at);
     if (len == 0)
         return WEIR_EFORMAT;
     *value = (struct weir_resp_value){.type = line[0], .text = line + 1, .len = len - 1};

@@ -12,6 +12,7 @@
 #define WEIR_RESP_BULK_MAX (1 << 16) /* bytes of one text */
 #define WEIR_RESP_ITEMS_MAX 4096     /* of one aggregate */
 
+/* Input, or a part of it. */
 struct weir_resp {
     const char *at;
     const char *end;
@@ -24,6 +25,12 @@ struct weir_resp_value {
     const char *text; /* of the others, in the input */
     size_t len;
 };
+
+/*
+ * Reads a line. *line: without its end, "\r\n"; at most `max` bytes, none of them "\r" or "\n".
+ * Returns 1, 0 if more bytes are needed, or WEIR_EFORMAT. Memcached has the same lines.
+ */
+int weir_resp_line(struct weir_resp *input, size_t max, struct weir_resp *line);
 
 /* Reads the next value. Returns 1, 0 if more bytes are needed, or WEIR_EFORMAT. */
 int weir_resp_next(struct weir_resp *resp, struct weir_resp_value *value);

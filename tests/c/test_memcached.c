@@ -135,6 +135,9 @@ static void test_replies(void **state) {
         {"VA 20 t1 c1\r\n99999999999999999999\r\n", WEIR_EFORMAT, 0},
         {"STORED\r\n", WEIR_EFORMAT, 0},
         {"\n", WEIR_EFORMAT, 0},
+        {"EN\n", WEIR_EFORMAT, 0},
+        {"EN\rEN", WEIR_EFORMAT, 0},
+        {"EN\r", 0, 0},
         {"HTTP/1.1 400 Bad Request\r\n", WEIR_EFORMAT, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -142,6 +145,21 @@ static void test_replies(void **state) {
         if (rc != cases[i].rc || (rc == 1 && reply.kind != cases[i].kind))
             fail_msg("%s: %d, kind %d", cases[i].bytes, rc, reply.kind);
     }
+}
+
+static void test_a_line_of_a_reply_is_bounded(void **state) {
+    struct weir_memcached_reply reply;
+    char line[2100] = "ERROR ";
+    (void)state;
+    memset(line + 6, 'a', sizeof line - 6);
+    assert_int_equal(weir_memcached_read(line, 2048, &reply), 0);
+    assert_int_equal(weir_memcached_read(line, 2049, &reply), WEIR_EFORMAT);
+    memcpy(line + 2048, "\r\n", 2);
+    assert_int_equal(weir_memcached_read(line, 2049, &reply), 0);
+    assert_int_equal(weir_memcached_read(line, 2050, &reply), 1);
+    assert_int_equal(reply.error_len, 2048);
+    memcpy(line + 2048, "a\r\n", 3);
+    assert_int_equal(weir_memcached_read(line, 2051, &reply), WEIR_EFORMAT);
 }
 
 static void test_what_a_count_means(void **state) {
@@ -357,6 +375,7 @@ int main(void) {
         cmocka_unit_test(test_numbers_are_below_two_to_the_63),
         cmocka_unit_test(test_commands),
         cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_a_line_of_a_reply_is_bounded),
         cmocka_unit_test(test_what_a_count_means),
         cmocka_unit_test(test_a_window_ends_a_period_after_its_start),
         cmocka_unit_test(test_the_server_corrects_a_wrong_clock),

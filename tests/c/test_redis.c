@@ -184,6 +184,7 @@ static void test_other_replies(void **state) {
         {"HTTP/1.1 400\r\n", WEIR_EFORMAT, 0},
         {"\r\n", WEIR_EFORMAT, 0},
         {"+a\rb", WEIR_EFORMAT, 0},
+        {"-a\nb\r\n", WEIR_EFORMAT, 0},
         {">1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n>1\r\n", WEIR_EFORMAT, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
