@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import weir
+from models import UNITS
 from weir import Limit, ParseError, parse, parse_many
 from weir.limits import GRANULARITIES, TIME_TYPES
 
-UNITS = ["second", "minute", "hour", "day", "month", "year"]
 MAX = 2**63 - 1
 
 
@@ -25,7 +25,7 @@ def make(amount: int, multiples: int, unit: str) -> Limit:
     return Limit(amount, multiples, unit)
 
 
-LIMITS = st.builds(make, st.integers(0, 5), st.integers(1, 3), st.sampled_from(UNITS))
+LIMITS = st.builds(make, st.integers(0, 5), st.integers(1, 3), st.sampled_from(list(UNITS)))
 
 
 def like_peer(limit: Limit) -> peer.RateLimitItem:

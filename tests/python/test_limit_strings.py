@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import weir
+from models import UNITS
 
 BLANKS = st.text(alphabet=" \t\n\r\f\v\x1c\x1d\x1e\x1f", max_size=2)
-UNITS = ["second", "minute", "hour", "day", "month", "year"]
 
 
 @st.composite
@@ -19,7 +19,7 @@ def one_limit(draw: st.DrawFn) -> str:
     count = draw(st.integers(0, 2**63 - 1))
     multiples = draw(st.one_of(st.just(""), st.integers(1, 100)))
     per = draw(st.sampled_from(["/", "per", "PER", "Per"]))
-    unit = draw(st.sampled_from(UNITS)) + draw(st.sampled_from(["", "s"]))
+    unit = draw(st.sampled_from(list(UNITS))) + draw(st.sampled_from(["", "s"]))
     unit = draw(st.sampled_from([unit, unit.upper(), unit.title()]))
     return f"{blanks[0]}{count}{blanks[1]}{per}{blanks[2]}{multiples}{blanks[3]}{unit}{blanks[4]}"
 
