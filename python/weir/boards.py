@@ -1,4 +1,7 @@
-"""Another name of :mod:`weir.stores.shared_stats`. ``Boards`` is ``SharedStats``."""
+"""Another name of :mod:`weir.stores.shared_stats`.
+
+``Boards`` is ``SharedStats``, ``SharedRule`` is :class:`weir.Rule`.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ..observe.stats import StoreMeters
 from ..stores.auto import stats_suffix
 from ..stores.instrumented import name_of
 from ..stores.registry import storage_from_string
-from ..stores.shared_stats import SharedRule, SharedStats, snapshot
+from ..stores.shared_stats import SharedStats, snapshot
 from ..stores.sync import DROP_DENIALS
 from ..stores.tenants import DEFAULT, Tenant, chosen
 from .discover import tables
@@ -205,7 +205,7 @@ class RemoteStore(Store):
         for shared in self.shared:
             for rule in shared.rules():  # the same rule of several applications is shown once
                 known = (rule.client, rule.kind, rule.until)
-                found.setdefault(known, Rule(*rule))  # type: ignore[arg-type]
+                found.setdefault(known, rule)
         return sorted(found.values(), key=lambda rule: rule.client)
 
     def rule_of(self, client: str) -> Rule | None:
@@ -216,7 +216,7 @@ class RemoteStore(Store):
         return next(iter(sorted(filter(None, found), key=lambda rule: rule.kind != "block")), None)
 
 
-def _rule_of(client: str, rules: list[SharedRule]) -> Rule | None:
+def _rule_of(client: str, rules: list[Rule]) -> Rule | None:
     """The one of these rules that applies to a client."""
     with Table(f"memory://?keys=8&rules={len(rules)}") as scratch:
         scratch.load_rules([(rule.client, rule.kind, rule.until) for rule in rules])

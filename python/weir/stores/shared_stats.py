@@ -27,12 +27,13 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 from .._clock import monotonic
-from .._core import Table, TopClient
+from .._core import Rule, Table, TopClient
 from .._text import printable
 from ..errors import ConfigurationError, StorageError
+from ..observe.hosts import By
 from .base import failure
 from .tenants import KNOWN_KEY, KNOWN_MAX, KNOWN_TTL, Tenant, tenant_of
 
@@ -65,20 +66,15 @@ _BATCH = 1000
 KINDS = ("block", "allow")
 
 
-class SharedRule(NamedTuple):
-    """A rule about a client; ``kind`` is ``block`` or ``allow``, ``until`` None without an end."""
-
-    client: str
-    kind: str
-    since: float
-    until: float | None
+#: The earlier name of :class:`weir.Rule`, for programs that import it from here.
+SharedRule = Rule
 
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def top_clients(table: Table, by: Literal["denied", "allowed"], count: int) -> list[TopClient]:
+def top_clients(table: Table, by: By, count: int) -> list[TopClient]:
     """The ``count`` clients with most requests, and the ``count`` most recent of the others.
 
     New clients have fewer requests than long-running ones, so the most recent are included.
@@ -116,7 +112,7 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
-def apply_rules(table: Table, rules: list[SharedRule]) -> None:
+def apply_rules(table: Table, rules: list[Rule]) -> None:
     """Replace the rules of ``table`` in one change. Invalid rules are left out and logged."""
     loadable = [(rule.client, rule.kind, rule.until) for rule in rules]
     try:
@@ -272,7 +268,7 @@ class SharedStats:
         version = self._do("GET", self._version_key)
         return "" if version is None else _text(version)
 
-    def rules(self) -> list[SharedRule]:
+    def rules(self) -> list[Rule]:
         """All rules that have not expired."""
         now = time.time()
         found = []
@@ -382,13 +378,13 @@ def _loads(text: str | bytes) -> Any:
         return None
 
 
-def _rule(client: str, text: str) -> SharedRule | None:
+def _rule(client: str, text: str) -> Rule | None:
     try:
         rule = _loads(text)
         until = rule["until"]
         if rule["kind"] not in KINDS:
             return None
-        return SharedRule(
+        return Rule(
             client, rule["kind"], float(rule["since"]), None if until is None else float(until)
         )
     except (ValueError, KeyError, TypeError, OverflowError):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from weir import StorageError, Table, parse
+from weir import Rule, StorageError, Table, parse
 from weir.errors import ConfigurationError, ParseError
 from weir.storage import storage_from_string
 from weir.stores.instrumented import InstrumentedStorage
@@ -281,6 +281,7 @@ def test_a_snapshot_is_json() -> None:
     assert stats["registry"] == [row]
     assert stats["top_clients"]["allowed"][0][:3] == ["10.0.0.1", "10 per 1 minute", 1]
     assert SharedRule("10.0.0.1", "block", 1.0, None).until is None
+    assert SharedRule is Rule
 
 
 # ------------------------------------------------------------------ what others have put into Redis
