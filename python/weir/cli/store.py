@@ -6,11 +6,12 @@ import contextlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from .._core import TEST, Limit, LimitCounts, Rule, Table, TopClient, Verdict, client_form, join_key
 from .._text import LINE_MAX, printable
 from ..errors import WeirError
+from ..observe.hosts import By
 from ..stores.registry import StorageTypes
 from .errors import Away
 from .words import shown
@@ -26,8 +27,6 @@ __all__ = [
     "counted_text",
     "is_hash",
 ]
-
-By = Literal["denied", "allowed"]
 
 #: Bits of an IPv6 address that are counted unless an application says otherwise.
 IPV6_PREFIX = 64
