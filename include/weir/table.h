@@ -4,7 +4,7 @@
 #ifndef WEIR_TABLE_H
 #define WEIR_TABLE_H
 
-#include "weir/weir.h"
+#include "weir/base.h"
 
 #ifdef __cplusplus
 extern "C" {
