@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from typing_extensions import Self
 
 from ._core_decision import Decision, Verdict, WindowStats
 from ._core_limit import Limit
-from .storage import StorageTypes
 
 class LimitCounts(NamedTuple):
     """The counts of decisions of all limits with the same text.
@@ -245,15 +244,31 @@ def unlink(uri: str, /) -> None:
     Processes that have it open can still use it.
     """
 
+class _Store(Protocol):
+    """What a limiter calls: a Table, a Storage, or another object with these methods."""
+
+    def decide(
+        self,
+        limits: Sequence[Limit],
+        keys: str | bytes | Sequence[str | bytes],
+        costs: Sequence[int] | None = None,
+        mode: int = ...,
+        /,
+    ) -> Decision: ...
+    def clear(
+        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
+    ) -> object: ...
+
 class RateLimiter:
     """One strategy with one store; the classes of ``limits.strategies`` as one C type.
 
     ``storage``: a :class:`Table` or any object with the methods ``decide`` and ``clear``.
     """
 
-    def __init__(self, storage: StorageTypes, strategy: str = "fixed-window") -> None: ...
+    def __init__(self, storage: _Store, strategy: str = "fixed-window") -> None: ...
     @property
-    def storage(self) -> StorageTypes: ...
+    def storage(self) -> Any:
+        """The object that was given."""
     @property
     def strategy(self) -> str: ...
     def hit(self, item: Limit, /, *identifiers: object, cost: int = 1) -> bool:
