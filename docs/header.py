@@ -106,9 +106,9 @@ def set_comment(comment: str) -> list[str]:
 
 
 def set_paragraphs(lines: list[str]) -> list[str]:
-    """Lines of text; ``Errors:`` and ``Returns`` begin a new paragraph."""
+    """Lines of text; ``Errors:``, and ``Returns`` in front of a line, begin a new paragraph."""
     paragraphs: list[list[str]] = [[]]
-    for line in lines:
+    for line in re.sub(r"(?<=[.;:)]) (?=Errors[:,])", "\n", "\n".join(lines)).split("\n"):
         if paragraphs[-1] and re.match(r"(Errors|Returns)\b", line):
             paragraphs.append([])
         paragraphs[-1].append(line.strip())

@@ -479,7 +479,8 @@ static __attribute__((noinline)) int try_again(struct decision *d, int rc) {
 }
 
 /*
- * Decides the items as if there were no rules, and writes their verdicts. Errors: as weir_decide().
+ * Decides the items as if there were no rules, and writes their verdicts.
+ * Errors: as weir_decide().
  */
 INLINE int by_limits(struct decision *d) {
     if (d->n == 1)

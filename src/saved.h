@@ -14,14 +14,16 @@ int weir_table_saved_bytes(const struct weir_table *table, size_t *size, struct 
 
 /*
  * Copies a memory:// table into `bytes`, at one moment: all its locks are held. The copy contains
- * the table's secret. `size`: of weir_table_saved_bytes(). Errors: also WEIR_EBUSY, WEIR_ECORRUPT.
+ * the table's secret. `size`: of weir_table_saved_bytes().
+ * Errors: also WEIR_EBUSY, WEIR_ECORRUPT.
  */
 int weir_table_save(struct weir_table *table, void *bytes, size_t size, struct weir_error *error);
 
 /*
  * Makes a memory:// table from such a copy. The bytes may be anything: they are verified before
- * they are used. Errors: WEIR_EFORMAT (not a copy of a table, truncated, or damaged), WEIR_EVERSION
- * (made by another version or build of this library, or on another kind of machine), WEIR_EINVAL,
+ * they are used.
+ * Errors: WEIR_EFORMAT (not a copy of a table, truncated, or damaged), WEIR_EVERSION (made by
+ * another version or build of this library, or on another kind of machine), WEIR_EINVAL,
  * WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM.
  */
 int weir_table_load(const void *bytes, size_t size, struct weir_table **out,

@@ -88,7 +88,8 @@ struct weir_hiredis_pending;
  * decided: called once, with `data` and either 0, the verdicts and the decision, or an error of
  * weir_hiredis_decide(), NULL and NULL. The pointers are valid during that call only.
  * Returns a handle for weir_hiredis_cancel(), or NULL with *error filled in: then `decided` is not
- * called. Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
+ * called.
+ * Errors: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_ENOMEM, WEIR_ESYSTEM (the connection is ending).
  */
 WEIR_API struct weir_hiredis_pending *weir_hiredis_decide_async(
     struct redisAsyncContext *context, const char *prefix, const struct weir_check *checks,

@@ -62,8 +62,8 @@ enum weir_memcached_what {
 
 /*
  * Writes the meta command for a check that the server counts: at most WEIR_MEMCACHED_COMMAND_MAX
- * bytes. cas: UNDO: that of the last reply, whose count must not be less than the cost; otherwise
- * 0.
+ * bytes.
+ * cas: UNDO: that of the last reply, whose count must not be less than the cost; otherwise 0.
  * now_ns: the true time, at which a new window begins.
  * Returns its length or WEIR_EINVAL.
  */
@@ -100,8 +100,8 @@ WEIR_API int weir_memcached_read(const char *bytes, size_t len, struct weir_memc
 
 /*
  * The number of a window that begins now with the cost of a check, to be stored by compare-and-swap
- * in place of one that has ended. *expires_s: as of weir_memcached_step(). Returns 0 or
- * WEIR_EINVAL.
+ * in place of one that has ended.
+ * *expires_s: as of weir_memcached_step(). Returns 0 or WEIR_EINVAL.
  */
 WEIR_API int weir_memcached_opened(const struct weir_check *check, int64_t now_ns, uint64_t *number,
                                    int64_t *expires_s);
@@ -129,7 +129,8 @@ WEIR_API void weir_memcached_evaluate(const struct weir_check *check,
  * which has room for WEIR_MEMCACHED_VALUE_MAX bytes.
  *
  * mode: WEIR_HIT, WEIR_EACH (the same), WEIR_TEST or WEIR_REFUND. *next_len: 0 if nothing is to be
- * stored. *expires_s: seconds from now after which Memcached may delete it; more than
+ * stored.
+ * *expires_s: seconds from now after which Memcached may delete it; more than
  * WEIR_MEMCACHED_MONTH_S must be sent as seconds since the epoch. *changed: 0 if value is
  * unchanged.
  * Errors, after which nothing must be stored: WEIR_EINVAL; WEIR_EFORMAT (value is not a state of

@@ -22,7 +22,8 @@ extern "C" {
 /*
  * Adds `add` to the meter `name` (`len` bytes, 1 to WEIR_KEY_MAX), which starts at 0, and writes
  * the sum into `*value` unless that is NULL. Wraps around at 2^64. With `add` 0 it only reads, and
- * does not create the meter. Errors: WEIR_EINVAL, WEIR_ETOOMANY (there are WEIR_METERS others).
+ * does not create the meter.
+ * Errors: WEIR_EINVAL, WEIR_ETOOMANY (there are WEIR_METERS others).
  */
 WEIR_API int weir_meter_add(struct weir_table *table, const char *name, size_t len, uint64_t add,
                             uint64_t *value);

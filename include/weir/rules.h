@@ -59,9 +59,10 @@ struct weir_rule {
  *
  * client: `len` bytes, 1 to WEIR_RULE_CLIENT_MAX: an IP address, a range ("10.0.0.0/8",
  * "2001:db8::/32"), "#" and 16 hexadecimal digits, or any other client. since_ns: now. until_ns:
- * after now, or WEIR_NEVER. Errors: WEIR_EINVAL (the message names the argument), WEIR_ESYNTAX (an
- * invalid address or range; the message says why), WEIR_ENOSPC (there is no room for another rule),
- * WEIR_EBUSY, WEIR_ECORRUPT.
+ * after now, or WEIR_NEVER.
+ * Errors: WEIR_EINVAL (the message names the argument), WEIR_ESYNTAX (an invalid address or range;
+ * the message says why), WEIR_ENOSPC (there is no room for another rule), WEIR_EBUSY,
+ * WEIR_ECORRUPT.
  */
 WEIR_API int weir_rules_set(struct weir_table *table, const void *client, size_t len, int kind,
                             int64_t since_ns, int64_t until_ns, struct weir_error *error);
@@ -83,16 +84,16 @@ WEIR_API int weir_rules_replace(struct weir_table *table, const struct weir_rule
                                 size_t count, int64_t now_ns, struct weir_error *error);
 
 /*
- * Removes the rule of exactly this client or range. Returns 1, or 0 if there was none. Errors: as
- * above.
+ * Removes the rule of exactly this client or range. Returns 1, or 0 if there was none.
+ * Errors: as above.
  */
 WEIR_API int weir_rules_remove(struct weir_table *table, const void *client, size_t len,
                                struct weir_error *error);
 
 /*
  * Writes the rule that applies to `client` at `now_ns` into *rule (may be NULL). Returns its kind,
- * or WEIR_RULE_NONE. Waits for writers, unlike weir_decide(). Errors: WEIR_EINVAL, WEIR_EBUSY,
- * WEIR_ECORRUPT.
+ * or WEIR_RULE_NONE. Waits for writers, unlike weir_decide().
+ * Errors: WEIR_EINVAL, WEIR_EBUSY, WEIR_ECORRUPT.
  */
 WEIR_API int weir_rules_find(struct weir_table *table, const void *client, size_t len,
                              int64_t now_ns, struct weir_rule *rule);

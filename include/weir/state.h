@@ -71,8 +71,8 @@ WEIR_API size_t weir_state_room(const struct weir_counter *counters, size_t coun
 
 /*
  * Decides n checks on the counters from weir_state_counters(), all or nothing, as weir_decide()
- * does on a table. buffer: weir_state_room() bytes, borrowed by `next` of the counters. decision:
- * may be NULL.
+ * does on a table.
+ * buffer: weir_state_room() bytes, borrowed by `next` of the counters. decision: may be NULL.
  * Errors, after which nothing must be written: WEIR_EINVAL; WEIR_EFORMAT (a stored value is not a
  * state of its limit; *bad, if not NULL, is the index of the counter).
  */

@@ -131,8 +131,9 @@ struct weir_registered_limit {
 /*
  * Adds a limit to the registry, so that programs that inspect the table can compute the keys of a
  * client's counters. A limit that is registered already is not added again. Of its zone, the name
- * is stored. Errors: WEIR_EINVAL (also: longer than WEIR_REGISTERED_MAX), WEIR_ETOOMANY (the
- * registry is full), WEIR_EBUSY, WEIR_ECORRUPT.
+ * is stored.
+ * Errors: WEIR_EINVAL (also: longer than WEIR_REGISTERED_MAX), WEIR_ETOOMANY (the registry is
+ * full), WEIR_EBUSY, WEIR_ECORRUPT.
  */
 WEIR_API int weir_stats_register(struct weir_table *table, const struct weir_limit *limit,
                                  const void *before, size_t before_len, const void *after,

@@ -45,7 +45,8 @@ WEIR_API void weir_table_close(struct weir_table *table);
 /*
  * Removes the name of a shm:// or file:// table. Processes that have it open keep it until they
  * close it; the next weir_table_open() creates a new one. A file that is not a table is not
- * removed: WEIR_EFORMAT. Errors: also WEIR_ENOENT, WEIR_ESYNTAX, WEIR_EACCES, WEIR_ESYSTEM.
+ * removed: WEIR_EFORMAT.
+ * Errors: also WEIR_ENOENT, WEIR_ESYNTAX, WEIR_EACCES, WEIR_ESYSTEM.
  */
 WEIR_API int weir_table_unlink(const char *uri, struct weir_error *error);
 
@@ -68,8 +69,8 @@ struct weir_table_info {
 };
 
 /*
- * Counts the keys and lines in use at `now_ns`. Reads every cell: a few ms per million. Errors:
- * WEIR_EBUSY.
+ * Counts the keys and lines in use at `now_ns`. Reads every cell: a few ms per million.
+ * Errors: WEIR_EBUSY.
  */
 WEIR_API int weir_table_info(struct weir_table *table, int64_t now_ns,
                              struct weir_table_info *info);

@@ -124,7 +124,8 @@ struct weir_limit {
 
 /*
  * Fills `*limit` with `amount` per `multiples` units, fixed window, no burst, the default max
- * delay. Errors: WEIR_EINVAL (a value out of its range; the message says which).
+ * delay.
+ * Errors: WEIR_EINVAL (a value out of its range; the message says which).
  */
 WEIR_API int weir_limit_init(struct weir_limit *limit, int64_t amount, int64_t multiples, int unit,
                              struct weir_error *error);
@@ -145,8 +146,8 @@ WEIR_API int weir_limit_parse(const char *text, size_t len, struct weir_limit *l
 /*
  * Reads one or more limits joined by ";", "," or "|" into `limits[0..*count)`. On entry, `*count`
  * is the number of elements of the array; on success, the number of limits. After an error, both
- * are undefined. Errors: WEIR_ESYNTAX; WEIR_ETOOMANY (more limits than elements, or than
- * WEIR_CHECKS_MAX).
+ * are undefined.
+ * Errors: WEIR_ESYNTAX; WEIR_ETOOMANY (more limits than elements, or than WEIR_CHECKS_MAX).
  */
 WEIR_API int weir_limit_parse_many(const char *text, size_t len, struct weir_limit *limits,
                                    size_t *count, struct weir_error *error);
@@ -257,7 +258,8 @@ struct weir_decision {
  * Decides `n` checks at once on `table`, at the time `now_ns`, all or nothing.
  *
  * checks: n of them, 1 to WEIR_CHECKS_MAX. Two checks of the same key and limit are charged one
- * after the other. now_ns: 0 to WEIR_NOW_MAX. verdicts: room for n. decision: may be NULL.
+ * after the other. now_ns: 0 to WEIR_NOW_MAX.
+ * verdicts: room for n. decision: may be NULL.
  * Errors, after which nothing was charged: WEIR_EINVAL, WEIR_ETOOMANY, WEIR_EFULL, WEIR_EBUSY,
  * WEIR_ECORRUPT.
  */
@@ -355,9 +357,10 @@ WEIR_API size_t weir_prepared_count(const struct weir_prepared *prepared);
 
 /*
  * Decides a prepared check: one decision under one set of locks, all or nothing, whatever the
- * roles. verdicts: room for one of each part; index i is always part i, and those of parts that
- * take no part are left as they are. decision: may be NULL; `deciding` is an index of parts, never
- * that of a shadow part unless there is no other; of shadow parts alone, `allowed` is 1. A bit of
+ * roles.
+ * verdicts: room for one of each part; index i is always part i, and those of parts that take no
+ * part are left as they are. decision: may be NULL; `deciding` is an index of parts, never that of
+ * a shadow part unless there is no other; of shadow parts alone, `allowed` is 1. A bit of
  * request->parts beyond the parts is WEIR_EINVAL. Two parts of the same key and limit are charged
  * one after the other, shadow parts last. A key of more than 2,048 bytes takes an allocation
  * (WEIR_ENOMEM).

@@ -194,8 +194,8 @@ static bool move_out(struct weir_transaction *txn, uint32_t from, int64_t now_ns
 
 /*
  * Makes room for a new key whose two buckets are full by moving another key, in a separate
- * transaction that changes no counter. `txn` holds the stripe and has no changes yet. Returns
- * whether a cell was moved.
+ * transaction that changes no counter. `txn` holds the stripe and has no changes yet.
+ * Returns whether a cell was moved.
  */
 bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprint[2],
                          int64_t now_ns) {
@@ -213,8 +213,9 @@ bool weir_cell_make_room(struct weir_transaction *txn, const uint64_t fingerprin
 }
 
 /*
- * Chooses a cell for a new key and frees the lines of the key that it replaces. Returns 0, an error
- * of the pool, or WEIR_ETOOMANY if this decision uses all the cells that the key could take.
+ * Chooses a cell for a new key and frees the lines of the key that it replaces.
+ * Returns 0, an error of the pool, or WEIR_ETOOMANY if this decision uses all the cells that the
+ * key could take.
  */
 int weir_cell_place(struct weir_transaction *txn, const uint64_t fingerprint[2], int64_t now_ns,
                     uint32_t *cell) {
@@ -365,8 +366,8 @@ static void consider(const struct reclaim *reclaim, uint64_t bucket, struct chea
  * Frees lines of expired logs. If there is none, and unless the logs that need a line are long,
  * evicts the best of the logs searched, but none that is shorter, and none of the `kept` keys in
  * keep[]: a decision must not get lines by deleting its own hits. *evicts: whether it may evict; if
- * not, calling it again is useless. Called with no lock held. Returns 0 if a line was freed,
- * WEIR_EFULL, or another error.
+ * not, calling it again is useless. Called with no lock held.
+ * Returns 0 if a line was freed, WEIR_EFULL, or another error.
  */
 int weir_table_reclaim(struct weir_table *table, int64_t now_ns, const uint64_t *const *keep,
                        uint32_t kept, bool *evicts) {
