@@ -84,7 +84,7 @@ struct core_state {
     PyObject *default_namespace; /* "LIMITER" */
 };
 
-/* The module's definition. PyInit__core() completes it. */
+/* The module's definition. module.c completes it. */
 extern struct PyModuleDef core_module;
 
 /* The module state of a type of this module or of its subclass; NULL with an exception set. */

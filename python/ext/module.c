@@ -240,13 +240,17 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
-PyMODINIT_FUNC PyInit__core(void);
-
-PyMODINIT_FUNC PyInit__core(void) {
+/* Completes the definition when the file is loaded, before any interpreter can import it. */
+__attribute__((constructor)) static void complete_definition(void) {
     core_module.m_methods = core_functions;
     core_module.m_slots = module_slots;
     core_module.m_traverse = module_traverse;
     core_module.m_clear = module_clear;
     core_module.m_free = module_free;
+}
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC PyInit__core(void) {
     return PyModuleDef_Init(&core_module);
 }
