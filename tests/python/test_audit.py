@@ -18,6 +18,7 @@ from typing import Any
 import freezegun
 import pytest
 
+from clocks import Clock, stop_clock
 from weir import Limit, Table, audit, parse, unlink
 from weir._text import NAME_MAX, printable
 from weir.audit import KEYS_MAX, SPAN, WINDOWS, Audit, Breach
@@ -25,19 +26,9 @@ from weir.audit import KEYS_MAX, SPAN, WINDOWS, Audit, Breach
 T0 = 1_700_000_000.25
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = T0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
-    return clock
+    return stop_clock(monkeypatch, T0)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from clocks import stop_clock
 from weir import Limit, Table
 from weir._core import client_form
 
@@ -84,11 +85,10 @@ def test_rules_of_a_table_without_an_application_are_about_single_addresses() ->
 
 
 def test_the_latest_note_of_the_length_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000_000.0
-    monkeypatch.setattr("time.time", lambda: now)
+    clock = stop_clock(monkeypatch, 1_000_000.0)
     with Table("memory://?keys=64") as table:
         table.ipv6_prefix = 64
-        now += 1
+        clock.now += 1
         table.ipv6_prefix = 56
         assert table.ipv6_prefix == 56
         table.block("2001:db8:1:2::3")

@@ -15,22 +15,15 @@ import pytest
 import weir
 import weir.for_limits
 import weir.storage
+from clocks import Clock, stop_clock
 from weir.counters import Counters
 
 NOW = 1_000_000_000.0
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    class Clock:
-        now = NOW
-
-        def __call__(self) -> float:
-            return self.now
-
-    clock = Clock()
-    monkeypatch.setattr("time.time", clock)
-    return clock
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return stop_clock(monkeypatch, NOW)
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def counters(table: weir.Table) -> Counters:
 
 
 @pytest.mark.parametrize("key", ["bare", "a/b", "LIMITER/alice/2/1/minute", "x/1/1/fortnight", "é"])
-def test_a_counter_counts_until_its_window_ends(counters: Counters, key: str, clock: Any) -> None:
+def test_a_counter_counts_until_its_window_ends(counters: Counters, key: str, clock: Clock) -> None:
     expiry = 60
     assert counters.get(key) == 0
     assert counters.get_expiry(key) == NOW
@@ -66,7 +59,7 @@ def test_another_process_finds_what_a_bare_key_counts(table: weir.Table) -> None
     assert Counters(table).get_sliding_window("bare", 60)[2] == 4
 
 
-def test_the_expiry_of_an_open_window_stays(counters: Counters, clock: Any) -> None:
+def test_the_expiry_of_an_open_window_stays(counters: Counters, clock: Clock) -> None:
     counters.incr("bare", 60)
     assert counters.incr("bare", 10) == 2
     assert counters.get_expiry("bare") == NOW + 60
@@ -135,7 +128,7 @@ def test_reset_returns_the_number_of_counters(counters: Counters) -> None:
     assert counters.reset() == 0
 
 
-def test_moving_windows(counters: Counters, clock: Any) -> None:
+def test_moving_windows(counters: Counters, clock: Clock) -> None:
     assert counters.get_moving_window("m", 5, 60) == (NOW, 0)
     assert counters.acquire_entry("m", 5, 60, 2)
     clock.now += 10
@@ -151,7 +144,7 @@ ITEMS = ["2/minute", "5 per 2 hour", "1/second", "3 per 7 day"]
 @pytest.mark.parametrize("strategy", ["fixed-window", "moving-window", "sliding-window-counter"])
 @pytest.mark.parametrize("text", ITEMS)
 def test_limiters_of_limits_answer_as_on_their_own_storage(
-    strategy: str, text: str, clock: Any
+    strategy: str, text: str, clock: Clock
 ) -> None:
     kind = limits.strategies.STRATEGIES[strategy]
     name = f"weir+shm://test-{time.monotonic_ns()}"

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from clocks import stop_clock
 from weir import Decision, Limit, StorageError, Table, Verdict, parse
 from weir._core import EACH
 from weir.metrics import Collector
@@ -256,9 +257,8 @@ def test_failures_are_counted_by_their_kind(error: Exception, kind: str) -> None
 def test_a_fallback_shows_until_the_store_is_back(
     policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [1_700_000_000.0]
-    monkeypatch.setattr("time.time", lambda: now[0])
-    monkeypatch.setattr("weir.stores.failover.monotonic", lambda: now[0])
+    clock = stop_clock(monkeypatch, 1_700_000_000.0)
+    monkeypatch.setattr("weir.stores.failover.monotonic", clock)
     remote = Remote()
     table = Table()
     instrumented = InstrumentedStorage(remote, table)
@@ -271,15 +271,15 @@ def test_a_fallback_shows_until_the_store_is_back(
     allowed = {"open": 12, "closed": 0, "local": 10}[policy]
     assert page("weir_decisions_total", limit=LABEL, verdict="allowed") == allowed
     assert page("weir_decisions_total", limit=LABEL, verdict="denied") == 12 - allowed
-    now[0] += 2
+    clock.now += 2
     remote.error = None
     failover.decide([MINUTE], "10.0.0.1")
     assert page("weir_fallback_active") == 0
-    now[0] += 2
+    clock.now += 2
     remote.error = away(TimeoutError("no answer"))
     failover.decide([MINUTE], "10.0.0.1")
     assert page("weir_fallback_active") == 1
-    now[0] += 301
+    clock.now += 301
     assert page("weir_fallback_active") == 0, "no request for minutes: unknown"
 
 

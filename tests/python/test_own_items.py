@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 
 import weir
+from clocks import stop_clock
 from weir import Granularity, Limit, RateLimitItem, RateLimitItemPerHour, parse, parse_many
 from weir.flask import Limiter
 from weir.limits import GRANULARITIES, granularity_from_string, safe_string, split_key
@@ -117,8 +118,7 @@ def peer_parse(text: str) -> Any:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_its_period_is_counted(strategy: str, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000_000_000.0
-    monkeypatch.setattr("time.time", lambda: now)
+    clock = stop_clock(monkeypatch, 1_000_000_000.0)
     limiter = weir.RateLimiter(store, strategy)
     item = PerWeek(1, None, "w")  # type: ignore[arg-type]
     verdict = limiter.decide(item, "alice")
@@ -126,7 +126,7 @@ def test_its_period_is_counted(strategy: str, store: Any, monkeypatch: pytest.Mo
     verdict = limiter.decide(item, "alice")
     assert not verdict.allowed
     assert verdict.retry_after > 60
-    now += 2 * 604800
+    clock.now += 2 * 604800
     assert limiter.hit(item, "alice")
 
 
@@ -279,13 +279,12 @@ def test_a_key_that_begins_as_usual_keeps_its_client() -> None:
 def test_a_custom_period_is_counted(
     strategy: str, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 1_000_000_000.0
-    monkeypatch.setattr("time.time", lambda: now)
+    clock = stop_clock(monkeypatch, 1_000_000_000.0)
     limiter = weir.RateLimiter(store, strategy)
     item = Quarter(1)
     assert limiter.hit(item, "a")
     assert not limiter.hit(item, "a")
-    now += 1801
+    clock.now += 1801
     assert limiter.hit(item, "a")
     assert not store.decide([item.replace(strategy=strategy)], "a").allowed
 

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import pprint
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ import pytest
 import weir
 import weir.flask
 import weir.storage
+from clocks import Clock, stop_clock
 from differential.adjusted import adjust
 from differential.build import build
 from differential.compare import compare, send
@@ -38,16 +38,6 @@ APPS = 30
 SEQUENCES = 3
 # A whole run takes about 40 s; WEIR_SEED=N looks at other applications.
 FIRST_SEED = int(os.environ.get("WEIR_SEED", "0"))
-
-
-class Clock:
-    """Both sides read it. It moves in 64ths of a second, which both represent exactly."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
 
 
 class Plain(weir.storage.Storage):
@@ -76,9 +66,8 @@ STORES = ("memory://", f"shm://differential-{os.getpid()}?keys=8192", "plain://"
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "time", clock.time)
-    return clock
+    """Both sides read it. It moves in 64ths of a second, which both represent exactly."""
+    return stop_clock(monkeypatch, 0.0)
 
 
 @pytest.fixture(autouse=True, scope="module")

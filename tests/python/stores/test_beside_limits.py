@@ -11,6 +11,7 @@ import limits.strategies
 import pytest
 
 import weir
+from clocks import stop_clock
 from weir import limits_util
 from weir.storage import storage_from_string
 
@@ -95,21 +96,20 @@ def test_answers_of_a_storage(servers: Any, key: str, scheme: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["fixed-window", "moving-window"])
 def test_the_same_moments(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1_700_000_000.25]
-    monkeypatch.setattr(time, "time", lambda: now[0])
+    clock = stop_clock(monkeypatch, 1_700_000_000.25)
     seen = []
     for module, store in (
         (limits, limits.storage.MemoryStorage()),
         (weir, storage_from_string("memory://")),
     ):
-        now[0] = 1_700_000_000.25
+        clock.now = 1_700_000_000.25
         limiter: Any = module.strategies.STRATEGIES[strategy](store)
         item = module.parse("3/minute")
         answers = []
         for _ in range(3):
             limiter.hit(item, "alice")
             answers.append(tuple(limiter.get_window_stats(item, "alice")))
-            now[0] += 7.5
+            clock.now += 7.5
         seen.append(answers)
     assert seen[1] == seen[0]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import weir
+from clocks import Clock
 from servers.ports import quickest
 from weir import (
     HIT,
@@ -56,19 +57,10 @@ class Flaky(Storage):
         self.table.clear(limits, keys)
 
 
-class ManualClock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def manual_clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
-    manual_clock = ManualClock()
+def manual_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the pauses, which the test moves."""
+    manual_clock = Clock(1000.0)
     monkeypatch.setattr(policy, "monotonic", manual_clock)
     return manual_clock
 
@@ -92,7 +84,7 @@ def test_raise_is_the_callers_matter(flaky: Flaky) -> None:
     assert failover.decide([TIGHT], "a").allowed
 
 
-def test_open_admits_every_request(flaky: Flaky, manual_clock: ManualClock) -> None:
+def test_open_admits_every_request(flaky: Flaky, manual_clock: Clock) -> None:
     failover = FailoverStorage(flaky, "open")
     flaky.away = True
     for _ in range(10):
@@ -104,9 +96,7 @@ def test_open_admits_every_request(flaky: Flaky, manual_clock: ManualClock) -> N
     failover.clear([TIGHT], "a")
 
 
-def test_closed_denies_all_and_reports_when_to_retry(
-    flaky: Flaky, manual_clock: ManualClock
-) -> None:
+def test_closed_denies_all_and_reports_when_to_retry(flaky: Flaky, manual_clock: Clock) -> None:
     failover = FailoverStorage(flaky, "closed")
     flaky.away = True
     for _ in range(3):
@@ -119,7 +109,7 @@ def test_closed_denies_all_and_reports_when_to_retry(
     assert failover.decide([TIGHT], "a", None, REFUND).allowed
 
 
-def test_local_counts_in_another_store(flaky: Flaky, manual_clock: ManualClock) -> None:
+def test_local_counts_in_another_store(flaky: Flaky, manual_clock: Clock) -> None:
     failover = FailoverStorage(flaky, "local", Table())
     assert failover.decide([TIGHT], "a").allowed
     flaky.away = True
@@ -134,7 +124,7 @@ def test_local_counts_in_another_store(flaky: Flaky, manual_clock: ManualClock) 
 
 
 def test_the_store_is_probed_after_1_2_4_up_to_32_seconds(
-    flaky: Flaky, manual_clock: ManualClock
+    flaky: Flaky, manual_clock: Clock
 ) -> None:
     failover = FailoverStorage(flaky, "open")
     flaky.away = True
@@ -159,7 +149,7 @@ def test_the_store_is_probed_after_1_2_4_up_to_32_seconds(
 
 
 def test_the_switch_and_the_return_are_logged_once(
-    flaky: Flaky, manual_clock: ManualClock, caplog: pytest.LogCaptureFixture
+    flaky: Flaky, manual_clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     failover = FailoverStorage(flaky, "local", Table())
     with caplog.at_level(logging.INFO, "weir"):
@@ -177,9 +167,7 @@ def test_the_switch_and_the_return_are_logged_once(
     assert failover.counters["switches"] == failover.counters["returns"] == 1
 
 
-def test_one_caller_probes_and_the_others_do_not_wait(
-    flaky: Flaky, manual_clock: ManualClock
-) -> None:
+def test_one_caller_probes_and_the_others_do_not_wait(flaky: Flaky, manual_clock: Clock) -> None:
     failover = FailoverStorage(flaky, "open")
     flaky.away = True
     failover.decide([TIGHT], "a")
@@ -196,7 +184,7 @@ def test_one_caller_probes_and_the_others_do_not_wait(
     asking.join(60)
 
 
-def test_a_callers_mistake_is_no_failure(flaky: Flaky, manual_clock: ManualClock) -> None:
+def test_a_callers_mistake_is_no_failure(flaky: Flaky, manual_clock: Clock) -> None:
     failover = FailoverStorage(flaky, "open")
     with pytest.raises(TypeError):
         failover.decide([TIGHT], [None])  # type: ignore[list-item]
@@ -233,7 +221,7 @@ def frozen(servers: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", ["raise", "open", "local"])
 def test_a_stopped_server_costs_one_deadline_per_probe(
-    frozen: Any, manual_clock: ManualClock, name: str
+    frozen: Any, manual_clock: Clock, name: str
 ) -> None:
     def send(failover: FailoverStorage) -> float:
         start = time.perf_counter()
@@ -303,7 +291,7 @@ def test_a_refused_key_raises_where_errors_do() -> None:
 
 
 def test_a_refused_key_leaves_the_next_caller_to_find_out(
-    flaky: Flaky, manual_clock: ManualClock
+    flaky: Flaky, manual_clock: Clock
 ) -> None:
     picky = Picky()
     failover = FailoverStorage(picky, "open")
@@ -317,7 +305,7 @@ def test_a_refused_key_leaves_the_next_caller_to_find_out(
     assert not failover.away
 
 
-def test_a_store_that_answers_but_does_not_count_is_not_back(manual_clock: ManualClock) -> None:
+def test_a_store_that_answers_but_does_not_count_is_not_back(manual_clock: Clock) -> None:
     class Replica(Flaky):
         counts = False
 
