@@ -18,6 +18,7 @@ import flask
 import pytest
 
 import weir
+from servers.ports import PATIENCE
 from weir.flask import Limiter
 from weir.observe import audit as audits
 from weir.observe.metrics import Collector
@@ -171,7 +172,7 @@ def test_a_child_of_a_fork_finds_the_lock_free(name: str) -> None:
     def hold() -> None:
         with find():
             held.set()
-            done.wait(60)
+            done.wait()
 
     holder = threading.Thread(target=hold)
     holder.start()
@@ -181,7 +182,7 @@ def test_a_child_of_a_fork_finds_the_lock_free(name: str) -> None:
         if child == 0:
             free = False
             try:
-                free = find().acquire(timeout=5)
+                free = find().acquire(timeout=PATIENCE)
             finally:
                 os._exit(0 if free else 1)
         _, status = os.waitpid(child, 0)
@@ -213,7 +214,7 @@ def test_requests_of_children_are_answered_whatever_the_parent_s_threads_do() ->
         for _ in range(20):
             child = os.fork()
             if child == 0:
-                signal.alarm(20)
+                signal.alarm(round(PATIENCE))
                 list(collector.collect())
                 store.decide([limit], "a")
                 with denials._lock:
@@ -246,7 +247,7 @@ class DecidesAgain(logging.Handler):
         self.inside = True
         other = threading.Thread(target=self.decide, daemon=True)
         other.start()
-        other.join(20)
+        other.join(PATIENCE)
         self.stuck += other.is_alive()
         self.decide()
         self.inside = False
@@ -290,7 +291,7 @@ def test_a_handler_may_call_the_limiter_that_logs(policy: str) -> None:
         ended.set()
 
     threading.Thread(target=run, daemon=True).start()
-    assert ended.wait(60), "a request waits for a lock that its own log line holds"
+    assert ended.wait(2 * PATIENCE), "a request waits for a lock that its own log line holds"
     assert handler.stuck == 0
     assert len(handler.lines) == 2, handler.lines
 
@@ -306,7 +307,7 @@ def test_a_warning_about_an_automatic_table_holds_no_lock(monkeypatch: pytest.Mo
     def show(message: object, *where: object) -> None:
         other = threading.Thread(target=auto.open_auto, args=("auto://?keys=64",), daemon=True)
         other.start()
-        other.join(20)
+        other.join(PATIENCE)
         seen.append((str(message), other.is_alive()))
 
     with warnings.catch_warnings():

@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 
 import weir
+from servers.ports import PATIENCE
 from weir import limits_storage, limits_util, strategies
 from weir.aio import storage as aio_storage
 from weir.aio import strategies as aio_strategies
@@ -416,7 +417,11 @@ else:
 
 def test_the_names_under_compat() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert "mongodb" in done.stdout

@@ -19,7 +19,7 @@ import pytest
 from flask import Flask
 
 import weir
-from servers.ports import quickest
+from servers.ports import PATIENCE, quickest
 from weir import Limit, Table, TableError
 from weir.flask import Limiter
 
@@ -383,7 +383,7 @@ def test_no_call_ends_the_process_at_the_moment_of_the_cut(
         [sys.executable, "-c", _CUT_AT_ONCE, str(tmp_path / "table"), str(left), str(number)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, (done.returncode, done.stderr)
 
@@ -422,7 +422,7 @@ def test_a_bus_error_of_another_mapping_goes_where_it_went_before(
         [sys.executable, "-c", program, str(tmp_path / "table")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == -signal.SIGBUS, (done.returncode, done.stderr)
     assert ("reading" in done.stdout) == (error is not None)
@@ -434,7 +434,7 @@ def test_a_cut_is_no_bus_error_for_a_handler_that_was_there_before(tmp_path: Pat
         [sys.executable, "-X", "faulthandler", "-c", _CUT_AT_ONCE, tmp_path / "table", "4096", "0"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert "Bus error" not in done.stderr

@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 import weir
+from servers.ports import PATIENCE
 from weir import Limit, RateLimiter, Table, TableError
 
 pytestmark = pytest.mark.slow
@@ -268,7 +269,7 @@ def test_a_table_is_replaced_although_calls_of_its_threads_wait_for_it(tmp_path:
             path.unlink()
             clock.return_value += 1.5
             for thread in waiting:
-                thread.join(20)
+                thread.join(PATIENCE)
             assert set(outcomes) == {"EBUSY", "decided"}
         finally:
             outcomes.append("ended")

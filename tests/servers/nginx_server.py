@@ -91,7 +91,7 @@ access_log off;
             [NGINX, "-p", str(self.folder), "-e", str(self.log), "-c", str(self.conf), *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     def start(self, wrap: tuple[str, ...] = (), patience: float = PATIENCE) -> None:
@@ -122,7 +122,7 @@ access_log off;
         return log + (output.read_text(errors="replace") if output.exists() else "")
 
     def get(self, path: str = "/", host: str = "127.0.0.1", **headers: str) -> Answer:
-        connection = http.client.HTTPConnection(host, self.port, timeout=60)
+        connection = http.client.HTTPConnection(host, self.port, timeout=PATIENCE)
         try:
             connection.request(
                 "GET", path, headers={name.replace("_", "-"): v for name, v in headers.items()}
@@ -165,7 +165,7 @@ access_log off;
         with contextlib.suppress(ProcessLookupError, ValueError, FileNotFoundError):
             os.kill(self.master(), how)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(30)
+            self.process.wait(PATIENCE)
         process.end(self.process, signal.SIGKILL)
         self.process = None
 

@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+#: Seconds: enough for anything that is not stuck, also on a busy machine.
+PATIENCE = 120.0
+
 #: A Unix socket for each returned port: its name reserves the port among the processes of a run.
 _claims: list[socket.socket] = []
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 120.0, pause: float = 0.02) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = PATIENCE, pause: float = 0.02) -> Any:
     """Calls ``what`` until its result is true, and returns that result. Exceptions are ignored."""
     end = time.monotonic() + seconds
     while True:
@@ -66,5 +69,5 @@ def listens(address: tuple[str, int] | str) -> bool:
     """Whether a server listens at a TCP address, or at the path of a Unix socket."""
     kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(kind) as client:
-        client.settimeout(60)
+        client.settimeout(PATIENCE)
         return client.connect_ex(address) == 0

@@ -14,10 +14,7 @@ from typing import Any
 
 import pytest
 
-from servers.ports import free_port, wait_for
-
-#: Enough time for anything that is not stuck, also on a busy machine.
-PATIENCE = 120.0
+from servers.ports import PATIENCE, free_port, wait_for
 
 
 def _die_with_parent() -> None:
@@ -58,7 +55,9 @@ def wait_until(
     assert process.poll() is None, f"it ended:\n{log.read_text(errors='replace')}"
 
 
-def end(process: subprocess.Popen[bytes], how: int = signal.SIGTERM, seconds: float = 60) -> None:
+def end(
+    process: subprocess.Popen[bytes], how: int = signal.SIGTERM, seconds: float = PATIENCE
+) -> None:
     """Stop a launched server by a signal, then kill what is left of its process group."""
     process.send_signal(how)
     with contextlib.suppress(subprocess.TimeoutExpired):

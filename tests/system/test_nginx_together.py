@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from servers.nginx_server import NGINX, PAGE, Nginx, needs_nginx
-from servers.ports import free_port, wait_for
+from servers.ports import PATIENCE, free_port, wait_for
 from servers.web import fetch, hammer
 from weir import Limit, Table
 
@@ -120,7 +120,7 @@ def test_killed_workers_of_both_lose_nothing(pair) -> None:
 
 
 def http_body(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read().decode()

@@ -162,7 +162,7 @@ class Names:
             return self._resolve(host, *args, **options)
         self.calls += 1
         if self.silent:
-            self.release.wait(30)
+            self.release.wait(120)
         if self.fails:
             raise socket.gaierror(-2, "Name or service not known")
         return self._resolve("127.0.0.1", *args, **options)

@@ -12,7 +12,7 @@ import pytest
 
 import weir
 from clocks import Clock
-from servers.ports import quickest
+from servers.ports import PATIENCE, quickest
 from weir import (
     HIT,
     REFUND,
@@ -46,7 +46,7 @@ class Flaky(Storage):
     def decide(self, *args: Any) -> weir.Decision:
         self.calls += 1
         self.entered.set()
-        self.leave.wait(10)
+        self.leave.wait(PATIENCE)
         if self.away:
             raise StorageError("flaky: away")
         return self.table.decide(*args)
@@ -176,12 +176,12 @@ def test_one_caller_probes_and_the_others_do_not_wait(flaky: Flaky, manual_clock
     flaky.leave.clear()
     asking = threading.Thread(target=failover.decide, args=([TIGHT], "a"))
     asking.start()
-    assert flaky.entered.wait(60)
+    assert flaky.entered.wait(PATIENCE)
     calls = flaky.calls
     assert all(failover.decide([TIGHT], "a").allowed for _ in range(20))
     assert flaky.calls == calls
     flaky.leave.set()
-    asking.join(60)
+    asking.join(PATIENCE)
 
 
 def test_a_callers_mistake_is_no_failure(flaky: Flaky, manual_clock: Clock) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import weir
-from servers.ports import quickest, wait_for
+from servers.ports import PATIENCE, quickest, wait_for
 from weir import TEST, Limit, StorageError, Table
 from weir.storage import FailoverStorage, storage_from_string
 
@@ -54,10 +54,10 @@ class Crowd:
     def __exit__(self, *_: object) -> None:
         self._end.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(PATIENCE)
 
-    def wait_for(self, more: int, seconds: float = 120.0) -> None:
-        """Wait until ``more`` requests have been answered."""
+    def wait_for(self, more: int, seconds: float = PATIENCE) -> None:
+        """Until so many more have been answered."""
         goal, end = self.requests + more, time.monotonic() + seconds
         while self.requests < goal:
             assert time.monotonic() < end, f"{self.requests} of {goal} were answered"

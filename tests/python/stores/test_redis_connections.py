@@ -13,7 +13,7 @@ import pytest
 import redis
 
 import weir
-from servers.ports import wait_for
+from servers.ports import PATIENCE, wait_for
 from weir import Limit, StorageError
 from weir.storage import storage_from_string
 from weir.stores.redis import RedisStorage
@@ -50,9 +50,9 @@ def test_a_custom_pool(servers: Any) -> None:
 def test_a_custom_pool_is_shared(servers: Any, options: dict[str, Any]) -> None:
     """Others, and other threads, get their turn: each check borrows a connection."""
     pool = redis.BlockingConnectionPool(
-        port=servers.redis.port, max_connections=1, timeout=20, **options
+        port=servers.redis.port, max_connections=1, timeout=PATIENCE, **options
     )
-    with redis.Redis(connection_pool=pool, socket_timeout=5) as other:
+    with redis.Redis(connection_pool=pool, socket_timeout=PATIENCE) as other:
         store = storage_from_string("redis://", connection_pool=pool)
 
         def work() -> None:
@@ -88,7 +88,7 @@ def test_as_many_connections_as_callers(servers: Any, store: Any) -> None:
 
     def work() -> None:
         connection = store._server._connect(None)
-        together.wait(30)
+        together.wait(PATIENCE)
         store._server._keep(connection)
 
     in_threads(120, work)

@@ -15,6 +15,7 @@ import redis
 
 import weir
 from models import ZONELESS
+from servers.ports import PATIENCE
 from weir import TEST, StorageError
 from weir.storage import storage_from_string
 from weir.stores.redis import RedisStorage
@@ -214,7 +215,7 @@ def test_a_script_that_is_killed(
             store.decide([TIGHT], "a")
     finally:
         client.script_kill()
-        endless.join(10)
+        endless.join(PATIENCE)
         client.config_set("busy-reply-threshold", "5000")
     assert store.decide([TIGHT], "a").allowed
 
@@ -236,4 +237,4 @@ def test_a_server_that_answers_nonsense() -> None:
             store.decide(THREE, "a")
         with pytest.raises(StorageError):
             store.decide(THREE, "a")
-        serving.join(5)
+        serving.join(PATIENCE)
