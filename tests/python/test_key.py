@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import weir
+from clocks import stop_clock
 from weir import Limit, join_key
 
 TEXT = st.text(st.characters(codec=None), max_size=6)  # surrogates, NUL and all
@@ -226,7 +227,10 @@ def test_keys_beyond_what_stands_on_the_stack() -> None:
     ["", "\0", "\n", "a\0b", "é€😀", "\udc80", b"\xff\xfe", "x" * 10**6, b"\0" * 10**6],
     ids=lambda key: f"{key[:3]!r}x{len(key)}",
 )
-def test_any_key_can_be_limited(strategy: str, key: str | bytes) -> None:
+def test_any_key_can_be_limited(
+    strategy: str, key: str | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_clock(monkeypatch, 1_700_000_000.0)
     limiter = weir.RateLimiter(weir.Table("memory://?keys=64"), strategy)
     limit = Limit(1, 1, "day")
     assert limiter.hit(limit, key)

@@ -248,7 +248,10 @@ def test_order_and_equality() -> None:
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "leaky-bucket"])
-def test_a_custom_key_is_counted(strategy: str, store: Any) -> None:
+def test_a_custom_key_is_counted(
+    strategy: str, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_clock(monkeypatch, 1_000_000_000.0)
     limiter = weir.RateLimiter(store, strategy)
     item = OneKey(2)
     assert limiter.test(item, "a", cost=2)

@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 
 import weir
+from clocks import stop_clock
 from servers.ports import PATIENCE
 from weir import limits_storage, limits_util, strategies
 from weir.aio import storage as aio_storage
@@ -312,7 +313,9 @@ def test_parse_of_several_limits_is_the_first_under_compat() -> None:
 
 
 @pytest.mark.parametrize("strategy", sorted(aio_strategies.STRATEGIES))
-def test_aio_on_a_table(strategy: str) -> None:
+def test_aio_on_a_table(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_clock(monkeypatch, 1_700_000_000.0)
+
     async def run() -> list[Any]:
         storage = storage_from_string("async+memory://?keys=1000")
         limiter = aio_strategies.STRATEGIES[strategy](storage)
