@@ -1,8 +1,9 @@
-"""The time of tests: a clock that stands still."""
+"""The time of tests: a clock that stands still, and a zone in which no day ends soon."""
 
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 
 import pytest
 
@@ -25,3 +26,10 @@ def stop_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> Clock:
     clock = Clock(now)
     monkeypatch.setattr(time, "time", clock)
     return clock
+
+
+def noon_zone() -> str:
+    """An offset from UTC by which it is noon, for calendar windows by a true clock."""
+    now = datetime.now(timezone.utc)
+    minutes = 12 * 60 - (now.hour * 60 + now.minute)
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -44,10 +45,20 @@ def login():
     return "in"
 
 @app.get("/report")
-@limiter.limit("3 per day", strategy="calendar-window", tz="Pacific/Auckland")
+@limiter.limit("3 per day", strategy="calendar-window", tz=os.environ["ZONE"])
 def report():
     return "reported"
 """
+
+
+def zone_in_the_day() -> str:
+    """Of two zones, half a day apart, the one where midnight is farther away."""
+
+    def from_noon(zone: str) -> float:
+        now = datetime.now(ZoneInfo(zone))
+        return abs(now.hour + now.minute / 60 - 12)
+
+    return min("Pacific/Auckland", "Europe/Berlin", key=from_noon)
 
 
 def weir(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -79,7 +90,7 @@ def hosts(serve: Callable[..., Any]) -> Iterator[Callable[..., list[Any]]]:
     started: list[Any] = []
 
     def start(store: str, count: int) -> list[Any]:
-        servers = [serve(APP, workers=2, STORE=store) for _ in range(count)]
+        servers = [serve(APP, workers=2, STORE=store, ZONE=zone_in_the_day()) for _ in range(count)]
         started.extend(servers)
         return servers
 

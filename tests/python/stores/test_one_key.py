@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import weir
+from clocks import noon_zone
 from weir import KeyRefusedError, Limit, StoreAwayError, Table
 from weir.errors import is_outage
 from weir.storage import FailoverStorage, storage_from_string
@@ -15,7 +16,10 @@ from weir.stores.memcached import MemcachedStorage
 from weir.stores.redis_errors import is_refused
 
 STRATEGIES = sorted(weir.strategies.STRATEGIES)
-FIVE = [Limit(5, 1, "hour", strategy=strategy) for strategy in STRATEGIES]
+FIVE = [
+    Limit(5, 1, "day", strategy=strategy, tz=noon_zone() if strategy == "calendar-window" else None)
+    for strategy in STRATEGIES
+]
 
 
 @pytest.fixture(params=["redis", "valkey", "cluster", "memcached"])

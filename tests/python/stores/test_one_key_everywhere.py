@@ -14,6 +14,7 @@ from flask import Flask, request
 import weir
 import weir.aio.storage
 import weir.aio.strategies
+from clocks import noon_zone
 from policies import POLICIES
 from weir import KeyRefusedError, Limit, StorageError
 from weir.errors import is_outage
@@ -61,8 +62,10 @@ def spoil(servers: Any, where: str, key: str, how: str) -> None:
 def application(**options: Any) -> Any:
     app = Flask(__name__)
     app.config["RATELIMIT_STORAGE_OPTIONS"] = {"remember_denials": 0}
+    tz = noon_zone() if options["strategy"] == "calendar-window" else None
+    limit = weir.flask.Limit("2 per day", tz=tz)
     limiter = Limiter(
-        lambda: request.headers["X-Client"], app=app, default_limits=["2 per day"], **options
+        lambda: request.headers["X-Client"], app=app, default_limits=[limit], **options
     )
 
     @app.get("/")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clocks import noon_zone
 from servers.crew import Crew, nothing
 from weir._core import STRATEGIES
 
@@ -34,11 +35,13 @@ def open_store(uri, options):
     return storage_from_string(uri, remember_denials=0, **json.loads(options))
 
 def prepare(task):
-    uri, options, limits, wait, keys, hits = task
+    uri, options, limits, wait, zone, keys, hits = task
     store = open_store(uri, options)
 
     def item(strategy, text):
         limit = weir.parse(text).replace(strategy=strategy)
+        if strategy == "calendar-window":
+            return limit.replace(tz=zone)
         return limit.replace(max_delay=wait) if strategy == "leaky-bucket" else limit
 
     items = [item(*limit) for limit in limits]
@@ -71,7 +74,7 @@ def run(
     meanwhile: Callable[[], None] = nothing,
 ) -> list[int]:
     """How many hits of each key passed, over all processes."""
-    task = [uri, json.dumps(options), limits, WAIT, keys, hits]
+    task = [uri, json.dumps(options), limits, WAIT, noon_zone(), keys, hits]
     answers = crew.run([task] * PROCESSES, meanwhile)
     return [sum(counts) for counts in zip(*answers, strict=True)]
 
