@@ -60,7 +60,7 @@ def test_hiro_moves_the_clock(limiter: weir.RateLimiter) -> None:
 
 
 def test_each_of_them_one_after_the_other() -> None:
-    """Each library restores the clock afterwards."""
+    """After each library has ended, the real time is read again."""
     limiter = weir.RateLimiter(weir.Table("memory://?keys=64"))
 
     def now() -> float:

@@ -1,4 +1,4 @@
-"""PostgreSQL: tests of this store only, besides the suite for all stores."""
+"""Tests of the PostgreSQL store alone. test_conformance.py has the tests that all stores pass."""
 
 from __future__ import annotations
 
