@@ -57,7 +57,7 @@ class Crowd:
             thread.join(PATIENCE)
 
     def wait_for(self, more: int, seconds: float = PATIENCE) -> None:
-        """Until so many more have been answered."""
+        """Until ``more`` further requests have been answered."""
         goal, end = self.requests + more, time.monotonic() + seconds
         while self.requests < goal:
             assert time.monotonic() < end, f"{self.requests} of {goal} were answered"

@@ -98,7 +98,7 @@ class Load:
         return Answer(time.perf_counter() - start, status, *json.loads(body))
 
     def of(self, clients: int, requests: int) -> list[Answer]:
-        """The responses to so many clients that send so many requests each."""
+        """The responses to ``clients`` clients that send ``requests`` requests each."""
         answers: list[Answer] = []
 
         def work() -> None:
