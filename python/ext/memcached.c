@@ -299,8 +299,8 @@ static PyMethodDef functions[] = {
 };
 
 int memcached_init(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &check_spec, NULL);
-    int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    PyTypeObject *type = core_add_type(module, &check_spec, NULL);
+    int rc = type ? PyModule_AddFunctions(module, functions) : -1;
     Py_XDECREF(type);
-    return rc < 0 ? -1 : PyModule_AddFunctions(module, functions);
+    return rc;
 }

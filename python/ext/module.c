@@ -20,6 +20,7 @@
 #include "table_type.h"
 #include "tuples.h"
 #include "units.h"
+#include "values.h"
 
 static PyType_Slot peek_slots[] = {
     {Py_tp_doc,
@@ -36,29 +37,18 @@ static PyType_Spec peek_spec = {
     .slots = peek_slots,
 };
 
-static PyTypeObject *add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base) {
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
-    if (type && PyModule_AddType(module, (PyTypeObject *)type) < 0)
-        Py_CLEAR(type);
-    return (PyTypeObject *)type;
-}
-
-static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
-    return add_subtype(module, spec, NULL);
-}
-
 static int add_types(PyObject *module, struct core_state *state) {
-    return (state->limit_type = add_type(module, &core_limit_spec)) &&
-                   (state->decision_type = add_type(module, &core_decision_spec)) &&
-                   (state->table_type = add_type(module, &core_table_spec)) &&
-                   (state->limiter_type = add_type(module, &core_limiter_spec)) &&
-                   (state->prepared_type = add_type(module, &core_prepared_spec)) &&
-                   (state->evaluation_type = add_type(module, &core_evaluation_spec)) &&
-                   (state->request_type = add_type(module, &core_request_spec)) &&
-                   (state->plan_type = add_type(module, &core_plan_spec)) &&
-                   (state->hooks_type = add_type(module, &core_hooks_spec)) &&
-                   (state->address_type = add_type(module, &core_address_spec)) &&
-                   (state->peek_type = add_subtype(module, &peek_spec, &PyLong_Type))
+    return (state->limit_type = core_add_type(module, &core_limit_spec, NULL)) &&
+                   (state->decision_type = core_add_type(module, &core_decision_spec, NULL)) &&
+                   (state->table_type = core_add_type(module, &core_table_spec, NULL)) &&
+                   (state->limiter_type = core_add_type(module, &core_limiter_spec, NULL)) &&
+                   (state->prepared_type = core_add_type(module, &core_prepared_spec, NULL)) &&
+                   (state->evaluation_type = core_add_type(module, &core_evaluation_spec, NULL)) &&
+                   (state->request_type = core_add_type(module, &core_request_spec, NULL)) &&
+                   (state->plan_type = core_add_type(module, &core_plan_spec, NULL)) &&
+                   (state->hooks_type = core_add_type(module, &core_hooks_spec, NULL)) &&
+                   (state->address_type = core_add_type(module, &core_address_spec, NULL)) &&
+                   (state->peek_type = core_add_type(module, &peek_spec, &PyLong_Type))
                ? core_tuples_init(module, state)
                : -1;
 }

@@ -248,13 +248,6 @@ static PyType_Spec codec_spec = {
 
 /* --------------------------------------------------------------------------------------- module */
 
-static int add_type(PyObject *module, PyType_Spec *spec) {
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
-    int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-    Py_XDECREF(type);
-    return rc;
-}
-
 /* Adds the script as a constant, for callers that send commands in other ways. */
 static int add_script(PyObject *module) {
     size_t len;
@@ -266,8 +259,10 @@ static int add_script(PyObject *module) {
 }
 
 int redis_init(PyObject *module) {
-    return add_type(module, &redis_command_spec) < 0 || add_type(module, &codec_spec) < 0 ||
-                   add_script(module) < 0
-               ? -1
-               : 0;
+    PyTypeObject *command = core_add_type(module, &redis_command_spec, NULL);
+    PyTypeObject *codec = command ? core_add_type(module, &codec_spec, NULL) : NULL;
+    int rc = codec ? add_script(module) : -1;
+    Py_XDECREF(codec);
+    Py_XDECREF(command);
+    return rc;
 }

@@ -1,4 +1,7 @@
-/* Conversions between Python objects and the numbers and texts of C. */
+/*
+ * Conversions between Python objects and the numbers and texts of C; and what several files do with
+ * tuples, lists and the types of the module.
+ */
 #include "values.h"
 
 int core_count(PyObject *object, const char *what, int64_t *count) {
@@ -80,4 +83,11 @@ int core_list_add(PyObject *list, PyObject *item) {
     int rc = item ? PyList_Append(list, item) : -1;
     Py_XDECREF(item);
     return rc;
+}
+
+PyTypeObject *core_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
+    if (type && PyModule_AddType(module, (PyTypeObject *)type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
 }

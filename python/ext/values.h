@@ -1,4 +1,7 @@
-/* Conversions between Python objects and the numbers and texts of C. */
+/*
+ * Conversions between Python objects and the numbers and texts of C; and what several files do with
+ * tuples, lists and the types of the module.
+ */
 #ifndef WEIR_EXT_VALUES_H
 #define WEIR_EXT_VALUES_H
 
@@ -33,5 +36,11 @@ PyObject *core_tuple_of(PyObject *sequence, const char *why);
  * Appends a new reference, which may be NULL with an exception set. 0, or -1 with an exception set.
  */
 int core_list_add(PyObject *list, PyObject *item);
+
+/*
+ * Makes a type, with `base` or with object if that is NULL, and adds it to the module. A new
+ * reference; NULL with an exception set.
+ */
+PyTypeObject *core_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base);
 
 #endif
