@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-#: Where shm:// tables are, each as weir.<name>.
-SHARED_MEMORY = Path("/dev/shm")
+from ..stores.server_process import SHARED_MEMORY, command_line
 
 _LOCKS = Path("/proc/locks")
 
@@ -44,10 +43,7 @@ class Found(NamedTuple):
 
 
 def _command(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return ""
+    words = command_line(pid).split(b"\0")
     return " ".join(word.decode(errors="backslashreplace") for word in words).strip()
 
 

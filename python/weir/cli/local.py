@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from .._core import LimitCounts, Rule, Table, TopClient
 from ..errors import ConfigurationError, ParseError, StorageError
-from .discover import SHARED_MEMORY
+from ..stores.server_process import SHARED_MEMORY
 from .errors import Away, Unreadable
 from .store import By, Counter, Store
 from .words import shown

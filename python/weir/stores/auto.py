@@ -43,6 +43,7 @@ from .._locks import after_fork
 from ..errors import WarnAfterwards, WeirError, warn
 from .registry import TableStorage, with_sizes
 from .server_process import (
+    SHARED_MEMORY,
     Server,
     _frames,
     _itself,
@@ -73,8 +74,6 @@ __all__ = [
     "stats_suffix",
     "unwritable",
 ]
-
-SHARED_MEMORY = Path("/dev/shm")
 
 #: Folder names that are tried at most, since other users may have taken some.
 _FOLDERS_MAX = 1024

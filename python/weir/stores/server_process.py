@@ -22,6 +22,9 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import NamedTuple
 
+#: Where shm:// tables are, each as weir.<name>. Names of auto:// tables contain a server's pid.
+SHARED_MEMORY = Path("/dev/shm")
+
 #: Servers whose workers are children of one supervisor by way of multiprocessing.
 _SPAWNING = frozenset({"uvicorn", "hypercorn", "granian"})
 
@@ -90,13 +93,18 @@ def _started(pid: int) -> int:
     return int(fields[19]) if len(fields) > 19 and fields[0] not in "ZX" else 0
 
 
-def _command(pid: int) -> bytes:
-    """The command line, which setproctitle may have replaced by ``gunicorn: worker [app]``."""
+def command_line(pid: int) -> bytes:
+    """The words of the command line, each with a NUL after it; none if it cannot be read."""
     name = _proc_name(pid)
     try:
-        command = Path(f"/proc/{name}/cmdline").read_bytes() if name else b""
+        return Path(f"/proc/{name}/cmdline").read_bytes() if name else b""
     except OSError:
         return b""
+
+
+def _command(pid: int) -> bytes:
+    """The command line, which setproctitle may have replaced by ``gunicorn: worker [app]``."""
+    command = command_line(pid)
     title = re.match(rb"gunicorn: (master|worker) (\[.*?\])", command)
     return title[2] if title else command
 

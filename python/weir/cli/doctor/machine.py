@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from ... import Table, __version__, _foreign
 from ...stores.auto import unwritable
-from ..discover import SHARED_MEMORY, tables
+from ...stores.server_process import SHARED_MEMORY
+from ..discover import tables
 from ..words import shown
 from .finding import BAD, FINE, WARN, Arguments, Finding, amount, examine_store, free_bytes
 
