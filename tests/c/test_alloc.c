@@ -16,8 +16,8 @@
 
 /* ------------------------------------------------------------------------------ calls that fail */
 
-static bool armed;          /* calls are counted, and fail */
-static unsigned calls;      /* since `armed` was set */
+static bool counting;       /* calls are counted, and fail */
+static unsigned calls;      /* since `counting` was set */
 static unsigned failing;    /* the number of the call that fails; 0: none */
 static unsigned chance;     /* one call in so many fails; 0: none */
 static unsigned failed;     /* the number of failed calls */
@@ -27,7 +27,7 @@ static int64_t mapped;      /* bytes */
 static int blocks;
 
 static bool refuse(const char *name) {
-    if (!armed || !(++calls == failing || (chance && random_below(chance) == 0)))
+    if (!counting || !(++calls == failing || (chance && random_below(chance) == 0)))
         return false;
     culprit = name;
     failed++;
@@ -75,23 +75,23 @@ int __wrap_madvise(void *at, size_t size, int advice);
 
 void *__wrap_calloc(size_t count, size_t size) {
     REFUSE("calloc", ENOMEM, NULL);
-    blocks += armed;
+    blocks += counting;
     return __real_calloc(count, size);
 }
 
 void __wrap_free(void *block) {
-    blocks -= armed && block;
+    blocks -= counting && block;
     __real_free(block);
 }
 
 void *__wrap_mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
     REFUSE("mmap", ENOMEM, MAP_FAILED);
-    mapped += armed ? (int64_t)size : 0;
+    mapped += counting ? (int64_t)size : 0;
     return __real_mmap64(at, size, protection, flags, fd, offset);
 }
 
 int __wrap_munmap(void *at, size_t size) {
-    mapped -= armed ? (int64_t)size : 0;
+    mapped -= counting ? (int64_t)size : 0;
     return __real_munmap(at, size);
 }
 
@@ -188,18 +188,18 @@ static bool open_once(const char *uri) {
     int descriptors = entries("/proc/self/fd"), names = entries(folder);
     mapped = blocks = 0;
     calls = failed = 0;
-    armed = true;
+    counting = true;
     int rc = weir_table_open(uri, &table, &error);
-    armed = false;
+    counting = false;
     if (rc == 0) {
         decide_cost(table, &limit, "k", 1, NOW, WEIR_HIT);
         decide_cost(table, &limit, "k", 1, NOW, WEIR_REFUND);
         check_sound(table);
         assert_int_equal(entries(folder),
                          strncmp(uri, "memory", 6) ? 1 : names); /* no other name */
-        armed = true;
+        counting = true;
         weir_table_close(table);
-        armed = false;
+        counting = false;
     } else {
         assert_null(table);
         assert_true(rc == WEIR_ENOMEM || rc == WEIR_ENOSPC || rc == WEIR_ESYSTEM ||
@@ -294,9 +294,9 @@ static void test_a_check_without_memory_says_so(void **state) {
     struct weir_table *table = open_table("memory://?keys=64");
     struct weir_error error;
     (void)state;
-    failing = 1, calls = 0, armed = true;
+    failing = 1, calls = 0, counting = true;
     int rc = weir_table_check(table, &error);
-    armed = false, failing = 0;
+    counting = false, failing = 0;
     assert_int_equal(rc, WEIR_ENOMEM);
     assert_string_equal(error.message, "memory://: out of memory");
     check_sound(table);

@@ -95,12 +95,12 @@ def test_unknown_schemes(uri: str) -> None:
 )
 def test_no_error_shows_the_password_of_a_mistyped_uri(scheme: str, rest: str) -> None:
     uri = f"{scheme}://{rest}"
-    said = ""
+    text = ""
     try:
         storage_from_string(uri)
     except Exception as error:
-        said = str(error)
-    assert "PASSWORD" not in said, said
+        text = str(error)
+    assert "PASSWORD" not in text, text
     if scheme not in ("shm", "file"):
         return
     with pytest.raises(weir.ParseError) as raised:

@@ -84,7 +84,7 @@ def site(serve: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def load(site: Any) -> Iterator[None]:
-    """Polite clients, and one that hammers."""
+    """Polite clients, and one that sends many requests."""
     over = threading.Event()
 
     def visit(client: str, path: str, pause: float) -> None:
@@ -132,7 +132,7 @@ def click(browser: webdriver.Chrome, selector: str) -> None:
     wait(browser, lambda: browser.execute_script(script, selector))
 
 
-def test_the_page_shows_who_hammers_and_blocks_him(
+def test_the_page_shows_who_sends_many_requests_and_blocks_him(
     browser: webdriver.Chrome, site: Any, load: None
 ) -> None:
     open_page(browser, site)

@@ -47,7 +47,7 @@ def counts(*arguments: str) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 def test_wrk_drives_all_kinds_of_clients() -> None:
-    # One client that hammers, twenty that burst, a thousand polite ones.
+    # One client that sends many requests, twenty that burst, a thousand polite ones.
     rows = counts("clients", "--limit", "5 per day")
     assert rows["polite"][1] == 0  # no client sends a sixth request
     assert 0 < rows["hammering"][0] <= 5

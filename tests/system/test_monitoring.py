@@ -334,7 +334,7 @@ def watch(tmp_path: Path) -> Iterator[Callable[[int], Prometheus]]:
 
 
 @pytest.mark.slow
-def test_an_alert_fires_when_one_client_hammers_and_not_before(
+def test_an_alert_fires_when_one_client_sends_many_requests_and_not_before(
     serve: Serve, watch: Callable[[int], Prometheus]
 ) -> None:
     program = (EXAMPLES / "app.py").read_text()

@@ -248,8 +248,8 @@ class StoreConformance:
         group = [_limit("10 per minute", self.strategies[0]), _limit("1 per hour")]
         assert store.decide(group, key, None, EACH).allowed
         assert not store.decide(group, key, None, EACH).allowed
-        looked = store.decide(group, key, [0, 0], TEST)
-        assert [verdict.remaining for verdict in looked] == [8, 0]
+        peeked = store.decide(group, key, [0, 0], TEST)
+        assert [verdict.remaining for verdict in peeked] == [8, 0]
 
     def test_one_counter_twice_in_a_decision(
         self, store: Any, clock: _Moved, key: str, strategy: str

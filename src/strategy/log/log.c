@@ -363,7 +363,7 @@ static int cut_line(struct weir_log *log, const struct weir_log_place *place) {
  */
 static int bring_behind(struct weir_log *log, const struct weir_log_place *place, int64_t now_ns) {
     int64_t late = log->total - place->before - place->hits;
-    if (log->dry) { /* as if the record there said now_ns */
+    if (log->dry) { /* as if the record there held now_ns */
         struct weir_log_place open = *place;
         open.at = place->end;
         open.before += place->hits;

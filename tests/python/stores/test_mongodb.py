@@ -41,8 +41,8 @@ def test_what_was_charged_is_given_back_when_another_limit_has_changed(
 
     monkeypatch.setattr(store, "_swap", overtaken)
     assert store.decide([first, second], key).allowed
-    looked = store.decide([first, second], key, [0, 0], weir.TEST)
-    assert [verdict.remaining for verdict in looked] == [7, 17]
+    peeked = store.decide([first, second], key, [0, 0], weir.TEST)
+    assert [verdict.remaining for verdict in peeked] == [7, 17]
     other.close()
 
 

@@ -83,13 +83,13 @@ def test_an_idea_of_the_time_that_is_off_is_corrected(store: PostgreSQLStorage, 
 def test_a_peeked_limit_is_locked_while_others_are_charged(
     store: PostgreSQLStorage, sql: Any, key: str
 ) -> None:
-    looked, charged = weir.parse("1/day"), weir.parse("20/day")
-    store.decide([looked, charged], key)
-    decision = store.decide([looked, charged], key, [weir.Peek(1), 1])
+    peeked, charged = weir.parse("1/day"), weir.parse("20/day")
+    store.decide([peeked, charged], key)
+    decision = store.decide([peeked, charged], key, [weir.Peek(1), 1])
     assert [verdict.allowed for verdict in decision] == [False, True]
-    store.clear([looked], key)
+    store.clear([peeked], key)
     for left in (18, 17):
-        decision = store.decide([looked, charged], key, [weir.Peek(1), 1])
+        decision = store.decide([peeked, charged], key, [weir.Peek(1), 1])
         assert [verdict.remaining for verdict in decision] == [1, left]
 
 
@@ -107,8 +107,8 @@ def test_counters_that_others_keep_changing_are_locked_first(
     assert [store.decide(limits, key).allowed for _ in range(4)] == [True] * 3 + [False]
     assert sent == [2] * 5
     for _ in range(100):
-        looked = store.decide(limits, key, [0, 0], weir.TEST)
-        assert [verdict.remaining for verdict in looked] == [0, 16]
+        peeked = store.decide(limits, key, [0, 0], weir.TEST)
+        assert [verdict.remaining for verdict in peeked] == [0, 16]
     assert sent[-1] == 1
 
 
@@ -222,8 +222,8 @@ def test_overlapping_keys_in_any_order_are_never_a_deadlock(store: PostgreSQLSto
     for thread in threads:
         thread.join()
     assert not failed
-    looked = store.decide([MANY] * 6, [f"overlap-{seed}-{n}" for n in range(6)], [0] * 6, weir.TEST)
-    assert sum(MANY.amount - verdict.remaining for verdict in looked) == 6 * 40 * 4
+    peeked = store.decide([MANY] * 6, [f"overlap-{seed}-{n}" for n in range(6)], [0] * 6, weir.TEST)
+    assert sum(MANY.amount - verdict.remaining for verdict in peeked) == 6 * 40 * 4
 
 
 def test_a_server_that_was_killed_and_started_again_goes_on(

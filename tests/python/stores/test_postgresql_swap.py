@@ -46,9 +46,9 @@ def test_what_another_has_changed_leaves_all_counters_as_they_were(
         assert store._guess(request) is None
         assert states(sql, key) == before
         assert store._guess(request) is not None
-    looked = store.decide(limits, key, [0] * counters, weir.TEST)
+    peeked = store.decide(limits, key, [0] * counters, weir.TEST)
     left = [limit.amount - 3 - counters for limit in limits]
-    assert [verdict.remaining for verdict in looked] == left
+    assert [verdict.remaining for verdict in peeked] == left
     other.close()
 
 
@@ -64,8 +64,8 @@ def test_the_same_change_by_another_is_not_mistaken_for_this_one(
     request = store.make_request(limits, key, None, weir.HIT)
     other.decide([limits[0]], key)
     assert store._guess(request) is None
-    looked = store.decide(limits, key, [0] * counters, weir.TEST)
-    assert [verdict.remaining for verdict in looked] == [7, *(n.amount - 2 for n in limits[1:])]
+    peeked = store.decide(limits, key, [0] * counters, weir.TEST)
+    assert [verdict.remaining for verdict in peeked] == [7, *(n.amount - 2 for n in limits[1:])]
     other.close()
 
 

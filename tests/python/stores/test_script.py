@@ -24,7 +24,7 @@ STRATEGIES = {
     "leaky-bucket": 4,
 }
 
-WIDE, LOOK = 16, 32
+WIDE, PEEK = 16, 32
 
 #: Cost, amount and three numbers of each strategy, as the script takes them.
 NUMBERS = {
@@ -68,14 +68,14 @@ def test_what_libweir_sends_is_taken(client: Any) -> None:
         assert client.eval(REDIS_SCRIPT, 1, f"k{kind}", argument)
 
 
-@pytest.mark.parametrize("kind", [5, 9, 15, 5 + LOOK, 64, 96, 200, 255])
+@pytest.mark.parametrize("kind", [5, 9, 15, 5 + PEEK, 64, 96, 200, 255])
 def test_unknown_strategies_are_refused(client: Any, kind: int) -> None:
     for mode in range(4):
         refuses(client, packed(kind, mode=mode))
         refuses(client, packed(kind, mode=mode, plain=0))
 
 
-@pytest.mark.parametrize("kind", [5 + WIDE, 15 + WIDE, 5 + WIDE + LOOK])
+@pytest.mark.parametrize("kind", [5 + WIDE, 15 + WIDE, 5 + WIDE + PEEK])
 def test_unknown_wide_strategies_are_refused(client: Any, kind: int) -> None:
     refuses(client, packed(kind) + bytes(45))
 
