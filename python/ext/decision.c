@@ -233,9 +233,10 @@ static PyObject *decision_repr(PyObject *object) {
 
 PyDoc_STRVAR(decision_doc,
              "Decision(verdicts, deciding, now, rule='')\n--\n\n"
-             "The result of one check: a sequence with the Verdict of each limit. Custom stores "
-             "create it.\n\n"
-             "deciding: index of the limit to report to the client. now: seconds since the epoch.");
+             "The result of one check: a sequence with the Verdict of each limit. Custom\n"
+             "stores create it.\n\n"
+             "deciding: index of the limit to report to the client. now: seconds since the\n"
+             "epoch.");
 
 PyDoc_STRVAR(
     texts_doc,

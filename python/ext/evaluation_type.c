@@ -172,53 +172,58 @@ PyDoc_STRVAR(evaluation_doc,
 
 static PyMethodDef evaluation_methods[] = {
     {"decide", evaluation_decide, METH_NOARGS,
-     PyDoc_STR("decide($self, /)\n--\n\nDecides on the check's store. True if no part denies.")},
+     PyDoc_STR("decide($self, /)\n--\n\n"
+               "Decides on the check's store. True if no part denies.")},
     {"add", evaluation_add, METH_O,
-     PyDoc_STR("add($self, parts, /)\n--\n\nGathers more parts, for settle(); the mask of those "
-               "that apply.")},
+     PyDoc_STR("add($self, parts, /)\n--\n\n"
+               "Gathers more parts, for settle(); the mask of those that apply.")},
     {"settle", (PyCFunction)(void (*)(void))evaluation_settle, METH_FASTCALL,
-     PyDoc_STR("settle($self, mode, parts, unit_cost=False, /)\n--\n\nCharges (EACH) or gives back "
-               "(REFUND) parts;\nkeeps the verdicts that allow. unit_cost: at a cost of 1.")},
+     PyDoc_STR("settle($self, mode, parts, unit_cost=False, /)\n--\n\n"
+               "Charges (EACH) or gives back (REFUND) parts; keeps the verdicts that allow.\n"
+               "unit_cost: at a cost of 1.")},
     {"decide_on", evaluation_decide_on, METH_VARARGS,
      PyDoc_STR("decide_on($self, table, mode, parts, settling, /)\n--\n\n"
                "Decides parts on a table; for stores that use one.")},
     {"rule_match", evaluation_rule, METH_O,
-     PyDoc_STR("rule_match($self, parts, /)\n--\n\nWhether a rule of the table decides about "
-               "the clients.")},
+     PyDoc_STR("rule_match($self, parts, /)\n--\n\n"
+               "Whether a rule of the table decides about the clients.")},
     {"record", (PyCFunction)(void (*)(void))evaluation_record, METH_FASTCALL,
-     PyDoc_STR(
-         "record($self, parts, shadow, settled=False, /)\n--\n\nCounts what was decided elsewhere "
-         "in the\ntable's statistics; settled: by settle().")},
+     PyDoc_STR("record($self, parts, shadow, settled=False, /)\n--\n\n"
+               "Counts what was decided elsewhere in the table's statistics;\n"
+               "settled: by settle().")},
     {"checks", evaluation_checks, METH_O,
-     PyDoc_STR("checks($self, parts, /)\n--\n\n(indices, limits, keys, costs) of parts, for "
-               "Storage.decide().")},
+     PyDoc_STR("checks($self, parts, /)\n--\n\n"
+               "(indices, limits, keys, costs) of parts, for Storage.decide().")},
     {"keep", (PyCFunction)(void (*)(void))evaluation_keep, METH_FASTCALL,
-     PyDoc_STR("keep($self, parts, decision, settling, /)\n--\n\nTakes over the verdicts of a "
-               "Decision; whether it allows.\nparts: their indices in its order, or their mask.")},
+     PyDoc_STR("keep($self, parts, decision, settling, /)\n--\n\n"
+               "Takes over the verdicts of a Decision; whether it allows.\n"
+               "parts: their indices in its order, or their mask.")},
     {"verdict", evaluation_verdict, METH_O,
-     PyDoc_STR("verdict($self, index, /)\n--\n\nThe Verdict of a part.")},
+     PyDoc_STR("verdict($self, index, /)\n--\n\n"
+               "The Verdict of a part.")},
     {"client", evaluation_client, METH_O,
-     PyDoc_STR("client($self, index, /)\n--\n\nThe client that a part counts, as text.")},
+     PyDoc_STR("client($self, index, /)\n--\n\n"
+               "The client that a part counts, as text.")},
     {"scope", evaluation_scope, METH_O,
-     PyDoc_STR("scope($self, index, /)\n--\n\nThe result of scope_of; None if there is none.")},
+     PyDoc_STR("scope($self, index, /)\n--\n\n"
+               "The result of scope_of; None if there is none.")},
     {"key", evaluation_key, METH_O,
-     PyDoc_STR("key($self, index, /)\n--\n\nThe name of a part's counter in stores, beside the "
-               "limit.")},
+     PyDoc_STR("key($self, index, /)\n--\n\n"
+               "The name of a part's counter in stores, beside the limit.")},
     {"cost", evaluation_cost, METH_O,
-     PyDoc_STR("cost($self, index, /)\n--\n\nThe cost of the request for a part.")},
+     PyDoc_STR("cost($self, index, /)\n--\n\n"
+               "The cost of the request for a part.")},
     {"refuse", evaluation_refuse, METH_NOARGS,
-     PyDoc_STR("refuse($self, /)\n--\n\nDeny all main parts without an end: the request cannot be "
-               "evaluated.")},
+     PyDoc_STR("refuse($self, /)\n--\n\n"
+               "Deny all main parts without an end: the request cannot be evaluated.")},
     {"report", evaluation_reports, METH_O,
-     PyDoc_STR(
-         "report($self, index, /)\n--\n\nMakes this the part that is reported to the client.")},
+     PyDoc_STR("report($self, index, /)\n--\n\n"
+               "Makes this the part that is reported to the client.")},
     {"write_headers", (PyCFunction)(void (*)(void))evaluation_write_headers, METH_FASTCALL,
      PyDoc_STR("write_headers($self, pairs, names, /)\n--\n\n"
-               "Appends the headers of the reported part to a list of (name, value): names[0] "
-               "itself, and\n"
-               "what remains, the reset and the seconds to wait under names[1:]. False, with "
-               "nothing\n"
-               "appended, if there is a Retry-After.")},
+               "Appends the headers of the reported part to a list of (name, value): names[0]\n"
+               "itself, and what remains, the reset and the seconds to wait under names[1:].\n"
+               "False, with nothing appended, if there is a Retry-After.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -90,8 +90,8 @@ static PyType_Slot address_slots[] = {
     {Py_tp_doc,
      (void *)PyDoc_STR(
          "RemoteAddress(current, otherwise, /)\n--\n\n"
-         "A key function: the client's address if that is plain IPv4, else the result of "
-         "the\nfunction `otherwise`. current: returns the request context.")},
+         "A key function: the client's address if that is plain IPv4, else the result of\n"
+         "the function `otherwise`. current: returns the request context.")},
     {Py_tp_new, address_new},
     {Py_tp_dealloc, address_dealloc},
     {Py_tp_traverse, address_traverse},

@@ -449,20 +449,20 @@ PyDoc_STRVAR(hooks_doc, "FlaskHooks(current, slot, request_type, /)\n--\n\n"
 
 static PyMethodDef hooks_methods[] = {
     {"before", (PyCFunction)(void (*)(void))hooks_before, METH_FASTCALL,
-     PyDoc_STR(
-         "before($self, plans, views, /)\n--\n\n"
-         "Begins the request and runs the check before dispatch. Returns None, or the exception "
-         "that refuses the\nrequest, or False, with nothing done, if there is no plan for it.")},
+     PyDoc_STR("before($self, plans, views, /)\n--\n\n"
+               "Begins the request and runs the check before dispatch. Returns None, or the\n"
+               "exception that refuses the request, or False, with nothing done, if there is no\n"
+               "plan for it.")},
     {"begin", (PyCFunction)(void (*)(void))hooks_begin, METH_FASTCALL,
-     PyDoc_STR("begin($self, context, plan, /)\n--\n\nThe same with a given plan.")},
+     PyDoc_STR("begin($self, context, plan, /)\n--\n\n"
+               "The same with a given plan.")},
     {"run", (PyCFunction)(void (*)(void))hooks_run, METH_FASTCALL,
-     PyDoc_STR(
-         "run($self, request, node, /)\n--\n\nRuns one check of a request. Returns None, or the "
-         "exception that refuses it.")},
+     PyDoc_STR("run($self, request, node, /)\n--\n\n"
+               "Runs one check of a request. Returns None, or the exception that refuses it.")},
     {"call", hooks_call, METH_O,
      PyDoc_STR("call($self, view, /)\n--\n\n"
-               "Makes the check of a limited function: when it may run (0.0: at once), or the "
-               "exception that\nrefuses the request; None, with nothing done, if that was not "
+               "Makes the check of a limited function: when it may run (0.0: at once), or the\n"
+               "exception that refuses the request; None, with nothing done, if that was not\n"
                "planned.")},
     {"after", hooks_after, METH_O,
      PyDoc_STR("after($self, response, /)\n--\n\n"

@@ -198,20 +198,24 @@ PyMethodDef core_functions[] = {
                "Reads exactly one limit, else raises ParseError.\n\n"
                "strategy, tz: for a limit without its own strategy (such as a burst). With\n"
                "'calendar-window', 'week' is a unit, too.\n\n"
-               ">>> parse('10/minute')\n10 per 1 minute")},
+               ">>> parse('10/minute')\n"
+               "10 per 1 minute")},
     {"parse_many", (PyCFunction)(void (*)(void))module_parse_many, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("parse_many($module, text, /, *, strategy=None, tz=None)\n--\n\n"
                "Reads one or more limits joined by ';', ',' or '|', else raises ParseError.\n\n"
-               ">>> parse_many('5/second; 60 per minute')\n[5 per 1 second, 60 per 1 minute]")},
+               ">>> parse_many('5/second; 60 per minute')\n"
+               "[5 per 1 second, 60 per 1 minute]")},
     {"join_key", (PyCFunction)(void (*)(void))module_join_key, METH_FASTCALL,
      PyDoc_STR("join_key($module, /, *identifiers)\n--\n\n"
                "The key of the identifiers for stores: joined by '/', escaped so that\n"
                "different identifiers make different keys.\n\n"
-               ">>> join_key('alice', 'view/1', 7)\n'alice/view%2F1/7'")},
+               ">>> join_key('alice', 'view/1', 7)\n"
+               "'alice/view%2F1/7'")},
     {"identifier", module_identifier, METH_O,
      PyDoc_STR("identifier($module, value, /)\n--\n\n"
                "The text of an identifier in keys: str and bytes unchanged, else its str().\n\n"
-               ">>> import uuid\n>>> identifier(uuid.UUID(int=7))\n"
+               ">>> import uuid\n"
+               ">>> identifier(uuid.UUID(int=7))\n"
                "'00000000-0000-0000-0000-000000000007'")},
     {"client_form", (PyCFunction)(void (*)(void))module_client_form, METH_FASTCALL,
      PyDoc_STR("client_form($module, text, ipv6_prefix=64, /)\n--\n\n"
@@ -223,9 +227,8 @@ PyMethodDef core_functions[] = {
                "Removes the file of a shm:// or file:// table. An open Table notices that.")},
     {"later", (PyCFunction)(void (*)(void))core_later, METH_FASTCALL,
      PyDoc_STR("later($module, decision, seconds, /)\n--\n\n"
-               "A denial, updated to `seconds` later: the waits are shorter. The remaining hits of "
-               "limits\n"
-               "that did not deny are unchanged.")},
+               "A denial, updated to `seconds` later: the waits are shorter. The remaining hits\n"
+               "of limits that did not deny are unchanged.")},
     {"deciding", (PyCFunction)(void (*)(void))core_deciding, METH_FASTCALL,
      PyDoc_STR("deciding($module, limits, verdicts, /)\n--\n\n"
                "The index of the limit to report to the client.\n\n"

@@ -277,13 +277,12 @@ PyDoc_STRVAR(
     "Limit(amount, multiples=1, unit='minute', *, burst=None, strategy=None, max_delay=None,\n"
     "      tz=None, namespace='LIMITER')\n--\n\n"
     "One limit: `amount` hits per `multiples` units. Immutable, hashable, ordered by unit.\n\n"
-    ">>> Limit(10, 1, 'minute')\n10 per 1 minute\n\n"
-    "amount: 0 to 2**63-1; 0 denies every hit. unit: second, minute, hour, day, month (30 days), "
-    "year\n"
-    "(360 days). burst: a token bucket's size. max_delay: seconds that a leaky bucket may make a "
-    "request\n"
-    "wait. tz: where a calendar window's midnight is, 'Europe/Berlin' or '+05:30'; UTC unless "
-    "given.\n"
+    ">>> Limit(10, 1, 'minute')\n"
+    "10 per 1 minute\n\n"
+    "amount: 0 to 2**63-1; 0 denies every hit. unit: second, minute, hour, day, month\n"
+    "(30 days), year (360 days). burst: a token bucket's size. max_delay: seconds\n"
+    "that a leaky bucket may make a request wait. tz: where a calendar window's\n"
+    "midnight is, 'Europe/Berlin' or '+05:30'; UTC unless given.\n"
     "strategy: None: the limiter's; burst, max_delay and tz imply a strategy.\n"
     "Raises TypeError or ValueError if an argument is invalid.");
 
@@ -307,7 +306,8 @@ static PyGetSetDef limit_getset[] = {
 
 static PyMethodDef limit_methods[] = {
     {"get_expiry", limit_get_expiry, METH_NOARGS,
-     PyDoc_STR("get_expiry($self, /)\n--\n\nThe period in seconds.")},
+     PyDoc_STR("get_expiry($self, /)\n--\n\n"
+               "The period in seconds.")},
     {"window_at", limit_window, METH_O,
      PyDoc_STR(
          "window_at($self, now, /)\n--\n\n"

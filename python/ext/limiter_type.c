@@ -97,14 +97,16 @@ static PyObject *limiter_repr(PyObject *object) {
 
 /* ---------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(
-    limiter_doc,
-    "RateLimiter(storage, strategy='fixed-window')\n--\n\n"
-    "One strategy over one store.\n\n"
-    "storage: a Table or any object with decide() and clear() like weir.storage.Storage.\n"
-    "strategy: for limits without a strategy.\n\n"
-    ">>> limiter = RateLimiter(Table())\n>>> limiter.hit(parse('1/minute'), 'alice')\nTrue\n"
-    ">>> limiter.hit(parse('1/minute'), 'alice')\nFalse");
+PyDoc_STRVAR(limiter_doc, "RateLimiter(storage, strategy='fixed-window')\n--\n\n"
+                          "One strategy over one store.\n\n"
+                          "storage: a Table or any object with decide() and clear() like\n"
+                          "weir.storage.Storage.\n"
+                          "strategy: for limits without a strategy.\n\n"
+                          ">>> limiter = RateLimiter(Table())\n"
+                          ">>> limiter.hit(parse('1/minute'), 'alice')\n"
+                          "True\n"
+                          ">>> limiter.hit(parse('1/minute'), 'alice')\n"
+                          "False");
 
 #define WITH_KEYWORDS(function)                                                                    \
     (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS
@@ -126,7 +128,8 @@ static PyMethodDef limiter_methods[] = {
      PyDoc_STR("get_window_stats($self, item, /, *identifiers)\n--\n\n"
                "(reset_time, remaining): the time of the reset and the remaining hits.")},
     {"clear", (PyCFunction)(void (*)(void))limiter_clear, METH_FASTCALL,
-     PyDoc_STR("clear($self, item, /, *identifiers)\n--\n\nDeletes this counter.")},
+     PyDoc_STR("clear($self, item, /, *identifiers)\n--\n\n"
+               "Deletes this counter.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -153,7 +153,8 @@ static PyObject *check_with_cost(PyObject *object, PyObject *cost) {
 
 static PyMethodDef check_methods[] = {
     {"with_cost", check_with_cost, METH_O,
-     PyDoc_STR("with_cost($self, cost, /)\n--\n\nThe same with another cost.")},
+     PyDoc_STR("with_cost($self, cost, /)\n--\n\n"
+               "The same with another cost.")},
     {"command", check_command, METH_VARARGS,
      PyDoc_STR("command($self, what, cas, now, /)\n--\n\n"
                "The meta command for a limit that the server counts. now: the true time.")},

@@ -199,31 +199,31 @@ static PyObject *prepared_gather(PyObject *object, PyObject *Py_UNUSED(ignored))
 
 /* --------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(
-    prepared_doc,
-    "PreparedCheck(table, store, parts, prefix, on_empty, main, mode, labels, evaluated, lenient, "
-    "unshared, observed, /)\n--\n\n"
-    "The limits of one check; only the data of the request is missing.\n\n"
-    "table: has the statistics and the rules, and decides unless there is a store.\n"
-    "store: decides by its method decide_prepared(evaluation, mode, parts, settling); None: the "
-    "table.\n"
-    "parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of, cost_of, "
-    "deduct_when); after "
-    "follows the\n"
-    "client in a key; functions that do not apply are None. 1 to 32 of them.\n"
-    "prefix: precedes the client in keys. on_empty: called with the index of a part that has "
-    "no client to count,\n"
-    "and \"key\" or \"scope\". main: how many parts, the first, are limits of the route.\n"
-    "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics; evaluated:\n"
-    "decided by evaluate(); lenient: refuse no request; unshared: reported to the client before\n"
-    "others; observed: evaluated separately, charge nothing and refuse no request.");
+PyDoc_STRVAR(prepared_doc,
+             "PreparedCheck(table, store, parts, prefix, on_empty, main, mode, labels, evaluated,\n"
+             "              lenient, unshared, observed, /)\n--\n\n"
+             "The limits of one check; only the data of the request is missing.\n\n"
+             "table: has the statistics and the rules, and decides unless there is a store.\n"
+             "store: decides by its method decide_prepared(evaluation, mode, parts, settling);\n"
+             "None: the table.\n"
+             "parts: tuples of (limit, key_func, after, cost, role, exempt_when, scope_of,\n"
+             "cost_of, deduct_when); after follows the client in a key; functions that do not\n"
+             "apply are None. 1 to 32 of them.\n"
+             "prefix: precedes the client in keys. on_empty: called with the index of a part\n"
+             "that has no client to count, and \"key\" or \"scope\". main: how many parts, the\n"
+             "first, are limits of the route.\n"
+             "mode: HIT or EACH. Masks, bit i for part i: labels: counted in the statistics;\n"
+             "evaluated: decided by evaluate(); lenient: refuse no request; unshared: reported\n"
+             "to the client before others; observed: evaluated separately, charge nothing and\n"
+             "refuse no request.");
 
 static PyMethodDef prepared_methods[] = {
     {"evaluate", prepared_evaluate, METH_NOARGS,
-     PyDoc_STR("evaluate($self, /)\n--\n\nGathers and decides; returns an Evaluation.")},
+     PyDoc_STR("evaluate($self, /)\n--\n\n"
+               "Gathers and decides; returns an Evaluation.")},
     {"gather", prepared_gather, METH_NOARGS,
-     PyDoc_STR("gather($self, /)\n--\n\nCalls the functions; returns an Evaluation that is not "
-               "decided yet.")},
+     PyDoc_STR("gather($self, /)\n--\n\n"
+               "Calls the functions; returns an Evaluation that is not decided yet.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -212,7 +212,8 @@ static PyMethodDef codec_methods[] = {
      PyDoc_STR("prepared($self, evaluation, mode, parts, settling, /)\n--\n\n"
                "The command that decides parts of a prepared check.")},
     {"clear", (PyCFunction)(void (*)(void))codec_clear, METH_FASTCALL,
-     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nThe command that deletes these counters.")},
+     PyDoc_STR("clear($self, limits, keys, /)\n--\n\n"
+               "The command that deletes these counters.")},
     {"set_clock", codec_set_clock, METH_VARARGS,
      PyDoc_STR(
          "set_clock($self, seconds, given=False, /)\n--\n\n"

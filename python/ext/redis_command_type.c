@@ -114,12 +114,11 @@ static void command_dealloc(PyObject *object) {
 
 static PyMethodDef command_methods[] = {
     {"read", command_read, METH_O,
-     PyDoc_STR(
-         "read($self, data, /)\n--\n\n"
-         "The result of a reply: a Decision, or True for a command that clears; None if more "
-         "bytes\n"
-         "are needed; False if the server does not have the script: send whole() then; a str, the\n"
-         "server's error. Raises ValueError if it is not a reply to this command.")},
+     PyDoc_STR("read($self, data, /)\n--\n\n"
+               "The result of a reply: a Decision, or True for a command that clears; None if\n"
+               "more bytes are needed; False if the server does not have the script: send\n"
+               "whole() then; a str, the server's error. Raises ValueError if it is not a reply\n"
+               "to this command.")},
     {"exchange", (PyCFunction)(void (*)(void))redis_command_exchange, METH_FASTCALL,
      PyDoc_STR(
          "exchange($self, fd, seconds, message=None, /)\n--\n\n"
@@ -128,13 +127,17 @@ static PyMethodDef command_methods[] = {
          "ConnectionAbortedError: the server cannot have executed the command. Signal handlers\n"
          "run during the call.")},
     {"digest", command_digest, METH_NOARGS,
-     PyDoc_STR("digest($self, /)\n--\n\nA strong hash of the command, 40 bytes.")},
+     PyDoc_STR("digest($self, /)\n--\n\n"
+               "A strong hash of the command, 40 bytes.")},
     {"slot", command_slot, METH_NOARGS,
-     PyDoc_STR("slot($self, /)\n--\n\nThe Cluster slot of the first counter.")},
+     PyDoc_STR("slot($self, /)\n--\n\n"
+               "The Cluster slot of the first counter.")},
     {"whole", command_whole, METH_NOARGS,
-     PyDoc_STR("whole($self, /)\n--\n\nThe command with the script itself.")},
+     PyDoc_STR("whole($self, /)\n--\n\n"
+               "The command with the script itself.")},
     {"arguments", command_arguments, METH_NOARGS,
-     PyDoc_STR("arguments($self, /)\n--\n\nThe command as a list of its arguments, bytes each.")},
+     PyDoc_STR("arguments($self, /)\n--\n\n"
+               "The command as a list of its arguments, bytes each.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -358,20 +358,17 @@ PyObject *core_table_ruled(PyObject *object, PyObject *const *args, Py_ssize_t n
 const char core_block_doc[] =
     "block($self, /, client, until=None, now=None)\n--\n\n"
     "Deny everything to a client or a range of IP addresses, in all processes, at once.\n\n"
-    "client: an identifier as for hit(), '10.0.0.0/8', '2001:db8::/32', or the '#…' "
-    "that\n"
-    "top_clients() shows. until: seconds since the epoch, or None: no expiry. Replaces the rule of "
-    "the\n"
-    "same client or range. Where weir.flask counts in this table, an IPv6 address means the "
-    "network "
-    "that\n"
-    "is counted: 2001:db8::1 is 2001:db8::/64 (see ipv6_prefix). The most specific rule wins. "
-    "Raises ValueError for a range with bits\n"
-    "after its prefix or what merely looks like an address, TableError if the table is full.\n\n"
+    "client: an identifier as for hit(), '10.0.0.0/8', '2001:db8::/32', or the '#…' that\n"
+    "top_clients() shows. until: seconds since the epoch, or None: no expiry. Replaces the\n"
+    "rule of the same client or range. Where weir.flask counts in this table, an IPv6 address\n"
+    "means the network that is counted: 2001:db8::1 is 2001:db8::/64 (see ipv6_prefix). The\n"
+    "most specific rule wins. Raises ValueError for a range with bits after its prefix or\n"
+    "what merely looks like an address, TableError if the table is full.\n\n"
     ">>> import time\n"
     ">>> table = Table('memory://?keys=1000')\n"
     ">>> table.block('203.0.113.0/24', time.time() + 3600)\n"
-    ">>> table.rule_of('203.0.113.7').kind\n'block'";
+    ">>> table.rule_of('203.0.113.7').kind\n"
+    "'block'";
 
 const char core_allow_doc[] =
     "allow($self, /, client, until=None, now=None)\n--\n\n"
@@ -392,9 +389,8 @@ const char core_rule_of_doc[] = "rule_of($self, /, client, now=None)\n--\n\n"
 const char core_load_rules_doc[] =
     "load_rules($self, /, rules, *, replace=False, now=None)\n--\n\n"
     "Set many rules in one change: all of them or, if one is wrong, none.\n\n"
-    "rules: an iterable of (client, kind, until). replace: remove all others. Returns how many "
-    "hold;\n"
-    "expired rules are skipped.";
+    "rules: an iterable of (client, kind, until). replace: remove all others. Returns how\n"
+    "many hold; expired rules are skipped.";
 
 const char core_ruled_doc[] =
     "ruled($self, limits, keys, now=None, /)\n--\n\n"

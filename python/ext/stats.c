@@ -389,9 +389,8 @@ const char core_counts_doc[] =
 const char core_top_clients_doc[] =
     "top_clients($self, /, by='denied', count=20, limit=None)\n--\n\n"
     "The clients with most denied or allowed hits, most first.\n\n"
-    "by: 'denied' or 'allowed'. count: how many, 1 to 4096. limit: under this one alone, a Limit "
-    "or\n"
-    "its text. A list of TopClient(client, limit, allowed, denied, error, last).";
+    "by: 'denied' or 'allowed'. count: how many, 1 to 4096. limit: under this one alone, a\n"
+    "Limit or its text. A list of TopClient(client, limit, allowed, denied, error, last).";
 
 const char core_record_doc[] =
     "record($self, /, limits, keys, decision, shadow=False)\n--\n\n"
@@ -410,5 +409,4 @@ const char core_registry_doc[] =
 
 const char core_name_of_doc[] =
     "name_of($self, client, /)\n--\n\n"
-    "How top_clients() shows a client: an IP address as it is, others as "
-    "their hash.";
+    "How top_clients() shows a client: an IP address as it is, others as their hash.";

@@ -9,8 +9,8 @@
 #include "table.h"
 
 const char core_save_doc[] =
-    PyDoc_STR("_save($self, /)\n--\n\nA copy of a memory:// table, with its secret, as bytes for "
-              "Table(_saved=...).");
+    PyDoc_STR("_save($self, /)\n--\n\n"
+              "A copy of a memory:// table, with its secret, as bytes for Table(_saved=...).");
 
 int core_table_open(struct core_table *self, const char *uri, PyObject *saved, bool make,
                     struct weir_error *error) {

@@ -295,43 +295,46 @@ static PyObject *table_repr(PyObject *object) {
 
 /* --------------------------------------------------------------------------------------- type */
 
-PyDoc_STRVAR(
-    table_doc,
-    "Table(uri='memory://', /, *, namespace=0, _forks_share=False, _observes=False, "
-    "_saved=...)\n--\n\n"
-    "A local store, created if it does not exist.\n\n"
-    "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N, &rules=N, &group=NAME.\n"
-    "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no counter.\n"
-    "Raises ParseError for a URI that cannot be read, TableError for a table that cannot be "
-    "opened.\n\n"
-    ">>> table = Table('memory://?keys=1000')\n>>> table.decide([Limit(10)], "
-    "'alice').allowed\nTrue");
+PyDoc_STRVAR(table_doc,
+             "Table(uri='memory://', /, *, namespace=0, _forks_share=False, _observes=False,\n"
+             "      _saved=...)\n--\n\n"
+             "A local store, created if it does not exist.\n\n"
+             "uri: memory://, shm://name or file:///path, with ?keys=N, &hits=N, &rules=N,\n"
+             "&group=NAME.\n"
+             "namespace: tables of one uri and different namespaces (0 to 2**63-1) share no\n"
+             "counter.\n"
+             "Raises ParseError for a URI that cannot be read, TableError for a table that\n"
+             "cannot be opened.\n\n"
+             ">>> table = Table('memory://?keys=1000')\n"
+             ">>> table.decide([Limit(10)], 'alice').allowed\n"
+             "True");
 
-PyDoc_STRVAR(decide_doc, "decide($self, limits, keys, costs=None, mode=HIT, now=None, /)\n--\n\n"
-                         "Decides up to 32 limits at once, all or nothing.\n\n"
-                         "limits: a sequence of Limit; one without a strategy is a fixed window. "
-                         "keys: as many keys, or one\n"
-                         "str or bytes for all. costs: as many int of 0 or more, or None: 1 each. "
-                         "mode: HIT, TEST, EACH or\n"
-                         "REFUND. now: seconds since the epoch, or None: time.time(). Returns a "
-                         "Decision. Raises TableError if nothing could be "
-                         "decided (then nothing was charged).");
+PyDoc_STRVAR(decide_doc,
+             "decide($self, limits, keys, costs=None, mode=HIT, now=None, /)\n--\n\n"
+             "Decides up to 32 limits at once, all or nothing.\n\n"
+             "limits: a sequence of Limit; one without a strategy is a fixed window. keys: as\n"
+             "many keys, or one str or bytes for all. costs: as many int of 0 or more, or\n"
+             "None: 1 each. mode: HIT, TEST, EACH or REFUND. now: seconds since the epoch, or\n"
+             "None: time.time(). Returns a Decision. Raises TableError if nothing could be\n"
+             "decided (then nothing was charged).");
 
 static PyMethodDef table_methods[] = {
     {"decide", (PyCFunction)(void (*)(void))table_decide, METH_FASTCALL, decide_doc},
     {"peek", (PyCFunction)(void (*)(void))table_peek, METH_FASTCALL,
-     PyDoc_STR("peek($self, limits, keys, /)\n--\n\nWhat remains in counters, ignoring rules "
-               "about clients; charges nothing.")},
+     PyDoc_STR("peek($self, limits, keys, /)\n--\n\n"
+               "What remains in counters, ignoring rules about clients; charges nothing.")},
     {"clear", (PyCFunction)(void (*)(void))table_clear, METH_FASTCALL,
-     PyDoc_STR("clear($self, limits, keys, /)\n--\n\nDeletes these counters.")},
+     PyDoc_STR("clear($self, limits, keys, /)\n--\n\n"
+               "Deletes these counters.")},
     {"reset", table_reset, METH_NOARGS,
-     PyDoc_STR("reset($self, /)\n--\n\nDeletes every counter of the table, in every namespace. "
-               "Rules stay.")},
+     PyDoc_STR("reset($self, /)\n--\n\n"
+               "Deletes every counter of the table, in every namespace. Rules stay.")},
     {"check", table_check, METH_NOARGS,
-     PyDoc_STR("check($self, /)\n--\n\nTrue if the table can decide.")},
+     PyDoc_STR("check($self, /)\n--\n\n"
+               "True if the table can decide.")},
     {"info", table_info, METH_NOARGS,
-     PyDoc_STR(
-         "info($self, /)\n--\n\nThe contents of the table, as a dict of int: keys, evictions, …")},
+     PyDoc_STR("info($self, /)\n--\n\n"
+               "The contents of the table, as a dict of int: keys, evictions, …")},
     {"meter", (PyCFunction)(void (*)(void))core_table_meter, METH_FASTCALL,
      PyDoc_STR("meter($self, name, add=0, /)\n--\n\n"
                "Adds to a number that all processes of the table share; returns the new value.")},
@@ -340,7 +343,8 @@ static PyMethodDef table_methods[] = {
                "Sets the meter to value, if that is greater.")},
     {"_save", core_table_save, METH_NOARGS, core_save_doc},
     {"verify", table_verify, METH_NOARGS,
-     PyDoc_STR("verify($self, /)\n--\n\nThe full integrity check; raises TableError.")},
+     PyDoc_STR("verify($self, /)\n--\n\n"
+               "The full integrity check; raises TableError.")},
     {"counts", core_table_counts, METH_NOARGS, core_counts_doc},
     {"top_clients", (PyCFunction)(void (*)(void))core_table_top_clients,
      METH_VARARGS | METH_KEYWORDS, core_top_clients_doc},
@@ -371,7 +375,8 @@ static PyMethodDef table_methods[] = {
      core_load_rules_doc},
     {"ruled", (PyCFunction)(void (*)(void))core_table_ruled, METH_FASTCALL, core_ruled_doc},
     {"close", table_close, METH_NOARGS,
-     PyDoc_STR("close($self, /)\n--\n\nUnmaps the table; later calls raise TableError.")},
+     PyDoc_STR("close($self, /)\n--\n\n"
+               "Unmaps the table; later calls raise TableError.")},
     {"__enter__", table_itself, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))table_exit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
@@ -384,7 +389,7 @@ static PyGetSetDef table_getset[] = {
     {"rules_version", core_table_get_rules_version, NULL,
      PyDoc_STR("Changes with each change of the rules; 0: no rule was ever set."), NULL},
     {"ipv6_prefix", core_table_get_ipv6_prefix, core_table_set_ipv6_prefix,
-     PyDoc_STR("The number of bits of an IPv6 address that identify a client, as last set by an "
+     PyDoc_STR("The number of bits of an IPv6 address that identify a client, as last set by an\n"
                "application that counts here; None: not set."),
      NULL},
     {"reveal", core_table_get_reveal, core_table_set_reveal,

@@ -33,7 +33,7 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
     if (maker) {
         state->verdict_type = named_tuple(
             module, maker, "Verdict", "allowed limit remaining reset_at retry_after delay",
-            "The verdict of one limit. Times in seconds: reset_at since the epoch, retry_after "
+            "The verdict of one limit. Times in seconds: reset_at since the epoch, retry_after\n"
             "and delay from now; retry_after is math.inf if the request can never be allowed.");
         state->stats_type = named_tuple(
             module, maker, "WindowStats", "reset_time remaining",
@@ -45,11 +45,11 @@ int core_tuples_init(PyObject *module, struct core_state *state) {
                         "The counts of decisions of all limits with the same text.");
         state->top_client_type =
             named_tuple(module, maker, "TopClient", "client limit allowed denied error last",
-                        "The counts of one client under the limits of one text. `last`: seconds "
-                        "since the epoch.");
+                        "The counts of one client under the limits of one text.\n"
+                        "`last`: seconds since the epoch.");
         state->rule_type = named_tuple(module, maker, "Rule", "client kind since until",
-                                       "A client that is blocked or allowed. Times in seconds "
-                                       "since the epoch; until None: no expiry.");
+                                       "A client that is blocked or allowed.\n"
+                                       "Times in seconds since the epoch; until None: no expiry.");
         state->registered_type = named_tuple(
             module, maker, "RegisteredLimit", "limit before after",
             "A limit in use: before + client + after is the key of a client's counter.");

@@ -15,7 +15,7 @@ import threading
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -392,6 +392,22 @@ print([reference() for reference in dead])
 
 
 # ----------------------------------------------------------------------------------- documentation
+
+
+def docstrings(owner: object, path: str) -> Iterator[tuple[str, str]]:
+    """Those of what the extension defines: functions, classes, and the attributes of classes."""
+    for name, value in vars(owner).items():
+        if isinstance(value, type) and value.__module__.partition(".")[0] == "weir":
+            yield from docstrings(value, f"{path}.{name}")
+        if not name.startswith("__") and isinstance(text := value.__doc__, str):
+            yield f"{path}.{name}", text
+
+
+def test_no_line_of_a_docstring_has_more_than_100_characters() -> None:
+    texts = dict(docstrings(core, "weir._core"))
+    assert {"weir._core.parse", "weir._core.Table.decide", "weir._core.Table.uri"} <= set(texts)
+    lines = [(name, line) for name, text in texts.items() for line in text.split("\n")]
+    assert [(name, line) for name, line in lines if len(line) > 100] == []
 
 
 @pytest.mark.parametrize(
