@@ -5,8 +5,9 @@ generated files are not included.
 
 Functions are measured in Python, C, Lua, JavaScript and shell. A docstring does not count as lines
 of its function. C files are formatted by clang-format, so a function begins and ends in the first
-column of a line. A function in Lua, JavaScript or shell ends at the next closing line that is not
-indented more than its first line; a function that is written in one line is not measured.
+column of a line. A C macro counts as a function: its #define and the lines that continue it. A
+function in Lua, JavaScript or shell ends at the next closing line that is not indented more than
+its first line; a function that is written in one line is not measured.
 
 Some functions consist of other functions: in Lua make_logs() and make_big(), in JavaScript the
 function around a module. In these languages, a function is therefore counted without the lines of
@@ -35,11 +36,16 @@ FILE_MAX, FUNCTION_MAX = 500, 50
 DECLARATION = re.compile(r"[A-Za-z_]")
 NAME = re.compile(r"\b(?!__attribute__)(\w+)\(")
 
+#: The first line of a C macro, and its name.
+MACRO = re.compile(r" *# *define +(\w+)")
+
 #: The beginnings of functions in other languages, and their names, if any. The body begins on the
-#: next line. In JavaScript: ``function``, an arrow function that is a variable, a method, others.
-LUA_HEAD = re.compile(
-    r"(?:\b([\w.]+) *= *)?\bfunction\b *([\w.:]*) *\([^()]*\) *(?:--.*)?$", re.MULTILINE
-)
+#: next line; in Lua, it may begin on the same line. In JavaScript: ``function``, an arrow function
+#: that is a variable, a method, others.
+LUA_HEAD = re.compile(r"(?:\b([\w.]+) *= *)?\bfunction\b *([\w.:]*) *\([^()]*\)")
+#: Strings and comments in Lua; the words that begin and end blocks.
+LUA_TEXT = re.compile(r"""'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|--.*""")
+LUA_WORD = re.compile(r"\b(?:(function|if|do|repeat)|(end|until))\b")
 JS_HEAD = re.compile(
     r"""^[ ]*(?:
         (?:.*[ (])?(?:(\w+)[ ]*[=:][ ]*)?(?:async[ ]+)?function\b[ *]*(\w*)[ ]*PARAMETERS
@@ -110,11 +116,34 @@ def c_functions(text: str) -> Iterator[tuple[str, int]]:
                 yield name[0], number - start + 1
 
 
+def c_macros(text: str) -> Iterator[tuple[str, int]]:
+    """Name and length of each macro of a C file: all lines but its last end with a backslash."""
+    lines = text.split("\n")
+    for start, line in enumerate(lines):
+        if match := MACRO.match(line):
+            end = start
+            while end + 1 < len(lines) and lines[end].endswith("\\"):
+                end += 1
+            yield match[1], end - start + 1
+
+
+def ends_in(rest: str) -> bool:
+    """Whether a Lua function ends in the rest of the line on which its body begins."""
+    depth = 1
+    for opening, closing in LUA_WORD.findall(rest):
+        depth += bool(opening) - bool(closing)
+        if depth == 0:
+            return True
+    return False
+
+
 def nested_functions(text: str, head: re.Pattern[str]) -> Iterator[tuple[str, int]]:
     """Name and length of each function of an indented file, without named functions in it."""
     lines = text.split("\n")
     found = []
     for match in head.finditer(text):
+        if ends_in(text[match.end() :].partition("\n")[0]):
+            continue
         start = text.count("\n", 0, match.start())
         indent = INDENT.match(lines[start])
         after = text.count("\n", 0, match.end()) + 1
@@ -136,8 +165,9 @@ def functions(name: str, text: str) -> Iterator[tuple[str, int]]:
         yield from python_functions(ast.parse(text, name))
     elif name.endswith((".c", ".h")):
         yield from c_functions(text)
+        yield from c_macros(text)
     elif name.endswith(".lua"):
-        yield from nested_functions(text, LUA_HEAD)
+        yield from nested_functions(LUA_TEXT.sub("", text), LUA_HEAD)
     elif name.endswith(".js"):
         yield from nested_functions(text, JS_HEAD)
     elif name.endswith(".sh") or SHEBANG.match(text):

@@ -25,12 +25,34 @@ local function make(a) -- of functions
         return first(x, function(z) return z end)
     end
     meta.__le = function(x) return x end
+    -- another function (of x)
+    local function two(x) local y = first(x, function(z) return z end) -- to the end
+        return y
+    end
+    local function three(x) if x then return "end" end
+        return 3
+    end
     return {
         read = function(x)
             return x
         end,
     }
 end
+"""
+
+C = """
+#define ONE 1
+#define TWO(x) \\
+    do { \\
+        (x)++; \\
+    } while (0)
+#ifdef ONE
+#  define THREE \\
+    3
+#endif
+static int four(int x) {
+    return x;
+}
 """
 
 JS = """
@@ -97,7 +119,9 @@ def sizes() -> ModuleType:
 @pytest.mark.parametrize(
     ("name", "text", "lengths"),
     [
-        ("a.lua", LUA, {"make": 7, "one": 7, "meta.__lt": 3, "read": 3}),
+        ("a.lua", LUA, {"make": 8, "one": 7, "meta.__lt": 3, "two": 3, "three": 3, "read": 3}),
+        ("a.c", C, {"four": 3, "ONE": 1, "TWO": 4, "THREE": 2}),
+        ("a.h", C, {"four": 3, "ONE": 1, "TWO": 4, "THREE": 2}),
         ("a.js", JS, {"line-2": 5, "many": 7, "few": 8, "line-15": 3, "read": 5}),
         ("script/a", SHELL, {"usage": 6, "run": 9, "list": 3}),
         ("a.sh", SHELL, {"usage": 6, "run": 9, "list": 3}),
@@ -113,10 +137,12 @@ def test_functions_are_counted_without_those_in_them(
     ("name", "head", "line", "end"),
     [
         ("a.lua", "local function long()", "    call()", "end"),
+        ("a.lua", "local function long() call()", "    call()", "end"),
         ("a.js", "const long = (x) => {", "  call();", "};"),
         ("a.sh", "long() {", "    call", "}"),
         ("a.py", "def long():", "    call()", "    call()"),
         ("a.c", "int long(void) {", "    call();", "}"),
+        ("a.h", "#define long \\", "    call(); \\", "    call()"),
     ],
 )
 def test_a_function_has_at_most_50_lines(
