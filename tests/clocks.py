@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,17 @@ def stop_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> Clock:
     clock = Clock(now)
     monkeypatch.setattr(time, "time", clock)
     return clock
+
+
+def stop_clock_of_programs(directory: Path, now: float) -> dict[str, str]:
+    """Variables of an environment in which ``time.time()`` of each Python program stands still.
+
+    directory: an empty one, where Python finds the module that stops it.
+    """
+    directory.mkdir()
+    (directory / "sitecustomize.py").write_text(f"import time\ntime.time = lambda: {now!r}\n")
+    others = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(directory), *([others] if others else [])])}
 
 
 def noon_zone() -> str:

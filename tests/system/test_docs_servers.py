@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import pages
+from clocks import stop_clock_of_programs
 from pages import PAGES, ROOT
 from servers import process
 from servers.ports import free_port, listens
@@ -70,7 +72,9 @@ def test_the_consoles_of_a_page_show_what_happens(
     request.addfinalizer(
         lambda: Path("/dev/shm", table.replace("shm://", "weir.")).unlink(missing_ok=True)
     )
-    env = environment(tmp_path)
+    # No window ends between two commands.
+    clock = stop_clock_of_programs(tmp_path / "clock", time.time())
+    env = {**environment(tmp_path), **clock}
     for name, text in pages.files(page).items():
         (tmp_path / name).write_text(here(text))
     for block in pages.blocks(page):
