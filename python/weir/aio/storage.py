@@ -13,7 +13,7 @@ from .._core import HIT, REDIS_SCRIPT, Decision, Limit, RedisCommand
 from ..errors import ConfigurationError, StorageError
 from ..storage_methods import wrap_errors
 from ..stores import registry
-from ..stores.base import failure
+from ..stores.base import failure, raise_translated
 from ..stores.redis_errors import answer_failure, call_failure
 from ..stores.registry import register_schemes
 from ..util import LazyDependency
@@ -314,10 +314,7 @@ class RedisStorage(ThreadedStorage):
             # One deadline for name resolution, connecting and all replies.
             packed = await asyncio.wait_for(self._exchange(command), self.store.deadline)
         except Exception as error:
-            raised = self._failure(error)
-            if raised is error:
-                raise
-            raise raised from error
+            raise_translated(self._failure(error), error)
         if packed is None:
             return True
         answer = command.read(b"$%d\r\n%b\r\n" % (len(packed), packed))

@@ -7,7 +7,7 @@ import importlib
 import select
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from .._clock import monotonic
 from ..errors import ConfigurationError, KeyRefusedError, StorageError, StoreAwayError
@@ -88,6 +88,16 @@ def joined(kind: Any, client: Any) -> type[StorageError]:
         return type(kind.__name__, (kind, client), members)
     except TypeError:  # the layouts of the classes conflict
         return kind  # type: ignore[no-any-return]
+
+
+def raise_translated(translated: BaseException, error: BaseException) -> NoReturn:
+    """Raise ``translated``, with the caught ``error`` as its cause.
+
+    If both are the same object, its cause stays as it is: no error may be its own cause.
+    """
+    if translated is error:
+        raise error
+    raise translated from error
 
 
 #: The libraries whose error classes are combined with Weir's.

@@ -34,7 +34,7 @@ from .._core import (
 from .._log import SeldomLine
 from ..errors import ConfigurationError, StorageError, TableError
 from . import base
-from .base import failure, replaces_flask_limiter, seconds
+from .base import failure, raise_translated, replaces_flask_limiter, seconds
 from .denials import Denials
 from .hosts import check_uri, shown
 from .memcached_node import (
@@ -313,7 +313,7 @@ class MemcachedStorage(KeyedStorage):
             try:
                 stored = store(client, check.name, following, cas, seconds + self._spare)
             except (OSError, node.errors.closed) as error:
-                raise node.failure(error) from error  # it may have been stored: not done again
+                raise_translated(node.failure(error), error)  # it may be stored: not done again
             return verdict if stored else None
 
         for attempt in range(TRIES):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from .._clock import monotonic, true_time
 from .._core import memcached_read
 from ..errors import StorageError, is_outage
-from .base import end_of, failure, is_readable, left_until
+from .base import end_of, failure, is_readable, left_until, raise_translated
 from .hosts import Resolver
 
 T = TypeVar("T")
@@ -235,12 +235,12 @@ class Node:
         except (ConnectionError, self.errors.closed) as error:
             client.close()
             if sock.sent and not harmless:
-                raise self.failure(error) from error
+                raise_translated(self.failure(error), error)
             self.close()
             return self._use_new_connection(call)
         except BaseException as error:
             client.close()
-            raise self.failure(error) from error
+            raise_translated(self.failure(error), error)
         self.failed_at = 0.0
         self._idle.append(client)
         return answer
@@ -253,7 +253,7 @@ class Node:
             answer = call(client)
         except BaseException as error:
             client.close()
-            raise self.failure(error) from error
+            raise_translated(self.failure(error), error)
         self.failed_at = 0.0
         self._idle.append(client)
         return answer

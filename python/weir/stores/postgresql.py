@@ -24,7 +24,7 @@ from typing import Any
 from .._clock import monotonic
 from .._core import Decision, StateRequest
 from ..errors import ConfigurationError, StorageError
-from .base import DEADLINE, end_of, failure, need, seconds
+from .base import DEADLINE, end_of, failure, need, raise_translated, seconds
 from .hosts import check_uri
 from .postgresql_connections import Connections, Taken
 from .postgresql_creation import ALONE, create
@@ -268,7 +268,7 @@ class PostgreSQLStorage(StateStorage):
             finally:
                 self._turns.leave(names)
         except Exception as error:
-            raise self.failed(error) from error
+            raise_translated(self.failed(error), error)
         finally:
             call.until = None
 
@@ -379,7 +379,7 @@ class PostgreSQLStorage(StateStorage):
                 self._incomplete = False
         except Exception as error:
             if self.deadline is None or getattr(error, "sqlstate", None) != LOCKED:
-                raise self.failed(error) from error
+                raise_translated(self.failed(error), error)
             text = (
                 f"no answer within {self.deadline:g} s: another session creates the table "
                 f"{self._table}, or has locked it"

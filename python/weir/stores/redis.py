@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from .._clock import monotonic
 from .._core import HIT, Decision, Evaluation, Limit, RedisCommand
 from ..errors import ConfigurationError
-from .base import failure, need, seconds
+from .base import failure, need, raise_translated, seconds
 from .hosts import Hosts, Resolver, scheme_of
 from .redis_base import (
     UNBOUNDED,
@@ -201,10 +201,7 @@ class RedisStorage(Remembering):
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Raise the error of a call, converted to an error of this store."""
-        raised = call_failure(self.name, error, self._library, self.deadline)
-        if raised is error:
-            raise error
-        raise raised from error
+        raise_translated(call_failure(self.name, error, self._library, self.deadline), error)
 
     def reset(self) -> int:  # type: ignore[override]
         """Delete all counters with this prefix, some hundred at a time. Return their number."""

@@ -24,7 +24,7 @@ from .._core import HIT, REFUND, TEST, Decision, Evaluation, Limit, RedisCommand
 from .._log import SeldomLine
 from ..errors import ConfigurationError, StorageError
 from ..stores.registry import decide_by_parts, deciding
-from .base import failure, left_until, need
+from .base import failure, left_until, need, raise_translated
 from .hosts import Hosts, Resolver, scheme_of
 from .redis_base import (
     UNBOUNDED,
@@ -268,7 +268,7 @@ class RedisClusterStorage(Remembering):
         try:
             answer = self._request_slot(command, end, harmless)
         except self._errors as error:
-            raise call_failure(self.name, error, self._library, deadline) from error
+            raise_translated(call_failure(self.name, error, self._library, deadline), error)
         if isinstance(answer, str):
             if answer.startswith("TRYAGAIN"):
                 raise _SplitError(answer)

@@ -53,7 +53,7 @@ from .._clock import monotonic, true_time
 from .._core import EACH, HIT, REFUND, TEST, Decision, Limit, StateRequest, state_request
 from ..errors import ConfigurationError, StorageError, TableError
 from ..stores.registry import KeyedStorage, Keys
-from .base import failure, seconds
+from .base import failure, raise_translated, seconds
 from .denials import Denials
 from .hosts import shown
 
@@ -179,7 +179,7 @@ class _States:
     def _retry(self, error: Exception, left: int) -> None:
         """Return if the decision is to be repeated: after a conflict, with tries left."""
         if not (left and isinstance(error, Conflict)):
-            raise self.failed(error) from error
+            raise_translated(self.failed(error), error)
 
     @contextmanager
     def translating_errors(self) -> Iterator[None]:
@@ -187,7 +187,7 @@ class _States:
         try:
             yield
         except Exception as error:
-            raise self.failed(error) from error
+            raise_translated(self.failed(error), error)
 
     #: The earlier name of :meth:`translating_errors`.
     telling = translating_errors
