@@ -27,7 +27,7 @@ from ..errors import ConfigurationError, StorageError
 from .base import DEADLINE, end_of, failure, need, raise_translated, seconds
 from .hosts import check_uri
 from .postgresql_connections import Connections, Taken
-from .postgresql_creation import ALONE, create
+from .postgresql_creation import ALONE, create, script
 from .postgresql_guesses import Guesses
 from .postgresql_schema import (
     FREE,
@@ -394,7 +394,7 @@ class PostgreSQLStorage(StateStorage):
         self.notice_fork()
         with self._at_length(complete=False) as connection:
             connection.execute(ALONE)
-            connection.execute(schema(self._table))
+            connection.execute(script(self._table))
         self._incomplete = False
 
     def init_text(self) -> str:

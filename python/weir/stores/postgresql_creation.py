@@ -17,7 +17,7 @@ from .._clock import monotonic
 from .postgresql_schema import schema
 from .postgresql_waits import local, long_options, server_options
 
-__all__ = ["ALONE", "create"]
+__all__ = ["ALONE", "create", "script"]
 
 #: The advisory lock that lets one session after the other create what is missing.
 _CREATING = 2003134834
@@ -35,6 +35,15 @@ _COMPLETE = """(
         WHERE hash = encode(sha256(convert_to(
             concat_ws(' ', prosrc, array_to_string(proconfig, ' ')), 'UTF8')), 'hex')))"""
 
+#: Until the transaction ends, names without a schema are those of the schema that has the table.
+#: Without it, a second table would be created in the first schema of the search path. If there is
+#: no table, the search path stays as it is.
+_IN_ITS_SCHEMA = """
+SELECT set_config('search_path', quote_ident(nspname), true)
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass('{table}');
+"""
+
 _FUNCTION = re.compile(r"FUNCTION (\w+)\(([^)]*)\)(.*?)\$weir\$(.*?)\$weir\$", re.DOTALL)
 _SETTING = re.compile(r"SET (\w+) = (\w+)")
 
@@ -51,7 +60,12 @@ def create(cursor: Any, table: str, until: float | None, durable: bool) -> None:
     while cursor.nextset():
         pass
     (nothing_missing,) = cursor.fetchone()
-    cursor.execute("COMMIT" if nothing_missing else f"{schema(table)}COMMIT")
+    cursor.execute("COMMIT" if nothing_missing else f"{script(table)}COMMIT")
+
+
+def script(table: str) -> str:
+    """Creates or replaces everything, in a transaction: where the table is, if there is one."""
+    return _IN_ITS_SCHEMA.format(table=table) + schema(table)
 
 
 @functools.lru_cache(maxsize=8)

@@ -303,3 +303,44 @@ def test_the_server_completes_a_creation_that_takes_longer_than_a_call(
     wait_for(store.check)
     assert time.monotonic() - start > 7, "seven statements took a second each"
     store.close()
+
+
+@pytest.mark.parametrize("how", ["create", "init"])
+def test_what_is_missing_is_created_in_the_schema_of_the_table(
+    postgresql_server: Any, how: str
+) -> None:
+    """Not in the first schema of the search path, where it would be a second, empty table."""
+    with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
+        first = PostgreSQLStorage(postgresql_server.uri, create=True)
+        assert first.decide([LIMIT], "a")[0].remaining == 2
+        first.close()
+        admin.execute("CREATE SCHEMA sch")
+        admin.execute("ALTER ROLE weir SET search_path = sch, public")
+        admin.execute("ALTER FUNCTION weir_states_swap_few RESET ALL")
+        store = PostgreSQLStorage(postgresql_server.uri, create=how == "create")
+        if how == "init":
+            store.init()
+        assert store.decide([LIMIT], "a")[0].remaining == 1
+        with store._connection() as used:
+            assert used.execute("SHOW search_path").fetchone() == ("sch, public",)
+        store.close()
+        where = "SELECT DISTINCT {0}::regnamespace::text FROM {1} WHERE {2} LIKE 'weir_states%'"
+        for words in (
+            ("relnamespace", "pg_class", "relname"),
+            ("pronamespace", "pg_proc", "proname"),
+        ):
+            assert admin.execute(where.format(*words)).fetchall() == [("public",)]
+        settings = "SELECT proconfig FROM pg_proc WHERE proname = 'weir_states_swap_few'"
+        assert admin.execute(settings).fetchone() != (None,)
+
+
+def test_a_first_table_is_created_in_the_first_schema(postgresql_server: Any) -> None:
+    with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
+        admin.execute("CREATE SCHEMA sch")
+        admin.execute("ALTER ROLE weir SET search_path = sch, public")
+        store = PostgreSQLStorage(postgresql_server.uri, create=True)
+        assert store.decide([LIMIT], "a").allowed
+        store.close()
+        assert admin.execute("SELECT to_regclass('sch.weir_states') IS NOT NULL").fetchone() == (
+            True,
+        )
