@@ -15,6 +15,7 @@ The options of the URI are those of libpq. Connections come from the pool of psy
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,8 +102,10 @@ class PostgreSQLStorage(StateStorage):
         if "timeout" not in inspect.signature(self._psycopg.Connection.wait).parameters:
             raise ConfigurationError("postgresql:// needs psycopg 3.3 or newer")
         self.deadline = seconds(socket_timeout, "socket_timeout")
-        if not table.replace("_", "a").isalnum() or not table.isascii() or len(table) > 40:
-            raise ConfigurationError("table: at most 40 letters, digits and _")
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,39}", table):
+            raise ConfigurationError(
+                f"table: a letter or _, then letters, digits and _; at most 40, not {table!r}"
+            )
         self._table = table.lower()
         self._max = max(1, int(max_connections))
         self._durable, self._create = durable, create
@@ -472,7 +475,7 @@ class PostgreSQLStorage(StateStorage):
     def check(self) -> bool:
         try:
             with self.translating_errors(), self._connection() as connection:
-                connection.execute(f"SELECT 1 FROM {self._table} LIMIT 1")
+                connection.execute(f'SELECT 1 FROM "{self._table}" LIMIT 1')
         except StorageError:
             return False
         return True

@@ -27,7 +27,7 @@ ALONE = f"SELECT pg_advisory_xact_lock({_CREATING}::bigint << 20)"
 #: Whether the table, its index, and the functions of this version are there. A function is
 #: compared by its parameters, its text, and its settings.
 _COMPLETE = """(
-    to_regclass('{table}') IS NOT NULL AND to_regclass('{table}_expires_at') IS NOT NULL
+    to_regclass('"{table}"') IS NOT NULL AND to_regclass('{table}_expires_at') IS NOT NULL
     AND {count} = (
         SELECT count(*)
         FROM (VALUES {functions}) AS wanted(signature, hash)
@@ -41,7 +41,7 @@ _COMPLETE = """(
 _IN_ITS_SCHEMA = """
 SELECT set_config('search_path', quote_ident(nspname), true)
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pg_class.oid = to_regclass('{table}');
+WHERE pg_class.oid = to_regclass('"{table}"');
 """
 
 _FUNCTION = re.compile(r"FUNCTION (\w+)\(([^)]*)\)(.*?)\$weir\$(.*?)\$weir\$", re.DOTALL)

@@ -8,6 +8,8 @@ The locks are row locks. Every statement takes them in the order of the names, s
 wait for each other. A row that does not exist is locked by inserting it. Every statement finds its
 rows by an index. Each insert of a row removes a few expired rows.
 
+The name of the table is in quotes everywhere, since it may be a reserved word.
+
 Most updates change no column of an index (``expires_at`` is rounded, and only grows), so PostgreSQL
 writes one row version into the same page and no index entry.
 """
@@ -25,12 +27,12 @@ _BATCH, _GRACE = 4, "1 minute"
 TOLERANCE = 0.05
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS {table} (
+CREATE TABLE IF NOT EXISTS "{table}" (
     name text COLLATE "C" PRIMARY KEY,
     value bytea NOT NULL,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
-CREATE INDEX IF NOT EXISTS {table}_expires_at ON {table} (expires_at);
+CREATE INDEX IF NOT EXISTS {table}_expires_at ON "{table}" (expires_at);
 """
 
 #: Locks the counters until the transaction ends. Returns the time, and their values.
@@ -42,9 +44,9 @@ DECLARE
 BEGIN
     FOR i IN 1 .. cardinality(names) LOOP
         LOOP
-            SELECT value INTO found_value FROM {table} WHERE name = names[i] FOR NO KEY UPDATE;
+            SELECT value INTO found_value FROM "{table}" WHERE name = names[i] FOR NO KEY UPDATE;
             EXIT WHEN FOUND;
-            INSERT INTO {table} VALUES (names[i], '', clock_timestamp()) ON CONFLICT DO NOTHING;
+            INSERT INTO "{table}" VALUES (names[i], '', clock_timestamp()) ON CONFLICT DO NOTHING;
         END LOOP;
         there[i] := found_value;
     END LOOP;
@@ -59,7 +61,7 @@ CREATE OR REPLACE FUNCTION {table}_write(names text[], next_values bytea[], expi
 RETURNS void LANGUAGE plpgsql AS $weir$
 BEGIN
     FOR i IN 1 .. cardinality(names) LOOP
-        UPDATE {table}
+        UPDATE "{table}"
         SET value = next_values[i], expires_at = greatest(expires_at, to_timestamp(expires[i]))
         WHERE name = names[i];
     END LOOP;
@@ -71,18 +73,18 @@ $weir$;
 _STEP = """
 IF {following} IS NULL THEN
     IF {was} IS NULL THEN
-        PERFORM 1 WHERE NOT EXISTS (SELECT FROM {table} WHERE name = {name});
+        PERFORM 1 WHERE NOT EXISTS (SELECT FROM "{table}" WHERE name = {name});
     ELSIF only_read THEN
-        PERFORM 1 FROM {table} WHERE name = {name} AND value = {was};
+        PERFORM 1 FROM "{table}" WHERE name = {name} AND value = {was};
     ELSE
-        PERFORM 1 FROM {table} WHERE name = {name} AND value = {was} FOR SHARE;
+        PERFORM 1 FROM "{table}" WHERE name = {name} AND value = {was} FOR SHARE;
     END IF;
 ELSIF {was} IS NULL THEN
-    INSERT INTO {table} VALUES ({name}, {following}, to_timestamp({expires}))
+    INSERT INTO "{table}" VALUES ({name}, {following}, to_timestamp({expires}))
     ON CONFLICT DO NOTHING;
     fresh := true;
 ELSE
-    UPDATE {table}
+    UPDATE "{table}"
     SET value = {following}, expires_at = greatest(expires_at, to_timestamp({expires}))
     WHERE name = {name} AND value = {was};
 END IF;
@@ -92,16 +94,16 @@ _UNDO = """
 IF {following} IS NULL THEN
     NULL;
 ELSIF {was} IS NULL THEN
-    DELETE FROM {table} WHERE name = {name};
+    DELETE FROM "{table}" WHERE name = {name};
 ELSE
-    UPDATE {table} SET value = {was} WHERE name = {name};
+    UPDATE "{table}" SET value = {was} WHERE name = {name};
 END IF;
 """
 
 _CLEAN = """
 IF fresh THEN
-    DELETE FROM {table} WHERE name = ANY (ARRAY(
-        SELECT name FROM {table} WHERE expires_at < now() - interval '{grace}'
+    DELETE FROM "{table}" WHERE name = ANY (ARRAY(
+        SELECT name FROM "{table}" WHERE expires_at < now() - interval '{grace}'
         ORDER BY expires_at LIMIT {batch} FOR UPDATE SKIP LOCKED));
 END IF;
 """
@@ -146,7 +148,7 @@ BEGIN
         END LOOP;
     END IF;
     FOR i IN 1 .. counters LOOP
-        SELECT value INTO found_value FROM {table} WHERE name = names[i];
+        SELECT value INTO found_value FROM "{table}" WHERE name = names[i];
         states := states || int4send(coalesce(length(found_value), -1))
             || coalesce(found_value, '');
     END LOOP;
@@ -195,7 +197,7 @@ DECLARE
     good int;
 BEGIN
     IF abs(server_time - now_expected) <= {tolerance} OR now_expected IS NULL THEN
-        UPDATE {table} SET
+        UPDATE "{table}" SET
             value = {following},
             expires_at = greatest(expires_at, to_timestamp({expires}))
         WHERE name = ANY (ARRAY[{names}])
@@ -205,7 +207,7 @@ BEGIN
                 {in_time} THEN
             RETURN float8send(server_time);
         ELSIF good > 0 THEN
-            UPDATE {table} SET value = {was}
+            UPDATE "{table}" SET value = {was}
             WHERE name = ANY (ARRAY[{names}]) AND xmin = pg_current_xact_id()::xid;
         END IF;
     END IF;
@@ -219,8 +221,8 @@ FEW = 4
 
 #: Removes at most 1000 counters from one name to another, in the order of their names.
 RESET = """
-DELETE FROM {table} WHERE name = ANY (ARRAY(
-    SELECT name FROM {table} WHERE name >= %s AND name < %s{condition}
+DELETE FROM "{table}" WHERE name = ANY (ARRAY(
+    SELECT name FROM "{table}" WHERE name >= %s AND name < %s{condition}
     ORDER BY name LIMIT 1000 FOR UPDATE))
 RETURNING name
 """
@@ -232,13 +234,13 @@ OF_NONE = " AND split_part(substr(name, %s), '/', 2) <> ALL (%s::text[])"
 
 #: Notes an application's prefix, and reads the notes.
 NOTE = """
-INSERT INTO {table} VALUES (%s, '', now() + interval '{seconds} seconds')
+INSERT INTO "{table}" VALUES (%s, '', now() + interval '{seconds} seconds')
 ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at
 """
-NOTES = "SELECT name FROM {table} WHERE name >= %s AND name < %s AND expires_at > now()"
+NOTES = 'SELECT name FROM "{table}" WHERE name >= %s AND name < %s AND expires_at > now()'
 
 #: Fails at once if another session has a lock on the table that ours have to wait for.
-FREE = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE NOWAIT"
+FREE = 'LOCK TABLE "{table}" IN ROW EXCLUSIVE MODE NOWAIT'
 
 #: What the client runs.
 SWAP_ARRAY = (

@@ -387,7 +387,7 @@ def test_weir_store_init(postgresql_server: Any) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     printed = weir_store("--store", postgresql_server.uri, "--print")
-    assert printed.stdout.startswith("CREATE TABLE IF NOT EXISTS weir_states")
+    assert printed.stdout.startswith('CREATE TABLE IF NOT EXISTS "weir_states"')
     with contextlib.closing(Slow(postgresql_server.port)) as slow:
         done = weir_store("--store", f"postgresql://weir@127.0.0.1:{slow.port}/postgres")
         assert (done.returncode, done.stdout) == (0, "The store is ready.\n"), done.stderr
@@ -439,7 +439,9 @@ def test_reset_clears_the_counters_of_the_prefix(servers: Any, store: PostgreSQL
     other.close()
 
 
-@pytest.mark.parametrize("table", ["a-b", "x; DROP TABLE y", "", "a" * 41, "größe"])
+@pytest.mark.parametrize(
+    "table", ["a-b", "1abc", "x; DROP TABLE y", 'a"b', "", "a" * 41, "größe", "a\n"]
+)
 def test_names_that_no_table_has_are_refused(table: str) -> None:
     with pytest.raises(ConfigurationError, match="table: "):
         PostgreSQLStorage("postgresql://127.0.0.1:1/x", table=table)

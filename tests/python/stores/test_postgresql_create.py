@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 import uuid
@@ -344,3 +345,37 @@ def test_a_first_table_is_created_in_the_first_schema(postgresql_server: Any) ->
         assert admin.execute("SELECT to_regclass('sch.weir_states') IS NOT NULL").fetchone() == (
             True,
         )
+
+
+@pytest.mark.parametrize("table", ["user", "order", "Select", "a" * 40])
+def test_a_table_may_have_a_reserved_word_as_its_name(postgresql_server: Any, table: str) -> None:
+    options: dict[str, Any] = {"table": table, "create": True, "remember_denials": 0}
+    store = PostgreSQLStorage(postgresql_server.uri, **options)
+    limits = [LIMIT, weir.parse("5/day"), weir.parse("9/day")]
+    assert [store.decide(limits, "a").allowed for _ in range(4)] == [True, True, True, False]
+    store._guesses.overtaken(store.make_request(limits, "a", None, weir.HIT).names)
+    assert not store.decide(limits, "a").allowed  # locks, then steps
+    store.clear(limits, "a")
+    assert store.decide(limits, "a")[0].remaining == 2
+    for name in FIRST:
+        assert FIRST[name](PostgreSQLStorage(postgresql_server.uri, **options)), name
+    store.note_prefix("shop")
+    assert store.decide([LIMIT], "b").allowed
+    store.reset_of("shop", ())
+    store.reset_of("", ())
+    with psycopg.connect(postgresql_server.uri) as session:
+        session.execute(f'LOCK TABLE "{table.lower()}" IN ACCESS EXCLUSIVE MODE')
+        other = PostgreSQLStorage(postgresql_server.uri, table=table, socket_timeout=1.0)
+        with pytest.raises(weir.StoreAwayError, match="is locked by another session"):
+            other.decide([LIMIT], "a")
+        other.close()
+    store.close()
+
+
+def test_psql_runs_the_text_for_a_reserved_word(postgresql_server: Any) -> None:
+    store = PostgreSQLStorage(postgresql_server.uri, table="user")
+    for _ in range(2):
+        psql = ["psql", "-v", "ON_ERROR_STOP=1", "-q", postgresql_server.uri]
+        subprocess.run(psql, input=store.init_text(), text=True, check=True)
+    assert store.decide([LIMIT], "a").allowed
+    store.close()
