@@ -167,7 +167,9 @@ def test_a_child_that_was_forked_during_the_creation_does_not_wait(
 def test_an_error_of_the_creation_is_an_outage_and_is_said_once(postgresql_server: Any) -> None:
     with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
         admin.execute("CREATE USER app")
-    store = PostgreSQLStorage(postgresql_server.uri.replace("weir@", "app@"), create=True)
+    store = PostgreSQLStorage(
+        postgresql_server.uri.replace("weir@", "app@"), create=True, socket_timeout=20.0
+    )
     for call in ("decide", "reset", "clear"):
         with pytest.raises(weir.StoreAwayError) as raised:
             FIRST[call](store)
@@ -263,7 +265,9 @@ def test_a_user_without_the_right_to_create_uses_what_is_there(postgresql_server
         admin.execute("CREATE USER app")
         admin.execute(PostgreSQLStorage().init_text())
         admin.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON weir_states TO app")
-    store = PostgreSQLStorage(postgresql_server.uri.replace("weir@", "app@"), create=True)
+    store = PostgreSQLStorage(
+        postgresql_server.uri.replace("weir@", "app@"), create=True, socket_timeout=20.0
+    )
     assert store.decide([LIMIT], "a").allowed
     store.close()
 
@@ -312,13 +316,15 @@ def test_what_is_missing_is_created_in_the_schema_of_the_table(
 ) -> None:
     """Not in the first schema of the search path, where it would be a second, empty table."""
     with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
-        first = PostgreSQLStorage(postgresql_server.uri, create=True)
+        first = PostgreSQLStorage(postgresql_server.uri, create=True, socket_timeout=20.0)
         assert first.decide([LIMIT], "a")[0].remaining == 2
         first.close()
         admin.execute("CREATE SCHEMA sch")
         admin.execute("ALTER ROLE weir SET search_path = sch, public")
         admin.execute("ALTER FUNCTION weir_states_swap_few RESET ALL")
-        store = PostgreSQLStorage(postgresql_server.uri, create=how == "create")
+        store = PostgreSQLStorage(
+            postgresql_server.uri, create=how == "create", socket_timeout=20.0
+        )
         if how == "init":
             store.init()
         assert store.decide([LIMIT], "a")[0].remaining == 1
@@ -339,7 +345,7 @@ def test_a_first_table_is_created_in_the_first_schema(postgresql_server: Any) ->
     with psycopg.connect(postgresql_server.uri, autocommit=True) as admin:
         admin.execute("CREATE SCHEMA sch")
         admin.execute("ALTER ROLE weir SET search_path = sch, public")
-        store = PostgreSQLStorage(postgresql_server.uri, create=True)
+        store = PostgreSQLStorage(postgresql_server.uri, create=True, socket_timeout=20.0)
         assert store.decide([LIMIT], "a").allowed
         store.close()
         assert admin.execute("SELECT to_regclass('sch.weir_states') IS NOT NULL").fetchone() == (
@@ -350,6 +356,7 @@ def test_a_first_table_is_created_in_the_first_schema(postgresql_server: Any) ->
 @pytest.mark.parametrize("table", ["user", "order", "Select", "a" * 40])
 def test_a_table_may_have_a_reserved_word_as_its_name(postgresql_server: Any, table: str) -> None:
     options: dict[str, Any] = {"table": table, "create": True, "remember_denials": 0}
+    options["socket_timeout"] = 20.0
     store = PostgreSQLStorage(postgresql_server.uri, **options)
     limits = [LIMIT, weir.parse("5/day"), weir.parse("9/day")]
     assert [store.decide(limits, "a").allowed for _ in range(4)] == [True, True, True, False]
@@ -358,7 +365,9 @@ def test_a_table_may_have_a_reserved_word_as_its_name(postgresql_server: Any, ta
     store.clear(limits, "a")
     assert store.decide(limits, "a")[0].remaining == 2
     for name in FIRST:
-        assert FIRST[name](PostgreSQLStorage(postgresql_server.uri, **options)), name
+        first = PostgreSQLStorage(postgresql_server.uri, **options)
+        assert FIRST[name](first), name
+        first.close()
     store.note_prefix("shop")
     assert store.decide([LIMIT], "b").allowed
     store.reset_of("shop", ())
@@ -373,7 +382,7 @@ def test_a_table_may_have_a_reserved_word_as_its_name(postgresql_server: Any, ta
 
 
 def test_psql_runs_the_text_for_a_reserved_word(postgresql_server: Any) -> None:
-    store = PostgreSQLStorage(postgresql_server.uri, table="user")
+    store = PostgreSQLStorage(postgresql_server.uri, table="user", socket_timeout=20.0)
     for _ in range(2):
         psql = ["psql", "-v", "ON_ERROR_STOP=1", "-q", postgresql_server.uri]
         subprocess.run(psql, input=store.init_text(), text=True, check=True)
