@@ -1,4 +1,5 @@
 // Every header, in one C++ program.
+#include <weir/base.h>
 #include <weir/board.h>
 #include <weir/hiredis.h>
 #include <weir/lost.h>
