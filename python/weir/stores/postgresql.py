@@ -50,6 +50,7 @@ from .postgresql_waits import (
     Call,
     Turns,
     TurnTimeoutError,
+    acquired,
     is_early,
     is_of_a_key,
     local,
@@ -370,8 +371,7 @@ class PostgreSQLStorage(StateStorage):
 
     def _create_once(self, until: float | None) -> None:
         """Create what is missing, or wait while another thread does. Both end at the deadline."""
-        left = -1 if until is None else max(0.0, until - monotonic())
-        if not self._creating.acquire(timeout=left):
+        if not acquired(self._creating, until):
             raise TimeoutError
         was, self._call.of_all = self._call.of_all, True
         try:

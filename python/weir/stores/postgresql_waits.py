@@ -16,6 +16,7 @@ __all__ = [
     "Call",
     "TurnTimeoutError",
     "Turns",
+    "acquired",
     "is_early",
     "is_of_a_key",
     "local",
@@ -82,6 +83,11 @@ def is_early(until: float | None, deadline: float | None, now: float) -> bool:
     return until - now >= deadline * _EARLY
 
 
+def acquired(lock: threading.Lock, until: float | None) -> bool:
+    """Acquire a lock. False: that was not possible by ``until``, in monotonic seconds."""
+    return lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic()))
+
+
 class Call(threading.local):
     """The call of this thread."""
 
@@ -141,9 +147,7 @@ class Turns:
                 self._grant()
                 if waiting.granted:
                     return False
-            if waiting.ready.acquire(
-                timeout=-1 if until is None else max(0.0, until - monotonic())
-            ):
+            if acquired(waiting.ready, until):
                 return True
             raise TurnTimeoutError
         except BaseException:
