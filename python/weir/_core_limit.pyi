@@ -1,10 +1,13 @@
 """Limits, their text and their keys, and errors. Only types: the names are in ``weir._core``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from typing_extensions import Self
+
+#: One key for each limit, or one for all of them.
+_Keys: TypeAlias = str | bytes | Sequence[str | bytes]
 
 class Peek(int):
     """A cost of :meth:`weir.storage.Storage.decide` that is not charged.

@@ -5,7 +5,7 @@ from typing import final
 
 from ._core_check import Evaluation
 from ._core_decision import Decision, Verdict
-from ._core_limit import Limit
+from ._core_limit import Limit, _Keys
 
 class RedisCodec:
     """Encodes commands for Redis. prefix: the first part of all names, without braces."""
@@ -16,7 +16,7 @@ class RedisCodec:
     def decide(
         self,
         limits: Sequence[Limit],
-        keys: str | bytes | Sequence[str | bytes],
+        keys: _Keys,
         costs: Sequence[int] | None = None,
         mode: int = ...,
         /,
@@ -26,13 +26,9 @@ class RedisCodec:
         self, evaluation: Evaluation, mode: int, parts: int, settling: bool, /
     ) -> RedisCommand:
         """Return the command that decides parts of a prepared check."""
-    def clear(
-        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
-    ) -> RedisCommand:
+    def clear(self, limits: Sequence[Limit], keys: _Keys, /) -> RedisCommand:
         """Return the command that clears these counters."""
-    def slots(
-        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
-    ) -> list[int]:
+    def slots(self, limits: Sequence[Limit], keys: _Keys, /) -> list[int]:
         """Return the Cluster slot of each counter."""
     def set_clock(self, seconds: float, given: bool = False, /) -> None:
         """For tests: add ``seconds`` to the server's time; if ``given``, use them as the time."""
@@ -112,7 +108,7 @@ class MemcachedCheck:
 def memcached_checks(
     prefix: bytes,
     limits: Sequence[Limit],
-    keys: str | bytes | Sequence[str | bytes],
+    keys: _Keys,
     costs: Sequence[int] | None,
     /,
 ) -> list[MemcachedCheck]:
@@ -142,7 +138,7 @@ class StateRequest:
 def state_request(
     prefix: bytes,
     limits: Sequence[Limit],
-    keys: str | bytes | Sequence[str | bytes],
+    keys: _Keys,
     costs: Sequence[int] | None,
     mode: int,
     /,

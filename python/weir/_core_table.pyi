@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from typing_extensions import Self
 
 from ._core_decision import Decision, Verdict, WindowStats
-from ._core_limit import Limit
+from ._core_limit import Limit, _Keys
 
 class LimitCounts(NamedTuple):
     """The counts of decisions of all limits with the same text.
@@ -84,7 +84,7 @@ class Table:
     def decide(
         self,
         limits: Sequence[Limit],
-        keys: str | bytes | Sequence[str | bytes],
+        keys: _Keys,
         costs: Sequence[int] | None = None,
         mode: int = ...,
         now: float | None = None,
@@ -99,13 +99,9 @@ class Table:
 
         ``now``: the time of the decision, for replaying past requests; ``None``: the current time.
         """
-    def peek(
-        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
-    ) -> Decision:
+    def peek(self, limits: Sequence[Limit], keys: _Keys, /) -> Decision:
         """Return what remains in the counters. Ignores rules about clients; charges nothing."""
-    def clear(
-        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
-    ) -> None: ...
+    def clear(self, limits: Sequence[Limit], keys: _Keys, /) -> None: ...
     def reset(self) -> None: ...
     def check(self) -> bool: ...
     def info(self) -> dict[str, int]: ...
@@ -138,7 +134,7 @@ class Table:
     def record(
         self,
         limits: Sequence[Limit],
-        keys: str | bytes | Sequence[str | bytes],
+        keys: _Keys,
         decision: Decision,
         shadow: bool = False,
     ) -> None:
@@ -200,7 +196,7 @@ class Table:
     def ruled(
         self,
         limits: Sequence[Limit],
-        keys: str | bytes | Sequence[str | bytes],
+        keys: _Keys,
         now: float | None = None,
         /,
     ) -> Decision | None:
@@ -250,14 +246,12 @@ class _Store(Protocol):
     def decide(
         self,
         limits: Sequence[Limit],
-        keys: str | bytes | Sequence[str | bytes],
+        keys: _Keys,
         costs: Sequence[int] | None = None,
         mode: int = ...,
         /,
     ) -> Decision: ...
-    def clear(
-        self, limits: Sequence[Limit], keys: str | bytes | Sequence[str | bytes], /
-    ) -> object: ...
+    def clear(self, limits: Sequence[Limit], keys: _Keys, /) -> object: ...
 
 class RateLimiter:
     """One strategy with one store; the classes of ``limits.strategies`` as one C type.
