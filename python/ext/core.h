@@ -5,17 +5,18 @@
  *     values.c           numbers and texts; errors.c, tuples.c (named tuples), clock.c
  *                        (time.time())
  *     key.c              identifiers -> the bytes of a key
- *     limit.c            Limit; limit_type.c has its members and type
+ *     limit.c            Limit; limit_type.c has its members and type; strategies.c, zone.c
  *     item_class.c       its subclasses: RateLimitItemPerHour and classes of applications; item.c
  *     convert.c          sequences of limits, keys and costs -> struct weir_check
  *     decision.c         Decision
- *     table.c            the handle of a table; lost.c reopens one whose file was removed
+ *     table.c            the handle of a table; lost.c reopens one whose file was removed; label.c,
+ *                        ipv6_prefix.c
  *     table_type.c       Table; its methods are in table_open.c, stats.c, meter.c, rules.c,
  *                        client.c
  *     prepared_check.c   PreparedCheck; prepared_type.c
  *     evaluation.c       Evaluation; evaluation_store.c, evaluation_type.c
  *     flask_*.c          for Flask and Werkzeug: request hooks, request state, address
- *     limiter.c          RateLimiter
+ *     limiter.c          RateLimiter; limiter_type.c
  *     redis*.c, memcached.c, state_codec.c   codecs of the remote stores
  *
  * A file includes and calls only files of its own layer or of a lower one; script/layering has the

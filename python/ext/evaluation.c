@@ -16,7 +16,6 @@
 #include "values.h"
 
 #define SELF(object) ((struct core_evaluation *)(object))
-#define BIT(i) (UINT32_C(1) << (i))
 
 /* ---------------------------------------------------------------------------------- gathering */
 
@@ -114,13 +113,13 @@ static int gather_part(struct core_evaluation *self, Py_ssize_t i) {
 static int gather_parts(struct core_evaluation *self, uint32_t parts, Py_ssize_t from,
                         Py_ssize_t to) {
     for (Py_ssize_t i = from; i < to; i++) {
-        if (!(parts & BIT(i)))
+        if (!(parts & CORE_PART_BIT(i)))
             continue;
         int rc = gather_part(self, i);
         if (rc < 0)
             return -1;
         if (rc > 0)
-            self->parts |= BIT(i);
+            self->parts |= CORE_PART_BIT(i);
     }
     return 0;
 }
@@ -252,14 +251,14 @@ void evaluation_conclude(struct core_evaluation *self) {
     const struct core_prepared *check = self->check;
     self->denied = 0;
     for (Py_ssize_t i = 0; i < check->count; i++)
-        if (self->parts & BIT(i) && !self->item[i].verdict.allowed)
-            self->denied |= BIT(i);
+        if (self->parts & CORE_PART_BIT(i) && !self->item[i].verdict.allowed)
+            self->denied |= CORE_PART_BIT(i);
     uint32_t of = self->parts & evaluation_main_mask(check) & ~check->lenient;
     uint32_t denied = of & self->denied;
     self->reported = -1;
     if (denied) {
         for (Py_ssize_t i = 0; i < check->count; i++)
-            if (denied & BIT(i) &&
+            if (denied & CORE_PART_BIT(i) &&
                 (self->reported < 0 || self->item[i].verdict.retry_after_ns >
                                            self->item[self->reported].verdict.retry_after_ns))
                 self->reported = (int32_t)i;
@@ -274,7 +273,7 @@ void evaluation_conclude(struct core_evaluation *self) {
 static void keep_verdicts(struct core_evaluation *self, const struct weir_verdict *from,
                           uint32_t parts, bool settling) {
     for (Py_ssize_t i = 0; i < self->check->count; i++)
-        if (parts & BIT(i) && (!settling || from[i].allowed))
+        if (parts & CORE_PART_BIT(i) && (!settling || from[i].allowed))
             self->item[i].verdict = from[i];
 }
 
@@ -399,7 +398,7 @@ PyObject *evaluation_settle(PyObject *object, PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     for (Py_ssize_t i = 0; unit_cost && i < self->check->count; i++)
-        if (parts & BIT(i))
+        if (parts & CORE_PART_BIT(i))
             self->item[i].cost = 1;
     if (parts && decide_parts(self, (int)mode, parts, true) < 0)
         return NULL;
@@ -412,14 +411,14 @@ static int wanted_by(const struct core_evaluation *self, PyObject *response, uin
     *wanted = 0;
     for (Py_ssize_t i = 0; i < self->check->count; i++) {
         PyObject *deduct_when = self->check->part[i].deduct_when;
-        if (!(parts & BIT(i)) || !deduct_when)
+        if (!(parts & CORE_PART_BIT(i)) || !deduct_when)
             continue;
         PyObject *result = PyObject_CallOneArg(deduct_when, response);
         int rc = result ? PyObject_IsTrue(result) : -1;
         Py_XDECREF(result);
         if (rc < 0)
             return -1;
-        *wanted |= rc ? BIT(i) : 0;
+        *wanted |= rc ? CORE_PART_BIT(i) : 0;
     }
     return 0;
 }

@@ -18,7 +18,6 @@
 #include "weir/stats.h"
 
 #define SELF(object) ((struct core_evaluation *)(object))
-#define BIT(i) (UINT32_C(1) << (i))
 
 /* Appends the key of part i. Stores the offset of the client in the check. */
 static int append_key(const struct core_evaluation *self, struct core_key *key, Py_ssize_t i,
@@ -42,7 +41,7 @@ int core_evaluation_expand(const struct core_evaluation *self, struct core_expan
     core_key_init(keys);
     expanded->count = 0;
     for (Py_ssize_t i = 0; i < self->check->count; i++) {
-        if (!(parts & BIT(i)))
+        if (!(parts & CORE_PART_BIT(i)))
             continue;
         const struct core_part *part = &self->check->part[i];
         int n = expanded->count++;
@@ -182,7 +181,7 @@ PyObject *evaluation_checks(PyObject *object, PyObject *argument) {
     for (int i = 0; i < 4 && rc == 0; i++)
         rc = (lists[i] = PyList_New(0)) ? 0 : -1;
     for (Py_ssize_t i = 0; i < self->check->count && rc == 0; i++)
-        if (parts & BIT(i) &&
+        if (parts & CORE_PART_BIT(i) &&
             (core_list_add(lists[0], PyLong_FromSsize_t(i)) < 0 ||
              PyList_Append(lists[1], (PyObject *)self->check->part[i].limit) < 0 ||
              core_list_add(lists[2], evaluation_key_of(self, i)) < 0 ||

@@ -12,7 +12,6 @@
 #include "values.h"
 
 #define SELF(object) ((struct core_evaluation *)(object))
-#define BIT(i) (UINT32_C(1) << (i))
 
 /* -------------------------------------------------------------------------------------- parts */
 
@@ -71,14 +70,14 @@ static PyObject *evaluation_refuse(PyObject *object, PyObject *Py_UNUSED(ignored
         return NULL;
     self->now_ns = now_ns;
     for (Py_ssize_t i = 0; i < self->check->count; i++)
-        if (self->parts & BIT(i) && i < self->check->main) {
+        if (self->parts & CORE_PART_BIT(i) && i < self->check->main) {
             const struct weir_limit *limit = &self->check->part[i].limit->limit;
             self->item[i].verdict = (struct weir_verdict){
                 .limit = limit->burst ? limit->burst : limit->amount,
                 .reset_at_ns = now_ns,
                 .retry_after_ns = WEIR_NEVER,
             };
-        } else if (self->parts & BIT(i)) {
+        } else if (self->parts & CORE_PART_BIT(i)) {
             self->item[i].verdict.allowed = 1;
         }
     evaluation_conclude(self);
@@ -161,7 +160,7 @@ static PyObject *get_delay(PyObject *object, void *Py_UNUSED(closure)) {
     struct core_evaluation *self = SELF(object);
     int64_t delay_ns = 0;
     for (Py_ssize_t i = 0; i < self->check->main; i++)
-        if (self->parts & ~self->check->lenient & BIT(i) &&
+        if (self->parts & ~self->check->lenient & CORE_PART_BIT(i) &&
             self->item[i].verdict.delay_ns > delay_ns)
             delay_ns = self->item[i].verdict.delay_ns;
     return PyFloat_FromDouble(core_ns_to_seconds(delay_ns));

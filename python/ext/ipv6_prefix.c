@@ -6,9 +6,8 @@
 #define PREFIX_METER "ipv6 prefix"
 
 /*
- * The number of bits of an IPv6 address that identify a client, as weir.flask stored it in the
- * table; -1: not stored. The upper bits of the meter are the second at which it was stored, so that
- * the latest value wins.
+ * The value of the meter: the lowest 8 bits are the prefix. The others are the second at which it
+ * was stored, so that the latest prefix is the greatest value.
  */
 int core_ipv6_prefix(struct weir_table *table) {
     uint64_t value = 0;

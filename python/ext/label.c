@@ -5,10 +5,6 @@
 #include "stats/stats.h"
 #include "table.h"
 
-/*
- * The number of a limit's label in a table; some are cached. If it cannot be found now (a stopped
- * process holds the lock), the next check tries again.
- */
 int32_t core_label_find(struct core_table *table, const struct core_limit *limit) {
     char text[128];
     if (core_limit_is_own(limit))

@@ -19,6 +19,9 @@ struct core_part {
     int32_t label;     /* in the statistics of the table, also if it is not counted there */
 };
 
+/* Part i in a mask of parts. */
+#define CORE_PART_BIT(i) (UINT32_C(1) << (i))
+
 /*
  * A base type: weir.flask adds members. In masks, bit i means part i. `main` parts are those of the
  * route; the others, after them, count how often a client is refused.

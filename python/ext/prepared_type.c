@@ -66,7 +66,7 @@ static int read_part(struct core_prepared *self, struct core_part *part, PyObjec
     part->scope_of = callable_or_null(scope_of);
     part->cost_of = callable_or_null(cost_of);
     part->deduct_when = callable_or_null(deduct_when);
-    uint32_t bit = UINT32_C(1) << (part - self->part);
+    uint32_t bit = CORE_PART_BIT(part - self->part);
     self->peeked |= part->role == WEIR_ROLE_PEEKED ? bit : 0;
     self->deferred |= part->role == WEIR_ROLE_DEFERRED ? bit : 0;
     self->shadows |= part->role == WEIR_ROLE_SHADOW ? bit : 0;
