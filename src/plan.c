@@ -8,8 +8,8 @@
 #include "rules/rules.h"
 #include "stats/stats.h"
 
-#define DESCRIBED_MIN 32u
-#define DESCRIBED_MAX 1024u
+#define REGISTRY_MIN 32u
+#define REGISTRY_MAX 1024u
 #define REGISTRY_KEYS 64 /* keys for each limit in the registry */
 #define STRIPE_CELLS 512
 #define STRIPES_FEW 8u /* below this number, more locks are preferred to more cells for each */
@@ -52,11 +52,9 @@ uint64_t weir_plan_signature(void) {
     return hash;
 }
 
-static uint32_t registered(uint64_t keys) {
+static uint32_t registry_room(uint64_t keys) {
     keys /= REGISTRY_KEYS;
-    return keys < DESCRIBED_MIN   ? DESCRIBED_MIN
-           : keys > DESCRIBED_MAX ? DESCRIBED_MAX
-                                  : (uint32_t)keys;
+    return keys < REGISTRY_MIN ? REGISTRY_MIN : keys > REGISTRY_MAX ? REGISTRY_MAX : (uint32_t)keys;
 }
 
 void weir_plan(struct weir_header *header, uint64_t keys, uint64_t hits, uint32_t rules) {
@@ -79,7 +77,7 @@ void weir_plan(struct weir_header *header, uint64_t keys, uint64_t hits, uint32_
     header->stripes = (uint32_t)stripes;
     header->lines = (uint32_t)lines;
     header->rules = rules;
-    header->registry_room = registered(keys);
+    header->registry_room = registry_room(keys);
     header->stripes_at = WEIR_HEADER_BYTES;
     header->pool_at = header->stripes_at + stripes * sizeof(struct weir_stripe);
     header->stats_at = line_up(header->pool_at + sizeof(struct weir_pool));
